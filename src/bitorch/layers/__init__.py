@@ -1,0 +1,15 @@
+"""Quantized layers: a PyTorch layer plus its quantizers."""
+
+from .absorbed import AbsorbedReLU as AbsorbedReLU
+from .qactivation import QActivation as QActivation
+from .qconv import QConv1d as QConv1d
+from .qconv import QConv1d_NoAct as QConv1d_NoAct
+from .qconv import QConv1dBase as QConv1dBase
+from .qconv import QConv2d as QConv2d
+from .qconv import QConv2d_NoAct as QConv2d_NoAct
+from .qconv import QConv2dBase as QConv2dBase
+from .qconv import QConv3d as QConv3d
+from .qconv import QConv3d_NoAct as QConv3d_NoAct
+from .qconv import QConv3dBase as QConv3dBase
+from .qlinear import QLinear as QLinear
+from .qlinear import QLinearBase as QLinearBase

@@ -1,0 +1,188 @@
+"""Convolution and linear product of integer codes, exact in floating point, times the scales.
+
+D = Σ c·q is an integer. As long as every partial sum is below 2^24 float32 holds each of them exactly, so D depends on
+neither the order of summation nor the library. Where K inputs per output could sum to more, the weight codes are split
+into digits of a smaller base, c = Σ_i base^i·d_i, each digit gets a pass of its own, and these are summed in float64.
+The result is then D rounded once to float32: the same as converting the deployed network's int32 accumulator.
+
+The backward functions take codes back to values: see the gradient convention in `bitorch.quantizations.base`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+#: float32 holds all integers up to this.
+FLOAT32_EXACT = 2**24
+#: The deployed network accumulates in int32.
+INT32_LIMIT = 2**31
+
+
+def digit_base(inputs: int, max_weight_code: int, max_input_code: int) -> int:
+    """Return the base that weight codes must be split in for exact sums; 0 where no split is needed.
+
+    Args:
+        inputs: K, the number of inputs per output.
+
+    Raises:
+        ValueError: K is too large for the int32 accumulators of deployment, or for any base.
+    """
+    largest = inputs * max_input_code * max_weight_code
+    if largest < FLOAT32_EXACT:
+        return 0
+    for base in (16, 8, 4, 2):
+        if largest < INT32_LIMIT and inputs * max_input_code * _largest_digit(max_weight_code, base) < FLOAT32_EXACT:
+            return base
+    widest = min((INT32_LIMIT - 1) // max_weight_code, (FLOAT32_EXACT - 1)) // max_input_code
+    raise ValueError(
+        f"a layer with {inputs} inputs per output is too wide for exact sums: weight codes up to {max_weight_code} "
+        f"times activation codes up to {max_input_code} allow at most {widest} inputs. Use fewer bits, or more groups, "
+        "or exact=False, which gives up exactness"
+    )
+
+
+def _largest_digit(largest: int, base: int) -> int:
+    """Largest absolute digit when integers up to `largest` are split as in `_digits`."""
+    digit = 0
+    while largest:
+        digit = max(digit, min(largest, base // 2))
+        largest = (largest + base // 2) // base
+    return digit
+
+
+def _digits(codes: Tensor, max_code: int, base: int) -> list[Tensor]:
+    """Split integers of magnitude up to max_code into digits d_i with |d_i| ≤ base/2: codes = Σ_i base^i·d_i."""
+    digits = []
+    while max_code:
+        higher = (codes / base).round()  # exact: base is a power of two
+        digits.append(codes - base * higher)
+        codes, max_code = higher, (max_code + base // 2) // base
+    return digits
+
+
+def _exact(product: Callable[[Tensor], Tensor], weight: Tensor, max_weight_code: int, base: int) -> Tensor:
+    """Return the exact product of integer weight codes, in one pass, or in one pass per digit."""
+    if base == 0:
+        return product(weight)
+    passes = [
+        product(digit).double() * float(base**i) for i, digit in enumerate(_digits(weight, max_weight_code, base))
+    ]
+    total = passes[0]
+    for one in passes[1:]:
+        total = total + one
+    return total.to(weight.dtype)
+
+
+def _narrow(codes: Tensor, max_code: int) -> Tensor:
+    """Codes in the smallest integer type, to be kept for backward: a quarter of float32's memory up to 7 bits."""
+    return codes.to(torch.int8 if max_code <= 127 else torch.int16)
+
+
+class _ScaledLinear(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, c: Tensor, input_scale: Tensor, weight_scale: Tensor, max_codes: tuple[int, int], base: int
+    ) -> Tensor:
+        ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
+        return _exact(lambda weight: F.linear(q, weight), c, max_codes[1], base).mul_(input_scale * weight_scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, c, input_scale, weight_scale = ctx.saved_tensors
+        input_gradient = weight_gradient = None
+        if ctx.needs_input_grad[0]:
+            input_gradient = gradient @ c.to(gradient.dtype).mul_(weight_scale)
+        if ctx.needs_input_grad[1]:
+            rows = gradient.flatten(0, -2) if gradient.dim() > 1 else gradient.unsqueeze(0)
+            inputs = q.flatten(0, -2) if q.dim() > 1 else q.unsqueeze(0)
+            weight_gradient = (rows.t() @ inputs.to(gradient.dtype)).mul_(input_scale)
+        return input_gradient, weight_gradient, None, None, None, None
+
+
+class _ScaledConvolution(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        c: Tensor,
+        input_scale: Tensor,
+        weight_scale: Tensor,
+        max_codes: tuple[int, int],
+        base: int,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int,
+    ) -> Tensor:
+        ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
+        ctx.geometry = stride, padding, dilation, groups
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
+        d = _exact(lambda weight: convolve(q, weight, None, stride, padding, dilation, groups), c, max_codes[1], base)
+        return d.mul_(input_scale * weight_scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, c, input_scale, weight_scale = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.geometry
+        # torch.nn.grad's functions call this same operator, but lose the channels-last layout of the input.
+        input_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
+            gradient,
+            q.to(gradient.dtype),
+            c.to(gradient.dtype).mul_(weight_scale),
+            None,
+            stride,
+            padding,
+            dilation,
+            False,
+            [0] * len(stride),
+            groups,
+            [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False],
+        )
+        if weight_gradient is not None:
+            weight_gradient.mul_(input_scale)
+        return (input_gradient, weight_gradient, *[None] * 8)
+
+
+def scaled_linear(
+    q: Tensor, c: Tensor, input_scale: Tensor, weight_scale: Tensor, max_codes: tuple[int, int]
+) -> Tensor:
+    """Return (q @ c.T)·(input_scale·weight_scale), exact on the integers q [..., in] and c [out, in].
+
+    Args:
+        max_codes: largest absolute code of q and of c.
+    """
+    base = digit_base(c.shape[1], max_codes[1], max_codes[0])
+    with torch.autocast(q.device.type, enabled=False):
+        result: Tensor = _ScaledLinear.apply(q, c, input_scale, weight_scale, max_codes, base)
+    return result
+
+
+def scaled_convolution(
+    q: Tensor,
+    c: Tensor,
+    input_scale: Tensor,
+    weight_scale: Tensor,
+    max_codes: tuple[int, int],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """Return conv(q, c)·(input_scale·weight_scale), exact on the integers q [B, C_in, …] and c [C_out, C_in/groups, …].
+
+    Args:
+        max_codes: largest absolute code of q and of c.
+    """
+    base = digit_base(math.prod(c.shape[1:]), max_codes[1], max_codes[0])
+    with torch.autocast(q.device.type, enabled=False):
+        result: Tensor = _ScaledConvolution.apply(
+            q, c, input_scale, weight_scale, max_codes, base, stride, padding, dilation, groups
+        )
+    return result

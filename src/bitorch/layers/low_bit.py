@@ -1,0 +1,125 @@
+"""What a quantized linear layer and a quantized convolution have in common."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..quantizations import Quantization
+from .config import config, resolve_quantization
+from .exact import digit_base
+from .qactivation import QActivation
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class WeightQuantized(nn.Module):
+    """Mixin of layers with a quantized weight: the quantizer, and the integers it stands for."""
+
+    weight: Tensor
+    weight_quantization: Quantization
+
+    @property
+    def _weight_quantize(self) -> Quantization:
+        """BITorch's name of `weight_quantization` on convolutions."""
+        return self.weight_quantization
+
+    def _set_weight_quantization(self, weight_quantization: Quantization | str | None) -> None:
+        self.weight_quantization = resolve_quantization(
+            weight_quantization, config.weight_quantization, "weight_quantization"
+        )
+
+    def weight_codes(self) -> Tensor:
+        """Return the integers behind the weight, as int16; the value is `weight_codes() * weight_scale()`."""
+        with torch.no_grad():
+            return self.weight_quantization.codes(self.weight).to(torch.int16)
+
+    def weight_scale(self) -> Tensor:
+        """Return what one weight code is worth: a 0-dim float tensor."""
+        return self.weight_quantization.scale(self.weight)
+
+
+class LowBit(WeightQuantized):
+    """Mixin of layers with quantized weight, input and (optionally) gradient: `QLinear` and `QConv1d/2d/3d`."""
+
+    activation: QActivation
+    gradient_quantization: Quantization | None
+    exact: bool
+
+    @property
+    def input_quantization(self) -> Quantization:
+        """The quantizer of the input."""
+        return self.activation.activation_function
+
+    @property
+    def gradient_cancellation_threshold(self) -> float:
+        """The threshold of `activation`."""
+        return self.activation.gradient_cancellation_threshold
+
+    def _set_quantization(
+        self,
+        *,
+        input_quantization: Quantization | str | None,
+        weight_quantization: Quantization | str | None,
+        gradient_quantization: Quantization | None,
+        gradient_cancellation_threshold: float | None,
+        exact: bool,
+    ) -> None:
+        if gradient_quantization is not None and not isinstance(gradient_quantization, Quantization):
+            raise TypeError(
+                "gradient_quantization must be None or a Quantization instance such as GradientDoReFa(6), "
+                f"got {gradient_quantization!r}"
+            )
+        self.activation = QActivation(
+            resolve_quantization(input_quantization, config.input_quantization, "input_quantization"),
+            gradient_cancellation_threshold,
+        )
+        self._set_weight_quantization(weight_quantization)
+        self.gradient_quantization = gradient_quantization
+        self.exact = exact
+        self._max_codes()
+
+    @classmethod
+    def _sharing(cls, layer: nn.Module, **quantization: Any) -> Self:
+        """Return a quantized layer with a float layer's parameters (the same objects), hooks and settings."""
+        new = cls.__new__(cls)
+        new.__dict__.update(layer.__dict__)
+        for name in ("_parameters", "_buffers", "_modules"):
+            new.__dict__[name] = dict(layer.__dict__[name])
+        new._set_quantization(**quantization)
+        return new
+
+    def _inputs_per_output(self) -> int:
+        return math.prod(self.weight.shape[1:])
+
+    def _largest_input_code(self, grid: int) -> int:
+        """Largest absolute code that the product sees, for an input quantizer whose codes go up to `grid`."""
+        return grid
+
+    def _max_codes(self) -> tuple[int, int] | None:
+        """Largest codes of input and weight, or None where the layer computes on values instead.
+
+        That is so with exact=False, and where a quantizer has no fixed grid (32 bits, Identity, a custom one).
+        """
+        input_grid, weight_grid = self.input_quantization.max_code, self.weight_quantization.max_code
+        if not self.exact or input_grid is None or weight_grid is None:
+            return None
+        max_codes = self._largest_input_code(input_grid), weight_grid
+        digit_base(self._inputs_per_output(), max_codes[1], max_codes[0])
+        return max_codes
+
+    def _codes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return input codes, weight codes, input scale and weight scale, in the weight's internal dtype."""
+        c = self.weight_quantization.codes(self.weight)
+        q = self.input_quantization.codes(self.activation.cancel_gradient(x)).to(c.dtype)
+        return q, c, self.input_quantization.scale(x).to(c.dtype), self.weight_quantization.scale(self.weight)
+
+    def _quantize_gradient(self, y: Tensor) -> Tensor:
+        if self.gradient_quantization is None:
+            return y
+        quantized: Tensor = self.gradient_quantization(y)
+        return quantized

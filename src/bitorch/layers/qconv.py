@@ -1,0 +1,245 @@
+"""Convolutions with quantized weight, input and gradient, in one, two and three dimensions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..quantizations import Quantization
+from .config import config
+from .exact import scaled_convolution
+from .low_bit import LowBit, WeightQuantized
+
+_Size = int | tuple[int, ...]
+_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+
+
+class _Convolution(WeightQuantized):
+    """What all quantized convolutions share: geometry, padding with a value of choice, and BITorch's initialisation."""
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: Literal["zeros", "reflect", "replicate", "circular"]
+    bias: Tensor | None
+    _pad_value: float
+
+    def reset_parameters(self) -> None:
+        """Initialise the weight with xavier_normal, as BITorch, and the bias with zeros."""
+        nn.init.xavier_normal_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def _set_pad_value(self, pad_value: float | None, default: float) -> None:
+        self._pad_value = float(default if pad_value is None else pad_value)
+
+    @property
+    def pad_value(self) -> float:
+        """The value that borders are filled with."""
+        return self._pad_value
+
+    def _borders(self) -> list[tuple[int, int]]:
+        """Return the padding before and after each spatial dimension."""
+        if self.padding == "valid":
+            return [(0, 0)] * len(self.kernel_size)
+        if self.padding == "same":
+            totals = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+            return [(total // 2, total - total // 2) for total in totals]
+        return [(int(p), int(p)) for p in self.padding]
+
+    def _padded(self, x: Tensor, value: float) -> Tensor:
+        """Return x with its borders filled: with `value`, or as a padding_mode other than "zeros" says."""
+        widths = [width for border in reversed(self._borders()) for width in border]
+        if self.padding_mode == "zeros":
+            return F.pad(x, widths, value=value) if any(widths) else x
+        return F.pad(x, widths, mode=self.padding_mode)
+
+    def _apply_padding(self, x: Tensor) -> Tensor:
+        return self._padded(x, self._pad_value)
+
+    def _native_padding(self, value: float) -> tuple[int, ...] | None:
+        """Return the convolution's own zero padding where it does the same as `_padded`, else None."""
+        borders = self._borders()
+        if self.padding_mode != "zeros" or value != 0 or any(before != after for before, after in borders):
+            return None
+        return tuple(before for before, _ in borders)
+
+    def _convolve_values(self, x: Tensor) -> Tensor:
+        """Convolve quantized values, in whatever precision autocast asks for."""
+        convolve = _CONVOLUTIONS[len(self.kernel_size) - 1]
+        weight = self.weight_quantization(self.weight)
+        padded = self._apply_padding(x)
+        return convolve(padded, weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+    def _batched(self, x: Tensor) -> bool:
+        return x.dim() == len(self.kernel_size) + 2
+
+
+class _ConvNoAct(_Convolution):
+    """A convolution with quantized weight; documented at QConv2d_NoAct."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: _Size,
+        stride: _Size = 1,
+        padding: _Size | str = 0,
+        dilation: _Size = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        weight_quantization: Quantization | str | None = None,
+        pad_value: float | None = None,
+    ) -> None:
+        super().__init__(  # the next class in line is nn.Conv1d, 2d or 3d
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+        self._set_weight_quantization(weight_quantization)
+        self._set_pad_value(pad_value, config.padding_value)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return conv(pad(x), w_q) + b for x of shape [batch, channels, …] or [channels, …]."""
+        return self._convolve_values(input)
+
+
+class _Conv(_Convolution, LowBit):
+    """A convolution with quantized weight, input and gradient; documented at QConv2d."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: _Size,
+        stride: _Size = 1,
+        padding: _Size | str = 0,
+        dilation: _Size = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        input_quantization: Quantization | str | None = None,
+        weight_quantization: Quantization | str | None = None,
+        gradient_cancellation_threshold: float | None = None,
+        gradient_quantization: Quantization | None = None,
+        pad_value: float | None = None,
+        exact: bool = True,
+    ) -> None:
+        super().__init__(  # the next class in line is nn.Conv1d, 2d or 3d
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+        self._set_quantization(
+            input_quantization=input_quantization,
+            weight_quantization=weight_quantization,
+            gradient_quantization=gradient_quantization,
+            gradient_cancellation_threshold=gradient_cancellation_threshold,
+            pad_value=pad_value,
+            exact=exact,
+        )
+
+    def _set_quantization(self, *, pad_value: float | None = None, **quantization: object) -> None:
+        self._pad_value = 0.0  # a level of every grid, until the input quantizer is known
+        super()._set_quantization(**quantization)  # type: ignore[arg-type]  # passed on as they came
+        self._set_pad_value(pad_value, 0.0 if self.input_quantization.unsigned else config.padding_value)
+        self._max_codes()
+
+    def _pad_code(self, grid: int) -> int:
+        code = self._pad_value * grid
+        if abs(code - round(code)) > 1e-6 * grid:
+            levels = f"multiple of 1/{grid}"
+            raise ValueError(
+                f"pad_value={self._pad_value} is no {levels}, which the levels of {self.input_quantization} are; "
+                f"the nearest is {round(code) / grid:.6g}"
+            )
+        return round(code)
+
+    def _largest_input_code(self, grid: int) -> int:
+        return max(grid, abs(self._pad_code(grid)))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        max_codes = self._max_codes()
+        if max_codes is None:
+            return self._convolve_values(self.activation(x))
+        q, c, input_scale, weight_scale = self._codes(x)
+        grid = self.input_quantization.max_code
+        pad_code = float(self._pad_code(grid)) if grid is not None else 0.0
+        padding = self._native_padding(pad_code)
+        if padding is None:
+            q, padding = self._padded(q, pad_code), (0,) * len(self.stride)
+        y = scaled_convolution(
+            q, c, input_scale, weight_scale, max_codes, self.stride, padding, self.dilation, self.groups
+        )
+        if self.bias is not None:
+            y = y + self.bias.view(-1, *[1] * len(self.stride))
+        return y.to(self.weight.dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return y for x of shape [batch, channels, …], or [channels, …] for one sample."""
+        if not self._batched(input):
+            return self._quantize_gradient(self._convolve(input.unsqueeze(0))).squeeze(0)
+        return self._quantize_gradient(self._convolve(input))
+
+
+class QConv1d(_Conv, nn.Conv1d):
+    """QConv2d in one dimension."""
+
+
+class QConv2d(_Conv, nn.Conv2d):
+    """y = conv(x_q, w_q) + b in two dimensions, computed on the integer codes and scaled once: D·(s_x·s_w) + b.
+
+    A drop-in for nn.Conv2d with the same parameters and state_dict keys. The input is quantized, then padded.
+    In backward the gradient passes the gradient quantizer, then the convolution, then each quantizer's own gradient.
+
+    Args:
+        in_channels … dtype: as nn.Conv2d; bias defaults to False.
+        input_quantization: Quantization instance or name; None takes `layers.config.config`'s.
+        weight_quantization: Quantization instance or name; None takes `layers.config.config`'s.
+        gradient_cancellation_threshold: see QActivation.
+        gradient_quantization: Quantization instance such as GradientDoReFa(6), applied to the gradient of the output.
+        pad_value: what borders are filled with, a level of the input quantizer or 0. None: 0 for unsigned quantizers
+            (InputDoReFa), `layers.config.config.padding_value` for the others.
+        exact: True computes in float32 also under autocast, so that the output equals the integer reference bit for
+            bit. False computes on the values in whatever precision autocast asks for.
+
+    Raises:
+        ValueError: an unknown name, a pad_value off the grid, or more inputs than exact sums allow.
+        TypeError: what is no Quantization.
+    """
+
+
+class QConv3d(_Conv, nn.Conv3d):
+    """QConv2d in three dimensions."""
+
+
+class QConv1d_NoAct(_ConvNoAct, nn.Conv1d):
+    """QConv2d_NoAct in one dimension."""
+
+
+class QConv2d_NoAct(_ConvNoAct, nn.Conv2d):
+    """A convolution in two dimensions with quantized weight, whose input is taken as it is.
+
+    Args:
+        in_channels … dtype: as nn.Conv2d; bias defaults to False.
+        weight_quantization: Quantization instance or name; None takes `layers.config.config`'s.
+        pad_value: what borders are filled with; None takes `layers.config.config.padding_value`.
+    """
+
+
+class QConv3d_NoAct(_ConvNoAct, nn.Conv3d):
+    """QConv2d_NoAct in three dimensions."""
+
+
+#: BITorch's names of the classes behind its QConv factories.
+QConv1dBase = QConv1d
+QConv2dBase = QConv2d
+QConv3dBase = QConv3d

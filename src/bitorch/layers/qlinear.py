@@ -1,0 +1,71 @@
+"""Linear layer with quantized weight, input and gradient."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..quantizations import Quantization
+from .exact import scaled_linear
+from .low_bit import LowBit
+
+
+class QLinear(LowBit, nn.Linear):
+    """y = x_q·w_qᵀ + b, computed on the integer codes and scaled once: D·(s_x·s_w) + b.
+
+    A drop-in for nn.Linear with the same parameters and state_dict keys. In backward the gradient passes the gradient
+    quantizer first, then the product, then each quantizer's own gradient.
+
+    Args:
+        in_features, out_features, bias, device, dtype: as nn.Linear.
+        input_quantization: Quantization instance or name; None takes `layers.config.config`'s.
+        gradient_cancellation_threshold: see QActivation.
+        weight_quantization: Quantization instance or name; None takes `layers.config.config`'s.
+        gradient_quantization: Quantization instance such as GradientDoReFa(6), applied to the gradient of the output.
+        exact: True computes in float32 also under autocast, so that the output equals the integer reference bit for
+            bit. False computes on the values in whatever precision autocast asks for.
+
+    Raises:
+        ValueError: an unknown name, or more inputs than exact sums allow. TypeError: what is no Quantization.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        input_quantization: Quantization | str | None = None,
+        gradient_cancellation_threshold: float | None = None,
+        weight_quantization: Quantization | str | None = None,
+        gradient_quantization: Quantization | None = None,
+        exact: bool = True,
+    ) -> None:
+        super().__init__(in_features, out_features, bias=bias, device=device, dtype=dtype)
+        self._set_quantization(
+            input_quantization=input_quantization,
+            weight_quantization=weight_quantization,
+            gradient_quantization=gradient_quantization,
+            gradient_cancellation_threshold=gradient_cancellation_threshold,
+            exact=exact,
+        )
+
+    def _product(self, x: Tensor) -> Tensor:
+        max_codes = self._max_codes()
+        if max_codes is None:
+            return F.linear(self.activation(x), self.weight_quantization(self.weight), self.bias)
+        y = scaled_linear(*self._codes(x), max_codes)
+        return (y if self.bias is None else y + self.bias).to(self.weight.dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return y, shape [..., out_features], for x of shape [..., in_features]; without batch axis one sample."""
+        if input.dim() == 1:
+            return self._quantize_gradient(self._product(input).unsqueeze(0)).squeeze(0)
+        return self._quantize_gradient(self._product(input))
+
+
+#: BITorch's name of the class behind its QLinear factory.
+QLinearBase = QLinear

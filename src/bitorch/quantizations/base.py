@@ -1,0 +1,139 @@
+"""What every quantizer is: few-bit values, and behind them integer codes and one scale.
+
+A quantizer maps a float tensor to a few levels. On a fixed grid each level is an integer code times a scale, and a
+quantized layer computes on the codes, which float32 holds exactly, and multiplies by the scales once at the end.
+
+Three conventions hold everywhere in this package:
+
+- Internal arithmetic is float32 (float64 for float64 input); `quantize` returns the input's dtype, `codes` and `scale`
+  the internal one.
+- `codes` is differentiable, and the gradient that arrives at a codes tensor is the gradient with respect to the *value*
+  `codes * scale`. So no gradient is ever divided by a scale, and an all-zero weight, whose scale is 0, still learns.
+- Inside an autograd Function, and nowhere else, a tensor that the Function itself made a moment ago may be changed in
+  place: neither the caller nor autograd can see it. A new tensor for each step of a chain costs more than the
+  arithmetic on a CPU, because new memory has to be mapped page by page.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+
+class STE(Function):
+    """Straight-through estimator: a base class whose backward passes the gradient unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, input_tensor: Tensor) -> Tensor:
+        """Quantize; the subclass defines it."""
+        raise NotImplementedError("a straight-through function defines its own forward(ctx, input_tensor)")
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> Any:
+        """Return the gradient unchanged."""
+        return output_gradient
+
+
+class _DeprecatedBitwidth:
+    """`bitwidth`, the documented old name of `bit_width`, readable on the class and on an instance."""
+
+    def __get__(self, instance: Quantization | None, owner: type[Quantization]) -> int:
+        warnings.warn("bitwidth is deprecated, use bit_width", DeprecationWarning, stacklevel=2)
+        return owner.bit_width if instance is None else instance.bit_width
+
+
+class Quantization(nn.Module):
+    """Base class of all quantizers. Holds no parameters or buffers, so it adds no state_dict keys.
+
+    A subclass sets `name` and `bit_width` and defines `quantize`. If its values lie on a fixed grid it also defines
+    `max_code`, `codes` and `scale`; quantized layers then compute on the integers.
+    """
+
+    name: ClassVar[str] = "None"
+    bit_width: int = -1
+    bitwidth = _DeprecatedBitwidth()
+    #: True if the codes are 0 … max_code, so that zero padding is a level; False if they are signed.
+    unsigned: ClassVar[bool] = False
+
+    @property
+    def max_code(self) -> int | None:
+        """Largest absolute code, or None while the values do not lie on a fixed grid."""
+        return None
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Quantize x, any shape, any floating dtype, to the same shape and dtype."""
+        raise NotImplementedError(f"{type(self).__name__} does not define quantize(x)")
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the integers behind `quantize(x)`: same shape, float32 (float64 for float64 input), differentiable.
+
+        The gradient that arrives here counts as the gradient of the value `codes * scale`.
+        """
+        raise TypeError(f"{type(self).__name__} has no fixed grid, so it has no codes; use quantize(x)")
+
+    def scale(self, x: Tensor) -> Tensor:
+        """Return what one code is worth: a 0-dim tensor, float32 (float64 for float64 input), without gradient."""
+        raise TypeError(f"{type(self).__name__} has no fixed grid, so it has no scale; use quantize(x)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize x."""
+        return self.quantize(x)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bit_width}"
+
+
+class CodeValue(Function):
+    """Codes to values: `codes / divisor`, or `codes * step` where a step is given. Backward: g, see the module."""
+
+    @staticmethod
+    def forward(ctx: Any, codes: Tensor, divisor: int, step: Tensor | None = None) -> Tensor:
+        return codes / divisor if step is None else codes * step
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None]:
+        return output_gradient, None, None
+
+
+def as_internal(x: Tensor, quantizer: str) -> Tensor:
+    """Return x in the internal dtype: float32, or float64 for float64. Integer and complex input is a TypeError."""
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{quantizer}: the input must be a floating-point tensor, got {x.dtype}; convert it with .float()"
+        )
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def sign_plus(x: Tensor) -> Tensor:
+    """Return +1 for x ≥ 0 (also for −0.0), −1 for x < 0, NaN for NaN: never a third level.
+
+    Arithmetic instead of `where(x >= 0, 1, -1)`: `where` is far slower than multiplications in PyTorch's CPU kernels,
+    and it would turn NaN into a level.
+    """
+    # Two factors whose product lifts the smallest subnormal (2^-149, 2^-1074) over 1 without a factor being infinite.
+    factor = 2.0**540 if x.dtype == torch.float64 else 2.0**75
+    return (x * factor).mul_(2 * factor).add_(1).clamp_(-1, 1)
+
+
+def gradient_inside(gradient: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+    """Return g·1[low ≤ x ≤ high] for float32 or float64 x, in one pass.
+
+    The operator is hardtanh's backward, whose interval is open, so the bounds move outwards to the next representable
+    numbers. Comparing, combining and multiplying instead is far slower in PyTorch's CPU kernels.
+    """
+    inclusive: Tensor = torch.ops.aten.hardtanh_backward(gradient, x, -_just_above(-low, x), _just_above(high, x))
+    return inclusive
+
+
+def _just_above(bound: float, x: Tensor) -> float:
+    """Return the next number above a bound ≥ 0 in the precision of x, or one that rounds to it."""
+    precision = torch.finfo(x.dtype)
+    if bound == 0:
+        return precision.tiny * precision.eps
+    # ¾ of the relative spacing is between ¾ and 1½ of the spacing at the bound, and so rounds to 1.
+    return math.nextafter(bound, math.inf) if x.dtype == torch.float64 else bound * (1 + 0.75 * precision.eps)

@@ -1,0 +1,18 @@
+"""Defaults for quantizers that are built without arguments, as BITorch has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class QuantizationConfig:
+    """What an argument of None means. Read when a quantizer is built; changing it later changes no existing one."""
+
+    #: Bits of InputDoReFa and WeightDoReFa.
+    dorefa_bits: int = 1
+    #: Steepness β of SwishSign.
+    beta: float = 5.0
+
+
+config = QuantizationConfig()

@@ -1,0 +1,333 @@
+"""DoReFa-Net: few-bit weights, activations and gradients.
+
+Zhou et al. 2016, "DoReFa-Net: Training Low Bitwidth Convolutional Neural Networks with Low Bitwidth Gradients",
+https://arxiv.org/abs/1606.06160. Equation numbers are the paper's. Throughout, n = 2^bits − 1 and `round` is half to
+even.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+from .base import STE, CodeValue, Quantization, as_internal, gradient_inside, sign_plus
+from .bits import FLOAT_BITS, check_bits
+from .config import config
+
+Variant = Literal["bitorch", "paper"]
+
+
+def _check_variant(variant: str) -> Variant:
+    if variant not in get_args(Variant):
+        raise ValueError(f"variant must be one of {', '.join(map(repr, get_args(Variant)))}, got {variant!r}")
+    return variant  # type: ignore[return-value]  # just checked
+
+
+def _normalized_tanh(weight: Tensor) -> Tensor:
+    """tanh(w) / max|tanh(w)| in [−1, 1], the inner part of eq. 9; all zeros stay zeros."""
+    squashed = torch.tanh(weight)
+    largest = squashed.abs().amax()
+    return squashed / torch.where(largest == 0, 1, largest)
+
+
+def _odd_codes(v: Tensor, n: int) -> Tensor:
+    """2·round(n·(v/2 + ½)) − n for v in [−1, 1]: the odd integers −n, −n+2, …, n."""
+    return (v / 2).add_(0.5).mul_(n).round_().mul_(2).sub_(n)
+
+
+class InputDoReFaFunction(STE):
+    """BITorch's activation quantizer: round(n·clip(x, 0, 1))/n forward, the unchanged gradient backward."""
+
+    @staticmethod
+    def forward(ctx: Any, input_tensor: Tensor, bits: int) -> Tensor:  # type: ignore[override]  # STE with an option
+        """Quantize a float tensor of any shape to 2^bits levels in [0, 1]; the dtype stays."""
+        n = 2 ** check_bits(bits) - 1
+        x = as_internal(input_tensor, "InputDoReFaFunction")
+        return x.clamp(0, 1).mul_(n).round_().div_(n).to(input_tensor.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the unchanged output gradient, and None for bits."""
+        return output_gradient, None
+
+
+class _UnitCodes(Function):
+    """Codes of InputDoReFa. Backward: g·1[0 ≤ x ≤ 1] with clip_gradient, else g."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, n: int, clip_gradient: bool) -> Tensor:
+        if clip_gradient:
+            ctx.save_for_backward(x)
+        return x.clamp(0, 1).mul_(n).round_()
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None]:
+        for x in ctx.saved_tensors:
+            output_gradient = gradient_inside(output_gradient, x, 0, 1)
+        return output_gradient, None, None
+
+
+class _SignCodes(STE):
+    """sign⁺(w) with the unchanged gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, input_tensor: Tensor) -> Tensor:
+        return sign_plus(input_tensor)
+
+
+class _OddCodes(Function):
+    """Odd codes of v in [−1, 1] with the unchanged gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, n: int) -> Tensor:
+        return _odd_codes(v, n)
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
+        return output_gradient, None
+
+
+class _StraightThroughWeightCodes(Function):
+    """Odd codes of a whole weight with the unchanged gradient: tanh and max do not show in backward, as in BITorch."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, n: int) -> Tensor:
+        return _odd_codes(_normalized_tanh(weight), n)
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
+        return output_gradient, None
+
+
+class InputDoReFa(Quantization):
+    """Activations to 2^bits levels in [0, 1] (eq. 11).
+
+    Forward: round(n·clip(x, 0, 1)) / n. Codes: 0 … n. Scale: 1/n.
+    Backward: g·1[0 ≤ x ≤ 1] with variant="paper"; g everywhere with variant="bitorch", where the layer around it
+    cancels the gradient instead.
+    At 0: code 0, and zero padding is exact. At 1 bit: 0 below and at ½ (ties go to even), 1 above. All zeros: zeros.
+    NaN stays NaN, ±inf saturates. bits=32: ReLU, without a grid.
+
+    Args:
+        bits: 1…8, or 32 for none; None takes `bitorch.quantizations.config.config.dorefa_bits`.
+        variant: "bitorch" or "paper", the gradient above.
+
+    Raises:
+        ValueError, TypeError: bits or variant outside the set; an input that is not floating point.
+    """
+
+    name = "inputdorefa"
+    bit_width = config.dorefa_bits
+    unsigned = True
+
+    def __init__(self, bits: int | None = None, *, variant: Variant = "bitorch") -> None:
+        super().__init__()
+        self.bit_width = check_bits(config.dorefa_bits if bits is None else bits)
+        self.variant = _check_variant(variant)
+
+    @property
+    def max_code(self) -> int | None:
+        return None if self.bit_width == FLOAT_BITS else 2**self.bit_width - 1
+
+    def codes(self, x: Tensor) -> Tensor:
+        if self.max_code is None:
+            return super().codes(x)
+        codes: Tensor = _UnitCodes.apply(as_internal(x, "InputDoReFa"), self.max_code, self.variant == "paper")
+        return codes
+
+    def scale(self, x: Tensor) -> Tensor:
+        if self.max_code is None:
+            return super().scale(x)
+        return torch.full((), 1 / self.max_code, dtype=as_internal(x, "InputDoReFa").dtype, device=x.device)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Quantize a float tensor of any shape; see the class for the formula."""
+        if self.max_code is None:
+            return F.relu(x)
+        if self.variant == "bitorch":
+            value: Tensor = InputDoReFaFunction.apply(x, self.bit_width)
+            return value
+        value = CodeValue.apply(self.codes(x), self.max_code)
+        return value.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bit_width}, variant={self.variant!r}"
+
+
+class WeightDoReFa(Quantization):
+    """Weights to 2^bits levels, symmetric and without zero (eq. 7–10). Statistics run over the whole tensor.
+
+    variant="paper":
+      1 bit (eq. 7, 8): E·sign⁺(w) with E = mean|w|. Codes ±1, scale E. Backward: g, E being a constant.
+      2…8 bits (eq. 9, 10): 2·round(n·(tanh w / (2·max|tanh w|) + ½))/n − 1. Codes: the odd integers −n … n, scale 1/n.
+      Backward: the chain rule through tanh and max; only the rounding passes its gradient straight through. Where
+      several weights share the maximum they share its gradient evenly.
+    variant="bitorch": eq. 9 at every bit width, also 1 (so ±1 without E), and the backward is g.
+
+    At 0: sign⁺(0) = +1 in the paper's 1-bit form. Eq. 9 has no zero level and puts 0 on a tie: half to even gives −1 at
+    1 bit and +1/n from 2 bits on. All zeros: that same level (times E = 0 in the paper's 1-bit form), and finite
+    gradients.
+    NaN stays NaN; ±inf saturates in eq. 9 and makes E infinite in eq. 8. bits=32: unchanged, without a grid.
+
+    Args:
+        bits: 1…8, or 32 for none; None takes `bitorch.quantizations.config.config.dorefa_bits`.
+        variant: "bitorch" or "paper", see above.
+
+    Raises:
+        ValueError, TypeError: bits or variant outside the set; a weight that is not floating point.
+    """
+
+    name = "weightdorefa"
+    bit_width = config.dorefa_bits
+
+    def __init__(self, bits: int | None = None, *, variant: Variant = "bitorch") -> None:
+        super().__init__()
+        self.bit_width = check_bits(config.dorefa_bits if bits is None else bits)
+        self.variant = _check_variant(variant)
+
+    @property
+    def max_code(self) -> int | None:
+        return None if self.bit_width == FLOAT_BITS else 2**self.bit_width - 1
+
+    @property
+    def _is_mean_scaled(self) -> bool:
+        return self.bit_width == 1 and self.variant == "paper"
+
+    def codes(self, x: Tensor) -> Tensor:
+        if self.max_code is None:
+            return super().codes(x)
+        weight = as_internal(x, "WeightDoReFa")
+        codes: Tensor
+        if self._is_mean_scaled:
+            codes = _SignCodes.apply(weight)
+        elif x.numel() == 0:  # no maximum to divide by, and nothing to divide
+            codes = weight
+        elif self.variant == "paper":
+            codes = _OddCodes.apply(_normalized_tanh(weight), self.max_code)
+        else:
+            codes = _StraightThroughWeightCodes.apply(weight, self.max_code)
+        return codes
+
+    def scale(self, x: Tensor) -> Tensor:
+        if self.max_code is None:
+            return super().scale(x)
+        weight = as_internal(x.detach(), "WeightDoReFa")
+        if self._is_mean_scaled and x.numel() > 0:
+            return weight.abs().mean()
+        return torch.full((), 1 / self.max_code, dtype=weight.dtype, device=x.device)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Quantize a float weight of any shape; see the class for the formula."""
+        if self.max_code is None:
+            return x
+        value: Tensor = CodeValue.apply(self.codes(x), self.max_code, self.scale(x) if self._is_mean_scaled else None)
+        return value.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bit_width}, variant={self.variant!r}"
+
+
+def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw N·n of eq. 12, U(−½, ½) per element of `like`, as int16 in units of 2^-16 and in the memory order of `like`.
+
+    Four draws come from each 64-bit random word, because drawing is the dearest part of gradient quantization on a CPU,
+    whose generator is serial. The draws are odd, so they are symmetric and their mean is exactly 0.
+    """
+    count = like.numel()
+    words = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), device=like.device, generator=generator)
+    draws = words.bitwise_or_(0x0001_0001_0001_0001).view(torch.int16)[:count]
+    shape = like.shape
+    channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.dim())
+    if channels_last is not None and like.is_contiguous(memory_format=channels_last):
+        return draws.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+    return draws.view(shape)
+
+
+def _quantize_gradient(gradient: Tensor, bits: int, noise: bool, generator: torch.Generator | None) -> Tensor:
+    """Eq. 12. With m the sample's maximum, y = g·n/(2m), V = n·N and level index j = round(y + n/2 + V) in 0 … n:
+
+    f(g) = (2j − n)·m/n = (2i + 1)·m/n with i = j − (n+1)/2. With noise, i = floor(y + V): n being odd, n/2 is half an
+    integer. Without noise ties are common (g = 0 is one), so there the sum is rounded half to even as it stands.
+    """
+    if gradient.numel() == 0:
+        return gradient
+    n = 2**bits - 1
+    g = as_internal(gradient, "GradientDoReFa")
+    axes = tuple(range(1, g.dim()))
+    # Two reductions, because |g| would be one more pass over memory.
+    largest = torch.maximum(g.amax(dim=axes, keepdim=True), -g.amin(dim=axes, keepdim=True)) if axes else g.abs()
+    # A sample without a representable reciprocal of its maximum counts as zero.
+    largest = torch.where(largest < 2.0**-120, 0, largest)
+    y = g * (n / (2 * torch.where(largest == 0, 1, largest)))
+    if noise:
+        index = y.add_(_noise(g, generator), alpha=2.0**-16).floor_()
+    else:
+        index = y.add_(n / 2).round_().sub_((n + 1) // 2)
+    half_step = largest / n
+    quantized: Tensor = index.clamp_(-(n + 1) // 2, (n - 1) // 2).mul_(2 * half_step).add_(half_step)
+    return quantized.to(gradient.dtype)
+
+
+class _GradientDoReFaFunction(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bits: int, noise: bool, generator: torch.Generator | None) -> Tensor:
+        ctx.bits, ctx.noise, ctx.generator = bits, noise, generator
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return _quantize_gradient(output_gradient, ctx.bits, ctx.noise, ctx.generator), None, None, None
+
+
+class GradientDoReFa(Quantization):
+    """Gradients to 2^bits levels per sample, with noise that makes the rounding unbiased (eq. 12).
+
+    Forward: the identity.
+    Backward: f(g) = 2m·(round(n·clip(g/(2m) + ½ + N, 0, 1))/n − ½), m = max|g| over all axes but the first, which is
+    the batch, and N = U(−½, ½)/n drawn per element. So E[f(g)] = g.
+    The levels are m·(2i − n)/n, i = 0 … n. There is no zero level: a zero in a sample not all zero becomes ±m/n.
+    At 1 bit: ±m. An all-zero sample (also one whose m is below 2^-120) stays exactly zero. NaN or inf in a sample makes
+    that sample NaN. bits=32: the gradient passes unchanged.
+    This emulates few-bit gradients; it does not make training faster.
+
+    Args:
+        bits: 1…8, or 32 for none.
+        noise: False leaves N out: f becomes deterministic, and biased.
+        generator: source of the noise, on the gradient's device; None takes PyTorch's global one.
+
+    Raises:
+        ValueError, TypeError: bits outside the set; an input without a batch axis or not floating point.
+    """
+
+    name = "gradientdorefa"
+
+    def __init__(self, bits: int, *, noise: bool = True, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.bit_width = check_bits(bits)
+        self.noise = noise
+        self.generator = generator
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Return x, shape [batch, …], with f applied to the gradient that comes back through it."""
+        if x.dim() == 0:
+            raise ValueError("GradientDoReFa: the input needs a batch axis, got a 0-dim tensor")
+        if self.bit_width == FLOAT_BITS:
+            return x
+        as_internal(x, "GradientDoReFa")
+        value: Tensor = _GradientDoReFaFunction.apply(x, self.bit_width, self.noise, self.generator)
+        return value
+
+    def quantize_gradient(self, gradient: Tensor) -> Tensor:
+        """Return f(gradient) for a gradient of shape [batch, …]: what the backward pass computes."""
+        if gradient.dim() == 0:
+            raise ValueError("GradientDoReFa: the gradient needs a batch axis, got a 0-dim tensor")
+        if self.bit_width == FLOAT_BITS:
+            return gradient
+        return _quantize_gradient(gradient, self.bit_width, self.noise, self.generator)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bit_width}, noise={self.noise}"

@@ -1,0 +1,46 @@
+"""Quantizers by their BITorch names."""
+
+from __future__ import annotations
+
+from .approx_sign import ApproxSign
+from .base import Quantization
+from .dorefa import InputDoReFa, WeightDoReFa
+from .identity import Identity
+from .progressive_sign import ProgressiveSign
+from .sign import Sign
+from .ste_heaviside import SteHeaviside
+from .swish_sign import SwishSign
+
+#: Every quantizer that can be built without arguments, by name.
+quantizations_by_name: dict[str, type[Quantization]] = {
+    cls.name: cls
+    for cls in (ApproxSign, Identity, InputDoReFa, ProgressiveSign, Sign, SteHeaviside, SwishSign, WeightDoReFa)
+}
+
+
+def quantization_names() -> list[str]:
+    """Return the known names, sorted."""
+    return sorted(quantizations_by_name)
+
+
+def quantization_from_name(name: str) -> type[Quantization]:
+    """Return the quantizer class of that name; ValueError, with the known names, if there is none."""
+    if name not in quantizations_by_name:
+        raise ValueError(f"no quantization is named {name!r}; known names: {', '.join(quantization_names())}")
+    return quantizations_by_name[name]
+
+
+def register_custom_quantization(cls: type[Quantization]) -> None:
+    """Make a Quantization subclass known under its `name`, so that layers accept the name as a string.
+
+    Raises:
+        TypeError: cls is not a Quantization subclass.
+        ValueError: it has no name of its own, or another class has that name.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Quantization)):
+        raise TypeError(f"register_custom_quantization takes a subclass of Quantization, got {cls!r}")
+    if cls.name == Quantization.name:
+        raise ValueError(f"{cls.__name__} needs a class attribute `name`")
+    if quantizations_by_name.get(cls.name, cls) is not cls:
+        raise ValueError(f"the name {cls.name!r} belongs to {quantizations_by_name[cls.name].__name__}; choose another")
+    quantizations_by_name[cls.name] = cls
