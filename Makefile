@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test sweep lint format clean
+.PHONY: demo test sweep lint format bench-step clean
 
 demo: $(STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
@@ -24,6 +24,18 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# BITorch 0.4.1 has our import name, so it is measured in an environment of its own.
+BITORCH := .venv-bitorch-0.4.1
+
+bench-step: $(STAMP) $(BITORCH)/.installed
+	$(BIN)/python benchmarks/train_step.py --theirs $(BITORCH)/bin/python
+
+$(BITORCH)/.installed: constraints.txt
+	$(PYTHON) -m venv $(BITORCH)
+	$(BITORCH)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BITORCH)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt bitorch==0.4.1
+	touch $(BITORCH)/.installed
+
 # One stamp for the whole set-up: it is redone when the dependencies change, and only then.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,4 +44,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(BITORCH) runs

@@ -75,11 +75,13 @@ class DoReFaConfig:
         unknown = sorted(set(fields) - set(known))
         if unknown:
             raise ValueError(f"unknown keys {', '.join(unknown)}; DoReFaConfig has {', '.join(known)}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
+        return cls(**values)
 
     def quantizers(self, place: Literal["first", "inner", "last"]) -> dict[str, Quantization | None] | None:
         """Return new quantizers for a layer at that place, by the layers' argument names; None where it stays float."""
-        policy: EndLayer = {"first": self.first, "inner": "same", "last": self.last}[place]  # type: ignore[assignment]
+        policies: dict[str, EndLayer] = {"first": self.first, "inner": "same", "last": self.last}
+        policy = policies[place]
         if policy == "float":
             return None
         weight, activation, gradient = self.weight_bits, self.activation_bits, self.gradient_bits

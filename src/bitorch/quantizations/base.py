@@ -93,11 +93,16 @@ class CodeValue(Function):
 
     @staticmethod
     def forward(ctx: Any, codes: Tensor, divisor: int, step: Tensor | None = None) -> Tensor:
-        return codes / divisor if step is None else codes * step
+        return divide(codes, divisor) if step is None else codes * step
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None]:
         return output_gradient, None, None
+
+
+def divide(codes: Tensor, n: int) -> Tensor:
+    """Return codes/n, correctly rounded on every device: for a Python number CUDA multiplies with a rounded 1/n."""
+    return codes / torch.full((), n, dtype=codes.dtype, device=codes.device)
 
 
 def as_internal(x: Tensor, quantizer: str) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from .base import STE, CodeValue, Quantization, as_internal, gradient_inside, sign_plus
+from .base import STE, CodeValue, Quantization, as_internal, divide, gradient_inside, sign_plus
 from .bits import FLOAT_BITS, check_bits
 from .config import config
 
@@ -47,7 +47,7 @@ class InputDoReFaFunction(STE):
         """Quantize a float tensor of any shape to 2^bits levels in [0, 1]; the dtype stays."""
         n = 2 ** check_bits(bits) - 1
         x = as_internal(input_tensor, "InputDoReFaFunction")
-        return x.clamp(0, 1).mul_(n).round_().div_(n).to(input_tensor.dtype)
+        return divide(x.clamp(0, 1).mul_(n).round_(), n).to(input_tensor.dtype)
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:

@@ -1,0 +1,88 @@
+"""One contestant of train_step.py: builds a net, then times a training step for every line on standard input.
+
+Runs in the environment of the library that it measures, because BITorch 0.4.1 has our import name.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from svhn_a import IMAGE_SIZE, svhn_a
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is measured: bits (None: float), absorbed ReLUs, autocast to bfloat16, and exactness under it."""
+
+    bits: tuple[int, int, int] | None = None
+    absorb_relu: bool = True
+    bf16: bool = False
+    exact: bool = True
+
+
+OURS = {
+    "float": Variant(),
+    "W1A2G6": Variant((1, 2, 6)),
+    "W1A2G6, ReLUs kept": Variant((1, 2, 6), absorb_relu=False),
+    "W1A2": Variant((1, 2, 32)),
+    "float, bf16": Variant(bf16=True),
+    "W1A2G6, bf16": Variant((1, 2, 6), bf16=True),
+    "W1A2G6, bf16, exact=False": Variant((1, 2, 6), bf16=True, exact=False),
+}
+THEIRS = "BITorch 0.4.1, W1A2"
+
+
+def build(name: str) -> nn.Module:
+    """Return the net of that name."""
+    if name == THEIRS:
+        from bitorch.layers import QConv2d
+        from bitorch.quantizations import InputDoReFa, WeightDoReFa
+
+        def quantized(inputs: int, outputs: int, kernel: int, padding: int) -> nn.Module:
+            bits = {"input_quantization": InputDoReFa(2), "weight_quantization": WeightDoReFa(1)}
+            return QConv2d(inputs, outputs, kernel, padding=padding, **bits)  # type: ignore[arg-type]  # theirs
+
+        return svhn_a(quantized, relu=False)  # its activation quantizer clips
+    variant = OURS[name]
+    net = svhn_a(lambda i, o, kernel, padding: nn.Conv2d(i, o, kernel, padding=padding, bias=False), relu=True)
+    if variant.bits is not None:
+        from bitorch import DoReFaConfig, quantize_
+
+        quantize_(net, DoReFaConfig(*variant.bits, absorb_relu=variant.absorb_relu, exact=variant.exact))
+    return net
+
+
+def resident_bytes(field: str) -> int:
+    """Return VmRSS (now) or VmHWM (peak) of this process, which Linux counts."""
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith(field))
+
+
+def main(name: str, batch: int) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(batch, 3, IMAGE_SIZE, IMAGE_SIZE).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (batch,))
+    before = resident_bytes("VmRSS")
+    net = build(name)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3, eps=1e-5)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=name in OURS and OURS[name].bf16):
+            loss = nn.functional.cross_entropy(net(images), labels)
+        loss.backward()
+        optimizer.step()
+        seconds = time.perf_counter() - start
+        peak = resident_bytes("VmHWM") - before
+        print(json.dumps({"seconds": seconds, "peak": peak, "loss": loss.item()}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,116 @@
+"""Digits: the float net beside its twin of 1-bit weights, 2-bit activations and 6-bit gradients. `make demo` runs this.
+
+Trains both nets with three seeds, prints one table and writes one picture.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bitorch import quantize_
+from bitorch.models import build
+from bitorch.plots import plot_curves, plot_gradient_levels, plot_staircase
+from bitorch.quantizations import GradientDoReFa, InputDoReFa, WeightDoReFa
+from bitorch.report import WeightBytes, weight_bytes
+from bitorch.train import Settings
+from bitorch.train.sweep import Outcome, sweep
+
+NETS: dict[str, tuple[int, int, int]] = {"float": (32, 32, 32), "W1A2G6": (1, 2, 6)}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train the float net and the W1A2G6 net on digits, with several seeds."""
+
+    out: Path = Path("runs/digits")
+    """Folder of the runs and of the picture. Runs that are done there are not trained again."""
+    epochs: int = 30
+    """Passes over the training images."""
+    seeds: int = 3
+    """Trainings of each net."""
+
+
+def main(options: Options) -> None:
+    console = Console()
+    runs = {
+        f"{net}-seed{seed}": Settings(bits=bits, epochs=options.epochs, seed=seed, shift=1)
+        for seed in range(options.seeds)
+        for net, bits in NETS.items()
+    }
+    columns = (
+        TextColumn("{task.description:>14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[accuracy]}"),
+    )
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        tasks = {name: progress.add_task(name, total=options.epochs, accuracy="") for name in runs}
+
+        def on_epoch(name: str, row: dict[str, float]) -> None:
+            progress.update(tasks[name], completed=row["epoch"], accuracy=f"accuracy {row['val/acc']:.1%}")
+
+        def on_done(name: str, outcome: Outcome) -> None:
+            on_epoch(name, outcome.history[-1])
+
+        outcomes = sweep(runs, options.out, on_epoch=on_epoch, on_done=on_done)
+    by_net = {net: [outcomes[name] for name in runs if name.startswith(net)] for net in NETS}
+    console.print(table(by_net))
+    picture = options.out / "digits.png"
+    draw(by_net, picture)
+    console.print(f"picture: {picture}")
+
+
+def net_bytes(bits: tuple[int, int, int]) -> WeightBytes:
+    settings = Settings(bits=bits)
+    model = build(settings.model, in_channels=1, num_classes=10)
+    quantize_(model, settings.config)
+    return weight_bytes(model)
+
+
+def table(by_net: dict[str, list[Outcome]]) -> Table:
+    result = Table(title="digits, 360 test images")
+    for header in ("net", "accuracy, mean (lowest to highest)", "time per step", "bytes of weights"):
+        result.add_column(header, justify="left" if header == "net" else "right")
+    seconds = {net: _seconds_per_step(outcomes) for net, outcomes in by_net.items()}
+    for net, outcomes in by_net.items():
+        accuracies = [outcome.accuracy for outcome in outcomes]
+        result.add_row(
+            net,
+            f"{statistics.mean(accuracies):.2%} ({min(accuracies):.2%} to {max(accuracies):.2%})",
+            f"{seconds[net] / seconds['float']:.2f}×",
+            f"{net_bytes(NETS[net]).packed:,}",
+        )
+    return result
+
+
+def _seconds_per_step(outcomes: list[Outcome]) -> float:
+    return statistics.median(row["seconds_per_step"] for outcome in outcomes for row in outcome.history)
+
+
+def draw(by_net: dict[str, list[Outcome]], path: Path) -> None:
+    figure, axes = plt.subplots(1, 4, figsize=(16, 3.6), layout="constrained")
+    plot_curves(
+        axes[0], {net: [outcome.history for outcome in outcomes] for net, outcomes in by_net.items()}, "val/acc"
+    )
+    axes[0].set_ylim(0.8, 1)
+    axes[0].set_title("accuracy on digits, 3 seeds")
+    plot_staircase(axes[1], WeightDoReFa(1, variant="paper"))
+    axes[1].set_title("1-bit weights: E·sign(w)")
+    plot_staircase(axes[2], InputDoReFa(2, variant="paper"))
+    axes[2].set_title("2-bit activations")
+    plot_gradient_levels(axes[3], GradientDoReFa(3))
+    axes[3].set_title("3-bit gradients, rounded with noise")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,122 @@
+"""The bits of the DoReFa paper's table 1, trained on Fashion-MNIST: does the order of the rows hold?
+
+The paper trains on SVHN, for 200 epochs, with nets of four widths. Here it is another data set, a smaller net and a few
+epochs, so the numbers differ; what is compared is the order. The command can be stopped and called again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import tyro
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from bitorch.train import Settings
+from bitorch.train.sweep import Outcome, sweep
+from paper_table1 import TABLE1, Bits
+
+PAPER_NETS = "ABCD"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train the rows of the paper's table 1 on Fashion-MNIST."""
+
+    folder: Path
+    """Folder with the four IDX files of Fashion-MNIST."""
+    out: Path = Path("runs/fashion-mnist-grid")
+    """Folder of the runs and of the picture. Runs that are done there are not trained again; interrupted ones go on."""
+    epochs: int = 3
+    """Passes over the training images."""
+    width: float = 0.5
+    """Factor on the channels of LeNet28."""
+    seed: int = 0
+    """Of all runs."""
+    jobs: int = 2
+    """Runs to train at the same time, each with its share of the cores."""
+
+
+def main(options: Options) -> None:
+    console = Console()
+    rows = {row_name(bits): bits for bits in TABLE1}
+    runs = {
+        name: Settings(
+            data="mnist",
+            folder=options.folder,
+            model="lenet-28",
+            width=options.width,
+            bits=bits,
+            epochs=options.epochs,
+            batch_size=128,
+            lr=2e-3,
+            flip=True,
+            seed=options.seed,
+        )
+        for name, bits in rows.items()
+    }
+
+    def on_done(name: str, outcome: Outcome) -> None:
+        console.print(f"{name}: {outcome.accuracy:.2%}")
+
+    outcomes = sweep(runs, options.out, jobs=options.jobs, on_done=on_done)
+    ours = {bits: outcomes[name].accuracy for name, bits in rows.items()}
+    console.print(table(ours))
+    for net in PAPER_NETS:
+        console.print(f"rank correlation with the paper's net {net}: {rank_correlation(ours, net):.2f}")
+    picture = options.out / "grid.png"
+    draw(ours, picture)
+    console.print(f"picture: {picture}")
+
+
+def row_name(bits: Bits) -> str:
+    return "W{}A{}G{}".format(*bits)
+
+
+def paper(bits: Bits, net: str) -> float | None:
+    accuracies: tuple[float | None, ...] = TABLE1[bits]
+    return accuracies[PAPER_NETS.index(net)]
+
+
+def rank_correlation(ours: dict[Bits, float], net: str) -> float:
+    """Return Spearman's rank correlation over the rows that the paper has for that net."""
+    rows = [(accuracy, paper(bits, net)) for bits, accuracy in ours.items() if paper(bits, net) is not None]
+    return float(spearmanr([row[0] for row in rows], [row[1] for row in rows]).statistic)
+
+
+def table(ours: dict[Bits, float]) -> Table:
+    result = Table(title="accuracy by bits: Fashion-MNIST here, SVHN in the paper")
+    for header in ("W", "A", "G", "here", "points below float", *(f"paper {net}" for net in PAPER_NETS)):
+        result.add_column(header, justify="right")
+    best = ours[32, 32, 32]
+    for bits, accuracy in ours.items():
+        theirs = ("–" if value is None else f"{value:.1%}" for value in TABLE1[bits])
+        result.add_row(*map(str, bits), f"{accuracy:.2%}", f"{100 * (best - accuracy):.2f}", *theirs)
+    return result
+
+
+def draw(ours: dict[Bits, float], path: Path) -> None:
+    order = sorted(ours, key=ours.__getitem__)
+    names = [row_name(bits) for bits in order]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.2), layout="constrained", sharey=True)
+    left.barh(names, [100 * ours[bits] for bits in order], color="tab:blue")
+    left.set_xlim(min(100 * ours[bits] for bits in order) - 2, 100 * max(ours.values()) + 0.5)
+    left.set_xlabel("accuracy on Fashion-MNIST, %")
+    left.set_title("here")
+    for net, marker in zip(PAPER_NETS, "osD^", strict=True):
+        points = [(100 * value, name) for bits, name in zip(order, names, strict=True) if (value := paper(bits, net))]
+        right.plot([p[0] for p in points], [p[1] for p in points], marker, label=f"net {net}", alpha=0.8)
+    right.set_xlabel("accuracy on SVHN, %")
+    right.set_title("the paper's table 1, rows in our order")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.grid(axis="x", alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

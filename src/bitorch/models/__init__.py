@@ -1,0 +1,55 @@
+"""Architectures, each written once as a float net; `bitorch.quantize_` makes them low-bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from .lenet import LeNet8 as LeNet8
+from .lenet import LeNet28 as LeNet28
+from .resnet import ResNet20 as ResNet20
+from .svhn import SVHNNet as SVHNNet
+from .svhn import SVHNVariant as SVHNVariant
+
+_RESNET_CHANNELS = 16
+
+
+def _svhn(variant: SVHNVariant, in_channels: int, num_classes: int, width: float) -> nn.Module:
+    if width != 1:
+        raise ValueError(f"the svhn nets take no width, got {width}; svhn-b, -c and -d have 1/2, 1/4, 1/8 of svhn-a")
+    return SVHNNet(variant, in_channels, num_classes)
+
+
+def _resnet20(in_channels: int, num_classes: int, width: float) -> nn.Module:
+    return ResNet20(in_channels, num_classes, round(_RESNET_CHANNELS * width))
+
+
+#: From channels, classes and width.
+_CONSTRUCTORS: dict[str, Callable[[int, int, float], nn.Module]] = {
+    "svhn-a": partial(_svhn, "A"),
+    "svhn-b": partial(_svhn, "B"),
+    "svhn-c": partial(_svhn, "C"),
+    "svhn-d": partial(_svhn, "D"),
+    "lenet-28": LeNet28,
+    "lenet-8": LeNet8,
+    "resnet-20": _resnet20,
+}
+#: The names that `build` takes.
+MODEL_NAMES: tuple[str, ...] = tuple(_CONSTRUCTORS)
+
+
+def build(name: str, in_channels: int, num_classes: int, width: float = 1.0) -> nn.Module:
+    """Return a new float net for images of in_channels channels, with num_classes logits.
+
+    Args:
+        width: factor on the channels of the layers. The SVHN nets take none: their variants are their widths.
+
+    Raises:
+        ValueError: a name that is not in MODEL_NAMES, a count below 1, a width that the net does not take.
+        TypeError: a count that is no int, a width that is no number.
+    """
+    if name not in _CONSTRUCTORS:
+        raise ValueError(f"unknown model {name!r}; there are {', '.join(MODEL_NAMES)}")
+    return _CONSTRUCTORS[name](in_channels, num_classes, width)

@@ -1,0 +1,48 @@
+"""What the architectures share: the convolution block and the checks of arguments and inputs."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def conv_block(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    padding: int = 0,
+    pool: bool = False,
+    bias: bool = False,
+    bn_eps: float = 1e-5,
+) -> list[nn.Module]:
+    """Return convolution, batch norm, 2×2 max-pooling if asked for, ReLU, to be put in one flat nn.Sequential.
+
+    The ReLU comes last, so that `bitorch.quantize_` finds it in front of the layer that clips its input anyway.
+    """
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=bias),
+        nn.BatchNorm2d(out_channels, eps=bn_eps),
+    ]
+    if pool:
+        layers.append(nn.MaxPool2d(2))
+    layers.append(nn.ReLU())
+    return layers
+
+
+def check_counts(**counts: int) -> None:
+    """Raise TypeError or ValueError unless every argument is an int of at least 1."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an int, got {value!r}")
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_input(x: Tensor, net: str, in_channels: int, image_size: int) -> None:
+    """Raise ValueError unless x is [B, in_channels, image_size, image_size]. Reads the shape only."""
+    expected = (in_channels, image_size, image_size)
+    if x.dim() != 4 or tuple(x.shape[1:]) != expected:
+        raise ValueError(
+            f"{net} takes images of shape [batch, {in_channels}, {image_size}, {image_size}], got {list(x.shape)}; "
+            "resize or pad the images, or build the net with other in_channels"
+        )

@@ -1,0 +1,62 @@
+"""Training on Lightning: settings in, checkpoints and a result out; and a module for your own Trainer.
+
+from bitorch.train import Settings, fit
+result = fit(Settings(data="digits", model="lenet-8", bits=(1, 2, 6), epochs=30))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .settings import Settings as Settings
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint as Checkpoint
+    from .checkpoint import load_model as load_model
+    from .checkpoint import read_checkpoint as read_checkpoint
+    from .checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
+    from .classifier import Classifier as Classifier
+    from .evaluation import Evaluation as Evaluation
+    from .evaluation import evaluate as evaluate
+    from .guard import NonFiniteError as NonFiniteError
+    from .run import Result as Result
+    from .run import Run as Run
+    from .run import fit as fit
+    from .run import prepare as prepare
+    from .schedule import Schedule as Schedule
+    from .settings_file import read_settings as read_settings
+    from .stopping import Interrupted as Interrupted
+
+# Lightning takes seconds to import, which `bitorch train --help` and a mistyped flag need not wait for.
+_HOMES = {
+    "AtomicCheckpointIO": "checkpoint_io",
+    "Checkpoint": "checkpoint",
+    "Classifier": "classifier",
+    "Evaluation": "evaluation",
+    "Interrupted": "stopping",
+    "NonFiniteError": "guard",
+    "Result": "run",
+    "Run": "run",
+    "Schedule": "schedule",
+    "evaluate": "evaluation",
+    "fit": "run",
+    "load_model": "checkpoint",
+    "prepare": "run",
+    "read_checkpoint": "checkpoint",
+    "read_settings": "settings_file",
+}
+_EXTRA = ("lightning", "tensorboard", "torchmetrics", "rich", "yaml")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+            raise
+        raise ImportError(
+            f'{__name__}.{name} needs {error.name}: pip install "bitorch[train]"', name=error.name
+        ) from error

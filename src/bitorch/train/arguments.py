@@ -1,0 +1,95 @@
+"""The command lines of `bitorch train` and `bitorch eval`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from .fields import convert_fields
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class _Flags(Settings):
+    """What a run is made of; a --config file may hold any of these."""
+
+    # Unchecked: only what files and flags make together must fit, such as `epochs: 5` in a file with --epochs 20
+    # --milestones 10. And an error of ours shall look the same wherever it comes from, and not as tyro prints it.
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class _TrainArguments:
+    """Train a low-bit image classifier. Writes last.ckpt, best.ckpt, metrics.csv and TensorBoard logs.
+
+    Exit code 0: trained; 1: a loss or gradient was not finite; 2: wrong arguments, files or folders; 130: Ctrl-C.
+    """
+
+    settings: tyro.conf.OmitArgPrefixes[_Flags]
+    config: Path | None = None
+    """YAML or JSON file with any of the settings, such as the settings.yaml of a run. Flags override it."""
+
+
+@dataclass(frozen=True)
+class EvalArguments:
+    """Evaluate a checkpoint on test images: top-1 and top-5 accuracy."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Written by bitorch train."""
+    data: str | None = None
+    """Data set; the run's own if not given."""
+    folder: Path | None = None
+    """Folder that holds the files of the data set."""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """Hardware to run on."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def parse_train(arguments: Sequence[str]) -> Settings:
+    """Return the settings of a command line: flags, over --config, over the run to --resume, over the defaults.
+
+    Raises:
+        SystemExit: --help, or flags that do not parse; the message is printed.
+        ValueError, TypeError, OSError: a value that is not allowed, a wrong settings file or checkpoint.
+    """
+    default = _TrainArguments(_Flags(**convert_fields(Settings, _fields_from_files(arguments))))
+    parsed = tyro.cli(_TrainArguments, args=arguments, prog="bitorch train", default=default)
+    return Settings(**dataclasses.asdict(parsed.settings))
+
+
+def parse_eval(arguments: Sequence[str]) -> EvalArguments:
+    """Return the arguments; SystemExit as `parse_train`."""
+    return tyro.cli(EvalArguments, args=arguments, prog="bitorch eval")
+
+
+def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the fields that --config and --resume give, which the flags then override."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--resume", type=Path)
+    try:
+        files, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:  # a flag without its value: tyro says so
+        return {}
+    fields: dict[str, Any] = {}
+    if files.config is not None:
+        from .settings_file import read_settings
+
+        fields = read_settings(files.config)
+    resume = fields.get("resume") if files.resume is None else files.resume
+    if resume is not None:
+        from .checkpoint import read_checkpoint
+
+        checkpoint = read_checkpoint(resume)
+        if checkpoint.settings is not None:
+            # A resumed run goes on in the folder of its checkpoint, which may have been moved.
+            fields = {**checkpoint.settings.to_dict(), "out": None, "init": None, "resume": resume, **fields}
+    return fields

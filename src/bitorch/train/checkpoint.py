@@ -1,0 +1,135 @@
+"""What a checkpoint holds, and whether it fits."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..convert import quantize_
+from ..models import build
+from .classifier import CHECKPOINT_KEY
+from .settings import Settings
+
+_PREFIX = "model."
+_NAMES_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training checkpoint as read from its file.
+
+    Attributes:
+        path: the file.
+        settings: of the run, None if it was trained from Python without any.
+        input_shape: of one image, [C, H, W]; None like settings.
+        num_classes: width of the logits.
+        state_dict: of the model, without prefix, on the CPU.
+        epoch: epochs that were finished.
+        step: optimizer steps that were made.
+        history: one row per finished epoch.
+    """
+
+    path: Path
+    settings: Settings | None
+    input_shape: tuple[int, int, int] | None
+    num_classes: int
+    state_dict: dict[str, Tensor]
+    epoch: int
+    step: int
+    history: tuple[dict[str, float], ...]
+
+    def __str__(self) -> str:
+        if self.settings is None:
+            return str(self.path)
+        return f"{self.path} ({self.settings.model}, bits {' '.join(map(str, self.settings.bits))})"
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint that `fit`, or a Trainer with a Classifier, has written. No code in the file is run.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a checkpoint, or one with settings that this version does not know.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        reason = f": {str(error).splitlines()[0]}" if str(error) else ""
+        raise ValueError(f"{path} is not a checkpoint, or a damaged one{reason}") from None
+    if not isinstance(content, Mapping) or CHECKPOINT_KEY not in content:
+        raise ValueError(f"{path} is a PyTorch file, but not a checkpoint of bitorch's Classifier")
+    own = content[CHECKPOINT_KEY]
+    info = own["info"]
+    state = {name.removeprefix(_PREFIX): t for name, t in content["state_dict"].items() if name.startswith(_PREFIX)}
+    recorder = content.get("callbacks", {}).get("RunRecorder", {})
+    return Checkpoint(
+        path=path,
+        settings=Settings.from_dict(info["settings"]) if "settings" in info else None,
+        input_shape=tuple(info["input_shape"]) if "input_shape" in info else None,
+        num_classes=own["num_classes"],
+        state_dict=state,
+        epoch=_epochs_finished(content),
+        step=content["global_step"],
+        history=tuple(recorder.get("history", ())),
+    )
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """Return the trained model of a checkpoint of `fit`, low-bit as it was trained, in eval mode, on the CPU.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_checkpoint`; ValueError too if it holds no model that has a name here.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.settings is None or checkpoint.input_shape is None:
+        raise ValueError(
+            f"{checkpoint.path} does not say how its model is built; build the model and load "
+            "read_checkpoint(path).state_dict into it"
+        )
+    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away, so they must not cost random numbers
+        model = build(
+            checkpoint.settings.model, checkpoint.input_shape[0], checkpoint.num_classes, checkpoint.settings.width
+        )
+    quantize_(model, checkpoint.settings.config)
+    load_weights(model, checkpoint)
+    return model.eval()
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy a checkpoint's parameters and buffers into a model; ValueError says what differs if they do not fit."""
+    differences = _differences(model.state_dict(), checkpoint.state_dict)
+    if differences:
+        raise ValueError(f"the checkpoint {checkpoint} does not fit the model {type(model).__name__}: {differences}")
+    model.load_state_dict(checkpoint.state_dict)
+
+
+def _differences(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
+    shapes = [
+        f"{name} {list(got[name].shape)} instead of {list(wanted[name].shape)}"
+        for name in wanted
+        if name in got and got[name].shape != wanted[name].shape
+    ]
+    kinds = {
+        "it lacks": [name for name in wanted if name not in got],
+        "it has besides": [name for name in got if name not in wanted],
+        "other shapes in": shapes,
+    }
+    return "; ".join(f"{kind} {_shorten(names)}" for kind, names in kinds.items() if names)
+
+
+def _shorten(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
+
+
+def _epochs_finished(content: Mapping[str, Any]) -> int:
+    return int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])

@@ -1,0 +1,66 @@
+"""Writing files so that a full disk or a crash never costs the user the file that was there before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file under a temporary name in the same folder, then rename it. On an error the old file stays."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())  # the data before the name, or a power cut leaves an empty file
+        except BaseException:
+            file.close()
+            temporary.unlink()
+            raise
+    temporary.chmod(0o666 & ~_umask())  # a temporary file is private
+    os.replace(temporary, path)
+
+
+def link_atomically(source: Path, path: Path) -> None:
+    """Make path a second name of source, or a copy where the file system has no hard links."""
+    temporary = path.with_name(f".{path.name}.link")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        write_atomically(path, lambda file: file.write(source.read_bytes()))
+    else:
+        os.replace(temporary, path)
+
+
+def check_writable(folder: Path, bytes_needed: int) -> None:
+    """Create the folder and write a temporary file into it, so that a run fails before it has started.
+
+    Raises:
+        OSError: naming the folder, if it cannot be created or written, or has too little space.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(f"cannot write to the folder {folder}: {error.strerror}; choose another one with --out") from None
+    free = shutil.disk_usage(folder).free
+    if free < bytes_needed:
+        raise OSError(
+            f"the folder {folder} has {free / 1e6:.1f} MB free, and this run needs {bytes_needed / 1e6:.1f} MB for its "
+            "checkpoints; make space or choose another one with --out"
+        )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

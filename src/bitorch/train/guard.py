@@ -1,0 +1,56 @@
+"""The last check before a step changes parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.utils import get_total_norm
+
+_NAMES_SHOWN = 3
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or gradient was NaN or infinite. The parameters are as they were before the step.
+
+    The model in memory has made the forward pass, so its running statistics may be NaN. Those of the checkpoint are
+    finite.
+
+    Attributes:
+        reason: which step, which parameters, what to do.
+        step: the optimizer step that was not made, counted from 0.
+        checkpoint: the last good checkpoint, None if there is none.
+    """
+
+    def __init__(self, reason: str, step: int, checkpoint: Path | None = None) -> None:
+        kept = "" if checkpoint is None else f" The last good checkpoint is {checkpoint}."
+        super().__init__(reason + kept)
+        self.reason = reason
+        self.step = step
+        self.checkpoint = checkpoint
+
+
+def is_step_finite(loss: Tensor, parameters: Iterable[Parameter]) -> Tensor:
+    """Return a 0-dim bool tensor: the loss and the Euclidean norm of all gradients are finite.
+
+    The norm, and not each entry, because its square is what optimizers like Adam accumulate.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return torch.isfinite(loss + get_total_norm(gradients))
+
+
+def describe_non_finite(loss: float, named_parameters: Iterable[tuple[str, Parameter]], lr: float) -> str:
+    """Return what is not finite, and what a user can do about it."""
+    names = [name for name, p in named_parameters if p.grad is not None and not torch.isfinite(p.grad).all()]
+    if names:
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        gradients = f"non-finite gradients in {', '.join(names[:_NAMES_SHOWN])}{more}"
+    else:
+        gradients = "the norm of all gradients overflows" if loss == loss else "finite gradients"
+    return (
+        f"the loss is {loss:g}, with {gradients}, so the step was not made and no parameter changed. Lower the "
+        f"learning rate (now {lr:g}), look for NaN or huge values in the data, or give the gradients more bits."
+    )

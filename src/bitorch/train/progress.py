@@ -1,0 +1,68 @@
+"""What a run prints."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.utilities import rank_zero_only
+
+_LIGHTNING_LOGGERS = ("lightning.pytorch", "lightning.fabric")
+_BAR_REFRESH_STEPS = 10
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the one that prints and writes, also before the processes have met."""
+    return int(rank_zero_only.rank) == 0  # type: ignore[attr-defined]  # Lightning sets it on the function
+
+
+def progress_bar() -> list[Callback]:
+    """Return a progress bar if the output is a terminal, where a line can be rewritten; else none."""
+    return [_EpochBar(refresh_rate=_BAR_REFRESH_STEPS)] if sys.stdout.isatty() else []
+
+
+def epoch_line(row: dict[str, float], epochs: int) -> str:
+    """Return an epoch's row of the history as one line of text."""
+    width = len(str(epochs))
+    parts = [
+        f"epoch {int(row['epoch']):{width}}/{epochs}",
+        f"train loss {row['train/loss']:.3f} acc {row['train/acc']:.2%}",
+        f"val loss {row['val/loss']:.3f} acc {row['val/acc']:.2%}",
+        f"lr {row['lr']:.1e}",
+    ]
+    return "  ".join(parts)
+
+
+class _EpochBar(RichProgressBar):
+    """Counts epochs from 1, as our lines do, and leaves out the name of the log's folder."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        items = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        return items
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's remarks on hardware, tips and stop reasons to itself inside; its warnings still come."""
+    loggers = [logging.getLogger(name) for name in _LIGHTNING_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Lightning's own use of a PyTorch name that PyTorch now deprecates.
+        warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

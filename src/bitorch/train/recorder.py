@@ -1,0 +1,119 @@
+"""The record of a run: history, metrics.csv, and the checkpoints last.ckpt and best.ckpt."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
+
+from .files import link_atomically, write_atomically
+
+Row = dict[str, float]
+
+
+class RunStopped(BaseException):
+    """Ends Trainer.fit after the checkpoint for a stop request was written. As KeyboardInterrupt, not an Exception."""
+
+
+class RunRecorder(Checkpoint):
+    """Keeps one row per epoch, and after each epoch writes metrics.csv and last.ckpt; best.ckpt if val/acc rose.
+
+    Lightning's ModelCheckpoint and CSVLogger do most of this, but a resumed CSVLogger deletes the rows from before, and
+    ModelCheckpoint stores absolute paths, forgets the best when the folder was moved, and writes each file separately.
+
+    Args:
+        folder: of the run.
+        on_epoch: called on the first process with each new row.
+        is_stop_requested: asked after each step; if true on any process, all stop, with a checkpoint: RunStopped.
+    """
+
+    def __init__(self, folder: Path, on_epoch: Callable[[Row], None], is_stop_requested: Callable[[], bool]) -> None:
+        self.folder = folder
+        self.history: list[Row] = []
+        self._on_epoch = on_epoch
+        self._is_stop_requested = is_stop_requested
+        self._started = 0.0
+        self._seconds = 0.0
+        self._steps = 0
+
+    @property
+    def last_path(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def best_path(self) -> Path:
+        """The checkpoint of the epoch with the highest val/acc; of the first of them if there are several."""
+        return self.folder / "best.ckpt"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history, for the checkpoint."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the history of a checkpoint."""
+        self.history = list(state_dict["history"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock: in an epoch that is resumed in the middle, on_train_epoch_start is not called."""
+        self._restart_clock()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._restart_clock()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the step; write a checkpoint and stop if that was requested."""
+        self._seconds = time.perf_counter() - self._started
+        self._steps += 1
+        # After an epoch's last batch the epoch is finished first: its validation belongs to it.
+        if not trainer.is_last_batch and self._shall_stop(trainer):
+            trainer.save_checkpoint(self.last_path)
+            raise RunStopped
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch. Lightning calls Checkpoint callbacks after the module, so its metrics are there."""
+        row = self._row(trainer)
+        is_best = all(row["val/acc"] > earlier["val/acc"] for earlier in self.history)
+        self.history.append(row)
+        trainer.save_checkpoint(self.last_path)
+        if trainer.is_global_zero:
+            if is_best:
+                link_atomically(self.last_path, self.best_path)
+            self._write_csv()
+            self._on_epoch(row)
+        # After the last epoch there is nothing left to stop.
+        if row["epoch"] != trainer.max_epochs and self._shall_stop(trainer):
+            raise RunStopped
+
+    def _restart_clock(self) -> None:
+        self._seconds, self._steps = 0.0, 0
+        self._started = time.perf_counter()
+
+    def _shall_stop(self, trainer: pl.Trainer) -> bool:
+        if trainer.world_size == 1:
+            return self._is_stop_requested()
+        # A signal reaches the processes at different steps, or only one of them.
+        return bool(trainer.strategy.reduce_boolean_decision(self._is_stop_requested(), all=False))
+
+    def _row(self, trainer: pl.Trainer) -> Row:
+        row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        row.update({name: value.item() for name, value in trainer.callback_metrics.items()})
+        # Of an epoch that was resumed in the middle, only the steps since then.
+        row["seconds_per_step"] = self._seconds / self._steps
+        return row
+
+    def _write_csv(self) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(self.history[0]))
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_atomically(self.folder / "metrics.csv", lambda file: file.write(text.getvalue().encode()))

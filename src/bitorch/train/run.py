@@ -1,0 +1,310 @@
+"""One training run, from settings to a result."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, Optimizer
+
+from ..convert import Conversion, quantize_
+from ..data import BatchLoader, Dataset, load
+from ..models import build
+from .checkpoint import load_weights, read_checkpoint
+from .checkpoint_io import AtomicCheckpointIO
+from .classifier import Classifier
+from .files import check_writable
+from .guard import NonFiniteError
+from .hardware import check_hardware
+from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
+from .randomness import exact_operations
+from .recorder import Row, RunRecorder, RunStopped
+from .schedule import Schedule
+from .settings import Settings
+from .settings_file import write_settings
+from .stopping import Interrupted, StopRequest
+
+_LOG_EVERY_STEPS = 50
+#: A resumed run keeps these: weights, optimizer state or place in the epoch belong to them.
+_KEPT_ON_RESUME = (
+    "data", "model", "width", "bits", "first", "last", "optimizer", "momentum", "nesterov", "eps", "weight_decay",
+    "seed", "batch_size", "processes",
+)  # fmt: skip
+_FUSED_DEVICES = ("cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run has reached.
+
+    Attributes:
+        best_accuracy: highest top-1 accuracy on the test images after an epoch, in [0, 1].
+        last_accuracy: that of the last epoch.
+        last_top5: share of test images with the label among the five best logits; None with up to 5 classes.
+        epochs: that the history has.
+        seconds_per_step: median over the epochs, with data loading, without validation.
+        folder: of the run.
+        best_checkpoint, last_checkpoint: their files.
+        history: one row per epoch: epoch, step, lr, train/loss, train/acc, val/loss, val/acc, val/top5,
+            seconds_per_step.
+        conversion: what `quantize_` did to the model.
+    """
+
+    best_accuracy: float
+    last_accuracy: float
+    last_top5: float | None
+    epochs: int
+    seconds_per_step: float
+    folder: Path
+    best_checkpoint: Path
+    last_checkpoint: Path
+    history: tuple[Row, ...]
+    conversion: Conversion
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checked run that is ready to train; `prepare` makes it."""
+
+    settings: Settings
+    dataset: Dataset
+    model: nn.Module
+    conversion: Conversion
+    folder: Path
+
+    def train(self, *, on_epoch: Callable[[Row], None] | None = None, show: bool = True) -> Result:
+        """Train to the end, or resume where `settings.resume` was, and return the result.
+
+        Args:
+            on_epoch: called with the new row of the history after each epoch, on the first process.
+            show: print what the model became, a line per epoch and, on a terminal, a progress bar.
+
+        Raises:
+            NonFiniteError: a loss or gradient was NaN or infinite.
+            Interrupted: Ctrl-C or SIGTERM; the checkpoint it names resumes the run. A second Ctrl-C stops at once, with
+                a KeyboardInterrupt and the checkpoint of the epoch before.
+            OSError: a checkpoint could not be written.
+        """
+        if show and is_first_process():
+            print(f"{self.settings.name} in {self.folder}\n\n{self.conversion}\n", flush=True)
+
+        def report(row: Row) -> None:
+            if show:
+                print(epoch_line(row, self.settings.epochs), flush=True)
+            if on_epoch is not None:
+                on_epoch(row)
+
+        request = StopRequest()
+        recorder = RunRecorder(self.folder, report, is_stop_requested=lambda: request.signal_number is not None)
+        callbacks = [recorder, *(progress_bar() if show else [])]
+        with (
+            torch.random.fork_rng(devices=[]),
+            quiet_lightning(),
+            exact_operations(self.settings.deterministic),
+            request.listening(),
+        ):
+            trainer = self._trainer(callbacks)
+            try:
+                trainer.fit(
+                    self._classifier(), self._train_loader(), self._test_loader(), ckpt_path=self.settings.resume
+                )
+            except RunStopped:
+                # None: the signal reached another process.
+                number = signal.SIGINT if request.signal_number is None else request.signal_number
+                raise Interrupted(recorder.last_path, number) from None
+            except SystemExit:
+                # What Lightning makes of the KeyboardInterrupt that a second Ctrl-C is.
+                raise KeyboardInterrupt from None
+            except NonFiniteError as error:
+                checkpoint = recorder.last_path if recorder.last_path.is_file() else None
+                raise NonFiniteError(error.reason, error.step, checkpoint) from None
+        return _result(recorder, self.conversion)
+
+    def _classifier(self) -> Classifier:
+        settings = self.settings
+        return Classifier(
+            self.model,
+            self.dataset.train.num_classes,
+            optimizer=partial(_optimizer, settings=settings),
+            schedule=Schedule(
+                settings.schedule,
+                settings.schedule_every,
+                settings.milestones,
+                settings.gamma,
+                settings.warmup_epochs,
+            ),
+            label_smoothing=settings.label_smoothing,
+            augmentation=settings.augmentation,
+            seed=settings.seed,
+            info={"settings": settings.to_dict(), "input_shape": list(self.dataset.train.images.shape[1:])},
+        )
+
+    def _train_loader(self) -> BatchLoader:
+        return BatchLoader(
+            self.dataset.train, self.settings.batch_size, shuffle=True, seed=self.settings.seed, drop_last=True
+        )
+
+    def _test_loader(self) -> BatchLoader:
+        images = self.dataset.test
+        return BatchLoader(images, min(2 * self.settings.batch_size, len(images)), shuffle=False)
+
+    def _trainer(self, callbacks: list[Any]) -> pl.Trainer:
+        settings = self.settings
+        steps_per_epoch = len(self.dataset.train) // (settings.batch_size * settings.processes)
+        return pl.Trainer(
+            max_epochs=settings.epochs,
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy="ddp" if settings.processes > 1 else "auto",
+            precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+            default_root_dir=self.folder,
+            logger=TensorBoardLogger(self.folder, name="", version="tensorboard", default_hp_metric=False),
+            log_every_n_steps=min(_LOG_EVERY_STEPS, steps_per_epoch),
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            use_distributed_sampler=False,  # BatchLoader shards itself
+            num_sanity_val_steps=0,
+            enable_progress_bar=len(callbacks) > 1,
+            enable_model_summary=False,
+        )
+
+
+def fit(settings: Settings, *, on_epoch: Callable[[Row], None] | None = None, show: bool = True) -> Result:
+    """Build the model, quantize it and train it: `prepare(settings).train(…)`, which see for arguments and errors."""
+    return prepare(settings).train(on_epoch=on_epoch, show=show)
+
+
+def prepare(settings: Settings) -> Run:
+    """Check everything that can be checked before training, and build the model.
+
+    Raises:
+        ValueError, TypeError: the model does not fit the data, a checkpoint the settings, or the settings the machine.
+        FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
+    """
+    check_hardware(settings.accelerator, settings.devices)
+    dataset = load(settings.data, settings.folder)
+    if settings.batch_size * settings.processes > len(dataset.train):
+        raise ValueError(
+            f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
+            f"{len(dataset.train)} training images for {settings.processes} processes, got {settings.batch_size}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)
+        model = build(settings.model, dataset.train.images.shape[1], dataset.train.num_classes, settings.width)
+    # The layout that convolutions are fastest in, on CPUs and GPUs alike.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
+    conversion = quantize_(model, settings.config)
+    _check_model_fits(model, dataset, settings)
+    for path in (settings.resume, settings.init):
+        if path is not None:
+            _load_start(model, settings, path)
+    folder = _run_folder(settings)
+    if is_first_process():
+        # Weights and two moments, in three files: last, best and the one that is being written.
+        check_writable(folder, bytes_needed=9 * sum(p.nbytes for p in model.parameters()))
+        write_settings(settings, folder / "settings.yaml")
+    return Run(settings, dataset, model, conversion, folder)
+
+
+def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer:
+    parameters = list(parameters)
+    # One kernel for all parameters: with small nets the optimizer is a large part of a step.
+    fused = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in parameters)
+    if settings.optimizer == "adam":
+        return Adam(parameters, settings.lr, eps=settings.eps, weight_decay=settings.weight_decay, fused=fused)
+    return SGD(
+        parameters,
+        settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )
+
+
+def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings) -> None:
+    """Raise ValueError if the model cannot take the images, by showing it two blank ones."""
+    shape = dataset.train.images.shape[1:]
+    try:
+        with torch.no_grad():
+            logits: Tensor = model.eval()(torch.zeros(2, *shape))
+    except (RuntimeError, ValueError) as error:
+        size = "×".join(map(str, shape))
+        raise ValueError(f"model {settings.model} cannot take the {size} images of {settings.data}: {error}") from None
+    finally:
+        model.train()
+    if logits.shape != (2, dataset.train.num_classes):
+        raise ValueError(
+            f"model {settings.model} returns {list(logits.shape)} for a batch of 2 images, "
+            f"expected [2, {dataset.train.num_classes}]"
+        )
+
+
+def _load_start(model: nn.Module, settings: Settings, path: Path) -> None:
+    """Load the weights that the run starts from; ValueError if they, or a resumed run's settings, do not fit."""
+    checkpoint = read_checkpoint(path)
+    load_weights(model, checkpoint)
+    if settings.resume is None:
+        return
+    if checkpoint.settings is None:
+        raise ValueError(f"the checkpoint {path} was not written by `fit`; use init to start from its weights")
+    for name in _KEPT_ON_RESUME:
+        before, now = getattr(checkpoint.settings, name), getattr(settings, name)
+        if before != now:
+            raise ValueError(
+                f"{name} is {now!r}, but the run of {path} has {before!r} and keeps it when it is resumed; to start a "
+                "new run from its weights use init instead of resume"
+            )
+    if checkpoint.epoch >= settings.epochs:
+        raise ValueError(f"the run of {path} has finished its {checkpoint.epoch} epochs; to go on, raise epochs")
+
+
+def _run_folder(settings: Settings) -> Path:
+    """Return where the run is kept. A folder that holds another run is never taken."""
+    if settings.out is None:
+        if settings.resume is not None:
+            return settings.resume.parent
+        return _fresh(Path("runs") / settings.name)
+    is_own = settings.resume is not None and settings.resume.resolve().parent == settings.out.resolve()
+    if is_first_process() and not is_own and (settings.out / "last.ckpt").exists():
+        raise ValueError(
+            f"out: {settings.out} holds a run already; choose another folder, delete it, or continue that run with "
+            f"resume: {settings.out / 'last.ckpt'}"
+        )
+    return settings.out
+
+
+def _fresh(folder: Path) -> Path:
+    """Return the folder, or, if it exists, the first of folder-2, folder-3, … that does not."""
+    candidate, number = folder, 2
+    # Processes of rank 1 and up come second and write nothing, so to them the name does not matter.
+    while is_first_process() and candidate.exists():
+        candidate, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return candidate
+
+
+def _result(recorder: RunRecorder, conversion: Conversion) -> Result:
+    history = tuple(recorder.history)
+    return Result(
+        best_accuracy=max(row["val/acc"] for row in history),
+        last_accuracy=history[-1]["val/acc"],
+        last_top5=history[-1].get("val/top5"),
+        epochs=len(history),
+        seconds_per_step=statistics.median(row["seconds_per_step"] for row in history),
+        folder=recorder.folder,
+        best_checkpoint=recorder.best_path,
+        last_checkpoint=recorder.last_path,
+        history=history,
+        conversion=conversion,
+    )

@@ -1,0 +1,177 @@
+"""What a training run is made of: every choice a user has, with its default, its rule and its help text."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..data import DATA_NAMES, Augmentation
+from ..dorefa_config import DoReFaConfig, EndLayer
+from ..models import MODEL_NAMES
+from ..quantizations.bits import check_bits
+from .fields import convert_fields, plain, reject_unknown
+
+EndBits = Literal["float", "8", "same"]
+
+
+# The string under each field is its help text on the command line.
+@dataclass(frozen=True)
+class Settings:
+    """One training run. Everything is checked when it is built, so a Settings object is a valid one.
+
+    Raises:
+        ValueError, TypeError: naming the field, its value, the rule and the fix.
+    """
+
+    data: str = "digits"
+    """Data set: digits (comes with scikit-learn, 8×8 pixels) or mnist (files in --folder)."""
+    folder: Path | None = None
+    """Folder that holds the files of the data set."""
+    model: str = "lenet-8"
+    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8 or resnet-20."""
+    width: float = 1.0
+    """Factor on the channels of a lenet or resnet."""
+    bits: tuple[int, int, int] = (1, 2, 6)
+    """Bits of weights, activations and gradients: 1 to 8 each, or 32 for none. 32 32 32 trains the float twin."""
+    first: EndBits = "float"
+    """First layer: float (as the paper), 8 (8-bit weights and inputs) or same (as the others)."""
+    last: EndBits = "float"
+    """Last layer: float (as the paper), 8 (8-bit weights and inputs) or same (as the others)."""
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 64
+    """Images per step and process. What does not fill a batch is left out of that epoch."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam, or stochastic gradient descent with momentum."""
+    lr: float = 1e-3
+    """Learning rate, before the schedule."""
+    momentum: float = 0.9
+    """Momentum of sgd, at least 0 and below 1."""
+    nesterov: bool = False
+    """Nesterov momentum, for sgd."""
+    eps: float = 1e-8
+    """Adam's epsilon. The paper uses 1e-5."""
+    weight_decay: float = 0.0
+    """L2 penalty on all parameters."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """Course of the learning rate: cosine to zero, step (times gamma at each milestone) or constant."""
+    schedule_every: Literal["step", "epoch"] = "step"
+    """Change the learning rate after every optimizer step or after every epoch."""
+    milestones: tuple[int, ...] = ()
+    """Epochs at which the step schedule multiplies the learning rate by gamma."""
+    gamma: float = 0.1
+    """Factor of the step schedule, above 0 and at most 1."""
+    warmup_epochs: float = 0.0
+    """Epochs in which the learning rate rises linearly from 0 to lr."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes, at least 0 and below 1."""
+    shift: int = 0
+    """Augmentation: move each training image by up to this many pixels."""
+    flip: bool = False
+    """Augmentation: mirror half of the training images."""
+    pad_crop: int = 0
+    """Augmentation: pad each training image by this many pixels and crop at a random place."""
+    seed: int = 0
+    """Of the initial weights, the order of the images, augmentation, dropout and gradient noise."""
+    precision: Literal["32", "bf16"] = "32"
+    """32: float32. bf16: mixed precision; low-bit layers still compute exactly."""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """Hardware to train on. auto takes a GPU if there is one."""
+    devices: int = 1
+    """Processes on this machine, one per GPU. On the CPU they split the batches between them."""
+    num_nodes: int = 1
+    """Machines. Start the same command on each with torchrun: torchrun --nnodes=2 --nproc-per-node=8
+    --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m bitorch.cli train --num-nodes 2 --devices 8 …"""
+    deterministic: bool = True
+    """Same settings, same machine: same weights, bit for bit. On a GPU this takes deterministic, slower operations."""
+    out: Path | None = None
+    """Folder of the run. Default: a new folder below runs/."""
+    resume: Path | None = None
+    """Continue the run of this checkpoint, with its settings unless other flags change them."""
+    init: Path | None = None
+    """Start from the weights of this checkpoint, e.g. of the float twin, with a new optimizer."""
+
+    def __post_init__(self) -> None:
+        for name, value in convert_fields(type(self), dataclasses.asdict(self)).items():
+            object.__setattr__(self, name, value)
+        for bits, name in zip(self.bits, ("weights", "activations", "gradients"), strict=True):
+            check_bits(bits, f"bits (of {name})")
+        _check_ranges(self)
+        _check_combinations(self)
+
+    @property
+    def config(self) -> DoReFaConfig:
+        """The bits as `quantize_` takes them."""
+        ends: dict[EndBits, EndLayer] = {"float": "float", "8": 8, "same": "same"}
+        # Safe in our models: nothing but the next layer reads their ReLUs.
+        return DoReFaConfig(*self.bits, first=ends[self.first], last=ends[self.last], absorb_relu=True)
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return self.devices * self.num_nodes
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is done to training images."""
+        return Augmentation(shift=self.shift, flip=self.flip, pad_crop=self.pad_crop)
+
+    @property
+    def name(self) -> str:
+        """What tells this run from others, as a file name: digits-lenet-8-w1a2g6-seed0."""
+        weights, activations, gradients = self.bits
+        return f"{self.data}-{self.model}-w{weights}a{activations}g{gradients}-seed{self.seed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as types that JSON and YAML have."""
+        return {name: plain(value) for name, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Settings:
+        """Return the settings of `to_dict`. Missing fields keep their defaults; an unknown one is a ValueError."""
+        reject_unknown(fields, [field.name for field in dataclasses.fields(cls)])
+        return cls(**fields)
+
+
+def _check_ranges(settings: Settings) -> None:
+    if settings.data not in DATA_NAMES:
+        raise ValueError(f"data must be one of {', '.join(DATA_NAMES)}, got {settings.data!r}")
+    if settings.model not in MODEL_NAMES:
+        raise ValueError(f"model must be one of {', '.join(MODEL_NAMES)}, got {settings.model!r}")
+    for name in ("epochs", "batch_size", "devices", "num_nodes"):
+        _check(settings, name, getattr(settings, name) >= 1, "at least 1")
+    for name in ("shift", "pad_crop", "seed", "weight_decay", "warmup_epochs"):
+        _check(settings, name, 0 <= getattr(settings, name) < math.inf, "at least 0")
+    for name in ("lr", "eps", "width"):
+        _check(settings, name, 0 < getattr(settings, name) < math.inf, "above 0")
+    for name in ("momentum", "label_smoothing"):
+        _check(settings, name, 0 <= getattr(settings, name) < 1, "at least 0 and below 1")
+    _check(settings, "gamma", 0 < settings.gamma <= 1, "above 0 and at most 1")
+    _check(settings, "warmup_epochs", settings.warmup_epochs < settings.epochs, f"below epochs ({settings.epochs})")
+
+
+def _check_combinations(settings: Settings) -> None:
+    _ = settings.augmentation  # checks itself
+    if settings.nesterov and (settings.optimizer != "sgd" or settings.momentum == 0):
+        raise ValueError('nesterov needs optimizer="sgd" and a momentum above 0')
+    if (settings.schedule == "step") != bool(settings.milestones):
+        raise ValueError(
+            f'milestones belong to schedule="step", which needs at least one; got schedule={settings.schedule!r} with '
+            f"milestones={settings.milestones}"
+        )
+    ordered = sorted(set(settings.milestones))
+    if list(settings.milestones) != ordered or not all(0 < epoch < settings.epochs for epoch in ordered):
+        raise ValueError(
+            f"milestones must rise, from 1 to at most epochs − 1 = {settings.epochs - 1}, got {settings.milestones}"
+        )
+    if settings.resume is not None and settings.init is not None:
+        raise ValueError("resume and init exclude each other: resume continues a run, init starts a new one")
+
+
+def _check(settings: Settings, name: str, is_met: bool, rule: str) -> None:
+    if not is_met:
+        raise ValueError(f"{name} must be {rule}, got {getattr(settings, name)!r}")

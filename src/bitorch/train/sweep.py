@@ -1,0 +1,125 @@
+"""Many runs, in a folder that remembers which of them are done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .checkpoint import read_checkpoint
+from .files import write_atomically
+from .recorder import Row
+from .run import fit
+from .settings import Settings
+
+_OUTCOME = "outcome.json"
+#: Where a run is kept and where it starts from say nothing about what it reaches.
+_PLACES = ("out", "resume")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of a sweep reached.
+
+    Attributes:
+        settings: of the run.
+        history: one row per epoch, as in `Result`.
+    """
+
+    settings: Settings
+    history: tuple[Row, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy on the test images after the last epoch, in [0, 1]."""
+        return self.history[-1]["val/acc"]
+
+
+def sweep(
+    runs: Mapping[str, Settings],
+    folder: Path,
+    *,
+    jobs: int = 1,
+    on_epoch: Callable[[str, Row], None] | None = None,
+    on_done: Callable[[str, Outcome], None] | None = None,
+) -> dict[str, Outcome]:
+    """Train every run into its own folder below `folder`, and return their outcomes in the order of `runs`.
+
+    A run that is done is not trained again, and one that was interrupted goes on from its last checkpoint.
+
+    Args:
+        runs: settings by name. Their out and resume are set here.
+        jobs: runs to train at the same time, each in a process of its own with its share of the cores. Small nets use
+            the cores better that way.
+        on_epoch: called with the name and the new row after each epoch; only with jobs=1.
+        on_done: called with the name and the outcome of each run, also of those that were done before.
+
+    Raises:
+        ValueError: jobs below 1, or a folder that holds a run of that name with other settings.
+        Whatever `fit` raises.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    outcomes: dict[str, Outcome] = {}
+
+    def done(name: str, outcome: Outcome) -> None:
+        outcomes[name] = outcome
+        if on_done is not None:
+            on_done(name, outcome)
+
+    pending = {}
+    for name, settings in runs.items():
+        outcome = _read_outcome(folder / name, settings)
+        if outcome is None:
+            pending[name] = settings
+        else:
+            done(name, outcome)
+    if jobs == 1:
+        for name, settings in pending.items():
+            done(name, _train(folder / name, settings, None if on_epoch is None else _bind(on_epoch, name)))
+    elif pending:
+        threads = max(1, torch.get_num_threads() // jobs)
+        # spawn: a forked child would inherit PyTorch's thread pool without its threads.
+        with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+            futures = {pool.submit(_train, folder / name, settings): name for name, settings in pending.items()}
+            for future in as_completed(futures):
+                done(futures[future], future.result())
+    return {name: outcomes[name] for name in runs}
+
+
+def _bind(on_epoch: Callable[[str, Row], None], name: str) -> Callable[[Row], None]:
+    return lambda row: on_epoch(name, row)
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    return {name: value for name, value in settings.to_dict().items() if name not in _PLACES}
+
+
+def _read_outcome(folder: Path, settings: Settings) -> Outcome | None:
+    path = folder / _OUTCOME
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text())
+    if content["settings"] != _identity(settings):
+        raise ValueError(f"{folder} holds a run with other settings; choose another folder, or delete it to train anew")
+    return Outcome(settings, tuple(content["history"]))
+
+
+def _train(folder: Path, settings: Settings, on_epoch: Callable[[Row], None] | None = None) -> Outcome:
+    last = folder / "last.ckpt"
+    settings = dataclasses.replace(settings, out=folder, resume=last if last.is_file() else None)
+    checkpoint = read_checkpoint(last) if settings.resume is not None else None
+    if checkpoint is not None and checkpoint.epoch >= settings.epochs:  # stopped just before the outcome was written
+        history = checkpoint.history
+    else:
+        history = fit(settings, on_epoch=on_epoch, show=False).history
+    content = json.dumps({"settings": _identity(settings), "history": list(history)}, indent=1)
+    write_atomically(folder / _OUTCOME, lambda file: file.write(content.encode()))
+    return Outcome(settings, tuple(history))

@@ -1,0 +1,71 @@
+"""Every Python snippet and every `bitorch` command of README and docs runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from bitorch.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What a shell snippet may hold besides bitorch: make targets that exist, and installation.
+OTHER_COMMANDS = ("make", "pip", "python")
+
+mpl.use("agg")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def ids(pages: list[Path]) -> list[str]:
+    return [page.name for page in pages]
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of a PyTorch name
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippets of a page build on each other."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "snippet"}
+    for number, block in enumerate(blocks(page, "python")):
+        exec(compile(block, f"{page.name}, snippet {number}", "exec"), namespace)
+    assert blocks(page, "python") or page.name in ("results.md",), "a page without a snippet?"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_commands_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    makefile = (ROOT / "Makefile").read_text()
+    for line in "".join(blocks(page, "sh")).splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["bitorch"]:
+            assert main(words[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+        elif words[:1] == ["make"]:
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), line
+        elif words:
+            assert words[0] in OTHER_COMMANDS, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_conversion_table_of_the_docs_is_current(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The table in converting.md is what its snippet prints."""
+    page = ROOT / "docs" / "converting.md"
+    namespace: dict[str, object] = {}
+    printed: list[str] = []
+    namespace["print"] = lambda table: printed.append(str(table))
+    exec(blocks(page, "python")[0], namespace)
+    assert printed == [blocks(page, "text")[0].rstrip("\n")]
