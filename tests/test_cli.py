@@ -199,6 +199,16 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.endswith(f"bitorch {bitorch.__version__}\n")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes that can break")
+def test_output_that_nobody_reads() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "bitorch.cli", "doctor"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=120)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(cli, "find_spec", lambda name: None if name in ("rich", "tyro") else object())
     for command in ("train", "eval"):

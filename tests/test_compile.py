@@ -161,15 +161,16 @@ def layers() -> tuple[list[nn.Module], list[Tensor]]:
     ("backend", "count"), [("aot_eager", 10), ("inductor", 3), pytest.param("inductor", 10, marks=pytest.mark.slow)]
 )
 def test_layers(backend: str, count: int) -> None:
-    modules, inputs = (kind[:count] for kind in layers())
+    modules, inputs = layers()
+    modules, inputs = modules[:count], inputs[:count]
     side = Side(modules)
     eager = run(side, side, inputs)
     compiled = run(torch.compile(side, fullgraph=True, backend=backend), side, inputs)
     for part, value, expected in zip(side.parts, compiled[0], eager[0], strict=True):
         if getattr(part, "exact", False):
             # Inductor sums the mean behind the scale of 1-bit weights in an order of its own.
-            has_mean = backend == "inductor" and isinstance(part.weight_quantization, WeightDoReFa)
-            has_mean = has_mean and part.weight_quantization.bit_width == 1
+            weight = part.weight_quantization
+            has_mean = backend == "inductor" and isinstance(weight, WeightDoReFa) and weight.bit_width == 1
             torch.testing.assert_close(value, expected, rtol=1e-6 if has_mean else 0, atol=0, msg=named(part))
         else:
             torch.testing.assert_close(value, expected, msg=named(part))

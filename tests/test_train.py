@@ -223,8 +223,7 @@ def test_non_finite_step_is_not_made(tmp_path: Path, value: float) -> None:
     assert message.startswith("step 3 (epoch 1): the loss is")
     assert "Lower the learning rate (now 0.000904508), look" in message
     assert raised.value.step == 3
-    if not math.isfinite(value):
-        assert "non-finite gradients in 1.weight" in message
+    assert ("non-finite gradients in 1.weight" if not math.isfinite(value) else "too large to square") in message
 
 
 def test_guard_counts_the_norm_that_adam_squares() -> None:
@@ -266,7 +265,8 @@ def test_fit_result(short_run: Result) -> None:
     assert short_run.best_accuracy == max(row["val/acc"] for row in short_run.history)
     assert short_run.last_top5 is not None
     assert short_run.seconds_per_step > 0
-    assert [layer.weight_bits for layer in short_run.conversion.layers] == [None, 1, 1, 1, None]
+    with_weights = [layer for layer in short_run.conversion.layers if layer.shape]
+    assert [layer.weight_bits for layer in with_weights] == [None, 1, 1, 1, None]
     lines = (short_run.folder / "metrics.csv").read_text().splitlines()
     assert len(lines) == 3
     assert set(lines[0].split(",")) == set(short_run.history[0])

@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
         return _error(f"unknown command {name!r}; {hint}")
     try:
-        return _COMMANDS[name](rest)
+        code = _COMMANDS[name](rest)
+        sys.stdout.flush()  # here, where a reader that has gone is handled
+        return code
     except BrokenPipeError:  # `bitorch … | head`: nobody reads on, and Python's own flush at exit must not fail either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

@@ -297,7 +297,8 @@ class GradientDoReFa(Quantization):
     Args:
         bits: 1…8, or 32 for none.
         noise: False leaves N out: f becomes deterministic, and biased.
-        generator: source of the noise, on the gradient's device; None takes PyTorch's global one.
+        generator: source of the noise, on the gradient's device; None takes PyTorch's global one. torch.compile cannot
+            trace a generator object.
 
     Raises:
         ValueError, TypeError: bits outside the set; an input without a batch axis or not floating point.

@@ -126,7 +126,7 @@ class Classifier(pl.LightningModule):
             finite = self.trainer.strategy.reduce(finite.float(), reduce_op="sum") == self.trainer.world_size
         if not finite.item():
             lr = optimizer.param_groups[0]["lr"]
-            reason = describe_non_finite(self._loss.item(), self.model.named_parameters(), lr)
+            reason = describe_non_finite(self._loss, self.model.named_parameters(), lr)
             raise NonFiniteError(
                 f"step {self.global_step} (epoch {self.current_epoch + 1}): {reason}", self.global_step
             )

@@ -42,15 +42,20 @@ def is_step_finite(loss: Tensor, parameters: Iterable[Parameter]) -> Tensor:
     return torch.isfinite(loss + get_total_norm(gradients))
 
 
-def describe_non_finite(loss: float, named_parameters: Iterable[tuple[str, Parameter]], lr: float) -> str:
+def describe_non_finite(loss: Tensor, named_parameters: Iterable[tuple[str, Parameter]], lr: float) -> str:
     """Return what is not finite, and what a user can do about it."""
-    names = [name for name, p in named_parameters if p.grad is not None and not torch.isfinite(p.grad).all()]
+    named_gradients = {name: p.grad for name, p in named_parameters if p.grad is not None}
+    names = [name for name, gradient in named_gradients.items() if not gradient.isfinite().all()]
     if names:
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         gradients = f"non-finite gradients in {', '.join(names[:_NAMES_SHOWN])}{more}"
+    elif not loss.isfinite():
+        gradients = "finite gradients"
+    elif not get_total_norm(list(named_gradients.values())).isfinite():
+        gradients = "gradients too large to square"
     else:
-        gradients = "the norm of all gradients overflows" if loss == loss else "finite gradients"
+        gradients = "finite gradients, but it is not finite in another process"
     return (
-        f"the loss is {loss:g}, with {gradients}, so the step was not made and no parameter changed. Lower the "
+        f"the loss is {loss.item():g}, with {gradients}, so the step was not made and no parameter changed. Lower the "
         f"learning rate (now {lr:g}), look for NaN or huge values in the data, or give the gradients more bits."
     )
