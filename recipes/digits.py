@@ -101,7 +101,8 @@ def draw(by_net: dict[str, list[Outcome]], path: Path) -> None:
         axes[0], {net: [outcome.history for outcome in outcomes] for net, outcomes in by_net.items()}, "val/acc"
     )
     axes[0].set_ylim(0.8, 1)
-    axes[0].set_title("accuracy on digits, 3 seeds")
+    seeds = len(by_net["float"])
+    axes[0].set_title(f"accuracy on digits, {seeds} training{'s' if seeds > 1 else ''} each")
     plot_staircase(axes[1], WeightDoReFa(1, variant="paper"))
     axes[1].set_title("1-bit weights: E·sign(w)")
     plot_staircase(axes[2], InputDoReFa(2, variant="paper"))

@@ -137,7 +137,7 @@ def gradient_value(g: Floats, k: int) -> Floats:
 
 def linear(q: Integers, c: Integers) -> Integers:
     """Σ_i c[o, i]·q[…, i] for q [..., in] and c [out, in], in int64."""
-    d: Integers = np.sum(q[..., None, :] * c, axis=-1, dtype=np.int64)
+    d: Integers = q @ c.T  # NumPy multiplies integers as integers
     return d
 
 

@@ -588,7 +588,7 @@ class TestBatchLoader:
             assert sorted(used) == list(range(count))
 
     def test_real_processes(self, tmp_path: Path) -> None:
-        spawn(run_process, args=(2, tmp_path), nprocs=2)  # type: ignore[no-untyped-call]
+        spawn(run_process, args=(2, tmp_path), nprocs=2)
         train, evaluation = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)), strict=True)
         single = BatchLoader(numbered(19), 6, shuffle=True, seed=1)
         assert [sorted(a + b) for a, b in zip(*train, strict=True)] == [sorted(batch) for batch in indices(single)[:3]]

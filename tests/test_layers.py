@@ -281,11 +281,11 @@ def test_all_bits(weight_bits: int, activation_bits: int) -> None:
 @pytest.mark.parametrize("inputs", [258, 259, 300, 8225, 17_000, 32_800])
 def test_wide_layers_are_rounded_once(inputs: int) -> None:
     torch.manual_seed(inputs)
-    layer = QLinear(inputs, 3, **paper(8, 8))
+    layer = QLinear(inputs, 30, **paper(8, 8))
     with torch.no_grad():
         layer.weight[0] = 1.0  # the largest sum
-        layer.weight[1].uniform_(0.2, 1.0)  # a large sum with low bits set
-    x = torch.cat([torch.ones(1, inputs), activations(2, inputs), torch.rand(1, inputs) / 2 + 0.5])
+        layer.weight[1:25].uniform_(0.2, 1.0)  # large sums with low bits set
+    x = torch.cat([torch.ones(1, inputs), activations(2, inputs), torch.rand(8, inputs) / 2 + 0.5])
     d = accumulator(layer, x)
     assert d[0, 0] == inputs * 255 * 255
     assert_bit_for_bit(layer, x)

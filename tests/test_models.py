@@ -67,7 +67,7 @@ class TestEveryModel:
         side, _ = MODELS[name]
         net = build(name, 1, 10)
         bitorch.quantize_(net, bitorch.DoReFaConfig(weight_bits=bits, activation_bits=bits))
-        nn.functional.cross_entropy(net(torch.rand(8, 1, side, side)), torch.arange(8)).backward()  # type: ignore[no-untyped-call]
+        nn.functional.cross_entropy(net(torch.rand(8, 1, side, side)), torch.arange(8)).backward()
         for key, parameter in net.named_parameters():
             assert parameter.grad is not None, key
             # The first bias of the SVHN nets is the exception: batch norm subtracts it.

@@ -10,6 +10,7 @@ from .quantizations import GradientDoReFa, Quantization
 
 try:
     from matplotlib.axes import Axes
+    from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise ImportError('bitorch.plots needs matplotlib: pip install "bitorch[plots]"') from error
 
@@ -27,7 +28,7 @@ def plot_staircase(axes: Axes, quantizer: Quantization, low: float = -1.5, high:
     axes.plot(xs, value.detach().tolist(), color="tab:blue", linewidth=1.8, label="value")
     axes.set_xlabel("input")
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="center left", frameon=False)
 
 
 def plot_gradient_levels(axes: Axes, quantizer: GradientDoReFa, draws: int = 200) -> None:
@@ -56,5 +57,6 @@ def plot_curves(axes: Axes, histories: Mapping[str, Sequence[Sequence[Mapping[st
         (line,) = axes.plot(epochs, values.mean(0).tolist(), linewidth=1.8, label=label)
         axes.fill_between(epochs, values.amin(0).tolist(), values.amax(0).tolist(), alpha=0.2, color=line.get_color())
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
