@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test sweep lint format bench-step clean
+.PHONY: demo test sweep lint format bench-step bench-bf16 clean
 
 demo: $(STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
@@ -29,6 +29,9 @@ BITORCH := .venv-bitorch-0.4.1
 
 bench-step: $(STAMP) $(BITORCH)/.installed
 	$(BIN)/python benchmarks/train_step.py --theirs $(BITORCH)/bin/python
+
+bench-bf16: $(STAMP)
+	$(BIN)/python benchmarks/train_step.py --bf16
 
 $(BITORCH)/.installed: constraints.txt
 	$(PYTHON) -m venv $(BITORCH)

@@ -781,3 +781,9 @@ def test_a_converted_model_trains(bits: tuple[int, int, int]) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_lazy_layer_without_shape_is_named() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LazyLinear(3))
+    with pytest.raises(ValueError, match="layer '1' has no shape yet; run one batch"):
+        quantize_(model, DoReFaConfig(1, 2))

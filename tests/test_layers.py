@@ -277,8 +277,8 @@ def test_all_bits(weight_bits: int, activation_bits: int) -> None:
     assert_bit_for_bit(with_random_bias(QConv2d(5, 4, 3, 2, 1, bias=True, **bits)), activations(2, 5, 7, 7))
 
 
-# One width for each base of the digits: none, 16, 8, 4.
-@pytest.mark.parametrize("inputs", [258, 259, 300, 8225, 17_000, 32_800])
+# One width for each base of the digits (none, 16, 8, 4, 2); the last is the widest that is allowed.
+@pytest.mark.parametrize("inputs", [258, 259, 300, 8225, 17_000, 32_900, 33_025])
 def test_wide_layers_are_rounded_once(inputs: int) -> None:
     torch.manual_seed(inputs)
     layer = QLinear(inputs, 30, **paper(8, 8))
@@ -302,6 +302,23 @@ def test_a_wide_convolution_is_rounded_once() -> None:
     assert_bit_for_bit(layer, torch.rand(2, 130, 4, 4) / 2 + 0.5)
 
 
+@pytest.mark.parametrize(
+    ("weight_bits", "activation_bits", "widest"),
+    [(8, 8, 33_025), (1, 8, 65_793), (8, 1, 8_421_504), (1, 1, 2**24 - 1), (2, 2, (2**24 - 1) // 3)],
+)
+def test_widest_layers(weight_bits: int, activation_bits: int, widest: int) -> None:
+    """The limit of int32 sums, and of float32 sums for the smallest digits."""
+    bits = paper(weight_bits, activation_bits)
+    QLinear(widest, 1, device="meta", **bits)
+    with pytest.raises(ValueError, match=rf"{widest + 1} inputs per output is too wide.*allow at most {widest} inputs"):
+        QLinear(widest + 1, 1, device="meta", **bits)
+    QLinear(widest + 1, 1, device="meta", exact=False, **bits)
+    QConv1d(widest, 1, 1, device="meta", **bits)
+    with pytest.raises(ValueError, match=f"allow at most {widest} inputs"):
+        QConv1d(widest + 1, 1, 1, device="meta", **bits)
+    QConv1d(2 * widest, 2, 1, groups=2, device="meta", **bits)
+
+
 def test_too_wide_counts_the_kernel_and_the_border() -> None:
     with pytest.raises(ValueError, match=r"72000 inputs per output.*Use fewer bits, or more groups, or exact=False"):
         QConv2d(8000, 1, 3, device="meta", **paper(8, 8))
@@ -313,7 +330,7 @@ def test_too_wide_counts_the_kernel_and_the_border() -> None:
 def test_the_widest_sum_of_codes_is_exact(weight_bits: int) -> None:
     """All codes at their extreme, and one input off it, so that a sum that is off by one shows."""
     n = 2**weight_bits - 1
-    inputs = {1: 65_793, 2: 43_862 // 2, 8: 32_896}[weight_bits]
+    inputs = {1: 65_793, 2: 43_862 // 2, 8: 33_025}[weight_bits]
     layer = QLinear(inputs, 2, bias=False, **paper(weight_bits, 8))
     with torch.no_grad():
         layer.weight.fill_(1.0)
@@ -775,7 +792,7 @@ def test_activation_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
     activation(x).sum().backward()
     assert x.grad.tolist() == [1, 1, 1]
     assert QActivation(Sign(), 0.0).gradient_cancellation_threshold == 0  # zero is a value, and means off
-    with pytest.raises(ValueError, match=r"gradient_cancellation_threshold must be ≥ 0 .* got -1"):
+    with pytest.raises(ValueError, match=r"must be finite and at least 0 .* got -1"):
         QActivation(Sign(), -1)
     monkeypatch.setattr(config, "gradient_cancellation_threshold", 0.25)
     monkeypatch.setattr(config, "input_quantization", "steheaviside")
@@ -1004,3 +1021,42 @@ def test_absorbed_relu_does_nothing() -> None:
     x = torch.randn(3)
     assert AbsorbedReLU()(x) is x
     assert not AbsorbedReLU().state_dict()
+
+
+def test_in_place_activation_after_a_layer_with_gradient_quantizer() -> None:
+    """As in nets without batch norm: convolution, then ReLU(inplace=True)."""
+    layer = QConv2d(2, 3, 3, input_quantization=InputDoReFa(2), gradient_quantization=GradientDoReFa(6))
+    y = nn.ReLU(inplace=True)(layer(torch.rand(2, 2, 5, 5)))
+    y.sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_input_quantization_is_read_only_and_says_what_to_set() -> None:
+    layer = QLinear(2, 3)
+    with pytest.raises(AttributeError, match=r"set layer\.activation\.activation_function"):
+        layer.input_quantization = Sign()  # type: ignore[misc]
+    layer.activation.activation_function = InputDoReFa(2)
+    assert layer.input_quantization.bit_width == 2
+
+
+@pytest.mark.parametrize("pad_value", [float("nan"), float("inf")])
+def test_pad_value_must_be_finite(pad_value: float) -> None:
+    with pytest.raises(ValueError, match="pad_value must be finite"):
+        QConv2d(1, 1, 3, pad_value=pad_value)
+
+
+@pytest.mark.parametrize("threshold", [-1.0, float("nan"), float("inf")])
+def test_gradient_cancellation_threshold_must_be_finite(threshold: float) -> None:
+    with pytest.raises(ValueError, match="gradient_cancellation_threshold must be finite and at least 0"):
+        QActivation(gradient_cancellation_threshold=threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.6, 1.2, 3.61, 3.87, 1.0, 2.0])
+def test_gradient_cancellation_is_exact_at_the_threshold(threshold: float) -> None:
+    """A threshold that float32 cannot hold counts as the nearest one that it can."""
+    bound = torch.tensor(threshold)
+    above = torch.nextafter(bound, torch.tensor(9.0))
+    x = torch.stack([bound, above, -bound, -above]).requires_grad_()
+    QActivation("sign", threshold)(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [1, 0, 1, 0]

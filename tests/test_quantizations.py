@@ -783,3 +783,12 @@ def test_any_memory_order(quantizer: Quantization) -> None:
         torch.testing.assert_close(gradient, expected[1], rtol=1e-5, atol=1e-6)
     strided = torch.randn(2, 6, 4, 5)[:, ::2]
     torch.testing.assert_close(quantizer(strided), quantizer(strided.contiguous()), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-39, 1e-38, 1e-30])
+def test_gradients_of_tiny_weights_are_finite(bits: int, size: float) -> None:
+    weight = torch.tensor([size, -size / 2, 0.0]).requires_grad_()
+    WeightDoReFa(bits, variant="paper")(weight).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.isfinite().all()

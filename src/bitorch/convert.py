@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .dorefa_config import DoReFaConfig
 from .layers import AbsorbedReLU, QConv1d, QConv2d, QConv3d, QLinear
@@ -165,6 +166,8 @@ def _reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
     reasons: dict[str, str] = {}
     opaque: list[str] = []
     for name, module in model.named_modules():
+        if any(is_lazy(p) for p in module._parameters.values()):
+            raise ValueError(f"layer {name!r} has no shape yet; run one batch through the model first")
         if isinstance(module, _OPAQUE):
             opaque.append(f"{name}." if name else "")
         if not any(p is not None and p.dim() >= 2 for p in module._parameters.values()):

@@ -50,21 +50,17 @@ def digit_base(inputs: int, max_weight_code: int, max_input_code: int) -> int:
 
 def _largest_digit(largest: int, base: int) -> int:
     """Largest absolute digit when integers up to `largest` are split as in `_digits`."""
-    digit = 0
-    while largest:
-        digit = max(digit, min(largest, base // 2))
-        largest = (largest + base // 2) // base
-    return digit
+    return min(largest, base // 2)
 
 
 def _digits(codes: Tensor, max_code: int, base: int) -> list[Tensor]:
     """Split integers of magnitude up to max_code into digits d_i with |d_i| ≤ base/2: codes = Σ_i base^i·d_i."""
     digits = []
-    while max_code:
+    while max_code > base // 2:
         higher = (codes / base).round()  # exact: base is a power of two
         digits.append(codes - base * higher)
         codes, max_code = higher, (max_code + base // 2) // base
-    return digits
+    return [*digits, codes]
 
 
 def _exact(product: Callable[[Tensor], Tensor], weight: Tensor, max_weight_code: int, base: int) -> Tensor:

@@ -50,6 +50,12 @@ class LowBit(WeightQuantized):
     gradient_quantization: Quantization | None
     exact: bool
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "input_quantization":
+            # nn.Module would take it as a new submodule, beside the one that is in use.
+            raise AttributeError("input_quantization is read-only; set layer.activation.activation_function")
+        super().__setattr__(name, value)
+
     @property
     def input_quantization(self) -> Quantization:
         """The quantizer of the input."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
@@ -46,8 +47,10 @@ class QActivation(nn.Module):
         threshold = gradient_cancellation_threshold
         if threshold is None:
             threshold = config.gradient_cancellation_threshold
-        if threshold < 0:
-            raise ValueError(f"gradient_cancellation_threshold must be ≥ 0 (0 switches it off), got {threshold}")
+        if not 0 <= threshold < math.inf:
+            raise ValueError(
+                f"gradient_cancellation_threshold must be finite and at least 0 (0 switches it off), got {threshold}"
+            )
         self.gradient_cancellation_threshold = threshold
 
     def cancel_gradient(self, x: Tensor) -> Tensor:

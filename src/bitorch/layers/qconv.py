@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -37,6 +38,8 @@ class _Convolution(WeightQuantized):
 
     def _set_pad_value(self, pad_value: float | None, default: float) -> None:
         self._pad_value = float(default if pad_value is None else pad_value)
+        if not math.isfinite(self._pad_value):
+            raise ValueError(f"pad_value must be finite, got {self._pad_value}")
 
     @property
     def pad_value(self) -> float:

@@ -140,5 +140,9 @@ def _just_above(bound: float, x: Tensor) -> float:
     precision = torch.finfo(x.dtype)
     if bound == 0:
         return precision.tiny * precision.eps
-    # ¾ of the relative spacing is between ¾ and 1½ of the spacing at the bound, and so rounds to 1.
-    return math.nextafter(bound, math.inf) if x.dtype == torch.float64 else bound * (1 + 0.75 * precision.eps)
+    if x.dtype == torch.float64:
+        return math.nextafter(bound, math.inf)
+    # Veltkamp's splitting rounds the bound to float32's 24 bits. Then ¾ of the relative spacing is between ¾ and 1½ of
+    # the spacing there, and so rounds to 1.
+    split = bound * (2.0**29 + 1)
+    return (split - (split - bound)) * (1 + 0.75 * precision.eps)

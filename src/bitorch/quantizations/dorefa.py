@@ -28,10 +28,13 @@ def _check_variant(variant: str) -> Variant:
 
 
 def _normalized_tanh(weight: Tensor) -> Tensor:
-    """tanh(w) / max|tanh(w)| in [−1, 1], the inner part of eq. 9; all zeros stay zeros."""
+    """tanh(w) / max|tanh(w)| in [−1, 1], the inner part of eq. 9; all zeros stay zeros.
+
+    A subnormal maximum counts as zero: its reciprocal, which the gradient needs, would be infinite.
+    """
     squashed = torch.tanh(weight)
     largest = squashed.abs().amax()
-    return squashed / torch.where(largest == 0, 1, largest)
+    return squashed / torch.where(largest < torch.finfo(weight.dtype).tiny, 1, largest)
 
 
 def _odd_codes(v: Tensor, n: int) -> Tensor:
@@ -276,7 +279,8 @@ class _GradientDoReFaFunction(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bits: int, noise: bool, generator: torch.Generator | None) -> Tensor:
         ctx.bits, ctx.noise, ctx.generator = bits, noise, generator
-        return x.view_as(x)
+        # Not a view, which a later in-place operation such as ReLU(inplace=True) could not change.
+        return x.clone()
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None, None]:
