@@ -279,8 +279,9 @@ class _GradientDoReFaFunction(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bits: int, noise: bool, generator: torch.Generator | None) -> Tensor:
         ctx.bits, ctx.noise, ctx.generator = bits, noise, generator
-        # Not a view, which a later in-place operation such as ReLU(inplace=True) could not change.
-        return x.clone()
+        # Shares memory without being a view to autograd: a view that a custom Function returns cannot be changed by an
+        # in-place operation such as ReLU(inplace=True) behind it. Both still share a version, so misuse is an error.
+        return x.detach()
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None, None]:
