@@ -65,19 +65,19 @@ class _Convolution(WeightQuantized):
     def _apply_padding(self, x: Tensor) -> Tensor:
         return self._padded(x, self._pad_value)
 
-    def _native_padding(self, value: float) -> tuple[int, ...] | None:
-        """Return the convolution's own zero padding where it does the same as `_padded`, else None."""
+    def _pad(self, x: Tensor, value: float) -> tuple[Tensor, tuple[int, ...]]:
+        """Return the padded x, and the zero padding that is left to the convolution, which can do it without a copy."""
         borders = self._borders()
-        if self.padding_mode != "zeros" or value != 0 or any(before != after for before, after in borders):
-            return None
-        return tuple(before for before, _ in borders)
+        if self.padding_mode == "zeros" and value == 0 and all(before == after for before, after in borders):
+            return x, tuple(before for before, _ in borders)
+        return self._padded(x, value), (0,) * len(borders)
 
     def _convolve_values(self, x: Tensor) -> Tensor:
         """Convolve quantized values, in whatever precision autocast asks for."""
         convolve = _CONVOLUTIONS[len(self.kernel_size) - 1]
         weight = self.weight_quantization(self.weight)
-        padded = self._apply_padding(x)
-        return convolve(padded, weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        x, padding = self._pad(x, self._pad_value)
+        return convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _batched(self, x: Tensor) -> bool:
         return x.dim() == len(self.kernel_size) + 2
@@ -176,9 +176,7 @@ class _Conv(_Convolution, LowBit):
         q, c, input_scale, weight_scale = self._codes(x)
         grid = self.input_quantization.max_code
         pad_code = float(self._pad_code(grid)) if grid is not None else 0.0
-        padding = self._native_padding(pad_code)
-        if padding is None:
-            q, padding = self._padded(q, pad_code), (0,) * len(self.stride)
+        q, padding = self._pad(q, pad_code)
         y = scaled_convolution(
             q, c, input_scale, weight_scale, max_codes, self.stride, padding, self.dilation, self.groups
         )
