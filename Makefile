@@ -34,15 +34,14 @@ bench-bf16: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py --bf16
 
 $(BITORCH)/.installed: constraints.txt
-	$(PYTHON) -m venv $(BITORCH)
-	$(BITORCH)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(PYTHON) -m venv --clear $(BITORCH)
 	$(BITORCH)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt bitorch==0.4.1
 	touch $(BITORCH)/.installed
 
 # One stamp for the whole set-up: it is redone when the dependencies change, and only then.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'constraints.txt needs Python 3.11 or newer; call make with PYTHON=python3.11'; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train,plots,dev]"
 	touch $(STAMP)
 

@@ -381,7 +381,8 @@ def test_named_ends_that_do_not_exist(field: str) -> None:
 
 def test_a_model_of_one_layer() -> None:
     net = nn.Sequential(nn.Linear(4, 2))
-    quantize_(net, DoReFaConfig(1, 2, first="float", last="same"))
+    with pytest.raises(ValueError, match="no layer would become low-bit"):
+        quantize_(net, DoReFaConfig(1, 2, first="float", last="same"))
     assert type(net[0]) is nn.Linear
     quantize_(net, DoReFaConfig(1, 2, first="same", last="float"))
     assert type(net[0]) is QLinear
@@ -787,3 +788,43 @@ def test_a_lazy_layer_without_shape_is_named() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.LazyLinear(3))
     with pytest.raises(ValueError, match="layer '1' has no shape yet; run one batch"):
         quantize_(model, DoReFaConfig(1, 2))
+
+
+def test_nothing_to_convert_between_the_ends_is_an_error() -> None:
+    """A float net that looks converted would be the worst outcome."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"no layer would become low-bit \(0: first layer; 2: last layer\)"):
+        quantize_(model, DoReFaConfig(1, 2))
+    assert all(type(module) is not QLinear for module in model)
+    quantize_(model, DoReFaConfig(1, 2, first="same"))
+    assert type(model[0]) is QLinear
+
+
+def test_a_forward_replaced_on_the_instance_keeps_the_layer_float() -> None:
+    model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(4)])
+    model[1].forward = lambda x: x  # type: ignore[method-assign]
+    rows = quantize_(model, DoReFaConfig(1, 2)).layers
+    assert [row.became for row in rows] == ["float", "float", "QLinear", "float"]
+    assert rows[1].note == "its forward was replaced on the instance"
+
+
+def test_a_compiled_layer_becomes_low_bit() -> None:
+    model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)])
+    model[1].compile(backend="eager")
+    quantize_(model, DoReFaConfig(1, 2))
+    x = torch.rand(2, 4)
+    assert torch.equal(model[1](x), model[1].forward(x))
+
+
+def test_another_exactness_is_not_silently_ignored() -> None:
+    model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)])
+    quantize_(model, DoReFaConfig(1, 2))
+    with pytest.raises(ValueError, match="or another `exact` than the config asks for"):
+        quantize_(model, DoReFaConfig(1, 2, exact=False))
+
+
+def test_relu_in_front_of_a_module_used_twice_is_judged_by_its_own_reader() -> None:
+    pool = nn.AvgPool1d(1)
+    model = nn.Sequential(nn.Linear(4, 4), pool, nn.Linear(4, 4), nn.ReLU(), pool, nn.Linear(4, 4), nn.Linear(4, 2))
+    quantize_(model, DoReFaConfig(1, 2, absorb_relu=True))
+    assert type(model[3]) is nn.ReLU  # its reader is the pool

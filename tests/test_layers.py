@@ -1060,3 +1060,38 @@ def test_gradient_cancellation_is_exact_at_the_threshold(threshold: float) -> No
     QActivation("sign", threshold)(x).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")  # of the switch itself
+def test_exact_without_onednn() -> None:
+    """PyTorch's other convolution, NNPACK's Winograd, is not exact; it is taken from batch 16 on."""
+    layer = QConv2d(64, 64, 3, padding=1, input_quantization=InputDoReFa(2), weight_quantization=WeightDoReFa(1))
+    x = torch.rand(16, 64, 12, 12)
+    expected = layer(x)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert torch.equal(layer(x), expected)
+
+
+def test_backward_inside_autocast_stays_in_float32() -> None:
+    layer = QLinear(64, 32, input_quantization=InputDoReFa(2), weight_quantization=WeightDoReFa(1))
+    x = torch.rand(8, 64)
+    layer(x).square().sum().backward()
+    assert layer.weight.grad is not None
+    expected = layer.weight.grad.clone()
+    layer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(x).square().sum().backward()
+    assert torch.equal(layer.weight.grad, expected)
+
+
+def test_second_derivatives_are_refused() -> None:
+    layer = QLinear(4, 3, input_quantization=InputDoReFa(2), weight_quantization=WeightDoReFa(1))
+    x = torch.rand(2, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_meta_device() -> None:
+    layer = QConv2d(3, 4, 3, device="meta", input_quantization=InputDoReFa(2), weight_quantization=WeightDoReFa(1))
+    assert layer(torch.rand(2, 3, 5, 5, device="meta")).shape == (2, 4, 3, 3)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from bitorch import DoReFaConfig, quantize_
+from bitorch.layers import QLinear
+from bitorch.quantizations import Quantization
 from bitorch.report import WeightBytes, weight_bytes
 
 
@@ -32,3 +34,12 @@ def test_32_bit_weights_stay_float() -> None:
     model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(3)])
     quantize_(model, DoReFaConfig(32, 2))
     assert weight_bytes(model) == WeightBytes(float32=3 * 256, packed=3 * 256)
+
+
+def test_a_quantizer_that_does_not_say_its_bits_counts_as_float() -> None:
+    class Mine(Quantization):
+        def quantize(self, x: Tensor) -> Tensor:
+            return x
+
+    model = QLinear(8, 8, bias=False, weight_quantization=Mine())
+    assert weight_bytes(model) == WeightBytes(float32=256, packed=256)

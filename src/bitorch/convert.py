@@ -154,6 +154,11 @@ def _plan(model: nn.Module, config: DoReFaConfig, filter_fn: FilterFn | Collecti
             steps.append(_Step(module, None, _row(name, module, module, "left out by filter_fn")))
         else:
             steps.append(_convert(name, module, config, places.get(name, "inner")))
+    if not config.is_float and not any(isinstance(step.replacement or step.module, LowBit) for step in steps):
+        stays = "; ".join(f"{step.row.name}: {step.row.note}" for step in steps)
+        raise ValueError(
+            f'no layer would become low-bit ({stays}). Pass first="same" or last="same", or widen filter_fn'
+        )
     return steps
 
 
@@ -174,6 +179,8 @@ def _reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
             continue
         if any(name.startswith(prefix) for prefix in opaque):
             reasons[name] = "its parent reads the weight without calling it"
+        elif "forward" in module.__dict__:
+            reasons[name] = "its forward was replaced on the instance"
         elif type(module) in _LOW_BIT or isinstance(module, LowBit):
             reasons[name] = ""
         elif isinstance(module, tuple(_LOW_BIT)):
@@ -232,7 +239,7 @@ def _chosen(
 def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Literal["first", "inner", "last"]) -> _Step:
     quantizers = config.quantizers(place)
     if isinstance(module, LowBit):
-        return _Step(module, None, _check_same_bits(name, module, quantizers))
+        return _Step(module, None, _check_same(name, module, quantizers, config.exact))
     if quantizers is None:
         note = "32 bits" if config.is_float or place == "inner" else f"{place} layer"
         return _Step(module, None, _row(name, module, module, note))
@@ -245,17 +252,17 @@ def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Literal[
     return _Step(module, replacement, _row(name, module, replacement, "" if place == "inner" else f"{place} layer"))
 
 
-def _check_same_bits(name: str, module: LowBit, quantizers: object) -> LayerConversion:
+def _check_same(name: str, module: LowBit, quantizers: object, exact: bool) -> LayerConversion:
     """Return the row of a layer that is low-bit already; ValueError if it is not as the config wants it."""
     wanted = quantizers if isinstance(quantizers, dict) else {}
-    is_as_wanted = all(
+    is_as_wanted = module.exact == exact and all(
         repr(getattr(module, argument)) == repr(wanted.get(argument))
         for argument in ("weight_quantization", "input_quantization", "gradient_quantization")
     )
     if not is_as_wanted:
         raise ValueError(
-            f"layer {name!r} is low-bit already, with other quantizers than the config asks for; leave it out with "
-            "filter_fn, or convert a fresh float model (parameters load with strict=True)"
+            f"layer {name!r} is low-bit already, with other quantizers or another `exact` than the config asks for; "
+            "leave it out with filter_fn, or convert a fresh float model (parameters load with strict=True)"
         )
     return _row(name, module, module, "low-bit already")
 
@@ -280,7 +287,8 @@ def _absorb_relus(model: nn.Module) -> list[LayerConversion]:
     for path, parent in model.named_modules():
         if type(parent) is not nn.Sequential:
             continue
-        children = list(parent.named_children())
+        # Not named_children, which leaves out a module's second place.
+        children = [(name, child) for name, child in parent._modules.items() if child is not None]
         for index, (name, child) in enumerate(children):
             if type(child) is not nn.ReLU:
                 continue

@@ -36,5 +36,6 @@ def weight_bytes(model: nn.Module) -> WeightBytes:
         size = parameter.numel()
         float32 += _FLOAT_BYTES * size
         width = bits.get(id(parameter), FLOAT_BITS)
-        packed += _FLOAT_BYTES * size if width == FLOAT_BITS else -(-size * width // 8) + _FLOAT_BYTES
+        is_packed = 0 < width < FLOAT_BITS  # a custom quantizer may not say its bits
+        packed += -(-size * width // 8) + _FLOAT_BYTES if is_packed else _FLOAT_BYTES * size
     return WeightBytes(float32, packed)

@@ -2,7 +2,7 @@
 
 D = Σ c·q is an integer. As long as every partial sum is below 2^24 float32 holds each of them exactly, so D depends on
 neither the order of summation nor the library. Where K inputs per output could sum to more, the weight codes are split
-into digits of a smaller base, c = Σ_i base^i·d_i, each digit gets a pass of its own, and these are summed in float64.
+into digits of a smaller base, c = Σ_i base^i·d_i, each digit gets a pass of its own, and the sum of these rounds once.
 The result is then D rounded once to float32: the same as converting the deployed network's int32 accumulator.
 
 The backward functions take codes back to values: see the gradient convention in `bitorch.quantizations.base`.
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 #: float32 holds all integers up to this.
 FLOAT32_EXACT = 2**24
@@ -67,18 +69,32 @@ def _exact(product: Callable[[Tensor], Tensor], weight: Tensor, max_weight_code:
     """Return the exact product of integer weight codes, in one pass, or in one pass per digit."""
     if base == 0:
         return product(weight)
-    passes = [
-        product(digit).double() * float(base**i) for i, digit in enumerate(_digits(weight, max_weight_code, base))
-    ]
-    total = passes[0]
-    for one in passes[1:]:
-        total = total + one
+    passes = [product(digit) for digit in _digits(weight, max_weight_code, base)]
+    if len(passes) == 2:
+        return passes[0].add_(passes[1], alpha=base)  # both terms are exact, so this rounds once
+    total = torch.zeros_like(passes[0], dtype=torch.float64)
+    for power, one in enumerate(passes):
+        total.add_(one.double(), alpha=base**power)
     return total.to(weight.dtype)
 
 
 def _narrow(codes: Tensor, max_code: int) -> Tensor:
     """Codes in the smallest integer type, to be kept for backward: a quarter of float32's memory up to 7 bits."""
     return codes.to(torch.int8 if max_code <= 127 else torch.int16)
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """Switch autocast off inside, on devices that have it."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def _without_winograd() -> AbstractContextManager[None]:
+    """Switch NNPACK off inside: without oneDNN PyTorch may take its Winograd convolution, which is not exact."""
+    if torch.compiler.is_compiling():  # cannot trace the switch
+        return nullcontext()
+    switch: AbstractContextManager[None] = torch.backends.nnpack.flags(enabled=False)
+    return switch
 
 
 class _ScaledLinear(Function):
@@ -90,15 +106,17 @@ class _ScaledLinear(Function):
         return _exact(lambda weight: F.linear(q, weight), c, max_codes[1], base).mul_(input_scale * weight_scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, c, input_scale, weight_scale = ctx.saved_tensors
         input_gradient = weight_gradient = None
-        if ctx.needs_input_grad[0]:
-            input_gradient = gradient @ c.to(gradient.dtype).mul_(weight_scale)
-        if ctx.needs_input_grad[1]:
-            rows = gradient.flatten(0, -2) if gradient.dim() > 1 else gradient.unsqueeze(0)
-            inputs = q.flatten(0, -2) if q.dim() > 1 else q.unsqueeze(0)
-            weight_gradient = (rows.t() @ inputs.to(gradient.dtype)).mul_(input_scale)
+        with _full_precision(gradient):
+            if ctx.needs_input_grad[0]:
+                input_gradient = gradient @ c.to(gradient.dtype).mul_(weight_scale)
+            if ctx.needs_input_grad[1]:
+                rows = gradient.flatten(0, -2) if gradient.dim() > 1 else gradient.unsqueeze(0)
+                inputs = q.flatten(0, -2) if q.dim() > 1 else q.unsqueeze(0)
+                weight_gradient = (rows.t() @ inputs.to(gradient.dtype)).mul_(input_scale)
         return input_gradient, weight_gradient, None, None, None, None
 
 
@@ -120,10 +138,12 @@ class _ScaledConvolution(Function):
         ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
         ctx.geometry = stride, padding, dilation, groups
         convolve = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
-        d = _exact(lambda weight: convolve(q, weight, None, stride, padding, dilation, groups), c, max_codes[1], base)
+        with _without_winograd():
+            d = _exact(lambda w: convolve(q, w, None, stride, padding, dilation, groups), c, max_codes[1], base)
         return d.mul_(input_scale * weight_scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, c, input_scale, weight_scale = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
@@ -155,7 +175,7 @@ def scaled_linear(
         max_codes: largest absolute code of q and of c.
     """
     base = digit_base(c.shape[1], max_codes[1], max_codes[0])
-    with torch.autocast(q.device.type, enabled=False):
+    with _full_precision(q):
         result: Tensor = _ScaledLinear.apply(q, c, input_scale, weight_scale, max_codes, base)
     return result
 
@@ -177,7 +197,7 @@ def scaled_convolution(
         max_codes: largest absolute code of q and of c.
     """
     base = digit_base(math.prod(c.shape[1:]), max_codes[1], max_codes[0])
-    with torch.autocast(q.device.type, enabled=False):
+    with _full_precision(q):
         result: Tensor = _ScaledConvolution.apply(
             q, c, input_scale, weight_scale, max_codes, base, stride, padding, dilation, groups
         )

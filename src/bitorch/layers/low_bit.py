@@ -96,6 +96,7 @@ class LowBit(WeightQuantized):
         new.__dict__.update(layer.__dict__)
         for name in ("_parameters", "_buffers", "_modules"):
             new.__dict__[name] = dict(layer.__dict__[name])
+        new._compiled_call_impl = None  # of the float layer, if it was compiled
         new._set_quantization(**quantization)
         return new
 

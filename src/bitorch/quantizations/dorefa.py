@@ -48,8 +48,10 @@ class InputDoReFaFunction(STE):
     @staticmethod
     def forward(ctx: Any, input_tensor: Tensor, bits: int) -> Tensor:  # type: ignore[override]  # STE with an option
         """Quantize a float tensor of any shape to 2^bits levels in [0, 1]; the dtype stays."""
-        n = 2 ** check_bits(bits) - 1
         x = as_internal(input_tensor, "InputDoReFaFunction")
+        if check_bits(bits) == FLOAT_BITS:
+            return x.clamp(min=0).to(input_tensor.dtype)
+        n = 2**bits - 1
         return divide(x.clamp(0, 1).mul_(n).round_(), n).to(input_tensor.dtype)
 
     @staticmethod
@@ -197,6 +199,11 @@ class WeightDoReFa(Quantization):
         return None if self.bit_width == FLOAT_BITS else 2**self.bit_width - 1
 
     @property
+    def _max_value(self) -> int | None:
+        """BITorch's name of `max_code`."""
+        return self.max_code
+
+    @property
     def _is_mean_scaled(self) -> bool:
         return self.bit_width == 1 and self.variant == "paper"
 
@@ -238,7 +245,8 @@ def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw N·n of eq. 12, U(−½, ½) per element of `like`, as int16 in units of 2^-16 and in the memory order of `like`.
 
     Four draws come from each 64-bit random word, because drawing is the dearest part of gradient quantization on a CPU,
-    whose generator is serial. The draws are odd, so they are symmetric and their mean is exactly 0.
+    whose generator is serial. The draws are odd, so they are symmetric and their mean is exactly 0; their 2^15 values
+    leave a rounding a bias of at most 2^-16 of a step.
     """
     count = like.numel()
     words = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), device=like.device, generator=generator)
