@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,6 +21,7 @@ from bitorch.quantizations import GradientDoReFa, InputDoReFa, WeightDoReFa
 from bitorch.report import WeightBytes, weight_bytes
 from bitorch.train import Settings
 from bitorch.train.sweep import Outcome, sweep
+from recipe import run
 
 NETS: dict[str, tuple[int, int, int]] = {"float": (32, 32, 32), "W1A2G6": (1, 2, 6)}
 
@@ -114,4 +114,4 @@ def draw(by_net: dict[str, list[Outcome]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run(main, Options)

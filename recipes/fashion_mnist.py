@@ -6,12 +6,12 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from bitorch.train import Settings
 from bitorch.train.sweep import Outcome, sweep
+from recipe import run
 
 NETS: dict[str, tuple[int, int, int]] = {"float": (32, 32, 32), "W1A2G6": (1, 2, 6), "W1A2G4": (1, 2, 4)}
 
@@ -75,4 +75,4 @@ def table(by_net: dict[str, list[Outcome]]) -> Table:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run(main, Options)

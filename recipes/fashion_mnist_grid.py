@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import tyro
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
@@ -18,6 +17,7 @@ from scipy.stats import spearmanr
 from bitorch.train import Settings
 from bitorch.train.sweep import Outcome, sweep
 from paper_table1 import TABLE1, Bits
+from recipe import run
 
 PAPER_NETS = "ABCD"
 
@@ -119,4 +119,4 @@ def draw(ours: dict[Bits, float], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run(main, Options)

@@ -802,7 +802,7 @@ def test_nothing_to_convert_between_the_ends_is_an_error() -> None:
 
 def test_a_forward_replaced_on_the_instance_keeps_the_layer_float() -> None:
     model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(4)])
-    model[1].forward = lambda x: x  # type: ignore[method-assign]
+    model[1].forward = lambda x: x
     rows = quantize_(model, DoReFaConfig(1, 2)).layers
     assert [row.became for row in rows] == ["float", "float", "QLinear", "float"]
     assert rows[1].note == "its forward was replaced on the instance"

@@ -143,7 +143,7 @@ class TestDigits:
 
     def test_without_scikit_learn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-        with pytest.raises(ImportError, match=r'scikit-learn: pip install "bitorch\[train\]"'):
+        with pytest.raises(ImportError, match=r'scikit-learn: pip install "\.\[train\]" in a checkout of bitorch'):
             digits()
 
 
@@ -308,6 +308,32 @@ class TestLoad:
     def test_wrong(self, name: str, folder: Path | None, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             load(name, folder)
+
+    @pytest.mark.parametrize(("pad_to", "before", "after"), [(8, 0, 0), (9, 0, 1), (40, 16, 16)])
+    def test_padding(self, pad_to: int, before: int, after: int) -> None:
+        plain, padded = load("digits"), load("digits", pad_to=pad_to)
+        for part, larger in ((plain.train, padded.train), (plain.test, padded.test)):
+            assert larger.images.dtype == torch.uint8
+            assert torch.equal(larger.images, nn.functional.pad(part.images, (before, after) * 2))
+            assert torch.equal(larger.labels, part.labels)
+            assert larger.num_classes == part.num_classes
+
+    def test_padding_makes_squares(self, tmp_path: Path) -> None:
+        TestMnistFolder.write(tmp_path)  # 2×5
+        data = load("mnist", tmp_path, pad_to=6)
+        assert data.test.images.shape == (2, 1, 6, 6)
+        assert torch.equal(data.test.images[:, :, 2:4, :5], load("mnist", tmp_path).test.images)
+        assert data.test.images.long().sum() == load("mnist", tmp_path).test.images.long().sum()
+
+    @pytest.mark.parametrize("pad_to", [-1, 4])
+    def test_padding_that_is_too_small(self, tmp_path: Path, pad_to: int) -> None:
+        TestMnistFolder.write(tmp_path)
+        with pytest.raises(ValueError, match=f"pad_to must be 0, or at least 5, because .* are 2×5, got {pad_to}"):
+            load("mnist", tmp_path, pad_to=pad_to)
+
+    def test_padding_is_an_int(self) -> None:
+        with pytest.raises(TypeError, match=r"pad_to must be an int, got 9\.0"):
+            load("digits", pad_to=9.0)  # type: ignore[arg-type]
 
 
 class TestAugmentation:

@@ -102,8 +102,8 @@ def test_missing_things_come_with_what_to_install(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CXX", raising=False)
     text = format_report(doctor_report())
-    assert 'train         no: rich missing: pip install "bitorch[train]"' in text
-    assert 'plots         no: matplotlib missing: pip install "bitorch[plots]"' in text
+    assert 'train         no: rich missing: pip install ".[train]" in a checkout of bitorch' in text
+    assert 'plots         no: matplotlib missing: pip install ".[plots]" in a checkout of bitorch' in text
     assert "compile       no: torch.compile needs a C++ compiler, and g++, clang++, c++, cl cannot be found" in text
     assert "rich          not installed" in text
     monkeypatch.setenv("CXX", "no-such-compiler")

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
-from bitorch.train import Settings
+from bitorch.train import Interrupted, NonFiniteError, Settings, fit
 from bitorch.train.sweep import Outcome, sweep
 
 RUNS = {"float": Settings(bits=(32, 32, 32), epochs=2), "low": Settings(bits=(1, 2, 6), epochs=2)}
@@ -91,3 +100,107 @@ def test_processes_reach_what_one_process_reaches(trained: tuple[Path, dict[str,
 def test_no_job_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
         sweep(RUNS, tmp_path, jobs=0)
+
+
+def test_half_done_run_with_other_settings_is_refused_before_any_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(dataclasses.replace(RUNS["low"], epochs=1, out=tmp_path / "low"), show=False)
+    before = (tmp_path / "low" / "last.ckpt").read_bytes()
+    with pytest.raises(ValueError, match="low holds a run with other settings; choose another folder"):
+        sweep(RUNS, tmp_path)
+    assert (tmp_path / "low" / "last.ckpt").read_bytes() == before
+    assert not (tmp_path / "float").exists()
+
+
+def test_outcomes_from_before_a_setting_was_there_are_still_read(
+    trained: tuple[Path, dict[str, Outcome]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads((trained[0] / "low" / "outcome.json").read_text())
+    del content["settings"]["pad_to"]
+    (tmp_path / "low").mkdir()
+    (tmp_path / "low" / "outcome.json").write_text(json.dumps(content))
+    monkeypatch.delattr("bitorch.train.sweep.fit")
+    assert sweep({"low": RUNS["low"]}, tmp_path)["low"].history == trained[1]["low"].history
+
+
+def test_an_error_in_a_process_comes_out_and_ends_the_sweep(tmp_path: Path) -> None:
+    # Steps that are so large that the next ones are not finite.
+    runs = {f"run{seed}": Settings(bits=(32, 32, 32), epochs=2, lr=1e38, seed=seed) for seed in range(6)}
+    with pytest.raises(NonFiniteError, match=r"is nan|is inf|too large"):
+        sweep(runs, tmp_path, jobs=2)
+    assert len(list(tmp_path.iterdir())) <= 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_ctrl_c_ends_the_processes_of_a_sweep(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from bitorch.train import Settings
+from bitorch.train.sweep import sweep
+if __name__ == "__main__":
+    sweep({{str(seed): Settings(epochs=200, seed=seed) for seed in range(6)}}, Path({str(tmp_path / "runs")!r}), jobs=2)
+"""
+    (tmp_path / "script.py").write_text(script)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        wait_for([tmp_path / "runs" / name / "metrics.csv" for name in "01"])
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of its processes
+        _, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert "KeyboardInterrupt" in errors
+    assert "BrokenProcessPool" not in errors
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["0", "1"]
+
+
+def wait_for(paths: list[Path]) -> None:
+    deadline = time.monotonic() + 90
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < deadline, f"still missing: {[path for path in paths if not path.exists()]}"
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of a recipe."""
+
+    epochs: int = 1
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "recipes"))
+    monkeypatch.setattr("sys.argv", ["recipe", "--epochs", "3"])
+    return import_module("recipe")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "out", "err"),
+    [
+        (Interrupted(Path("last.ckpt"), signal.SIGINT), 130, "stopped; the same command goes on where it was\n", ""),
+        (KeyboardInterrupt(), 130, "stopped; the same command goes on where it was\n", ""),
+        (NonFiniteError("step 3: the loss is nan", 3), 1, "", "error: step 3: the loss is nan\n"),
+        (ValueError("a wrong value"), 2, "", "error: a wrong value\n"),
+        (NotADirectoryError("no folder"), 2, "", "error: no folder\n"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_recipes_end_without_a_traceback(
+    recipe: ModuleType, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, out: str, err: str
+) -> None:
+    seen = []
+
+    def main(options: Options) -> None:
+        seen.append(options)
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        recipe.run(main, Options)
+    assert stop.value.code == code
+    assert capsys.readouterr() == (out, err)
+    assert seen == [Options(epochs=3)]

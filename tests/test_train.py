@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 import bitorch
 from bitorch.data import Augmentation, BatchLoader, Images, load, to_float
+from bitorch.layers import QConv2d, QLinear
 from bitorch.models import build
 from bitorch.quantizations import GradientDoReFa
 from bitorch.train import (
@@ -42,6 +44,7 @@ from bitorch.train import (
     read_checkpoint,
     read_settings,
 )
+from bitorch.train.files import write_atomically
 from bitorch.train.progress import quiet_lightning
 from bitorch.train.recorder import RunRecorder, RunStopped
 
@@ -234,6 +237,18 @@ def test_guard_counts_the_norm_that_adam_squares() -> None:
     assert bitorch.train.guard.is_step_finite(torch.ones(()), [parameter])
 
 
+@pytest.mark.parametrize(
+    "error",
+    [Interrupted(Path("run/last.ckpt"), signal.SIGTERM), NonFiniteError("a reason", 3, Path("run/last.ckpt"))],
+    ids=["Interrupted", "NonFiniteError"],
+)
+def test_errors_come_out_of_another_process_as_they_were(error: BaseException) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
 def test_fit_names_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
@@ -412,7 +427,7 @@ def test_fit_leaves_the_process_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_exact", [True, False])
 @pytest.mark.parametrize("was_exact", [True, False])
-def test_exact_decides_on_deterministic_operations(tmp_path: Path, is_exact: bool, was_exact: bool) -> None:
+def test_deterministic_operations_inside_a_run_only(tmp_path: Path, is_exact: bool, was_exact: bool) -> None:
     seen = []
     torch.use_deterministic_algorithms(was_exact)
     try:
@@ -474,11 +489,24 @@ def test_failing_write_leaves_no_half_file(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"cannot write the checkpoint .*: File too large\. The one written before"):
+        with pytest.raises(OSError, match=r"cannot write the checkpoint .*: File too large; .*\. The one written"):
             AtomicCheckpointIO().save_checkpoint({"epoch": 2, "weights": torch.ones(100_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert AtomicCheckpointIO().load_checkpoint(path) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk_names_the_file(tmp_path: Path) -> None:
+    def full(file: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "metrics.csv"
+    path.write_text("old")
+    with pytest.raises(OSError, match=r"No space left on device; make space, or choose another .* --out") as raised:
+        write_atomically(path, full)
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(path))
+    assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -536,6 +564,7 @@ def test_shapes_that_differ_are_named(short_run: Result) -> None:
         ({"optimizer": "sgd"}, "optimizer is 'sgd'"),
         ({"seed": 1}, "seed is 1, but the run of .* has 0"),
         ({"devices": 2}, "processes is 2, but the run of .* has 1"),
+        ({"exact": False}, "exact is False, but the run of .* has True"),
         ({"epochs": 2}, "has finished its 2 epochs; to go on, raise epochs"),
     ],
 )
@@ -543,6 +572,25 @@ def test_resume_keeps_what_must_not_change(short_run: Result, change: dict[str, 
     settings = short(**{"epochs": 3, "resume": short_run.last_checkpoint, **change})
     with pytest.raises(ValueError, match=message):
         prepare(settings)
+
+
+def test_resumed_elsewhere_the_best_checkpoint_comes_along(short_run: Result, tmp_path: Path) -> None:
+    before = short_run.best_checkpoint.read_bytes()
+    # Hardly any learning, so that no further epoch is likely to be better than the first two.
+    settings = short(epochs=3, bits=(1, 2, 6), shift=1, lr=1e-9, resume=short_run.last_checkpoint, out=tmp_path / "b")
+    assert prepare(settings).folder == tmp_path / "b"
+    assert (tmp_path / "b" / "best.ckpt").read_bytes() == before
+    result = fit(dataclasses.replace(settings, out=tmp_path / "c"), show=False)
+    rows = read_checkpoint(result.best_checkpoint).history
+    assert max(row["val/acc"] for row in rows) == result.best_accuracy
+    assert short_run.best_checkpoint.read_bytes() == before
+
+
+def test_settings_file_of_a_resumed_run_starts_a_new_one(short_run: Result, tmp_path: Path) -> None:
+    settings = short(epochs=3, bits=(1, 2, 6), shift=1, resume=short_run.last_checkpoint, out=tmp_path / "run")
+    prepare(settings)
+    fields = read_settings(tmp_path / "run" / "settings.yaml")
+    assert Settings.from_dict(fields) == dataclasses.replace(settings, resume=None, out=None)
 
 
 def test_init_starts_from_the_float_twin(tmp_path: Path) -> None:
@@ -571,6 +619,14 @@ def test_other_files_are_not_checkpoints(tmp_path: Path) -> None:
 def test_model_must_fit_the_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="model lenet-28 cannot take the 1×8×8 images of digits"):
         prepare(short(model="lenet-28", out=tmp_path))
+    with pytest.raises(ValueError, match=r"model svhn-d cannot take the 1×8×8 .* With --pad-to 40 the images are"):
+        prepare(short(model="svhn-d", out=tmp_path))
+    with pytest.raises(ValueError, match=r"pad_to must be 0, or at least 8, because .* digits are 8×8, got 7"):
+        prepare(short(pad_to=7, out=tmp_path))
+    with pytest.raises(ValueError, match=r"batch_size must be at least 2, because model lenet-8 has batch .* got 1"):
+        prepare(short(batch_size=1, out=tmp_path))
+    with pytest.raises(ValueError, match=r"width must be above 0.03125, .* got 0.001"):
+        prepare(short(model="resnet-20", width=0.001, out=tmp_path))
     with pytest.raises(ValueError, match=r"batch_size must be at most 1437, because there are 1437 .* got 2000"):
         prepare(short(batch_size=2000, out=tmp_path))
     assert not list(tmp_path.iterdir())
@@ -594,6 +650,27 @@ def test_options_train(tmp_path: Path, options: dict[str, Any]) -> None:
     state = read_checkpoint(result.last_checkpoint).state_dict
     assert {t.dtype for t in state.values() if t.is_floating_point()} == {torch.float32}
     assert all(t.isfinite().all() for t in state.values())
+
+
+def test_padded_images_fit_the_svhn_nets(tmp_path: Path) -> None:
+    result = fit(short(model="svhn-d", pad_to=40, batch_size=1024, out=tmp_path / "run"), show=False)
+    assert [row["step"] for row in result.history] == [1]
+    assert read_checkpoint(result.last_checkpoint).input_shape == (1, 40, 40)
+    evaluation = evaluate(result.last_checkpoint, "digits", accelerator="cpu")
+    assert evaluation.top1 == pytest.approx(result.last_accuracy)
+
+
+def test_resumed_run_keeps_its_padding(tmp_path: Path) -> None:
+    net = {"model": "resnet-20", "width": 0.125}
+    result = fit(short(**net, pad_to=12, out=tmp_path / "run"), show=False)
+    with pytest.raises(ValueError, match=r"pad_to is 16, but the run of .* has 12 and keeps it"):
+        prepare(short(**net, pad_to=16, epochs=2, resume=result.last_checkpoint))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_exact_reaches_the_layers(tmp_path: Path, exact: bool) -> None:
+    run = prepare(short(exact=exact, out=tmp_path / "run"))
+    assert {m.exact for m in run.model.modules() if isinstance(m, QConv2d | QLinear)} == {exact}
 
 
 def test_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
@@ -670,6 +747,20 @@ def test_metrics_equal_a_plain_loop() -> None:
     assert metrics["val/loss"] == pytest.approx(F.cross_entropy(logits, images.labels).item(), rel=1e-5)
 
 
+def test_nan_in_validation_is_seen() -> None:
+    class OneNanBatch(BatchLoader):
+        def __iter__(self) -> Any:
+            for index, (x, y) in enumerate(super().__iter__()):
+                yield to_float(x) * (math.nan if index == 1 else 1), y
+
+    images = blobs(32)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    loaders = BatchLoader(images, 16, shuffle=False), OneNanBatch(images, 8, shuffle=False)
+    metrics = run_once(Classifier(model, 3), *loaders)
+    assert math.isnan(metrics["val/loss"])
+    assert math.isfinite(metrics["train/loss"])
+
+
 def test_classifier_checks_its_arguments() -> None:
     with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
         Classifier(nn.Linear(2, 1), 1)
@@ -740,6 +831,8 @@ def test_cosine_by_hand() -> None:
         ({"shift": 1, "pad_crop": 1}, ValueError, "shift=1 and pad_crop=1"),
         ({"shift": -1}, ValueError, "shift must be at least 0, got -1"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+        ({"seed": 2**63}, ValueError, r"seed must be below 2\*\*63, got 9223372036854775808"),
+        ({"pad_to": -1}, ValueError, "pad_to must be at least 0, got -1"),
         ({"devices": 0}, ValueError, "devices must be at least 1, got 0"),
         ({"precision": 16}, ValueError, "precision must be one of 32, bf16, got 16"),
         ({"resume": "a", "init": "b"}, ValueError, "resume and init exclude each other"),
@@ -788,7 +881,7 @@ def test_settings_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("epocs: 3", r"run\.yaml: unknown setting 'epocs'; did you mean 'epochs'\?"),
-        ("zzzzz: 3", "unknown setting 'zzzzz'; there are data, folder, model"),
+        ("zzzzz: 3", "unknown setting 'zzzzz'; there are data, folder, pad_to, model"),
         ("- 3", "must hold a mapping like `epochs: 30`, got list"),
         ("a: [", "is not YAML or JSON"),
         ("!!python/object/apply:os.system ['true']", "is not YAML or JSON"),
@@ -799,6 +892,14 @@ def test_settings_file_errors(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_settings(path)
+
+
+def test_settings_file_that_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=r"is a folder; it must be a YAML or JSON file"):
+        read_settings(tmp_path)
+    (tmp_path / "run.yaml").write_bytes(b"data: \xff")
+    with pytest.raises(ValueError, match=r"run\.yaml is not UTF-8 text, so it is no YAML or JSON file"):
+        read_settings(tmp_path / "run.yaml")
 
 
 def test_hardware_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

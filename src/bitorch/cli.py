@@ -132,7 +132,9 @@ def _error(message: object, code: int = USER_ERROR) -> int:
 def _missing_packages() -> str:
     """Return what to install, "" if nothing is missing."""
     missing = [name for name in _TRAIN_PACKAGES if find_spec(name) is None]
-    return f'this command needs {", ".join(missing)}: pip install "bitorch[train]"' if missing else ""
+    return (
+        f'this command needs {", ".join(missing)}: pip install ".[train]" in a checkout of bitorch' if missing else ""
+    )
 
 
 def _say_why_it_stopped(stop: NonFiniteError | Interrupted) -> int:

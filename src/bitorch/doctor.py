@@ -192,7 +192,7 @@ def _devices() -> list[dict[str, str]]:
 
 def _extra(name: str) -> dict[str, Any]:
     missing = [package for package in _EXTRAS[name] if _installed_version(package) is None]
-    hint = f'{", ".join(missing)} missing: pip install "bitorch[{name}]"' if missing else ""
+    hint = f'{", ".join(missing)} missing: pip install ".[{name}]" in a checkout of bitorch' if missing else ""
     return {"available": not missing, "hint": hint}
 
 

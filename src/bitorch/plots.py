@@ -12,7 +12,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
-    raise ImportError('bitorch.plots needs matplotlib: pip install "bitorch[plots]"') from error
+    raise ImportError('bitorch.plots needs matplotlib: pip install ".[plots]" in a checkout of bitorch') from error
 
 _POINTS = 1201
 

@@ -25,7 +25,9 @@ def digits() -> Dataset:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise ImportError('the digits come with scikit-learn: pip install "bitorch[train]"') from error
+        raise ImportError(
+            'the digits come with scikit-learn: pip install ".[train]" in a checkout of bitorch'
+        ) from error
 
     source = load_digits()
     pixels = torch.from_numpy(source.images)  # float64 [1797, 8, 8]

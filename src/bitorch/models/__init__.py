@@ -23,7 +23,11 @@ def _svhn(variant: SVHNVariant, in_channels: int, num_classes: int, width: float
 
 
 def _resnet20(in_channels: int, num_classes: int, width: float) -> nn.Module:
-    return ResNet20(in_channels, num_classes, round(_RESNET_CHANNELS * width))
+    channels = round(_RESNET_CHANNELS * width)
+    if channels < 1:
+        least = 0.5 / _RESNET_CHANNELS
+        raise ValueError(f"width must be above {least}, or no channel of resnet-20's first stage is left, got {width}")
+    return ResNet20(in_channels, num_classes, channels)
 
 
 #: From channels, classes and width.

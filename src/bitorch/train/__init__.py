@@ -58,5 +58,5 @@ def __getattr__(name: str) -> Any:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
         raise ImportError(
-            f'{__name__}.{name} needs {error.name}: pip install "bitorch[train]"', name=error.name
+            f'{__name__}.{name} needs {error.name}: pip install ".[train]" in a checkout of bitorch', name=error.name
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -77,10 +78,11 @@ class Classifier(pl.LightningModule):
         self._schedule = schedule
         self._label_smoothing = label_smoothing
         self._augmentation = augmentation
-        # A NaN loss stops the run with an error of its own, so the mean need not warn of it.
+        # A NaN loss in training stops the run with an error of its own, so the mean need not warn of it.
         self.train_loss = MeanMetric(nan_strategy="ignore")
         self.train_accuracy = _accuracy(num_classes, top_k=1)
-        self.val_loss = MeanMetric(nan_strategy="ignore")
+        # A NaN counts as NaN, so that the mean is NaN. ("disable" does so too, but drops the weights.)
+        self.val_loss = MeanMetric(nan_strategy=math.nan)
         self.val_accuracy = _accuracy(num_classes, top_k=1)
         self.val_top5 = _accuracy(num_classes, top_k=5) if num_classes > 5 else None
         self._loss = torch.zeros(())

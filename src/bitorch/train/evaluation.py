@@ -44,7 +44,7 @@ def evaluate(
 
     Args:
         checkpoint: the file.
-        data, folder: as in Settings; None for both: the data of the run.
+        data, folder: as in Settings; None for both: the data of the run. Images are padded as the run's were.
         accelerator: as in Settings.
 
     Raises:
@@ -58,7 +58,7 @@ def evaluate(
     if data is None:
         data = read.settings.data
         folder = read.settings.folder if folder is None else folder
-    images = load(data, folder).test
+    images = load(data, folder, pad_to=read.settings.pad_to).test
     shape = tuple(images.images.shape[1:])
     if (shape, images.num_classes) != (read.input_shape, read.num_classes):
         raise ValueError(

@@ -11,7 +11,19 @@ from typing import IO, Any
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file under a temporary name in the same folder, then rename it. On an error the old file stays."""
+    """Write a file under a temporary name in the same folder, then rename it. On an error the old file stays.
+
+    Raises:
+        OSError: naming the path; that of a full disk does not by itself.
+    """
+    try:
+        _write_and_rename(path, write)
+    except OSError as error:
+        hint = "make space, or choose another folder with --out"
+        raise OSError(error.errno, f"{error.strerror}; {hint}", str(path)) from error
+
+
+def _write_and_rename(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
         try:
@@ -33,7 +45,8 @@ def link_atomically(source: Path, path: Path) -> None:
     try:
         os.link(source, temporary)
     except OSError:
-        write_atomically(path, lambda file: file.write(source.read_bytes()))
+        content = source.read_bytes()  # here, so that an error of reading does not name the path
+        write_atomically(path, lambda file: file.write(content))
     else:
         os.replace(temporary, path)
 

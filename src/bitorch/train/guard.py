@@ -32,6 +32,10 @@ class NonFiniteError(FloatingPointError):
         self.step = step
         self.checkpoint = checkpoint
 
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[str, int, Path | None]]:
+        """Pickle by the arguments, and not by the message, so that it can come out of another process."""
+        return type(self), (self.reason, self.step, self.checkpoint)
+
 
 def is_step_finite(loss: Tensor, parameters: Iterable[Parameter]) -> Tensor:
     """Return a 0-dim bool tensor: the loss and the Euclidean norm of all gradients are finite.

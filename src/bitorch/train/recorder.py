@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from .files import link_atomically, write_atomically
 
 Row = dict[str, float]
+BEST_NAME = "best.ckpt"
 
 
 class RunStopped(BaseException):
@@ -50,7 +51,7 @@ class RunRecorder(Checkpoint):
     @property
     def best_path(self) -> Path:
         """The checkpoint of the epoch with the highest val/acc; of the first of them if there are several."""
-        return self.folder / "best.ckpt"
+        return self.folder / BEST_NAME
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history, for the checkpoint."""

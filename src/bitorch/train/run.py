@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -23,12 +24,12 @@ from ..models import build
 from .checkpoint import load_weights, read_checkpoint
 from .checkpoint_io import AtomicCheckpointIO
 from .classifier import Classifier
-from .files import check_writable
+from .files import check_writable, link_atomically
 from .guard import NonFiniteError
 from .hardware import check_hardware
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
-from .recorder import Row, RunRecorder, RunStopped
+from .recorder import BEST_NAME, Row, RunRecorder, RunStopped
 from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
@@ -37,8 +38,8 @@ from .stopping import Interrupted, StopRequest
 _LOG_EVERY_STEPS = 50
 #: A resumed run keeps these: weights, optimizer state or place in the epoch belong to them.
 _KEPT_ON_RESUME = (
-    "data", "model", "width", "bits", "first", "last", "optimizer", "momentum", "nesterov", "eps", "weight_decay",
-    "seed", "batch_size", "processes",
+    "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
+    "weight_decay", "seed", "batch_size", "processes",
 )  # fmt: skip
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
 
@@ -106,14 +107,14 @@ class Run:
 
         request = StopRequest()
         recorder = RunRecorder(self.folder, report, is_stop_requested=lambda: request.signal_number is not None)
-        callbacks = [recorder, *(progress_bar() if show else [])]
+        bars = progress_bar() if show else []
         with (
             torch.random.fork_rng(devices=[]),
             quiet_lightning(),
             exact_operations(self.settings.deterministic),
             request.listening(),
         ):
-            trainer = self._trainer(callbacks)
+            trainer = self._trainer([recorder, *bars], has_progress_bar=bool(bars))
             try:
                 trainer.fit(
                     self._classifier(), self._train_loader(), self._test_loader(), ckpt_path=self.settings.resume
@@ -158,7 +159,7 @@ class Run:
         images = self.dataset.test
         return BatchLoader(images, min(2 * self.settings.batch_size, len(images)), shuffle=False)
 
-    def _trainer(self, callbacks: list[Any]) -> pl.Trainer:
+    def _trainer(self, callbacks: list[Callback], *, has_progress_bar: bool) -> pl.Trainer:
         settings = self.settings
         steps_per_epoch = len(self.dataset.train) // (settings.batch_size * settings.processes)
         return pl.Trainer(
@@ -175,7 +176,7 @@ class Run:
             plugins=[AtomicCheckpointIO()],
             use_distributed_sampler=False,  # BatchLoader shards itself
             num_sanity_val_steps=0,
-            enable_progress_bar=len(callbacks) > 1,
+            enable_progress_bar=has_progress_bar,
             enable_model_summary=False,
         )
 
@@ -193,7 +194,7 @@ def prepare(settings: Settings) -> Run:
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
     check_hardware(settings.accelerator, settings.devices)
-    dataset = load(settings.data, settings.folder)
+    dataset = load(settings.data, settings.folder, pad_to=settings.pad_to)
     if settings.batch_size * settings.processes > len(dataset.train):
         raise ValueError(
             f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
@@ -206,6 +207,11 @@ def prepare(settings: Settings) -> Run:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
     conversion = quantize_(model, settings.config)
     _check_model_fits(model, dataset, settings)
+    if settings.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules()):
+        raise ValueError(
+            f"batch_size must be at least 2, because model {settings.model} has batch normalization, which needs "
+            "several images to normalize over, got 1"
+        )
     for path in (settings.resume, settings.init):
         if path is not None:
             _load_start(model, settings, path)
@@ -213,7 +219,9 @@ def prepare(settings: Settings) -> Run:
     if is_first_process():
         # Weights and two moments, in three files: last, best and the one that is being written.
         check_writable(folder, bytes_needed=9 * sum(p.nbytes for p in model.parameters()))
-        write_settings(settings, folder / "settings.yaml")
+        # Without the places: it is the config file of further runs, which are kept and started elsewhere.
+        write_settings(dataclasses.replace(settings, out=None, resume=None, init=None), folder / "settings.yaml")
+        _bring_best(settings, folder)
     return Run(settings, dataset, model, conversion, folder)
 
 
@@ -241,7 +249,11 @@ def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings) ->
             logits: Tensor = model.eval()(torch.zeros(2, *shape))
     except (RuntimeError, ValueError) as error:
         size = "×".join(map(str, shape))
-        raise ValueError(f"model {settings.model} cannot take the {size} images of {settings.data}: {error}") from None
+        wanted = getattr(model, "image_size", 0)
+        hint = f". With --pad-to {wanted} the images are padded to that size" if wanted > max(shape[1:]) else ""
+        raise ValueError(
+            f"model {settings.model} cannot take the {size} images of {settings.data}: {error}{hint}"
+        ) from None
     finally:
         model.train()
     if logits.shape != (2, dataset.train.num_classes):
@@ -268,6 +280,15 @@ def _load_start(model: nn.Module, settings: Settings, path: Path) -> None:
             )
     if checkpoint.epoch >= settings.epochs:
         raise ValueError(f"the run of {path} has finished its {checkpoint.epoch} epochs; to go on, raise epochs")
+
+
+def _bring_best(settings: Settings, folder: Path) -> None:
+    """Where a run is resumed in another folder, take its best checkpoint along: no later one may be better."""
+    if settings.resume is None or settings.resume.resolve().parent == folder.resolve():
+        return
+    best = settings.resume.parent / BEST_NAME
+    if best.is_file():
+        link_atomically(best, folder / BEST_NAME)
 
 
 def _run_folder(settings: Settings) -> Path:

@@ -31,6 +31,8 @@ class Settings:
     """Data set: digits (comes with scikit-learn, 8×8 pixels) or mnist (files in --folder)."""
     folder: Path | None = None
     """Folder that holds the files of the data set."""
+    pad_to: int = 0
+    """Pad all images with zeros, centred, to this height and width; the svhn nets take 40. 0 is off."""
     model: str = "lenet-8"
     """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8 or resnet-20."""
     width: float = 1.0
@@ -78,7 +80,9 @@ class Settings:
     seed: int = 0
     """Of the initial weights, the order of the images, augmentation, dropout and gradient noise."""
     precision: Literal["32", "bf16"] = "32"
-    """32: float32. bf16: mixed precision; low-bit layers still compute exactly."""
+    """32: float32. bf16: mixed precision; low-bit layers still compute exactly, unless --no-exact."""
+    exact: bool = True
+    """Low-bit layers compute exactly also under bf16. no-exact trades that for autocast's speed."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Hardware to train on. auto takes a GPU if there is one."""
     devices: int = 1
@@ -108,7 +112,9 @@ class Settings:
         """The bits as `quantize_` takes them."""
         ends: dict[EndBits, EndLayer] = {"float": "float", "8": 8, "same": "same"}
         # Safe in our models: nothing but the next layer reads their ReLUs.
-        return DoReFaConfig(*self.bits, first=ends[self.first], last=ends[self.last], absorb_relu=True)
+        return DoReFaConfig(
+            *self.bits, first=ends[self.first], last=ends[self.last], exact=self.exact, absorb_relu=True
+        )
 
     @property
     def processes(self) -> int:
@@ -144,12 +150,13 @@ def _check_ranges(settings: Settings) -> None:
         raise ValueError(f"model must be one of {', '.join(MODEL_NAMES)}, got {settings.model!r}")
     for name in ("epochs", "batch_size", "devices", "num_nodes"):
         _check(settings, name, getattr(settings, name) >= 1, "at least 1")
-    for name in ("shift", "pad_crop", "seed", "weight_decay", "warmup_epochs"):
+    for name in ("pad_to", "shift", "pad_crop", "seed", "weight_decay", "warmup_epochs"):
         _check(settings, name, 0 <= getattr(settings, name) < math.inf, "at least 0")
     for name in ("lr", "eps", "width"):
         _check(settings, name, 0 < getattr(settings, name) < math.inf, "above 0")
     for name in ("momentum", "label_smoothing"):
         _check(settings, name, 0 <= getattr(settings, name) < 1, "at least 0 and below 1")
+    _check(settings, "seed", settings.seed < 2**63, "below 2**63")
     _check(settings, "gamma", 0 < settings.gamma <= 1, "above 0 and at most 1")
     _check(settings, "warmup_epochs", settings.warmup_epochs < settings.epochs, f"below epochs ({settings.epochs})")
 

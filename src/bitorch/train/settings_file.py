@@ -19,10 +19,16 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     The file is YAML, of which JSON is a part: one mapping from field names to values. An empty file has no fields.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not YAML, no mapping, or a key that is no field of Settings.
+        FileNotFoundError: no such file. IsADirectoryError: a folder.
+        ValueError: not UTF-8, not YAML, no mapping, or a key that is no field of Settings.
     """
-    text = Path(path).read_text(encoding="utf-8")
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; it must be a YAML or JSON file, such as a run's settings.yaml")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text, so it is no YAML or JSON file: {error}") from None
     try:
         fields = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -23,6 +23,10 @@ class Interrupted(KeyboardInterrupt):
         self.checkpoint = checkpoint
         self.signal_number = signal_number
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[Path, int]]:
+        """Pickle by the arguments, and not by the message, so that it can come out of another process."""
+        return type(self), (self.checkpoint, self.signal_number)
+
 
 class StopRequest:
     """Remembers the first SIGINT or SIGTERM; the second one acts as it would without us."""

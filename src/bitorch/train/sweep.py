@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .checkpoint import read_checkpoint
+from .checkpoint import Checkpoint, read_checkpoint
 from .files import write_atomically
 from .recorder import Row
 from .run import fit
@@ -78,6 +79,7 @@ def sweep(
     for name, settings in runs.items():
         outcome = _read_outcome(folder / name, settings)
         if outcome is None:
+            _read_last(folder / name, settings)  # an error in any run shall come before the first is trained
             pending[name] = settings
         else:
             done(name, outcome)
@@ -85,13 +87,28 @@ def sweep(
         for name, settings in pending.items():
             done(name, _train(folder / name, settings, None if on_epoch is None else _bind(on_epoch, name)))
     elif pending:
-        threads = max(1, torch.get_num_threads() // jobs)
-        # spawn: a forked child would inherit PyTorch's thread pool without its threads.
-        with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-            futures = {pool.submit(_train, folder / name, settings): name for name, settings in pending.items()}
-            for future in as_completed(futures):
-                done(futures[future], future.result())
+        _train_in_processes(pending, folder, jobs, done)
     return {name: outcomes[name] for name in runs}
+
+
+def _train_in_processes(
+    runs: Mapping[str, Settings], folder: Path, jobs: int, done: Callable[[str, Outcome], None]
+) -> None:
+    threads = max(1, torch.get_num_threads() // jobs)
+    waiting = iter(runs.items())
+    # spawn: a forked child would inherit PyTorch's thread pool without its threads.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        try:
+            # A run is handed over when a process is free for it, because the pool cannot take back what it has queued
+            # for its processes: after Ctrl-C, or after an error, those runs would be trained all the same.
+            running = {pool.submit(_train, folder / name, run): name for name, run in islice(waiting, jobs)}
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    done(running.pop(future), future.result())
+                    running |= {pool.submit(_train, folder / name, run): name for name, run in islice(waiting, 1)}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _bind(on_epoch: Callable[[str, Row], None], name: str) -> Callable[[Row], None]:
@@ -107,15 +124,29 @@ def _read_outcome(folder: Path, settings: Settings) -> Outcome | None:
     if not path.is_file():
         return None
     content = json.loads(path.read_text())
-    if content["settings"] != _identity(settings):
-        raise ValueError(f"{folder} holds a run with other settings; choose another folder, or delete it to train anew")
+    # By way of Settings, which has the defaults of fields that are younger than the file.
+    _check_same_run(folder, Settings.from_dict(content["settings"]), settings)
     return Outcome(settings, tuple(content["history"]))
 
 
+def _read_last(folder: Path, settings: Settings) -> Checkpoint | None:
+    """Return the checkpoint of a run that was begun, None if it was not; ValueError if it has other settings."""
+    path = folder / "last.ckpt"
+    if not path.is_file():
+        return None
+    checkpoint = read_checkpoint(path)
+    _check_same_run(folder, checkpoint.settings, settings)
+    return checkpoint
+
+
+def _check_same_run(folder: Path, before: Settings | None, now: Settings) -> None:
+    if before is None or _identity(before) != _identity(now):
+        raise ValueError(f"{folder} holds a run with other settings; choose another folder, or delete it to train anew")
+
+
 def _train(folder: Path, settings: Settings, on_epoch: Callable[[Row], None] | None = None) -> Outcome:
-    last = folder / "last.ckpt"
-    settings = dataclasses.replace(settings, out=folder, resume=last if last.is_file() else None)
-    checkpoint = read_checkpoint(last) if settings.resume is not None else None
+    checkpoint = _read_last(folder, settings)
+    settings = dataclasses.replace(settings, out=folder, resume=None if checkpoint is None else checkpoint.path)
     if checkpoint is not None and checkpoint.epoch >= settings.epochs:  # stopped just before the outcome was written
         history = checkpoint.history
     else:
