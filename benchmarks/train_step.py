@@ -1,20 +1,20 @@
 """Time and memory of a training step: SVHN net A, 40×40, channels-last; float, low-bit, and BITorch 0.4.1 beside them.
 
 Every net trains in a process of its own, one step at a time in turn, so that a drift of the machine meets all of them
-alike; ratios are medians over the rounds. `make bench-step` makes BITorch's environment and runs this.
+alike; ratios are medians over the rounds. Memory is the peak of what PyTorch's allocator holds, and of what the process
+keeps resident, which includes what malloc has not returned. `make bench-step` makes BITorch's environment and runs it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
@@ -50,29 +50,38 @@ class Contestant:
     name: str
     process: subprocess.Popen[str]
     steps: list[dict[str, float]] = field(default_factory=list)
+    memory: dict[str, float] = field(default_factory=dict)
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, float]:
+        """Make a training step; return its seconds and loss."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
+        return self._answer()
+
+    def finish(self) -> None:
+        """End the process, which answers with the bytes it took."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.memory = self._answer()
+        self.process.wait()
+
+    def _answer(self) -> dict[str, float]:
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"the process of {self.name} ended with exit status {self.process.wait()}")
-        result: dict[str, Any] = json.loads(line)
-        return result
+        answer: dict[str, float] = json.loads(line)
+        return answer
 
 
 def start(name: str, python: str, batch: int) -> Contestant:
     worker = Path(__file__).with_name("train_step_worker.py")
-    # Waiting threads must sleep: the nets take turns, and a spinning thread would slow its neighbours down.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(
         [python, str(worker), name, str(batch)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
     )
     return Contestant(name, process)
 
@@ -89,9 +98,7 @@ def main(options: Options) -> None:
             if round_ >= options.warmup:
                 contestant.steps.append(step)
     for contestant in contestants:
-        assert contestant.process.stdin is not None
-        contestant.process.stdin.close()
-        contestant.process.wait()
+        contestant.finish()
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(
         f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}, bitorch {bitorch.__version__}, "
@@ -102,19 +109,25 @@ def main(options: Options) -> None:
 
 def table(contestants: list[Contestant]) -> Table:
     result = Table(title="a training step of SVHN net A, 40×40, channels-last")
-    for header in ("net", "milliseconds", "time / float", "peak MB", "peak / float", "loss after the last step"):
+    for header in ("net", "ms", "time / float", "MB allocated", "/ float", "MB resident", "/ float", "last loss"):
         result.add_column(header, justify="left" if header == "net" else "right")
     base = contestants[0].steps
     for contestant in contestants:
         steps = contestant.steps
         ratio = statistics.median(a["seconds"] / b["seconds"] for a, b in zip(steps, base, strict=True))
-        peak, base_peak = steps[-1]["peak"], base[-1]["peak"]
+        memory = [
+            text
+            for kind in ("allocated", "resident")
+            for text in (
+                f"{contestant.memory[kind] / 1e6:.0f}",
+                f"{contestant.memory[kind] / contestants[0].memory[kind]:.3f}",
+            )
+        ]
         result.add_row(
             contestant.name,
             f"{1e3 * statistics.median(step['seconds'] for step in steps):.1f}",
             f"{ratio:.3f}",
-            f"{peak / 1e6:.0f}",
-            f"{peak / base_peak:.3f}",
+            *memory,
             f"{steps[-1]['loss']:.4f}",
         )
     return result

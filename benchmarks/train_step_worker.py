@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +65,21 @@ def resident_bytes(field: str) -> int:
         return next(1024 * int(line.split()[1]) for line in status if line.startswith(field))
 
 
+def peak_allocated(step: Callable[[], float]) -> int:
+    """Return the most bytes that PyTorch's allocator holds during a step, over what it held before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    # profiler.events() leaves out the allocations that belong to an operator, so the records behind it are read.
+    assert profiler.profiler is not None
+    records = profiler.profiler.kineto_results.events()
+    changes = sorted((r.start_ns(), r.nbytes()) for r in records if r.name() == "[memory]")
+    held = peak = 0
+    for _, change in changes:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
 def main(name: str, batch: int) -> None:
     torch.manual_seed(0)
     images = torch.rand(batch, 3, IMAGE_SIZE, IMAGE_SIZE).to(memory_format=torch.channels_last)
@@ -72,16 +88,24 @@ def main(name: str, batch: int) -> None:
     net = build(name)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
     optimizer = torch.optim.Adam(net.parameters(), 1e-3, eps=1e-5)
-    for _ in sys.stdin:
-        start = time.perf_counter()
+
+    def step() -> float:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=name in OURS and OURS[name].bf16):
             loss = nn.functional.cross_entropy(net(images), labels)
         loss.backward()
         optimizer.step()
-        seconds = time.perf_counter() - start
-        peak = resident_bytes("VmHWM") - before
-        print(json.dumps({"seconds": seconds, "peak": peak, "loss": loss.item()}), flush=True)
+        return loss.item()
+
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        loss = step()
+        print(json.dumps({"seconds": time.perf_counter() - start, "loss": loss}), flush=True)
+    resident = resident_bytes("VmHWM") - before
+    # The gradients of the last step are still held, so parameters, gradients and Adam's two moments are counted apart.
+    state = 4 * sum(p.nbytes for p in net.parameters())
+    optimizer.zero_grad()
+    print(json.dumps({"resident": resident, "allocated": state + peak_allocated(step) - state // 4}), flush=True)
 
 
 if __name__ == "__main__":
