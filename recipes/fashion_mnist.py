@@ -24,7 +24,7 @@ class Options:
     """Folder with the four IDX files of Fashion-MNIST."""
     out: Path = Path("runs/fashion-mnist")
     """Folder of the runs. Runs that are done there are not trained again; interrupted ones go on."""
-    epochs: int = 8
+    epochs: int = 10
     """Passes over the training images."""
     seeds: int = 1
     """Trainings of each net."""
