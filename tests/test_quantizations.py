@@ -692,7 +692,11 @@ def test_sign_of_any_number(numbers: list[float]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=40), st.sampled_from(list(BITS)))
+@given(
+    # A subnormal maximum counts as zero: see test_subnormal_weights_count_as_zero.
+    st.lists(st.floats(-3, 3, width=32, allow_subnormal=False), min_size=1, max_size=40),
+    st.sampled_from(list(BITS)),
+)
 def test_codes_of_any_numbers(numbers: list[float], bits: int) -> None:
     x = torch.tensor(numbers)
     x64, n = x.double().numpy(), 2**bits - 1
@@ -792,3 +796,10 @@ def test_gradients_of_tiny_weights_are_finite(bits: int, size: float) -> None:
     WeightDoReFa(bits, variant="paper")(weight).sum().backward()
     assert weight.grad is not None
     assert weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_subnormal_weights_count_as_zero(bits: int) -> None:
+    weight = torch.tensor([1e-39, -1e-40, 0.0])
+    quantizer = WeightDoReFa(bits)
+    assert torch.equal(quantizer.codes(weight), quantizer.codes(torch.zeros(3)))

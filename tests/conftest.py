@@ -1,0 +1,13 @@
+"""What all tests need."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_works() -> None:
+    """Take SIGINT as in a terminal: a shell's background jobs ignore it, and so would processes that tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
