@@ -143,7 +143,7 @@ def _plan(model: nn.Module, config: DoReFaConfig, filter_fn: FilterFn | Collecti
     if not convertible:
         raise ValueError("the model has no layer that can be converted; supported are " + _supported())
     places = _places(convertible, reasons, config)
-    chosen = _chosen(model, convertible, reasons, filter_fn)
+    chosen = _chosen(convertible, reasons, filter_fn)
     steps = []
     for name, module in model.named_modules():
         if name not in reasons:
@@ -215,7 +215,6 @@ def _check_named(name: str, reasons: dict[str, str], argument: str) -> None:
 
 
 def _chosen(
-    model: nn.Module,
     convertible: dict[str, nn.Module],
     reasons: dict[str, str],
     filter_fn: FilterFn | Collection[str] | None,

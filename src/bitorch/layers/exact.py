@@ -23,6 +23,8 @@ from torch.autograd.function import once_differentiable
 
 #: float32 holds all integers up to this.
 FLOAT32_EXACT = 2**24
+#: By the number of spatial dimensions, less one.
+CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 #: The deployed network accumulates in int32.
 INT32_LIMIT = 2**31
 
@@ -137,7 +139,7 @@ class _ScaledConvolution(Function):
     ) -> Tensor:
         ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
         ctx.geometry = stride, padding, dilation, groups
-        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
+        convolve = CONVOLUTIONS[len(stride) - 1]
         with _without_winograd():
             d = _exact(lambda w: convolve(q, w, None, stride, padding, dilation, groups), c, max_codes[1], base)
         return d.mul_(input_scale * weight_scale)

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from ..quantizations import Quantization
 from .config import config
-from .exact import scaled_convolution
+from .exact import CONVOLUTIONS, scaled_convolution
 from .low_bit import LowBit, WeightQuantized
 
 _Size = int | tuple[int, ...]
-_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 
 
 class _Convolution(WeightQuantized):
@@ -74,7 +73,7 @@ class _Convolution(WeightQuantized):
 
     def _convolve_values(self, x: Tensor) -> Tensor:
         """Convolve quantized values, in whatever precision autocast asks for."""
-        convolve = _CONVOLUTIONS[len(self.kernel_size) - 1]
+        convolve = CONVOLUTIONS[len(self.kernel_size) - 1]
         weight = self.weight_quantization(self.weight)
         x, padding = self._pad(x, self._pad_value)
         return convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
