@@ -1,0 +1,36 @@
+// Rows of float32 become rows of codes: what quantize, add and affine have in common.
+#pragma once
+#include <cstdint>
+
+#include "kernels.h"
+#include "layout.h"
+#include "program_parse.h"
+#include "thresholds.h"
+
+namespace bitorch {
+
+class CodeWriter {
+ public:
+  CodeWriter() = default;  // no codes
+  CodeWriter(const CodeKeys& keys, int64_t channels);
+
+  explicit operator bool() const { return bits_ > 0; }
+  int64_t scratch_bytes() const { return kScratch; }
+  double nanoseconds_per_value() const { return has_thresholds_ ? 0.5 : 0.2; }
+
+  // values: [pixels][channels] of one row; out: the first of those pixels in a tensor of this layout.
+  void write(const KernelTable& kernels, const Layout& layout, const float* values, int64_t pixels, uint8_t* out,
+             uint8_t* scratch) const;
+
+ private:
+  void write_unit(const RowFunctions& rows, const Layout& layout, const float* values, int64_t pixels, uint8_t* out,
+                  uint8_t* scratch) const;
+
+  static constexpr int64_t kScratch = 4096;
+  int bits_ = 0;
+  bool has_thresholds_ = false;
+  std::vector<BlockRange> blocks_;
+  CodeRule rule_;  // with thresholds only
+};
+
+}  // namespace bitorch

@@ -1,0 +1,46 @@
+// From canonical weights to the layout of a method: blocks of output channels, and the list of 4-byte steps that the
+// kernels walk through for each output pixel.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "aligned.h"
+#include "conv.h"
+#include "thresholds.h"
+
+namespace bitorch {
+
+// A row of pixels as the kernels read it: the input itself, or what was staged from it.
+struct PixelFormat {
+  int64_t pixel_bytes;   // kTables: one table of each pixel, then the next one of each
+  int64_t row_bytes;
+  int channel_bits;      // 1 bit planes, 8 bytes, 16 words, 32 floats; 0 tables
+  int64_t table_stride;  // kTables: from one table of a pixel to the next
+};
+
+struct ConvBlock {
+  int64_t first_channel;  // of the output
+  int32_t channels;
+  int64_t input_offset;   // bytes from a pixel to the block's first input channel
+  int64_t weight_offset;  // bytes into ConvWeights::data
+  int64_t group;          // window sums are per group
+};
+
+struct ConvWeights {
+  std::vector<ConvBlock> blocks;
+  std::vector<int32_t> steps;  // byte offsets from a pixel, the same for every block
+  AlignedArray<uint8_t> data;
+};
+
+// Depthwise in the sense of kDepthwise: one input channel per output channel.
+bool is_depthwise(const ConvGeometry& geometry);
+// Whether one block holds several small groups, with zero weights between them.
+bool merges_groups(const ConvSpec& spec, Method method);
+// Which output channels share a block.
+std::vector<BlockRange> conv_blocks(const ConvGeometry& geometry, bool merged);
+
+// codes: m = (c + n) / 2 of every weight, [out_channels][kernel_h * kernel_w][in_channels / groups]; unused for floats.
+ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable& kernels, const PixelFormat& format,
+                         const std::vector<uint8_t>& codes);
+
+}  // namespace bitorch

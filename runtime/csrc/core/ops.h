@@ -1,0 +1,34 @@
+// The operations of a program: one function each, which reads and checks the description.
+#pragma once
+#include <memory>
+
+#include "program.h"
+#include "program_graph.h"
+#include "program_parse.h"
+
+namespace bitorch {
+
+using MakeOperation = std::unique_ptr<Operation> (*)(const OperationReader& reader);
+
+// The index-th input or output operation, and the array it stands for.
+std::unique_ptr<Operation> make_input(const OperationReader& reader, size_t index, Program::Port* port);
+std::unique_ptr<Operation> make_output(const OperationReader& reader, size_t index, Program::Port* port);
+
+std::unique_ptr<Operation> make_conv2d(const OperationReader& reader);
+std::unique_ptr<Operation> make_linear(const OperationReader& reader);
+std::unique_ptr<Operation> make_conv2d_float(const OperationReader& reader);
+std::unique_ptr<Operation> make_linear_float(const OperationReader& reader);
+
+std::unique_ptr<Operation> make_max_pool(const OperationReader& reader);
+std::unique_ptr<Operation> make_avg_pool(const OperationReader& reader);
+std::unique_ptr<Operation> make_global_avg_pool(const OperationReader& reader);
+
+std::unique_ptr<Operation> make_quantize(const OperationReader& reader);
+std::unique_ptr<Operation> make_dequantize(const OperationReader& reader);
+std::unique_ptr<Operation> make_lookup(const OperationReader& reader);
+std::unique_ptr<Operation> make_add(const OperationReader& reader);
+std::unique_ptr<Operation> make_affine(const OperationReader& reader);
+std::unique_ptr<Operation> make_concat(const OperationReader& reader);
+std::unique_ptr<Operation> make_flatten(const OperationReader& reader);
+
+}  // namespace bitorch

@@ -1,0 +1,17 @@
+// The canonical order of packed weights, the same on every machine.
+//
+// A weight code c (odd, -n <= c <= n, n = 2^bits - 1) is stored as m = (c + n) / 2, 0 <= m <= n. The weights of one output
+// channel are taken in the order (kernel_h, kernel_w, in_channels / groups), last index fastest; weight k occupies the bits
+// k*bits .. (k+1)*bits - 1 of the channel's row, bit b of the row being bit b%8 of byte b/8. Each row starts at a byte;
+// the bits that fill up its last byte are zero.
+#pragma once
+#include <cstdint>
+
+namespace bitorch {
+
+int64_t packed_row_bytes(int64_t weights_per_channel, int bits);
+// m of weights first .. first + count - 1 of one row.
+void unpack_row(const uint8_t* row, int bits, int64_t first, int64_t count, uint8_t* m);
+void pack_row(const uint8_t* m, int64_t count, int bits, uint8_t* row);
+
+}  // namespace bitorch

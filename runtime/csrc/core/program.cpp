@@ -1,0 +1,176 @@
+#include "program.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+#include "aligned.h"
+#include "checked.h"
+#include "layout.h"
+#include "program_build.h"
+#include "threads.h"
+#include "workspace.h"
+
+namespace bitorch {
+
+struct Program::State {
+  BuiltProgram program;
+  const KernelTable* kernels;
+  WorkspaceList workspaces;
+
+  const std::vector<std::unique_ptr<Operation>>& operations() const { return program.graph.operations; }
+
+  // The arena, readable kSlack bytes further, then scratch.
+  int64_t arena_bytes(int64_t batch) const {
+    const char* what = "the memory of a run";
+    return round_up(checked_add(checked_mul(program.arena_bytes, batch, what), 2 * kSlack, what) - kSlack, 64);
+  }
+
+  int64_t workspace_bytes(int64_t batch, int threads) const {
+    int64_t scratch = 0;
+    for (const auto& operation : operations()) scratch = std::max(scratch, operation->scratch_bytes(batch, threads));
+    return checked_add(arena_bytes(batch), checked_add(scratch, kSlack, "the memory of a run"), "the memory of a run");
+  }
+
+  RunContext context(Workspace& workspace, const std::vector<ArrayView>& inputs, const std::vector<void*>& outputs,
+                     int64_t batch) const {
+    const int threads = get_num_threads();
+    if (workspace.batch != batch || workspace.threads != threads) {
+      workspace.bytes = workspace_bytes(batch, threads);
+      workspace.batch = batch;
+      workspace.threads = threads;
+    }
+    uint8_t* memory = workspace.reserve(workspace.bytes);
+    return {kernels, memory, memory + arena_bytes(batch), batch, threads, inputs.data(), outputs.data()};
+  }
+};
+
+Program::Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels)
+    : state_(new State{build_program(json, arrays, kernels), &kernels, {}}) {}
+
+Program::~Program() = default;
+Program::Program(Program&&) noexcept = default;
+Program& Program::operator=(Program&&) noexcept = default;
+
+const std::vector<Program::Port>& Program::inputs() const { return state_->program.inputs; }
+const std::vector<Program::Port>& Program::outputs() const { return state_->program.outputs; }
+
+namespace {
+
+// Error unless the array is what the port takes, after a batch.
+void check_input(const Program::Port& port, const ArrayView& array) {
+  std::vector<int64_t> shape = array.shape;
+  const bool fits = !shape.empty() && std::equal(shape.begin() + 1, shape.end(), port.shape.begin(), port.shape.end());
+  if (array.dtype != port.dtype || !fits) {
+    std::string expected;
+    for (int64_t extent : port.shape) expected += ", " + std::to_string(extent);
+    throw Error("input \"" + port.name + "\": the array is " + array.describe() + ", but must be " +
+                dtype_name(port.dtype) + " [batch" + expected + "]");
+  }
+  const auto alignment = static_cast<uintptr_t>(dtype_bytes(array.dtype));
+  if (array.elements() > 0 && (array.data == nullptr || reinterpret_cast<uintptr_t>(array.data) % alignment != 0)) {
+    throw Error("input \"" + port.name + "\": the array must be C-contiguous and aligned to its dtype");
+  }
+}
+
+}  // namespace
+
+int64_t Program::batch(const std::vector<ArrayView>& inputs) const {
+  const std::vector<Port>& ports = state_->program.inputs;
+  if (inputs.size() != ports.size()) {
+    throw Error("the program takes " + std::to_string(ports.size()) + " inputs, but got " +
+                std::to_string(inputs.size()));
+  }
+  for (size_t i = 0; i < ports.size(); ++i) check_input(ports[i], inputs[i]);
+  const int64_t batch = inputs[0].shape[0];
+  for (size_t i = 1; i < ports.size(); ++i) {
+    if (inputs[i].shape[0] == batch) continue;
+    throw Error("input \"" + ports[i].name + "\" has a batch of " + std::to_string(inputs[i].shape[0]) + ", but \"" +
+                ports[0].name + "\" has " + std::to_string(batch) + "; they must be equal");
+  }
+  return batch;
+}
+
+void Program::run(const std::vector<ArrayView>& inputs, const std::vector<void*>& outputs) const {
+  const int64_t batch = this->batch(inputs);
+  if (outputs.size() != state_->program.outputs.size()) throw Error("the number of output arrays is wrong");
+  if (batch == 0) return;
+  const WorkspaceList::Lease workspace(state_->workspaces);
+  const RunContext context = state_->context(*workspace, inputs, outputs, batch);
+  const KeepAwake awake;
+  for (const Operation* operation : state_->program.graph.run_order) operation->run(context);
+}
+
+namespace {
+
+Program::TensorInfo describe_tensor(const Tensor& tensor) {
+  static const char* const kLayouts[] = {"float32", "int32", "bytes", "planes"};
+  const Halo& halo = tensor.layout.halo;
+  return {tensor.name,
+          values_name(tensor.values),
+          kLayouts[static_cast<int>(tensor.layout.kind)],
+          {tensor.height, tensor.width, tensor.channels},
+          tensor.bits,
+          {halo.top, halo.left, halo.bottom, halo.right}};
+}
+
+}  // namespace
+
+std::vector<Program::OperationInfo> Program::describe() const {
+  std::vector<OperationInfo> list;
+  for (const auto& operation : state_->operations()) {
+    OperationInfo info;
+    info.op = operation->op();
+    info.kernel = operation->kernel(*state_->kernels);
+    for (const Tensor* tensor : operation->inputs()) info.inputs.push_back(tensor->name);
+    for (const Tensor* tensor : operation->outputs()) info.outputs.push_back(describe_tensor(*tensor));
+    info.macs = operation->macs();
+    info.weight_bytes = operation->weight_bytes();
+    list.push_back(std::move(info));
+  }
+  return list;
+}
+
+std::vector<double> Program::profile(const std::vector<ArrayView>& inputs, int repeats) const {
+  if (repeats < 1 || repeats > 1000000)
+    throw Error("repeats: " + std::to_string(repeats) + " — must be from 1 to 1000000");
+  const int64_t batch = this->batch(inputs);
+  const auto& operations = state_->operations();
+  if (batch == 0) return std::vector<double>(operations.size(), 0.0);
+  std::vector<AlignedArray<uint8_t>> results;
+  std::vector<void*> outputs;
+  for (const Port& port : state_->program.outputs) {
+    int64_t bytes = checked_mul(dtype_bytes(port.dtype), batch, "an output");
+    for (int64_t extent : port.shape) bytes = checked_mul(bytes, extent, "an output");
+    results.emplace_back(bytes);
+    outputs.push_back(results.back().data());
+  }
+  const WorkspaceList::Lease workspace(state_->workspaces);
+  const RunContext context = state_->context(*workspace, inputs, outputs, batch);
+  const KeepAwake awake;
+  std::vector<double> seconds(operations.size(), std::numeric_limits<double>::infinity());
+  std::vector<size_t> order;
+  for (const Operation* operation : state_->program.graph.run_order) {
+    order.push_back(
+        std::find_if(operations.begin(), operations.end(), [&](const auto& o) { return o.get() == operation; }) -
+        operations.begin());
+  }
+  for (int repeat = 0; repeat <= repeats; ++repeat) {
+    for (const size_t i : order) {
+      const auto start = std::chrono::steady_clock::now();
+      operations[i]->run(context);
+      const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+      if (repeat > 0) seconds[i] = std::min(seconds[i], taken.count());
+    }
+  }
+  return seconds;
+}
+
+int64_t Program::workspace_bytes(int64_t batch) const {
+  if (batch < 0) throw Error("batch: " + std::to_string(batch) + " — must not be negative");
+  return state_->workspace_bytes(batch, get_num_threads());
+}
+
+const char* Program::kernels_name() const { return state_->kernels->name; }
+
+}  // namespace bitorch

@@ -1,0 +1,21 @@
+// From the description of a program to its operations, checked and planned.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "program.h"
+#include "program_graph.h"
+
+namespace bitorch {
+
+struct BuiltProgram {
+  Graph graph;
+  std::vector<Program::Port> inputs, outputs;
+  int64_t arena_bytes = 0;  // per image
+};
+
+BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
+                           const KernelTable& kernels);
+
+}  // namespace bitorch

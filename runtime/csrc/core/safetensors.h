@@ -1,0 +1,30 @@
+// Reads the safetensors format from bytes in memory: eight bytes of header length (little-endian), a JSON header, the data.
+//
+//   {"__metadata__": {"key": "text"}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
+//
+// Strictly: the tensors cover the data without holes or overlaps, sizes agree, no name and no key is given twice, and nothing
+// unknown stands in the header. Bytes from anywhere may be given: whatever is wrong is an Error that says what and where.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "array.h"
+
+namespace bitorch {
+
+// A header may not be longer; a value in it takes two bytes and becomes about a hundred in memory.
+constexpr int64_t kMaxSafetensorsHeader = 16 << 20;
+
+struct Safetensors {
+  // Views of the bytes that were read, which must outlive them. Their data lie wherever the file has them: a view need not be
+  // aligned to its dtype.
+  std::map<std::string, ArrayView> tensors;
+  std::map<std::string, std::string> metadata;
+
+  // dtypes BOOL, U8, I8, I16, I32, I64, F32 and F64, those of ArrayView. Error as above; std::bad_alloc.
+  static Safetensors read(const void* data, size_t size);
+};
+
+}  // namespace bitorch

@@ -1,0 +1,32 @@
+// The pool: created at first use, the caller is worker 0, workers spin briefly between jobs and then sleep.
+#pragma once
+#include <cstdint>
+
+namespace bitorch {
+
+// How many threads a program uses; 1 <= n <= 256, else Error. Default: the CPUs that this process may use
+// (affinity and cgroup quota).
+void set_num_threads(int n);
+int get_num_threads();
+
+// Runs body(context, part) for part = 0 .. parts-1 and returns when all are done; parts <= 256. Part 0 runs on the caller.
+// When another thread is using the pool, or inside a body, the caller runs all parts itself. A body must not throw.
+using ParallelBody = void (*)(void* context, int part);
+void parallel_run(int parts, ParallelBody body, void* context);
+
+// Keeps the workers awake from one parallel_run to the next: one wake-up for a whole program. May be nested and used by
+// several threads at once.
+struct KeepAwake {
+  KeepAwake();
+  ~KeepAwake();
+  KeepAwake(const KeepAwake&) = delete;
+  KeepAwake& operator=(const KeepAwake&) = delete;
+};
+
+template <class F>
+void parallel_for(int parts, F&& body) {
+  if (parts == 1) return body(0);
+  parallel_run(parts, [](void* c, int part) { (*static_cast<F*>(c))(part); }, const_cast<void*>(static_cast<const void*>(&body)));
+}
+
+}  // namespace bitorch

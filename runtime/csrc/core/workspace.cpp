@@ -1,0 +1,42 @@
+#include "workspace.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "checked.h"
+
+namespace bitorch {
+
+void Workspace::Free::operator()(uint8_t* memory) const { std::free(memory); }
+
+uint8_t* Workspace::reserve(int64_t bytes) {
+  if (bytes <= capacity_ && memory_ != nullptr) return memory_.get();
+  memory_.reset();
+  capacity_ = 0;
+  const int64_t rounded = round_up(checked_add(bytes, 64, "a workspace") - 64, 64);
+  memory_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, static_cast<size_t>(rounded))));
+  if (memory_ == nullptr) throw std::bad_alloc();
+  capacity_ = rounded;
+  return memory_.get();
+}
+
+WorkspaceList::Lease::Lease(WorkspaceList& list) : list_(list) {
+  const std::lock_guard<std::mutex> lock(list_.mutex_);
+  if (list_.free_.empty()) {
+    // Room to give every leased workspace back without allocating.
+    list_.free_.reserve(list_.leased_ + 1);
+    workspace_ = std::make_unique<Workspace>();
+  } else {
+    workspace_ = std::move(list_.free_.back());
+    list_.free_.pop_back();
+  }
+  ++list_.leased_;
+}
+
+WorkspaceList::Lease::~Lease() {
+  const std::lock_guard<std::mutex> lock(list_.mutex_);
+  --list_.leased_;
+  list_.free_.push_back(std::move(workspace_));
+}
+
+}  // namespace bitorch

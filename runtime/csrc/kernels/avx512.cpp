@@ -1,0 +1,140 @@
+// AVX-512 with BW, VL, DQ and VNNI, without a population count: Cascade Lake.
+//
+// kPopcount: two nibble look-ups per 64 bytes; counts gather in bytes, at most 8 a step, for up to 31 steps (8 * 31 = 248
+// < 256), then vpdpbusd adds the four bytes of a lane to its int32. kBytes: vpdpbusd into int32. Sums are exact modulo 2^32
+// and fit in 31 bits as long as inputs_per_output * (2^W - 1) * (2^A - 1) < 2^31, which the caller checks.
+
+// GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for uninitialised variables (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "../core/kernels.h"
+
+namespace bitorch {
+
+namespace avx512 {
+
+#include "generic.inl"
+
+#include "avx512.inl"
+
+constexpr int kByteSteps = 31;
+
+static inline __m512i count_bytes(__m512i x) {
+  const __m512i counts = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+  const __m512i nibble = _mm512_set1_epi8(15);
+  const __m512i low = _mm512_shuffle_epi8(counts, _mm512_and_si512(x, nibble));
+  const __m512i high = _mm512_shuffle_epi8(counts, _mm512_and_si512(_mm512_srli_epi16(x, 4), nibble));
+  return _mm512_add_epi8(low, high);
+}
+
+// tile += popcount(weights & plane) << shift over at most kByteSteps steps.
+template <int P, int V>
+static inline void add_steps(const DotTile* t, int begin, const uint8_t* w, int64_t plane, int first, int count, int shift, int32_t* tile) {
+  const uint8_t* x[P];
+  __m512i sum[P][V];
+  for (int p = 0; p < P; ++p) {
+    x[p] = t->pixel[begin + p] + plane;
+    for (int v = 0; v < V; ++v) sum[p][v] = _mm512_setzero_si512();
+  }
+  w += static_cast<int64_t>(first) * 128;
+  for (int s = first; s < first + count; ++s, w += 128) {
+    const int64_t at = t->step[s];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const __m512i word = broadcast_step(x[p] + at);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        const __m512i both = _mm512_and_si512(word, _mm512_load_si512(w + 64 * v));
+        sum[p][v] = _mm512_add_epi8(sum[p][v], count_bytes(both));
+      }
+    }
+  }
+  for (int p = 0; p < P; ++p) {
+    for (int v = 0; v < V; ++v) {
+      const __m512i lanes = _mm512_dpbusd_epi32(_mm512_setzero_si512(), sum[p][v], _mm512_set1_epi8(1));
+      int32_t* to = tile + p * kBlock + v * kLanes;
+      _mm512_store_si512(to, _mm512_add_epi32(load_tile(to), _mm512_sll_epi32(lanes, _mm_cvtsi32_si128(shift))));
+    }
+  }
+}
+
+template <int P, int V>
+static void popcount_tile(const DotTile* t, int begin, int32_t* tile) {
+  tile += begin * kBlock;
+  for (int p = 0; p < P; ++p) {
+    for (int v = 0; v < V; ++v) _mm512_store_si512(tile + p * kBlock + v * kLanes, _mm512_setzero_si512());
+  }
+  const uint8_t* weights = static_cast<const uint8_t*>(t->weights);
+  for (int j = 0; j < t->weight_bits; ++j) {
+    const uint8_t* w = weights + j * static_cast<int64_t>(t->steps) * 128;
+    for (int i = 0; i < t->activation_bits; ++i) {
+      for (int s = 0; s < t->steps; s += kByteSteps) {
+        const int count = t->steps - s < kByteSteps ? t->steps - s : kByteSteps;
+        add_steps<P, V>(t, begin, w, i * t->plane_bytes, s, count, i + j, tile);
+      }
+    }
+  }
+}
+
+template <int V>
+static void popcount_pixels(const DotTile* t, int32_t* tile) {
+  for (int begin = 0, count; begin < t->pixels; begin += count) {
+    count = next_pixels(t->pixels - begin);
+    switch (count) {
+      case 1: popcount_tile<1, V>(t, begin, tile); break;
+      case 2: popcount_tile<2, V>(t, begin, tile); break;
+      case 3: popcount_tile<3, V>(t, begin, tile); break;
+      case 4: popcount_tile<4, V>(t, begin, tile); break;
+      case 5: popcount_tile<5, V>(t, begin, tile); break;
+      case 6: popcount_tile<6, V>(t, begin, tile); break;
+      case 7: popcount_tile<7, V>(t, begin, tile); break;
+      default: popcount_tile<8, V>(t, begin, tile);
+    }
+  }
+}
+
+static void dot_popcount(const DotTile* t, void* tile) {
+  if (t->channels <= kLanes) return popcount_pixels<1>(t, static_cast<int32_t*>(tile));
+  popcount_pixels<2>(t, static_cast<int32_t*>(tile));
+}
+
+}  // namespace avx512
+
+using namespace avx512;
+
+const KernelTable kAvx512Kernels = {
+    "avx512",
+    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, nullptr, dot_depthwise, dot_product<FloatProduct>, generic_dot_depthwise_float},
+    {"popcount avx512", "bytes avx512-vnni", "words avx512-vnni", nullptr, "depthwise avx512-vnni", "float avx512",
+     "depthwise float avx512"},
+    {kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, 0, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels},
+    finish_int,
+    int_to_float,
+    float_to_float,
+    int_to_codes,
+    float_to_codes,
+    pixel_sums,
+    nullptr,
+    0,
+    0,
+    kRows,
+    // A plane product of 512 bits takes eight vector instructions, 4 cycles where two issue at once, so a popcount costs
+    // 4 * W * A cycles per 512 products against 4 to 8 of vpdpbusd.
+    {{kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
+     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
+     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
+     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
+     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
+     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
+     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
+     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes}},
+    0,
+    0,
+};
+
+}  // namespace bitorch

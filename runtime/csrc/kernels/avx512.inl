@@ -1,0 +1,486 @@
+// AVX-512 with BW, VL, DQ and VNNI: what both AVX-512 kernel files share. Included inside a namespace of each file's own.
+//
+// A block of 32 output channels is two vectors of 16 lanes of int32 (or float32). A tile keeps all its accumulators in
+// registers, 8 pixels x 2 vectors: a step loads two vectors of weights and broadcasts one dword of each pixel.
+
+constexpr int kLanes = 16;
+constexpr int kRegisterPixels = 8;
+
+static inline __m512i load_tile(const int32_t* tile) { return _mm512_load_si512(tile); }
+
+static inline __m512i broadcast_step(const uint8_t* from) {
+  int32_t word;
+  __builtin_memcpy(&word, from, 4);
+  return _mm512_set1_epi32(word);
+}
+
+static inline __mmask16 lane_mask(int lanes) {
+  return lanes >= kLanes ? static_cast<__mmask16>(0xffff) : lanes <= 0 ? 0 : static_cast<__mmask16>((1u << lanes) - 1);
+}
+
+// ---- Dot products with one instruction per vector and step ----
+
+struct BytesProduct {
+  using Vector = __m512i;
+  static inline Vector zero() { return _mm512_setzero_si512(); }
+  static inline Vector step(Vector sum, const uint8_t* x, const uint8_t* w) {
+    return _mm512_dpbusd_epi32(sum, broadcast_step(x), _mm512_load_si512(w));
+  }
+  static inline void store(int32_t* to, Vector sum) { _mm512_store_si512(to, sum); }
+};
+
+struct WordsProduct {
+  using Vector = __m512i;
+  static inline Vector zero() { return _mm512_setzero_si512(); }
+  static inline Vector step(Vector sum, const uint8_t* x, const uint8_t* w) {
+    return _mm512_dpwssd_epi32(sum, broadcast_step(x), _mm512_load_si512(w));
+  }
+  static inline void store(int32_t* to, Vector sum) { _mm512_store_si512(to, sum); }
+};
+
+struct FloatProduct {
+  using Vector = __m512;
+  static inline Vector zero() { return _mm512_setzero_ps(); }
+  static inline Vector step(Vector sum, const uint8_t* x, const uint8_t* w) {
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(broadcast_step(x)), _mm512_load_ps(w), sum);
+  }
+  static inline void store(int32_t* to, Vector sum) { _mm512_store_ps(to, sum); }
+};
+
+// How many of the pixels left to take at once: as even as can be, 49 as 7 x 7 rather than 6 x 8 + 1.
+static inline int next_pixels(int left) {
+  const int rounds = (left + kRegisterPixels - 1) / kRegisterPixels;
+  return (left + rounds - 1) / rounds;
+}
+
+// P pixels from `first` on x V vectors of channels; the weights of a step are 2 x 64 bytes.
+template <class Product, int P, int V>
+static void product_tile(const DotTile* t, int first, int32_t* tile) {
+  const uint8_t* x[P];
+  typename Product::Vector sum[P][V];
+  for (int p = 0; p < P; ++p) {
+    x[p] = t->pixel[first + p];
+    for (int v = 0; v < V; ++v) sum[p][v] = Product::zero();
+  }
+  const uint8_t* w = static_cast<const uint8_t*>(t->weights);
+  const int32_t* step = t->step;
+  const int32_t* const end = step + t->steps;
+  for (; step != end; ++step, w += 128) {
+    const int64_t at = *step;
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sum[p][v] = Product::step(sum[p][v], x[p] + at, w + 64 * v);
+    }
+  }
+  tile += first * kBlock;
+  for (int p = 0; p < P; ++p) {
+    for (int v = 0; v < V; ++v) Product::store(tile + p * kBlock + v * kLanes, sum[p][v]);
+  }
+}
+
+template <class Product, int V>
+static void product_pixels(const DotTile* t, int32_t* tile) {
+  for (int first = 0, count; first < t->pixels; first += count) {
+    count = next_pixels(t->pixels - first);
+    switch (count) {
+      case 1: product_tile<Product, 1, V>(t, first, tile); break;
+      case 2: product_tile<Product, 2, V>(t, first, tile); break;
+      case 3: product_tile<Product, 3, V>(t, first, tile); break;
+      case 4: product_tile<Product, 4, V>(t, first, tile); break;
+      case 5: product_tile<Product, 5, V>(t, first, tile); break;
+      case 6: product_tile<Product, 6, V>(t, first, tile); break;
+      case 7: product_tile<Product, 7, V>(t, first, tile); break;
+      default: product_tile<Product, 8, V>(t, first, tile);
+    }
+  }
+}
+
+template <class Product>
+static void dot_product(const DotTile* t, void* tile) {
+  if (t->channels <= kLanes) return product_pixels<Product, 1>(t, static_cast<int32_t*>(tile));
+  product_pixels<Product, 2>(t, static_cast<int32_t*>(tile));
+}
+
+// Four pixels at a time share the weights. A dword lane holds one code below 256 and one weight in int16, so dpwssd multiplies
+// the two and adds nothing else.
+template <int P>
+static void depthwise_tile(const DotTile* t, int first, int32_t* tile) {
+  const __mmask16 mask[2] = {lane_mask(t->channels), lane_mask(t->channels - kLanes)};
+  const int32_t* w = static_cast<const int32_t*>(t->weights);
+  __m512i sum[P][2];
+  for (int p = 0; p < P; ++p) sum[p][0] = sum[p][1] = _mm512_setzero_si512();
+  for (int s = 0; s < t->steps; ++s, w += kBlock) {
+    const __m512i weights[2] = {_mm512_load_si512(w), _mm512_load_si512(w + kLanes)};
+    for (int p = 0; p < P; ++p) {
+      const uint8_t* x = t->pixel[first + p] + t->step[s];
+      for (int v = 0; v < 2; ++v) {
+        const __m512i codes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask[v], x + v * kLanes));
+        sum[p][v] = _mm512_dpwssd_epi32(sum[p][v], codes, weights[v]);
+      }
+    }
+  }
+  tile += first * kBlock;
+  for (int p = 0; p < P; ++p) {
+    for (int v = 0; v < 2; ++v) _mm512_store_si512(tile + p * kBlock + v * kLanes, sum[p][v]);
+  }
+}
+
+static void dot_depthwise(const DotTile* t, void* tile) {
+  int first = 0;
+  for (; first + 4 <= t->pixels; first += 4) depthwise_tile<4>(t, first, static_cast<int32_t*>(tile));
+  for (; first < t->pixels; ++first) depthwise_tile<1>(t, first, static_cast<int32_t*>(tile));
+}
+
+// ---- From accumulators to results ----
+
+// Corrections known at compile time: kNone the shift alone, kSums window sums as well, kAll whatever there is.
+enum Terms { kNone, kSums, kAll };
+
+static inline Terms terms_of(const Correction* c) { return c->border != nullptr ? kAll : c->add != nullptr ? kSums : kNone; }
+
+template <Terms terms>
+static inline __m512i corrected(const Correction* c, __m128i shift, int p, int v, const int32_t* tile) {
+  __m512i d = _mm512_sll_epi32(load_tile(tile + p * kBlock + v * kLanes), shift);
+  if (terms == kSums || (terms == kAll && c->add != nullptr)) d = _mm512_add_epi32(d, _mm512_set1_epi32(c->add[p]));
+  if (terms == kAll && c->border != nullptr) d = _mm512_add_epi32(d, _mm512_loadu_si512(c->border[p] + v * kLanes));
+  return d;
+}
+
+template <Terms terms>
+static void finish_int_with(const IntStage* t, int32_t* tile) {
+  const __m128i shift = _mm_cvtsi32_si128(t->correction.shift);
+  for (int p = 0; p < t->pixels; ++p) {
+    for (int v = 0; v < 2; ++v) {
+      _mm512_store_si512(tile + p * kBlock + v * kLanes, corrected<terms>(&t->correction, shift, p, v, tile));
+    }
+  }
+}
+
+static void finish_int(const IntStage* t, int32_t* tile) {
+  switch (terms_of(&t->correction)) {
+    case kNone: return finish_int_with<kNone>(t, tile);
+    case kSums: return finish_int_with<kSums>(t, tile);
+    case kAll: return finish_int_with<kAll>(t, tile);
+  }
+}
+
+static inline void scale_floats(const FloatStage* t, int p, int v, __m512 x, float* tile) {
+  const __mmask16 mask = lane_mask(t->channels - v * kLanes);
+  __m512 y = _mm512_mul_ps(x, _mm512_loadu_ps(t->multiply + v * kLanes));
+  y = _mm512_add_ps(y, _mm512_loadu_ps(t->offset + v * kLanes));
+  if (t->residual != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, t->residual[p] + v * kLanes));
+  if (t->relu) y = _mm512_max_ps(_mm512_setzero_ps(), y);  // the second operand where one is NaN
+  _mm512_store_ps(tile + p * kBlock + v * kLanes, y);
+}
+
+template <Terms terms>
+static void int_to_float_with(const FloatStage* t, int32_t* tile) {
+  const __m128i shift = _mm_cvtsi32_si128(t->correction.shift);
+  for (int p = 0; p < t->pixels; ++p) {
+    for (int v = 0; v < 2; ++v) {
+      const __m512i d = corrected<terms>(&t->correction, shift, p, v, tile);
+      scale_floats(t, p, v, _mm512_cvtepi32_ps(d), reinterpret_cast<float*>(tile));
+    }
+  }
+}
+
+static void int_to_float(const FloatStage* t, void* out) {
+  int32_t* tile = static_cast<int32_t*>(out);
+  switch (terms_of(&t->correction)) {
+    case kNone: return int_to_float_with<kNone>(t, tile);
+    case kSums: return int_to_float_with<kSums>(t, tile);
+    case kAll: return int_to_float_with<kAll>(t, tile);
+  }
+}
+
+static void float_to_float(const FloatStage* t, void* out) {
+  float* tile = static_cast<float*>(out);
+  for (int p = 0; p < t->pixels; ++p) {
+    for (int v = 0; v < 2; ++v) scale_floats(t, p, v, _mm512_load_ps(tile + p * kBlock + v * kLanes), tile);
+  }
+}
+
+// ---- Codes ----
+
+// What the codes are made from. An object of it holds what does not change from pixel to pixel.
+template <Terms terms, bool negate>
+struct IntInput {
+  using Number = int32_t;
+  const CodeStage* t;
+  const int32_t* tile;
+  __m128i shift;
+  __m512i sign[2];
+
+  IntInput(const CodeStage* stage, const void* from) : t(stage), tile(static_cast<const int32_t*>(from)) {
+    shift = _mm_cvtsi32_si128(t->correction.shift);
+    for (int v = 0; v < 2; ++v) sign[v] = negate ? _mm512_loadu_si512(t->negate + v * kLanes) : _mm512_setzero_si512();
+  }
+  inline __m512i load(int p, int v) const {
+    const __m512i d = corrected<terms>(&t->correction, shift, p, v, tile);
+    return negate ? _mm512_sub_epi32(_mm512_xor_si512(d, sign[v]), sign[v]) : d;
+  }
+  static inline __mmask16 reaches(__m512i x, __m512i threshold) { return _mm512_cmpge_epi32_mask(x, threshold); }
+  static inline __m512 to_float(__m512i x) { return _mm512_cvtepi32_ps(x); }
+};
+
+template <bool negate>
+struct FloatInput {
+  using Number = float;
+  const float* tile;
+  __m512i sign[2];
+
+  FloatInput(const CodeStage* t, const void* from) : tile(static_cast<const float*>(from)) {
+    for (int v = 0; v < 2; ++v) {
+      sign[v] = negate ? _mm512_slli_epi32(_mm512_loadu_si512(t->negate + v * kLanes), 31) : _mm512_setzero_si512();
+    }
+  }
+  inline __m512i load(int p, int v) const {
+    const __m512i y = _mm512_load_si512(tile + p * kBlock + v * kLanes);
+    return negate ? _mm512_xor_si512(y, sign[v]) : y;
+  }
+  // False for NaN.
+  static inline __mmask16 reaches(__m512i x, __m512i threshold) {
+    return _mm512_cmp_ps_mask(_mm512_castsi512_ps(x), _mm512_castsi512_ps(threshold), _CMP_GE_OQ);
+  }
+  static inline __m512 to_float(__m512i x) { return _mm512_castsi512_ps(x); }
+};
+
+// Up to 32 bits of one plane of one pixel.
+static inline void store_plane(uint8_t* out, uint32_t bits, int channels) {
+  if (channels == kBlock) {
+    __builtin_memcpy(out, &bits, 4);
+    return;
+  }
+  bits &= (1u << channels) - 1;
+  for (int c = 0; c < channels; c += 8) *out++ = static_cast<uint8_t>(bits >> c);
+}
+
+static inline uint32_t join(__mmask16 low, __mmask16 high) {
+  return _cvtmask32_u32(_mm512_kunpackw(high, low));
+}
+
+template <class Input>
+static void codes_1bit(const CodeStage* t, const void* tile) {
+  const Input input(t, tile);
+  const __m512i t0 = _mm512_loadu_si512(t->thresholds);
+  const __m512i t1 = _mm512_loadu_si512(static_cast<const int32_t*>(t->thresholds) + kLanes);
+  for (int p = 0; p < t->pixels; ++p) {
+    const __mmask16 low = Input::reaches(input.load(p, 0), t0);
+    const __mmask16 high = Input::reaches(input.load(p, 1), t1);
+    store_plane(t->out[p], join(low, high), t->channels);
+  }
+}
+
+// Thresholds rise, so k3 is within k2 within k1: the high bit is k2, the low bit k1 and not k2, or k3.
+template <class Input>
+static void codes_2bit(const CodeStage* t, const void* tile) {
+  const Input input(t, tile);
+  const int32_t* thresholds = static_cast<const int32_t*>(t->thresholds);
+  __m512i level[3][2];
+  for (int j = 0; j < 3; ++j) {
+    for (int v = 0; v < 2; ++v) level[j][v] = _mm512_loadu_si512(thresholds + j * kBlock + v * kLanes);
+  }
+  for (int p = 0; p < t->pixels; ++p) {
+    __mmask16 k[3][2];
+    for (int v = 0; v < 2; ++v) {
+      const __m512i x = input.load(p, v);
+      for (int j = 0; j < 3; ++j) k[j][v] = Input::reaches(x, level[j][v]);
+    }
+    const uint32_t k1 = join(k[0][0], k[0][1]), k2 = join(k[1][0], k[1][1]), k3 = join(k[2][0], k[2][1]);
+    store_plane(t->out[p], k1 ^ k2 ^ k3, t->channels);
+    store_plane(t->out[p] + t->out_plane_bytes, k2, t->channels);
+  }
+}
+
+static inline void store_codes(const CodeStage* t, int p, __m512i low, __m512i high) {
+  if (t->planes) {
+    for (int i = 0; i < t->bits; ++i) {
+      const __m512i bit = _mm512_set1_epi32(1 << i);
+      store_plane(t->out[p] + i * t->out_plane_bytes, join(_mm512_test_epi32_mask(low, bit), _mm512_test_epi32_mask(high, bit)),
+                  t->channels);
+    }
+    return;
+  }
+  _mm512_mask_cvtepi32_storeu_epi8(t->out[p], lane_mask(t->channels), low);
+  _mm512_mask_cvtepi32_storeu_epi8(t->out[p] + kLanes, lane_mask(t->channels - kLanes), high);
+}
+
+// max first: it gives its second operand, 0, for NaN.
+static inline __m512 clamp_to_codes(__m512 v, __m512 n) { return _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), n); }
+
+static inline __m512i affine_code(__m512 x, __m512 multiply, __m512 offset, __m512 n) {
+  return _mm512_cvtps_epi32(clamp_to_codes(_mm512_add_ps(_mm512_mul_ps(x, multiply), offset), n));
+}
+
+template <class Input>
+static void codes_affine(const CodeStage* t, const void* tile) {
+  const Input input(t, tile);
+  const __m512 n = _mm512_set1_ps(static_cast<float>((1 << t->bits) - 1));
+  const __m512 m0 = _mm512_loadu_ps(t->multiply), m1 = _mm512_loadu_ps(t->multiply + kLanes);
+  const __m512 b0 = _mm512_loadu_ps(t->offset), b1 = _mm512_loadu_ps(t->offset + kLanes);
+  for (int p = 0; p < t->pixels; ++p) {
+    store_codes(t, p, affine_code(Input::to_float(input.load(p, 0)), m0, b0, n),
+                affine_code(Input::to_float(input.load(p, 1)), m1, b1, n));
+  }
+}
+
+template <class Input>
+static void codes_compared(const CodeStage* t, const void* tile) {
+  const Input input(t, tile);
+  const int32_t* thresholds = static_cast<const int32_t*>(t->thresholds);
+  const int n = (1 << t->bits) - 1;
+  const __m512i one = _mm512_set1_epi32(1);
+  for (int p = 0; p < t->pixels; ++p) {
+    __m512i code[2];
+    for (int v = 0; v < 2; ++v) {
+      const __m512i x = input.load(p, v);
+      code[v] = _mm512_setzero_si512();
+      for (int j = 0; j < n; ++j) {
+        const __mmask16 k = Input::reaches(x, _mm512_loadu_si512(thresholds + j * kBlock + v * kLanes));
+        code[v] = _mm512_mask_add_epi32(code[v], k, code[v], one);
+      }
+    }
+    store_codes(t, p, code[0], code[1]);
+  }
+}
+
+// The code of one x among rising thresholds, [n][32]: by halving.
+template <class Number>
+static inline int32_t count_thresholds(Number x, const void* thresholds, int n, int channel) {
+  const Number* t = static_cast<const Number*>(thresholds) + channel;
+  int low = 0, high = n;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (x >= t[middle * kBlock]) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// The lanes where the line comes too near to a half decide by their thresholds: rare, so one by one.
+template <class Input>
+static __m512i settle_lanes(const CodeStage* t, __mmask16 lanes, __m512i x, __m512i code, int v) {
+  alignas(64) typename Input::Number numbers[kLanes];
+  alignas(64) int32_t codes[kLanes];
+  _mm512_store_si512(numbers, x);
+  _mm512_store_si512(codes, code);
+  const int n = (1 << t->bits) - 1;
+  for (uint32_t left = lanes; left != 0; left &= left - 1) {
+    const int lane = __builtin_ctz(left);
+    codes[lane] = count_thresholds(numbers[lane], t->thresholds, n, v * kLanes + lane);
+  }
+  return _mm512_load_si512(codes);
+}
+
+template <class Input>
+static void codes_guided(const CodeStage* t, const void* tile) {
+  const Input input(t, tile);
+  const __m512 n = _mm512_set1_ps(static_cast<float>((1 << t->bits) - 1)), margin = _mm512_set1_ps(t->margin);
+  __m512 multiply[2], offset[2];
+  for (int v = 0; v < 2; ++v) {
+    multiply[v] = _mm512_loadu_ps(t->multiply + v * kLanes);
+    offset[v] = _mm512_loadu_ps(t->offset + v * kLanes);
+  }
+  const __mmask16 used[2] = {lane_mask(t->channels), lane_mask(t->channels - kLanes)};
+  for (int p = 0; p < t->pixels; ++p) {
+    __m512i code[2];
+    for (int v = 0; v < 2; ++v) {
+      const __m512i x = input.load(p, v);
+      const __m512 y = clamp_to_codes(_mm512_add_ps(_mm512_mul_ps(Input::to_float(x), multiply[v]), offset[v]), n);
+      code[v] = _mm512_cvtps_epi32(y);
+      const __m512 distance = _mm512_abs_ps(_mm512_sub_ps(y, _mm512_cvtepi32_ps(code[v])));
+      const __mmask16 unsure = _mm512_mask_cmp_ps_mask(used[v], distance, margin, _CMP_GE_OQ);
+      if (__builtin_expect(unsure != 0, 0)) code[v] = settle_lanes<Input>(t, unsure, x, code[v], v);
+    }
+    store_codes(t, p, code[0], code[1]);
+  }
+}
+
+template <class Input>
+static void codes_with(const CodeStage* t, const void* tile) {
+  if (t->rule == kAffine) return codes_affine<Input>(t, tile);
+  if (t->rule == kGuided) return codes_guided<Input>(t, tile);
+  if (t->planes && t->bits == 1) return codes_1bit<Input>(t, tile);
+  if (t->planes && t->bits == 2) return codes_2bit<Input>(t, tile);
+  codes_compared<Input>(t, tile);
+}
+
+static void int_to_codes(const CodeStage* t, const void* tile) {
+  const Terms terms = terms_of(&t->correction);
+  if (t->negate != nullptr) {
+    // Where D leaves as well, which has been corrected then.
+    return terms == kNone ? codes_with<IntInput<kNone, true>>(t, tile) : codes_with<IntInput<kAll, true>>(t, tile);
+  }
+  switch (terms) {
+    case kNone: return codes_with<IntInput<kNone, false>>(t, tile);
+    case kSums: return codes_with<IntInput<kSums, false>>(t, tile);
+    case kAll: return codes_with<IntInput<kAll, false>>(t, tile);
+  }
+}
+
+static void float_to_codes(const CodeStage* t, const void* tile) {
+  if (t->negate != nullptr) return codes_with<FloatInput<true>>(t, tile);
+  codes_with<FloatInput<false>>(t, tile);
+}
+
+// ---- Rows ----
+
+// Pixels of whole 8-byte words; the rest is left to the general code.
+static void pixel_sums(const PixelSums* t) {
+  const int64_t bytes = t->bytes;
+  if (t->planes == 0 || bytes != t->pixel_bytes || bytes % 8 != 0) return generic_pixel_sums(t);
+  for (int32_t x = 0; x < t->pixels; ++x) {
+    int64_t sum = 0;
+    for (int i = t->bits - 1; i >= 0; --i) {
+      const uint8_t* from = t->row + x * bytes + i * t->plane_bytes;
+      int64_t ones = 0;
+      for (int64_t b = 0; b < bytes; b += 8) ones += static_cast<int64_t>(_mm_popcnt_u64(load_u64(from + b)));
+      sum = 2 * sum + ones;
+    }
+    t->sums[x] = static_cast<int32_t>(sum);
+  }
+}
+
+// Up to 64 codes.
+static inline __m512i codes_of_planes(const uint8_t* in, int64_t plane_bytes, int64_t channels, int bits) {
+  __m512i codes = _mm512_setzero_si512();
+  for (int i = 0; i < bits; ++i) {
+    uint64_t plane = 0;
+    if (channels >= 64) {
+      plane = load_u64(in + i * plane_bytes);
+    } else {
+      for (int64_t b = 0; b < (channels + 7) / 8; ++b) plane |= static_cast<uint64_t>(in[i * plane_bytes + b]) << (8 * b);
+    }
+    codes = _mm512_or_si512(codes, _mm512_maskz_set1_epi8(plane, static_cast<char>(1 << i)));
+  }
+  return codes;
+}
+
+static void planes_to_bytes(uint8_t* out, const uint8_t* in, int64_t plane_bytes, int64_t channels, int bits) {
+  int64_t c = 0;
+  for (; c + 64 <= channels; c += 64) _mm512_storeu_si512(out + c, codes_of_planes(in + c / 8, plane_bytes, 64, bits));
+  if (c == channels) return;
+  const __mmask64 keep = (__mmask64{1} << (channels - c)) - 1;
+  _mm512_mask_storeu_epi8(out + c, keep, codes_of_planes(in + c / 8, plane_bytes, channels - c, bits));
+}
+
+static void bytes_to_planes(uint8_t* out, int64_t plane_bytes, const uint8_t* in, int64_t channels, int bits) {
+  for (int64_t c = 0; c < channels; c += 64) {
+    const int64_t left = channels - c < 64 ? channels - c : 64;
+    const __mmask64 keep = left == 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
+    const __m512i codes = _mm512_maskz_loadu_epi8(keep, in + c);
+    for (int i = 0; i < bits; ++i) {
+      const uint64_t plane = _mm512_test_epi8_mask(codes, _mm512_set1_epi8(static_cast<char>(1 << i)));
+      __builtin_memcpy(out + i * plane_bytes + c / 8, &plane, static_cast<unsigned long>((left + 7) / 8));
+    }
+  }
+}
+
+static constexpr RowFunctions kRows = {
+    generic_max_bytes, generic_max_floats, generic_max_planes,    generic_add_bytes,   generic_add_floats,
+    planes_to_bytes,   bytes_to_planes,    generic_quantize_unit, generic_widen_bytes,
+};
