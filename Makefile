@@ -3,16 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RUNTIME_STAMP := $(VENV)/.installed-runtime
+RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo test sweep lint format bench-step bench-bf16 clean
+.PHONY: demo test sweep lint format bench bench-step bench-bf16 clean
 
-demo: $(STAMP)
+demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
 
-test: $(STAMP)
+test: $(RUNTIME_STAMP)
 	$(BIN)/python -m pytest -q -m "not slow"
 
-sweep: $(STAMP)
+sweep: $(RUNTIME_STAMP)
 	$(BIN)/python -m pytest -q -m slow
 
 lint: $(STAMP)
@@ -30,6 +32,15 @@ BITORCH := .venv-bitorch-0.4.1
 bench-step: $(STAMP) $(BITORCH)/.installed
 	$(BIN)/python benchmarks/train_step.py --theirs $(BITORCH)/bin/python
 
+# The engines that the runtime is measured against are installed for this alone. Leave the machine to itself meanwhile.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/layers.py --json runs/layers.json --docs docs/kernels
+	$(BIN)/python benchmarks/layers.py --threads 2 --json runs/layers-2-threads.json --docs docs/kernels
+
+$(VENV)/.installed-bench: $(RUNTIME_STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench,plots]"
+	touch $@
+
 bench-bf16: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py --bf16
 
@@ -38,6 +49,8 @@ $(BITORCH)/.installed: constraints.txt
 	$(BITORCH)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt bitorch==0.4.1
 	touch $(BITORCH)/.installed
 
+include runtime/checks.mk
+
 # One stamp for the whole set-up: it is redone when the dependencies change, and only then.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'constraints.txt needs Python 3.11 or newer; call make with PYTHON=python3.11'; exit 1; }
@@ -45,5 +58,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train,plots,dev]"
 	touch $(STAMP)
 
+# Without build isolation, which would put nanobind into a new temporary directory and so compile everything again each time.
+# scikit-build-core packs what the build directory holds after compiling what has changed.
+$(RUNTIME_STAMP): $(STAMP) $(RUNTIME_SOURCES) runtime/CMakeLists.txt runtime/pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt cmake nanobind ninja scikit-build-core
+	BITORCH_TOOLS=ON BITORCH_WERROR=ON $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+	  --force-reinstall --config-settings build-dir=$(CURDIR)/build/runtime ./runtime
+	touch $(RUNTIME_STAMP)
+
 clean:
-	rm -rf $(VENV) $(BITORCH) runs
+	rm -rf $(VENV) $(BITORCH) build runs

@@ -1,0 +1,40 @@
+// NumPy arrays as views, and results as NumPy arrays.
+#pragma once
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/array.h"
+
+namespace bitorch {
+
+using PythonArray = nanobind::ndarray<nanobind::ro, nanobind::device::cpu>;
+
+// An array and what keeps its memory.
+struct InputArray {
+  PythonArray owner;
+  ArrayView view;
+};
+
+// `what` names the array in messages. Error: no array, a dtype that the core does not know, not C-contiguous, not aligned.
+InputArray input_array(nanobind::handle object, const std::string& what);
+std::vector<ArrayView> views_of(const std::vector<InputArray>& arrays);
+
+// Uninitialised memory on a 64-byte boundary that becomes a NumPy array.
+class ResultArray {
+ public:
+  ResultArray(Dtype dtype, std::vector<int64_t> shape);
+  void* data() const { return memory_; }
+  nanobind::object numpy() const;
+
+ private:
+  Dtype dtype_;
+  std::vector<int64_t> shape_;
+  void* memory_;
+  nanobind::capsule owner_;
+};
+
+}  // namespace bitorch

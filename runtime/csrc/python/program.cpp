@@ -1,0 +1,124 @@
+#include "core/program.h"
+
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <map>
+
+#include "arrays.h"
+#include "core/cpu.h"
+#include "program.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace bitorch {
+namespace {
+
+void init(Program* self, const std::string& json, const nb::dict& arrays) {
+  std::vector<InputArray> owners;
+  std::map<std::string, ArrayView> views;
+  for (auto [key, value] : arrays) {
+    std::string name;
+    if (!nb::try_cast(key, name, false)) throw nb::type_error("arrays: the keys must be strings");
+    owners.push_back(input_array(value, "array '" + name + "'"));
+    views.emplace(name, owners.back().view);
+  }
+  new (self) Program(json, views, kernels());
+}
+
+std::vector<InputArray> program_inputs(const Program& program, const nb::list& inputs) {
+  std::vector<InputArray> arrays;
+  for (nb::handle input : inputs) {
+    const size_t i = arrays.size();
+    const std::string name = i < program.inputs().size() ? " '" + program.inputs()[i].name + "'" : "";
+    arrays.push_back(input_array(input, "input " + std::to_string(i) + name));
+  }
+  return arrays;
+}
+
+nb::list run(const Program& program, const nb::list& inputs) {
+  const std::vector<InputArray> arrays = program_inputs(program, inputs);
+  const std::vector<ArrayView> views = views_of(arrays);
+  const int64_t batch = program.batch(views);
+  std::vector<ResultArray> results;
+  std::vector<void*> outputs;
+  for (const Program::Port& port : program.outputs()) {
+    std::vector<int64_t> shape{batch};
+    shape.insert(shape.end(), port.shape.begin(), port.shape.end());
+    results.emplace_back(port.dtype, std::move(shape));
+    outputs.push_back(results.back().data());
+  }
+  {
+    const nb::gil_scoped_release release;
+    program.run(views, outputs);
+  }
+  nb::list list;
+  for (const ResultArray& result : results) list.append(result.numpy());
+  return list;
+}
+
+std::vector<double> profile(const Program& program, const nb::list& inputs, int repeats) {
+  const std::vector<InputArray> arrays = program_inputs(program, inputs);
+  const std::vector<ArrayView> views = views_of(arrays);
+  const nb::gil_scoped_release release;
+  return program.profile(views, repeats);
+}
+
+nb::list ports(const std::vector<Program::Port>& ports) {
+  nb::list list;
+  for (const Program::Port& port : ports) {
+    nb::dict entry;
+    entry["name"] = port.name;
+    entry["dtype"] = dtype_name(port.dtype);
+    entry["shape"] = nb::tuple(nb::cast(port.shape));
+    entry["order"] = port.order;
+    entry["bits"] = port.bits;
+    list.append(entry);
+  }
+  return list;
+}
+
+nb::dict tensor(const Program::TensorInfo& info) {
+  nb::dict entry;
+  entry["name"] = info.name;
+  entry["dtype"] = info.dtype;
+  entry["layout"] = info.layout;
+  entry["shape"] = nb::tuple(nb::cast(info.shape));
+  entry["bits"] = info.bits;
+  entry["halo"] = nb::tuple(nb::cast(info.halo));
+  return entry;
+}
+
+nb::list describe(const Program& program) {
+  nb::list list;
+  for (const Program::OperationInfo& info : program.describe()) {
+    nb::list outputs;
+    for (const Program::TensorInfo& output : info.outputs) outputs.append(tensor(output));
+    nb::dict entry;
+    entry["op"] = info.op;
+    entry["kernel"] = info.kernel;
+    entry["inputs"] = nb::cast(info.inputs);
+    entry["outputs"] = outputs;
+    entry["macs"] = info.macs;
+    entry["weight_bytes"] = info.weight_bytes;
+    list.append(entry);
+  }
+  return list;
+}
+
+}  // namespace
+
+void bind_program(nb::module_& module) {
+  nb::class_<Program>(module, "Program")
+      .def("__init__", &init, "json"_a, "arrays"_a)
+      .def("run", &run, "inputs"_a)
+      .def("profile", &profile, "inputs"_a, "repeats"_a)
+      .def("describe", &describe)
+      .def("inputs", [](const Program& program) { return ports(program.inputs()); })
+      .def("outputs", [](const Program& program) { return ports(program.outputs()); })
+      .def("workspace_bytes", &Program::workspace_bytes, "batch"_a)
+      .def("kernels_name", &Program::kernels_name);
+}
+
+}  // namespace bitorch

@@ -1,0 +1,491 @@
+"""What a program computes, in plain NumPy: the definition that the compiled kernels are tested against.
+
+Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
+them rounds once, in the order written. The compiled program gives the same numbers bit for bit, except where floats are
+summed (float convolutions and linear layers, average pools of floats): there the order of summation is free.
+
+Images are NHWC: [batch, height, width, channels]. A feature vector is an image of one pixel, [batch, 1, 1, features].
+Codes of k bits are the integers 0 … n, n = 2^k − 1. Weight codes of k bits are the odd integers −n, −n+2, … n.
+Padding is (top, left, bottom, right); kernel_size, stride and dilation are (vertical, horizontal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float32]
+Operation: TypeAlias = Mapping[str, Any]
+
+
+def levels(bits: int) -> int:
+    """n = 2^bits − 1, the largest code."""
+    return (1 << bits) - 1
+
+
+# Packed weights
+
+
+def pack_weights(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Pack weight codes in the canonical order.
+
+    Weight code c is stored as m = (c + n)/2, 0 ≤ m ≤ n. Weight k of a row occupies the bits k·bits … (k+1)·bits − 1
+    of the row, least significant bit first; bit b of a row is bit b % 8 of byte b // 8. A row starts at a byte, and the
+    bits that fill up its last byte are zero.
+
+    Args:
+        codes: weight codes, [out_channels, …], the last index fastest; of a convolution
+            [out_channels, kernel_h, kernel_w, in_channels/groups].
+
+    Returns:
+        uint8 [out_channels, ceil(weights per channel · bits / 8)].
+    """
+    m = (codes.reshape(len(codes), -1).astype(np.int64) + levels(bits)) // 2
+    row = (m[:, :, np.newaxis] >> np.arange(bits)) & 1  # [out_channels, weights, bits]
+    return np.packbits(row.reshape(len(codes), -1).astype(np.uint8), axis=1, bitorder="little")
+
+
+def unpack_weights(packed: NDArray[np.uint8], bits: int, shape: Sequence[int]) -> Integers:
+    """Return the weight codes behind packed weights, see `pack_weights`.
+
+    Args:
+        packed: uint8 [out_channels, row_bytes].
+        shape: of one channel's weights, (kernel_h, kernel_w, in_channels/groups) or (in_features,).
+
+    Returns:
+        int64 [out_channels, *shape].
+    """
+    count = int(np.prod(shape))
+    row = np.unpackbits(packed, axis=1, bitorder="little")[:, : count * bits]
+    m = row.reshape(len(packed), count, bits).astype(np.int64) @ (2 ** np.arange(bits, dtype=np.int64))
+    return (2 * m - levels(bits)).reshape(len(packed), *shape)
+
+
+# Windows
+
+
+def output_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:
+    """floor((size + before + after − dilation·(kernel − 1) − 1) / stride) + 1, of one axis."""
+    return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def windows(
+    x: NDArray[Any],
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0, 0, 0),
+    dilation: Sequence[int] = (1, 1),
+    fill: float = 0,
+) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    """Yield (i, j, pixels) for each tap of a kernel: what that tap sees at every position of the output.
+
+    Args:
+        x: [B, H, W, C].
+        fill: what the borders hold.
+
+    Yields:
+        tap row, tap column and pixels, [B, Ho, Wo, C].
+    """
+    top, left, bottom, right = padding
+    height = output_size(x.shape[1], kernel_size[0], stride[0], top, bottom, dilation[0])
+    width = output_size(x.shape[2], kernel_size[1], stride[1], left, right, dilation[1])
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+    for i in range(kernel_size[0]):
+        for j in range(kernel_size[1]):
+            y, x0 = i * dilation[0], j * dilation[1]
+            rows = slice(y, y + (height - 1) * stride[0] + 1, stride[0])
+            columns = slice(x0, x0 + (width - 1) * stride[1] + 1, stride[1])
+            yield i, j, padded[:, rows, columns]
+
+
+# Convolutions
+
+
+def _product(pixels: NDArray[Any], weight: NDArray[Any], groups: int) -> NDArray[Any]:
+    """Σ_c weight[n, c]·pixels[…, c] within each group: [B, H, W, C] and [N, C/groups] give [B, H, W, N]."""
+    grouped_pixels = pixels.reshape(*pixels.shape[:3], groups, weight.shape[1])
+    grouped_weight = weight.reshape(groups, len(weight) // groups, weight.shape[1])
+    product: NDArray[Any] = np.einsum("bhwgc,gnc->bhwgn", grouped_pixels, grouped_weight)
+    return product.reshape(*pixels.shape[:3], len(weight))
+
+
+def conv2d_codes(
+    codes: NDArray[Any],
+    weight: NDArray[Any],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0, 0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+    sign_activations: bool = False,
+) -> Integers:
+    """D = Σ c·q, exactly.
+
+    Args:
+        codes: q, [B, H, W, C].
+        weight: weight codes c, [N, kernel_h, kernel_w, C/groups].
+        sign_activations: codes 0 and 1 mean −1 and +1. Borders contribute 0 all the same.
+
+    Returns:
+        int64 [B, Ho, Wo, N].
+    """
+    q = codes.astype(np.int64)
+    c = weight.astype(np.int64)
+    taps = windows(2 * q - 1 if sign_activations else q, c.shape[1:3], stride, padding, dilation)
+    d: Integers = reduce(np.add, (_product(pixels, c[:, i, j], groups) for i, j, pixels in taps))
+    return d
+
+
+def conv2d_float(
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0, 0, 0),
+    dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
+) -> Floats:
+    """Σ w·x, summed in float64 and rounded once: x [B, H, W, C], weight [N, kernel_h, kernel_w, C/groups]."""
+    w = weight.astype(np.float64)
+    taps = windows(x.astype(np.float64), w.shape[1:3], stride, padding, dilation)
+    total: NDArray[np.float64] = reduce(np.add, (_product(pixels, w[:, i, j], groups) for i, j, pixels in taps))
+    return total.astype(np.float32)
+
+
+# What follows a convolution
+
+
+def relu(y: Floats) -> Floats:
+    """max(y, 0); NaN stays NaN."""
+    rectified: Floats = np.maximum(y, np.float32(0))
+    return rectified
+
+
+def float_stage(
+    x: NDArray[Any], multiply: Floats, offset: Floats, residual: Floats | None = None, rectify: bool = False
+) -> Floats:
+    """y = float32(x)·multiply + offset, then + residual, then max(y, 0); every step rounds to float32.
+
+    Args:
+        x: D or float sums, [B, H, W, N].
+        multiply, offset: float32 [N].
+        residual: float32, shape of x.
+    """
+    y = x.astype(np.float32) * multiply
+    y = y + offset
+    if residual is not None:
+        y = y + residual
+    return relu(y) if rectify else y
+
+
+def apply_thresholds(
+    x: NDArray[Any], thresholds: NDArray[Any], descending: NDArray[np.bool_] | None = None
+) -> Integers:
+    """Codes by comparison: q = number of j with x ≥ thresholds[c, j], or x ≤ thresholds[c, j] where descending[c].
+
+    Args:
+        x: D or y, [B, H, W, C]. NaN gives code 0.
+        thresholds: [C, n], int32 for D, float32 for y.
+        descending: bool [C]; None means ascending everywhere.
+    """
+    falls = np.zeros(x.shape[-1], np.bool_) if descending is None else descending.astype(np.bool_)
+    codes = np.zeros(x.shape, np.int64)
+    for threshold in thresholds.T:
+        codes += np.where(falls, x <= threshold, x >= threshold)
+    return codes
+
+
+def unit_quantize(y: Floats, bits: int) -> Integers:
+    """q = round(n·clip(y, 0, 1)), half to even. NaN gives code 0."""
+    position: Floats = np.rint(np.float32(levels(bits)) * np.clip(y, np.float32(0), np.float32(1)))
+    return np.where(np.isnan(position), 0, position).astype(np.int64)
+
+
+# Other layers
+
+
+def lookup(codes: Integers, table: NDArray[np.uint8]) -> Integers:
+    """table[q], or table[c, q] for a table of [C, levels]: codes [B, H, W, C]."""
+    looked_up = table[codes] if table.ndim == 1 else table[np.arange(len(table)), codes]
+    return looked_up.astype(np.int64)
+
+
+def dequantize(codes: Integers, bits: int, sign: bool = False, scale: float | None = None) -> Floats:
+    """q/n; with a scale q·scale; with `sign` 2q − 1 in place of q, and nothing to divide by."""
+    q: Floats = (2 * codes - 1 if sign else codes).astype(np.float32)
+    if scale is not None:
+        q = q * np.float32(scale)
+    elif not sign:
+        q = q / np.float32(levels(bits))
+    return q
+
+
+def max_pool(
+    x: NDArray[Any],
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0, 0, 0),
+    dilation: Sequence[int] = (1, 1),
+) -> NDArray[Any]:
+    """Maximum over windows of codes or floats, [B, H, W, C]. Borders are −inf, or code 0; NaN wins."""
+    fill = -np.inf if x.dtype == np.float32 else 0
+    taps = [pixels for _, _, pixels in windows(x, kernel_size, stride, padding, dilation, fill)]
+    largest: NDArray[Any] = np.maximum.reduce(taps)
+    return largest
+
+
+def avg_pool(
+    x: NDArray[Any],
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0, 0, 0),
+    count_include_pad: bool = True,
+    scale: float | None = None,
+) -> Floats:
+    """Mean over windows: float32(Σ q)·scale / count for codes, Σ x / count for floats.
+
+    Args:
+        x: codes or float32, [B, H, W, C].
+        count_include_pad: True divides by the size of the window, False by the number of its pixels inside the image.
+        scale: what one code is worth; of no use to floats.
+    """
+    total: NDArray[Any] = reduce(np.add, (pixels for _, _, pixels in windows(x, kernel_size, stride, padding)))
+    inside = np.ones((1, *x.shape[1:3], 1), np.int64)
+    fill = 1 if count_include_pad else 0
+    taps = windows(inside, kernel_size, stride, padding, fill=fill)
+    count: Integers = reduce(np.add, (pixels for _, _, pixels in taps))
+    values: Floats = total.astype(np.float32)
+    if scale is not None:
+        values = np.multiply(values, np.float32(scale))
+    return np.divide(values, count.astype(np.float32))
+
+
+def global_avg_pool(x: NDArray[Any], scale: float | None = None) -> Floats:
+    """`avg_pool` over the whole image: [B, H, W, C] gives [B, 1, 1, C]."""
+    return avg_pool(x, x.shape[1:3], scale=scale)
+
+
+def flatten(x: NDArray[Any], order: str) -> NDArray[Any]:
+    """[B, H, W, C] to [B, 1, 1, F], the features in the order "chw" (PyTorch's) or "hwc"."""
+    ordered = x.transpose(0, 3, 1, 2) if order == "chw" else x
+    return ordered.reshape(len(x), 1, 1, int(np.prod(x.shape[1:])))
+
+
+# Programs
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of a program: [B, H, W, C] float32, or int64 for codes (which have bits) and for int32 tensors."""
+
+    values: NDArray[Any]
+    bits: int | None = None
+
+    @property
+    def code_scale(self) -> float | None:
+        """What one code is worth unless told otherwise: 1/n, None for floats."""
+        return None if self.bits is None else 1 / levels(self.bits)
+
+
+def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
+    """Turn the array given for an input into a tensor.
+
+    Raises:
+        ValueError: another shape or dtype than the operation says, or codes above 2^bits − 1.
+    """
+    shape, name = operation["shape"], operation["output"]
+    nhwc = len(shape) == 3 and operation["order"] == "nhwc"
+    expected = [shape[1], shape[2], shape[0]] if nhwc else list(shape)
+    if list(array.shape[1:]) != expected or array.ndim == 0:
+        raise ValueError(f"input {name!r} must be of shape [batch, {str(expected)[1:]}, got {list(array.shape)}")
+    if array.dtype != operation["dtype"]:
+        raise ValueError(f"input {name!r} must be of dtype {operation['dtype']}, got {array.dtype}")
+    if len(shape) == 1:
+        array = array[:, np.newaxis, np.newaxis, :]
+    elif not nhwc:
+        array = array.transpose(0, 2, 3, 1)
+    if operation["dtype"] == "float32":
+        return Tensor(array)
+    bits = operation["bits"]
+    if array.size > 0 and array.max() > levels(bits):
+        raise ValueError(f"input {name!r} holds the code {array.max()}; codes of {bits} bits go up to {levels(bits)}")
+    return Tensor(array.astype(np.int64), bits)
+
+
+def _codes(operation: Operation, arrays: Mapping[str, NDArray[Any]], y: Floats | None, d: Integers | None) -> Tensor:
+    """The tensor of codes that an operation leaves: by thresholds of D or of y, or the unit quantizer of y."""
+    bits = operation["bits"]
+    if "thresholds" not in operation:
+        assert y is not None
+        return Tensor(unit_quantize(y, bits), bits)
+    thresholds = arrays[operation["thresholds"]]
+    descending = arrays[operation["descending"]] if "descending" in operation else None
+    x = d if thresholds.dtype == np.int32 else y
+    assert x is not None
+    return Tensor(apply_thresholds(x, thresholds, descending), bits)
+
+
+def _convolve(
+    operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Tensor]:
+    """conv2d, linear, conv2d_float and linear_float; a linear layer is a 1×1 convolution of one pixel."""
+    x = tensors[operation["input"]].values
+    kernel = tuple(operation.get("kernel_size", (1, 1)))
+    groups = operation.get("groups", 1)
+    geometry = {key: operation[key] for key in ("stride", "padding", "dilation", "groups") if key in operation}
+    weight = arrays[operation["weight"]]
+    d: Integers | None = None
+    y: Floats | None = None
+    if operation["op"] in ("conv2d", "linear"):
+        codes = unpack_weights(weight, operation["weight_bits"], (*kernel, x.shape[3] // groups))
+        d = conv2d_codes(x, codes, sign_activations=operation.get("sign_activations", False), **geometry)
+    else:
+        y = conv2d_float(x, weight.reshape(len(weight), *kernel, x.shape[3] // groups), **geometry)
+    residual = tensors[operation["residual"]].values if "residual" in operation else None
+    if "multiply" in operation:
+        sums: NDArray[Any] = d if d is not None else y  # type: ignore[assignment]  # one of them is there
+        multiply, offset = arrays[operation["multiply"]], arrays[operation["offset"]]
+        y = float_stage(sums, multiply, offset, residual, operation.get("relu", False))
+    elif y is not None:
+        y = y if residual is None else y + residual
+        y = relu(y) if operation.get("relu", False) else y
+    return _leaving(operation, arrays, y, d)
+
+
+def _leaving(
+    operation: Operation, arrays: Mapping[str, NDArray[Any]], y: Floats | None, d: Integers | None = None
+) -> dict[str, Tensor]:
+    """The tensors that leave an operation, by name."""
+    outputs = {}
+    if "int32" in operation:
+        assert d is not None
+        outputs[operation["int32"]] = Tensor(d)
+    if "float32" in operation:
+        assert y is not None
+        outputs[operation["float32"]] = Tensor(y)
+    if "codes" in operation:
+        outputs[operation["codes"]] = _codes(operation, arrays, y, d)
+    return outputs
+
+
+def _affine(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]]) -> Floats:
+    """y = x·multiply + offset, + residual, clamped; NaN stays NaN."""
+    x = tensors[operation["input"]].values
+    residual = tensors[operation["residual"]].values if "residual" in operation else None
+    y = float_stage(x, arrays[operation["multiply"]], arrays[operation["offset"]], residual)
+    if "low" in operation:
+        y = np.maximum(y, np.float32(operation["low"]))
+    if "high" in operation:
+        y = np.minimum(y, np.float32(operation["high"]))
+    return y
+
+
+def _add(operation: Operation, tensors: Mapping[str, Tensor]) -> Floats:
+    a, b = (tensors[name].values for name in operation["inputs"])
+    return relu(a + b) if operation.get("relu", False) else a + b
+
+
+def _pool(operation: Operation, x: Tensor) -> Tensor:
+    scale = operation.get("scale", x.code_scale)
+    if operation["op"] == "global_avg_pool":
+        return Tensor(global_avg_pool(x.values, scale))
+    window = {key: operation[key] for key in ("kernel_size", "stride", "padding", "dilation") if key in operation}
+    if operation["op"] == "max_pool":
+        return Tensor(max_pool(x.values, **window), x.bits)
+    return Tensor(avg_pool(x.values, **window, count_include_pad=operation["count_include_pad"], scale=scale))
+
+
+def apply(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """Apply one operation, any but "input" and "output".
+
+    Args:
+        operation: its description, for example {"op": "flatten", "input": "x", "output": "y", "order": "chw"}.
+        tensors: all that are defined so far, by name.
+        arrays: the program's arrays, by name.
+
+    Returns:
+        the tensors that the operation defines, by name.
+
+    Raises:
+        ValueError: there is no such operation.
+    """
+    op = operation["op"]
+    with np.errstate(all="ignore"):  # inf and NaN are values like any other
+        if op in ("conv2d", "linear", "conv2d_float", "linear_float"):
+            return _convolve(operation, tensors, arrays)
+        if op == "add":
+            return _leaving(operation, arrays, _add(operation, tensors))
+        if op == "affine":
+            return _leaving(operation, arrays, _affine(operation, tensors, arrays))
+        if op == "concat":
+            parts = [tensors[name] for name in operation["inputs"]]
+            return {operation["output"]: Tensor(np.concatenate([p.values for p in parts], axis=3), parts[0].bits)}
+        x = tensors[operation["input"]]
+        if op == "quantize":
+            result = _codes(operation, arrays, x.values, None)
+        elif op == "lookup":
+            result = Tensor(lookup(x.values, arrays[operation["table"]]), operation["bits"])
+        elif op == "dequantize":
+            assert x.bits is not None
+            sign = operation.get("sign", False)
+            result = Tensor(dequantize(x.values, x.bits, sign, operation.get("scale")))
+        elif op in ("max_pool", "avg_pool", "global_avg_pool"):
+            result = _pool(operation, x)
+        elif op == "flatten":
+            result = Tensor(flatten(x.values, operation["order"]), x.bits)
+        else:
+            raise ValueError(f"there is no operation {op!r}")
+        return {operation["output"]: result}
+
+
+def write_output(operation: Operation, tensor: Tensor) -> NDArray[Any]:
+    """The array that an output gives: float32, int32, or uint8 for codes; [B, C, H, W], [B, H, W, C], or [B, F]."""
+    values = tensor.values
+    if tensor.bits is not None:
+        values = values.astype(np.uint8)
+    elif values.dtype == np.int64:
+        values = values.astype(np.int32)
+    if values.shape[1:3] == (1, 1):
+        return values[:, 0, 0, :]
+    return values if operation["order"] == "nhwc" else values.transpose(0, 3, 1, 2)
+
+
+def run(
+    operations: Sequence[Operation],
+    arrays: Mapping[str, NDArray[Any]],
+    *inputs: NDArray[Any],
+    **named: NDArray[Any],
+) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    """Run a whole program.
+
+    Args:
+        operations, arrays: as `bitorch_runtime.Program` takes them. Taken to be valid: it is Program that checks.
+        inputs, named: one array per "input" operation, in their order or by tensor name.
+
+    Returns:
+        the output's array; for several outputs a dict of arrays by tensor name.
+
+    Raises:
+        ValueError: an unknown operation, or an input array that does not fit.
+        TypeError: too many or too few inputs.
+    """
+    names = [operation["output"] for operation in operations if operation["op"] == "input"]
+    given = dict(zip(names, inputs, strict=False)) | named
+    if len(inputs) + len(named) != len(names) or given.keys() != set(names):
+        raise TypeError(
+            f"the program takes the inputs {names}, got {len(inputs)} by position and {list(named)} by name"
+        )
+    tensors: dict[str, Tensor] = {}
+    outputs: dict[str, NDArray[Any]] = {}
+    for operation in operations:
+        if operation["op"] == "input":
+            tensors[operation["output"]] = read_input(operation, given[operation["output"]])
+        elif operation["op"] == "output":
+            outputs[operation["input"]] = write_output(operation, tensors[operation["input"]])
+        else:
+            tensors |= apply(operation, tensors, arrays)
+    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
