@@ -1,0 +1,716 @@
+"""Random programs with random inputs, and what they must give.
+
+A case is built operation by operation and evaluated by the reference as it grows, so that thresholds can be drawn from
+the numbers that they are compared with: equality is where a comparison goes wrong. Everything follows from the seed.
+
+Floats whose sums do not depend on the order of summation are called dyadic: small multiples of 1/16. A tensor that
+depends on other sums of floats is inexact; it is compared with a tolerance, and never becomes codes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitorch_runtime import reference
+
+Array: TypeAlias = NDArray[Any]
+
+CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 63, 64, 65, 96, 127, 128, 129)
+SIDES = (1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17)
+KERNELS = ((1, 1), (2, 2), (3, 3), (3, 3), (3, 3), (5, 5), (7, 7), (1, 3), (3, 1), (1, 5), (7, 1), (2, 3))
+BATCHES = (0, 1, 1, 2, 3, 5, 9)
+#: Multiply-adds of one convolution, over the batch: what keeps a case within milliseconds.
+MOST_MACS = 1_000_000
+INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program, its inputs in order, and the arrays that it must give, by tensor name."""
+
+    operations: list[dict[str, Any]]
+    arrays: dict[str, Array]
+    inputs: list[Array]
+    expected: dict[str, Array]
+    #: Absolute tolerance of the inexact ones among `expected`; the others are equal to the last bit.
+    tolerance: dict[str, float]
+
+    def differences(self, results: Array | Mapping[str, Array]) -> list[str]:
+        """What is wrong with the results of `Program(operations, arrays)(*inputs)`, one line per output."""
+        if isinstance(results, np.ndarray):
+            results = dict.fromkeys(self.expected, results) if len(self.expected) == 1 else {}
+        if results.keys() != self.expected.keys():
+            return [f"outputs {list(results)} instead of {list(self.expected)}"]
+        lines = (_difference(n, results[n], e, self.tolerance.get(n)) for n, e in self.expected.items())
+        return [line for line in lines if line]
+
+    def describe(self) -> str:
+        """The program as JSON, and the shapes of all arrays."""
+        shapes = {name: f"{a.dtype}{list(a.shape)}" for name, a in self.arrays.items()}
+        inputs = [f"{a.dtype}{list(a.shape)}" for a in self.inputs]
+        lines = "\n".join(json.dumps(operation) for operation in self.operations)
+        return f"{lines}\narrays {shapes}\ninputs {inputs}"
+
+
+def _difference(name: str, result: Array, expected: Array, tolerance: float | None) -> str:
+    if result.dtype != expected.dtype or result.shape != expected.shape:
+        return f"{name}: {result.dtype}{result.shape} instead of {expected.dtype}{expected.shape}"
+    if tolerance is None:
+        wrong = (result != expected) & ~((result != result) & (expected != expected))
+    else:
+        wrong = ~np.isclose(result, expected, rtol=1e-4, atol=tolerance, equal_nan=True)
+    if not wrong.any():
+        return ""
+    where = np.argwhere(wrong)
+    first = tuple(int(i) for i in where[0])
+    return (
+        f"{name}: {len(where)} of {wrong.size} differ, first at {first}: {result[first]} instead of {expected[first]}"
+    )
+
+
+@dataclass
+class _Known:
+    """What the builder knows of a tensor."""
+
+    bits: int | None = None  # of codes
+    integers: bool = False  # an int32 tensor: it can only leave
+    exact: bool = True
+    dyadic: bool = False
+
+
+@dataclass
+class _Builder:
+    """A program in the making."""
+
+    rng: np.random.Generator
+    batch: int
+    operations: list[dict[str, Any]] = field(default_factory=list)
+    arrays: dict[str, Array] = field(default_factory=dict)
+    inputs: list[Array] = field(default_factory=list)
+    most_macs: int = MOST_MACS
+    tensors: dict[str, reference.Tensor] = field(default_factory=dict)
+    known: dict[str, _Known] = field(default_factory=dict)
+
+    # Drawing
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
+    def choose(self, options: Sequence[Any]) -> Any:
+        return options[int(self.rng.integers(len(options)))]
+
+    def fresh(self) -> str:
+        return f"t{len(self.known)}"
+
+    def array(self, kind: str, values: Array) -> str:
+        name = f"{kind}{len(self.arrays)}"
+        self.arrays[name] = values
+        return name
+
+    # Looking
+
+    def shape(self, name: str) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        height, width, channels = self.tensors[name].values.shape[1:]
+        return height, width, channels
+
+    def names(self, codes: bool | None = None, exact: bool = False) -> list[str]:
+        """Tensors that an operation can read, in order of definition."""
+        return [
+            name
+            for name, known in self.known.items()
+            if not known.integers
+            and (codes is None or codes == (known.bits is not None))
+            and (known.exact or not exact)
+        ]
+
+    # Growing
+
+    def add(self, operation: dict[str, Any], **defined: _Known) -> None:
+        """Append an operation; `defined` says what is known of its results, by the key that names them."""
+        self.operations.append(operation)
+        self.tensors |= reference.apply(operation, self.tensors, self.arrays)
+        self.known |= {operation[key]: known for key, known in defined.items()}
+
+    def add_input(self, shape: Sequence[int], bits: int | None, values: Array) -> str:
+        """values: [B, *shape], codes for bits."""
+        name = self.fresh()
+        operation: dict[str, Any] = {"op": "input", "output": name, "shape": list(shape)}
+        operation |= {"dtype": "float32"} if bits is None else {"dtype": "uint8", "bits": bits}
+        operation["order"] = self.choose(("nchw", "nhwc"))
+        if len(shape) == 3 and operation["order"] == "nhwc":
+            values = np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+        self.operations.append(operation)
+        self.inputs.append(values)
+        self.tensors[name] = reference.read_input(operation, values)
+        self.known[name] = _Known(bits)
+        return name
+
+    def random_codes(self, shape: Sequence[int], bits: int) -> Array:
+        n = reference.levels(bits)
+        style = self.choose(("uniform", "uniform", "uniform", "max", "ends", "low"))
+        codes = self.rng.integers(0, n + 1, (self.batch, *shape))
+        if style == "max":
+            codes[:] = n
+        elif style == "ends":
+            codes = np.where(codes > n // 2, n, 0)
+        elif style == "low":
+            codes = np.minimum(codes, self.rng.integers(0, n + 1, codes.shape))
+        return codes.astype(np.uint8)
+
+    def codes_input(self, shape: Sequence[int], bits: int) -> str:
+        return self.add_input(shape, bits, self.random_codes(shape, bits))
+
+    def float_input(self, shape: Sequence[int]) -> str:
+        dyadic = self.chance(0.6)
+        full = (self.batch, *shape)
+        values = self.rng.integers(-24, 25, full) / 16 if dyadic else self.rng.normal(0.5, 1, full)
+        values = values.astype(np.float32)
+        if self.chance(0.15) and values.size > 0:
+            specials = np.array([np.nan, np.inf, -np.inf, -0.0, 1e-45, 100.0, 0.5, 1.0], np.float32)
+            values.reshape(-1)[self.rng.integers(0, values.size, 4)] = self.rng.choice(specials, 4)
+            dyadic = False
+        name = self.add_input(shape, None, values)
+        self.known[name].dyadic = dyadic
+        return name
+
+    def finish(self) -> Case:
+        """Add outputs, the last tensor among them, and inputs for them if none leads there."""
+        last = list(self.known)[-1]
+        extra = [name for name in self.known if name != last and self.chance(0.25)]
+        expected, tolerance = {}, {}
+        for name in [*extra, last]:
+            operation = {"op": "output", "input": name, "order": self.choose(("nchw", "nhwc"))}
+            self.operations.append(operation)
+            expected[name] = np.ascontiguousarray(reference.write_output(operation, self.tensors[name]))
+            if not self.known[name].exact:
+                finite = np.abs(expected[name][np.isfinite(expected[name])])
+                tolerance[name] = 1e-4 * (1 + float(finite.max(initial=0)))
+        return Case(self.operations, self.arrays, self.inputs, expected, tolerance)
+
+
+# Parts of operations
+
+
+def _sample(b: _Builder, x: Array, channels: int, count: int) -> Array:
+    """Values of x [.., C] and near it, [C, count], unsorted: where thresholds make a difference."""
+    flat = x.reshape(-1, channels)
+    flat = flat[np.isfinite(flat).all(axis=1)]
+    if len(flat) == 0:
+        return b.rng.integers(-20, 20, (channels, count)).astype(x.dtype)
+    rows = b.rng.integers(0, len(flat), (channels, count))
+    return flat[rows, np.arange(channels)[:, np.newaxis]]
+
+
+def _sorted(thresholds: Array, descending: Array | None) -> Array:
+    """Sorted along the levels: upwards, downwards where descending."""
+    rows = np.sort(thresholds, axis=1)
+    return rows if descending is None else np.where(descending[:, np.newaxis].astype(bool), rows[:, ::-1], rows)
+
+
+def _int_thresholds(b: _Builder, d: Array, count: int, descending: Array | None) -> Array:
+    """int32 [N, n] thresholds of D [.., N]."""
+    channels = d.shape[-1]
+    style = b.choose(("sample", "sample", "near", "affine", "affine", "extreme", "wide"))
+    if style == "affine":
+        # What a staircase round(n·(slope·D + offset)) gives: evenly spaced, constant where the slope is zero.
+        slope = b.rng.choice([0.0, 0.3, 1.0, 2.5, 17.0], (channels, 1))
+        middle = _sample(b, d, channels, 1)
+        steps = np.ceil(middle + slope * (np.arange(count) - count / 2))
+        constant = np.where(b.rng.random((channels, 1)) < 0.5, INT32.min, INT32.max)
+        thresholds = np.where(slope == 0, constant, steps).astype(np.int64)
+    elif style == "wide":
+        thresholds = b.rng.integers(INT32.min, INT32.max, (channels, count), endpoint=True)
+    else:
+        thresholds = _sample(b, d, channels, count)
+        if style == "near":
+            thresholds = thresholds + b.rng.integers(-2, 3, thresholds.shape)
+        if style == "extreme":
+            extremes = np.array([INT32.min, INT32.min + 1, -1, 0, 1, INT32.max - 1, INT32.max])
+            thresholds = np.where(
+                b.rng.random(thresholds.shape) < 0.5, b.rng.choice(extremes, thresholds.shape), thresholds
+            )
+    return _sorted(np.clip(thresholds, INT32.min, INT32.max), descending).astype(np.int32)
+
+
+def _float_thresholds(b: _Builder, y: Array, count: int, descending: Array | None) -> Array:
+    """float32 [C, n] thresholds of y [.., C]."""
+    thresholds = _sample(b, y, y.shape[-1], count).astype(np.float32)
+    style = b.choose(("sample", "sample", "near", "extreme"))
+    if style == "near":
+        thresholds = np.nextafter(thresholds, b.rng.choice(np.array([-np.inf, np.inf], np.float32), thresholds.shape))
+    if style == "extreme":
+        extremes = np.array([-np.inf, np.inf, -0.0, 0.0, 1e-45, -3e38], np.float32)
+        thresholds = np.where(
+            b.rng.random(thresholds.shape) < 0.3, b.rng.choice(extremes, thresholds.shape), thresholds
+        )
+    return _sorted(thresholds, descending).astype(np.float32)
+
+
+def _code_stage(b: _Builder, y: Array | None, d: Array | None) -> dict[str, Any]:
+    """The keys that make codes of D [.., N] or y [.., N], whichever are there."""
+    options = [name for name, x in (("int", d), ("float", y), ("unit", y)) if x is not None]
+    style = b.choose(options)
+    bits = int(b.choose((1, 2, 2, 3, 4, 5, 6, 7, 8)))
+    if style == "unit":
+        return {"bits": bits}
+    x: Array = d if style == "int" else y  # type: ignore[assignment]  # it was an option
+    descending = None
+    if b.chance(0.5):
+        descending = b.rng.random(x.shape[-1]) < b.choose((0.0, 0.5, 1.0))
+    draw = _int_thresholds if style == "int" else _float_thresholds
+    keys: dict[str, Any] = {"bits": bits}
+    keys["thresholds"] = b.array("thresholds", draw(b, x, reference.levels(bits), descending))
+    if descending is not None:
+        keys["descending"] = b.array("descending", descending)
+    return keys
+
+
+def _float_keys(b: _Builder, sums: Array) -> dict[str, Any]:
+    """multiply and offset that bring sums [.., N] to about [-1, 2], negative and zero slopes among them."""
+    channels = sums.shape[-1]
+    spread = float(np.std(sums[np.isfinite(sums)], dtype=np.float64)) if np.isfinite(sums).any() else 1.0
+    slope = b.rng.normal(0, 1 / max(spread, 1e-3), (channels,))
+    slope[b.rng.random(channels) < 0.05] = 0
+    offset = b.rng.normal(0.5, 0.5, (channels,))
+    return {
+        "multiply": b.array("multiply", slope.astype(np.float32)),
+        "offset": b.array("offset", offset.astype(np.float32)),
+    }
+
+
+def _residual(b: _Builder, shape: tuple[int, ...]) -> str | None:
+    """An earlier float tensor of that shape, [B, H, W, C], if there is one."""
+    options = [name for name in b.names(codes=False) if b.tensors[name].values.shape == shape]
+    return b.choose(options) if options else None
+
+
+def _finish_layer(b: _Builder, operation: dict[str, Any], sums: Array, known: _Known, low_bit: bool) -> None:
+    """Choose what follows the sums [B, Ho, Wo, N] of a convolution or linear layer, and append it."""
+    operation = dict(operation)
+    exact, stage = known.exact, b.chance(0.6)
+    with np.errstate(all="ignore"):
+        y = None if low_bit else sums.astype(np.float32)
+        if stage:
+            operation |= _float_keys(b, sums)
+            y = reference.float_stage(sums, b.arrays[operation["multiply"]], b.arrays[operation["offset"]])
+        if y is not None:
+            residual = _residual(b, sums.shape) if b.chance(0.6) else None
+            if residual is not None:
+                operation["residual"] = residual
+                exact = exact and b.known[residual].exact
+                y = y + b.tensors[residual].values
+            if b.chance(0.4):
+                operation["relu"] = True
+                y = reference.relu(y)
+    # Inexact y never become codes; D always may.
+    codes_y = y if exact else None
+    kinds = [kind for kind, there in (("int32", low_bit), ("float32", y is not None)) if there]
+    if low_bit or codes_y is not None:
+        kinds.append("codes")
+    leaving = [kind for kind in kinds if b.chance(0.4)]
+    if "float32" not in leaving and {"residual", "relu", "multiply"} & operation.keys() and b.chance(0.7):
+        leaving.append("float32")
+    if not leaving:
+        leaving = ["codes" if "codes" in kinds and b.chance(0.7) else b.choose(kinds)]
+    defined = {}
+    if "codes" in leaving:
+        operation |= _code_stage(b, codes_y, sums if low_bit else None)
+    for number, kind in enumerate(leaving):
+        operation[kind] = f"t{len(b.known) + number}"
+        if kind == "codes":
+            defined[kind] = _Known(operation["bits"])
+        else:
+            defined[kind] = _Known(None, kind == "int32", kind == "int32" or exact)
+    b.add(operation, **defined)
+
+
+def _geometry(b: _Builder, height: int, width: int, channels: int) -> dict[str, Any]:
+    """Kernel, stride, padding, dilation and groups that fit an image."""
+    kernel = [int(k) for k in b.choose(KERNELS)]
+    dilation = [int(b.choose((1, 1, 1, 2, 3))) for _ in kernel]
+    stride = [int(b.choose((1, 1, 1, 2, 3))) for _ in kernel]
+    style = b.choose(("none", "same", "same", "random", "random", "wide"))
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    if style == "none":
+        padding = [0, 0, 0, 0]
+    elif style == "same":
+        padding = [reach[0] // 2, reach[1] // 2, reach[0] - reach[0] // 2, reach[1] - reach[1] // 2]
+    elif style == "random":
+        padding = [int(b.rng.integers(0, 4)) for _ in range(4)]
+    else:
+        padding = [int(b.rng.integers(0, r + 3)) for r in (*reach, *reach)]
+    for axis, size in enumerate((height, width)):
+        missing = reach[axis] + 1 - size - padding[axis] - padding[axis + 2]
+        padding[axis + 2] += max(missing, 0)
+    divisors = [g for g in range(1, channels + 1) if channels % g == 0]
+    groups = 1 if b.chance(0.65) else b.choose((channels, b.choose(divisors)))
+    return {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation, "groups": int(groups)}
+
+
+def _out_channels(b: _Builder, groups: int, macs_per_channel: int) -> int:
+    """A number of output channels that the groups divide and the budget allows."""
+    if groups > 1:
+        multiples = [groups * m for m in (1, 1, 1, 2, 3, 5, 8, 9, 16, 33) if m == 1 or groups * m <= 200]
+        wanted = int(b.choose(multiples))
+    else:
+        wanted = int(b.choose(CHANNELS))
+    affordable = b.most_macs // max(macs_per_channel, 1)
+    return max(groups, min(wanted, affordable) // groups * groups)
+
+
+def _weight_codes(b: _Builder, shape: Sequence[int], bits: int) -> Array:
+    n = reference.levels(bits)
+    style = b.choose(("uniform", "uniform", "uniform", "max", "min", "ends"))
+    m = b.rng.integers(0, n + 1, shape)
+    if style == "max":
+        m[:] = n
+    elif style == "min":
+        m[:] = 0
+    elif style == "ends":
+        m = np.where(m > n // 2, n, 0)
+    return 2 * m - n
+
+
+def _geometry_for(b: _Builder, op: str, name: str) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """(keys of the description, arguments of the reference, multiply-adds per output channel)."""
+    height, width, channels = b.shape(name)
+    if op.startswith("linear"):
+        geometry: dict[str, Any] = {"kernel_size": [1, 1], "groups": 1}
+        return {}, geometry, b.batch * channels
+    geometry = _geometry(b, height, width, channels)
+    kernel, padding = geometry["kernel_size"], geometry["padding"]
+    pixels = 1
+    for axis, size in enumerate((height, width)):
+        arguments = kernel[axis], geometry["stride"][axis], padding[axis], padding[axis + 2], geometry["dilation"][axis]
+        pixels *= reference.output_size(size, *arguments)
+    return geometry, geometry, b.batch * pixels * kernel[0] * kernel[1] * channels // geometry["groups"]
+
+
+def low_bit_layer(b: _Builder, op: str, name: str, weight_bits: int | None = None) -> None:
+    """Append a conv2d or linear of the codes `name`."""
+    bits = b.known[name].bits
+    assert bits is not None
+    keys, geometry, macs = _geometry_for(b, op, name)
+    kernel, groups = geometry["kernel_size"], geometry["groups"]
+    outputs = _out_channels(b, groups, macs)
+    shape = (outputs, *kernel, b.shape(name)[2] // groups)
+    if weight_bits is None:
+        weight_bits = int(b.choose((1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8)))
+    codes = _weight_codes(b, shape, weight_bits)
+    operation = {"op": op, "input": name, "weight_bits": weight_bits, "out_channels": outputs, **keys}
+    operation["weight"] = b.array("weight", reference.pack_weights(codes, weight_bits))
+    sign = bits == 1 and b.chance(0.5)
+    if sign or b.chance(0.2):
+        operation["sign_activations"] = sign
+    arguments = {key: value for key, value in geometry.items() if key != "kernel_size"}
+    d = reference.conv2d_codes(b.tensors[name].values, codes, **arguments, sign_activations=sign)
+    _finish_layer(b, operation, d, _Known(), low_bit=True)
+
+
+def float_layer(b: _Builder, op: str, name: str) -> None:
+    """Append a conv2d_float or linear_float of the floats `name`."""
+    known = b.known[name]
+    keys, geometry, macs = _geometry_for(b, op, name)
+    kernel, groups = geometry["kernel_size"], geometry["groups"]
+    outputs = _out_channels(b, groups, macs)
+    shape = (outputs, *kernel, b.shape(name)[2] // groups)
+    dyadic = known.dyadic and b.chance(0.8)
+    inputs = int(np.prod(shape[1:]))
+    weight = b.rng.integers(-8, 9, shape) / 8 if dyadic else b.rng.normal(0, inputs**-0.5, shape)
+    weight = weight.astype(np.float32)
+    stored = weight.reshape(outputs, -1) if op == "linear_float" else weight
+    operation = {"op": op, "input": name, "out_channels": outputs, **keys, "weight": b.array("weight", stored)}
+    arguments = {key: value for key, value in geometry.items() if key != "kernel_size"}
+    with np.errstate(all="ignore"):
+        sums = reference.conv2d_float(b.tensors[name].values, weight, **arguments)
+    _finish_layer(b, operation, sums, _Known(exact=dyadic), low_bit=False)
+
+
+def _code_results(b: _Builder, operation: dict[str, Any], y: Array, exact: bool) -> None:
+    """Let y leave an add or affine as floats, as codes, or as both."""
+    leaving = ["float32", "codes"] if exact and b.chance(0.3) else ["codes" if exact and b.chance(0.4) else "float32"]
+    defined = {}
+    if "codes" in leaving:
+        operation |= _code_stage(b, y, None)
+        defined["codes"] = _Known(operation["bits"])
+    if "float32" in leaving:
+        defined["float32"] = _Known(exact=exact)
+    for number, kind in enumerate(leaving):
+        operation[kind] = f"t{len(b.known) + number}"
+    b.add(operation, **{kind: defined[kind] for kind in leaving})
+
+
+def affine(b: _Builder, name: str) -> None:
+    """Append an affine of the floats `name`."""
+    x, known = b.tensors[name].values, b.known[name]
+    operation: dict[str, Any] = {"op": "affine", "input": name, **_float_keys(b, x)}
+    residual = _residual(b, x.shape) if b.chance(0.3) else None
+    if residual is not None:
+        operation["residual"] = residual
+    if b.chance(0.4):
+        operation["low"] = float(b.choose((0.0, -0.25, 0.1)))
+    if b.chance(0.4):
+        operation["high"] = float(b.choose((1.0, 6.0, 0.7)))
+    trial = reference.apply({**operation, "float32": "y"}, b.tensors, b.arrays)["y"].values
+    _code_results(b, operation, trial, known.exact and (residual is None or b.known[residual].exact))
+
+
+def addition(b: _Builder, name: str) -> None:
+    """Append the sum of the floats `name` and others of its shape, perhaps itself."""
+    other = _residual(b, b.tensors[name].values.shape)
+    assert other is not None
+    operation: dict[str, Any] = {"op": "add", "inputs": [name, other]}
+    if b.chance(0.5):
+        operation["relu"] = b.chance(0.7)
+    trial = reference.apply({**operation, "float32": "y"}, b.tensors, b.arrays)["y"].values
+    _code_results(b, operation, trial, b.known[name].exact and b.known[other].exact)
+
+
+def quantize(b: _Builder, name: str) -> None:
+    """Append a quantize of the floats `name`."""
+    keys = _code_stage(b, b.tensors[name].values, None)
+    b.add({"op": "quantize", "input": name, "output": b.fresh(), **keys}, output=_Known(keys["bits"]))
+
+
+def lookup(b: _Builder, name: str) -> None:
+    """Append a lookup of the codes `name`."""
+    bits, out_bits = b.known[name].bits, int(b.rng.integers(1, 9))
+    assert bits is not None
+    shape = (2**bits,) if b.chance(0.5) else (b.shape(name)[2], 2**bits)
+    table = b.array("table", b.rng.integers(0, 2**out_bits, shape).astype(np.uint8))
+    operation = {"op": "lookup", "input": name, "output": b.fresh(), "bits": out_bits, "table": table}
+    b.add(operation, output=_Known(out_bits))
+
+
+def dequantize(b: _Builder, name: str) -> None:
+    """Append a dequantize of the codes `name`."""
+    operation: dict[str, Any] = {"op": "dequantize", "input": name, "output": b.fresh()}
+    bits = b.known[name].bits
+    sign = bits == 1 and b.chance(0.5)
+    if sign or b.chance(0.3):
+        operation["sign"] = sign
+    if b.chance(0.4):
+        operation["scale"] = float(b.choose((0.25, 0.1, 1.7)))
+    dyadic = bits == 1 and operation.get("scale", 0.25) == 0.25
+    b.add(operation, output=_Known(dyadic=dyadic))
+
+
+def pool(b: _Builder, name: str) -> None:
+    """Append a max_pool, avg_pool or global_avg_pool."""
+    known, (height, width, _) = b.known[name], b.shape(name)
+    op = b.choose(("max_pool", "max_pool", "avg_pool", "global_avg_pool"))
+    operation: dict[str, Any] = {"op": op, "input": name, "output": b.fresh()}
+    if op != "global_avg_pool":
+        kernel = [int(b.choose((1, 2, 2, 3, 3, 4))) for _ in range(2)]
+        padding = [int(b.rng.integers(0, k)) for k in (*kernel, *kernel)] if b.chance(0.5) else [0, 0, 0, 0]
+        dilation = [int(b.choose((1, 1, 2))) for _ in kernel] if op == "max_pool" and b.chance(0.3) else [1, 1]
+        for axis, size in enumerate((height, width)):
+            fits = (size + padding[axis] + padding[axis + 2] - 1) // dilation[axis] + 1
+            kernel[axis] = min(kernel[axis], fits)
+            padding[axis] = min(padding[axis], kernel[axis] - 1)
+            padding[axis + 2] = min(padding[axis + 2], kernel[axis] - 1)
+            fits = (size + padding[axis] + padding[axis + 2] - 1) // dilation[axis] + 1
+            if kernel[axis] > fits:
+                kernel[axis], padding[axis], padding[axis + 2] = 1, 0, 0
+        operation |= {
+            "kernel_size": kernel,
+            "stride": [int(b.choose((1, 2, 2, 3))) for _ in kernel],
+            "padding": padding,
+        }
+        if dilation != [1, 1]:
+            operation["dilation"] = dilation
+    if op == "avg_pool":
+        operation["count_include_pad"] = b.chance(0.5)
+    if op != "max_pool" and known.bits is not None and b.chance(0.4):
+        operation["scale"] = float(b.choose((0.25, 0.1, 1.0)))
+    averages_floats = op != "max_pool" and known.bits is None
+    result = _Known(exact=known.exact and (known.dyadic or not averages_floats))
+    if op == "max_pool":
+        result = _Known(known.bits, False, known.exact, known.dyadic)
+    b.add(operation, output=result)
+
+
+def concat(b: _Builder, name: str) -> None:
+    """Append a concat of `name` and others like it, perhaps itself."""
+    height, width, _ = b.shape(name)
+    bits = b.known[name].bits
+    options = [
+        other
+        for other in b.names(codes=bits is not None)
+        if b.shape(other)[:2] == (height, width) and b.known[other].bits == bits
+    ]
+    parts = [name, *(b.choose(options) for _ in range(b.choose((1, 1, 2))))]
+    b.rng.shuffle(parts)
+    known = [b.known[part] for part in parts]
+    result = _Known(bits, False, all(k.exact for k in known), all(k.dyadic for k in known))
+    b.add({"op": "concat", "inputs": parts, "output": b.fresh()}, output=result)
+
+
+def flatten(b: _Builder, name: str) -> None:
+    """Append a flatten."""
+    known = b.known[name]
+    operation = {"op": "flatten", "input": name, "output": b.fresh(), "order": b.choose(("chw", "hwc"))}
+    b.add(operation, output=_Known(known.bits, False, known.exact, known.dyadic))
+
+
+# Programs
+
+
+def _grow(b: _Builder) -> None:
+    """Append a random operation to a random tensor, the latest ones most often."""
+    names = b.names()
+    name = names[-1] if b.chance(0.7) else b.choose(names)
+    known = b.known[name]
+    vector = b.shape(name)[:2] == (1, 1)
+    options = ["pool", "concat"]
+    if b.shape(name)[0] * b.shape(name)[1] * b.shape(name)[2] < 3000:
+        options.append("flatten")
+    if known.bits is not None:
+        options += ["conv", "conv", "conv", "conv", "lookup", "dequantize"] + ["linear"] * 4 * vector
+    else:
+        options += ["affine", "add", "conv_float"] + ["linear_float"] * 2 * vector + ["quantize"] * 4 * known.exact
+    if b.shape(name)[2] > 300:
+        options = [option for option in options if option != "concat"]
+    option = b.choose(options)
+    if option in ("conv", "linear"):
+        low_bit_layer(b, "conv2d" if option == "conv" else "linear", name)
+    elif option in ("conv_float", "linear_float"):
+        float_layer(b, "conv2d_float" if option == "conv_float" else option, name)
+    else:
+        grow = {"pool": pool, "concat": concat, "flatten": flatten, "lookup": lookup, "dequantize": dequantize}
+        grow |= {"affine": affine, "add": addition, "quantize": quantize}
+        grow[option](b, name)
+
+
+def _image(b: _Builder, most: int = 40_000, sides: Sequence[int] = SIDES) -> list[int]:
+    """A random [C, H, W] whose batch has at most that many values."""
+    channels, height, width = (int(b.choose(sizes)) for sizes in (CHANNELS, sides, sides))
+    while max(b.batch, 1) * channels * height * width > most:
+        height, width = max(height // 2, 1), max(width // 2, 1)
+        b.batch = max(b.batch // 2, 1) if b.batch > 0 else 0
+        channels = channels // 2 if height * width == 1 and b.batch <= 1 else channels
+    return [channels, height, width]
+
+
+def _builder(rng: np.random.Generator) -> _Builder:
+    return _Builder(rng, int(BATCHES[rng.integers(len(BATCHES))]))
+
+
+def single_layer(rng: np.random.Generator, weight_bits: int | None = None, activation_bits: int | None = None) -> Case:
+    """One conv2d or linear layer of codes, with whatever may follow it."""
+    b = _builder(rng)
+    bits = int(rng.integers(1, 9)) if activation_bits is None else activation_bits
+    weight_bits = int(rng.integers(1, 9)) if weight_bits is None else weight_bits
+    if b.chance(0.15):
+        name = b.codes_input([int(b.choose((*CHANNELS, 200, 257, 1000)))], bits)
+        low_bit_layer(b, "linear", name, weight_bits)
+    else:
+        shape = _image(b)
+        name = b.codes_input(shape, bits)
+        if b.chance(0.15):  # something to add
+            b.float_input([int(b.choose(CHANNELS)), *shape[1:]])
+        low_bit_layer(b, "conv2d", name, weight_bits)
+    return b.finish()
+
+
+def chain(rng: np.random.Generator) -> Case:
+    """Any operations in any order, on one to three inputs."""
+    b = _builder(rng)
+    return _chain(b, _image(b, most=15_000))
+
+
+def _chain(b: _Builder, shape: list[int]) -> Case:
+    for _ in range(int(b.choose((1, 1, 2, 3)))):
+        if b.chance(0.5):
+            b.codes_input(shape, int(b.choose((1, 2, 2, 3, 4, 8))))
+        else:
+            b.float_input(shape if b.chance(0.9) else [shape[0]])
+        if b.chance(0.3):
+            shape = [int(b.choose(CHANNELS)), *shape[1:]]
+    for _ in range(int(b.rng.integers(1, 9))):
+        _grow(b)
+    return b.finish()
+
+
+def residual_net(rng: np.random.Generator) -> Case:
+    """Pre-activation blocks of one width: quantize, conv, quantize in its epilogue, conv, add the shortcut."""
+    b = _builder(rng)
+    channels = int(b.choose((3, 8, 16, 17, 32, 40, 64)))
+    side = int(b.choose((1, 4, 7, 8)))
+    stream = b.float_input([channels, side, side])
+    for _ in range(int(b.choose((1, 2, 3)))):
+        bits, out_bits, weight_bits = (int(b.choose((1, 1, 2, 2, 3, 4))) for _ in range(3))
+        codes = b.fresh()
+        b.add({"op": "quantize", "input": stream, "output": codes, "bits": bits}, output=_Known(bits))
+        for half in (0, 1):
+            weight = _weight_codes(b, (channels, 3, 3, channels), weight_bits)
+            d = reference.conv2d_codes(b.tensors[codes].values, weight, padding=(1, 1, 1, 1))
+            operation: dict[str, Any] = {"op": "conv2d", "input": codes, "weight_bits": weight_bits, "groups": 1}
+            operation |= {"out_channels": channels, "kernel_size": [3, 3], "stride": [1, 1], "dilation": [1, 1]}
+            operation |= {"padding": [1, 1, 1, 1], **_float_keys(b, d)}
+            operation["weight"] = b.array("weight", reference.pack_weights(weight, weight_bits))
+            result = b.fresh()
+            if half == 0:
+                b.add({**operation, "codes": result, "bits": out_bits}, codes=_Known(out_bits))
+                codes = result
+            else:
+                b.add({**operation, "residual": stream, "float32": result}, float32=_Known())
+                stream = result
+    if b.chance(0.5):
+        b.add({"op": "global_avg_pool", "input": stream, "output": b.fresh()}, output=_Known(exact=False))
+    return b.finish()
+
+
+def bound(rng: np.random.Generator) -> Case:
+    """A layer whose accumulators reach ±K·n_w·n_a, up to the largest K that int32 allows."""
+    b = _builder(rng)
+    b.batch = min(b.batch, 2)
+    weight_bits, bits = int(rng.integers(1, 9)), int(rng.integers(1, 9))
+    most = (2**31 - 1) // (reference.levels(weight_bits) * reference.levels(bits))
+    inputs = int(min(most, b.choose((129, 4000, 33025, 150_001))))  # the last: more than 16 bits can count
+    outputs = int(b.choose((1, 2, 33))) if inputs <= 33025 else 2
+    sign = np.where(rng.random((outputs, 1)) < 0.5, -1, 1)
+    weight = np.broadcast_to(sign * reference.levels(weight_bits), (outputs, inputs))
+    name = b.add_input([inputs], bits, np.full((b.batch, inputs), reference.levels(bits), np.uint8))
+    operation = {"op": "linear", "input": name, "weight_bits": weight_bits, "out_channels": outputs}
+    operation["weight"] = b.array("weight", reference.pack_weights(weight, weight_bits))
+    if bits == 1:
+        operation["sign_activations"] = b.chance(0.5)  # code 1 is +1 then: the sums are the same
+    d = np.broadcast_to(
+        sign.T * inputs * reference.levels(weight_bits) * reference.levels(bits), (b.batch, 1, 1, outputs)
+    )
+    _finish_layer(b, operation, d, _Known(), low_bit=True)
+    return b.finish()
+
+
+def large_case(seed: int) -> Case:
+    """The large case of a seed: enough work that several threads share each operation, along pixels and channels."""
+    rng = np.random.default_rng(seed)
+    b = _Builder(rng, int(rng.integers(1, 5)), most_macs=20 * MOST_MACS)
+    shape = _image(b, most=120_000, sides=(9, 14, 17, 28, 32, 56))
+    if seed % 2 == 1:
+        return _chain(b, shape)
+    name = b.codes_input(shape, int(b.choose((1, 1, 2, 2, 3, 4, 8))))
+    low_bit_layer(b, "conv2d", name)
+    return b.finish()
+
+
+def random_case(seed: int) -> Case:
+    """The case of a seed: half of them single layers, the rest whole programs.
+
+    Any 128 seeds in a row, from a multiple of 128 on, have a single layer for each pair of bit widths.
+    """
+    rng = np.random.default_rng(seed)
+    group, kind = divmod(seed, 16)
+    if kind < 8:
+        return single_layer(rng, weight_bits=1 + kind, activation_bits=1 + group % 8)
+    if kind < 14:
+        return chain(rng)
+    return residual_net(rng) if kind == 14 else bound(rng)

@@ -1,0 +1,89 @@
+"""What the compiler put into the object files: wide instructions only where the CPU was asked whether it has them.
+
+A function that two object files emit is merged by the linker, which may keep the copy with AVX-512 for the code that
+runs everywhere. So kernel files define one global symbol each, and the rest of the core has baseline instructions only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+TABLES = {
+    "kernel_portable": "kPortableKernels",
+    "kernel_avx2": "kAvx2Kernels",
+    "kernel_avx512": "kAvx512Kernels",
+    "kernel_avx512_vpopcntdq": "kAvx512VpopcntdqKernels",
+    "kernel_neon": "kNeonKernels",
+    "kernel_neon_dotprod": "kNeonDotprodKernels",
+}
+DEFAULT_BUILD = Path(__file__).parents[2] / "build" / "runtime"
+
+
+@cache
+def objects() -> dict[str, list[Path]]:
+    """The object files of each target, from the list that CMake wrote for the installed build."""
+    build = Path(os.environ.get("BITORCH_RUNTIME_BUILD", DEFAULT_BUILD))
+    listing = build / "objects.txt"
+    assert listing.is_file(), (
+        f"{listing} is missing: run `make test`, or set BITORCH_RUNTIME_BUILD to a build directory"
+    )
+    found: dict[str, list[Path]] = {}
+    for line in listing.read_text().splitlines():
+        target, _, paths = line.partition(" ")
+        found[target] = [Path(path) for path in paths.split(";")]
+    return found
+
+
+def output_of(tool: str, *arguments: str) -> str:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} (binutils) is not installed")
+    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def machine_of(path: Path) -> str:
+    return output_of("objdump", "-f", str(path))
+
+
+def test_every_kernel_file_is_listed() -> None:
+    kernels = {target for target in objects() if target.startswith("kernel_")}
+    assert "kernel_portable" in kernels
+    assert kernels <= set(TABLES)
+    if "x86-64" in machine_of(objects()["kernel_portable"][0]):
+        assert kernels == {"kernel_portable", "kernel_avx2", "kernel_avx512", "kernel_avx512_vpopcntdq"}
+
+
+@pytest.mark.parametrize("target", TABLES)
+def test_kernel_files_define_their_table_and_nothing_else(target: str) -> None:
+    if target not in objects():
+        pytest.skip(f"{target} is for another architecture")
+    (path,) = objects()[target]
+    symbols = [line.split(maxsplit=2) for line in output_of("nm", "-C", "--defined-only", str(path)).splitlines()]
+    # Lower-case letters are local symbols, but for weak (w, v) and unique (u) ones.
+    shared = {name for _, kind, name in symbols if kind.isupper() or kind in "wvu"}
+    assert shared == {f"bitorch::{TABLES[target]}"}
+
+
+def test_only_kernel_files_have_wide_instructions() -> None:
+    paths = objects()["bitorch_core"]
+    assert len(paths) > 10
+    if "x86-64" not in machine_of(paths[0]):
+        pytest.skip("this architecture has no wider registers to look for")
+    wide = re.compile(r"%[yz]mm\d+|\tv[a-z]\w+ ")
+    found = {path.name for path in paths if wide.search(output_of("objdump", "-d", str(path)))}
+    assert found == set()
+
+
+def test_wide_instructions_are_recognised() -> None:
+    """The search above must be able to find them."""
+    if "kernel_avx512" not in objects():
+        pytest.skip("kernel_avx512 is for another architecture")
+    text = output_of("objdump", "-d", str(objects()["kernel_avx512"][0]))
+    assert re.search(r"%zmm\d+", text)
+    assert re.search(r"\tv[a-z]\w+ ", text)

@@ -1,0 +1,282 @@
+"""The reference against numbers worked out by hand and against torch in float64, which shares no code with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitorch_runtime import reference
+
+Array = np.ndarray[Any, Any]
+
+
+def nchw(x: Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).double()
+
+
+def nhwc(x: torch.Tensor) -> Array:
+    array: Array = x.numpy().transpose(0, 2, 3, 1)
+    return array
+
+
+def f32(*values: float) -> Array:
+    return np.array(values, np.float32)
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> dict[str, Any]:
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    geometry: dict[str, Any] = {
+        "kernel_size": [draw(st.integers(1, 4)), draw(st.integers(1, 4))],
+        "stride": [draw(st.integers(1, 3)), draw(st.integers(1, 3))],
+        "padding": [draw(st.integers(0, 5)) for _ in range(4)],
+        "dilation": [draw(st.integers(1, 3)), draw(st.integers(1, 3))],
+        "groups": groups,
+        "in_channels": groups * draw(st.integers(1, 5)),
+        "out_channels": groups * draw(st.integers(1, 5)),
+        "batch": draw(st.integers(0, 3)),
+    }
+    for axis, side in enumerate(("height", "width")):
+        reach = geometry["dilation"][axis] * (geometry["kernel_size"][axis] - 1) + 1
+        least = max(1, reach - geometry["padding"][axis] - geometry["padding"][axis + 2])
+        geometry[side] = least + draw(st.integers(0, 5))
+    return geometry
+
+
+def torch_convolution(x: Array, weight: Array, g: dict[str, Any]) -> Array:
+    """weight [N, kh, kw, C/groups]."""
+    top, left, bottom, right = g["padding"]
+    padded = F.pad(nchw(x), (left, right, top, bottom))
+    w = torch.from_numpy(np.ascontiguousarray(weight.transpose(0, 3, 1, 2))).double()
+    return nhwc(F.conv2d(padded, w, None, g["stride"], 0, g["dilation"], g["groups"]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(g=geometries(), seed=st.integers(0, 2**32 - 1), sign=st.booleans())
+def test_convolution_of_codes_is_torchs(g: dict[str, Any], seed: int, sign: bool) -> None:
+    rng = np.random.default_rng(seed)
+    bits = 1 if sign else int(rng.integers(1, 9))
+    codes = rng.integers(0, 2**bits, (g["batch"], g["height"], g["width"], g["in_channels"]))
+    weight = 2 * rng.integers(0, 256, (g["out_channels"], *g["kernel_size"], g["in_channels"] // g["groups"])) - 255
+    keys = {key: g[key] for key in ("stride", "padding", "dilation", "groups")}
+    d = reference.conv2d_codes(codes, weight, **keys, sign_activations=sign)
+    assert d.dtype == np.int64
+    np.testing.assert_array_equal(d, torch_convolution(2 * codes - 1 if sign else codes, weight, g))
+
+
+@settings(max_examples=50, deadline=None)
+@given(g=geometries(), seed=st.integers(0, 2**32 - 1))
+def test_convolution_of_floats_is_torchs(g: dict[str, Any], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(g["batch"], g["height"], g["width"], g["in_channels"])).astype(np.float32)
+    shape = (g["out_channels"], *g["kernel_size"], g["in_channels"] // g["groups"])
+    weight = rng.normal(size=shape).astype(np.float32)
+    y = reference.conv2d_float(x, weight, *(g[key] for key in ("stride", "padding", "dilation", "groups")))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, torch_convolution(x, weight, g), rtol=2e-7, atol=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(g=geometries(), seed=st.integers(0, 2**32 - 1), floats=st.booleans())
+def test_max_pool_is_torchs(g: dict[str, Any], seed: int, floats: bool) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (g["batch"], g["height"], g["width"], g["in_channels"]))
+    values: Array = (x - 128).astype(np.float32) if floats else x
+    padding = g["padding"]
+    result = reference.max_pool(values, g["kernel_size"], g["stride"], padding, g["dilation"])
+    top, left, bottom, right = padding
+    padded = F.pad(nchw(values), (left, right, top, bottom), value=-np.inf if floats else 0)
+    windows = F.max_pool2d(padded, g["kernel_size"], g["stride"], 0, g["dilation"])
+    assert result.dtype == values.dtype
+    np.testing.assert_array_equal(result, nhwc(windows))
+
+
+@pytest.mark.parametrize("count_include_pad", [True, False])
+def test_average_pool_is_torchs(count_include_pad: bool) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, (2, 7, 9, 3))
+    x = rng.normal(size=codes.shape).astype(np.float32)
+    keys = ([3, 4], [2, 1], [1, 2, 1, 2], count_include_pad)
+    for values, scale in ((codes, 1 / 3), (x, None)):
+        expected = F.avg_pool2d(nchw(values), [3, 4], [2, 1], [1, 2], count_include_pad=count_include_pad)
+        y = reference.avg_pool(values, *keys, scale=scale)
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y, nhwc(expected) * (scale or 1), rtol=1e-6, atol=1e-6)
+    mean = codes.mean(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(reference.global_avg_pool(codes, 0.25), mean * 0.25, rtol=1e-6)
+
+
+def test_average_of_codes_multiplies_then_divides() -> None:
+    seven, nine, scale = np.float32(7), np.float32(9), np.float32(0.1)
+    assert seven * scale / nine not in (seven / nine * scale, seven * (scale / nine))
+    codes = np.array([1] * 7 + [0] * 2).reshape(1, 3, 3, 1)
+    assert reference.global_avg_pool(codes, 0.1).item() == seven * scale / nine
+
+
+def test_a_convolution_by_hand() -> None:
+    codes = np.array([[[[1], [2]], [[3], [0]]]])  # one image of 2×2
+    weight = np.array([[[[1], [-3]], [[3], [-1]]]])
+    assert reference.conv2d_codes(codes, weight).ravel().tolist() == [1 * 1 - 3 * 2 + 3 * 3 - 1 * 0]
+    d = reference.conv2d_codes(codes, weight, padding=(1, 0, 0, 1))
+    assert d[0, :, :, 0].tolist() == [[3 * 1 - 1 * 2, 3 * 2], [4, 1 * 2]]
+
+
+def test_borders_of_signs_contribute_nothing() -> None:
+    d = reference.conv2d_codes(np.array([[[[0]]]]), np.ones((1, 3, 3, 1)), padding=(1, 1, 1, 1), sign_activations=True)
+    assert d.tolist() == [[[[-1]]]]
+
+
+def test_float_stage_rounds_after_each_step() -> None:
+    # 3·(1 + 2^-23) needs a 25th bit: rounded it is 3 + 2^-21, fused with the offset −3 it would leave 3·2^-23.
+    assert 3 * (1 + 2.0**-23) - 3 == 3 * 2.0**-23
+    y = reference.float_stage(np.array([[[[3]]]]), f32(1 + 2.0**-23), f32(-3))
+    assert y.item() == 2.0**-21
+    # float32(D) itself rounds: 2^24 + 1 to 2^24.
+    assert reference.float_stage(np.array([2**24 + 1]), f32(1), f32(0)).item() == 2**24
+    y = reference.float_stage(np.array([5, -5, -5]), f32(1, 1, np.nan), f32(0, 0, 0), f32(0, 1, 0), rectify=True)
+    np.testing.assert_array_equal(y, f32(5, 0, np.nan))
+
+
+def test_thresholds_count() -> None:
+    x = np.array([-4, 2, 3, 9])[:, np.newaxis]
+    thresholds = np.array([[2, 3, 3]])
+    assert reference.apply_thresholds(x, thresholds).ravel().tolist() == [0, 1, 3, 3]
+    assert reference.apply_thresholds(x, thresholds, np.array([True])).ravel().tolist() == [3, 3, 2, 0]
+    nan = f32(np.nan)[:, np.newaxis]
+    for falls in (True, False):
+        assert reference.apply_thresholds(nan, f32(-np.inf)[:, np.newaxis], np.array([falls])).item() == 0
+
+
+def test_unit_quantizer_rounds_half_to_even() -> None:
+    y = f32(-1, 0, 0.5, 0.75, 1, np.inf, -np.inf, np.nan, -0.0)
+    assert reference.unit_quantize(y, 1).tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0]
+    assert reference.unit_quantize(f32(1 / 6, 0.5, 5 / 6), 2).tolist() == [0, 2, 2]  # 0.5 (just below: 0), 1.5, 2.5
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_quantize_is_dorefas(bits: int) -> None:
+    n = 2**bits - 1
+    x = torch.linspace(-0.5, 1.5, 4001, dtype=torch.float32)
+    expected = torch.round(n * x.clamp(0, 1)).long().numpy()
+    np.testing.assert_array_equal(reference.unit_quantize(x.numpy(), bits), expected)
+    values = reference.dequantize(np.arange(n + 1), bits)
+    np.testing.assert_array_equal(values, (torch.arange(n + 1).float() / torch.tensor(float(n))).numpy())
+
+
+def test_values_of_signs() -> None:
+    assert reference.dequantize(np.array([0, 1]), 1, sign=True).tolist() == [-1, 1]
+    np.testing.assert_array_equal(
+        reference.dequantize(np.array([0, 3]), 2, scale=0.1), f32(0, np.float32(3) * f32(0.1)[0])
+    )
+
+
+def test_lookup_by_channel() -> None:
+    codes = np.array([[[[0, 1]]]])
+    assert reference.lookup(codes, np.array([7, 5], np.uint8)).tolist() == [[[[7, 5]]]]
+    assert reference.lookup(codes, np.array([[7, 5], [2, 4]], np.uint8)).tolist() == [[[[7, 4]]]]
+
+
+def test_flatten_orders() -> None:
+    x = np.arange(8).reshape(1, 2, 2, 2)
+    assert reference.flatten(x, "hwc").ravel().tolist() == list(range(8))
+    assert reference.flatten(x, "chw").ravel().tolist() == torch.flatten(nchw(x), 1).ravel().tolist()
+
+
+def network() -> tuple[list[dict[str, Any]], dict[str, Array]]:
+    """A float stem, a 2-bit convolution with a shortcut, and a linear head, in PyTorch's orders."""
+    rng = np.random.default_rng(3)
+    weight = 2 * rng.integers(0, 4, (6, 3, 3, 6)) - 3
+    head = 2 * rng.integers(0, 2, (5, 6 * 4 * 4)) - 1
+    same = {"kernel_size": [3, 3], "stride": [1, 1], "padding": [1, 1, 1, 1], "dilation": [1, 1], "groups": 1}
+    arrays: dict[str, Array] = {
+        "stem": rng.integers(-4, 5, (6, 3, 3, 3)).astype(np.float32) / 8,
+        "weight": reference.pack_weights(weight, 2),
+        "multiply": np.full(6, 1 / 9, np.float32),
+        "offset": rng.normal(size=6).astype(np.float32),
+        "head": reference.pack_weights(head, 1),
+    }
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "image", "dtype": "float32", "shape": [3, 8, 8], "order": "nchw"},
+        {"op": "conv2d_float", "input": "image", "weight": "stem", "out_channels": 6, **same, "float32": "stream"},
+        {"op": "quantize", "input": "stream", "output": "codes", "bits": 2},
+        {"op": "conv2d", "input": "codes", "weight": "weight", "weight_bits": 2, "out_channels": 6, **same}
+        | {"multiply": "multiply", "offset": "offset", "residual": "stream", "relu": True, "float32": "block"},
+        {"op": "max_pool", "input": "block", "output": "small", "kernel_size": [2, 2], "stride": [2, 2]}
+        | {"padding": [0, 0, 0, 0]},
+        {"op": "quantize", "input": "small", "output": "features", "bits": 2},
+        {"op": "flatten", "input": "features", "output": "vector", "order": "chw"},
+        {"op": "linear", "input": "vector", "weight": "head", "weight_bits": 1, "out_channels": 5, "int32": "scores"},
+        {"op": "output", "input": "scores", "order": "nchw"},
+    ]
+    return operations, arrays
+
+
+def test_a_whole_network_is_torchs() -> None:
+    operations, arrays = network()
+    image = np.random.default_rng(4).integers(-16, 17, (2, 3, 8, 8)).astype(np.float32) / 16
+    weight = torch.from_numpy(reference.unpack_weights(arrays["weight"], 2, (3, 3, 6))).permute(0, 3, 1, 2)
+    head = torch.from_numpy(reference.unpack_weights(arrays["head"], 1, (96,))).float()
+    stream = F.conv2d(torch.from_numpy(image), torch.from_numpy(arrays["stem"]).permute(0, 3, 1, 2), padding=1)
+    d = F.conv2d(torch.round(3 * stream.clamp(0, 1)), weight.float(), padding=1)
+    multiply, offset = (torch.from_numpy(arrays[name]).view(-1, 1, 1) for name in ("multiply", "offset"))
+    block = torch.relu(d * multiply + offset + stream)
+    features = torch.round(3 * F.max_pool2d(block, 2).clamp(0, 1))
+    scores = reference.run(operations, arrays, image)
+    assert isinstance(scores, np.ndarray)
+    assert scores.dtype == np.int32
+    np.testing.assert_array_equal(scores, F.linear(features.flatten(1), head).numpy())
+
+
+def test_several_outputs_come_by_name() -> None:
+    operations, arrays = network()
+    operations += [
+        {"op": "output", "input": "codes", "order": "nhwc"},
+        {"op": "output", "input": "block", "order": "nchw"},
+    ]
+    results = reference.run(operations, arrays, image=np.zeros((0, 3, 8, 8), np.float32))
+    assert isinstance(results, dict)
+    shapes = {name: (array.dtype, array.shape) for name, array in results.items()}
+    assert shapes == {
+        "scores": (np.dtype("int32"), (0, 5)),
+        "codes": (np.dtype("uint8"), (0, 8, 8, 6)),
+        "block": (np.dtype("float32"), (0, 6, 8, 8)),
+    }
+
+
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "x", "dtype": "uint8", "bits": 2, "shape": [3], "order": "nchw"},
+        {"op": "output", "input": "x", "order": "nchw"},
+    ]
+    with pytest.raises(ValueError, match=r"input 'x' must be of shape \[batch, 3\], got \[2, 4\]"):
+        reference.run(operations, {}, np.zeros((2, 4), np.uint8))
+    with pytest.raises(ValueError, match="dtype uint8, got float32"):
+        reference.run(operations, {}, np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match="holds the code 4; codes of 2 bits go up to 3"):
+        reference.run(operations, {}, np.full((2, 3), 4, np.uint8))
+    with pytest.raises(TypeError, match=r"takes the inputs \['x'\], got 0 by position"):
+        reference.run(operations, {})
+    with pytest.raises(ValueError, match="there is no operation 'tanh'"):
+        reference.run([operations[0], {"op": "tanh", "input": "x", "output": "y"}], {}, np.zeros((1, 3), np.uint8))
+
+
+def test_the_reference_stands_alone() -> None:
+    """It runs from its file, with no package around it and nothing but NumPy."""
+    code = (
+        "import importlib.util, json, sys\n"
+        f"spec = importlib.util.spec_from_file_location('reference', {reference.__file__!r})\n"
+        "sys.modules['reference'] = module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "print(json.dumps([name for name in sys.modules if name.split('.')[0] in ('torch', 'bitorch_runtime')]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
