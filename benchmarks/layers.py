@@ -25,13 +25,14 @@ import bitorch_runtime
 from layers_cases import LAYERS, QUICK_BITS, QUICK_LAYERS, Bits, Layer, Problem, bits_of
 from layers_engines import ENGINES, Engine, contestants
 from layers_ours import Ours
+from layers_ours_float import OursFloat
 from layers_results import Results, Row, from_json, measured, to_csv, to_json, write
 from layers_table import layer_table, markdown
 from layers_timing import Contestant, play
 
 # An engine's call of next to nothing: what it takes is subtracted where an engine cannot time a layer from inside.
 EMPTY_CONVOLUTION, EMPTY_LINEAR = Layer.parse("3x3-8@5"), Layer.parse("linear-8@1")
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def measure(options: Options, console: Console) -> Results:
         pairs = bits_of(layer)
         if options.bits or options.quick:
             pairs = [Bits.parse(name) for name in options.bits or QUICK_BITS]
-        ours: list[Contestant] = [Ours(Problem.random(layer, bits, rng), rng) for bits in pairs]
+        ours: list[Contestant] = [OursFloat(layer, rng)]
+        ours += [Ours(Problem.random(layer, bits, rng), rng) for bits in pairs]
         rows += measure_layer(layer, [*others(layer, options, rng), *ours], empty[layer.linear], options)
         console.print(layer_table(Results(machine, options.threads, rows), layer.name, options.ceilings))
     return Results(machine, options.threads, rows)

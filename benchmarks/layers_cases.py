@@ -20,6 +20,9 @@ LAYERS = (
     "3x3-16@32",
     "3x3-32@16",
     "3x3-64@8",
+    # first and last layer of ResNet-18, float32 as a rule
+    "7x7s2-3-64@224",
+    "linear-512-1000@1",
     # bottlenecks, depthwise and linear layers
     "1x1-64-256@56",
     "1x1-256-64@56",

@@ -24,9 +24,10 @@ MORE_LAYERS = 4
 
 
 def contestants(layer: Layer, threads: int, rng: np.random.Generator) -> list[Contestant]:
-    """The int8 layer, and the binary one where BinaryConvolution can do it: no linear and no depthwise layer."""
+    """The int8 layer, and the binary one where BinaryConvolution can do it: no linear and no depthwise layer, and none
+    of fewer channels than a byte has bits, for which OpenVINO's binarization has no packed output."""
     int8 = _int8_contestant(layer, threads, rng)
-    if layer.linear or layer.groups > 1:
+    if layer.linear or layer.groups > 1 or layer.in_channels < 8:
         return [int8]
     alone = BinaryAlone(layer, threads, rng)
     if layer.stride > 1 or layer.in_channels != layer.out_channels:

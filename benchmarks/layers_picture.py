@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from layers_cases import WIDTHS, Bits
 from layers_engines import FLOAT, INT8
 from layers_results import Results, Row
-from layers_table import faster_int8, is_ours, ratio
+from layers_table import faster_int8, is_low_bit, ratio
 
 COLUMNS = 5
 LARGEST = 3.0  # log2 of the ratio where the colours end
@@ -54,7 +54,7 @@ def _layer_map(axes: Axes, layer: str, rows: dict[str, Row]) -> None:
         base = rows.get(FLOAT)
     values = np.full((len(WIDTHS), len(WIDTHS)), np.nan)
     for row in rows.values():
-        bits = Bits.parse(row.contestant) if is_ours(row) else None
+        bits = Bits.parse(row.contestant) if is_low_bit(row) else None
         if bits is None or bits.sign or bits.weight not in WIDTHS or bits.activation not in WIDTHS:
             continue
         value = ratio(row, base)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from layers_cases import Bits, Layer
-from layers_engines import BFLOAT, BINARY, BINARY_ALONE, FLOAT, INT8
+from layers_engines import BFLOAT, BINARY, BINARY_ALONE, FLOAT, INT8, OURS_FLOAT
 from layers_results import Results, Row
 
 OVERVIEW = ("W1A1", "W1A1±", "W1A2", "W1A4", "W2A2", "W3A3", "W4A4", "W8A8")
@@ -84,13 +84,17 @@ def markdown(results: Results, picture: str, ceilings: Mapping[str, float]) -> s
     return "\n\n".join(parts) + "\n"
 
 
-def is_ours(row: Row) -> bool:
-    """Whether the row is bitorch-runtime's: those are named by their bits alone."""
+def is_low_bit(row: Row) -> bool:
+    """Whether the row is bitorch-runtime's at low bits: those are named by their bits alone."""
     return row.contestant.startswith("W")
 
 
+def is_ours(row: Row) -> bool:
+    return row.contestant == OURS_FLOAT or is_low_bit(row)
+
+
 def _overview(results: Results) -> str:
-    names = [FLOAT, BFLOAT, *INT8, BINARY, BINARY_ALONE, *OVERVIEW]
+    names = [FLOAT, BFLOAT, *INT8, BINARY, BINARY_ALONE, OURS_FLOAT, *OVERVIEW]
     names = [name for name in names if any(row.contestant == name for row in results.rows)]
     lines = []
     for layer in results.layers():

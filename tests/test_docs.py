@@ -12,7 +12,7 @@ import pytest
 from bitorch.cli import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What a shell snippet may hold besides bitorch: make targets that exist, and installation.
 OTHER_COMMANDS = ("make", "pip", "python")
 
@@ -24,7 +24,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def ids(pages: list[Path]) -> list[str]:
-    return [page.name for page in pages]
+    return [str(page.relative_to(ROOT)) for page in pages]
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of a PyTorch name
@@ -44,7 +44,7 @@ def test_commands_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text() + (ROOT / "runtime" / "checks.mk").read_text()
     for line in "".join(blocks(page, "sh")).splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["bitorch"]:

@@ -93,11 +93,12 @@ def mutate(data: st.DataObject, case: Case) -> tuple[list[Any], dict[str, Any]]:
         elif kind == "array" and arrays:
             name = data.draw(st.sampled_from(sorted(arrays)))
             if isinstance(arrays[name], np.ndarray) and arrays[name].ndim > 0:
-                arrays[name] = data.draw(ARRAYS)(arrays[name])
+                with np.errstate(invalid="ignore"):  # NaN becomes some integer
+                    arrays[name] = data.draw(ARRAYS)(arrays[name])
     return operations, arrays
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_mutated_programs(data: st.DataObject) -> None:
     case = random_case(data.draw(st.integers(0, 319)))

@@ -52,6 +52,8 @@ Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
     const bool suits = g.in_channels / g.groups % 8 == 0 && g.out_channels / g.groups >= kBlock / 2;
     if (!suits) method = kBytes;
   }
+  // Half a block leaves each popcount half empty, while its other costs remain.
+  if (method == kPopcount && g.out_channels <= kBlock / 2 && spec.weight_bits * spec.activation_bits > 2) method = kBytes;
   if (method == kPopcount && kernels.dot[kPopcount] == nullptr) method = kBytes;
   return method;
 }

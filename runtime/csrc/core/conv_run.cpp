@@ -14,7 +14,7 @@ constexpr int64_t kBand = 128;
 // A part of less work is not worth waking a thread for.
 constexpr double kPartNanoseconds = 4000;
 // Parts begin at multiples of this many pixels, which is what kernels hold in registers.
-constexpr int64_t kGrain = 8;
+constexpr int64_t kGrain = 8, kTableGrain = 4;
 constexpr int64_t kTileBytes = kMaxTilePixels * kMaxTableBlock * 4;
 
 struct Band {
@@ -369,7 +369,7 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
   ConvParts best;
   const int64_t pixels = batch * out_pixels();
   const int64_t blocks = ceil_div(static_cast<int64_t>(weights.blocks.size()), blocks_per_call);
-  const int64_t most = std::min<int64_t>(kGrain, kernels->tile_pixels[method]);
+  const int64_t most = std::min<int64_t>(method == kTables ? kTableGrain : kGrain, kernels->tile_pixels[method]);
   const int64_t tiles = std::max<int64_t>(1, ceil_div(pixels, most));
   best.grain = std::max<int64_t>(1, ceil_div(pixels, tiles));
   const double nanoseconds = tile_work(*this) * static_cast<double>(pixels) * static_cast<double>(blocks) / 3.5;

@@ -31,7 +31,7 @@ enum Method : int {
 //   kPopcount : tile[p][c] = sum over s, i, j of 2^(i+j) popcount(w[j][s][c] & load32(pixel[p] + i*plane_bytes + step[s]))
 //   kBytes    : tile[p][c] = sum over s, b of w[s][c][b] * uint8(pixel[p][step[s] + b]),   b = 0..3
 //   kWords    : tile[p][c] = sum over s, b of w[s][c][b] * int16(pixel[p] + step[s] + 2*b), b = 0..1
-//   kDepthwise: tile[p][c] = sum over s of int16(w[s][c]) * uint8(pixel[p][step[s] + c]);   w holds int32
+//   kDepthwise: tile[p][c] = sum over s of w[s][c] * uint8(pixel[p][step[s] + c]), |w| < 2^weight_bits
 //   kFloat    : tile[p][c] = sum over s of w[s][c] * float(pixel[p] + step[s]), in any order
 //   kDepthwiseFloat: tile[p][c] = sum over s of w[s][c] * float(pixel[p] + step[s] + 4*c), in any order
 //   kTables   : the number that kPopcount gives, from what stage_tables wrote for each input pixel: tile[p][c] = sum over

@@ -18,6 +18,9 @@ namespace bitorch {
 
 namespace avx512 {
 
+// Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
+namespace {
+
 #include "generic.inl"
 
 #include "avx512.inl"
@@ -103,13 +106,15 @@ static void dot_popcount(const DotTile* t, void* tile) {
   popcount_pixels<2>(t, static_cast<int32_t*>(tile));
 }
 
+}  // namespace
+
 }  // namespace avx512
 
 using namespace avx512;
 
 const KernelTable kAvx512Kernels = {
     "avx512",
-    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, nullptr, dot_depthwise, dot_product<FloatProduct>, generic_dot_depthwise_float},
+    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, nullptr, dot_depthwise, dot_product<FloatProduct>, dot_depthwise_float},
     {"popcount avx512", "bytes avx512-vnni", "words avx512-vnni", nullptr, "depthwise avx512-vnni", "float avx512",
      "depthwise float avx512"},
     {kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, 0, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels},

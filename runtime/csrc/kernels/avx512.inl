@@ -102,35 +102,108 @@ static void dot_product(const DotTile* t, void* tile) {
   product_pixels<Product, 2>(t, static_cast<int32_t*>(tile));
 }
 
-// Four pixels at a time share the weights. A dword lane holds one code below 256 and one weight in int16, so dpwssd multiplies
-// the two and adds nothing else.
-template <int P>
-static void depthwise_tile(const DotTile* t, int first, int32_t* tile) {
-  const __mmask16 mask[2] = {lane_mask(t->channels), lane_mask(t->channels - kLanes)};
-  const int32_t* w = static_cast<const int32_t*>(t->weights);
-  __m512i sum[P][2];
-  for (int p = 0; p < P; ++p) sum[p][0] = sum[p][1] = _mm512_setzero_si512();
-  for (int s = 0; s < t->steps; ++s, w += kBlock) {
-    const __m512i weights[2] = {_mm512_load_si512(w), _mm512_load_si512(w + kLanes)};
-    for (int p = 0; p < P; ++p) {
-      const uint8_t* x = t->pixel[first + p] + t->step[s];
-      for (int v = 0; v < 2; ++v) {
-        const __m512i codes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask[v], x + v * kLanes));
-        sum[p][v] = _mm512_dpwssd_epi32(sum[p][v], codes, weights[v]);
-      }
-    }
-  }
-  tile += first * kBlock;
-  for (int p = 0; p < P; ++p) {
-    for (int v = 0; v < 2; ++v) _mm512_store_si512(tile + p * kBlock + v * kLanes, sum[p][v]);
-  }
+// Depthwise: four pixels at a time share the weights of a step.
+template <class Tile>
+static inline void depthwise_pixels(const DotTile* t, const Tile& tile) {
+  int first = 0;
+  for (; first + 4 <= t->pixels; first += 4) tile.template run<4>(first);
+  for (; first < t->pixels; ++first) tile.template run<1>(first);
 }
 
-static void dot_depthwise(const DotTile* t, void* tile) {
-  int first = 0;
-  for (; first + 4 <= t->pixels; first += 4) depthwise_tile<4>(t, first, static_cast<int32_t*>(tile));
-  for (; first < t->pixels; ++first) depthwise_tile<1>(t, first, static_cast<int32_t*>(tile));
+// A dword lane holds one code and one weight in int16, so dpwssd multiplies the two and adds nothing else.
+struct DepthwiseInts {
+  const DotTile* t;
+  int32_t* tile;
+
+  template <int P>
+  inline void run(int first) const {
+    const __mmask16 mask[2] = {lane_mask(t->channels), lane_mask(t->channels - kLanes)};
+    const int32_t* w = static_cast<const int32_t*>(t->weights);
+    __m512i sum[P][2];
+    for (int p = 0; p < P; ++p) sum[p][0] = sum[p][1] = _mm512_setzero_si512();
+    for (int s = 0; s < t->steps; ++s, w += kBlock) {
+      const __m512i weights[2] = {_mm512_load_si512(w), _mm512_load_si512(w + kLanes)};
+      for (int p = 0; p < P; ++p) {
+        const uint8_t* x = t->pixel[first + p] + t->step[s];
+        for (int v = 0; v < 2; ++v) {
+          const __m512i codes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask[v], x + v * kLanes));
+          sum[p][v] = _mm512_dpwssd_epi32(sum[p][v], codes, weights[v]);
+        }
+      }
+    }
+    for (int p = 0; p < P; ++p) {
+      for (int v = 0; v < 2; ++v) _mm512_store_si512(tile + (first + p) * kBlock + v * kLanes, sum[p][v]);
+    }
+  }
+};
+
+// Where a whole sum fits in int16: 32 channels in one vector. The weights were narrowed.
+constexpr int kShortSteps = 64;
+
+struct DepthwiseShorts {
+  const DotTile* t;
+  const __m512i* weights;  // [steps]
+  int32_t* tile;
+
+  template <int P>
+  inline void run(int first) const {
+    const __mmask32 mask = t->channels == kBlock ? ~__mmask32{0} : (__mmask32{1} << t->channels) - 1;
+    __m512i sum[P];
+    for (int p = 0; p < P; ++p) sum[p] = _mm512_setzero_si512();
+    for (int s = 0; s < t->steps; ++s) {
+      const int64_t at = t->step[s];
+      for (int p = 0; p < P; ++p) {
+        const __m512i codes = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(mask, t->pixel[first + p] + at));
+        sum[p] = _mm512_add_epi16(sum[p], _mm512_mullo_epi16(codes, weights[s]));
+      }
+    }
+    for (int p = 0; p < P; ++p) {
+      int32_t* to = tile + (first + p) * kBlock;
+      _mm512_store_si512(to, _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sum[p])));
+      _mm512_store_si512(to + kLanes, _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(sum[p], 1)));
+    }
+  }
+};
+
+static void dot_depthwise(const DotTile* t, void* out) {
+  int32_t* tile = static_cast<int32_t*>(out);
+  const int64_t largest = static_cast<int64_t>(t->steps) * ((1 << t->weight_bits) - 1) * ((1 << t->activation_bits) - 1);
+  if (largest > INT16_MAX || t->steps > kShortSteps) return depthwise_pixels(t, DepthwiseInts{t, tile});
+  __m512i weights[kShortSteps];
+  const int32_t* w = static_cast<const int32_t*>(t->weights);
+  for (int s = 0; s < t->steps; ++s, w += kBlock) {
+    const __m256i low = _mm512_cvtepi32_epi16(_mm512_load_si512(w)), high = _mm512_cvtepi32_epi16(_mm512_load_si512(w + kLanes));
+    weights[s] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+  }
+  depthwise_pixels(t, DepthwiseShorts{t, weights, tile});
 }
+
+struct DepthwiseFloats {
+  const DotTile* t;
+  float* tile;
+
+  template <int P>
+  inline void run(int first) const {
+    const __mmask16 mask[2] = {lane_mask(t->channels), lane_mask(t->channels - kLanes)};
+    const float* w = static_cast<const float*>(t->weights);
+    __m512 sum[P][2];
+    for (int p = 0; p < P; ++p) sum[p][0] = sum[p][1] = _mm512_setzero_ps();
+    for (int s = 0; s < t->steps; ++s, w += kBlock) {
+      const __m512 weights[2] = {_mm512_load_ps(w), _mm512_load_ps(w + kLanes)};
+      for (int p = 0; p < P; ++p) {
+        const uint8_t* x = t->pixel[first + p] + t->step[s];
+        for (int v = 0; v < 2; ++v) {
+          sum[p][v] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask[v], x + v * kLanes * 4), weights[v], sum[p][v]);
+        }
+      }
+    }
+    for (int p = 0; p < P; ++p) {
+      for (int v = 0; v < 2; ++v) _mm512_store_ps(tile + (first + p) * kBlock + v * kLanes, sum[p][v]);
+    }
+  }
+};
+
+static void dot_depthwise_float(const DotTile* t, void* out) { depthwise_pixels(t, DepthwiseFloats{t, static_cast<float*>(out)}); }
 
 // ---- From accumulators to results ----
 
@@ -252,6 +325,10 @@ static inline void store_plane(uint8_t* out, uint32_t bits, int channels) {
     __builtin_memcpy(out, &bits, 4);
     return;
   }
+  if (channels == kLanes) {
+    __builtin_memcpy(out, &bits, 2);
+    return;
+  }
   bits &= (1u << channels) - 1;
   for (int c = 0; c < channels; c += 8) *out++ = static_cast<uint8_t>(bits >> c);
 }
@@ -260,33 +337,35 @@ static inline uint32_t join(__mmask16 low, __mmask16 high) {
   return _cvtmask32_u32(_mm512_kunpackw(high, low));
 }
 
-template <class Input>
+// V vectors of 16 channels.
+template <class Input, int V>
 static void codes_1bit(const CodeStage* t, const void* tile) {
   const Input input(t, tile);
-  const __m512i t0 = _mm512_loadu_si512(t->thresholds);
-  const __m512i t1 = _mm512_loadu_si512(static_cast<const int32_t*>(t->thresholds) + kLanes);
+  const int32_t* thresholds = static_cast<const int32_t*>(t->thresholds);
+  const __m512i t0 = _mm512_loadu_si512(thresholds), t1 = _mm512_loadu_si512(thresholds + kLanes);
   for (int p = 0; p < t->pixels; ++p) {
     const __mmask16 low = Input::reaches(input.load(p, 0), t0);
-    const __mmask16 high = Input::reaches(input.load(p, 1), t1);
+    const __mmask16 high = V == 2 ? Input::reaches(input.load(p, 1), t1) : 0;
     store_plane(t->out[p], join(low, high), t->channels);
   }
 }
 
 // Thresholds rise, so k3 is within k2 within k1: the high bit is k2, the low bit k1 and not k2, or k3.
-template <class Input>
+template <class Input, int V>
 static void codes_2bit(const CodeStage* t, const void* tile) {
   const Input input(t, tile);
   const int32_t* thresholds = static_cast<const int32_t*>(t->thresholds);
-  __m512i level[3][2];
+  __m512i level[3][V];
   for (int j = 0; j < 3; ++j) {
-    for (int v = 0; v < 2; ++v) level[j][v] = _mm512_loadu_si512(thresholds + j * kBlock + v * kLanes);
+    for (int v = 0; v < V; ++v) level[j][v] = _mm512_loadu_si512(thresholds + j * kBlock + v * kLanes);
   }
   for (int p = 0; p < t->pixels; ++p) {
     __mmask16 k[3][2];
-    for (int v = 0; v < 2; ++v) {
+    for (int v = 0; v < V; ++v) {
       const __m512i x = input.load(p, v);
       for (int j = 0; j < 3; ++j) k[j][v] = Input::reaches(x, level[j][v]);
     }
+    for (int j = 0; j < 3 && V == 1; ++j) k[j][1] = 0;
     const uint32_t k1 = join(k[0][0], k[0][1]), k2 = join(k[1][0], k[1][1]), k3 = join(k[2][0], k[2][1]);
     store_plane(t->out[p], k1 ^ k2 ^ k3, t->channels);
     store_plane(t->out[p] + t->out_plane_bytes, k2, t->channels);
@@ -302,8 +381,13 @@ static inline void store_codes(const CodeStage* t, int p, __m512i low, __m512i h
     }
     return;
   }
-  _mm512_mask_cvtepi32_storeu_epi8(t->out[p], lane_mask(t->channels), low);
-  _mm512_mask_cvtepi32_storeu_epi8(t->out[p] + kLanes, lane_mask(t->channels - kLanes), high);
+  // Narrowed in registers: the narrowing stores are microcode on Zen 4.
+  const __m256i bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(low));
+  if (t->channels == kBlock) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(t->out[p]), bytes);
+  } else {
+    _mm256_mask_storeu_epi8(t->out[p], (1u << t->channels) - 1, bytes);
+  }
 }
 
 // max first: it gives its second operand, 0, for NaN.
@@ -322,6 +406,27 @@ static void codes_affine(const CodeStage* t, const void* tile) {
   for (int p = 0; p < t->pixels; ++p) {
     store_codes(t, p, affine_code(Input::to_float(input.load(p, 0)), m0, b0, n),
                 affine_code(Input::to_float(input.load(p, 1)), m1, b1, n));
+  }
+}
+
+// One or two bits in bytes: few thresholds, kept in registers.
+template <class Input, int n>
+static void codes_few(const CodeStage* t, const void* tile) {
+  const Input input(t, tile);
+  const int32_t* thresholds = static_cast<const int32_t*>(t->thresholds);
+  const __m512i one = _mm512_set1_epi32(1);
+  __m512i level[n][2];
+  for (int j = 0; j < n; ++j) {
+    for (int v = 0; v < 2; ++v) level[j][v] = _mm512_loadu_si512(thresholds + j * kBlock + v * kLanes);
+  }
+  for (int p = 0; p < t->pixels; ++p) {
+    __m512i code[2];
+    for (int v = 0; v < 2; ++v) {
+      const __m512i x = input.load(p, v);
+      code[v] = _mm512_maskz_mov_epi32(Input::reaches(x, level[0][v]), one);
+      for (int j = 1; j < n; ++j) code[v] = _mm512_mask_add_epi32(code[v], Input::reaches(x, level[j][v]), code[v], one);
+    }
+    store_codes(t, p, code[0], code[1]);
   }
 }
 
@@ -404,8 +509,11 @@ template <class Input>
 static void codes_with(const CodeStage* t, const void* tile) {
   if (t->rule == kAffine) return codes_affine<Input>(t, tile);
   if (t->rule == kGuided) return codes_guided<Input>(t, tile);
-  if (t->planes && t->bits == 1) return codes_1bit<Input>(t, tile);
-  if (t->planes && t->bits == 2) return codes_2bit<Input>(t, tile);
+  const bool half = t->channels <= kLanes;
+  if (t->planes && t->bits == 1) return half ? codes_1bit<Input, 1>(t, tile) : codes_1bit<Input, 2>(t, tile);
+  if (t->planes && t->bits == 2) return half ? codes_2bit<Input, 1>(t, tile) : codes_2bit<Input, 2>(t, tile);
+  if (t->bits == 1) return codes_few<Input, 1>(t, tile);
+  if (t->bits == 2) return codes_few<Input, 3>(t, tile);
   codes_compared<Input>(t, tile);
 }
 

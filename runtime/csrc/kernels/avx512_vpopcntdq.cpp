@@ -18,6 +18,9 @@ namespace bitorch {
 
 namespace avx512_vpopcntdq {
 
+// Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
+namespace {
+
 #include "generic.inl"
 
 #include "avx512.inl"
@@ -91,7 +94,44 @@ static void dot_popcount(const DotTile* t, void* tile) {
   popcount_pixels<2>(t, static_cast<int32_t*>(tile));
 }
 
+// Narrow pixels side by side, 16 at a time: 1, 2, 4 or 8 bytes of each plane. Wider ones count 8 bytes at a time.
+template <int bytes>
+static inline __m512i plane_counts(const uint8_t* from, __mmask16 mask) {
+  if (bytes == 1) return _mm512_popcnt_epi32(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, from)));
+  if (bytes == 2) return _mm512_popcnt_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from)));
+  if (bytes == 4) return _mm512_popcnt_epi32(_mm512_maskz_loadu_epi32(mask, from));
+  const __m512i low = _mm512_popcnt_epi64(_mm512_maskz_loadu_epi64(static_cast<__mmask8>(mask), from));
+  const __m512i high = _mm512_popcnt_epi64(_mm512_maskz_loadu_epi64(static_cast<__mmask8>(mask >> 8), from + 64));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(low)), _mm512_cvtepi64_epi32(high), 1);
+}
+
+template <int bytes>
+static void narrow_pixel_sums(const PixelSums* t) {
+  for (int32_t x = 0; x < t->pixels; x += kLanes) {
+    const __mmask16 mask = lane_mask(t->pixels - x);
+    __m512i sum = _mm512_setzero_si512();
+    for (int i = t->bits - 1; i >= 0; --i) {
+      sum = _mm512_add_epi32(_mm512_add_epi32(sum, sum), plane_counts<bytes>(t->row + x * bytes + i * t->plane_bytes, mask));
+    }
+    _mm512_mask_storeu_epi32(t->sums + x, mask, sum);
+  }
+}
+
+static void all_pixel_sums(const PixelSums* t) {
+  if (t->planes != 0 && t->bytes == t->pixel_bytes) {
+    switch (t->bytes) {
+      case 1: return narrow_pixel_sums<1>(t);
+      case 2: return narrow_pixel_sums<2>(t);
+      case 4: return narrow_pixel_sums<4>(t);
+      case 8: return narrow_pixel_sums<8>(t);
+    }
+  }
+  pixel_sums(t);
+}
+
 #include "avx512_tables.inl"
+
+}  // namespace
 
 }  // namespace avx512_vpopcntdq
 
@@ -99,7 +139,7 @@ using namespace avx512_vpopcntdq;
 
 const KernelTable kAvx512VpopcntdqKernels = {
     "avx512-vpopcntdq",
-    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, dot_tables, dot_depthwise, dot_product<FloatProduct>, generic_dot_depthwise_float},
+    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, dot_tables, dot_depthwise, dot_product<FloatProduct>, dot_depthwise_float},
     {"popcount avx512-vpopcntdq", "bytes avx512-vnni", "words avx512-vnni", "tables avx512-vbmi", "depthwise avx512-vnni", "float avx512",
      "depthwise float avx512"},
     {kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels},
@@ -108,7 +148,7 @@ const KernelTable kAvx512VpopcntdqKernels = {
     float_to_float,
     int_to_codes,
     float_to_codes,
-    pixel_sums,
+    all_pixel_sums,
     stage_tables,
     kTableChannels,
     kTableBytes,

@@ -98,13 +98,11 @@ static inline void generic_dot_depthwise_float(const DotTile* t, void* out) {
     for (int s = 0; s < t->steps; ++s) {
       const uint8_t* from = t->pixel[p] + t->step[s];
       const float* w = weights + static_cast<int64_t>(s) * kBlock;
-      float x[kBlock] = {};
       if (t->channels == kBlock) {
-        __builtin_memcpy(x, from, sizeof(x));
+        for (int c = 0; c < kBlock; ++c) sum[c] += w[c] * load_f32(from + 4 * c);
       } else {
-        __builtin_memcpy(x, from, static_cast<unsigned>(t->channels) * 4);
+        for (int c = 0; c < t->channels; ++c) sum[c] += w[c] * load_f32(from + 4 * c);
       }
-      for (int c = 0; c < kBlock; ++c) sum[c] += w[c] * x[c];
     }
     __builtin_memcpy(static_cast<float*>(out) + p * kBlock, sum, sizeof(sum));
   }

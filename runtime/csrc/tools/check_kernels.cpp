@@ -198,15 +198,16 @@ void check_words(Random& random, const KernelTable& table, int steps, int weight
 }
 
 void check_depthwise(Random& random, const KernelTable& table, int steps, Fill fill) {
-  const int weight_bits = random.from(1, 8);
+  const int weight_bits = random.from(1, 8), activation_bits = random.from(1, 8);
+  const int most_weight = (1 << weight_bits) - 1, most_code = (1 << activation_bits) - 1;
   const int channels = random.from(1, kBlock);
-  DotCase c = make_case(random, table, kDepthwise, steps, weight_bits, 8, channels, 1);
+  DotCase c = make_case(random, table, kDepthwise, steps, weight_bits, activation_bits, channels, 1);
   c.tile.channels = channels;
   describe(table, kDepthwise, c.tile, fill);
-  fill_input(random, fill, 8192 + 32, 255);
+  fill_input(random, fill, 8192 + 32, most_code);
   Aligned<int32_t> w(static_cast<size_t>(steps) * kBlock);
   for (int i = 0; i < steps * kBlock; ++i) {
-    w[i] = fill == kMost ? 32767 : fill == kLeast ? -32768 : random.from(-32768, 32767);
+    w[i] = fill == kMost ? most_weight : fill == kLeast ? -most_weight : random.from(-most_weight, most_weight);
   }
   std::vector<uint32_t> expected(static_cast<size_t>(c.tile.pixels) * kBlock);
   for (int p = 0; p < c.tile.pixels; ++p) {
@@ -403,7 +404,7 @@ void check_dots(Random& random, const KernelTable& table, int cases, int method)
     if (method == kBytes) check_bytes(random, table, kLimit / (4 * 128 * 255), 8, 8, fill);
     if (method == kBytes) check_bytes(random, table, 20000, 4, 4, fill);
     if (method == kWords) check_words(random, table, kLimit / (2 * 255 * 255), 8, 8, fill);
-    if (method == kDepthwise) check_depthwise(random, table, kLimit / (32768 * 255), fill);
+    if (method == kDepthwise) check_depthwise(random, table, static_cast<int>(kLimit / (255 * 255)), fill);
   }
 }
 

@@ -54,9 +54,8 @@ class Conv2d:
         """Check and pack the weights.
 
         Args:
-            weight_codes: integers [out_channels, in_channels/groups, kernel_h, kernel_w] as ``weight_codes()`` of
-            bitorch's
-                layers gives them: odd, from −n to n, n = 2^weight_bits − 1 (±1 at one bit).
+            weight_codes: integers [out_channels, in_channels/groups, kernel_h, kernel_w], as ``weight_codes()`` of
+                bitorch's layers gives them: odd, from −n to n, n = 2^weight_bits − 1 (±1 at one bit).
             weight_bits: 1 to 8.
             activation_bits: of the input's codes, 1 to 8.
             stride: an int or (vertical, horizontal).
@@ -69,13 +68,11 @@ class Conv2d:
             offset: float32 [out_channels].
             relu: y becomes max(y, 0).
             thresholds: [out_channels, 2^bits − 1], rising in each row; int32, compared with D, or float32, compared
-            with y.
-                The code is the number of thresholds that are reached.
+                with y. The code is the number of thresholds that are reached.
             descending: bool [out_channels]: in these channels the code is the number of thresholds that D or y does not
                 exceed, and they fall.
             bits: of the codes that leave, 1 to 8. Without thresholds the code is round((2^bits − 1)·clip(y, 0, 1)),
-            half to
-                even; with thresholds it may be left out.
+                half to even; with thresholds it may be left out.
 
         Raises:
             TypeError: an argument of another type or dtype.
