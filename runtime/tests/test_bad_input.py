@@ -253,6 +253,21 @@ def test_errors_say_which_operation() -> None:
         Program(operations, arrays)
 
 
+def test_too_many_operations() -> None:
+    chain = [{"op": "input", "output": "x", "dtype": "float32", "shape": [1], "order": "nchw"}] * 10001
+    with pytest.raises(ValueError, match="at most 10000"):
+        Program(chain, {})
+
+
+def test_names_have_no_control_characters() -> None:
+    operations = [
+        {"op": "input", "output": "a\0b", "dtype": "float32", "shape": [1]},
+        {"op": "output", "input": "a\0b"},
+    ]
+    with pytest.raises(ValueError, match="no control characters"):
+        Program(operations, {})
+
+
 def test_a_refused_program_leaves_its_arguments_alone() -> None:
     operations, arrays = description()
     before = copy.deepcopy(operations)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bitorch_runtime
-from bitorch_runtime import Program
+from bitorch_runtime import Conv2d, Program
 from cases import Case, random_case
 
 Array = np.ndarray[Any, Any]
@@ -158,3 +158,26 @@ def resident() -> int:
     """Bytes of this process in memory."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * 4096
+
+
+@pytest.mark.parametrize(("groups", "per_group"), [(33, 32768), (37, 3), (48, 16)])
+@pytest.mark.parametrize("bits", [2, 8])
+def test_last_block_of_merged_groups_stays_in_its_pixel(groups: int, per_group: int, bits: int) -> None:
+    """Groups share blocks of 32 channels; the last block has fewer, and must not read past the tensor."""
+    rng = np.random.default_rng(0)
+    n = 2**bits - 1
+    weights = 2 * rng.integers(0, n + 1, (groups, per_group, 1, 1)) - n
+    layer = Conv2d(weights, weight_bits=bits, activation_bits=bits, groups=groups)
+    codes = rng.integers(0, n + 1, (1, 1, 1, groups * per_group), dtype=np.uint8)
+    expected = (weights.reshape(groups, per_group) * codes.reshape(groups, per_group).astype(np.int64)).sum(1)
+    np.testing.assert_array_equal(layer(codes).ravel(), expected)
+
+
+def test_large_kernel_of_sign_activations_loads_in_no_time() -> None:
+    """Each border class is a rectangle of taps; summing them tap by tap took minutes."""
+    size = 301
+    weights = np.ones((1, 1, size, size), np.int8)
+    layer = Conv2d(weights, weight_bits=1, activation_bits=1, padding=size // 2, sign_activations=True)
+    sums = layer(np.ones((1, size, size, 1), np.uint8))
+    assert sums[0, size // 2, size // 2, 0] == size**2
+    assert sums[0, 0, 0, 0] == (size - size // 2) ** 2

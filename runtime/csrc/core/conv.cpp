@@ -34,7 +34,7 @@ bool is_linear(const ConvGeometry& g) { return g.out_height() * g.out_width() ==
 Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
   if (spec.weight_bits == 0) return is_depthwise(spec.geometry) ? kDepthwiseFloat : kFloat;
   const ConvGeometry& g = spec.geometry;
-  if (is_depthwise(g) && kernels.dot[kDepthwise] != nullptr) return kDepthwise;
+  if (is_depthwise(g)) return kDepthwise;
   Method method = static_cast<Method>(kernels.method[spec.weight_bits - 1][spec.activation_bits - 1]);
   // One image at a time a linear layer waits for its weights, and bit planes are the smallest form they have.
   if (is_linear(g) && spec.weight_bits * spec.activation_bits <= 8) method = kPopcount;
@@ -54,15 +54,12 @@ Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
   }
   // Half a block leaves each popcount half empty, while its other costs remain.
   if (method == kPopcount && g.out_channels <= kBlock / 2 && spec.weight_bits * spec.activation_bits > 2) method = kBytes;
-  if (method == kPopcount && kernels.dot[kPopcount] == nullptr) method = kBytes;
   return method;
 }
 
-Method bytes_method(const ConvSpec& spec, const KernelTable& kernels) {
+Method method_for(const ConvSpec& spec, const KernelTable& kernels, Kind input) {
   const Method method = preferred_method(spec, kernels);
-  if (method != kPopcount) return method;
-  const auto in_table = static_cast<Method>(kernels.method[spec.weight_bits - 1][spec.activation_bits - 1]);
-  return in_table == kWords ? kWords : kBytes;
+  return method == kPopcount && input == Kind::kBytes ? kBytes : method;
 }
 
 void check_spec(const ConvSpec& spec) {
@@ -163,20 +160,24 @@ void make_border(const ConvSpec& spec, const std::vector<uint8_t>& codes, ConvSt
   state->border = AlignedArray<int32_t>(checked_mul(classes, blocks * kBlock, "conv2d"));
   const int64_t per_group = g.in_channels / g.groups;
   const int n = (1 << spec.weight_bits) - 1;
-  std::vector<int64_t> tap_sums(static_cast<size_t>(g.kernel_h * g.kernel_w));
+  // corner[ky][kx]: the sum over the taps above and left of (ky, kx), so that any rectangle of taps is four of them.
+  const int64_t stride = g.kernel_w + 1;
+  std::vector<int64_t> corner(static_cast<size_t>((g.kernel_h + 1) * stride));
   for (int64_t b = 0; b < blocks; ++b) {
     for (int32_t c = 0; c < state->weights.blocks[b].channels; ++c) {
       const uint8_t* m = codes.data() + (state->weights.blocks[b].first_channel + c) * g.inputs_per_output();
-      for (size_t tap = 0; tap < tap_sums.size(); ++tap) {
-        tap_sums[tap] = 0;
-        for (int64_t k = 0; k < per_group; ++k) tap_sums[tap] += 2 * m[static_cast<int64_t>(tap) * per_group + k] - n;
+      for (int64_t ky = 0; ky < g.kernel_h; ++ky) {
+        int64_t row = 0;
+        for (int64_t kx = 0; kx < g.kernel_w; ++kx) {
+          for (int64_t k = 0; k < per_group; ++k) row += 2 * *m++ - n;
+          corner[(ky + 1) * stride + kx + 1] = corner[ky * stride + kx + 1] + row;
+        }
       }
       for (size_t r = 0; r < rows.ranges.size(); ++r) {
+        const int64_t top = rows.ranges[r].first * stride, bottom = rows.ranges[r].second * stride;
         for (size_t q = 0; q < columns.ranges.size(); ++q) {
-          int64_t sum = 0;
-          for (int64_t ky = rows.ranges[r].first; ky < rows.ranges[r].second; ++ky) {
-            for (int64_t kx = columns.ranges[q].first; kx < columns.ranges[q].second; ++kx) sum += tap_sums[ky * g.kernel_w + kx];
-          }
+          const auto [left, right] = columns.ranges[q];
+          const int64_t sum = corner[bottom + right] - corner[bottom + left] - corner[top + right] + corner[top + left];
           const int64_t klass = static_cast<int64_t>(r) * state->column_classes + static_cast<int64_t>(q);
           state->border[(klass * blocks + b) * kBlock + c] = static_cast<int32_t>(-sum);
         }
@@ -261,10 +262,6 @@ Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels) {
   return method == kPopcount || method == kTables ? Kind::kPlanes : Kind::kBytes;
 }
 
-bool accepts_planes(const ConvSpec& spec, const KernelTable& kernels) {
-  return spec.weight_bits != 0 && preferred_input(spec, kernels) == Kind::kPlanes;
-}
-
 bool can_write_planes(const ConvSpec& spec) {
   const ConvGeometry& g = spec.geometry;
   if (g.groups == 1 || is_depthwise(g)) return true;
@@ -296,7 +293,7 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input
   s.relu = spec.relu;
   s.weight_bits = spec.weight_bits;
   s.activation_bits = spec.activation_bits;
-  s.method = input.kind == Kind::kBytes ? bytes_method(spec, kernels) : preferred_method(spec, kernels);
+  s.method = method_for(spec, kernels, input.kind);
   if (input.kind == Kind::kPlanes && s.method != kPopcount && s.method != kTables) {
     throw Error("conv2d: this layer cannot read bit planes");
   }
@@ -359,7 +356,6 @@ void Conv::run(const Buffers& buffers, int64_t batch, int threads) const {
   });
 }
 
-Method Conv::method() const { return state_->method; }
 const char* Conv::kernel_name() const { return state_->kernels->dot_name[state_->method]; }
 int64_t Conv::macs() const {
   const ConvGeometry& g = state_->geometry;

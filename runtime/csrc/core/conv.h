@@ -51,10 +51,9 @@ struct ConvSpec {
   bool wants_int = false, wants_float = false;  // which tensors leave, besides codes
 };
 
-// Which layout a low-bit convolution reads its input in: kBytes or kPlanes. Float convolutions read kFloat.
+// Which layout a low-bit convolution likes its input in: kPlanes, or kBytes, which every one can read; only one that likes
+// planes reads planes. Float convolutions read kFloat.
 Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels);
-// Whether it can read bit planes at all (kBytes it can always read).
-bool accepts_planes(const ConvSpec& spec, const KernelTable& kernels);
 // Whether its codes may be written as bit planes (blocks of channels must not share a byte).
 bool can_write_planes(const ConvSpec& spec);
 
@@ -79,7 +78,6 @@ class Conv {
   // Writes every real pixel of its outputs (not their halo). Never allocates, never throws.
   void run(const Buffers& buffers, int64_t batch, int threads) const;
 
-  Method method() const;
   const char* kernel_name() const;  // e.g. "popcount avx512-vpopcntdq"
   int64_t macs() const;             // multiply-adds per image
   int64_t weight_bytes() const;     // of the re-tiled weights

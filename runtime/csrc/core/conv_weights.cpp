@@ -41,6 +41,9 @@ void add_run(Runs* runs, const PixelFormat& format, int64_t offset, int64_t firs
 
 Runs make_runs(const ConvGeometry& g, const PixelFormat& format, int64_t channels) {
   Runs runs;
+  if (checked_mul(g.kernel_h * g.kernel_w, channels, "weights") > std::numeric_limits<int32_t>::max()) {
+    throw Error("conv2d: more than 2^31 inputs per output, those of the groups that share a block included");
+  }
   runs.channels = channels;
   runs.units = 32 / format.channel_bits;
   const bool whole_pixel = channels == g.in_channels;
@@ -231,14 +234,16 @@ ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable&
   const int64_t row = g.inputs_per_output();
   for (size_t b = 0; b < ranges.size(); ++b) {
     const int64_t group = ranges[b].first_channel / out_per_group;
-    const int64_t channel_offset = method == kTables ? 0 : group * in_per_group * format.channel_bits / 8;
+    // A last block of fewer groups reads a whole window all the same: moved back, it ends where the pixel does.
+    const int64_t window = depthwise ? group : std::min(group, g.groups - groups_per_block);
+    const int64_t channel_offset = method == kTables ? 0 : window * in_per_group * format.channel_bits / 8;
     const int64_t lane = ranges[b].first_channel % lanes;  // of its first channel, kTables with wide parts only
     const int64_t at = method == kTables ? ranges[b].first_channel / lanes * block_bytes : static_cast<int64_t>(b) * block_bytes;
     weights.blocks.push_back({ranges[b].first_channel, ranges[b].channels, channel_offset, at, group});
     uint8_t* out = weights.data.data() + at;
     for (int c = 0; c < ranges[b].channels; ++c) {
       const int64_t channel = ranges[b].first_channel + c;
-      const ChannelWeights source(g, runs, depthwise ? 0 : channel / out_per_group - group);
+      const ChannelWeights source(g, runs, depthwise ? 0 : channel / out_per_group - window);
       if (spec.weight_bits == 0) {
         writer.floats(spec.float_weights + channel * row, source, c, out);
         continue;

@@ -29,7 +29,7 @@ struct Flag {
 
 struct Level {
   const KernelTable* table;
-  const char* needs[16];  // flags, ended by null
+  const char* needs[24];  // flags, ended by null
 };
 
 // __builtin_cpu_supports takes literals only. It also asks the operating system (XCR0) whether wide registers are saved.

@@ -44,7 +44,7 @@ enum Method : int {
 //   kDepthwise int32 [steps][32], kFloat and kDepthwiseFloat float [steps][32],
 //   kTables uint8 [ceil(channels / table_lanes)][weight_bits][steps][table_lanes].
 // Sums are exact modulo 2^32; the caller has checked that they fit in 31 bits. Loads from a pixel are unaligned 4-byte
-// loads (kDepthwise: `channels` bytes, kDepthwiseFloat: `channels` floats). Kernels may compute all 32 channels or only `channels` of them, rounded up.
+// loads (kDepthwise: `channels` bytes, kDepthwiseFloat: `channels` floats; kTables: whole tables, aligned to table_bytes up to 64). Kernels may compute all 32 channels or only `channels` of them, rounded up.
 struct DotTile {
   const uint8_t* const* pixel;  // [pixels]
   const int32_t* step;          // [steps] byte offsets
@@ -138,7 +138,7 @@ struct RowFunctions {
   void (*widen_bytes)(int16_t* out, const uint8_t* in, int64_t n);  // staging of kWords
 };
 
-// Staging of kTables: one row of input pixels becomes one row of table entries. null in tables without kTables.
+// Staging of kTables: one row of input pixels becomes one row of table entries. It may read up to 63 bytes past a pixel.
 struct TableStage {
   const uint8_t* row;            // plane 0 or bytes of the first pixel
   int64_t pixel_bytes, plane_bytes;
@@ -170,7 +170,7 @@ struct KernelTable {
   int32_t table_block;                  // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
 };
 
-// One per kernel file; only those of this architecture are linked. A pointer, not an object: nothing runs at load.
+// One per kernel file; only those of this architecture are linked. Constant-initialised: nothing runs at load.
 extern const KernelTable kPortableKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;

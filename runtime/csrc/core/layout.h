@@ -7,7 +7,7 @@
 //
 // The halo is a ring of pixels of value 0 (code 0) around each image, as wide as the widest padding among the tensor's
 // consumers, so that no convolution kernel has edge cases. Its producer zeroes it on every run. Kernels read 4 bytes at any
-// byte offset, so a buffer is followed by at least kSlack readable bytes.
+// byte offset, staging of tables whole vectors, so a buffer is followed by at least kSlack readable bytes.
 #pragma once
 #include <cstdint>
 
@@ -16,6 +16,7 @@ namespace bitorch {
 enum class Kind { kFloat, kInt, kBytes, kPlanes };
 
 constexpr int64_t kSlack = 64;
+static_assert(kSlack >= 64, "kernels read up to 63 bytes past a pixel");
 
 struct Halo {
   int64_t top = 0, left = 0, bottom = 0, right = 0;

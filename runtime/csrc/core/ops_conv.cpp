@@ -62,11 +62,11 @@ class ConvOperation : public Operation {
   }
 
   bool reads_planes(const Tensor&, const KernelTable& kernels) const override {
-    return spec_->weight_bits > 0 && accepts_planes(*spec_, kernels);
+    return preferred_input(*spec_, kernels) == Kind::kPlanes;
   }
   bool writes_planes(const Tensor&) const override { return can_write_planes(*spec_); }
   bool prefers_planes(const Tensor& tensor, const KernelTable& kernels) const override {
-    return &tensor == input_ && spec_->weight_bits > 0 && preferred_input(*spec_, kernels) == Kind::kPlanes;
+    return &tensor == input_ && preferred_input(*spec_, kernels) == Kind::kPlanes;
   }
   Halo halo(const Tensor& tensor) const override { return &tensor == input_ ? pads_ : Halo(); }
 

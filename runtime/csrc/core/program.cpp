@@ -27,9 +27,10 @@ struct Program::State {
   }
 
   int64_t workspace_bytes(int64_t batch, int threads) const {
+    const int64_t arena = arena_bytes(batch);  // first: it refuses batches whose sizes overflow
     int64_t scratch = 0;
     for (const auto& operation : operations()) scratch = std::max(scratch, operation->scratch_bytes(batch, threads));
-    return checked_add(arena_bytes(batch), checked_add(scratch, kSlack, "the memory of a run"), "the memory of a run");
+    return checked_add(arena, checked_add(scratch, kSlack, "the memory of a run"), "the memory of a run");
   }
 
   RunContext context(Workspace& workspace, const std::vector<ArrayView>& inputs, const std::vector<void*>& outputs,

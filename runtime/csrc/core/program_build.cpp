@@ -65,10 +65,17 @@ std::unique_ptr<Operation> make_operation(const OperationReader& reader, BuiltPr
   reader.fail("op", "must be one of " + names);
 }
 
+// Planning compares operations with one another; the largest networks in use have some hundreds.
+constexpr size_t kMostOperations = 10000;
+
 void read_operations(const std::string& text, ArrayTable& arrays, BuiltProgram* program) {
   const Json json = Json::parse(text);
   if (!json.is(Json::Type::kArray)) {
     throw Error(std::string("a program must be a list of operations, not ") + Json::type_name(json.type()));
+  }
+  if (json.items().size() > kMostOperations) {
+    throw Error("a program of " + std::to_string(json.items().size()) + " operations: at most " +
+                std::to_string(kMostOperations) + " are allowed");
   }
   for (size_t i = 0; i < json.items().size(); ++i) {
     const OperationReader reader(json.items()[i], i, arrays, program->graph);

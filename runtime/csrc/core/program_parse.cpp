@@ -9,6 +9,15 @@ namespace {
 
 std::string quoted(const std::string& text) { return "\"" + text + "\""; }
 
+// Names stand in error messages, which end at a NUL and should not break a terminal.
+bool is_name(const std::string& text) {
+  if (text.empty()) return false;
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return false;
+  }
+  return true;
+}
+
 std::string list_of(const std::vector<std::string>& names, size_t limit) {
   std::string text;
   for (size_t i = 0; i < names.size(); ++i) {
@@ -30,6 +39,7 @@ std::string range_text(int64_t low, int64_t high) {
 
 ArrayTable::ArrayTable(const std::map<std::string, ArrayView>& arrays) : arrays_(arrays) {
   for (const auto& [name, array] : arrays) {
+    if (!is_name(name)) throw Error("arrays: a name must not be empty or have control characters");
     if (array.elements() > 0 && array.data == nullptr) throw Error("array " + quoted(name) + ": no data");
   }
 }
@@ -111,7 +121,9 @@ const Json& OperationReader::value(const char* key) const {
 
 const std::string& OperationReader::name(const char* key) const {
   const Json& name = value(key);
-  if (!name.is(Json::Type::kString) || name.string().empty()) fail(key, "must be a name (a string that is not empty)");
+  if (!name.is(Json::Type::kString) || !is_name(name.string())) {
+    fail(key, "must be a name (a string that is not empty and has no control characters)");
+  }
   return name.string();
 }
 
@@ -121,7 +133,7 @@ std::vector<std::string> OperationReader::names(const char* key) const {
   if (!list.is(Json::Type::kArray) || list.items().empty()) fail(key, rule);
   std::vector<std::string> names;
   for (const Json& item : list.items()) {
-    if (!item.is(Json::Type::kString) || item.string().empty()) fail(key, rule);
+    if (!item.is(Json::Type::kString) || !is_name(item.string())) fail(key, rule);
     names.push_back(item.string());
   }
   return names;

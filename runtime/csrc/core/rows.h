@@ -9,12 +9,11 @@
 
 namespace bitorch {
 
-constexpr int kMaxParts = 256;
 
 // How many threads share `nanoseconds` of work in `rows` pieces: waking others takes some microseconds.
 inline int parts_for(int64_t rows, double nanoseconds, int threads) {
   if (threads <= 1 || rows <= 1 || nanoseconds < 20000.0) return 1;
-  const double most = std::min(nanoseconds / 8000.0, static_cast<double>(std::min(threads, kMaxParts)));
+  const double most = std::min(nanoseconds / 8000.0, static_cast<double>(std::min(threads, kMaxThreads)));
   return static_cast<int>(std::min<int64_t>(rows, static_cast<int64_t>(most)));
 }
 

@@ -23,7 +23,6 @@
 namespace bitorch {
 namespace {
 
-constexpr int kMaxThreads = 256;
 constexpr int kPartBits = 16;
 constexpr int kLine = 64;  // bytes that two cores pass to and fro as one
 constexpr std::chrono::microseconds kSpin{50};
@@ -255,6 +254,7 @@ int get_num_threads() {
 void parallel_run(int parts, ParallelBody body, void* context) {
   if (!fork_handled.load(std::memory_order_relaxed) && !fork_handled.exchange(true)) pthread_atfork(nullptr, nullptr, after_fork_in_child);
   const int threads = get_num_threads();
+  usable_cpus_once();  // the first call reads files and may run out of memory, which must not happen while the pool is taken
   if (parts <= 1 || threads == 1 || pool_busy.exchange(true, std::memory_order_acquire)) {
     return run_alone(parts, body, context);
   }

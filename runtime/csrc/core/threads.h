@@ -4,6 +4,8 @@
 
 namespace bitorch {
 
+constexpr int kMaxThreads = 256;
+
 // How many threads a program uses; 1 <= n <= 256, else Error. Default: the CPUs that this process may use
 // (affinity and cgroup quota).
 void set_num_threads(int n);

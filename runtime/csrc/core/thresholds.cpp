@@ -13,6 +13,7 @@ namespace {
 constexpr int kCompareBits = 2;
 // A line further off than this would send too many results to their thresholds.
 constexpr double kMostDeviation = 0.05;
+constexpr double kMostFloat = std::numeric_limits<float>::max();
 
 int32_t negated(int32_t x) { return x == std::numeric_limits<int32_t>::min() ? std::numeric_limits<int32_t>::max() : -x; }
 float negated(float x) { return -x; }
@@ -161,6 +162,10 @@ void CodeRule::build(const T* thresholds, const uint8_t* descending, T reach, bo
       for (int j = 0; j < n; ++j) std::memcpy(&thresholds_[(b * n + j) * kBlock + c], &t[j], 4);
       if (bits_ <= kCompareBits || worst.deviation > kMostDeviation) continue;
       const Line<double> ideal = find_line(t.data(), n, reach);
+      if (!(std::fabs(ideal.multiply) <= kMostFloat && std::fabs(ideal.offset) <= kMostFloat)) {
+        worst.deviation = std::numeric_limits<double>::infinity();
+        continue;
+      }
       const Line<float> line = {static_cast<float>(ideal.multiply), static_cast<float>(ideal.offset)};
       const Fit fit = fit_of(line, t.data(), n, reach);
       worst.exact = worst.exact && fit.exact;

@@ -33,7 +33,6 @@ class CodeRule {
   // round_half_even(n * clip(x, 0, 1)), n = 2^bits - 1
   CodeRule(int bits, const std::vector<BlockRange>& blocks);
 
-  int bits() const { return bits_; }
   // Fills in thresholds, multiply, offset, margin, negate, bits and rule.
   void fill(int64_t block, CodeStage* stage) const;
 

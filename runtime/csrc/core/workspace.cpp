@@ -21,22 +21,20 @@ uint8_t* Workspace::reserve(int64_t bytes) {
 }
 
 WorkspaceList::Lease::Lease(WorkspaceList& list) : list_(list) {
-  const std::lock_guard<std::mutex> lock(list_.mutex_);
-  if (list_.free_.empty()) {
-    // Room to give every leased workspace back without allocating.
-    list_.free_.reserve(list_.leased_ + 1);
-    workspace_ = std::make_unique<Workspace>();
-  } else {
+  // Never waits: where another thread holds the lock, or held it when this process was forked, a workspace of its own does.
+  const std::unique_lock<std::mutex> lock(list_.mutex_, std::try_to_lock);
+  if (lock.owns_lock() && !list_.free_.empty()) {
     workspace_ = std::move(list_.free_.back());
     list_.free_.pop_back();
+  } else {
+    workspace_ = std::make_unique<Workspace>();
   }
-  ++list_.leased_;
 }
 
 WorkspaceList::Lease::~Lease() {
-  const std::lock_guard<std::mutex> lock(list_.mutex_);
-  --list_.leased_;
-  list_.free_.push_back(std::move(workspace_));
+  const std::unique_lock<std::mutex> lock(list_.mutex_, std::try_to_lock);
+  // What finds no room is freed.
+  if (lock.owns_lock() && list_.free_.size() < kKept) list_.free_.push_back(std::move(workspace_));
 }
 
 }  // namespace bitorch

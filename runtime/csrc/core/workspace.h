@@ -29,6 +29,8 @@ class Workspace {
 
 class WorkspaceList {
  public:
+  WorkspaceList() { free_.reserve(kKept); }
+
   // Holds a workspace until it is destroyed.
   class Lease {
    public:
@@ -45,9 +47,10 @@ class WorkspaceList {
   };
 
  private:
+  static constexpr size_t kKept = 64;  // one for each thread that calls a program at once, in any sensible program
+
   std::mutex mutex_;
   std::vector<std::unique_ptr<Workspace>> free_;
-  size_t leased_ = 0;
 };
 
 }  // namespace bitorch

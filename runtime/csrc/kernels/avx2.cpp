@@ -307,7 +307,7 @@ const KernelTable kAvx2Kernels = {
     {avx2::dot_popcount, avx2::dot_bytes, avx2::dot_words, avx2::dot_tables, avx2::dot_depthwise, avx2::dot_float,
      avx2::generic_dot_depthwise_float},
     {"popcount avx2", "bytes avx2", "words avx2", "tables avx2", "depthwise avx2", "float avx2", "depthwise float avx2"},
-    {16, 32, 32, 16, 16, 30, kMaxTilePixels},
+    {16, 32, 32, 16, 16, 24, kMaxTilePixels},
     avx2::finish_int,
     avx2::int_to_float,
     avx2::float_to_float,

@@ -114,21 +114,6 @@ static inline void threshold_codes(const CodeStage* t, const __m256i* x, int lev
   }
 }
 
-// The number of the rising thresholds of channel c that x reaches.
-template <typename T>
-static inline int32_t count_reached(const T* thresholds, int c, T x, int levels) {
-  int low = 0, high = levels;
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (x >= thresholds[middle * kBlock + c]) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
 // The line decides, but for the few channels where it is not near enough to an integer.
 template <bool from_int>
 static inline void guided_codes(const CodeStage* t, const __m256i* x, int levels, __m256i* code) {

@@ -450,22 +450,6 @@ static void codes_compared(const CodeStage* t, const void* tile) {
   }
 }
 
-// The code of one x among rising thresholds, [n][32]: by halving.
-template <class Number>
-static inline int32_t count_thresholds(Number x, const void* thresholds, int n, int channel) {
-  const Number* t = static_cast<const Number*>(thresholds) + channel;
-  int low = 0, high = n;
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (x >= t[middle * kBlock]) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
 // The lanes where the line comes too near to a half decide by their thresholds: rare, so one by one.
 template <class Input>
 static __m512i settle_lanes(const CodeStage* t, __mmask16 lanes, __m512i x, __m512i code, int v) {
@@ -476,7 +460,7 @@ static __m512i settle_lanes(const CodeStage* t, __mmask16 lanes, __m512i x, __m5
   const int n = (1 << t->bits) - 1;
   for (uint32_t left = lanes; left != 0; left &= left - 1) {
     const int lane = __builtin_ctz(left);
-    codes[lane] = count_thresholds(numbers[lane], t->thresholds, n, v * kLanes + lane);
+    codes[lane] = count_reached(static_cast<const typename Input::Number*>(t->thresholds), v * kLanes + lane, numbers[lane], n);
   }
   return _mm512_load_si512(codes);
 }

@@ -293,6 +293,21 @@ static inline void affine_codes(const CodeStage* t, const float* x, uint32_t* co
   for (int c = 0; c < kBlock; ++c) code[c] = round_to_code(x[c] * t->multiply[c] + t->offset[c], levels);
 }
 
+// The number of the rising thresholds of channel c that x reaches.
+template <typename T>
+[[maybe_unused]] static inline int32_t count_reached(const T* thresholds, int c, T x, int levels) {
+  int low = 0, high = levels;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (x >= thresholds[middle * kBlock + c]) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
 // Writes the codes of one pixel.
 static inline void write_codes(const CodeStage* t, int pixel, const uint32_t* code) {
   uint8_t bytes[kBlock];

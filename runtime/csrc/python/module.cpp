@@ -49,6 +49,7 @@ nb::object pack_weights(nb::handle codes, int bits) {
   check_bits(bits);
   const InputArray input = byte_matrix(codes, "codes");
   const int64_t rows = input.view.shape[0], columns = input.view.shape[1];
+  if (columns > (int64_t{1} << 56)) throw Error("codes: " + std::to_string(columns) + " columns are out of range");
   const auto* m = static_cast<const uint8_t*>(input.view.data);
   const int highest = (1 << bits) - 1;
   const uint8_t* largest = std::max_element(m, m + rows * columns);

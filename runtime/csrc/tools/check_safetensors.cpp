@@ -90,7 +90,7 @@ void check_wrong_files() {
   check_header_error(x + "[8, 0]}}", "begin <= end");
   check_header_error(x + "[0]}}", "[begin, end]");
   check_header_error(x + "[0, 8, 8]}}", "[begin, end]");
-  check_header_error(x + "[0, 99999999999999999999]}}", "64 bits");
+  check_header_error(x + "[0, 99999999999999999999]}}", "list of integers");
   check_header_error(x + "[0, 7]}}", "hold 7 bytes, but its dtype and shape need 8");
   check_header_error(x + "[0, 8]}, \"x\": 1}", "given twice");
   check_header_error(x + "[0, 8], \"more\": 1}}", "unknown key \"more\"");
