@@ -63,7 +63,7 @@ $(STAMP): pyproject.toml constraints.txt
 $(RUNTIME_STAMP): $(STAMP) $(RUNTIME_SOURCES) runtime/CMakeLists.txt runtime/pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt cmake nanobind ninja scikit-build-core
 	BITORCH_TOOLS=ON BITORCH_WERROR=ON $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
-	  --force-reinstall --config-settings build-dir=$(CURDIR)/build/runtime ./runtime
+	  --force-reinstall --config-settings "build-dir=$(CURDIR)/build/runtime" ./runtime
 	touch $(RUNTIME_STAMP)
 
 clean:

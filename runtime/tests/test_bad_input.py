@@ -260,7 +260,7 @@ def test_too_many_operations() -> None:
 
 
 def test_names_have_no_control_characters() -> None:
-    operations = [
+    operations: list[dict[str, Any]] = [
         {"op": "input", "output": "a\0b", "dtype": "float32", "shape": [1]},
         {"op": "output", "input": "a\0b"},
     ]

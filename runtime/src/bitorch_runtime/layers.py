@@ -278,6 +278,8 @@ class _Stages:
             if thresholds is None:
                 raise ValueError("descending: has a meaning only beside thresholds")
             arrays["descending"] = check_array("descending", descending, ["bool"], (channels,))
+        # Programs are made later, one per image size: what the caller does to the arrays meanwhile must not reach them.
+        arrays = {name: array.copy() for name, array in arrays.items()}
         keys |= {name: name for name in arrays}
         return cls(keys, arrays, "codes" if "bits" in keys else "float32" if has_floats else "int32")
 

@@ -104,7 +104,7 @@ class Program:
         """The outputs in the order of the results, with the keys of `inputs`."""
         return self._native.outputs()
 
-    def __call__(self, *inputs: Array, **named: Array) -> Array | dict[str, Array]:
+    def __call__(self, /, *inputs: Array, **named: Array) -> Array | dict[str, Array]:
         """Run the program.
 
         It may be called from several threads at once.
