@@ -29,6 +29,9 @@ static inline void to_float(const FloatStage* t, void* tile) {
           from_int ? _mm256_cvtepi32_ps(corrected(&t->correction, row, p, v)) : _mm256_castsi256_ps(load(row + v * 8));
       __m256 y =
           _mm256_add_ps(_mm256_mul_ps(x, _mm256_loadu_ps(t->multiply + v * 8)), _mm256_loadu_ps(t->offset + v * 8));
+      if (t->norm_multiply) {
+        y = _mm256_fmadd_ps(y, _mm256_loadu_ps(t->norm_multiply + v * 8), _mm256_loadu_ps(t->norm_offset + v * 8));
+      }
       if (t->residual) {
         y = _mm256_add_ps(y, _mm256_maskload_ps(t->residual[p] + v * 8, first_lanes(t->channels - v * 8)));
       }

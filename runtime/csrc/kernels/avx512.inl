@@ -242,6 +242,9 @@ static inline void scale_floats(const FloatStage* t, int p, int v, __m512 x, flo
   const __mmask16 mask = lane_mask(t->channels - v * kLanes);
   __m512 y = _mm512_mul_ps(x, _mm512_loadu_ps(t->multiply + v * kLanes));
   y = _mm512_add_ps(y, _mm512_loadu_ps(t->offset + v * kLanes));
+  if (t->norm_multiply != nullptr) {
+    y = _mm512_fmadd_ps(y, _mm512_loadu_ps(t->norm_multiply + v * kLanes), _mm512_loadu_ps(t->norm_offset + v * kLanes));
+  }
   if (t->residual != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, t->residual[p] + v * kLanes));
   if (t->relu) y = _mm512_max_ps(_mm512_setzero_ps(), y);  // the second operand where one is NaN
   _mm512_store_ps(tile + p * kBlock + v * kLanes, y);
@@ -573,6 +576,6 @@ static void bytes_to_planes(uint8_t* out, int64_t plane_bytes, const uint8_t* in
 }
 
 static constexpr RowFunctions kRows = {
-    generic_max_bytes, generic_max_floats, generic_max_planes,    generic_add_bytes,   generic_add_floats,
+    generic_max_bytes, generic_max_floats, generic_max_planes,    generic_add_bytes,   generic_add_floats, generic_affine,
     planes_to_bytes,   bytes_to_planes,    generic_quantize_unit, generic_widen_bytes,
 };
