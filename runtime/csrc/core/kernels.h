@@ -136,6 +136,18 @@ struct AffineRow {
   float low, high;  // -infinity and infinity: not clamped
 };
 
+// Activation functions of n floats: the same bits in every table.
+struct ActivationFunctions {
+  void (*leaky_relu)(float* out, const float* in, const float* slope, int64_t n);
+  void (*hardswish)(float* out, const float* in, int64_t n);
+  void (*hardsigmoid)(float* out, const float* in, int64_t n);
+  void (*sigmoid)(float* out, const float* in, int64_t n);
+  void (*tanh)(float* out, const float* in, int64_t n);
+  void (*silu)(float* out, const float* in, int64_t n);
+  // of one pixel, with its logarithm or without; `room` holds the channels, rounded up to a multiple of 8
+  void (*softmax)(float* out, const float* in, double* room, int64_t channels, int log);
+};
+
 // Loops over rows that the compiler vectorises with the flags of the kernel file.
 struct RowFunctions {
   // out[i] = max(out[i], in[i])
@@ -152,6 +164,7 @@ struct RowFunctions {
   // codes = clamp(round_half_even(x * n), 0, n); NaN gives 0
   void (*quantize_unit)(uint8_t* out, const float* in, int64_t n, int bits);
   void (*widen_bytes)(int16_t* out, const uint8_t* in, int64_t n);  // staging of kWords
+  ActivationFunctions activations;
 };
 
 // Staging of kTables: one row of input pixels becomes one row of table entries. It may read up to 63 bytes past a pixel.

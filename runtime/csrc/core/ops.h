@@ -31,4 +31,10 @@ std::unique_ptr<Operation> make_affine(const OperationReader& reader);
 std::unique_ptr<Operation> make_concat(const OperationReader& reader);
 std::unique_ptr<Operation> make_flatten(const OperationReader& reader);
 
+std::unique_ptr<Operation> make_activation(const OperationReader& reader);
+std::unique_ptr<Operation> make_softmax(const OperationReader& reader);
+std::unique_ptr<Operation> make_mul(const OperationReader& reader);
+std::unique_ptr<Operation> make_select(const OperationReader& reader);
+std::unique_ptr<Operation> make_pad(const OperationReader& reader);
+
 }  // namespace bitorch

@@ -1,5 +1,5 @@
-// avg_pool and global_avg_pool: sums of codes are exact integers; float32 values are added in the order of rows and
-// columns.
+// avg_pool and global_avg_pool: sums of codes are exact integers; float32 values are added one after the other in the
+// order of rows and columns, as PyTorch does, so that the result is the same everywhere.
 #include <cstring>
 
 #include "ops.h"

@@ -53,12 +53,41 @@ class OnCodes : public Operation {
   int64_t step_ = 1, codes_bytes_ = 0;
 };
 
+// What the shape of "table" must be: an entry per code, for all channels or, where it has two dimensions, for each.
+std::vector<int64_t> table_shape(const OperationReader& reader, const Tensor& input) {
+  const int64_t entries = int64_t{1} << input.bits;
+  if (reader.array("table").shape.size() == 2) return {input.channels, entries};
+  return {entries};
+}
+
 class Dequantize : public OnCodes {
  public:
   explicit Dequantize(const OperationReader& reader) : OnCodes(reader) {
-    reader.allow({"input", "output", "sign", "scale"});
+    reader.allow({"input", "output", "sign", "scale", "table"});
     input_ = reader.input("input", {Values::kCodes});
     inputs_ = {input_};
+    if (reader.has("table")) {
+      read_table(reader);
+    } else {
+      fill_table(reader);
+    }
+    outputs_ = {reader.output("output", Values::kFloat32, 0, input_->height, input_->width, input_->channels)};
+  }
+
+  int64_t weight_bytes() const override { return static_cast<int64_t>(values_.size()) * 4; }
+
+ private:
+  void read_table(const OperationReader& reader) {
+    for (const char* key : {"sign", "scale"}) {
+      if (reader.has(key)) reader.fail(key, "has no meaning beside \"table\", which says what each code is worth");
+    }
+    const std::vector<int64_t> shape = table_shape(reader, *input_);
+    per_channel_ = shape.size() == 2;
+    const float* table = reader.floats("table", shape);
+    values_.assign(table, table + reader.array("table").elements());
+  }
+
+  void fill_table(const OperationReader& reader) {
     const bool sign = reader.flag("sign", false);
     if (sign && input_->bits != 1) reader.fail("sign", "needs codes of 1 bit, but the input is " + input_->describe());
     const int levels = (1 << input_->bits) - 1;
@@ -66,19 +95,25 @@ class Dequantize : public OnCodes {
     for (int q = 0; q <= levels; ++q) {
       const float value = static_cast<float>(sign ? 2 * q - 1 : q);
       const bool divides = !sign && !reader.has("scale");
-      values_[q] = divides ? value / static_cast<float>(levels) : value * scale;
+      values_.push_back(divides ? value / static_cast<float>(levels) : value * scale);
     }
-    outputs_ = {reader.output("output", Values::kFloat32, 0, input_->height, input_->width, input_->channels)};
   }
 
- private:
   void write(const RunContext&, const uint8_t* codes, int64_t pixels, uint8_t* out, uint8_t*) const override {
     float* values = reinterpret_cast<float*>(out);
-    const int64_t n = pixels * input_->channels;
-    for (int64_t i = 0; i < n; ++i) values[i] = values_[codes[i]];
+    const int64_t channels = input_->channels, n = pixels * channels;
+    const float* table = values_.data();
+    if (per_channel_) {
+      for (int64_t p = 0; p < n; p += channels) {
+        for (int64_t c = 0; c < channels; ++c) values[p + c] = table[(c << input_->bits) + codes[p + c]];
+      }
+    } else {
+      for (int64_t i = 0; i < n; ++i) values[i] = table[codes[i]];
+    }
   }
 
-  float values_[256] = {};
+  std::vector<float> values_;  // [2^bits], or [channels][2^bits]
+  bool per_channel_ = false;
 };
 
 class Lookup : public OnCodes {
@@ -88,13 +123,10 @@ class Lookup : public OnCodes {
     input_ = reader.input("input", {Values::kCodes});
     inputs_ = {input_};
     const int bits = reader.bits("bits");
-    const int64_t entries = int64_t{1} << input_->bits;
-    const ArrayView& array = reader.array("table");
-    per_channel_ = array.shape.size() == 2;
-    const std::vector<int64_t> shape =
-        per_channel_ ? std::vector<int64_t>{input_->channels, entries} : std::vector<int64_t>{entries};
+    const std::vector<int64_t> shape = table_shape(reader, *input_);
+    per_channel_ = shape.size() == 2;
     const uint8_t* table = reader.bytes("table", shape);
-    table_.assign(table, table + array.elements());
+    table_.assign(table, table + reader.array("table").elements());
     const int most = (1 << bits) - 1;
     for (uint8_t entry : table_) {
       if (entry > most) {

@@ -30,6 +30,11 @@ constexpr NamedOperation kOperations[] = {
     {"affine", make_affine},
     {"concat", make_concat},
     {"flatten", make_flatten},
+    {"activation", make_activation},
+    {"softmax", make_softmax},
+    {"mul", make_mul},
+    {"select", make_select},
+    {"pad", make_pad},
 };
 
 // Errors from below say which operation they are about.

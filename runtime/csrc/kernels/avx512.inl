@@ -578,4 +578,5 @@ static void bytes_to_planes(uint8_t* out, int64_t plane_bytes, const uint8_t* in
 static constexpr RowFunctions kRows = {
     generic_max_bytes, generic_max_floats, generic_max_planes,    generic_add_bytes,   generic_add_floats, generic_affine,
     planes_to_bytes,   bytes_to_planes,    generic_quantize_unit, generic_widen_bytes,
+    kGenericActivations,
 };

@@ -427,7 +427,12 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
   }
 }
 
+// ---- Activation functions ----
+
+#include "activations.inl"
+
 static constexpr RowFunctions kGenericRows = {
     generic_max_bytes,       generic_max_floats,      generic_max_planes,    generic_add_bytes,   generic_add_floats, generic_affine,
     generic_planes_to_bytes, generic_bytes_to_planes, generic_quantize_unit, generic_widen_bytes,
+    kGenericActivations,
 };

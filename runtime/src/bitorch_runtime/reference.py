@@ -1,8 +1,9 @@
 """What a program computes, in plain NumPy: the definition that the compiled kernels are tested against.
 
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
-them rounds once, in the order written. The compiled program gives the same numbers bit for bit, except where floats are
-summed (float convolutions and linear layers, average pools of floats): there the order of summation is free.
+them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with two exceptions:
+where float convolutions and linear layers sum, the order of summation is free; and what has an exponential in it
+(sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way.
 
 Images are NHWC: [batch, height, width, channels]. A feature vector is an image of one pixel, [batch, 1, 1, features].
 Codes of k bits are the integers 0 … n, n = 2^k − 1. Weight codes of k bits are the odd integers −n, −n+2, … n.
@@ -236,10 +237,15 @@ def unit_quantize(y: Floats, bits: int) -> Integers:
 # Other layers
 
 
-def lookup(codes: Integers, table: NDArray[np.uint8]) -> Integers:
+def table_entries(codes: Integers, table: NDArray[Any]) -> NDArray[Any]:
     """table[q], or table[c, q] for a table of [C, levels]: codes [B, H, W, C]."""
-    looked_up = table[codes] if table.ndim == 1 else table[np.arange(len(table)), codes]
-    return looked_up.astype(np.int64)
+    entries: NDArray[Any] = table[codes] if table.ndim == 1 else table[np.arange(len(table)), codes]
+    return entries
+
+
+def lookup(codes: Integers, table: NDArray[np.uint8]) -> Integers:
+    """`table_entries` of a table of codes."""
+    return table_entries(codes, table).astype(np.int64)
 
 
 def dequantize(codes: Integers, bits: int, sign: bool = False, scale: float | None = None) -> Floats:
@@ -276,6 +282,8 @@ def avg_pool(
 ) -> Floats:
     """Mean over windows: float32(Σ q)·scale / count for codes, Σ x / count for floats.
 
+    Floats are added one after the other, from 0 on, row by row from the top left.
+
     Args:
         x: codes or float32, [B, H, W, C].
         count_include_pad: True divides by the size of the window, False by the number of its pixels inside the image.
@@ -297,10 +305,73 @@ def global_avg_pool(x: NDArray[Any], scale: float | None = None) -> Floats:
     return avg_pool(x, x.shape[1:3], scale=scale)
 
 
+def pad(
+    x: NDArray[Any], padding: Sequence[int], mode: str, value: float = 0, channels: Sequence[int] = (0, 0)
+) -> NDArray[Any]:
+    """Pixels around an image [B, H, W, C], and channels before and after.
+
+    Args:
+        mode: "constant" (`value`), "reflect" (the border itself is not repeated), "replicate" or "circular".
+    """
+    top, left, bottom, right = padding
+    width = ((0, 0), (top, bottom), (left, right), tuple(channels))
+    if mode == "constant":
+        return np.pad(x, width, "constant", constant_values=value)
+    return np.pad(x, width, {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode])  # type: ignore[call-overload]  # a mode
+
+
 def flatten(x: NDArray[Any], order: str) -> NDArray[Any]:
     """[B, H, W, C] to [B, 1, 1, F], the features in the order "chw" (PyTorch's) or "hwc"."""
     ordered = x.transpose(0, 3, 1, 2) if order == "chw" else x
     return ordered.reshape(len(x), 1, 1, int(np.prod(x.shape[1:])))
+
+
+# Activation functions
+
+
+def leaky_relu(x: Floats, slope: Floats) -> Floats:
+    """x > 0 ? x : x·slope, a slope per channel."""
+    y: Floats = np.where(x > 0, x, x * slope)
+    return y
+
+
+def hardsigmoid(x: Floats) -> Floats:
+    """clip(x + 3, 0, 6) / 6; NaN stays NaN."""
+    y: Floats = np.clip(x + np.float32(3), np.float32(0), np.float32(6)) / np.float32(6)
+    return y
+
+
+def hardswish(x: Floats) -> Floats:
+    """x·clip(x + 3, 0, 6) / 6, multiplied first."""
+    y: Floats = x * np.clip(x + np.float32(3), np.float32(0), np.float32(6)) / np.float32(6)
+    return y
+
+
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + e^−x)."""
+    y: Floats = (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32)
+    return y
+
+
+def tanh(x: Floats) -> Floats:
+    """tanh(x)."""
+    y: Floats = np.tanh(x.astype(np.float64)).astype(np.float32)
+    return y
+
+
+def silu(x: Floats) -> Floats:
+    """x / (1 + e^−x)."""
+    wide = x.astype(np.float64)
+    y: Floats = (wide / (1 + np.exp(-wide))).astype(np.float32)
+    return y
+
+
+def softmax(x: Floats, log: bool = False) -> Floats:
+    """e^x / Σ e^x over the channels of each pixel, or its natural logarithm."""
+    shifted = x.astype(np.float64) - x.max(axis=-1, keepdims=True)
+    total = np.exp(shifted).sum(axis=-1, keepdims=True)
+    y: Floats = (shifted - np.log(total) if log else np.exp(shifted) / total).astype(np.float32)
+    return y
 
 
 # Programs
@@ -425,6 +496,26 @@ def _add(operation: Operation, tensors: Mapping[str, Tensor]) -> Floats:
     return relu(a + b) if operation.get("relu", False) else a + b
 
 
+def _activation(operation: Operation, x: Floats, arrays: Mapping[str, NDArray[Any]]) -> Floats:
+    function = operation["function"]
+    if function == "leaky_relu":
+        return leaky_relu(x, arrays[operation["slope"]])
+    functions = {"hardswish": hardswish, "hardsigmoid": hardsigmoid, "sigmoid": sigmoid, "tanh": tanh, "silu": silu}
+    return functions[function](x)
+
+
+def _dequantize(operation: Operation, x: Tensor, arrays: Mapping[str, NDArray[Any]]) -> Floats:
+    if "table" in operation:
+        return table_entries(x.values, arrays[operation["table"]])
+    assert x.bits is not None
+    return dequantize(x.values, x.bits, operation.get("sign", False), operation.get("scale"))
+
+
+def _pad(operation: Operation, x: Tensor) -> Tensor:
+    keys = {key: operation[key] for key in ("value", "channels") if key in operation}
+    return Tensor(pad(x.values, operation["padding"], operation["mode"], **keys), x.bits)
+
+
 def _pool(operation: Operation, x: Tensor) -> Tensor:
     scale = operation.get("scale", x.code_scale)
     if operation["op"] == "global_avg_pool":
@@ -460,15 +551,24 @@ def apply(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[s
         if op == "concat":
             parts = [tensors[name] for name in operation["inputs"]]
             return {operation["output"]: Tensor(np.concatenate([p.values for p in parts], axis=3), parts[0].bits)}
+        if op == "mul":
+            a, b = (tensors[name].values for name in operation["inputs"])
+            return {operation["output"]: Tensor(a * b)}
         x = tensors[operation["input"]]
         if op == "quantize":
             result = _codes(operation, arrays, x.values, None)
         elif op == "lookup":
             result = Tensor(lookup(x.values, arrays[operation["table"]]), operation["bits"])
         elif op == "dequantize":
-            assert x.bits is not None
-            sign = operation.get("sign", False)
-            result = Tensor(dequantize(x.values, x.bits, sign, operation.get("scale")))
+            result = Tensor(_dequantize(operation, x, arrays))
+        elif op == "activation":
+            result = Tensor(_activation(operation, x.values, arrays))
+        elif op == "softmax":
+            result = Tensor(softmax(x.values, operation.get("log", False)))
+        elif op == "select":
+            result = Tensor(x.values[..., arrays[operation["channels"]]], x.bits)
+        elif op == "pad":
+            result = _pad(operation, x)
         elif op in ("max_pool", "avg_pool", "global_avg_pool"):
             result = _pool(operation, x)
         elif op == "flatten":
