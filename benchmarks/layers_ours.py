@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 import bitorch_runtime
 from bitorch_runtime import reference
-from bitorch_runtime.program import Timing
+from bitorch_runtime.profiling import Timing
 from layers_cases import Layer, Problem
 from layers_timing import Sample, calls_per_sample, fastest_call
 

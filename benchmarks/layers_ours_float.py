@@ -8,7 +8,7 @@ import numpy as np
 
 import bitorch_runtime
 from bitorch_runtime import reference
-from bitorch_runtime.program import Timing
+from bitorch_runtime.profiling import Timing
 from layers_cases import Layer
 from layers_engines import OURS_FLOAT
 from layers_timing import Sample, calls_per_sample, fastest_call

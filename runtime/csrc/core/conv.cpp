@@ -160,7 +160,9 @@ void make_border(const ConvSpec& spec, const std::vector<uint8_t>& codes, ConvSt
   state->column_classes = static_cast<int64_t>(columns.ranges.size());
   const int64_t blocks = static_cast<int64_t>(state->weights.blocks.size());
   const int64_t classes = checked_mul(static_cast<int64_t>(rows.ranges.size()), state->column_classes, "conv2d");
-  state->border = AlignedArray<int32_t>(checked_mul(classes, blocks * kBlock, "conv2d"));
+  const int64_t entries = checked_mul(classes, blocks * kBlock, "conv2d");
+  spec.spend(checked_mul(entries, 4, "conv2d"));
+  state->border = AlignedArray<int32_t>(entries);
   const int64_t per_group = g.in_channels / g.groups;
   const int n = (1 << spec.weight_bits) - 1;
   // corner[ky][kx]: the sum over the taps above and left of (ky, kx), so that any rectangle of taps is four of them.
@@ -257,6 +259,15 @@ void ConvGeometry::check() const {
 
 int64_t ConvGeometry::out_height() const { return out_size(height, pad_top, pad_bottom, kernel_h, stride_h, dilation_h); }
 int64_t ConvGeometry::out_width() const { return out_size(width, pad_left, pad_right, kernel_w, stride_w, dilation_w); }
+void ConvSpec::spend(int64_t bytes) const {
+  if (bytes_left == nullptr) return;
+  if (bytes > *bytes_left) {
+    throw Error("the weights, prepared for this CPU, take " + std::to_string(bytes) + " bytes, and of the limit only " +
+                std::to_string(*bytes_left) + " are left; raise the limit if you trust where the program comes from");
+  }
+  *bytes_left -= bytes;
+}
+
 int64_t ConvGeometry::inputs_per_output() const { return kernel_h * kernel_w * (in_channels / groups); }
 
 Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels) {

@@ -53,6 +53,10 @@ struct ConvSpec {
   const uint8_t* descending = nullptr;  // [out_channels] of 0 or 1, or null: q = number of j with x <= threshold[j]
 
   bool wants_int = false, wants_float = false;  // which tensors leave, besides codes
+
+  // What may still be allocated for weights: shared by the layers of a program, each takes its part of it. Null: no limit.
+  int64_t* bytes_left = nullptr;
+  void spend(int64_t bytes) const;  // Error where fewer are left
 };
 
 // Which layout a low-bit convolution likes its input in: kPlanes, or kBytes, which every one can read; only one that likes

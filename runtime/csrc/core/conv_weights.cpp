@@ -229,7 +229,9 @@ ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable&
   ConvWeights weights;
   weights.steps = runs.steps;
   const int64_t parts = method == kTables ? ceil_div(g.out_channels, lanes) : static_cast<int64_t>(ranges.size());
-  weights.data = AlignedArray<uint8_t>(checked_mul(block_bytes, parts, "weights"));
+  const int64_t bytes = checked_mul(block_bytes, parts, "weights");
+  spec.spend(bytes);
+  weights.data = AlignedArray<uint8_t>(bytes);
   const Writer writer{spec, method, runs, lanes};
   const int64_t row = g.inputs_per_output();
   for (size_t b = 0; b < ranges.size(); ++b) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "checked.h"
 
@@ -28,40 +29,18 @@ const char* Json::type_name(Type type) {
   throw Error("a JSON value of unknown type");
 }
 
-void Json::expect(Type type) const {
-  if (type_ != type) throw Error(std::string("JSON: expected ") + type_name(type) + ", not " + type_name(type_));
+template <class T>
+const T& Json::get(Type type) const {
+  if (!is(type)) throw Error(std::string("JSON: expected ") + type_name(type) + ", not " + type_name(this->type()));
+  return std::get<T>(value_);
 }
 
-bool Json::boolean() const {
-  expect(Type::kBool);
-  return boolean_;
-}
-
-int64_t Json::integer() const {
-  expect(Type::kInteger);
-  return integer_;
-}
-
-double Json::real() const {
-  if (type_ == Type::kInteger) return static_cast<double>(integer_);
-  expect(Type::kReal);
-  return real_;
-}
-
-const std::string& Json::string() const {
-  expect(Type::kString);
-  return string_;
-}
-
-const std::vector<Json>& Json::items() const {
-  expect(Type::kArray);
-  return items_;
-}
-
-const std::vector<Json::Member>& Json::members() const {
-  expect(Type::kObject);
-  return members_;
-}
+bool Json::boolean() const { return get<bool>(Type::kBool); }
+int64_t Json::integer() const { return get<int64_t>(Type::kInteger); }
+double Json::real() const { return is(Type::kInteger) ? static_cast<double>(integer()) : get<double>(Type::kReal); }
+const std::string& Json::string() const { return get<std::string>(Type::kString); }
+const std::vector<Json>& Json::items() const { return get<std::vector<Json>>(Type::kArray); }
+const std::vector<Json::Member>& Json::members() const { return get<std::vector<Member>>(Type::kObject); }
 
 const Json* Json::find(std::string_view key) const {
   for (const Member& member : members()) {
@@ -98,42 +77,42 @@ bool is_continuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 
 
 void Json::append(std::string& out, size_t limit) const {
   if (out.size() > limit) return;
-  switch (type_) {
+  switch (type()) {
     case Type::kNull:
       out += "null";
       return;
     case Type::kBool:
-      out += boolean_ ? "true" : "false";
+      out += boolean() ? "true" : "false";
       return;
     case Type::kInteger:
-      out += std::to_string(integer_);
+      out += std::to_string(integer());
       return;
     case Type::kReal: {
       char digits[32];
-      const std::to_chars_result end = std::to_chars(digits, digits + sizeof(digits), real_);
+      const std::to_chars_result end = std::to_chars(digits, digits + sizeof(digits), real());
       const std::string_view number(digits, static_cast<size_t>(end.ptr - digits));
       out += number;
       if (number.find_first_of(".e") == std::string_view::npos) out += ".0";
       return;
     }
     case Type::kString:
-      append_quoted(out, string_, limit);
+      append_quoted(out, string(), limit);
       return;
     case Type::kArray:
       out += '[';
-      for (size_t i = 0; i < items_.size() && out.size() <= limit; ++i) {
+      for (size_t i = 0; i < items().size() && out.size() <= limit; ++i) {
         if (i > 0) out += ", ";
-        items_[i].append(out, limit);
+        items()[i].append(out, limit);
       }
       out += ']';
       return;
     case Type::kObject:
       out += '{';
-      for (size_t i = 0; i < members_.size() && out.size() <= limit; ++i) {
+      for (size_t i = 0; i < members().size() && out.size() <= limit; ++i) {
         if (i > 0) out += ", ";
-        append_quoted(out, members_[i].first, limit);
+        append_quoted(out, members()[i].first, limit);
         out += ": ";
-        members_[i].second.append(out, limit);
+        members()[i].second.append(out, limit);
       }
       out += '}';
       return;
@@ -147,6 +126,12 @@ std::string Json::text(size_t limit) const {
   size_t end = limit;
   while (end > 0 && is_continuation(out[end])) --end;
   return out.substr(0, end) + "...";
+}
+
+std::string Json::quoted(const std::string& text) {
+  std::string out;
+  append_quoted(out, text, std::numeric_limits<size_t>::max());
+  return out;
 }
 
 // Recursive descent over the text, one function per production.
@@ -192,14 +177,14 @@ class JsonParser {
   void parse_value(Json& value, int depth) {
     if (depth > Json::kMaxDepth) fail(position_, "nested deeper than " + std::to_string(Json::kMaxDepth) + " levels");
     if (at_end()) fail(position_, "a value is missing: the text ends here");
+    if (++values_ > Json::kMaxValues) fail(position_, "more than " + std::to_string(Json::kMaxValues) + " values");
     switch (peek()) {
       case '{':
         return parse_object(value, depth);
       case '[':
         return parse_array(value, depth);
       case '"':
-        value.type_ = Json::Type::kString;
-        value.string_ = parse_string();
+        value.value_ = parse_string();
         return;
       case 't':
       case 'f':
@@ -216,11 +201,10 @@ class JsonParser {
     if (starts("null")) {
       position_ += 4;
     } else if (starts("true")) {
-      value.type_ = Json::Type::kBool;
-      value.boolean_ = true;
+      value.value_ = true;
       position_ += 4;
     } else if (starts("false")) {
-      value.type_ = Json::Type::kBool;
+      value.value_ = false;
       position_ += 5;
     } else {
       fail(position_, "a value must be an object, a list, a string, a number, true, false or null");
@@ -228,14 +212,14 @@ class JsonParser {
   }
 
   void parse_array(Json& value, int depth) {
-    value.type_ = Json::Type::kArray;
+    auto& items = value.value_.emplace<std::vector<Json>>();
     ++position_;
     skip_space();
     if (take(']')) return;
     while (true) {
       skip_space();
-      value.items_.emplace_back();
-      parse_value(value.items_.back(), depth + 1);
+      items.emplace_back();
+      parse_value(items.back(), depth + 1);
       skip_space();
       if (take(']')) return;
       if (!take(',')) fail(position_, "a list goes on with \",\" or ends with \"]\"");
@@ -243,7 +227,7 @@ class JsonParser {
   }
 
   void parse_object(Json& value, int depth) {
-    value.type_ = Json::Type::kObject;
+    auto& members = value.value_.emplace<std::vector<Json::Member>>();
     ++position_;
     skip_space();
     if (take('}')) return;
@@ -252,16 +236,16 @@ class JsonParser {
       skip_space();
       if (peek() != '"') fail(position_, "a key must be a string in double quotes");
       starts.push_back(position_);
-      value.members_.emplace_back(parse_string(), Json());
+      members.emplace_back(parse_string(), Json());
       skip_space();
       if (!take(':')) fail(position_, "a key is followed by \":\"");
       skip_space();
-      parse_value(value.members_.back().second, depth + 1);
+      parse_value(members.back().second, depth + 1);
       skip_space();
       if (take('}')) break;
       if (!take(',')) fail(position_, "an object goes on with \",\" or ends with \"}\"");
     }
-    check_keys(value.members_, starts);
+    check_keys(members, starts);
   }
 
   void check_keys(const std::vector<Json::Member>& members, const std::vector<size_t>& starts) const {
@@ -310,11 +294,11 @@ class JsonParser {
     }
     const char* first = text_.data() + start;
     const char* last = text_.data() + position_;
-    if (integer && std::from_chars(first, last, value.integer_).ec == std::errc()) {
-      value.type_ = Json::Type::kInteger;
+    int64_t whole = 0;
+    if (integer && std::from_chars(first, last, whole).ec == std::errc()) {
+      value.value_ = whole;
     } else {
-      value.type_ = Json::Type::kReal;
-      value.real_ = parse_real(start, first, last);
+      value.value_ = parse_real(start, first, last);
     }
   }
 
@@ -472,6 +456,7 @@ class JsonParser {
 
   std::string_view text_;
   size_t position_ = 0;
+  size_t values_ = 0;
 };
 
 Json Json::parse(std::string_view text) { return JsonParser(text).document(); }

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace bitorch {
@@ -14,15 +15,17 @@ class Json {
   using Member = std::pair<std::string, Json>;
 
   static constexpr int kMaxDepth = 64;
+  static constexpr size_t kMaxValues = size_t{1} << 19;  // about 20 MB of them
 
   // One value and nothing after it. Error with line and column (both from 1, columns in bytes) where the text is not
-  // JSON, not UTF-8, nested deeper than kMaxDepth, repeats a key in an object, or holds a number beyond the range of
-  // double. A number without fraction and exponent is a kInteger, or a kReal where it does not fit in int64.
+  // JSON, not UTF-8, nested deeper than kMaxDepth, of more than kMaxValues values, repeats a key in an object, or holds
+  // a number beyond the range of double. A number without fraction and exponent is a kInteger, or a kReal where it does
+  // not fit in int64.
   static Json parse(std::string_view text);
 
-  Type type() const { return type_; }
-  bool is(Type type) const { return type_ == type; }
-  bool is_number() const { return type_ == Type::kInteger || type_ == Type::kReal; }
+  Type type() const { return static_cast<Type>(value_.index()); }
+  bool is(Type type) const { return this->type() == type; }
+  bool is_number() const { return is(Type::kInteger) || is(Type::kReal); }
 
   // Each may be called on a value of that type only (Error otherwise); real() takes integers as well.
   bool boolean() const;
@@ -37,20 +40,17 @@ class Json {
 
   // Compact JSON text of at most about `limit` bytes, cut with "..." beyond: for error messages.
   std::string text(size_t limit = 120) const;
+  static std::string quoted(const std::string& text);  // as a JSON string
   static const char* type_name(Type type);  // "null", "a boolean", "an integer", ...
 
  private:
   friend class JsonParser;
-  void expect(Type type) const;
+  template <class T>
+  const T& get(Type type) const;
   void append(std::string& out, size_t limit) const;
 
-  Type type_ = Type::kNull;
-  bool boolean_ = false;
-  int64_t integer_ = 0;
-  double real_ = 0;
-  std::string string_;
-  std::vector<Json> items_;
-  std::vector<Member> members_;
+  // In the order of Type.
+  std::variant<std::monostate, bool, int64_t, double, std::string, std::vector<Json>, std::vector<Member>> value_;
 };
 
 }  // namespace bitorch

@@ -46,6 +46,7 @@ class ConvOperation : public Operation {
  public:
   ConvOperation(const OperationReader& reader, Form form, bool low_bit) : Operation(reader), spec_(new ConvSpec) {
     allow_keys(reader, form, low_bit);
+    spec_->bytes_left = &reader.graph().weight_bytes_left;
     const Tensor* input = reader.input("input", {low_bit ? Values::kCodes : Values::kFloat32});
     input_ = input;
     inputs_ = {input};

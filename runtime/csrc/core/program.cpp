@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <limits>
 
 #include "aligned.h"
@@ -46,8 +47,16 @@ struct Program::State {
   }
 };
 
-Program::Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels)
-    : state_(new State{build_program(json, arrays, kernels), &kernels, {}}) {}
+Program::Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
+                 int64_t memory_limit)
+    : state_(new State{build_program(json, arrays, kernels, memory_limit), &kernels, {}}) {
+  if (memory_limit == kNoLimit) return;
+  const int64_t bytes = workspace_bytes(1);
+  if (bytes > memory_limit) {
+    throw Error("one image is worked on in " + std::to_string(bytes) + " bytes, more than the limit of " +
+                std::to_string(memory_limit) + "; raise the limit if you trust where the program comes from");
+  }
+}
 
 Program::~Program() = default;
 Program::Program(Program&&) noexcept = default;
@@ -100,6 +109,12 @@ void Program::run(const std::vector<ArrayView>& inputs, const std::vector<void*>
   const RunContext context = state_->context(*workspace, inputs, outputs, batch);
   const KeepAwake awake;
   for (const Operation* operation : state_->program.graph.run_order) operation->run(context);
+}
+
+void Program::reserve(int64_t batch) const {
+  const WorkspaceList::Lease workspace(state_->workspaces);
+  const RunContext context = state_->context(*workspace, {}, {}, batch);
+  std::memset(context.arena, 0, static_cast<size_t>(workspace->bytes));
 }
 
 namespace {

@@ -2,6 +2,7 @@
 // times.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,9 +15,13 @@ namespace bitorch {
 
 class Program {
  public:
+  static constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+
   // Checks everything before anything runs; Error names the operation, the key, the value and the rule. The arrays are
-  // copied (weights re-tiled): the caller may free them afterwards. `kernels` must outlive the program.
-  Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels);
+  // copied (weights re-tiled): the caller may free them afterwards. `kernels` must outlive the program. Error also where the
+  // weights, once prepared, or the memory of a run with one image take more than memory_limit bytes, before they are allocated.
+  Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
+          int64_t memory_limit = kNoLimit);
   ~Program();
   Program(Program&&) noexcept;
   Program& operator=(Program&&) noexcept;
@@ -42,6 +47,9 @@ class Program {
   // not fit. May be called from several threads at once; each call takes a workspace from a free list, and only the
   // first call at a larger batch allocates.
   void run(const std::vector<ArrayView>& inputs, const std::vector<void*>& outputs) const;
+
+  // Allocates and touches the memory of a run with this batch, which is what makes a first call slow.
+  void reserve(int64_t batch) const;
 
   // A tensor as it was planned.
   struct TensorInfo {

@@ -93,9 +93,10 @@ void read_operations(const std::string& text, ArrayTable& arrays, BuiltProgram* 
 }  // namespace
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
-                           const KernelTable& kernels) {
+                           const KernelTable& kernels, int64_t memory_limit) {
   ArrayTable table(arrays);
   BuiltProgram program;
+  program.graph.weight_bytes_left = memory_limit;
   read_operations(json, table, &program);
   table.check_all_used();
   const auto& operations = program.graph.operations;

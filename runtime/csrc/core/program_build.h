@@ -16,6 +16,6 @@ struct BuiltProgram {
 };
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
-                           const KernelTable& kernels);
+                           const KernelTable& kernels, int64_t memory_limit);
 
 }  // namespace bitorch

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -89,6 +90,8 @@ struct Graph {
   std::map<std::string, Tensor*> by_name;
   std::vector<std::unique_ptr<Operation>> operations;  // as they are described
   std::vector<const Operation*> run_order;             // inputs first, so that a bad value is found before any work
+  // What operations may still allocate for weights as kernels want them, which can be far larger than the arrays.
+  int64_t weight_bytes_left = std::numeric_limits<int64_t>::max();
 };
 
 }  // namespace bitorch

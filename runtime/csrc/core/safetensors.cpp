@@ -151,7 +151,7 @@ Json parse_header(std::string_view text) {
 
 }  // namespace
 
-Safetensors Safetensors::read(const void* data, size_t size) {
+Safetensors Safetensors::read(const void* data, size_t size, const CheckMetadata& check_metadata) {
   const uint8_t* bytes = static_cast<const uint8_t*>(data);
   const std::string_view text = header_text(bytes, size);
   const Json header = parse_header(text);
@@ -159,17 +159,16 @@ Safetensors Safetensors::read(const void* data, size_t size) {
   const int64_t data_size = static_cast<int64_t>(size - data_begin);
 
   Safetensors file;
+  if (const Json* metadata = header.find("__metadata__")) parse_metadata(*metadata, &file.metadata);
+  if (check_metadata) check_metadata(file.metadata);
   std::vector<Entry> entries;
   for (const Json::Member& m : header.members()) {
-    if (m.first == "__metadata__") {
-      parse_metadata(m.second, &file.metadata);
-    } else {
-      entries.push_back(parse_entry(m.first, m.second, data_size));
-    }
+    if (m.first != "__metadata__") entries.push_back(parse_entry(m.first, m.second, data_size));
   }
   check_cover(entries, data_size);
   for (Entry& entry : entries) {
     entry.view.data = bytes + data_begin + entry.begin;
+    file.order.push_back(entry.name);
     file.tensors.emplace(std::move(entry.name), std::move(entry.view));
   }
   return file;

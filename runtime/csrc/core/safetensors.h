@@ -7,8 +7,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "array.h"
 
@@ -21,10 +23,13 @@ struct Safetensors {
   // Views of the bytes that were read, which must outlive them. Their data lie wherever the file has them: a view need not be
   // aligned to its dtype.
   std::map<std::string, ArrayView> tensors;
+  std::vector<std::string> order;  // the names of the tensors in the order of their bytes
   std::map<std::string, std::string> metadata;
 
-  // dtypes BOOL, U8, I8, I16, I32, I64, F32 and F64, those of ArrayView. Error as above; std::bad_alloc.
-  static Safetensors read(const void* data, size_t size);
+  // dtypes BOOL, U8, I8, I16, I32, I64, F32 and F64, those of ArrayView. Error as above; std::bad_alloc. `check_metadata`
+  // sees the metadata before anything is said about the tensors, which another format may have of other kinds.
+  using CheckMetadata = std::function<void(const std::map<std::string, std::string>& metadata)>;
+  static Safetensors read(const void* data, size_t size, const CheckMetadata& check_metadata = nullptr);
 };
 
 }  // namespace bitorch

@@ -10,6 +10,8 @@
 #include "core/checked.h"
 #include "core/cpu.h"
 #include "core/cpu_count.h"
+#include "core/model.h"
+#include "core/packed_file.h"
 #include "core/packing.h"
 #include "core/threads.h"
 #include "program.h"
@@ -85,6 +87,9 @@ nb::object unpack_weights(nb::handle packed, int bits, int64_t columns) {
 NB_MODULE(_native, module) {
   using namespace bitorch;
   nb::register_exception_translator(translate_error, nullptr);
+  module.attr("version") = BITORCH_RUNTIME_VERSION;
+  module.attr("format_version") = kFormatVersion;
+  module.attr("memory_limit") = kMemoryLimit;
   module.def("available_kernels", &available_kernels);
   module.def("kernels_name", [] { return kernels().name; });
   module.def("cpu_flags", &cpu_flags);

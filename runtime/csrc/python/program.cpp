@@ -7,6 +7,7 @@
 
 #include "arrays.h"
 #include "core/cpu.h"
+#include "core/model.h"
 #include "program.h"
 
 namespace nb = nanobind;
@@ -107,6 +108,26 @@ nb::list describe(const Program& program) {
   return list;
 }
 
+// What Python's Model needs: the program, and what the file says besides.
+nb::tuple model_parts(Model model) {
+  return nb::make_tuple(nb::cast(std::move(model.program)), model.format_version, model.description, model.info, model.sha256);
+}
+
+nb::tuple load_file(const nb::bytes& path, int64_t memory_limit) {
+  return model_parts([&] {
+    const std::string name(path.c_str(), path.size());
+    const nb::gil_scoped_release release;
+    return Model::load(name, kernels(), memory_limit);
+  }());
+}
+
+nb::tuple load_bytes(const nb::bytes& bytes, int64_t memory_limit) {
+  return model_parts([&] {
+    const nb::gil_scoped_release release;
+    return Model::read(bytes.c_str(), bytes.size(), kernels(), memory_limit);
+  }());
+}
+
 }  // namespace
 
 void bind_program(nb::module_& module) {
@@ -119,6 +140,8 @@ void bind_program(nb::module_& module) {
       .def("outputs", [](const Program& program) { return ports(program.outputs()); })
       .def("workspace_bytes", &Program::workspace_bytes, "batch"_a)
       .def("kernels_name", &Program::kernels_name);
+  module.def("load_file", &load_file, "path"_a, "memory_limit"_a);
+  module.def("load_bytes", &load_bytes, "bytes"_a, "memory_limit"_a);
 }
 
 }  // namespace bitorch

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bitorch_runtime import _native
 from bitorch_runtime.arguments import Array, check_integer
+from bitorch_runtime.format import dump
+from bitorch_runtime.profiling import Profile, Timing
 
 if TYPE_CHECKING:
     from bitorch_runtime._native import Operation, Port
-
-
-class Timing(TypedDict):
-    """What one operation took, an entry of what `Program.profile` returns."""
-
-    op: str
-    kernel: str
-    seconds: float
-    macs: int
 
 
 class Program:
@@ -91,12 +84,25 @@ class Program:
             raise TypeError(f"operations: must be a list of dicts, not {type(operations).__name__}")
         if not isinstance(arrays, Mapping):
             raise TypeError(f"arrays: must be a dict of NumPy arrays, not {type(arrays).__name__}")
-        text = _dump([_plain(i, operation) for i, operation in enumerate(operations)])
-        self._native = _native.Program(
-            text, {name: _array(f"arrays[{name!r}]", value) for name, value in arrays.items()}
-        )
-        self._inputs = self._native.inputs()
-        self._outputs = self._native.outputs()
+        text = dump("operations", [_plain(i, operation) for i, operation in enumerate(operations)], sort_keys=False)
+        given = {name: _array(f"arrays[{name!r}]", value) for name, value in arrays.items()}
+        self._take_native(_native.Program(text, given), text)
+        self._arrays = {name: array.copy() for name, array in given.items()}  # as small as a file; for pickles
+
+    def _take_native(self, native: _native.Program, description: str) -> None:
+        self._native = native
+        self._description = description
+        self._inputs = native.inputs()
+        self._outputs = native.outputs()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return type(self), (self.description, self._arrays)
+
+    @property
+    def description(self) -> list[dict[str, Any]]:
+        """The operations that the program was made of, a new list."""
+        operations: list[dict[str, Any]] = json.loads(self._description)
+        return operations
 
     @property
     def inputs(self) -> list[Port]:
@@ -140,36 +146,49 @@ class Program:
         """
         return self._native.describe()
 
-    def profile(self, *inputs: Array, repeats: int = 10, **named: Array) -> list[Timing]:
+    def profile(self, *inputs: Array, named: Mapping[str, Array] | None = None, repeats: int = 10) -> Profile:
         """Time each operation.
 
         Args:
-            inputs: as of a call.
+            inputs: the first inputs, in order, as of a call.
+            named: the others, by name.
             repeats: how many runs, after one that does not count; 1 to 1000000.
-            named: as of a call.
 
         Returns:
-            One dict per operation: ``op``, ``kernel``, ``seconds`` (the minimum over the runs) and ``macs`` (of the
-            batch).
+            A sequence of dicts, one per operation, that prints as a table. Seconds are the minimum over the runs,
+            multiply-adds are those of the batch.
         """
         repeats = check_integer("repeats", repeats, 1, 1_000_000)
-        arrays = self._take(inputs, named)
+        arrays = self._take(inputs, {} if named is None else dict(named))
         seconds = self._native.profile(arrays, repeats)
         batch = len(arrays[0])
-        return [
-            Timing(op=entry["op"], kernel=entry["kernel"], seconds=taken, macs=entry["macs"] * batch)
+        total = sum(seconds)
+        rows = [
+            Timing(
+                op=entry["op"],
+                output=entry["outputs"][0]["name"] if entry["outputs"] else entry["inputs"][0],
+                kernel=entry["kernel"],
+                seconds=taken,
+                macs=entry["macs"] * batch,
+                macs_per_second=entry["macs"] * batch / taken if taken > 0 else 0.0,
+                share=taken / total if total > 0 else 0.0,
+            )
             for entry, taken in zip(self._native.describe(), seconds, strict=True)
         ]
+        return Profile(rows, batch)
 
     def workspace_bytes(self, batch: int) -> int:
         """Return how much memory a call with this batch works in, results aside. It is kept for the next call."""
         return self._native.workspace_bytes(check_integer("batch", batch, 0, 2**48))
 
     def __repr__(self) -> str:
+        return f"Program({self._signature()})"
+
+    def _signature(self) -> str:
         def ports(ports: list[Port]) -> str:
             return ", ".join(f"{port['name']}: {port['dtype']} {_shape(port)}" for port in ports)
 
-        return f"Program({ports(self._inputs)} -> {ports(self._outputs)}; {self._native.kernels_name()})"
+        return f"{ports(self._inputs)} -> {ports(self._outputs)}; {self._native.kernels_name()}"
 
     def _take(self, inputs: tuple[Array, ...], named: dict[str, Array]) -> list[Array]:
         """The inputs in order, checked but for their batches and values."""
@@ -194,20 +213,6 @@ def _plain(index: int, operation: object) -> dict[str, Any]:
     return dict(operation)
 
 
-def _dump(operations: list[dict[str, Any]]) -> str:
-    try:
-        return json.dumps(operations, allow_nan=False, default=_scalar)
-    except ValueError as error:  # NaN, infinity, or a list that contains itself
-        raise ValueError(f"operations: {error}") from None
-
-
-def _scalar(value: object) -> object:
-    """What JSON cannot hold as it is: NumPy's numbers are taken, all else is refused."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"operations: {value!r} is {type(value).__name__}, which JSON cannot hold; arrays go into `arrays`")
-
-
 def _array(name: str, value: object) -> Array:
     """C-contiguous and aligned, as the core takes it."""
     if not isinstance(value, np.ndarray):
@@ -229,8 +234,10 @@ def _input(port: Port, value: object) -> Array:
         raise TypeError(f"{name}: must be a NumPy array, not {type(value).__name__}")
     if value.dtype != port["dtype"]:
         raise TypeError(
-            f"{name}: the dtype is {value.dtype.str} ({value.dtype}), but must be {port['dtype']}; use astype"
+            f"{name}: the dtype is {value.dtype.str} ({value.dtype}), but must be {port['dtype']}; use astype. "
+            f"(The shape is {value.shape}, and must be {_shape(port)}.)"
         )
     if value.ndim == 0 or value.shape[1:] != port["shape"]:
-        raise ValueError(f"{name}: the shape is {value.shape}, but must be {_shape(port)}")
+        advice = "; one image is a batch of one, array[None]" if value.shape == port["shape"] else ""
+        raise ValueError(f"{name}: the shape is {value.shape}, but must be {_shape(port)}{advice}")
     return _array(name, value)
