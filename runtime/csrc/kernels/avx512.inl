@@ -238,31 +238,42 @@ static void finish_int(const IntStage* t, int32_t* tile) {
   }
 }
 
-static inline void scale_floats(const FloatStage* t, int p, int v, __m512 x, float* tile) {
+// The float stage of 16 channels of all pixels, with what belongs to the channels in registers. Input: the values of one
+// pixel before it. What is not a channel is computed too: left alone, it could be subnormal floats, slow in what follows.
+template <bool norm, class Input>
+static inline void scale_channels(const FloatStage* t, int v, float* tile, const Input& input) {
+  const __m512 multiply = _mm512_loadu_ps(t->multiply + v * kLanes), offset = _mm512_loadu_ps(t->offset + v * kLanes);
+  const __m512 norm_multiply = norm ? _mm512_loadu_ps(t->norm_multiply + v * kLanes) : _mm512_setzero_ps();
+  const __m512 norm_offset = norm ? _mm512_loadu_ps(t->norm_offset + v * kLanes) : _mm512_setzero_ps();
+  const __m512 least = _mm512_set1_ps(t->relu ? 0.0f : -__builtin_inff());
   const __mmask16 mask = lane_mask(t->channels - v * kLanes);
-  __m512 y = _mm512_mul_ps(x, _mm512_loadu_ps(t->multiply + v * kLanes));
-  y = _mm512_add_ps(y, _mm512_loadu_ps(t->offset + v * kLanes));
-  if (t->norm_multiply != nullptr) {
-    y = _mm512_fmadd_ps(y, _mm512_loadu_ps(t->norm_multiply + v * kLanes), _mm512_loadu_ps(t->norm_offset + v * kLanes));
+  const float* const* residual = t->residual;
+  for (int p = 0; p < t->pixels; ++p) {
+    __m512 y = _mm512_add_ps(_mm512_mul_ps(input(p), multiply), offset);
+    if (norm) y = _mm512_fmadd_ps(y, norm_multiply, norm_offset);
+    if (residual != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, residual[p] + v * kLanes));
+    _mm512_store_ps(tile + p * kBlock + v * kLanes, _mm512_max_ps(least, y));  // y where it is NaN
   }
-  if (t->residual != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, t->residual[p] + v * kLanes));
-  if (t->relu) y = _mm512_max_ps(_mm512_setzero_ps(), y);  // the second operand where one is NaN
-  _mm512_store_ps(tile + p * kBlock + v * kLanes, y);
+}
+
+template <class Input>
+static inline void scale_channels(const FloatStage* t, int v, float* tile, const Input& input) {
+  if (t->norm_multiply != nullptr) return scale_channels<true>(t, v, tile, input);
+  scale_channels<false>(t, v, tile, input);
 }
 
 template <Terms terms>
-static void int_to_float_with(const FloatStage* t, int32_t* tile) {
-  const __m128i shift = _mm_cvtsi32_si128(t->correction.shift);
-  for (int p = 0; p < t->pixels; ++p) {
-    for (int v = 0; v < 2; ++v) {
-      const __m512i d = corrected<terms>(&t->correction, shift, p, v, tile);
-      scale_floats(t, p, v, _mm512_cvtepi32_ps(d), reinterpret_cast<float*>(tile));
-    }
+static void int_to_float_with(const FloatStage* t, void* tile) {
+  const Correction correction = t->correction;
+  const __m128i shift = _mm_cvtsi32_si128(correction.shift);
+  for (int v = 0; v < 2; ++v) {
+    scale_channels(t, v, static_cast<float*>(tile), [=, &correction](int p) {
+      return _mm512_cvtepi32_ps(corrected<terms>(&correction, shift, p, v, static_cast<const int32_t*>(tile)));
+    });
   }
 }
 
-static void int_to_float(const FloatStage* t, void* out) {
-  int32_t* tile = static_cast<int32_t*>(out);
+static void int_to_float(const FloatStage* t, void* tile) {
   switch (terms_of(&t->correction)) {
     case kNone: return int_to_float_with<kNone>(t, tile);
     case kSums: return int_to_float_with<kSums>(t, tile);
@@ -272,8 +283,8 @@ static void int_to_float(const FloatStage* t, void* out) {
 
 static void float_to_float(const FloatStage* t, void* out) {
   float* tile = static_cast<float*>(out);
-  for (int p = 0; p < t->pixels; ++p) {
-    for (int v = 0; v < 2; ++v) scale_floats(t, p, v, _mm512_load_ps(tile + p * kBlock + v * kLanes), tile);
+  for (int v = 0; v < 2; ++v) {
+    scale_channels(t, v, tile, [=](int p) { return _mm512_load_ps(tile + p * kBlock + v * kLanes); });
   }
 }
 
