@@ -632,6 +632,13 @@ def select(b: _Builder, name: str) -> None:
     channel_array = b.array("channels", chosen.astype(np.int32))
     operation = {"op": "select", "input": name, "output": b.fresh(), "channels": channel_array}
     b.add(operation, output=_Known(known.bits, False, known.exact, known.dyadic))
+    _follow_with_layer(b, operation["output"])
+
+
+def _follow_with_layer(b: _Builder, name: str) -> None:
+    """Append a layer that may prefer bit planes, half of the time, where `name` holds codes."""
+    if b.known[name].bits is not None and b.chance(0.5):
+        low_bit_layer(b, "conv2d", name, int(b.choose((1, 1, 2))))
 
 
 def pad(b: _Builder, name: str) -> None:
@@ -649,6 +656,7 @@ def pad(b: _Builder, name: str) -> None:
         if b.chance(0.3):
             operation["channels"] = [int(b.choose((0, 1, 3, 8))), int(b.choose((0, 1, 5, 8)))]
     b.add(operation, output=_Known(known.bits, False, known.exact, known.dyadic and value != 0.1))
+    _follow_with_layer(b, operation["output"])
 
 
 # Programs
