@@ -1,4 +1,6 @@
-"""What has an exponential in it: right to the last bit or the one before, and the same on every kernel table."""
+"""Activation functions and softmax. What has an exponential in it is right to the last bit or the one before, and the
+same on every kernel table; the others are equal to the reference.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +68,21 @@ def units_apart(y: Array, expected: Array) -> float:
     with np.errstate(invalid="ignore"):
         units = np.abs(y.astype(np.float64) - expected) / np.spacing(np.abs(expected)).astype(np.float64)
     return float(np.where(same, 0, np.where(np.isnan(units), np.inf, units)).max())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 64, 129, 300])
+@pytest.mark.parametrize("function", ["leaky_relu", "hardswish", "hardsigmoid"])
+def test_piecewise_functions_are_equal(function: str, channels: int) -> None:
+    """Rows of many pixels, and of pixels with many channels."""
+    rng = np.random.default_rng(channels)
+    x = any_floats(2 * 3 * 401 * channels).reshape(2, 3, 401, channels)
+    arrays = {"slope": rng.normal(0, 1, channels).astype(np.float32)} if function == "leaky_relu" else {}
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "x", "dtype": "float32", "shape": [channels, 3, 401], "order": "nhwc"},
+        {"op": "activation", "input": "x", "output": "y", "function": function, **{name: name for name in arrays}},
+        {"op": "output", "input": "y", "order": "nhwc"},
+    ]
+    np.testing.assert_array_equal(Program(operations, arrays)(x), reference.run(operations, arrays, x))
 
 
 @pytest.mark.parametrize("function", ["sigmoid", "tanh", "silu"])
