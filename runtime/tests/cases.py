@@ -4,7 +4,8 @@ A case is built operation by operation and evaluated by the reference as it grow
 the numbers that they are compared with: equality is where a comparison goes wrong. Everything follows from the seed.
 
 Floats whose sums do not depend on the order of summation are called dyadic: small multiples of 1/16. A tensor that
-depends on other sums of floats is inexact; it is compared with a tolerance, and never becomes codes.
+depends on other sums of float layers, or on exponentials, is inexact; it is compared with a tolerance, and never
+becomes codes.
 """
 
 from __future__ import annotations
@@ -518,6 +519,13 @@ def dequantize(b: _Builder, name: str) -> None:
     """Append a dequantize of the codes `name`."""
     operation: dict[str, Any] = {"op": "dequantize", "input": name, "output": b.fresh()}
     bits = b.known[name].bits
+    assert bits is not None
+    if b.chance(0.3):
+        dyadic = b.chance(0.5)
+        shape = (2**bits,) if b.chance(0.5) else (b.shape(name)[2], 2**bits)
+        values = b.rng.integers(-24, 25, shape) / 16 if dyadic else b.rng.normal(0, 1, shape)
+        b.add({**operation, "table": b.array("table", values.astype(np.float32))}, output=_Known(dyadic=dyadic))
+        return
     sign = bits == 1 and b.chance(0.5)
     if sign or b.chance(0.3):
         operation["sign"] = sign
@@ -555,8 +563,7 @@ def pool(b: _Builder, name: str) -> None:
         operation["count_include_pad"] = b.chance(0.5)
     if op != "max_pool" and known.bits is not None and b.chance(0.4):
         operation["scale"] = float(b.choose((0.25, 0.1, 1.0)))
-    averages_floats = op != "max_pool" and known.bits is None
-    result = _Known(exact=known.exact and (known.dyadic or not averages_floats))
+    result = _Known(exact=known.exact)
     if op == "max_pool":
         result = _Known(known.bits, False, known.exact, known.dyadic)
     b.add(operation, output=result)
@@ -585,6 +592,98 @@ def flatten(b: _Builder, name: str) -> None:
     b.add(operation, output=_Known(known.bits, False, known.exact, known.dyadic))
 
 
+def _is_tame(b: _Builder, *names: str) -> bool:
+    """Whether tensors are exact, or so small that a smooth function of them stays within the tolerance."""
+    exact = all(b.known[name].exact for name in names)
+    return exact or all(bool(np.all(np.abs(b.tensors[name].values) <= 16)) for name in names)  # no NaN then
+
+
+def activation(b: _Builder, name: str) -> None:
+    """Append an activation of the floats `name`."""
+    known = b.known[name]
+    options = ["leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"] if _is_tame(b, name) else []
+    function = b.choose(["leaky_relu", *options])
+    operation: dict[str, Any] = {"op": "activation", "input": name, "output": b.fresh(), "function": function}
+    exact, dyadic = known.exact and function not in ("sigmoid", "tanh", "silu"), False
+    if function == "leaky_relu":
+        channels = b.shape(name)[2]
+        dyadic = known.dyadic and b.chance(0.5)
+        slope = b.rng.integers(-1, 2, channels) if dyadic else b.rng.normal(0, 0.5, channels)
+        operation["slope"] = b.array("slope", slope.astype(np.float32))
+    b.add(operation, output=_Known(exact=exact, dyadic=dyadic))
+
+
+def softmax(b: _Builder, name: str) -> None:
+    """Append a softmax of the floats `name`."""
+    operation: dict[str, Any] = {"op": "softmax", "input": name, "output": b.fresh()}
+    if b.chance(0.6):
+        operation["log"] = b.chance(0.7)
+    b.add(operation, output=_Known(exact=False))
+
+
+def multiplication(b: _Builder, name: str) -> None:
+    """Append the product of the floats `name` and others of its shape, or a gate that is made of them."""
+    height, width, channels = b.shape(name)
+    if b.chance(0.4):
+        pooled, gate = b.fresh(), f"t{len(b.known) + 1}"
+        b.add({"op": "global_avg_pool", "input": name, "output": pooled}, output=_Known(exact=b.known[name].exact))
+        b.add(
+            {"op": "activation", "input": pooled, "output": gate, "function": "hardsigmoid"},
+            output=_Known(exact=b.known[name].exact),
+        )
+    options = [
+        other
+        for other in b.names(codes=False)
+        if b.shape(other) in ((height, width, channels), (1, 1, channels)) and _is_tame(b, name, other)
+    ]
+    other = options[-1] if b.chance(0.5) else b.choose(options)
+    exact = b.known[name].exact and b.known[other].exact
+    b.add({"op": "mul", "inputs": [name, other], "output": b.fresh()}, output=_Known(exact=exact))
+
+
+def select(b: _Builder, name: str) -> None:
+    """Append a select: a slice, a channel shuffle, or any channels in any order."""
+    known, channels = b.known[name], b.shape(name)[2]
+    style = b.choose(("slice", "slice", "shuffle", "any"))
+    if style == "slice":
+        step = b.choose((1, 1, 8)) if channels >= 8 else 1
+        first = int(b.rng.integers(0, (channels - 1) // step + 1)) * step
+        chosen = np.arange(first, channels if b.chance(0.5) else int(b.rng.integers(first + 1, channels + 1)))
+    elif style == "shuffle":
+        groups = b.choose([g for g in range(1, channels + 1) if channels % g == 0])
+        chosen = np.arange(channels).reshape(groups, -1).T.ravel()
+    else:
+        chosen = b.rng.integers(0, channels, int(b.rng.integers(1, min(channels, 200) + 9)))
+    channel_array = b.array("channels", chosen.astype(np.int32))
+    operation = {"op": "select", "input": name, "output": b.fresh(), "channels": channel_array}
+    b.add(operation, output=_Known(known.bits, False, known.exact, known.dyadic))
+    _follow_with_layer(b, operation["output"])
+
+
+def _follow_with_layer(b: _Builder, name: str) -> None:
+    """Append a layer that may prefer bit planes, half of the time, where `name` holds codes."""
+    if b.known[name].bits is not None and b.chance(0.5):
+        low_bit_layer(b, "conv2d", name, int(b.choose((1, 1, 2))))
+
+
+def pad(b: _Builder, name: str) -> None:
+    """Append a pad."""
+    known, (height, width, _) = b.known[name], b.shape(name)
+    mode = b.choose(("constant", "constant", "reflect", "replicate", "circular"))
+    room = {"reflect": (height - 1, width - 1), "circular": (height, width)}.get(mode, (3, 3))
+    padding = [int(b.rng.integers(0, min(most, 3) + 1)) for most in (*room, *room)]
+    operation: dict[str, Any] = {"op": "pad", "input": name, "output": b.fresh(), "padding": padding, "mode": mode}
+    value = 0.0
+    if mode == "constant":
+        if b.chance(0.5):
+            value = b.choose((-1.25, 0.5, 0.1, 7)) if known.bits is None else int(b.rng.integers(0, 2**known.bits))
+            operation["value"] = value
+        if b.chance(0.3):
+            operation["channels"] = [int(b.choose((0, 1, 3, 8))), int(b.choose((0, 1, 5, 8)))]
+    b.add(operation, output=_Known(known.bits, False, known.exact, known.dyadic and value != 0.1))
+    _follow_with_layer(b, operation["output"])
+
+
 # Programs
 
 
@@ -594,15 +693,16 @@ def _grow(b: _Builder) -> None:
     name = names[-1] if b.chance(0.7) else b.choose(names)
     known = b.known[name]
     vector = b.shape(name)[:2] == (1, 1)
-    options = ["pool", "concat"]
+    options = ["pool", "concat", "select"]
     if b.shape(name)[0] * b.shape(name)[1] * b.shape(name)[2] < 3000:
-        options.append("flatten")
+        options += ["flatten", "pad"]
     if known.bits is not None:
         options += ["conv", "conv", "conv", "conv", "lookup", "dequantize"] + ["linear"] * 4 * vector
     else:
-        options += ["affine", "add", "conv_float"] + ["linear_float"] * 2 * vector + ["quantize"] * 4 * known.exact
+        options += ["affine", "add", "conv_float", "activation"] + ["softmax", "mul"] * _is_tame(b, name)
+        options += ["linear_float"] * 2 * vector + ["quantize"] * 4 * known.exact
     if b.shape(name)[2] > 300:
-        options = [option for option in options if option != "concat"]
+        options = [option for option in options if option not in ("concat", "pad")]
     option = b.choose(options)
     if option in ("conv", "linear"):
         low_bit_layer(b, "conv2d" if option == "conv" else "linear", name)
@@ -611,6 +711,7 @@ def _grow(b: _Builder) -> None:
     else:
         grow = {"pool": pool, "concat": concat, "flatten": flatten, "lookup": lookup, "dequantize": dequantize}
         grow |= {"affine": affine, "add": addition, "quantize": quantize}
+        grow |= {"activation": activation, "softmax": softmax, "mul": multiplication, "select": select, "pad": pad}
         grow[option](b, name)
 
 
@@ -691,7 +792,7 @@ def residual_net(rng: np.random.Generator) -> Case:
                 b.add({**operation, "residual": stream, "float32": result}, float32=_Known())
                 stream = result
     if b.chance(0.5):
-        b.add({"op": "global_avg_pool", "input": stream, "output": b.fresh()}, output=_Known(exact=False))
+        b.add({"op": "global_avg_pool", "input": stream, "output": b.fresh()}, output=_Known())
     return b.finish()
 
 

@@ -117,6 +117,19 @@ def test_average_pool_is_torchs(count_include_pad: bool) -> None:
     np.testing.assert_allclose(reference.global_avg_pool(codes, 0.25), mean * 0.25, rtol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 5, 16, 40])
+@pytest.mark.parametrize("count_include_pad", [True, False])
+def test_average_of_floats_is_torchs_to_the_last_bit(channels: int, count_include_pad: bool) -> None:
+    x = np.random.default_rng(channels).normal(0, 3, (2, 13, 11, channels)).astype(np.float32)
+    y = reference.avg_pool(x, [3, 4], [2, 1], [1, 2, 1, 2], count_include_pad)
+    image = torch.from_numpy(x).permute(0, 3, 1, 2)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        expected = F.avg_pool2d(
+            image.contiguous(memory_format=memory), [3, 4], [2, 1], [1, 2], False, count_include_pad
+        )
+        np.testing.assert_array_equal(y, nhwc(expected))
+
+
 def test_average_of_codes_multiplies_then_divides() -> None:
     seven, nine, scale = np.float32(7), np.float32(9), np.float32(0.1)
     assert seven * scale / nine not in (seven / nine * scale, seven * (scale / nine))
@@ -275,6 +288,63 @@ def test_lookup_by_channel() -> None:
     codes = np.array([[[[0, 1]]]])
     assert reference.lookup(codes, np.array([7, 5], np.uint8)).tolist() == [[[[7, 5]]]]
     assert reference.lookup(codes, np.array([[7, 5], [2, 4]], np.uint8)).tolist() == [[[[7, 4]]]]
+
+
+def test_values_of_a_table() -> None:
+    table = f32(-0.5, 0.25, 7, 0.1)
+    assert reference.table_entries(np.array([3, 0, 2]), table).tolist() == f32(0.1, -0.5, 7).tolist()
+    assert reference.table_entries(np.array([[[[0, 1]]]]), np.stack([table, table + 1])).tolist() == [[[[-0.5, 1.25]]]]
+
+
+SPECIAL = f32(0, -0.0, 1, -1, 3, -3, 2.9999998, 6.5, 1e-30, -1e-45, 30, -30, 3e38, -3e38, np.inf, -np.inf, np.nan)
+
+
+def activation_inputs() -> Array:
+    x = np.random.default_rng(5).normal(0, 3, (2, 4, 5, 17)).astype(np.float32)
+    x[0, 0, 0] = SPECIAL
+    return x
+
+
+def test_piecewise_activations_are_torchs_to_the_last_bit() -> None:
+    x = activation_inputs()
+    slope = np.random.default_rng(6).normal(0, 1, 17).astype(np.float32)
+    image = torch.from_numpy(x).permute(0, 3, 1, 2)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(reference.hardswish(x), nhwc(F.hardswish(image)))
+        np.testing.assert_array_equal(reference.hardsigmoid(x), nhwc(F.hardsigmoid(image)))
+        np.testing.assert_array_equal(reference.leaky_relu(x, slope), nhwc(F.prelu(image, torch.from_numpy(slope))))
+
+
+def test_smooth_activations_are_torchs() -> None:
+    x = activation_inputs()
+    for mine, torchs in ((reference.sigmoid, torch.sigmoid), (reference.tanh, torch.tanh), (reference.silu, F.silu)):
+        with np.errstate(all="ignore"):
+            y = mine(x)
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y, torchs(torch.from_numpy(x).double()).float().numpy(), rtol=1e-7)
+    x[0, 0, 0] = 1
+    for log in (False, True):
+        expected = (F.log_softmax if log else F.softmax)(torch.from_numpy(x).double(), -1).float()
+        np.testing.assert_allclose(reference.softmax(x, log), expected.numpy(), rtol=2e-7, atol=1e-45)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+def test_pad_is_torchs(mode: str) -> None:
+    x = np.random.default_rng(7).normal(size=(2, 4, 5, 3)).astype(np.float32)
+    padding, value = [3, 2, 1, 4], 0.5 if mode == "constant" else 0
+    expected = F.pad(torch.from_numpy(x).permute(0, 3, 1, 2), (2, 4, 3, 1), mode, value)
+    np.testing.assert_array_equal(reference.pad(x, padding, mode, value), nhwc(expected))
+    codes = np.arange(4).reshape(1, 2, 2, 1)
+    assert reference.pad(codes, [0, 1, 0, 0], mode, 2)[0, 0, :, 0].tolist() == [
+        {"constant": 2, "reflect": 1, "replicate": 0, "circular": 1}[mode],
+        0,
+        1,
+    ]
+
+
+def test_pad_of_channels() -> None:
+    x = f32(5, 6).reshape(1, 1, 1, 2)
+    assert reference.pad(x, [0, 1, 0, 0], "constant", 9, [1, 2]).tolist() == [[[[9] * 5, [9, 5, 6, 9, 9]]]]
 
 
 def test_flatten_orders() -> None:

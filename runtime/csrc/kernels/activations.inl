@@ -128,34 +128,35 @@ static inline void generic_hardsigmoid(float* out, const float* in, int64_t n) {
   for_vectors<Floats>(out, in, n, [](Floats x, int64_t, int64_t) { return clamp_lanes(x + 3.0f, 0.0f, 6.0f) / 6.0f; });
 }
 
-// ln(s) of a finite s >= 1: s = m · 2^k with m around 1, ln(m) = 2 artanh((m - 1) / (m + 1)).
-static inline double natural_logarithm(double s) {
-  uint64_t bits;
-  __builtin_memcpy(&bits, &s, 8);
-  int k = static_cast<int>(bits >> 52) - 1023;
-  bits = (bits & ((uint64_t{1} << 52) - 1)) | uint64_t{1023} << 52;
-  double m;
-  __builtin_memcpy(&m, &bits, 8);
-  if (m > 1.4142135623730951) {
-    m *= 0.5;
-    ++k;
+// ln(1 + u) of a finite u >= 0: 1 + u = m · 2^k with m around 1, ln(m) = 2 artanh((m - 1) / (m + 1)). Small u lose
+// nothing.
+static inline double logarithm_of_one_plus(double u) {
+  const double s = 1.0 + u;
+  double f = u / (u + 2.0);
+  int k = 0;
+  if (u > 0.4142135623730951) {
+    uint64_t bits;
+    __builtin_memcpy(&bits, &s, 8);
+    k = static_cast<int>(bits >> 52) - 1023;
+    bits = (bits & ((uint64_t{1} << 52) - 1)) | uint64_t{1023} << 52;
+    double m;
+    __builtin_memcpy(&m, &bits, 8);
+    if (m > 1.4142135623730951) {
+      m *= 0.5;
+      ++k;
+    }
+    f = (m - 1.0) / (m + 1.0);
   }
-  const double f = (m - 1.0) / (m + 1.0), square = f * f;  // square <= 0.0295
+  const double square = f * f;  // at most 0.0295
   double sum = 0.0;
   for (int j = 21; j >= 1; j -= 2) sum = sum * square + 1.0 / j;
   return k * 0x1.62e42fefa39efp-1 + 2.0 * f * sum;
 }
 
-// One pixel: e^(x - most) / sum of them, or x - most - ln(sum). `room` has a multiple of 8 doubles. The sum has 8 parts
-// on every CPU.
-static inline void generic_softmax(float* out, const float* in, double* room, int64_t channels, int log) {
-  constexpr int kParts = 8;
+// room[c] = e^(in[c] - most), and zeros up to a multiple of 8.
+static inline void exponentials(double* room, const float* in, double most, int64_t channels, int64_t padded) {
   constexpr int64_t kLanes = sizeof(Doubles) / sizeof(double);
-  float most = -__builtin_inff();
-  for (int64_t c = 0; c < channels; ++c) most = in[c] > most ? in[c] : most;
-  const double shift = static_cast<double>(most);
-  for (int64_t c = 0; c < channels; ++c) room[c] = static_cast<double>(in[c]) - shift;
-  const int64_t padded = (channels + kParts - 1) / kParts * kParts;
+  for (int64_t c = 0; c < channels; ++c) room[c] = static_cast<double>(in[c]) - most;
   for (int64_t c = channels; c < padded; ++c) room[c] = 0.0;
   for (int64_t c = 0; c < padded; c += kLanes) {
     Doubles t;
@@ -164,20 +165,39 @@ static inline void generic_softmax(float* out, const float* in, double* room, in
     __builtin_memcpy(room + c, &t, sizeof(t));
   }
   for (int64_t c = channels; c < padded; ++c) room[c] = 0.0;
+}
+
+// In 8 parts on every CPU.
+static inline double sum_of_eights(const double* values, int64_t n) {
+  constexpr int kParts = 8;
   double parts[kParts] = {};
-  for (int64_t c = 0; c < padded; c += kParts) {
-    for (int k = 0; k < kParts; ++k) parts[k] += room[c + k];
+  for (int64_t i = 0; i < n; i += kParts) {
+    for (int k = 0; k < kParts; ++k) parts[k] += values[i + k];
   }
   double sum = 0.0;
   for (int k = 0; k < kParts; ++k) sum += parts[k];
-  if (log) {
-    // It is NaN where the largest is infinite or any is NaN.
-    const double logarithm = sum == sum ? natural_logarithm(sum) : sum;
-    for (int64_t c = 0; c < channels; ++c) {
-      out[c] = static_cast<float>(static_cast<double>(in[c]) - shift - logarithm);
-    }
-  } else {
+  return sum;
+}
+
+// One pixel: e^(x - most) / sum of them, or x - most - ln(sum). NaN, or an infinite `most`, make every channel NaN.
+static inline void generic_softmax(float* out, const float* in, double* room, int64_t channels, int log) {
+  const int64_t padded = (channels + 7) / 8 * 8;
+  float most = -__builtin_inff();
+  for (int64_t c = 0; c < channels; ++c) most = in[c] > most ? in[c] : most;
+  const double shift = static_cast<double>(most);
+  exponentials(room, in, shift, channels, padded);
+  if (!log) {
+    const double sum = sum_of_eights(room, padded);
     for (int64_t c = 0; c < channels; ++c) out[c] = static_cast<float>(room[c] / sum);
+    return;
+  }
+  int64_t largest = 0;
+  while (largest + 1 < channels && in[largest] != most) ++largest;
+  if (in[largest] == most) room[largest] -= 1.0;  // e^0; what the others sum to may be lost beside it
+  const double others = sum_of_eights(room, padded);
+  const double logarithm = others == others ? logarithm_of_one_plus(others) : others;
+  for (int64_t c = 0; c < channels; ++c) {
+    out[c] = static_cast<float>(static_cast<double>(in[c]) - shift - logarithm);
   }
 }
 

@@ -18,6 +18,7 @@
 
 #include "../core/cpu.h"
 #include "../core/kernels.h"
+#include "check_activations.h"
 #include "check_support.h"
 
 namespace bitorch {
@@ -875,6 +876,8 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_float_rows(random, table);
     check_affine(random, table);
     check_plane_rows(random, table);
+    check_activations(random, table);
+    check_softmax(random, table);
   }
 }
 

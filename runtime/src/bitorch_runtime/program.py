@@ -41,14 +41,14 @@ class Program:
       ``out_channels?``
     - ``linear_float``: as linear, but ``input`` float32 and ``weight`` float32 [N, F]; ``out_channels?``
     - ``quantize``: ``input``, ``output``, ``bits``, ``thresholds?``, ``descending?``: float32 to codes
-    - ``dequantize``: ``input``, ``output``, ``sign?``, ``scale?``: q/n, or q·scale; with sign 2q − 1, or that
-      times scale
+    - ``dequantize``: ``input``, ``output``, ``sign?``, ``scale?``, ``table?``: q/n, or q·scale; with sign 2q − 1, or
+      that times scale; or the entry q of ``table`` float32 [2^bits], or [C, 2^bits]
     - ``lookup``: ``input``, ``output``, ``bits``, ``table`` uint8 [2^bits of the input], or [C, 2^bits of the
       input]: codes to codes
     - ``max_pool``: ``input``, ``output``, ``kernel_size``, ``stride``, ``padding``, ``dilation?``. Padding never
       wins.
     - ``avg_pool``: ``input``, ``output``, ``kernel_size``, ``stride``, ``padding``, ``count_include_pad``,
-      ``scale?`` of codes (1/n where missing): to float32
+      ``scale?`` of codes (1/n where missing): to float32. Floats are added row by row, then divided by their number.
     - ``global_avg_pool``: ``input``, ``output``, ``scale?``: to float32 [1, 1, C]
     - ``add``: ``inputs`` (two float32 tensors of one shape), ``relu?``, ``float32?``, ``codes?`` with ``bits``,
       ``thresholds?``, ``descending?``
@@ -57,6 +57,16 @@ class Program:
       x / divide, then as in the float stage below, then clamp(y, low, high)
     - ``concat``: ``inputs``, ``output``: along channels; all float32, or all codes of equal bits
     - ``flatten``: ``input``, ``output``, ``order`` of the features "chw" or "hwc"
+    - ``activation``: ``input``, ``output``, ``function``: float32 to float32. "leaky_relu": x > 0 ? x : x·slope, with
+      ``slope`` float32 [C]; "hardswish": x·clamp(x + 3, 0, 6)/6; "hardsigmoid": clamp(x + 3, 0, 6)/6; "sigmoid",
+      "tanh", "silu"
+    - ``softmax``: ``input``, ``output``, ``log?``: over the channels of each pixel, float32; or its logarithm
+    - ``mul``: ``inputs`` (two float32 tensors of one shape, or the second [1, 1, C]), ``output``
+    - ``select``: ``input``, ``output``, ``channels`` int32 [K]: channel k is channel channels[k] of the input, float32
+      or codes
+    - ``pad``: ``input``, ``output``, ``padding`` [top, left, bottom, right], ``mode`` "constant", "reflect" (padding
+      smaller than the image), "replicate" or "circular" (at most as large): float32 or codes. Constant mode has
+      ``value?``, a number or a code (0 where missing), and ``channels?`` [before, after].
 
     The stages of a convolution: D = Σ c·q is exact; it leaves as ``int32``. The float stage has ``multiply`` and
     ``offset`` [N]: y = float32(D)·multiply + offset (two roundings); then with ``norm_multiply?`` and ``norm_offset?``

@@ -314,10 +314,12 @@ def pad(
         mode: "constant" (`value`), "reflect" (the border itself is not repeated), "replicate" or "circular".
     """
     top, left, bottom, right = padding
-    width = ((0, 0), (top, bottom), (left, right), tuple(channels))
+    width = ((0, 0), (top, bottom), (left, right), (channels[0], channels[1]))
     if mode == "constant":
-        return np.pad(x, width, "constant", constant_values=value)
-    return np.pad(x, width, {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode])  # type: ignore[call-overload]  # a mode
+        return np.pad(x, width, constant_values=value)
+    if mode == "reflect":
+        return np.pad(x, width, "reflect")
+    return np.pad(x, width, "edge" if mode == "replicate" else "wrap")
 
 
 def flatten(x: NDArray[Any], order: str) -> NDArray[Any]:

@@ -1,0 +1,121 @@
+"""Activation functions and softmax. What has an exponential in it is right to the last bit or the one before, and the
+same on every kernel table; the others are equal to the reference.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bitorch_runtime
+from bitorch_runtime import Program, reference
+
+Array = np.ndarray[Any, Any]
+#: Prints a digest of results, NaN counted as 0: its sign is whatever the CPU gives.
+WORKER = """
+import hashlib, numpy as np, test_activations as t
+results = [t.activate(name, t.any_floats(20001)) for name in ("sigmoid", "tanh", "silu")]
+results += [t.softmax(t.rows(channels), log) for channels in (1, 7, 10, 100, 1001) for log in (False, True)]
+print(hashlib.sha256(np.nan_to_num(np.concatenate([y.ravel() for y in results])).tobytes()).hexdigest())
+"""
+
+
+def run(operation: dict[str, Any], x: Array) -> Array:
+    """One operation of the vectors x [batch, features]."""
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "x", "dtype": "float32", "shape": [x.shape[1]]},
+        {**operation, "input": "x", "output": "y"},
+        {"op": "output", "input": "y"},
+    ]
+    y = Program(operations, {})(x)
+    assert isinstance(y, np.ndarray)
+    return y
+
+
+def activate(function: str, x: Array) -> Array:
+    return run({"op": "activation", "function": function}, x[np.newaxis]).reshape(-1)
+
+
+def softmax(x: Array, log: bool) -> Array:
+    return run({"op": "softmax", "log": log}, x)
+
+
+def any_floats(count: int) -> Array:
+    """Bit patterns of all kinds, and numbers as networks have them."""
+    rng = np.random.default_rng(count)
+    patterns = rng.integers(0, 2**32, count, dtype=np.uint32).view(np.float32)
+    floats: Array = np.where(rng.random(count) < 0.5, patterns, rng.normal(0, 4, count).astype(np.float32))
+    return floats
+
+
+def rows(channels: int) -> Array:
+    """Logits, some of them far apart, equal, or not finite."""
+    rng = np.random.default_rng(channels)
+    x: Array = (rng.normal(0, 1, (40, channels)) * rng.choice([0.1, 3.0, 40.0, 1e4], (40, 1))).astype(np.float32)
+    x[0], x[1, 0], x[2, 0], x[3, 0], x[4] = 0.5, np.nan, np.inf, -np.inf, -np.inf
+    return x
+
+
+def units_apart(y: Array, expected: Array) -> float:
+    """The largest distance in units of the last place, infinite where NaN or infinity do not agree."""
+    same = (y == expected) | (np.isnan(y) & np.isnan(expected))
+    with np.errstate(invalid="ignore"):
+        units = np.abs(y.astype(np.float64) - expected) / np.spacing(np.abs(expected)).astype(np.float64)
+    return float(np.where(same, 0, np.where(np.isnan(units), np.inf, units)).max())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 64, 129, 300])
+@pytest.mark.parametrize("function", ["leaky_relu", "hardswish", "hardsigmoid"])
+def test_piecewise_functions_are_equal(function: str, channels: int) -> None:
+    """Rows of many pixels, and of pixels with many channels."""
+    rng = np.random.default_rng(channels)
+    x = any_floats(2 * 3 * 401 * channels).reshape(2, 3, 401, channels)
+    arrays = {"slope": rng.normal(0, 1, channels).astype(np.float32)} if function == "leaky_relu" else {}
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "x", "dtype": "float32", "shape": [channels, 3, 401], "order": "nhwc"},
+        {"op": "activation", "input": "x", "output": "y", "function": function, **{name: name for name in arrays}},
+        {"op": "output", "input": "y", "order": "nhwc"},
+    ]
+    np.testing.assert_array_equal(Program(operations, arrays)(x), reference.run(operations, arrays, x))
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "tanh", "silu"])
+def test_within_a_unit(function: str) -> None:
+    x = any_floats(200_001)
+    with np.errstate(all="ignore"):
+        expected = {"sigmoid": reference.sigmoid, "tanh": reference.tanh, "silu": reference.silu}[function](x)
+    assert units_apart(activate(function, x), expected) <= 1
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 7, 8, 9, 10, 100, 1001])
+def test_softmax_within_a_unit(channels: int, log: bool) -> None:
+    x = rows(channels)
+    with np.errstate(all="ignore"):
+        expected = reference.softmax(x, log)
+        y = softmax(x, log)
+        # Next to 0, the reference's logarithm is no finer than a sum that 1 is part of.
+        close = np.abs(y - expected) < 1e-15 if log else np.zeros(y.shape, np.bool_)
+    assert units_apart(np.where(close, expected, y), expected) <= 1
+
+
+def test_small_logarithms_are_not_lost() -> None:
+    x = np.array([[0, -30]], np.float32)
+    np.testing.assert_allclose(softmax(x, True)[0, 0], -np.log1p(np.exp(-30.0)), rtol=1e-7)
+
+
+def test_every_kernel_gives_the_same_bits() -> None:
+    digests = set()
+    for kernel in bitorch_runtime.cpu()["kernels"]:
+        environment = os.environ | {"BITORCH_KERNEL": kernel}
+        command = [sys.executable, "-c", WORKER]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parent)
+        assert done.returncode == 0, done.stderr
+        digests.add(done.stdout)
+    assert len(digests) == 1
