@@ -19,7 +19,7 @@ namespace {
 
 class OpenFile {
  public:
-  explicit OpenFile(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  explicit OpenFile(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {  // a pipe without a writer is refused, not waited for
     if (descriptor_ < 0) fail("cannot be opened");
   }
   ~OpenFile() { close(descriptor_); }
