@@ -203,5 +203,5 @@ void try_file(const std::vector<uint8_t>& bytes, Counts* counts) {
 
 int main(int argc, char** argv) {
   using namespace bitorch;
-  return fuzz_main<Counts>("fuzz_file", argc, argv, mutate, try_file);
+  return fuzz_main<Counts>("fuzz_file", 6 << 10, argc, argv, mutate, try_file);
 }

@@ -194,5 +194,5 @@ void try_case(const std::vector<uint8_t>& bytes, Counts* counts) {
 
 int main(int argc, char** argv) {
   using namespace bitorch;
-  return fuzz_main<Counts>("fuzz_program", argc, argv, mutate, try_case);
+  return fuzz_main<Counts>("fuzz_program", 128 << 10, argc, argv, mutate, try_case);
 }

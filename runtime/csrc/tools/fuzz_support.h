@@ -48,7 +48,7 @@ void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
 // Address space cannot be limited under AddressSanitizer; single allocations can. The options stand in the program, since
 // without them every case that asks for much memory would look like a crash.
 extern "C" const char* __asan_default_options() {
-  return "allocator_may_return_null=1:max_allocation_size_mb=256:hard_rss_limit_mb=3000:detect_stack_use_after_return=0";
+  return "allocator_may_return_null=1:max_allocation_size_mb=256:hard_rss_limit_mb=3000:malloc_context_size=6:detect_stack_use_after_return=0";
 }
 #endif
 
@@ -91,14 +91,14 @@ inline void check_message(const char* what) {
 
 // ---- The loop ----
 
-inline std::vector<std::vector<uint8_t>> read_seeds(const std::vector<std::string>& paths) {
-  constexpr size_t kMaxSeed = 1 << 17;  // small ones are tried more often per second
+// Small ones are tried more often per second.
+inline std::vector<std::vector<uint8_t>> read_seeds(const std::vector<std::string>& paths, size_t most_bytes) {
   std::vector<std::vector<uint8_t>> seeds;
   for (const std::string& file : safetensors_files(paths)) {
     std::vector<uint8_t> bytes = read_file(file);
-    if (bytes.size() <= kMaxSeed) seeds.push_back(std::move(bytes));
+    if (bytes.size() <= most_bytes) seeds.push_back(std::move(bytes));
   }
-  if (seeds.empty()) throw Error("no case of at most 128 KiB in " + paths[0]);
+  if (seeds.empty()) throw Error("no case of at most " + std::to_string(most_bytes) + " bytes in " + paths[0]);
   return seeds;
 }
 
@@ -118,7 +118,7 @@ inline void report_alarm(int) {
 // main() of a fuzzer. Counts has print(). mutate(random, seeds) gives a case; try_case(bytes, &counts) tries it and must do the
 // same for the same bytes. The case being tried is always in FOLDER/current.safetensors.
 template <class Counts, class Mutate, class TryCase>
-int fuzz_main(const char* name, int argc, char** argv, Mutate mutate, TryCase try_case) {
+int fuzz_main(const char* name, size_t most_seed_bytes, int argc, char** argv, Mutate mutate, TryCase try_case) {
   try {
     const std::string usage = std::string(name) + " [--seconds N | --count N] [--seed S] [--memory MB] --save FOLDER CASE ..., or --replay CASE ...";
     const Arguments arguments(argc, argv, usage, {"--seconds", "--count", "--seed", "--memory", "--save"}, {"--replay"});
@@ -141,7 +141,7 @@ int fuzz_main(const char* name, int argc, char** argv, Mutate mutate, TryCase tr
     const int64_t count = arguments.number("--count", kMost, 1, kMost);
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(arguments.number("--seconds", arguments.has("--count") ? 1 << 30 : 60, 1, 1 << 30));
     Random random(static_cast<uint64_t>(arguments.number("--seed", 0, 0, kMost)));
-    const std::vector<std::vector<uint8_t>> seeds = read_seeds(arguments.paths());
+    const std::vector<std::vector<uint8_t>> seeds = read_seeds(arguments.paths(), most_seed_bytes);
     std::filesystem::create_directories(folder);
     const std::string current = folder + "/current.safetensors";
     for (int64_t i = 0; i < count && std::chrono::steady_clock::now() < end; ++i) {
