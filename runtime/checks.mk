@@ -29,6 +29,7 @@ neon: $(CASE_STAMP)
 	  echo "make neon needs $$tool. On Debian or Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
 	$(CMAKE) -S runtime -B build/neon -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DBITORCH_TOOLS=ON
 	$(CMAKE) --build build/neon --parallel
+	$(QEMU) -cpu cortex-a76 build/neon/check_packed
 	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon
 	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon-dotprod
 	$(QEMU) -cpu cortex-a76 build/neon/run_cases --kernel neon --kernel neon-dotprod $(CASE_DIR)
@@ -42,6 +43,7 @@ sanitize-memory: $(CASE_STAMP)
 	$(CMAKE) -S runtime -B build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_SANITIZE=ON -DBITORCH_TOOLS=ON
 	$(CMAKE) --build build/sanitize --parallel
 	build/sanitize/check_safetensors
+	build/sanitize/check_packed
 	build/sanitize/check_kernels
 	build/sanitize/run_cases --threads 2 $(CASE_DIR)
 

@@ -103,12 +103,12 @@ class ResNet18:
 
     def block(self, name: str, x: str, q: str, channels: int, out: int, stride: int) -> tuple[str, str, int]:
         """Two convolutions beside a connection that skips them."""
-        codes = {"relu": True, "bits": 2}
+        codes: dict[str, Any] = {"relu": True, "bits": 2}
         self.conv(f"{name}.a", q, (channels, out), kernel=3, stride=stride, codes=f"{name}.h", **codes)
         if channels != out:
             self.conv(f"{name}.skip", q, (channels, out), kernel=1, stride=stride, float32=f"{name}.x")
             x = f"{name}.x"
-        results = {"float32": f"{name}.y", "codes": f"{name}.q", "residual": x, **codes}
+        results: dict[str, Any] = {"float32": f"{name}.y", "codes": f"{name}.q", "residual": x, **codes}
         self.conv(f"{name}.b", f"{name}.h", (out, out), kernel=3, stride=1, **results)
         return f"{name}.y", f"{name}.q", out
 
