@@ -85,7 +85,8 @@ BITORCH_API const char* bitorch_info(const bitorch_model* model);
 BITORCH_API bitorch_status bitorch_run(const bitorch_model* model, int64_t batch, const void* const* inputs, void* const* outputs,
                                        char* error, size_t error_size);
 
-/* How many threads each call uses, 1 to 256, the caller included; for all models. At first: the CPUs that this process may use. */
+/* How many threads each call uses, 1 to 256, the caller included; for all models. At first: the CPUs that this process may use.
+ * 0 is returned where there is no memory to find out. */
 BITORCH_API bitorch_status bitorch_set_threads(int threads, char* error, size_t error_size);
 BITORCH_API int bitorch_get_threads(void);
 

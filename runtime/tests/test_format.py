@@ -171,6 +171,10 @@ def test_sha256_of_every_length(length: int) -> None:
     assert refusals(data) == (None, None)
 
 
+def test_both_readers_know_the_same_version() -> None:
+    assert format.FORMAT_VERSION == _native.format_version
+
+
 # What is refused
 
 

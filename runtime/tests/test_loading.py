@@ -38,7 +38,8 @@ model, load = timed(lambda: rt.load(sys.argv[1]))
 first = timed(lambda: model(image))[1]
 calls = sorted(timed(lambda: model(image))[1] for _ in range(9))
 after = resident()
-print(json.dumps({"load": load, "first": first, "call": calls[4], "resident": after - before}))
+needed = sum(operation["weight_bytes"] for operation in model.operations()) + model.workspace_bytes(1)
+print(json.dumps({"load": load, "first": first, "call": calls[4], "resident": after - before, "needed": needed}))
 """
 
 
@@ -133,8 +134,11 @@ def measure(network: Path, threads: int) -> dict[str, float]:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_memory_of_a_loaded_network(network: Path, threads: int) -> None:
-    """The weights once, and what one image needs: 8 MB per thread."""
-    assert measure(network, threads)["resident"] <= network.stat().st_size + 8e6 * threads
+    """The weights once, what one image is worked on in, and little else; so about the file, and 8 MB per thread."""
+    measured = measure(network, threads)
+    assert measured["resident"] <= measured["needed"] + 1e6 * threads
+    if bitorch_runtime.cpu()["kernel"] != "avx512":  # which has 1-bit weights in bytes
+        assert measured["resident"] <= network.stat().st_size + 8e6 * threads
 
 
 def test_time_of_loading(network: Path) -> None:

@@ -172,6 +172,10 @@ bitorch_status bitorch_run(const bitorch_model* model, int64_t batch, const void
 bitorch_status bitorch_set_threads(int threads, char* error, size_t error_size) {
   return guarded(error, error_size, [&] { bitorch::set_num_threads(threads); });
 }
-int bitorch_get_threads(void) { return bitorch::get_num_threads(); }
+int bitorch_get_threads(void) {
+  int threads = 0;
+  guarded(nullptr, 0, [&] { threads = bitorch::get_num_threads(); });
+  return threads;
+}
 
 }  // extern "C"

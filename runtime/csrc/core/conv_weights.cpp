@@ -245,6 +245,7 @@ ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable&
   const std::vector<BlockRange> ranges = conv_blocks(g, merged);
   const int64_t groups_per_block = merged ? std::min(kBlock / out_per_group, g.groups) : 1;
   const bool depthwise = method == kDepthwise || method == kDepthwiseFloat;
+  spec.spend(checked_mul(g.kernel_h * g.kernel_w, sizeof(int64_t) + sizeof(int32_t), "weights"));  // the window's own
   const Window window = depthwise           ? make_tap_window(g, format)
                         : method == kTables ? make_table_window(g, format, kernels.table_channels)
                                             : make_window(g, format, in_per_group * groups_per_block);
