@@ -172,7 +172,7 @@ def test_sha256_of_every_length(length: int) -> None:
 
 
 def test_both_readers_know_the_same_version() -> None:
-    assert format.FORMAT_VERSION == _native.format_version
+    assert _native.format_version == format.FORMAT_VERSION
 
 
 # What is refused
