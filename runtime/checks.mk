@@ -3,8 +3,10 @@
 #   make neon                the NEON kernels and whole programs, cross-compiled and emulated: correctness, never speed
 #   make sanitize            the same checks on this machine under Address-, UndefinedBehavior- and ThreadSanitizer
 #   make fuzz SECONDS=600    damaged programs, arrays and files, under sanitizers; what fails stays in build/fuzz
+#   make fuzz-file COUNT=1000000   damaged packed files, loaded and run; what fails stays in build/fuzz-file
 CASES ?= 400
 SECONDS ?= 60
+COUNT ?= 100000
 SEED ?= 0
 
 CMAKE := $(BIN)/cmake
@@ -14,7 +16,7 @@ CASE_DIR := build/cases-$(CASES)-$(SEED)
 CASE_STAMP := $(CASE_DIR)/.written
 CASE_SOURCES := $(wildcard runtime/tests/cases.py runtime/tests/dump_cases.py runtime/src/bitorch_runtime/reference.py)
 
-.PHONY: neon sanitize sanitize-memory sanitize-threads fuzz
+.PHONY: neon sanitize sanitize-memory sanitize-threads fuzz fuzz-file
 
 $(CASE_STAMP): $(CASE_SOURCES) | $(RUNTIME_STAMP)
 	rm -rf $(CASE_DIR)
@@ -27,6 +29,7 @@ neon: $(CASE_STAMP)
 	  echo "make neon needs $$tool. On Debian or Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
 	$(CMAKE) -S runtime -B build/neon -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DBITORCH_TOOLS=ON
 	$(CMAKE) --build build/neon --parallel
+	$(QEMU) -cpu cortex-a76 build/neon/check_packed
 	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon
 	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon-dotprod
 	$(QEMU) -cpu cortex-a76 build/neon/run_cases --kernel neon --kernel neon-dotprod $(CASE_DIR)
@@ -40,6 +43,7 @@ sanitize-memory: $(CASE_STAMP)
 	$(CMAKE) -S runtime -B build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_SANITIZE=ON -DBITORCH_TOOLS=ON
 	$(CMAKE) --build build/sanitize --parallel
 	build/sanitize/check_safetensors
+	build/sanitize/check_packed
 	build/sanitize/check_kernels
 	build/sanitize/run_cases --threads 2 $(CASE_DIR)
 
@@ -52,3 +56,8 @@ fuzz: $(CASE_STAMP)
 	$(CMAKE) -S runtime -B build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_SANITIZE=ON -DBITORCH_TOOLS=ON
 	$(CMAKE) --build build/sanitize --target fuzz_program --parallel
 	build/sanitize/fuzz_program --seconds $(SECONDS) --seed $(SEED) --save build/fuzz $(CASE_DIR)
+
+fuzz-file: $(CASE_STAMP)
+	$(CMAKE) -S runtime -B build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_SANITIZE=ON -DBITORCH_TOOLS=ON
+	$(CMAKE) --build build/sanitize --target fuzz_file --parallel
+	build/sanitize/fuzz_file --count $(COUNT) --seed $(SEED) --save build/fuzz-file $(CASE_DIR)

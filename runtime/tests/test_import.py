@@ -41,4 +41,5 @@ def test_all_public_names_are_there() -> None:
     missing = [name for name in bitorch_runtime.__all__ if not hasattr(bitorch_runtime, name)]
     assert missing == []
     expected = {"Program", "Conv2d", "Linear", "pack_weights", "unpack_weights", "cpu", "set_num_threads"}
-    assert expected | {"get_num_threads", "reference"} <= set(bitorch_runtime.__all__)
+    expected |= {"get_num_threads", "reference", "format", "load", "save", "Model", "Profile", "__version__"}
+    assert expected <= set(bitorch_runtime.__all__)

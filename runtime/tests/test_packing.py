@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitorch_runtime import pack_weights, reference, unpack_weights
+from test_objects import DEFAULT_BUILD
 
 Array = np.ndarray[Any, Any]
 
@@ -66,3 +70,11 @@ def test_round_trips(bits: int, shape: tuple[int, ...], dtype: Any, seed: int) -
     canonical = codes.transpose(0, 2, 3, 1) if len(shape) == 4 else codes
     np.testing.assert_array_equal(packed, reference.pack_weights(canonical, bits))
     np.testing.assert_array_equal(reference.unpack_weights(packed, bits, canonical.shape[1:]), canonical)
+
+
+def test_rows_and_hashes_in_cpp() -> None:
+    """SHA-256 on every implementation, and packed rows bit by bit: csrc/tools/check_packed.cpp."""
+    check = Path(os.environ.get("BITORCH_RUNTIME_BUILD", DEFAULT_BUILD)) / "check_packed"
+    done = subprocess.run([check], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("packed: hashes and rows are right")

@@ -7,7 +7,6 @@
 
 #include "checked.h"
 #include "conv_state.h"
-#include "packing.h"
 #include "threads.h"
 
 namespace bitorch {
@@ -115,21 +114,6 @@ void check_layouts(const ConvGeometry& g, const ConvSpec& spec, const Layout& in
   }
 }
 
-// m of every weight, negated (n - m) for the channels where `negate` says so.
-std::vector<uint8_t> unpack_weights(const ConvSpec& spec, const uint8_t* negate) {
-  const int64_t row = spec.geometry.inputs_per_output();
-  const int64_t row_bytes = packed_row_bytes(row, spec.weight_bits);
-  const auto n = static_cast<uint8_t>((1 << spec.weight_bits) - 1);
-  std::vector<uint8_t> codes(static_cast<size_t>(checked_mul(row, spec.geometry.out_channels, "weights")));
-  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) {
-    uint8_t* m = codes.data() + c * row;
-    unpack_row(spec.packed_weights + c * row_bytes, spec.weight_bits, 0, row, m);
-    if (negate == nullptr || negate[c] == 0) continue;
-    for (int64_t k = 0; k < row; ++k) m[k] = static_cast<uint8_t>(n - m[k]);
-  }
-  return codes;
-}
-
 // The kernel taps of one axis that fall on real pixels: a class per distinct range of taps.
 struct TapClasses {
   std::vector<int32_t> of;                          // [out size]
@@ -151,7 +135,7 @@ TapClasses tap_classes(int64_t size, int64_t out, int64_t pad, int64_t kernel, i
 }
 
 // border[row class][column class][block][kBlock]: minus the sum of the weight codes on real pixels.
-void make_border(const ConvSpec& spec, const std::vector<uint8_t>& codes, ConvState* state) {
+void make_border(const ConvSpec& spec, const uint8_t* negate, ConvState* state) {
   const ConvGeometry& g = spec.geometry;
   const TapClasses rows = tap_classes(g.height, g.out_height(), g.pad_top, g.kernel_h, g.stride_h, g.dilation_h);
   const TapClasses columns = tap_classes(g.width, g.out_width(), g.pad_left, g.kernel_w, g.stride_w, g.dilation_w);
@@ -167,10 +151,11 @@ void make_border(const ConvSpec& spec, const std::vector<uint8_t>& codes, ConvSt
   const int n = (1 << spec.weight_bits) - 1;
   // corner[ky][kx]: the sum over the taps above and left of (ky, kx), so that any rectangle of taps is four of them.
   const int64_t stride = g.kernel_w + 1;
+  WeightRows weights(spec, negate);
   std::vector<int64_t> corner(static_cast<size_t>((g.kernel_h + 1) * stride));
   for (int64_t b = 0; b < blocks; ++b) {
     for (int32_t c = 0; c < state->weights.blocks[b].channels; ++c) {
-      const uint8_t* m = codes.data() + (state->weights.blocks[b].first_channel + c) * g.inputs_per_output();
+      const uint8_t* m = weights.codes(state->weights.blocks[b].first_channel + c);
       for (int64_t ky = 0; ky < g.kernel_h; ++ky) {
         int64_t row = 0;
         for (int64_t kx = 0; kx < g.kernel_w; ++kx) {
@@ -317,9 +302,7 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input
 
   // Codes that fall with D: their weights change sign, so that every threshold rises. Not where D itself leaves as well.
   const uint8_t* negate = s.codes_from_int && !s.wants_int ? spec.descending : nullptr;
-  std::vector<uint8_t> codes;
-  if (spec.weight_bits != 0) codes = unpack_weights(spec, negate);
-  s.weights = tile_weights(spec, s.method, kernels, s.format, codes);
+  s.weights = tile_weights(spec, s.method, kernels, s.format, negate);
   if (s.method == kTables) s.blocks_per_call = kernels.table_block / kBlock;
   std::vector<BlockRange> ranges;
   for (const ConvBlock& block : s.weights.blocks) ranges.push_back({block.first_channel, block.channels});
@@ -334,7 +317,7 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input
   if (spec.sign_activations) {
     s.shift += 1;
     s.sum_scale *= 2;
-    make_border(spec, codes, &s);
+    make_border(spec, negate, &s);
   }
   if (s.has_float) {
     s.multiply = by_block(spec.multiply, 1.0f, flip, negate, s.weights.blocks);

@@ -39,8 +39,27 @@ bool merges_groups(const ConvSpec& spec, Method method);
 // Which output channels share a block.
 std::vector<BlockRange> conv_blocks(const ConvGeometry& geometry, bool merged);
 
-// codes: m = (c + n) / 2 of every weight, [out_channels][kernel_h * kernel_w][in_channels / groups]; unused for floats.
+// The weights of a low-bit layer, one output channel at a time; the memory of one channel serves the next.
+class WeightRows {
+ public:
+  // negate: the output channels whose weights change sign, n - m instead of m; or null.
+  WeightRows(const ConvSpec& spec, const uint8_t* negate);
+
+  // m = (c + n) / 2 of every weight, [kernel_h * kernel_w][in_channels / groups]; the caller may change them.
+  uint8_t* codes(int64_t channel);
+  // The same in bit planes: bit j of weight k is bit k%8 of byte k/8 at j * plane_bytes().
+  const uint8_t* planes(int64_t channel);
+  int64_t plane_bytes() const { return (count_ + 7) / 8 + 8; }  // 8 more than needed: they are read in words
+
+ private:
+  const ConvSpec& spec_;
+  const uint8_t* negate_;
+  int64_t count_;
+  std::vector<uint8_t> codes_, planes_;
+};
+
+// negate: as of WeightRows.
 ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable& kernels, const PixelFormat& format,
-                         const std::vector<uint8_t>& codes);
+                         const uint8_t* negate);
 
 }  // namespace bitorch

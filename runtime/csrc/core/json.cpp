@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "checked.h"
 
@@ -236,7 +237,7 @@ class JsonParser {
       skip_space();
       if (peek() != '"') fail(position_, "a key must be a string in double quotes");
       starts.push_back(position_);
-      members.emplace_back(parse_string(), Json());
+      members.emplace_back(std::piecewise_construct, std::forward_as_tuple(parse_string()), std::forward_as_tuple());
       skip_space();
       if (!take(':')) fail(position_, "a key is followed by \":\"");
       skip_space();

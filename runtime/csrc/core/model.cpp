@@ -1,13 +1,13 @@
 #include "model.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
+#include <new>
 #include <utility>
 
 #include "checked.h"
@@ -19,7 +19,7 @@ namespace {
 
 class OpenFile {
  public:
-  explicit OpenFile(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  explicit OpenFile(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {  // a pipe without a writer is refused, not waited for
     if (descriptor_ < 0) fail("cannot be opened");
   }
   ~OpenFile() { close(descriptor_); }
@@ -52,8 +52,20 @@ class OpenFile {
   int descriptor_;
 };
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
+// Memory that goes back to the system at once: malloc would keep some of a block as large as a file for later.
+class Pages {
+ public:
+  explicit Pages(size_t size) : size_(size + 1), memory_(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    if (memory_ == MAP_FAILED) throw std::bad_alloc();
+  }
+  ~Pages() { munmap(memory_, size_); }
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+  uint8_t* data() const { return static_cast<uint8_t*>(memory_); }
+
+ private:
+  size_t size_;
+  void* memory_;
 };
 
 }  // namespace
@@ -70,10 +82,8 @@ Model Model::load(const std::string& path, const KernelTable& kernels, int64_t m
   try {
     const OpenFile file(path);
     const size_t size = file.size();
-    // Aligned, so that arrays need no copies.
-    const std::unique_ptr<uint8_t, Free> bytes(static_cast<uint8_t*>(std::aligned_alloc(64, (size / 64 + 1) * 64)));
-    if (bytes == nullptr) throw std::bad_alloc();
-    return read(bytes.get(), file.read_all(bytes.get(), size), kernels, memory_limit);
+    const Pages bytes(size);
+    return read(bytes.data(), file.read_all(bytes.data(), size), kernels, memory_limit);
   } catch (const Error& error) {
     throw Error(path + ": " + error.what());
   }

@@ -5,7 +5,6 @@
 
 #include "checked.h"
 #include "json.h"
-#include "safetensors.h"
 #include "sha256.h"
 
 namespace bitorch {
@@ -73,23 +72,12 @@ class Hash {
   Sha256 sha_;
 };
 
-const char* safetensors_dtype(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kBool:
-      return "BOOL";
-    case Dtype::kUint8:
-      return "U8";
-    case Dtype::kInt32:
-      return "I32";
-    case Dtype::kFloat32:
-      return "F32";
-    default:
-      return nullptr;
-  }
+bool is_allowed(Dtype dtype) {
+  return dtype == Dtype::kFloat32 || dtype == Dtype::kInt32 || dtype == Dtype::kUint8 || dtype == Dtype::kBool;
 }
 
 void check_tensor(const std::string& name, const ArrayView& array) {
-  if (safetensors_dtype(array.dtype) == nullptr) {
+  if (!is_allowed(array.dtype)) {
     throw Error("tensor " + shown(name) + " is " + array.describe() + "; a packed file holds float32, int32, uint8 and bool");
   }
   const int64_t count = array.elements();
@@ -101,26 +89,11 @@ void check_tensor(const std::string& name, const ArrayView& array) {
   }
 }
 
-std::string hash_of(const Metadata& metadata, const Safetensors& file) {
-  Hash hash;
-  hash.text(metadata.at("program"));
-  hash.text(metadata.at("info"));
-  for (const std::string& name : file.order) {
-    const ArrayView& array = file.tensors.at(name);
-    hash.text(name);
-    hash.text(safetensors_dtype(array.dtype));
-    hash.number(array.shape.size());
-    for (const int64_t extent : array.shape) hash.number(static_cast<uint64_t>(extent));
-    hash.bytes(array.data, static_cast<size_t>(array.elements() * dtype_bytes(array.dtype)));
-  }
-  return hash.hex();
-}
-
 void check_hash(const Metadata& metadata, const Safetensors& file) {
   const std::string& stored = value_of(metadata, "sha256");
   const bool hex = stored.size() == 64 && stored.find_first_not_of("0123456789abcdef") == std::string::npos;
   if (!hex) throw Error("\"sha256\" is " + shown(stored) + "; it must be 64 hexadecimal digits in lower case");
-  if (hash_of(metadata, file) != stored) {
+  if (packed_hash(value_of(metadata, "program"), value_of(metadata, "info"), file) != stored) {
     throw Error("the content does not have the SHA-256 that the file states: it was damaged or changed after it was written; copy or save it again");
   }
 }
@@ -159,6 +132,21 @@ std::vector<std::string> check_info(const std::string& text) {
 }
 
 }  // namespace
+
+std::string packed_hash(const std::string& program, const std::string& info, const Safetensors& file) {
+  Hash hash;
+  hash.text(program);
+  hash.text(info);
+  for (const std::string& name : file.order) {
+    const ArrayView& array = file.tensors.at(name);
+    hash.text(name);
+    hash.text(safetensors_name(array.dtype));
+    hash.number(array.shape.size());
+    for (const int64_t extent : array.shape) hash.number(static_cast<uint64_t>(extent));
+    hash.bytes(array.data, static_cast<size_t>(array.elements() * dtype_bytes(array.dtype)));
+  }
+  return hash.hex();
+}
 
 PackedFile PackedFile::read(const void* data, size_t size) {
   Safetensors file = Safetensors::read(data, size, check_metadata);

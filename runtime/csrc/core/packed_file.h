@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "array.h"
+#include "safetensors.h"
 
 namespace bitorch {
 
@@ -23,5 +24,8 @@ struct PackedFile {
   // Checks all of it, the hash included, except the program, which Program checks. Error: what is wrong and where.
   static PackedFile read(const void* data, size_t size);
 };
+
+// The hash that a file with these texts and tensors must state.
+std::string packed_hash(const std::string& program, const std::string& info, const Safetensors& file);
 
 }  // namespace bitorch

@@ -10,8 +10,13 @@
 namespace bitorch {
 
 int64_t packed_row_bytes(int64_t weights_per_channel, int bits);
-// m of weights first .. first + count - 1 of one row.
-void unpack_row(const uint8_t* row, int bits, int64_t first, int64_t count, uint8_t* m);
+// m of the first `count` weights of one row.
+void unpack_row(const uint8_t* row, int64_t count, int bits, uint8_t* m);
 void pack_row(const uint8_t* m, int64_t count, int bits, uint8_t* row);
+// Bit j of every m: bit k%8 of byte k/8 at planes + j*plane_bytes, for j < bits. Bits beyond `count` of the last byte are zero.
+void split_planes(const uint8_t* m, int64_t count, int bits, uint8_t* planes, int64_t plane_bytes);
+// `count` bits from bit `first` of `in` on to the beginning of `out`; the rest of out's last byte is zero. Reads up to 8 bytes
+// from each byte that it needs.
+void copy_bits(uint8_t* out, const uint8_t* in, int64_t first, int64_t count);
 
 }  // namespace bitorch

@@ -24,11 +24,12 @@ std::string quoted(const std::string& name) {
   return "\"" + name.substr(0, end) + "...\"";
 }
 
+constexpr std::pair<const char*, Dtype> kDtypes[] = {
+    {"BOOL", Dtype::kBool}, {"U8", Dtype::kUint8},  {"I8", Dtype::kInt8},     {"I16", Dtype::kInt16},
+    {"I32", Dtype::kInt32}, {"I64", Dtype::kInt64}, {"F32", Dtype::kFloat32}, {"F64", Dtype::kFloat64},
+};
+
 Dtype parse_dtype(const std::string& tensor, const Json& value) {
-  static constexpr std::pair<std::string_view, Dtype> kDtypes[] = {
-      {"BOOL", Dtype::kBool}, {"U8", Dtype::kUint8},  {"I8", Dtype::kInt8},     {"I16", Dtype::kInt16},
-      {"I32", Dtype::kInt32}, {"I64", Dtype::kInt64}, {"F32", Dtype::kFloat32}, {"F64", Dtype::kFloat64},
-  };
   if (value.is(Json::Type::kString)) {
     for (const auto& [name, dtype] : kDtypes) {
       if (value.string() == name) return dtype;
@@ -150,6 +151,13 @@ Json parse_header(std::string_view text) {
 }
 
 }  // namespace
+
+const char* safetensors_name(Dtype dtype) {
+  for (const auto& [name, known] : kDtypes) {
+    if (known == dtype) return name;
+  }
+  throw Error("an array of unknown dtype");
+}
 
 Safetensors Safetensors::read(const void* data, size_t size, const CheckMetadata& check_metadata) {
   const uint8_t* bytes = static_cast<const uint8_t*>(data);

@@ -19,6 +19,8 @@ namespace bitorch {
 // A header may not be longer; a value in it takes two bytes and becomes about a hundred in memory.
 constexpr int64_t kMaxSafetensorsHeader = 16 << 20;
 
+const char* safetensors_name(Dtype dtype);  // as the format calls it: "F32", ...
+
 struct Safetensors {
   // Views of the bytes that were read, which must outlive them. Their data lie wherever the file has them: a view need not be
   // aligned to its dtype.

@@ -1,7 +1,11 @@
 #include "sha256.h"
 
 #include <algorithm>
-#include <cstring>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 namespace bitorch {
 
@@ -36,11 +40,13 @@ inline uint32_t next_word(uint32_t* w, int i) {
   return w[i & 15];
 }
 
-void compress(std::array<uint32_t, 8>& state, const uint8_t* data, size_t blocks) {
+}  // namespace
+
+void sha256_portable(uint32_t* state, const uint8_t* data, size_t blocks) {
   for (; blocks > 0; --blocks, data += 64) {
     uint32_t w[16];
     for (int i = 0; i < 16; ++i) w[i] = big_endian(data + 4 * i);
-    auto [a, b, c, d, e, f, g, h] = state;
+    uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
     const auto eight = [&](int i, auto word) {
       step(a, b, c, &d, e, f, g, &h, kRounds[i + 0] + word(i + 0));
       step(h, a, b, &c, d, e, f, &g, kRounds[i + 1] + word(i + 1));
@@ -56,12 +62,68 @@ void compress(std::array<uint32_t, 8>& state, const uint8_t* data, size_t blocks
       eight(i, [&](int k) { return next_word(w, k); });
       eight(i + 8, [&](int k) { return next_word(w, k); });
     }
-    const std::array<uint32_t, 8> words = {a, b, c, d, e, f, g, h};
-    for (size_t i = 0; i < 8; ++i) state[i] += words[i];
+    const uint32_t words[8] = {a, b, c, d, e, f, g, h};
+    for (int i = 0; i < 8; ++i) state[i] += words[i];
   }
 }
 
+#if defined(__x86_64__)
+
+namespace {
+
+// The state in the two registers that the instructions want, highest words first: a b e f and c d g h. Four rounds at a time.
+__attribute__((target("sha,sse4.1"))) void blocks_x86(uint32_t* state, const uint8_t* data, size_t blocks) {
+  const auto vector = [](uint32_t x, uint32_t y, uint32_t z, uint32_t w) __attribute__((target("sha,sse4.1"))) {
+    return _mm_set_epi32(static_cast<int>(x), static_cast<int>(y), static_cast<int>(z), static_cast<int>(w));
+  };
+  const __m128i big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+  __m128i abef = vector(state[0], state[1], state[4], state[5]);
+  __m128i cdgh = vector(state[2], state[3], state[6], state[7]);
+  for (; blocks > 0; --blocks, data += 64) {
+    const __m128i abef_before = abef, cdgh_before = cdgh;
+    __m128i w[4];
+    for (int i = 0; i < 16; ++i) {
+      __m128i& words = w[i % 4];
+      if (i < 4) {
+        words = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data) + i), big_endian);
+      } else {
+        const __m128i last = w[(i + 3) % 4];
+        const __m128i seven_before = _mm_alignr_epi8(last, w[(i + 2) % 4], 4);
+        words = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(words, w[(i + 1) % 4]), seven_before), last);
+      }
+      const __m128i sum = _mm_add_epi32(words, _mm_loadu_si128(reinterpret_cast<const __m128i*>(kRounds) + i));
+      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
+      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0e));
+    }
+    abef = _mm_add_epi32(abef, abef_before);
+    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+  }
+  uint32_t words[8];
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(words), abef);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(words + 4), cdgh);
+  const int place[8] = {3, 2, 7, 6, 1, 0, 5, 4};  // of a .. h
+  for (int i = 0; i < 8; ++i) state[i] = words[place[i]];
+}
+
 }  // namespace
+
+Sha256Blocks sha256_instructions() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_SSE4_1) == 0 || (c & bit_SSSE3) == 0) return nullptr;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (b & bit_SHA) == 0) return nullptr;
+  return blocks_x86;
+}
+
+#else
+
+Sha256Blocks sha256_instructions() { return nullptr; }
+
+#endif
+
+Sha256Blocks sha256_fastest() {
+  static const Sha256Blocks blocks = sha256_instructions() != nullptr ? sha256_instructions() : sha256_portable;
+  return blocks;
+}
 
 void Sha256::update(const void* data, size_t size) {
   const uint8_t* bytes = static_cast<const uint8_t*>(data);
@@ -73,9 +135,9 @@ void Sha256::update(const void* data, size_t size) {
     bytes += taken;
     size -= taken;
     if (held + taken < 64) return;
-    compress(state_, block_, 1);
+    blocks_(state_, block_, 1);
   }
-  compress(state_, bytes, size / 64);
+  blocks_(state_, bytes, size / 64);
   std::copy(bytes + size / 64 * 64, bytes + size, block_);
 }
 

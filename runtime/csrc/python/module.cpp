@@ -77,7 +77,7 @@ nb::object unpack_weights(nb::handle packed, int bits, int64_t columns) {
   const ResultArray result(Dtype::kUint8, {rows, columns});
   const auto* bytes = static_cast<const uint8_t*>(input.view.data);
   auto* out = static_cast<uint8_t*>(result.data());
-  for (int64_t row = 0; row < rows; ++row) unpack_row(bytes + row * row_bytes, bits, 0, columns, out + row * columns);
+  for (int64_t row = 0; row < rows; ++row) unpack_row(bytes + row * row_bytes, columns, bits, out + row * columns);
   return result.numpy();
 }
 

@@ -881,39 +881,17 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
   }
 }
 
-// The number after an option; exits where it is none.
-uint64_t number(const char* option, const char* text) {
-  char* end = nullptr;
-  const unsigned long long value = text ? std::strtoull(text, &end, 10) : 0;
-  if (!text || end == text || *end || value > 1000000000) {
-    std::fprintf(stderr, "check_kernels: %s needs a whole number up to 1000000000, got '%s'\n", option,
-                 text ? text : "");
-    std::exit(2);
-  }
-  return value;
-}
-
 int run(int argc, char** argv) {
-  std::vector<std::string> names;
-  uint64_t cases = 200, seed = 1;
-  for (int i = 1; i < argc; i += 2) {
-    const std::string option = argv[i];
-    if (option == "--kernel" && argv[i + 1]) {
-      names.push_back(argv[i + 1]);
-    } else if (option == "--cases") {
-      cases = number("--cases", argv[i + 1]);
-    } else if (option == "--seed") {
-      seed = number("--seed", argv[i + 1]);
-    } else {
-      std::fprintf(stderr, "usage: check_kernels [--kernel NAME] [--cases N] [--seed S]\n");
-      return 2;
-    }
-  }
+  const Arguments arguments(argc, argv, "check_kernels [--kernel NAME] [--cases N] [--seed S]", {"--kernel", "--cases", "--seed"});
+  if (!arguments.paths().empty()) arguments.fail("it takes no files");
+  const int64_t cases = arguments.number("--cases", 200, 1, 1000000000);
+  const int64_t seed = arguments.number("--seed", 1, 0, 1000000000);
+  std::vector<std::string> names = arguments.texts("--kernel");
   if (names.empty()) names = available_kernels();
   signal(SIGSEGV, report_signal);
   signal(SIGBUS, report_signal);
   for (const std::string& name : names) {
-    check_table(kernels(name), static_cast<int>(cases), seed);
+    check_table(kernels(name), static_cast<int>(cases), static_cast<uint64_t>(seed));
     std::printf("%s: %llu cases of each function, all equal\n", name.c_str(), static_cast<unsigned long long>(cases));
   }
   return 0;

@@ -1,4 +1,4 @@
-// What check_kernels.cpp draws and guards its cases with: random numbers, memory that ends at an inaccessible page,
+// What check_kernels.cpp draws and guards its cases with: memory that ends at an inaccessible page,
 // outputs among guard bytes.
 #pragma once
 #include <signal.h>
@@ -15,25 +15,9 @@
 #include <vector>
 
 #include "../core/kernels.h"
+#include "tool.h"
 
 namespace bitorch {
-
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t word() {  // splitmix64
-    uint64_t z = state_ += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-  }
-  int from(int low, int high) { return low + static_cast<int>(word() % (static_cast<uint64_t>(high - low) + 1)); }
-  bool one_in(int n) { return from(1, n) == 1; }
-  float real() { return static_cast<float>(static_cast<double>(word() >> 11) * 0x1p-52 - 1.0); }  // [-1, 1)
-
- private:
-  uint64_t state_;
-};
 
 inline char case_text[512] = "before the first case";
 

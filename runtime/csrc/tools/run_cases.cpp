@@ -8,9 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
-#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,6 +16,7 @@
 #include "../core/cpu.h"
 #include "../core/threads.h"
 #include "case_file.h"
+#include "tool.h"
 
 namespace bitorch {
 namespace {
@@ -135,54 +134,16 @@ struct Options {
   int threads = 1, callers = 0;
 };
 
-int parse_count(const std::string& option, const std::string& text) {
-  char* end = nullptr;
-  const long value = std::strtol(text.c_str(), &end, 10);
-  if (end == text.c_str() || *end != '\0' || value < 1 || value > 256) {
-    throw Error(option + " is \"" + text + "\"; it must be a number from 1 to 256");
-  }
-  return static_cast<int>(value);
-}
-
 Options parse_options(int argc, char** argv) {
+  const Arguments arguments(argc, argv, "run_cases [--kernel NAME] [--threads N] [--callers N] FILE|FOLDER ...", {"--kernel", "--threads", "--callers"});
   Options options;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument.rfind("--", 0) != 0) {
-      options.paths.push_back(argument);
-      continue;
-    }
-    if (i + 1 == argc) throw Error(argument + " needs a value");
-    const std::string value = argv[++i];
-    if (argument == "--kernel") {
-      options.kernels.push_back(value);
-    } else if (argument == "--threads") {
-      options.threads = parse_count(argument, value);
-    } else if (argument == "--callers") {
-      options.callers = parse_count(argument, value);
-    } else {
-      throw Error("unknown option " + argument + "; usage: run_cases [--kernel NAME] [--threads N] [--callers N] FILE|FOLDER ...");
-    }
-  }
-  if (options.paths.empty()) throw Error("which cases? usage: run_cases [--kernel NAME] [--threads N] [--callers N] FILE|FOLDER ...");
+  options.kernels = arguments.texts("--kernel");
+  options.paths = safetensors_files(arguments.paths());
+  options.threads = static_cast<int>(arguments.number("--threads", 1, 1, 256));
+  options.callers = static_cast<int>(arguments.number("--callers", 0, 1, 256));
+  if (options.paths.empty()) arguments.fail("which cases?");
   if (options.kernels.empty()) options.kernels = available_kernels();
   return options;
-}
-
-std::vector<std::string> case_paths(const std::vector<std::string>& paths) {
-  std::vector<std::string> files;
-  for (const std::string& path : paths) {
-    if (!std::filesystem::is_directory(path)) {
-      files.push_back(path);
-      continue;
-    }
-    for (const auto& entry : std::filesystem::directory_iterator(path)) {
-      if (entry.path().extension() == ".safetensors") files.push_back(entry.path().string());
-    }
-  }
-  std::sort(files.begin(), files.end());
-  if (files.empty()) throw Error("no case in " + paths[0]);
-  return files;
 }
 
 void run_case(const KernelTable& table, const CaseFile& c, const Options& options, Counts* counts) {
@@ -196,12 +157,11 @@ void run_case(const KernelTable& table, const CaseFile& c, const Options& option
 
 int run(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
-  const std::vector<std::string> files = case_paths(options.paths);
   set_num_threads(options.threads);
   for (const std::string& name : options.kernels) {
     const KernelTable& table = kernels(name);
     Counts counts;
-    for (const std::string& file : files) {
+    for (const std::string& file : options.paths) {
       try {
         run_case(table, CaseFile::parse(read_file(file)), options, &counts);
       } catch (const Difference& difference) {

@@ -22,7 +22,12 @@ FORMAT_VERSION = 1
 KEYS = ("format", "format_version", "program", "info", "sha256")
 INFO_KEYS = ("class_names", "preprocessing", "provenance")
 #: What a tensor may hold, as safetensors calls it; little-endian.
-DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "U8": np.dtype("u1"), "BOOL": np.dtype("?")}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "I32": np.dtype("<i4"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
 
 MAX_HEADER = 16 * 2**20
 MAX_DEPTH = 64

@@ -105,8 +105,7 @@ def load(path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT) -> M
     """
     memory_limit = check_integer("memory_limit", memory_limit, 0, 2**62)
     name = os.path.abspath(os.fspath(path))
-    with open(name, "rb"):  # for Python's own errors: FileNotFoundError and its kin
-        pass
+    os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK))  # for Python's own errors: FileNotFoundError and its kin
     return Model(_native.load_file(os.fsencode(name), memory_limit), memory_limit, name)
 
 

@@ -1,0 +1,181 @@
+// The C interface: include/bitorch_runtime.h says what each function does.
+#include "bitorch_runtime.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/checked.h"
+#include "core/cpu.h"
+#include "core/model.h"
+#include "core/threads.h"
+
+struct bitorch_model {
+  bitorch::Model model;
+  std::vector<bitorch_port> inputs, outputs;
+};
+
+namespace {
+
+using bitorch::Error;
+using bitorch::Model;
+using bitorch::Program;
+
+// Cut where a character begins, so that the text stays UTF-8.
+void put_text(const char* text, char* error, size_t error_size) {
+  if (error == nullptr || error_size == 0) return;
+  size_t length = std::min(std::strlen(text), error_size - 1);
+  if (text[length] != '\0') {
+    while (length > 0 && (static_cast<unsigned char>(text[length]) & 0xC0) == 0x80) --length;
+  }
+  std::memcpy(error, text, length);
+  error[length] = '\0';
+}
+
+// Nothing that the library throws is anything but a std::exception.
+template <class F>
+bitorch_status guarded(char* error, size_t error_size, const F& body) noexcept {
+  try {
+    body();
+    put_text("", error, error_size);
+    return BITORCH_OK;
+  } catch (const std::bad_alloc&) {
+    put_text("there is not enough memory", error, error_size);
+    return BITORCH_NO_MEMORY;
+  } catch (const std::exception& exception) {
+    put_text(exception.what(), error, error_size);
+    return BITORCH_ERROR;
+  }
+}
+
+bitorch_dtype dtype_of(bitorch::Dtype dtype) {
+  switch (dtype) {
+    case bitorch::Dtype::kFloat32:
+      return BITORCH_FLOAT32;
+    case bitorch::Dtype::kInt32:
+      return BITORCH_INT32;
+    case bitorch::Dtype::kUint8:
+      return BITORCH_UINT8;
+    default:
+      throw Error(std::string("arrays of ") + bitorch::dtype_name(dtype) + " have no name in C");
+  }
+}
+
+// The names stay where they are: in the program, which the model keeps.
+std::vector<bitorch_port> ports_of(const std::vector<Program::Port>& ports) {
+  std::vector<bitorch_port> list;
+  for (const Program::Port& port : ports) {
+    bitorch_port entry = {port.name.c_str(), dtype_of(port.dtype), BITORCH_NF, port.bits, static_cast<int>(port.shape.size()), {1, 1, 1}, 0};
+    if (port.order != "nf") entry.order = port.order == "nchw" ? BITORCH_NCHW : BITORCH_NHWC;
+    entry.bytes = bitorch::dtype_bytes(port.dtype);
+    for (size_t i = 0; i < port.shape.size() && i < 3; ++i) {
+      entry.shape[i] = port.shape[i];
+      entry.bytes = bitorch::checked_mul(entry.bytes, port.shape[i], "an image");
+    }
+    list.push_back(entry);
+  }
+  return list;
+}
+
+template <class Load>
+bitorch_status load(int64_t memory_limit, bitorch_model** model, char* error, size_t error_size, const Load& body) noexcept {
+  if (model != nullptr) *model = nullptr;
+  return guarded(error, error_size, [&] {
+    if (model == nullptr) throw Error("model: must not be null");
+    if (memory_limit < 0) throw Error("memory_limit: " + std::to_string(memory_limit) + "; it must not be negative");
+    auto loaded = std::make_unique<bitorch_model>(bitorch_model{body(memory_limit == 0 ? bitorch::kMemoryLimit : memory_limit), {}, {}});
+    loaded->inputs = ports_of(loaded->model.program.inputs());
+    loaded->outputs = ports_of(loaded->model.program.outputs());
+    *model = loaded.release();
+  });
+}
+
+template <class T>
+const T* at(const std::vector<T>& list, int index) {
+  return index >= 0 && static_cast<size_t>(index) < list.size() ? &list[static_cast<size_t>(index)] : nullptr;
+}
+
+void check_pointer(const void* pointer, const char* what, const Program::Port& port) {
+  const auto alignment = static_cast<uintptr_t>(bitorch::dtype_bytes(port.dtype));
+  if (pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % alignment == 0) return;
+  throw Error(std::string(what) + " \"" + port.name + "\": the pointer is " + (pointer == nullptr ? "null" : "not aligned to its dtype"));
+}
+
+void run(const Model& model, int64_t batch, const void* const* inputs, void* const* outputs) {
+  if (batch < 0) throw Error("batch: " + std::to_string(batch) + "; it must not be negative");
+  if (inputs == nullptr || outputs == nullptr) throw Error("inputs and outputs must not be null");
+  std::vector<bitorch::ArrayView> views;
+  for (const Program::Port& port : model.program.inputs()) {
+    std::vector<int64_t> shape = {batch};
+    shape.insert(shape.end(), port.shape.begin(), port.shape.end());
+    const void* data = inputs[views.size()];
+    if (batch > 0) check_pointer(data, "input", port);
+    views.push_back({port.dtype, std::move(shape), data});
+  }
+  std::vector<void*> results;
+  for (const Program::Port& port : model.program.outputs()) {
+    results.push_back(outputs[results.size()]);
+    if (batch > 0) check_pointer(results.back(), "output", port);
+  }
+  model.program.run(views, results);
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* bitorch_version(void) { return BITORCH_RUNTIME_VERSION; }
+
+bitorch_status bitorch_load(const char* path, int64_t memory_limit, bitorch_model** model, char* error, size_t error_size) {
+  return load(memory_limit, model, error, error_size, [&](int64_t limit) {
+    if (path == nullptr) throw Error("path: must not be null");
+    return Model::load(path, bitorch::kernels(), limit);
+  });
+}
+
+bitorch_status bitorch_load_memory(const void* data, size_t size, int64_t memory_limit, bitorch_model** model, char* error, size_t error_size) {
+  return load(memory_limit, model, error, error_size, [&](int64_t limit) {
+    if (data == nullptr) throw Error("data: must not be null");
+    return Model::read(data, size, bitorch::kernels(), limit);
+  });
+}
+
+void bitorch_free(bitorch_model* model) { delete model; }
+
+int bitorch_input_count(const bitorch_model* model) { return model == nullptr ? 0 : static_cast<int>(model->inputs.size()); }
+int bitorch_output_count(const bitorch_model* model) { return model == nullptr ? 0 : static_cast<int>(model->outputs.size()); }
+const bitorch_port* bitorch_input(const bitorch_model* model, int index) { return model == nullptr ? nullptr : at(model->inputs, index); }
+const bitorch_port* bitorch_output(const bitorch_model* model, int index) { return model == nullptr ? nullptr : at(model->outputs, index); }
+
+int bitorch_class_count(const bitorch_model* model) {
+  return model == nullptr ? 0 : static_cast<int>(model->model.class_names.size());
+}
+const char* bitorch_class_name(const bitorch_model* model, int index) {
+  const std::string* name = model == nullptr ? nullptr : at(model->model.class_names, index);
+  return name == nullptr ? nullptr : name->c_str();
+}
+const char* bitorch_info(const bitorch_model* model) { return model == nullptr ? nullptr : model->model.info.c_str(); }
+
+bitorch_status bitorch_run(const bitorch_model* model, int64_t batch, const void* const* inputs, void* const* outputs, char* error,
+                           size_t error_size) {
+  return guarded(error, error_size, [&] {
+    if (model == nullptr) throw Error("model: must not be null");
+    run(model->model, batch, inputs, outputs);
+  });
+}
+
+bitorch_status bitorch_set_threads(int threads, char* error, size_t error_size) {
+  return guarded(error, error_size, [&] { bitorch::set_num_threads(threads); });
+}
+int bitorch_get_threads(void) {
+  int threads = 0;
+  guarded(nullptr, 0, [&] { threads = bitorch::get_num_threads(); });
+  return threads;
+}
+
+}  // extern "C"
