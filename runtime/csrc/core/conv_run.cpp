@@ -42,7 +42,7 @@ class Part {
     sum_tags_ = reinterpret_cast<int64_t*>(scratch);
     scratch += round_up(s_.sum_rows * 8, 64);
     sums_ = scratch;
-    scratch += s_.sum_rows * s_.sum_row_bytes;
+    scratch += s_.sum_bytes();
     stage_ = scratch;
     for (int64_t r = 0; r < s_.sum_rows; ++r) sum_tags_[r] = -1;
   }
@@ -127,22 +127,26 @@ class Part {
       const Position at = position(p + i);
       const int64_t count = std::min(band.count - i, width - at.x);
       int32_t* add = band.add + i;
+      const int32_t* row = column_sums(at, (count - 1) * g_.stride_w + (g_.kernel_w - 1) * g_.dilation_w + 1, group);
       std::memset(add, 0, static_cast<size_t>(count) * 4);
-      for (int64_t ky = 0; ky < g_.kernel_h; ++ky) {
-        const int32_t* row = pixel_sums(at.n, at.y * g_.stride_h + ky * g_.dilation_h, group) + at.x * g_.stride_w;
-        for (int64_t kx = 0; kx < g_.kernel_w; ++kx, row += g_.dilation_w) {
-          if (g_.stride_w == 1) {
-            for (int64_t x = 0; x < count; ++x) add[x] += row[x];
-          } else {
-            for (int64_t x = 0; x < count; ++x) add[x] += row[x * g_.stride_w];
-          }
-        }
-      }
+      for (int64_t kx = 0; kx < g_.kernel_w; ++kx) s_.kernels->rows.add_ints(add, row + kx * g_.dilation_w, g_.stride_w, count);
       // Modulo 2^32: D itself fits, its terms need not.
       const auto scale = static_cast<uint32_t>(s_.sum_scale);
       for (int64_t x = 0; x < count; ++x) add[x] = static_cast<int32_t>(static_cast<uint32_t>(add[x]) * scale);
       i += count;
     }
+  }
+
+  // Sums over the channels and the kernel's rows of `columns` columns, from the first one that `at` reads.
+  const int32_t* column_sums(const Position& at, int64_t columns, int64_t group) {
+    const int64_t y = at.y * g_.stride_h, x = at.x * g_.stride_w;
+    if (g_.kernel_h == 1) return pixel_sums(at.n, y, group) + x;
+    int32_t* sums = reinterpret_cast<int32_t*>(sums_ + s_.sum_rows * s_.sum_row_bytes);
+    std::memcpy(sums, pixel_sums(at.n, y, group) + x, static_cast<size_t>(columns) * 4);
+    for (int64_t ky = 1; ky < g_.kernel_h; ++ky) {
+      s_.kernels->rows.add_ints(sums, pixel_sums(at.n, y + ky * g_.dilation_h, group) + x, 1, columns);
+    }
+    return sums;
   }
 
   // Sums over the channels of each pixel of padded row y (row 0 is pad_top above the image), kept in a ring.
@@ -233,7 +237,7 @@ class Part {
       request.pixel_bytes = s_.input.pixel_bytes;
       request.plane_bytes = s_.input.plane_bytes;
       request.out = out;
-      request.out_table_stride = s_.format.table_stride;
+      request.out_pixel_bytes = s_.format.pixel_bytes;
       request.pixels = static_cast<int32_t>(columns);
       request.channels = static_cast<int32_t>(s_.input.channels);
       request.bits = s_.activation_bits;
@@ -255,8 +259,18 @@ class Part {
     dot.channels = static_cast<int32_t>(b1 - b - 1) * kBlock + s_.weights.blocks[static_cast<size_t>(b1 - 1)].channels;
     dot.weight_bits = s_.weight_bits;
     dot.activation_bits = s_.activation_bits;
+    // The floats are too many for the second-level cache: they are fetched while the products are computed.
+    const int64_t first = block.first_channel * 4, bytes = int64_t{dot.channels} * 4;
+    if (s_.has_residual) fetch(buffers_.residual + first, band_->residual + i, pixels, bytes);
+    if (s_.wants_float) fetch(buffers_.out_float + first, band_->out_float + i, pixels, bytes);
     s_.kernels->dot[s_.method](&dot, tile_);
     for (int64_t k = b; k < b1; ++k) finish(k, i, pixels, tile_ + (k - b) * pixels * kBlock);
+  }
+
+  static void fetch(const uint8_t* data, const int64_t* offsets, int32_t pixels, int64_t bytes) {
+    for (int32_t p = 0; p < pixels; ++p) {
+      for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(data + offsets[p] + k);
+    }
   }
 
   // What leaves the layer, from the accumulators in a tile.
@@ -277,7 +291,7 @@ class Part {
     if (s_.wants_codes && s_.codes_from_int) write_codes(correction, b, i, pixels, tile);
     if (!s_.has_float && s_.weight_bits != 0) return;
     if (s_.has_float) to_float(correction, b, i, pixels, tile);
-    if (s_.wants_float) store(buffers_.out_float, band_->out_float + i, block, pixels, tile);
+    if (s_.wants_float && !s_.has_float) store(buffers_.out_float, band_->out_float + i, block, pixels, tile);
     if (s_.wants_codes && !s_.codes_from_int) write_codes(correction, b, i, pixels, tile);
   }
 
@@ -289,6 +303,12 @@ class Part {
         residual[p] = reinterpret_cast<const float*>(buffers_.residual + band_->residual[i + p]) + block.first_channel;
       }
     }
+    float* out[kMaxTilePixels];
+    if (s_.wants_float) {
+      for (int32_t p = 0; p < pixels; ++p) {
+        out[p] = reinterpret_cast<float*>(buffers_.out_float + band_->out_float[i + p]) + block.first_channel;
+      }
+    }
     FloatStage stage;
     stage.correction = correction;
     stage.multiply = s_.multiply.data() + b * kBlock;
@@ -297,6 +317,7 @@ class Part {
     stage.pixels = pixels;
     stage.channels = block.channels;
     stage.relu = s_.relu;
+    stage.out = s_.wants_float ? out : nullptr;
     (s_.weight_bits == 0 ? s_.kernels->float_to_float : s_.kernels->int_to_float)(&stage, tile);
   }
 
@@ -360,7 +381,7 @@ void ConvState::plan_scratch() {
   }
   const char* what = "scratch memory";
   part_bytes = kTileBytes + round_up(sizeof(Band), 64) + round_up(sum_rows * 8, 64);
-  part_bytes = checked_add(part_bytes, checked_mul(sum_rows, sum_row_bytes, what), what);
+  part_bytes = checked_add(part_bytes, sum_bytes(), what);
   part_bytes = checked_add(part_bytes, checked_mul(stage_rows, format.row_bytes, what), what);
   part_bytes = round_up(checked_add(part_bytes, 4 * kSlack, what), 64);
 }
@@ -392,7 +413,10 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
 void ConvState::run_part(const Conv::Buffers& buffers, int64_t batch, const ConvParts& parts, int part, uint8_t* scratch) const {
   const int64_t pixels = batch * out_pixels();
   const int64_t tiles = ceil_div(pixels, parts.grain);
-  const int64_t tile = std::max<int64_t>(1, kernels->tile_pixels[method] / parts.grain) * parts.grain;
+  // Tables serve many channels at once, whose floats should not leave the first cache before they are used.
+  const bool floats = method == kTables && (wants_float || has_residual);
+  const int64_t most = std::min<int64_t>(kernels->tile_pixels[method], floats ? 32 : kMaxTilePixels);
+  const int64_t tile = std::max<int64_t>(1, most / parts.grain) * parts.grain;
   const int64_t all_blocks = static_cast<int64_t>(weights.blocks.size());
   const int64_t blocks = ceil_div(all_blocks, blocks_per_call);
   const int64_t p = part / parts.block_parts, q = part % parts.block_parts;

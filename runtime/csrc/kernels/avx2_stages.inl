@@ -35,6 +35,7 @@ static inline void to_float(const FloatStage* t, void* tile) {
       if (t->relu) y = _mm256_max_ps(_mm256_setzero_ps(), y);  // the second operand where either is NaN
       store(row + v * 8, _mm256_castps_si256(y));
     }
+    if (t->out) __builtin_memcpy(t->out[p], row, static_cast<unsigned>(t->channels) * 4);
   }
 }
 

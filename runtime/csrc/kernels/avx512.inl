@@ -238,39 +238,67 @@ static void finish_int(const IntStage* t, int32_t* tile) {
   }
 }
 
-static inline void scale_floats(const FloatStage* t, int p, int v, __m512 x, float* tile) {
-  const __mmask16 mask = lane_mask(t->channels - v * kLanes);
-  __m512 y = _mm512_mul_ps(x, _mm512_loadu_ps(t->multiply + v * kLanes));
-  y = _mm512_add_ps(y, _mm512_loadu_ps(t->offset + v * kLanes));
-  if (t->residual != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, t->residual[p] + v * kLanes));
-  if (t->relu) y = _mm512_max_ps(_mm512_setzero_ps(), y);  // the second operand where one is NaN
-  _mm512_store_ps(tile + p * kBlock + v * kLanes, y);
-}
+// What does not change from pixel to pixel; `whole`: the block has all its channels.
+template <bool whole>
+struct FloatScale {
+  const FloatStage* t;
+  float* tile;
+  __mmask16 mask[2];
+  __m512 multiply[2], offset[2], least;
 
-template <Terms terms>
+  FloatScale(const FloatStage* stage, void* to) : t(stage), tile(static_cast<float*>(to)) {
+    for (int v = 0; v < 2; ++v) {
+      mask[v] = lane_mask(t->channels - v * kLanes);
+      multiply[v] = _mm512_loadu_ps(t->multiply + v * kLanes);
+      offset[v] = _mm512_loadu_ps(t->offset + v * kLanes);
+    }
+    least = t->relu ? _mm512_setzero_ps() : _mm512_set1_ps(-__builtin_inff());
+  }
+
+  inline void operator()(int p, int v, __m512 x) const {
+    __m512 y = _mm512_add_ps(_mm512_mul_ps(x, multiply[v]), offset[v]);
+    if (t->residual != nullptr) {
+      const float* row = t->residual[p] + v * kLanes;
+      y = _mm512_add_ps(y, whole ? _mm512_loadu_ps(row) : _mm512_maskz_loadu_ps(mask[v], row));
+    }
+    y = _mm512_max_ps(least, y);  // the second operand where one is NaN, and of two zeros
+    _mm512_store_ps(tile + p * kBlock + v * kLanes, y);
+    if (t->out == nullptr) return;
+    if (whole) {
+      _mm512_storeu_ps(t->out[p] + v * kLanes, y);
+    } else {
+      _mm512_mask_storeu_ps(t->out[p] + v * kLanes, mask[v], y);
+    }
+  }
+};
+
+template <Terms terms, bool whole>
 static void int_to_float_with(const FloatStage* t, int32_t* tile) {
+  const FloatScale<whole> scale(t, tile);
   const __m128i shift = _mm_cvtsi32_si128(t->correction.shift);
   for (int p = 0; p < t->pixels; ++p) {
-    for (int v = 0; v < 2; ++v) {
-      const __m512i d = corrected<terms>(&t->correction, shift, p, v, tile);
-      scale_floats(t, p, v, _mm512_cvtepi32_ps(d), reinterpret_cast<float*>(tile));
-    }
+    for (int v = 0; v < 2; ++v) scale(p, v, _mm512_cvtepi32_ps(corrected<terms>(&t->correction, shift, p, v, tile)));
+  }
+}
+
+template <bool whole>
+static void int_to_float_of(const FloatStage* t, int32_t* tile) {
+  switch (terms_of(&t->correction)) {
+    case kNone: return int_to_float_with<kNone, whole>(t, tile);
+    case kSums: return int_to_float_with<kSums, whole>(t, tile);
+    case kAll: return int_to_float_with<kAll, whole>(t, tile);
   }
 }
 
 static void int_to_float(const FloatStage* t, void* out) {
   int32_t* tile = static_cast<int32_t*>(out);
-  switch (terms_of(&t->correction)) {
-    case kNone: return int_to_float_with<kNone>(t, tile);
-    case kSums: return int_to_float_with<kSums>(t, tile);
-    case kAll: return int_to_float_with<kAll>(t, tile);
-  }
+  t->channels == kBlock ? int_to_float_of<true>(t, tile) : int_to_float_of<false>(t, tile);
 }
 
 static void float_to_float(const FloatStage* t, void* out) {
-  float* tile = static_cast<float*>(out);
+  const FloatScale<false> scale(t, out);
   for (int p = 0; p < t->pixels; ++p) {
-    for (int v = 0; v < 2; ++v) scale_floats(t, p, v, _mm512_load_ps(tile + p * kBlock + v * kLanes), tile);
+    for (int v = 0; v < 2; ++v) scale(p, v, _mm512_load_ps(scale.tile + p * kBlock + v * kLanes));
   }
 }
 
@@ -572,7 +600,28 @@ static void bytes_to_planes(uint8_t* out, int64_t plane_bytes, const uint8_t* in
   }
 }
 
+// A NaN is rare: it is only noticed, and the vector that holds one is done again.
+static void max_of_floats(float* out, const float* const* in, int count, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 mask = lane_mask(n - i < kLanes ? static_cast<int>(n - i) : kLanes);
+    __m512 most = _mm512_maskz_loadu_ps(mask, in[0] + i);
+    __mmask16 nan = _mm512_cmp_ps_mask(most, most, _CMP_UNORD_Q);
+    for (int k = 1; k < count; ++k) {
+      const __m512 x = _mm512_maskz_loadu_ps(mask, in[k] + i);
+      nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q));
+      most = _mm512_max_ps(x, most);  // the second operand where they are equal
+    }
+    if (__builtin_expect(nan != 0, 0)) {
+      for (int k = 0; k < count; ++k) {
+        const __m512 x = _mm512_maskz_loadu_ps(mask, in[k] + i);
+        most = _mm512_mask_mov_ps(most, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
+      }
+    }
+    _mm512_mask_storeu_ps(out + i, mask, most);
+  }
+}
+
 static constexpr RowFunctions kRows = {
-    generic_max_bytes, generic_max_floats, generic_max_planes,    generic_add_bytes,   generic_add_floats,
+    generic_max_bytes, generic_max_floats, max_of_floats, generic_max_planes, generic_add_ints, generic_add_bytes, generic_add_floats,
     planes_to_bytes,   bytes_to_planes,    generic_quantize_unit, generic_widen_bytes,
 };

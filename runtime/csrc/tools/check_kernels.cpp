@@ -279,7 +279,7 @@ void check_tables(Random& random, const KernelTable& table, int channels, int we
   const int64_t pixel_bytes = !planes ? channels : outer_planes ? plane_row : plane_row * activation_bits;
   const int64_t plane_bytes = outer_planes ? columns * pixel_bytes : plane_row;
   const int64_t in_row_bytes = planes && outer_planes ? plane_bytes * activation_bits : columns * pixel_bytes;
-  const int64_t table_stride = columns * table.table_bytes, row_bytes = tables * table_stride;
+  const int64_t staged_pixel = tables * table.table_bytes, row_bytes = columns * staged_pixel;
   std::snprintf(case_text, sizeof(case_text),
                 "%s kTables: W%d A%d, channels %d, kernel %dx%d, columns %d, pixels %d, outputs %d, planes %d, "
                 "plane_bytes %lld, fill %d",
@@ -305,7 +305,7 @@ void check_tables(Random& random, const KernelTable& table, int channels, int we
   uint8_t* staged = guard + 64;
   for (int y = 0; y < kernel_h; ++y) {
     const TableStage stage = {
-        input + y * in_row_bytes, pixel_bytes, plane_bytes, staged + y * row_bytes, table_stride, columns, channels,
+        input + y * in_row_bytes, pixel_bytes, plane_bytes, staged + y * row_bytes, staged_pixel, columns, channels,
         activation_bits,          planes};
     table.stage_tables(&stage);
   }
@@ -317,12 +317,12 @@ void check_tables(Random& random, const KernelTable& table, int channels, int we
   std::vector<int> column;
   for (int p = 0; p < pixels; ++p) {
     column.push_back(random.from(0, columns - kernel_w));
-    c.pixel.push_back(staged + column[p] * table.table_bytes);
+    c.pixel.push_back(staged + column[p] * staged_pixel);
   }
   for (int y = 0; y < kernel_h; ++y) {
     for (int k = 0; k < tables; ++k) {
       for (int x = 0; x < kernel_w; ++x) {
-        c.step.push_back(static_cast<int32_t>(y * row_bytes + k * table_stride + x * table.table_bytes));
+        c.step.push_back(static_cast<int32_t>(y * row_bytes + k * table.table_bytes + x * staged_pixel));
       }
     }
   }
@@ -485,8 +485,11 @@ void check_to_float(Random& random, const KernelTable& table, bool from_int) {
   for (int i = 0; i < pixels * channels; ++i) residual[i] = any_float(random);
   for (int p = 0; p < pixels; ++p) rows.push_back(residual + p * channels);
   const bool has_residual = random.one_in(2);
+  std::vector<float> left(static_cast<size_t>(pixels) * (channels + 1), 7.0f);  // one float between the rows, which stays
+  std::vector<float*> outs;
+  for (int p = 0; p < pixels; ++p) outs.push_back(left.data() + p * (channels + 1));
   const FloatStage stage = {k.correction, multiply.data(), offset.data(),    has_residual ? rows.data() : nullptr,
-                            pixels,       channels,        random.from(0, 1)};
+                            pixels,       channels,        random.from(0, 1), random.one_in(2) ? outs.data() : nullptr};
   std::snprintf(case_text, sizeof(case_text),
                 "%s %s: pixels %d, channels %d, shift %d, add %d, border %d, residual %d, relu %d", table.name,
                 from_int ? "int_to_float" : "float_to_float", pixels, channels, k.correction.shift,
@@ -515,7 +518,11 @@ void check_to_float(Random& random, const KernelTable& table, bool from_int) {
       if (!same(tile.real(p, c), expected[p * kBlock + c])) {
         fail("y", p * kBlock + c, tile.real(p, c), expected[p * kBlock + c]);
       }
+      if (stage.out != nullptr && !same(outs[p][c], expected[p * kBlock + c])) {
+        fail("y that leaves", p * kBlock + c, outs[p][c], expected[p * kBlock + c]);
+      }
     }
+    if (outs[p][channels] != 7.0f) fail("behind a row", p, outs[p][channels], 7.0f);
   }
   tile.check_guards();
 }
