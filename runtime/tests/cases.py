@@ -285,9 +285,23 @@ def _float_keys(b: _Builder, sums: Array) -> dict[str, Any]:
     }
 
 
-def _residual(b: _Builder, shape: tuple[int, ...]) -> str | None:
-    """An earlier float tensor of that shape, [B, H, W, C], if there is one."""
+def _norm_keys(b: _Builder, channels: int, exact: bool) -> dict[str, Any]:
+    """norm_multiply and norm_offset [N] that leave numbers about [-1, 2] there; special values where they are exact."""
+    slope, offset = b.rng.normal(0, 1, channels), b.rng.normal(0.5, 0.5, channels)
+    if exact and b.chance(0.2):
+        slope[b.rng.integers(channels)] = b.choose((0.0, -0.0, np.inf, np.nan, 1e-40, 3e38))
+        offset[b.rng.integers(channels)] = b.choose((0.0, -0.0, -np.inf, np.nan, 1e-45, -3e38))
+    return {
+        "norm_multiply": b.array("norm_multiply", slope.astype(np.float32)),
+        "norm_offset": b.array("norm_offset", offset.astype(np.float32)),
+    }
+
+
+def _residual(b: _Builder, shape: tuple[int, ...], new: float = 0.0) -> str | None:
+    """An earlier float tensor of that shape, [B, H, W, C], if there is one; else, with probability `new`, an input."""
     options = [name for name in b.names(codes=False) if b.tensors[name].values.shape == shape]
+    if not options and b.chance(new):
+        options = [b.float_input([shape[3], *shape[1:3]])]
     return b.choose(options) if options else None
 
 
@@ -296,26 +310,27 @@ def _finish_layer(b: _Builder, operation: dict[str, Any], sums: Array, known: _K
     operation = dict(operation)
     exact, stage = known.exact, b.chance(0.6)
     with np.errstate(all="ignore"):
-        y = None if low_bit else sums.astype(np.float32)
         if stage:
             operation |= _float_keys(b, sums)
-            y = reference.float_stage(sums, b.arrays[operation["multiply"]], b.arrays[operation["offset"]])
-        if y is not None:
-            residual = _residual(b, sums.shape) if b.chance(0.6) else None
+        y = None
+        if stage or not low_bit:
+            if b.chance(0.35):
+                operation |= _norm_keys(b, sums.shape[-1], exact)
+            residual = _residual(b, sums.shape, new=0.3) if b.chance(0.6) else None
             if residual is not None:
                 operation["residual"] = residual
                 exact = exact and b.known[residual].exact
-                y = y + b.tensors[residual].values
             if b.chance(0.4):
                 operation["relu"] = True
-                y = reference.relu(y)
+            y = reference.apply_float_stage(operation, b.tensors, b.arrays, sums)
     # Inexact y never become codes; D always may.
     codes_y = y if exact else None
     kinds = [kind for kind, there in (("int32", low_bit), ("float32", y is not None)) if there]
     if low_bit or codes_y is not None:
         kinds.append("codes")
     leaving = [kind for kind in kinds if b.chance(0.4)]
-    if "float32" not in leaving and {"residual", "relu", "multiply"} & operation.keys() and b.chance(0.7):
+    staged = {"residual", "relu", "multiply", "norm_multiply"} & operation.keys()
+    if "float32" not in leaving and staged and b.chance(0.7):
         leaving.append("float32")
     if not leaving:
         leaving = ["codes" if "codes" in kinds and b.chance(0.7) else b.choose(kinds)]
@@ -448,9 +463,17 @@ def _code_results(b: _Builder, operation: dict[str, Any], y: Array, exact: bool)
 
 
 def affine(b: _Builder, name: str) -> None:
-    """Append an affine of the floats `name`."""
+    """Append an affine of the floats `name`, of any of its parts."""
     x, known = b.tensors[name].values, b.known[name]
-    operation: dict[str, Any] = {"op": "affine", "input": name, **_float_keys(b, x)}
+    channels = x.shape[3]
+    operation: dict[str, Any] = {"op": "affine", "input": name}
+    if b.chance(0.3):
+        divide = b.rng.uniform(0.3, 6, channels) * b.rng.choice([-1, 1], channels)
+        if known.exact and b.chance(0.2):
+            divide[b.rng.integers(channels)] = b.choose((0.0, -0.0, np.inf, np.nan, 1e-40, 2.0))
+        operation["divide"] = b.array("divide", divide.astype(np.float32))
+    if b.chance(0.4):
+        operation |= _norm_keys(b, channels, known.exact)
     residual = _residual(b, x.shape) if b.chance(0.3) else None
     if residual is not None:
         operation["residual"] = residual
@@ -458,6 +481,8 @@ def affine(b: _Builder, name: str) -> None:
         operation["low"] = float(b.choose((0.0, -0.25, 0.1)))
     if b.chance(0.4):
         operation["high"] = float(b.choose((1.0, 6.0, 0.7)))
+    if len(operation) == 2 or b.chance(0.5):
+        operation |= _float_keys(b, x)
     trial = reference.apply({**operation, "float32": "y"}, b.tensors, b.arrays)["y"].values
     _code_results(b, operation, trial, known.exact and (residual is None or b.known[residual].exact))
 
@@ -510,7 +535,7 @@ def pool(b: _Builder, name: str) -> None:
     if op != "global_avg_pool":
         kernel = [int(b.choose((1, 2, 2, 3, 3, 4))) for _ in range(2)]
         padding = [int(b.rng.integers(0, k)) for k in (*kernel, *kernel)] if b.chance(0.5) else [0, 0, 0, 0]
-        dilation = [int(b.choose((1, 1, 2))) for _ in kernel] if op == "max_pool" and b.chance(0.3) else [1, 1]
+        dilation = [int(b.choose((1, 2, 2, 3))) for _ in kernel] if op == "max_pool" and b.chance(0.6) else [1, 1]
         for axis, size in enumerate((height, width)):
             fits = (size + padding[axis] + padding[axis + 2] - 1) // dilation[axis] + 1
             kernel[axis] = min(kernel[axis], fits)
@@ -656,6 +681,8 @@ def residual_net(rng: np.random.Generator) -> Case:
             operation |= {"out_channels": channels, "kernel_size": [3, 3], "stride": [1, 1], "dilation": [1, 1]}
             operation |= {"padding": [1, 1, 1, 1], **_float_keys(b, d)}
             operation["weight"] = b.array("weight", reference.pack_weights(weight, weight_bits))
+            if b.chance(0.35):
+                operation |= _norm_keys(b, channels, exact=True)
             result = b.fresh()
             if half == 0:
                 b.add({**operation, "codes": result, "bits": out_bits}, codes=_Known(out_bits))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bitorch.layers import QConv2d, QLinear
 from bitorch.quantizations import InputDoReFa, Quantization, Sign, WeightDoReFa
-from bitorch_runtime import Conv2d, Linear
+from bitorch_runtime import Conv2d, Linear, Program, pack_weights
 
 Array = np.ndarray[Any, Any]
 Variant = Literal["bitorch", "paper"]
@@ -191,11 +191,73 @@ def test_linear(
     np.testing.assert_array_equal(y, layer(x).detach().numpy())
 
 
+def norm_of(norm: torch.nn.BatchNorm2d) -> dict[str, Array]:
+    """norm_multiply, what it makes of 1 without mean and bias, and norm_offset, what it makes of 0."""
+    assert norm.running_mean is not None
+    with torch.no_grad():
+        alpha = torch.nn.functional.batch_norm(
+            torch.ones(1, norm.num_features),
+            torch.zeros_like(norm.running_mean),
+            norm.running_var,
+            norm.weight,
+            None,
+            eps=norm.eps,
+        )
+        beta = norm(torch.zeros(1, norm.num_features, 1, 1))
+    return {"norm_multiply": alpha.flatten().numpy(), "norm_offset": beta.flatten().numpy()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=convolutions(), bits=st.integers(1, 8), residual=st.booleans(), channels_last=st.booleans())
+def test_batch_norm(shape: dict[str, Any], bits: int, residual: bool, channels_last: bool) -> None:
+    """A convolution with a normalisation in it, and an affine of the normalisation alone, as PyTorch rounds them."""
+    if torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        pytest.skip("without a fused multiply-add, PyTorch rounds the product as well")
+    layer = build(shape, InputDoReFa(bits, variant="paper"), WeightDoReFa(2, variant="paper"))
+    norm = torch.nn.BatchNorm2d(layer.out_channels).eval()
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    with torch.no_grad():
+        norm.running_var.uniform_(0.01, 4)
+        for parameter in (norm.running_mean, norm.weight, norm.bias):
+            parameter.normal_()
+    x = images(shape["seed"], shape["batch"], layer.in_channels, *shape["sizes"])
+    with torch.no_grad():
+        z = layer(x)
+        expected = norm(z.contiguous(memory_format=torch.channels_last) if channels_last else z.contiguous())
+        shortcut = torch.randn(z.shape)
+        expected = torch.relu(expected + shortcut if residual else expected)
+    codes, keys = input_codes(layer, x), {key: getattr(layer, key) for key in ("stride", "dilation", "groups")}
+    vertical, horizontal = shape["layer"]["padding"]
+    keys |= {"kernel_size": layer.kernel_size, "padding": (vertical, horizontal, vertical, horizontal)}
+    arrays = {**stage(layer, x, layer.out_channels), **norm_of(norm)}
+    arrays["weight"] = pack_weights(layer.weight_codes().numpy(), 2)
+    names = {name: name for name in arrays}
+    affine = {"op": "affine", "input": "z", "norm_multiply": "norm_multiply", "norm_offset": "norm_offset", "low": 0}
+    shortcut_of = {"residual": "shortcut"} if residual else {}
+    program = Program(
+        [
+            {"op": "input", "output": "x", "dtype": "uint8", "bits": bits, "order": "nhwc"}
+            | {"shape": [layer.in_channels, *x.shape[2:]]},
+            {"op": "input", "output": "shortcut", "dtype": "float32", "shape": list(z.shape[1:]), "order": "nchw"},
+            {"op": "conv2d", "input": "x", "weight_bits": 2, "out_channels": layer.out_channels, **keys, **names}
+            | {"relu": True, "float32": "y", **shortcut_of},
+            {"op": "input", "output": "z", "dtype": "float32", "shape": list(z.shape[1:]), "order": "nchw"},
+            {**affine, **shortcut_of, "float32": "w"},
+            {"op": "output", "input": "y", "order": "nchw"},
+            {"op": "output", "input": "w", "order": "nchw"},
+        ],
+        arrays,
+    )
+    results = program(np.ascontiguousarray(codes), shortcut.numpy(), np.ascontiguousarray(z.numpy()))
+    assert isinstance(results, dict)
+    for y in results.values():
+        np.testing.assert_array_equal(y, expected.numpy().reshape(y.shape))
+
+
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_quantize_gives_the_trainers_codes(bits: int) -> None:
     """The operation `quantize` against InputDoReFa, on levels, ties, and floats next to them."""
-    from bitorch_runtime import Program
-
     n = 2**bits - 1
     ties = torch.arange(-2, 2 * n + 3, dtype=torch.float32) / (2 * n)
     below, above = (torch.nextafter(ties, torch.tensor(end)) for end in (-9.0, 9.0))

@@ -138,7 +138,19 @@ def too_wide(operations: list[dict[str, Any]], arrays: dict[str, Array]) -> None
 
 
 HUGE = 2**62
+
+
 #: name: (edit, what the message must say)
+def norm(multiply: Array, offset: Array) -> Callable[[list[dict[str, Any]], dict[str, Array]], None]:
+    """Give the last layer these."""
+
+    def edit(operations: list[dict[str, Any]], arrays: dict[str, Array]) -> None:
+        operations[LINEAR].update(norm_multiply="norm_multiply", norm_offset="norm_offset")
+        arrays.update(norm_multiply=multiply, norm_offset=offset)
+
+    return edit
+
+
 BAD_PROGRAMS: dict[str, tuple[Callable[[list[dict[str, Any]], dict[str, Array]], None], str]] = {
     # operations and keys
     "unknown op": (put(POOL, "op", "maxpool"), "maxpool"),
@@ -205,6 +217,15 @@ BAD_PROGRAMS: dict[str, tuple[Callable[[list[dict[str, Any]], dict[str, Array]],
     "multiply missing": (drop(LINEAR, "multiply"), "multiply"),
     "floats without a float stage": (put(CONV, "float32", "z"), "float32|multiply"),
     "relu without a float stage": (put(CONV, "relu", True), "relu|multiply"),
+    "norm without a float stage": (
+        lambda operations, arrays: operations[CONV].update(norm_multiply="multiply", norm_offset="offset"),
+        r"norm_multiply.*needs the float stage",
+    ),
+    "norm_offset missing": (put(LINEAR, "norm_multiply", "multiply"), "norm_offset"),
+    "norm_multiply missing": (put(LINEAR, "norm_offset", "offset"), "norm_multiply"),
+    "norm of another shape": (norm(np.ones(4, np.float32), np.ones(5, np.float32)), r"norm_multiply.*float32 \[5\]"),
+    "norm of another rank": (norm(np.ones(5, np.float32), np.ones((5, 1), np.float32)), r"norm_offset.*float32 \[5\]"),
+    "norm of another dtype": (norm(np.ones(5, np.float32), np.ones(5)), "norm_offset.*float64"),
     "residual without a float stage": (put(CONV, "residual", "x"), "residual|multiply"),
     "residual of another shape": (put(LINEAR, "residual", "x"), "residual"),
     "residual of codes": (put(LINEAR, "residual", "f"), "residual"),
@@ -244,6 +265,34 @@ def test_bad_programs(name: str) -> None:
     with pytest.raises((ValueError, TypeError)) as raised:
         Program(operations, arrays)
     assert re.search(says, str(raised.value)), str(raised.value)
+
+
+BAD_AFFINES: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing to compute": ({}, "nothing to compute.*divide.*norm_multiply"),
+    "offset missing": ({"multiply": "three"}, 'both "multiply" and "offset"'),
+    "multiply missing": ({"offset": "three"}, 'both "multiply" and "offset"'),
+    "norm_offset missing": ({"norm_multiply": "three"}, 'both "norm_multiply" and "norm_offset"'),
+    "norm_multiply missing": ({"divide": "three", "norm_offset": "three"}, 'both "norm_multiply" and "norm_offset"'),
+    "divide of another shape": ({"divide": "four"}, r"divide.*float32 \[3\]"),
+    "offset of another shape": ({"multiply": "three", "offset": "four"}, r"offset.*float32 \[3\]"),
+    "norm of another shape": ({"norm_multiply": "four", "norm_offset": "four"}, r"norm_multiply.*float32 \[3\]"),
+    "limits the wrong way round": ({"low": 1.0, "high": 0.0}, "low"),
+    "relu": ({"divide": "three", "relu": True}, "relu"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_AFFINES)
+def test_bad_affines(name: str) -> None:
+    keys, says = BAD_AFFINES[name]
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "x", "dtype": "float32", "shape": [3, 2, 2], "order": "nchw"},
+        {"op": "affine", "input": "x", "float32": "y", **keys},
+        {"op": "output", "input": "y", "order": "nchw"},
+    ]
+    sizes = {"three": 3, "four": 4}
+    arrays = {key: np.ones(size, np.float32) for key, size in sizes.items() if key in keys.values()}
+    with pytest.raises(ValueError, match=says):
+        Program(operations, arrays)
 
 
 def test_errors_say_which_operation() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from bitorch_runtime import reference
 
@@ -144,6 +146,96 @@ def test_float_stage_rounds_after_each_step() -> None:
     assert reference.float_stage(np.array([2**24 + 1]), f32(1), f32(0)).item() == 2**24
     y = reference.float_stage(np.array([5, -5, -5]), f32(1, 1, np.nan), f32(0, 0, 0), f32(0, 1, 0), rectify=True)
     np.testing.assert_array_equal(y, f32(5, 0, np.nan))
+
+
+def rounded(value: Fraction) -> float:
+    """The float32 nearest to a number, halves to even: from its distance to multiples of the last bit there."""
+    if value == 0:
+        return 0.0
+    magnitude = abs(value)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    if magnitude < Fraction(2) ** exponent:
+        exponent -= 1
+    last_bit = Fraction(2) ** max(exponent - 23, -149)
+    nearest = round(magnitude / last_bit) * last_bit  # Python rounds halves to even
+    result = float(nearest) if nearest < Fraction(2) ** 128 else np.inf
+    return result if value > 0 else -result
+
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def beside_ties(draw: st.DrawFn) -> tuple[float, float, float]:
+    """x·multiply is half of offset's last bit, or that and less than float64 can add to offset."""
+    k, scale = draw(st.integers(-100, 100)) * 2.0**-23, 2.0 ** draw(st.integers(-148, 100))
+    signs = [draw(st.sampled_from([-1.0, 1.0])) for _ in range(2)]
+    offset = signs[1] * (2**24 + 2 * draw(st.integers(0, 2**22))) * scale
+    return signs[0] * (1 + k), float(np.float32((1 - k) * scale)), float(np.float32(offset))
+
+
+@settings(max_examples=1500, deadline=None)
+@given(numbers=st.one_of(beside_ties(), st.tuples(FLOATS, FLOATS, FLOATS)))
+@example(numbers=(1 + 2.0**-23, 1 - 2.0**-23, 2.0**24 + 2))  # float64 sees a tie, and takes the even side
+@example(numbers=(2.0**-149, 0.5, 0.0))
+@example(numbers=(2.0**-149, 0.5, 2.0**-149))
+@example(numbers=(2.0**-149, 2.0**-149, 2.0**-126))
+@example(numbers=(2.0**-149, 2.0**-149, -(2.0**127)))
+@example(numbers=(float(np.finfo(np.float32).max), 2.0, -float(np.finfo(np.float32).max)))
+@example(numbers=(1.0, 2.0**127, float(np.finfo(np.float32).max)))
+def test_fused_multiply_add_rounds_once(numbers: tuple[float, float, float]) -> None:
+    x, multiply, offset = numbers
+    expected = rounded(Fraction(x) * Fraction(multiply) + Fraction(offset))
+    with np.errstate(over="ignore", under="ignore"):
+        y = reference.fused_multiply_add(f32(x), f32(multiply), f32(offset))
+    assert y.dtype == np.float32
+    assert y.item() == expected
+
+
+def test_fused_multiply_add_of_special_values() -> None:
+    inf, nan = np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        y = reference.fused_multiply_add(
+            f32(inf, inf, inf, 0, nan, 1, 1), f32(1, -1, 1, inf, 0, 1, 3e38), f32(-5, 0, -inf, 1, 1, nan, -inf)
+        )
+    np.testing.assert_array_equal(y, f32(inf, -inf, nan, nan, nan, nan, -inf))
+
+
+def test_norm_is_one_step_of_the_float_stage() -> None:
+    # 1 + 2^-12 squared is 1 + 2^-11 + 2^-24, of which float32 keeps the first two terms.
+    x, norm = np.array([[[[1]]]]), (f32(1 + 2.0**-12), f32(-1))
+    multiply, offset = f32(1 + 2.0**-12), f32(0)
+    assert reference.float_stage(x, multiply, offset, norm=norm).item() == 2.0**-11 + 2.0**-24
+    assert reference.float_stage(x, *norm).item() == 2.0**-12
+    # Before it two roundings, after it one more, and then the maximum.
+    residual = f32(-1)
+    assert reference.float_stage(x, multiply, offset, residual, norm=norm).item() == np.float32(
+        -1 + 2.0**-11 + 2.0**-24
+    )
+    assert reference.float_stage(x, multiply, offset, residual, rectify=True, norm=norm).item() == 0
+
+
+def test_affine_divides_scales_norms_adds_and_clamps() -> None:
+    arrays = {"d": f32(3), "m": f32(0.1), "o": f32(0.7), "nm": f32(1.3), "no": f32(-2.1)}
+    x, residual = f32(5.5), f32(0.3)
+    third: NDArray[np.float32] = np.divide(x, f32(3))
+    scaled: NDArray[np.float32] = third * f32(0.1) + f32(0.7)
+    normed = reference.fused_multiply_add(scaled, f32(1.3), f32(-2.1))
+    keys = {"multiply": "m", "offset": "o"}, {"norm_multiply": "nm", "norm_offset": "no"}
+    expected: list[tuple[dict[str, Any], Array]] = [
+        ({"divide": "d"}, third),
+        ({"divide": "d", **keys[0]}, scaled),
+        ({"divide": "d", **keys[0], **keys[1]}, normed),
+        (keys[1], reference.fused_multiply_add(x, f32(1.3), f32(-2.1))),
+        ({"divide": "d", **keys[0], **keys[1], "residual": "r"}, normed + residual),
+        ({**keys[0], "high": 0.5}, f32(0.5)),
+        ({"low": 6}, f32(6)),
+        ({"residual": "r"}, x + residual),
+    ]
+    tensors = {name: reference.Tensor(values.reshape(1, 1, 1, 1)) for name, values in (("x", x), ("r", residual))}
+    for operation, y in expected:
+        result = reference.apply({"op": "affine", "input": "x", "float32": "y", **operation}, tensors, arrays)
+        np.testing.assert_array_equal(result["y"].values.ravel(), y)
 
 
 def test_thresholds_count() -> None:

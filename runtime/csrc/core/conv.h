@@ -38,6 +38,10 @@ struct ConvSpec {
   // Float stage: both null (absent) or [out_channels]. Low-bit layers without it give D; float layers without it the plain sum.
   const float* multiply = nullptr;
   const float* offset = nullptr;
+  // What follows it, y = fma(y, norm_multiply, norm_offset): both null (absent) or [out_channels]. Low-bit layers need
+  // multiply and offset as well; float layers do not.
+  const float* norm_multiply = nullptr;
+  const float* norm_offset = nullptr;
   bool has_residual = false;  // float layers and low-bit layers with a float stage
   bool relu = false;
 

@@ -313,6 +313,9 @@ class Part {
     stage.correction = correction;
     stage.multiply = s_.multiply.data() + b * kBlock;
     stage.offset = s_.offset.data() + b * kBlock;
+    const bool norm = s_.norm_multiply.size() != 0;
+    stage.norm_multiply = norm ? s_.norm_multiply.data() + b * kBlock : nullptr;
+    stage.norm_offset = norm ? s_.norm_offset.data() + b * kBlock : nullptr;
     stage.residual = s_.has_residual ? residual : nullptr;
     stage.pixels = pixels;
     stage.channels = block.channels;

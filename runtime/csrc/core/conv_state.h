@@ -29,6 +29,7 @@ struct ConvState {
   ConvWeights weights;
   int32_t shift = 0, sum_scale = 0;  // sum_scale == 0: no window sums
   AlignedArray<float> multiply, offset;
+  AlignedArray<float> norm_multiply, norm_offset;  // empty where absent
   CodeRule rule;
   // Sign activations: border[row class][column class][block][kBlock]
   std::vector<int32_t> row_class, column_class;

@@ -74,12 +74,15 @@ struct IntStage {
 };
 using IntFunction = void (*)(const IntStage*, int32_t* tile);
 
-// y = float(x) * multiply[c] + offset[c]  (two roundings, never fused), then + residual[p][c], then max(y, 0) that keeps NaN.
+// y = float(x) * multiply[c] + offset[c]  (two roundings, never fused), then with norm_multiply
+// y = fma(y, norm_multiply[c], norm_offset[c])  (one rounding), then + residual[p][c], then max(y, 0) that keeps NaN.
 // x is D, or the float accumulator. In place: a tile of int32 becomes a tile of float32.
 struct FloatStage {
   Correction correction;         // ignored for float accumulators
   const float* multiply;         // [32]
   const float* offset;           // [32]
+  const float* norm_multiply;    // [32]; or null, and norm_offset with it
+  const float* norm_offset;      // [32]
   const float* const* residual;  // [pixels] rows of `channels` floats, not one more is read; or null
   int32_t pixels, channels;
   int32_t relu;
@@ -122,6 +125,18 @@ struct PixelSums {
 };
 using PixelSumsFunction = void (*)(const PixelSums*);
 
+// out[i] = x[i] / divide[c], then * multiply[c] + offset[c] (two roundings), then fma(that, norm_multiply[c], norm_offset[c])
+// (one), then + residual[i], then clamped to [low, high], which keeps NaN; c = i mod period. Parts that are null are left
+// out; of multiply and offset, and of norm_multiply and norm_offset, both are there or neither.
+struct AffineRow {
+  const float* x;                                                      // [n]
+  float* out;                                                          // [n], none of the others
+  const float *divide, *multiply, *offset, *norm_multiply, *norm_offset;  // [period]
+  const float* residual;                                               // [n]
+  int64_t n, period;
+  float low, high;  // -infinity and infinity: not clamped
+};
+
 // Loops over rows that the compiler vectorises with the flags of the kernel file.
 struct RowFunctions {
   // out[i] = max(out[i], in[i])
@@ -134,6 +149,7 @@ struct RowFunctions {
   void (*add_ints)(int32_t* out, const int32_t* in, int64_t stride, int64_t n);  // out[i] += in[i * stride]
   void (*add_bytes)(int32_t* out, const uint8_t* in, int64_t n);  // out[i] += in[i]
   void (*add_floats)(float* out, const float* in, int64_t n);     // out[i] += in[i]
+  void (*affine)(const AffineRow*);
   // one pixel (or any run of channels): codes in bytes <-> bit planes
   void (*planes_to_bytes)(uint8_t* out, const uint8_t* in, int64_t plane_bytes, int64_t channels, int bits);
   void (*bytes_to_planes)(uint8_t* out, int64_t plane_bytes, const uint8_t* in, int64_t channels, int bits);

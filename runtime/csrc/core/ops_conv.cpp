@@ -97,19 +97,21 @@ class ConvOperation : public Operation {
  private:
   static void allow_keys(const OperationReader& reader, Form form, bool low_bit) {
     if (form == Form::kConv && low_bit) {
-      reader.allow({"input",      "weight",  "weight_bits", "out_channels", "kernel_size",
-                    "stride",     "padding", "dilation",    "groups",       "sign_activations",
-                    "multiply",   "offset",  "residual",    "relu",         "thresholds",
-                    "descending", "bits",    "int32",       "float32",      "codes"});
+      reader.allow({"input",       "weight",   "weight_bits", "out_channels", "kernel_size",      "stride",
+                    "padding",     "dilation", "groups",      "multiply",     "sign_activations", "offset",
+                    "norm_multiply", "norm_offset", "residual", "relu",       "thresholds",       "descending",
+                    "bits",        "int32",    "float32",     "codes"});
     } else if (form == Form::kConv) {
       reader.allow({"input", "weight", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
-                    "multiply", "offset", "residual", "relu", "thresholds", "descending", "bits", "float32", "codes"});
+                    "multiply", "offset", "norm_multiply", "norm_offset", "residual", "relu", "thresholds",
+                    "descending", "bits", "float32", "codes"});
     } else if (low_bit) {
       reader.allow({"input", "weight", "weight_bits", "out_channels", "sign_activations", "multiply", "offset",
-                    "residual", "relu", "thresholds", "descending", "bits", "int32", "float32", "codes"});
+                    "norm_multiply", "norm_offset", "residual", "relu", "thresholds", "descending", "bits", "int32",
+                    "float32", "codes"});
     } else {
-      reader.allow({"input", "weight", "out_channels", "multiply", "offset", "residual", "relu", "thresholds",
-                    "descending", "bits", "float32", "codes"});
+      reader.allow({"input", "weight", "out_channels", "multiply", "offset", "norm_multiply", "norm_offset",
+                    "residual", "relu", "thresholds", "descending", "bits", "float32", "codes"});
     }
   }
 
@@ -201,6 +203,14 @@ class ConvOperation : public Operation {
       spec_->offset = reader.floats("offset", {channels});
     }
     const bool float_values = !low_bit || spec_->multiply != nullptr;
+    if (reader.has("norm_multiply") != reader.has("norm_offset")) {
+      reader.fail("it needs both \"norm_multiply\" and \"norm_offset\", or neither");
+    }
+    if (reader.has("norm_multiply")) {
+      if (!float_values) reader.fail("norm_multiply", "needs the float stage: \"multiply\" and \"offset\"");
+      spec_->norm_multiply = reader.floats("norm_multiply", {channels});
+      spec_->norm_offset = reader.floats("norm_offset", {channels});
+    }
     spec_->relu = reader.flag("relu", false);
     if (spec_->relu && !float_values) reader.fail("relu", "needs the float stage: \"multiply\" and \"offset\"");
     if (!reader.has("residual")) return;

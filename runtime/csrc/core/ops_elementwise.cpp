@@ -151,18 +151,18 @@ class Add : public Elementwise {
 class Affine : public Elementwise {
  public:
   explicit Affine(const OperationReader& reader) : Elementwise(reader) {
-    reader.allow({"input", "multiply", "offset", "low", "high", "residual", "float32", "codes", "bits", "thresholds",
-                  "descending"});
+    reader.allow({"input", "divide", "multiply", "offset", "norm_multiply", "norm_offset", "residual", "low", "high",
+                  "float32", "codes", "bits", "thresholds", "descending"});
     shape_ = reader.input("input", {Values::kFloat32});
     inputs_ = {shape_};
-    const int64_t channels = shape_->channels;
-    const float* multiply = reader.floats("multiply", {channels});
-    const float* offset = reader.floats("offset", {channels});
-    multiply_.assign(multiply, multiply + channels);
-    offset_.assign(offset, offset + channels);
+    check_parts(reader);
+    divide_ = read_channels(reader, "divide");
+    multiply_ = read_channels(reader, "multiply");
+    offset_ = read_channels(reader, "offset");
+    norm_multiply_ = read_channels(reader, "norm_multiply");
+    norm_offset_ = read_channels(reader, "norm_offset");
     if (reader.has("low")) low_ = reader.number("low");
     if (reader.has("high")) high_ = reader.number("high");
-    clamps_ = reader.has("low") || reader.has("high");
     if (low_ > high_) reader.fail("low", "must not be above \"high\"");
     if (reader.has("residual")) {
       residual_ = reader.input("residual", {Values::kFloat32});
@@ -172,39 +172,68 @@ class Affine : public Elementwise {
     define_outputs(reader);
   }
 
-  int64_t weight_bytes() const override { return static_cast<int64_t>(multiply_.size() + offset_.size()) * 4; }
+  int64_t weight_bytes() const override {
+    int64_t bytes = 0;
+    for (const auto* array : {&divide_, &multiply_, &offset_, &norm_multiply_, &norm_offset_}) {
+      bytes += static_cast<int64_t>(array->size()) * 4;
+    }
+    return bytes;
+  }
 
  private:
+  static void check_parts(const OperationReader& reader) {
+    if (reader.has("multiply") != reader.has("offset")) {
+      reader.fail("it needs both \"multiply\" and \"offset\", or neither");
+    }
+    if (reader.has("norm_multiply") != reader.has("norm_offset")) {
+      reader.fail("it needs both \"norm_multiply\" and \"norm_offset\", or neither");
+    }
+    for (const char* part : {"divide", "multiply", "norm_multiply", "residual", "low", "high"}) {
+      if (reader.has(part)) return;
+    }
+    reader.fail("there is nothing to compute: give \"divide\", \"multiply\" and \"offset\", \"norm_multiply\" and "
+                "\"norm_offset\", \"residual\", \"low\" or \"high\"");
+  }
+
+  // The array repeated to a period() of values, so that loops over pixels of few channels are long; empty where absent.
+  std::vector<float> read_channels(const OperationReader& reader, const char* key) const {
+    if (!reader.has(key)) return {};
+    const int64_t channels = shape_->channels;
+    const float* values = reader.floats(key, {channels});
+    std::vector<float> repeated;
+    repeated.reserve(static_cast<size_t>(period()));
+    while (static_cast<int64_t>(repeated.size()) < period()) {
+      repeated.insert(repeated.end(), values, values + channels);
+    }
+    return repeated;
+  }
+
+  int64_t period() const {
+    constexpr int64_t kLeast = 256;
+    return ceil_div(kLeast, shape_->channels) * shape_->channels;
+  }
+
   const float* values(const RunContext& context, const Span& span, float* room) const override {
-    const int64_t channels = shape_->channels, n = span.count * channels;
-    const float* x = span_of(context, *shape_, span);
-    const float* m = multiply_.data();
-    const float* b = offset_.data();
-    for (int64_t p = 0; p < n; p += channels) {
-      for (int64_t c = 0; c < channels; ++c) {
-        const float product = x[p + c] * m[c];
-        room[p + c] = product + b[c];
-      }
-    }
-    if (residual_ != nullptr) {
-      const float* r = span_of(context, *residual_, span);
-      for (int64_t i = 0; i < n; ++i) room[i] += r[i];
-    }
-    if (clamps_) clamp(room, n);
+    const auto data = [](const std::vector<float>& array) { return array.empty() ? nullptr : array.data(); };
+    AffineRow row;
+    row.x = span_of(context, *shape_, span);
+    row.out = room;
+    row.divide = data(divide_);
+    row.multiply = data(multiply_);
+    row.offset = data(offset_);
+    row.norm_multiply = data(norm_multiply_);
+    row.norm_offset = data(norm_offset_);
+    row.residual = residual_ == nullptr ? nullptr : span_of(context, *residual_, span);
+    row.n = span.count * shape_->channels;
+    row.period = period();
+    row.low = low_;
+    row.high = high_;
+    context.kernels->rows.affine(&row);
     return room;
   }
 
-  void clamp(float* values, int64_t n) const {
-    const float low = low_, high = high_;
-    for (int64_t i = 0; i < n; ++i) {
-      const float y = values[i] < low ? low : values[i];  // comparisons this way round keep NaN
-      values[i] = y > high ? high : y;
-    }
-  }
-
-  std::vector<float> multiply_, offset_;
+  std::vector<float> divide_, multiply_, offset_, norm_multiply_, norm_offset_;  // [period()], or empty
   float low_ = -std::numeric_limits<float>::infinity(), high_ = std::numeric_limits<float>::infinity();
-  bool clamps_ = false;
   const Tensor* residual_ = nullptr;
 };
 

@@ -20,22 +20,35 @@ static inline __m256i first_lanes(int count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-template <bool from_int>
-static inline void to_float(const FloatStage* t, void* tile) {
+// The float stage of eight channels of all pixels, with what belongs to the channels in registers.
+template <bool from_int, bool norm>
+static inline void scale_channels(const FloatStage* t, int v, int32_t* tile) {
+  const Correction correction = t->correction;
+  const __m256 multiply = _mm256_loadu_ps(t->multiply + v * 8), offset = _mm256_loadu_ps(t->offset + v * 8);
+  const __m256 norm_multiply = norm ? _mm256_loadu_ps(t->norm_multiply + v * 8) : _mm256_setzero_ps();
+  const __m256 norm_offset = norm ? _mm256_loadu_ps(t->norm_offset + v * 8) : _mm256_setzero_ps();
+  const __m256 least = _mm256_set1_ps(t->relu ? 0.0f : -__builtin_inff());
+  const __m256i lanes = first_lanes(t->channels - v * 8);
+  const float* const* residual = t->residual;
+  float* const* out = t->out;
   for (int p = 0; p < t->pixels; ++p) {
-    int32_t* row = static_cast<int32_t*>(tile) + p * kBlock;
-    for (int v = 0; v < kVectors; ++v) {
-      const __m256 x =
-          from_int ? _mm256_cvtepi32_ps(corrected(&t->correction, row, p, v)) : _mm256_castsi256_ps(load(row + v * 8));
-      __m256 y =
-          _mm256_add_ps(_mm256_mul_ps(x, _mm256_loadu_ps(t->multiply + v * 8)), _mm256_loadu_ps(t->offset + v * 8));
-      if (t->residual) {
-        y = _mm256_add_ps(y, _mm256_maskload_ps(t->residual[p] + v * 8, first_lanes(t->channels - v * 8)));
-      }
-      if (t->relu) y = _mm256_max_ps(_mm256_setzero_ps(), y);  // the second operand where either is NaN
-      store(row + v * 8, _mm256_castps_si256(y));
-    }
-    if (t->out) __builtin_memcpy(t->out[p], row, static_cast<unsigned>(t->channels) * 4);
+    int32_t* row = tile + p * kBlock;
+    const __m256 x =
+        from_int ? _mm256_cvtepi32_ps(corrected(&correction, row, p, v)) : _mm256_castsi256_ps(load(row + v * 8));
+    __m256 y = _mm256_add_ps(_mm256_mul_ps(x, multiply), offset);
+    if (norm) y = _mm256_fmadd_ps(y, norm_multiply, norm_offset);
+    if (residual) y = _mm256_add_ps(y, _mm256_maskload_ps(residual[p] + v * 8, lanes));
+    y = _mm256_max_ps(least, y);  // y where it is NaN
+    store(row + v * 8, _mm256_castps_si256(y));
+    if (out) _mm256_maskstore_ps(out[p] + v * 8, lanes, y);
+  }
+}
+
+template <bool from_int>
+static inline void to_float(const FloatStage* t, void* out) {
+  int32_t* tile = static_cast<int32_t*>(out);
+  for (int v = 0; v < kVectors; ++v) {
+    t->norm_multiply ? scale_channels<from_int, true>(t, v, tile) : scale_channels<from_int, false>(t, v, tile);
   }
 }
 

@@ -238,67 +238,56 @@ static void finish_int(const IntStage* t, int32_t* tile) {
   }
 }
 
-// What does not change from pixel to pixel; `whole`: the block has all its channels.
-template <bool whole>
-struct FloatScale {
-  const FloatStage* t;
-  float* tile;
-  __mmask16 mask[2];
-  __m512 multiply[2], offset[2], least;
-
-  FloatScale(const FloatStage* stage, void* to) : t(stage), tile(static_cast<float*>(to)) {
-    for (int v = 0; v < 2; ++v) {
-      mask[v] = lane_mask(t->channels - v * kLanes);
-      multiply[v] = _mm512_loadu_ps(t->multiply + v * kLanes);
-      offset[v] = _mm512_loadu_ps(t->offset + v * kLanes);
-    }
-    least = t->relu ? _mm512_setzero_ps() : _mm512_set1_ps(-__builtin_inff());
-  }
-
-  inline void operator()(int p, int v, __m512 x) const {
-    __m512 y = _mm512_add_ps(_mm512_mul_ps(x, multiply[v]), offset[v]);
-    if (t->residual != nullptr) {
-      const float* row = t->residual[p] + v * kLanes;
-      y = _mm512_add_ps(y, whole ? _mm512_loadu_ps(row) : _mm512_maskz_loadu_ps(mask[v], row));
-    }
-    y = _mm512_max_ps(least, y);  // the second operand where one is NaN, and of two zeros
-    _mm512_store_ps(tile + p * kBlock + v * kLanes, y);
-    if (t->out == nullptr) return;
-    if (whole) {
-      _mm512_storeu_ps(t->out[p] + v * kLanes, y);
-    } else {
-      _mm512_mask_storeu_ps(t->out[p] + v * kLanes, mask[v], y);
-    }
-  }
-};
-
-template <Terms terms, bool whole>
-static void int_to_float_with(const FloatStage* t, int32_t* tile) {
-  const FloatScale<whole> scale(t, tile);
-  const __m128i shift = _mm_cvtsi32_si128(t->correction.shift);
+// The float stage of 16 channels of all pixels, with what belongs to the channels in registers. Input: the values of one
+// pixel before it. What is not a channel is computed too: left alone, it could be subnormal floats, slow in what follows.
+template <bool norm, class Input>
+static inline void scale_channels(const FloatStage* t, int v, float* tile, const Input& input) {
+  const __m512 multiply = _mm512_loadu_ps(t->multiply + v * kLanes), offset = _mm512_loadu_ps(t->offset + v * kLanes);
+  const __m512 norm_multiply = norm ? _mm512_loadu_ps(t->norm_multiply + v * kLanes) : _mm512_setzero_ps();
+  const __m512 norm_offset = norm ? _mm512_loadu_ps(t->norm_offset + v * kLanes) : _mm512_setzero_ps();
+  const __m512 least = _mm512_set1_ps(t->relu ? 0.0f : -__builtin_inff());
+  const __mmask16 mask = lane_mask(t->channels - v * kLanes);
+  const float* const* residual = t->residual;
+  float* const* out = t->out;
   for (int p = 0; p < t->pixels; ++p) {
-    for (int v = 0; v < 2; ++v) scale(p, v, _mm512_cvtepi32_ps(corrected<terms>(&t->correction, shift, p, v, tile)));
+    __m512 y = _mm512_add_ps(_mm512_mul_ps(input(p), multiply), offset);
+    if (norm) y = _mm512_fmadd_ps(y, norm_multiply, norm_offset);
+    if (residual != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, residual[p] + v * kLanes));
+    y = _mm512_max_ps(least, y);  // y where it is NaN
+    _mm512_store_ps(tile + p * kBlock + v * kLanes, y);
+    if (out != nullptr) _mm512_mask_storeu_ps(out[p] + v * kLanes, mask, y);
   }
 }
 
-template <bool whole>
-static void int_to_float_of(const FloatStage* t, int32_t* tile) {
+template <class Input>
+static inline void scale_channels(const FloatStage* t, int v, float* tile, const Input& input) {
+  if (t->norm_multiply != nullptr) return scale_channels<true>(t, v, tile, input);
+  scale_channels<false>(t, v, tile, input);
+}
+
+template <Terms terms>
+static void int_to_float_with(const FloatStage* t, void* tile) {
+  const Correction correction = t->correction;
+  const __m128i shift = _mm_cvtsi32_si128(correction.shift);
+  for (int v = 0; v < 2; ++v) {
+    scale_channels(t, v, static_cast<float*>(tile), [=, &correction](int p) {
+      return _mm512_cvtepi32_ps(corrected<terms>(&correction, shift, p, v, static_cast<const int32_t*>(tile)));
+    });
+  }
+}
+
+static void int_to_float(const FloatStage* t, void* tile) {
   switch (terms_of(&t->correction)) {
-    case kNone: return int_to_float_with<kNone, whole>(t, tile);
-    case kSums: return int_to_float_with<kSums, whole>(t, tile);
-    case kAll: return int_to_float_with<kAll, whole>(t, tile);
+    case kNone: return int_to_float_with<kNone>(t, tile);
+    case kSums: return int_to_float_with<kSums>(t, tile);
+    case kAll: return int_to_float_with<kAll>(t, tile);
   }
-}
-
-static void int_to_float(const FloatStage* t, void* out) {
-  int32_t* tile = static_cast<int32_t*>(out);
-  t->channels == kBlock ? int_to_float_of<true>(t, tile) : int_to_float_of<false>(t, tile);
 }
 
 static void float_to_float(const FloatStage* t, void* out) {
-  const FloatScale<false> scale(t, out);
-  for (int p = 0; p < t->pixels; ++p) {
-    for (int v = 0; v < 2; ++v) scale(p, v, _mm512_load_ps(scale.tile + p * kBlock + v * kLanes));
+  float* tile = static_cast<float*>(out);
+  for (int v = 0; v < 2; ++v) {
+    scale_channels(t, v, tile, [=](int p) { return _mm512_load_ps(tile + p * kBlock + v * kLanes); });
   }
 }
 
@@ -622,6 +611,7 @@ static void max_of_floats(float* out, const float* const* in, int count, int64_t
 }
 
 static constexpr RowFunctions kRows = {
-    generic_max_bytes, generic_max_floats, max_of_floats, generic_max_planes, generic_add_ints, generic_add_bytes, generic_add_floats,
+    generic_max_bytes, generic_max_floats, max_of_floats,      generic_max_planes, generic_add_ints,  generic_add_bytes,
+    generic_add_floats, generic_affine,
     planes_to_bytes,   bytes_to_planes,    generic_quantize_unit, generic_widen_bytes,
 };

@@ -447,6 +447,16 @@ float multiply_add(float x, float multiply, float offset) {
   return sum;
 }
 
+// Numbers whose x * multiply + offset lies beside the middle of two floats, nearer than double can tell: the product is a
+// half of offset's last bit, times 1 - k * k * 2^-46.
+void near_tie(Random& random, float* x, float* multiply, float* offset) {
+  const float k = std::ldexp(static_cast<float>(random.from(-15, 15)), -23);
+  const int scale = random.from(-40, 40);
+  *x = random.one_in(2) ? 1 + k : -1 - k;
+  *multiply = std::ldexp(1 - k, scale);
+  *offset = std::ldexp(static_cast<float>((1 << 24) + 2 * random.from(0, 1000)), scale) * (random.one_in(2) ? 1.0f : -1.0f);
+}
+
 void check_finish_int(Random& random, const KernelTable& table) {
   const int pixels = random.from(1, kMaxTilePixels);
   const Corrections k(random, pixels);
@@ -475,10 +485,16 @@ void check_finish_int(Random& random, const KernelTable& table) {
 void check_to_float(Random& random, const KernelTable& table, bool from_int) {
   const int pixels = random.from(1, kMaxTilePixels), channels = any_channels(random);
   const Corrections k(random, pixels);
-  Aligned<float> multiply(kBlock), offset(kBlock);
-  for (int c = 0; c < kBlock; ++c) {
-    multiply[c] = random.one_in(10) ? any_float(random) : random.real();
-    offset[c] = random.one_in(10) ? any_float(random) : random.real();
+  Aligned<float> multiply(kBlock), offset(kBlock), norm_multiply(kBlock), norm_offset(kBlock);
+  for (Aligned<float>* array : {&multiply, &offset, &norm_multiply, &norm_offset}) {
+    for (int c = 0; c < kBlock; ++c) (*array)[c] = random.one_in(10) ? any_float(random) : random.real();
+  }
+  const bool norm = random.one_in(2), ties = norm && !from_int && random.one_in(2);
+  float tie[kBlock];
+  for (int c = 0; c < kBlock && ties; ++c) {
+    multiply[c] = 1.0f;
+    offset[c] = -0.0f;
+    near_tie(random, &tie[c], &norm_multiply[c], &norm_offset[c]);
   }
   std::vector<const float*> rows;
   float* residual = input_memory().last<float>(static_cast<size_t>(pixels) * channels);
@@ -488,12 +504,20 @@ void check_to_float(Random& random, const KernelTable& table, bool from_int) {
   std::vector<float> left(static_cast<size_t>(pixels) * (channels + 1), 7.0f);  // one float between the rows, which stays
   std::vector<float*> outs;
   for (int p = 0; p < pixels; ++p) outs.push_back(left.data() + p * (channels + 1));
-  const FloatStage stage = {k.correction, multiply.data(), offset.data(),    has_residual ? rows.data() : nullptr,
-                            pixels,       channels,        random.from(0, 1), random.one_in(2) ? outs.data() : nullptr};
+  const FloatStage stage = {k.correction,
+                            multiply.data(),
+                            offset.data(),
+                            norm ? norm_multiply.data() : nullptr,
+                            norm ? norm_offset.data() : nullptr,
+                            has_residual ? rows.data() : nullptr,
+                            pixels,
+                            channels,
+                            random.from(0, 1),
+                            random.one_in(2) ? outs.data() : nullptr};
   std::snprintf(case_text, sizeof(case_text),
-                "%s %s: pixels %d, channels %d, shift %d, add %d, border %d, residual %d, relu %d", table.name,
+                "%s %s: pixels %d, channels %d, shift %d, add %d, border %d, norm %d, residual %d, relu %d", table.name,
                 from_int ? "int_to_float" : "float_to_float", pixels, channels, k.correction.shift,
-                k.correction.add != nullptr, k.correction.border != nullptr, has_residual, stage.relu);
+                k.correction.add != nullptr, k.correction.border != nullptr, norm, has_residual, stage.relu);
   Tile tile(pixels);
   std::vector<float> expected;
   for (int p = 0; p < pixels; ++p) {
@@ -503,10 +527,11 @@ void check_to_float(Random& random, const KernelTable& table, bool from_int) {
         tile.at(p, c) = any_accumulator(random);
         x = static_cast<float>(k.apply(tile.at(p, c), p, c));
       } else {
-        x = any_float(random);
+        x = ties ? tie[c] : any_float(random);
         tile.set_real(p, c, x);
       }
       volatile float y = multiply_add(x, multiply[c], offset[c]);
+      if (norm) y = std::fma(static_cast<float>(y), norm_multiply[c], norm_offset[c]);
       if (has_residual && c < channels) y = y + rows[p][c];
       if (stage.relu && y < 0) y = 0;
       expected.push_back(static_cast<float>(y));
@@ -747,6 +772,53 @@ void check_float_rows(Random& random, const KernelTable& table) {
   codes.check("code");
 }
 
+void check_affine(Random& random, const KernelTable& table) {
+  const size_t n = any_length(random), period = any_length(random);
+  const int parts = random.from(0, 15);
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> channels[5];
+  for (std::vector<float>& array : channels) {
+    for (size_t c = 0; c < period; ++c) array.push_back(any_float(random));
+  }
+  float* memory = input_memory().last<float>(2 * n);
+  for (size_t i = 0; i < 2 * n; ++i) memory[i] = any_float(random);
+  AffineRow row = {};
+  row.x = memory + n;
+  row.residual = parts & 8 ? memory : nullptr;
+  const bool ties = random.one_in(2);
+  for (size_t c = 0; c < period && ties; ++c) {
+    float x;
+    near_tie(random, &x, &channels[3][c], &channels[4][c]);
+    for (size_t i = c; i < n; i += period) memory[n + i] = x;
+  }
+  row.out = output_memory().last<float>(n + 1);
+  row.out[n] = 42.0f;
+  row.divide = parts & 1 ? channels[0].data() : nullptr;
+  row.multiply = parts & 2 ? channels[1].data() : nullptr;
+  row.offset = parts & 2 ? channels[2].data() : nullptr;
+  row.norm_multiply = parts & 4 ? channels[3].data() : nullptr;
+  row.norm_offset = parts & 4 ? channels[4].data() : nullptr;
+  row.n = static_cast<int64_t>(n);
+  row.period = static_cast<int64_t>(period);
+  row.low = random.one_in(2) ? -infinity : -0.5f;
+  row.high = random.one_in(2) ? infinity : 200.0f;
+  std::snprintf(case_text, sizeof(case_text), "%s rows.affine: n %zu, period %zu, parts %d, from %g to %g", table.name, n,
+                period, parts, static_cast<double>(row.low), static_cast<double>(row.high));
+  table.rows.affine(&row);
+  for (size_t i = 0; i < n; ++i) {
+    const size_t c = i % period;
+    volatile float y = row.x[i];
+    if (parts & 1) y = y / row.divide[c];
+    if (parts & 2) y = multiply_add(y, row.multiply[c], row.offset[c]);
+    if (parts & 4) y = std::fma(static_cast<float>(y), row.norm_multiply[c], row.norm_offset[c]);
+    if (parts & 8) y = y + row.residual[i];
+    if (y < row.low) y = row.low;
+    if (y > row.high) y = row.high;
+    if (!same(row.out[i], y)) fail("float", static_cast<long long>(i), row.out[i], y);
+  }
+  if (!same(row.out[n], 42.0f)) fail("after the row", static_cast<long long>(n), row.out[n], 42.0);
+}
+
 void check_plane_rows(Random& random, const KernelTable& table) {
   const int bits = random.from(1, 8);
   const size_t channels = any_length(random);
@@ -809,6 +881,7 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_pixel_sums(random, table);
     check_byte_rows(random, table);
     check_float_rows(random, table);
+    check_affine(random, table);
     check_plane_rows(random, table);
   }
 }

@@ -176,7 +176,7 @@ const std::vector<std::string> kOperations = {
 const std::vector<std::string> kKeys = {
     "op", "input", "inputs", "output", "dtype", "shape", "order", "bits", "thresholds", "descending", "table", "sign", "scale", "weight",
     "weight_bits", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "sign_activations", "multiply", "offset",
-    "residual", "relu", "int32", "float32", "codes", "count_include_pad", "low", "high",
+    "norm_multiply", "norm_offset", "divide", "residual", "relu", "int32", "float32", "codes", "count_include_pad", "low", "high",
 };
 
 void change_leaf(Random& random, Node* leaf, const std::vector<Node*>& leaves) {

@@ -59,17 +59,21 @@ class Program:
     - ``global_avg_pool``: ``input``, ``output``, ``scale?``: to float32 [1, 1, C]
     - ``add``: ``inputs`` (two float32 tensors of one shape), ``relu?``, ``float32?``, ``codes?`` with ``bits``,
       ``thresholds?``, ``descending?``
-    - ``affine``: ``input``, ``multiply`` and ``offset`` float32 [C], ``residual?``, ``low?``, ``high?``, and the
-      outputs of add: clamp(x·multiply + offset + residual, low, high)
+    - ``affine``: ``input``, one or more of ``divide`` float32 [C], ``multiply`` and ``offset`` [C],
+      ``norm_multiply`` and ``norm_offset`` [C], ``residual``, ``low`` and ``high``, and the outputs of add:
+      x / divide, then as in the float stage below, then clamp(y, low, high)
     - ``concat``: ``inputs``, ``output``: along channels; all float32, or all codes of equal bits
     - ``flatten``: ``input``, ``output``, ``order`` of the features "chw" or "hwc"
 
     The stages of a convolution: D = Σ c·q is exact; it leaves as ``int32``. The float stage has ``multiply`` and
-    ``offset`` [N]: y = float32(D)·multiply + offset (two roundings), + ``residual`` (a float32 tensor), then ``relu``;
-    y leaves as ``float32``. Codes leave as ``codes``, with ``bits``, and ``thresholds`` [N, n]: q is the number of
-    thresholds j with D ≥ t[j] (int32) or y ≥ t[j] (float32), or ≤ in the channels that ``descending``, bool [N], says.
-    Thresholds rise with j, or fall in those channels. Without thresholds q = round(n·clip(y, 0, 1)), half to even. NaN
-    gives code 0. ``int32``, ``float32`` and ``codes`` are names of tensors; one or more of them must be there.
+    ``offset`` [N]: y = float32(D)·multiply + offset (two roundings); then with ``norm_multiply?`` and ``norm_offset?``
+    [N] y·norm_multiply + norm_offset (one rounding, a fused multiply-add, as batch normalisation is in PyTorch), +
+    ``residual?`` (a float32 tensor), then ``relu?``; y leaves as ``float32``. Low-bit layers need multiply
+    and offset for all of it, float layers do not. Codes leave as ``codes``, with ``bits``, and ``thresholds`` [N, n]: q
+    is the number of thresholds j with D ≥ t[j] (int32) or y ≥ t[j] (float32), or ≤ in the channels that
+    ``descending``, bool [N], says. Thresholds rise with j, or fall in those channels. Without thresholds q =
+    round(n·clip(y, 0, 1)), half to even. NaN gives code 0. ``int32``, ``float32`` and ``codes`` are names of tensors;
+    one or more of them must be there.
     """
 
     def __init__(self, operations: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> None:

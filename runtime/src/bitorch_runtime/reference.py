@@ -165,18 +165,46 @@ def relu(y: Floats) -> Floats:
     return rectified
 
 
+def fused_multiply_add(x: Floats, multiply: Floats, offset: Floats) -> Floats:
+    """x·multiply + offset, rounded to float32 once.
+
+    The product is exact in float64. Their sum may not be: what it lost (Knuth's two-sum) decides its last bit, which is
+    odd unless the sum is exact. Such a sum is never taken for one in the middle of two float32 numbers when it is not
+    there, so rounding it again gives what rounding once would.
+    """
+    product = x.astype(np.float64) * multiply
+    addend = np.broadcast_to(offset.astype(np.float64), product.shape)
+    total = product + addend
+    part = total - product
+    lost = (product - (total - part)) + (addend - part)
+    inexact = (lost != 0) & np.isfinite(total)
+    even = total.view(np.int64) % 2 == 0
+    odd = np.where(inexact & even, np.nextafter(total, np.copysign(np.inf, lost)), total)
+    return odd.astype(np.float32)
+
+
 def float_stage(
-    x: NDArray[Any], multiply: Floats, offset: Floats, residual: Floats | None = None, rectify: bool = False
+    x: NDArray[Any],
+    multiply: Floats | None,
+    offset: Floats | None,
+    residual: Floats | None = None,
+    rectify: bool = False,
+    norm: tuple[Floats, Floats] | None = None,
 ) -> Floats:
-    """y = float32(x)·multiply + offset, then + residual, then max(y, 0); every step rounds to float32.
+    """y = float32(x)·multiply + offset, then norm, then + residual, then max(y, 0); every step rounds to float32.
 
     Args:
         x: D or float sums, [B, H, W, N].
-        multiply, offset: float32 [N].
+        multiply, offset: float32 [N], both or neither.
         residual: float32, shape of x.
+        norm: norm_multiply and norm_offset, float32 [N]: y·norm_multiply + norm_offset is a single step.
     """
-    y = x.astype(np.float32) * multiply
-    y = y + offset
+    y = x.astype(np.float32)
+    if multiply is not None and offset is not None:
+        y = y * multiply
+        y = y + offset
+    if norm is not None:
+        y = fused_multiply_add(y, *norm)
     if residual is not None:
         y = y + residual
     return relu(y) if rectify else y
@@ -329,6 +357,18 @@ def _codes(operation: Operation, arrays: Mapping[str, NDArray[Any]], y: Floats |
     return Tensor(apply_thresholds(x, thresholds, descending), bits)
 
 
+def apply_float_stage(
+    operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]], x: NDArray[Any]
+) -> Floats:
+    """Return the `float_stage` of D or float sums that an operation describes, float32 [B, H, W, N]."""
+    multiply, offset = (arrays[operation[key]] if key in operation else None for key in ("multiply", "offset"))
+    residual = tensors[operation["residual"]].values if "residual" in operation else None
+    norm = None
+    if "norm_multiply" in operation:
+        norm = arrays[operation["norm_multiply"]], arrays[operation["norm_offset"]]
+    return float_stage(x, multiply, offset, residual, operation.get("relu", False), norm)
+
+
 def _convolve(
     operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]]
 ) -> dict[str, Tensor]:
@@ -345,14 +385,9 @@ def _convolve(
         d = conv2d_codes(x, codes, sign_activations=operation.get("sign_activations", False), **geometry)
     else:
         y = conv2d_float(x, weight.reshape(len(weight), *kernel, x.shape[3] // groups), **geometry)
-    residual = tensors[operation["residual"]].values if "residual" in operation else None
-    if "multiply" in operation:
+    if y is not None or "multiply" in operation:
         sums: NDArray[Any] = d if d is not None else y  # type: ignore[assignment]  # one of them is there
-        multiply, offset = arrays[operation["multiply"]], arrays[operation["offset"]]
-        y = float_stage(sums, multiply, offset, residual, operation.get("relu", False))
-    elif y is not None:
-        y = y if residual is None else y + residual
-        y = relu(y) if operation.get("relu", False) else y
+        y = apply_float_stage(operation, tensors, arrays, sums)
     return _leaving(operation, arrays, y, d)
 
 
@@ -373,10 +408,11 @@ def _leaving(
 
 
 def _affine(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]]) -> Floats:
-    """y = x·multiply + offset, + residual, clamped; NaN stays NaN."""
-    x = tensors[operation["input"]].values
-    residual = tensors[operation["residual"]].values if "residual" in operation else None
-    y = float_stage(x, arrays[operation["multiply"]], arrays[operation["offset"]], residual)
+    """y = x / divide, the float stage of it, clamped; NaN stays NaN."""
+    y = tensors[operation["input"]].values
+    if "divide" in operation:
+        y = y / arrays[operation["divide"]]
+    y = apply_float_stage(operation, tensors, arrays, y)
     if "low" in operation:
         y = np.maximum(y, np.float32(operation["low"]))
     if "high" in operation:
