@@ -739,7 +739,47 @@ void check_byte_rows(Random& random, const KernelTable& table) {
   words.check("byte");
 }
 
+void check_add_ints(Random& random, const KernelTable& table) {
+  const size_t n = any_length(random), stride = static_cast<size_t>(random.from(1, 4));
+  describe_row(table, "add_ints", n, static_cast<int>(stride));
+  int32_t* in = input_memory().last<int32_t>((n - 1) * stride + 1);
+  for (size_t i = 0; i <= (n - 1) * stride; ++i) in[i] = random.from(-1000000, 1000000);
+  Guarded sums(output_memory(), n * 4);
+  for (size_t i = 0; i < n; ++i) {
+    const int32_t before = random.from(-1000000, 1000000);
+    memcpy(sums.data() + 4 * i, &before, 4);
+    sums.expect(4 * i, before + in[i * stride]);
+  }
+  table.rows.add_ints(reinterpret_cast<int32_t*>(sums.data()), in, static_cast<int64_t>(stride), static_cast<int64_t>(n));
+  sums.check("sum");
+}
+
+void check_max_of_floats(Random& random, const KernelTable& table) {
+  const size_t n = any_length(random);
+  const int count = random.from(1, 9);
+  describe_row(table, "max_of_floats", n, count);
+  float* in = input_memory().last<float>(n * static_cast<size_t>(count));
+  std::vector<const float*> rows;
+  std::vector<float> expected;
+  for (int k = 0; k < count; ++k) {
+    rows.push_back(in + static_cast<size_t>(k) * n);
+    for (size_t i = 0; i < n; ++i) {
+      const float x = random.one_in(50) ? any_float(random) : random.real();
+      in[static_cast<size_t>(k) * n + i] = x;
+      if (k == 0) expected.push_back(x);
+      if (std::isnan(x) || x > expected[i]) expected[i] = x;
+    }
+  }
+  float* out = output_memory().last<float>(n);
+  table.rows.max_of_floats(out, rows.data(), count, static_cast<int64_t>(n));
+  for (size_t i = 0; i < n; ++i) {
+    if (!same(out[i], expected[i])) fail("float", static_cast<long long>(i), out[i], expected[i]);
+  }
+}
+
 void check_float_rows(Random& random, const KernelTable& table) {
+  check_max_of_floats(random, table);
+  check_add_ints(random, table);
   const size_t n = any_length(random);
   float* in = input_memory().last<float>(n);
   for (size_t i = 0; i < n; ++i) in[i] = any_float(random);
