@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kBand = 128;
 // A part of less work is not worth waking a thread for.
 constexpr double kPartNanoseconds = 4000;
+// An image of floats that a second-level cache does not hold.
+constexpr int64_t kLargeImage = 1 << 20;
 // Parts begin at multiples of this many pixels, which is what kernels hold in registers.
 constexpr int64_t kGrain = 8, kTableGrain = 4;
 constexpr int64_t kTileBytes = kMaxTilePixels * kMaxTableBlock * 4;
@@ -259,17 +261,16 @@ class Part {
     dot.channels = static_cast<int32_t>(b1 - b - 1) * kBlock + s_.weights.blocks[static_cast<size_t>(b1 - 1)].channels;
     dot.weight_bits = s_.weight_bits;
     dot.activation_bits = s_.activation_bits;
-    // The floats are too many for the second-level cache: they are fetched while the products are computed.
-    const int64_t first = block.first_channel * 4, bytes = int64_t{dot.channels} * 4;
-    if (s_.has_residual) fetch(buffers_.residual + first, band_->residual + i, pixels, bytes);
-    if (s_.wants_float) fetch(buffers_.out_float + first, band_->out_float + i, pixels, bytes);
+    if (s_.wants_float && s_.out_float.image_bytes > kLargeImage) fetch_floats(block.first_channel, dot.channels, i, pixels);
     s_.kernels->dot[s_.method](&dot, tile_);
     for (int64_t k = b; k < b1; ++k) finish(k, i, pixels, tile_ + (k - b) * pixels * kBlock);
   }
 
-  static void fetch(const uint8_t* data, const int64_t* offsets, int32_t pixels, int64_t bytes) {
+  // Into the cache while the products are computed: memory that does not stay there from run to run.
+  void fetch_floats(int64_t first_channel, int32_t channels, int64_t i, int32_t pixels) const {
+    const uint8_t* first = buffers_.out_float + first_channel * 4;
     for (int32_t p = 0; p < pixels; ++p) {
-      for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(data + offsets[p] + k);
+      for (int64_t k = 0; k < int64_t{channels} * 4; k += 64) __builtin_prefetch(first + band_->out_float[i + p] + k);
     }
   }
 
@@ -416,10 +417,7 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
 void ConvState::run_part(const Conv::Buffers& buffers, int64_t batch, const ConvParts& parts, int part, uint8_t* scratch) const {
   const int64_t pixels = batch * out_pixels();
   const int64_t tiles = ceil_div(pixels, parts.grain);
-  // Tables serve many channels at once, whose floats should not leave the first cache before they are used.
-  const bool floats = method == kTables && (wants_float || has_residual);
-  const int64_t most = std::min<int64_t>(kernels->tile_pixels[method], floats ? 32 : kMaxTilePixels);
-  const int64_t tile = std::max<int64_t>(1, most / parts.grain) * parts.grain;
+  const int64_t tile = std::max<int64_t>(1, kernels->tile_pixels[method] / parts.grain) * parts.grain;
   const int64_t all_blocks = static_cast<int64_t>(weights.blocks.size());
   const int64_t blocks = ceil_div(all_blocks, blocks_per_call);
   const int64_t p = part / parts.block_parts, q = part % parts.block_parts;
