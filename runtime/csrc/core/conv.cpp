@@ -40,7 +40,7 @@ Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
   if (is_linear(g) && spec.weight_bits * spec.activation_bits <= 8) method = kPopcount;
   if (method == kTables) {
     // Building a pixel's tables pays when they are looked into often: by every kernel tap that reads the pixel, for every
-    // vector of output channels. At 4.5 times popcount is faster on Zen 4, 122 to 144 us; at 9 tables are, 243 to 226.
+    // vector of output channels. At 4.5 times popcount is faster on Zen 4, 112 to 140 us; at 9 tables are, 228 to 221.
     const double lookups = static_cast<double>(g.kernel_h * g.kernel_w * g.out_channels) /
                            static_cast<double>(g.stride_h * g.stride_w * kernels.table_lanes);
     const bool suits = g.groups == 1 && g.out_channels * 4 >= kernels.table_lanes * 3 && lookups >= 9;

@@ -58,8 +58,10 @@ template <class Product, int P, int V>
 static void product_tile(const DotTile* t, int first, int32_t* tile) {
   const uint8_t* x[P];
   typename Product::Vector sum[P][V];
+#pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
     x[p] = t->pixel[first + p];
+#pragma GCC unroll 2
     for (int v = 0; v < V; ++v) sum[p][v] = Product::zero();
   }
   const uint8_t* w = static_cast<const uint8_t*>(t->weights);
@@ -74,7 +76,9 @@ static void product_tile(const DotTile* t, int first, int32_t* tile) {
     }
   }
   tile += first * kBlock;
+#pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
     for (int v = 0; v < V; ++v) Product::store(tile + p * kBlock + v * kLanes, sum[p][v]);
   }
 }

@@ -88,9 +88,11 @@ struct TableSums {
   __m512i whole[P * V], high[P * V];  // uint16
 
   inline void clear() {
+#pragma GCC unroll 8
     for (int i = 0; i < P * V; ++i) whole[i] = high[i] = _mm512_setzero_si512();
   }
   inline void twice() {
+#pragma GCC unroll 8
     for (int i = 0; i < P * V; ++i) {
       whole[i] = _mm512_add_epi16(whole[i], whole[i]);
       high[i] = _mm512_add_epi16(high[i], high[i]);
@@ -106,6 +108,7 @@ struct TableSums {
   }
 
   inline void flush(const __m512i* sum) {
+#pragma GCC unroll 8
     for (int i = 0; i < P * V; ++i) {
       whole[i] = _mm512_add_epi16(whole[i], sum[i]);
       high[i] = _mm512_add_epi16(high[i], _mm512_srli_epi16(sum[i], 8));
@@ -131,7 +134,10 @@ struct TableSums {
 
   // tile[v][p][64 channels as two blocks] += sums
   inline void store(int32_t* tile, int64_t part_stride, int64_t block_stride, int pixels, int channels, bool first) const {
-    for (int p = 0; p < pixels; ++p) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      if (p >= pixels) break;
+#pragma GCC unroll 2
       for (int v = 0; v < V; ++v) {
         const __m512i odd = high[p * V + v];
         const __m512i even = _mm512_sub_epi16(whole[p * V + v], _mm512_slli_epi16(odd, 8));
