@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo test sweep lint format bench bench-step bench-bf16 clean
+.PHONY: demo test sweep lint format bench bench-networks bench-step bench-bf16 clean
 
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
@@ -36,6 +36,10 @@ bench-step: $(STAMP) $(BITORCH)/.installed
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/layers.py --json runs/layers.json --docs docs/kernels
 	$(BIN)/python benchmarks/layers.py --threads 2 --json runs/layers-2-threads.json --docs docs/kernels
+
+# Two threads are measured in the same process; the machine must be alone here, too.
+bench-networks: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/networks.py
 
 $(VENV)/.installed-bench: $(RUNTIME_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench,plots]"

@@ -50,6 +50,38 @@ def test_one_output_comes_alone() -> None:
     assert isinstance(Program(operations[:-1], arrays)(*inputs(1)), np.ndarray)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_large_batch_is_its_images_one_by_one(threads: int) -> None:
+    """Tensors of 1.6 MB an image: the batch runs in pieces, of two inputs and two outputs."""
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "a", "dtype": "float32", "shape": [64, 80, 80], "order": "nhwc"},
+        {"op": "input", "output": "b", "dtype": "uint8", "bits": 2, "shape": [64, 80, 80], "order": "nchw"},
+        {"op": "dequantize", "input": "b", "output": "c", "scale": 0.5},
+        {"op": "add", "inputs": ["a", "c"], "float32": "sum", "codes": "q", "bits": 3},
+        {"op": "output", "input": "sum", "order": "nchw"},
+        {"op": "output", "input": "q", "order": "nhwc"},
+    ]
+    rng = np.random.default_rng(threads)
+    a = rng.random((5, 80, 80, 64), np.float32)
+    b = rng.integers(0, 4, (5, 64, 80, 80)).astype(np.uint8)
+    program = Program(operations, {})
+    before = bitorch_runtime.get_num_threads()
+    bitorch_runtime.set_num_threads(threads)
+    try:
+        results = program(a, b)
+        with pytest.raises(ValueError, match=f"7 at flat index {4 * 64 * 80 * 80 + 3} "):
+            program(a, np.where(np.arange(b.size).reshape(b.shape) == 4 * 64 * 80 * 80 + 3, 7, b).astype(np.uint8))
+        seconds = [entry["seconds"] for entry in program.profile(a, b, repeats=1)]
+    finally:
+        bitorch_runtime.set_num_threads(before)
+    assert isinstance(results, dict)
+    expected = a + b.transpose(0, 2, 3, 1).astype(np.float32) * np.float32(0.5)
+    np.testing.assert_array_equal(results["sum"], expected.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(results["q"], np.rint(7 * np.clip(expected, 0, 1)).astype(np.uint8))
+    assert all(second > 0 for second in seconds)
+    assert program.workspace_bytes(5) < 2 * program.workspace_bytes(1)
+
+
 def test_results_are_the_callers() -> None:
     """A later call does not write into an earlier result, and results are ordinary arrays."""
     program = Program(*two_outputs())

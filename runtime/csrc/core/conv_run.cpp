@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kBand = 128;
 // A part of less work is not worth waking a thread for.
 constexpr double kPartNanoseconds = 4000;
+// An image of floats that a second-level cache does not hold.
+constexpr int64_t kLargeImage = 1 << 20;
 // Parts begin at multiples of this many pixels, which is what kernels hold in registers.
 constexpr int64_t kGrain = 8, kTableGrain = 4;
 constexpr int64_t kTileBytes = kMaxTilePixels * kMaxTableBlock * 4;
@@ -42,7 +44,7 @@ class Part {
     sum_tags_ = reinterpret_cast<int64_t*>(scratch);
     scratch += round_up(s_.sum_rows * 8, 64);
     sums_ = scratch;
-    scratch += s_.sum_rows * s_.sum_row_bytes;
+    scratch += s_.sum_bytes();
     stage_ = scratch;
     for (int64_t r = 0; r < s_.sum_rows; ++r) sum_tags_[r] = -1;
   }
@@ -127,22 +129,26 @@ class Part {
       const Position at = position(p + i);
       const int64_t count = std::min(band.count - i, width - at.x);
       int32_t* add = band.add + i;
+      const int32_t* row = column_sums(at, (count - 1) * g_.stride_w + (g_.kernel_w - 1) * g_.dilation_w + 1, group);
       std::memset(add, 0, static_cast<size_t>(count) * 4);
-      for (int64_t ky = 0; ky < g_.kernel_h; ++ky) {
-        const int32_t* row = pixel_sums(at.n, at.y * g_.stride_h + ky * g_.dilation_h, group) + at.x * g_.stride_w;
-        for (int64_t kx = 0; kx < g_.kernel_w; ++kx, row += g_.dilation_w) {
-          if (g_.stride_w == 1) {
-            for (int64_t x = 0; x < count; ++x) add[x] += row[x];
-          } else {
-            for (int64_t x = 0; x < count; ++x) add[x] += row[x * g_.stride_w];
-          }
-        }
-      }
+      for (int64_t kx = 0; kx < g_.kernel_w; ++kx) s_.kernels->rows.add_ints(add, row + kx * g_.dilation_w, g_.stride_w, count);
       // Modulo 2^32: D itself fits, its terms need not.
       const auto scale = static_cast<uint32_t>(s_.sum_scale);
       for (int64_t x = 0; x < count; ++x) add[x] = static_cast<int32_t>(static_cast<uint32_t>(add[x]) * scale);
       i += count;
     }
+  }
+
+  // Sums over the channels and the kernel's rows of `columns` columns, from the first one that `at` reads.
+  const int32_t* column_sums(const Position& at, int64_t columns, int64_t group) {
+    const int64_t y = at.y * g_.stride_h, x = at.x * g_.stride_w;
+    if (g_.kernel_h == 1) return pixel_sums(at.n, y, group) + x;
+    int32_t* sums = reinterpret_cast<int32_t*>(sums_ + s_.sum_rows * s_.sum_row_bytes);
+    std::memcpy(sums, pixel_sums(at.n, y, group) + x, static_cast<size_t>(columns) * 4);
+    for (int64_t ky = 1; ky < g_.kernel_h; ++ky) {
+      s_.kernels->rows.add_ints(sums, pixel_sums(at.n, y + ky * g_.dilation_h, group) + x, 1, columns);
+    }
+    return sums;
   }
 
   // Sums over the channels of each pixel of padded row y (row 0 is pad_top above the image), kept in a ring.
@@ -233,7 +239,7 @@ class Part {
       request.pixel_bytes = s_.input.pixel_bytes;
       request.plane_bytes = s_.input.plane_bytes;
       request.out = out;
-      request.out_table_stride = s_.format.table_stride;
+      request.out_pixel_bytes = s_.format.pixel_bytes;
       request.pixels = static_cast<int32_t>(columns);
       request.channels = static_cast<int32_t>(s_.input.channels);
       request.bits = s_.activation_bits;
@@ -255,8 +261,17 @@ class Part {
     dot.channels = static_cast<int32_t>(b1 - b - 1) * kBlock + s_.weights.blocks[static_cast<size_t>(b1 - 1)].channels;
     dot.weight_bits = s_.weight_bits;
     dot.activation_bits = s_.activation_bits;
+    if (s_.wants_float && s_.out_float.image_bytes > kLargeImage) fetch_floats(block.first_channel, dot.channels, i, pixels);
     s_.kernels->dot[s_.method](&dot, tile_);
     for (int64_t k = b; k < b1; ++k) finish(k, i, pixels, tile_ + (k - b) * pixels * kBlock);
+  }
+
+  // Into the cache while the products are computed: memory that does not stay there from run to run.
+  void fetch_floats(int64_t first_channel, int32_t channels, int64_t i, int32_t pixels) const {
+    const uint8_t* first = buffers_.out_float + first_channel * 4;
+    for (int32_t p = 0; p < pixels; ++p) {
+      for (int64_t k = 0; k < int64_t{channels} * 4; k += 64) __builtin_prefetch(first + band_->out_float[i + p] + k);
+    }
   }
 
   // What leaves the layer, from the accumulators in a tile.
@@ -277,7 +292,7 @@ class Part {
     if (s_.wants_codes && s_.codes_from_int) write_codes(correction, b, i, pixels, tile);
     if (!s_.has_float && s_.weight_bits != 0) return;
     if (s_.has_float) to_float(correction, b, i, pixels, tile);
-    if (s_.wants_float) store(buffers_.out_float, band_->out_float + i, block, pixels, tile);
+    if (s_.wants_float && !s_.has_float) store(buffers_.out_float, band_->out_float + i, block, pixels, tile);
     if (s_.wants_codes && !s_.codes_from_int) write_codes(correction, b, i, pixels, tile);
   }
 
@@ -287,6 +302,12 @@ class Part {
     if (s_.has_residual) {
       for (int32_t p = 0; p < pixels; ++p) {
         residual[p] = reinterpret_cast<const float*>(buffers_.residual + band_->residual[i + p]) + block.first_channel;
+      }
+    }
+    float* out[kMaxTilePixels];
+    if (s_.wants_float) {
+      for (int32_t p = 0; p < pixels; ++p) {
+        out[p] = reinterpret_cast<float*>(buffers_.out_float + band_->out_float[i + p]) + block.first_channel;
       }
     }
     FloatStage stage;
@@ -300,6 +321,7 @@ class Part {
     stage.pixels = pixels;
     stage.channels = block.channels;
     stage.relu = s_.relu;
+    stage.out = s_.wants_float ? out : nullptr;
     (s_.weight_bits == 0 ? s_.kernels->float_to_float : s_.kernels->int_to_float)(&stage, tile);
   }
 
@@ -363,7 +385,7 @@ void ConvState::plan_scratch() {
   }
   const char* what = "scratch memory";
   part_bytes = kTileBytes + round_up(sizeof(Band), 64) + round_up(sum_rows * 8, 64);
-  part_bytes = checked_add(part_bytes, checked_mul(sum_rows, sum_row_bytes, what), what);
+  part_bytes = checked_add(part_bytes, sum_bytes(), what);
   part_bytes = checked_add(part_bytes, checked_mul(stage_rows, format.row_bytes, what), what);
   part_bytes = round_up(checked_add(part_bytes, 4 * kSlack, what), 64);
 }

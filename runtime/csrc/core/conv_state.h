@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "checked.h"
 #include "conv.h"
 #include "conv_weights.h"
 #include "thresholds.h"
@@ -42,6 +43,8 @@ struct ConvState {
 
   int64_t out_height = 0, out_width = 0;
   int64_t out_pixels() const { return out_height * out_width; }
+  // The ring, and a row of sums over kernel rows behind it.
+  int64_t sum_bytes() const { return sum_rows == 0 ? 0 : checked_mul(sum_rows + 1, sum_row_bytes, "scratch memory"); }
   bool staged() const { return method == kWords || method == kTables; }
   void plan_scratch();
   ConvParts parts(int64_t batch, int threads) const;

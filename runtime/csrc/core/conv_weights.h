@@ -12,7 +12,7 @@ namespace bitorch {
 
 // A row of pixels as the kernels read it: the input itself, or what was staged from it.
 struct PixelFormat {
-  int64_t pixel_bytes;   // kTables: one table of each pixel, then the next one of each
+  int64_t pixel_bytes;
   int64_t row_bytes;
   int channel_bits;      // 1 bit planes, 8 bytes, 16 words, 32 floats; 0 tables
   int64_t table_stride;  // kTables: from one table of a pixel to the next

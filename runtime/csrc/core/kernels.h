@@ -86,6 +86,7 @@ struct FloatStage {
   const float* const* residual;  // [pixels] rows of `channels` floats, not one more is read; or null
   int32_t pixels, channels;
   int32_t relu;
+  float* const* out;             // [pixels] rows of `channels` floats, where y goes as well, not one more is written; or null
 };
 using FloatFunction = void (*)(const FloatStage*, void* tile);
 
@@ -153,8 +154,11 @@ struct RowFunctions {
   // out[i] = max(out[i], in[i])
   void (*max_bytes)(uint8_t* out, const uint8_t* in, int64_t n);
   void (*max_floats)(float* out, const float* in, int64_t n);  // NaN wins
+  // out[i] = the maximum of in[0][i] .. in[count - 1][i], the first of equal ones; NaN wins; count >= 1
+  void (*max_of_floats)(float* out, const float* const* in, int count, int64_t n);
   // bit planes: out = elementwise maximum of two codes, plane i of n bytes at i*plane_bytes
   void (*max_planes)(uint8_t* out, int64_t out_plane_bytes, const uint8_t* in, int64_t in_plane_bytes, int64_t n, int bits);
+  void (*add_ints)(int32_t* out, const int32_t* in, int64_t stride, int64_t n);  // out[i] += in[i * stride]
   void (*add_bytes)(int32_t* out, const uint8_t* in, int64_t n);  // out[i] += in[i]
   void (*add_floats)(float* out, const float* in, int64_t n);     // out[i] += in[i]
   void (*affine)(const AffineRow*);
@@ -171,8 +175,8 @@ struct RowFunctions {
 struct TableStage {
   const uint8_t* row;            // plane 0 or bytes of the first pixel
   int64_t pixel_bytes, plane_bytes;
-  uint8_t* out;                  // pixel x, table k (channels k * table_channels on): out + x * table_bytes + k * out_table_stride
-  int64_t out_table_stride;
+  uint8_t* out;                  // pixel x, table k (channels k * table_channels on): out + x * out_pixel_bytes + k * table_bytes
+  int64_t out_pixel_bytes;
   int32_t pixels, channels, bits, planes;
 };
 using TableStageFunction = void (*)(const TableStage*);

@@ -82,7 +82,7 @@ class Input : public Operation {
     const int64_t channels = tensor_->channels, width = tensor_->width;
     const int64_t row_values = width * channels, plane_values = tensor_->pixels();
     const uint8_t* source = static_cast<const uint8_t*>(context.inputs[index_].data);
-    source += (n * tensor_->height * row_values + (direct() ? y * row_values : y * width)) * size;
+    source += ((context.first + n) * tensor_->height * row_values + (direct() ? y * row_values : y * width)) * size;
     uint8_t* target = context.data(*tensor_) + layout.offset(n, y, 0);
     if (!codes_) {
       if (direct()) {
@@ -106,10 +106,11 @@ class Input : public Operation {
   bool direct() const { return channels_last_ || tensor_->channels == 1 || tensor_->pixels() == 1; }
 
   [[noreturn]] void report(const RunContext& context) const {
-    const int64_t count = context.batch * tensor_->pixels() * tensor_->channels;
+    const int64_t image = tensor_->pixels() * tensor_->channels;
+    const int64_t count = (context.first + context.batch) * image;
     const uint8_t* codes = static_cast<const uint8_t*>(context.inputs[index_].data);
     const int most = (1 << tensor_->bits) - 1;
-    int64_t i = 0;
+    int64_t i = context.first * image;
     while (i < count && codes[i] <= most) ++i;
     const std::string value = i < count ? std::to_string(codes[i]) : "a value";
     throw Error("input \"" + tensor_->name + "\": " + value + " at flat index " + std::to_string(i) + " — codes of " +

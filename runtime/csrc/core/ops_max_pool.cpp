@@ -88,7 +88,35 @@ class MaxPool : public Operation {
   }
 
  private:
+  // Floats of small windows: each output from all of its taps at once, in the order of rows and columns.
+  bool takes_taps() const {
+    return input_->layout.kind == Kind::kFloat && window_.y.kernel * window_.x.kernel <= kTaps && input_->channels >= 8;
+  }
+
+  void run_row_of_taps(const RunContext& context, int64_t n, int64_t oy) const {
+    const Layout& in = input_->layout;
+    const int64_t first_y = window_.y.first_tap(oy), last_y = window_.y.last_tap(oy);
+    const uint8_t* row = context.data(*input_) + in.offset(n, window_.y.start(oy) + first_y * window_.y.dilation, 0);
+    const int64_t step_y = window_.y.dilation * in.row_bytes, step_x = window_.x.dilation * in.pixel_bytes;
+    float* out = reinterpret_cast<float*>(context.data(*output_) + output_->layout.offset(n, oy, 0));
+    for (int64_t ox = 0; ox < output_->width; ++ox, out += input_->channels) {
+      const int64_t first_x = window_.x.first_tap(ox), last_x = window_.x.last_tap(ox);
+      const float* taps[kTaps];
+      int count = 0;
+      for (int64_t y = 0; y < last_y - first_y; ++y) {
+        const uint8_t* tap = row + y * step_y + window_.x.start(ox) * in.pixel_bytes + first_x * step_x;
+        for (int64_t x = first_x; x < last_x; ++x, tap += step_x) taps[count++] = reinterpret_cast<const float*>(tap);
+      }
+      if (count == 0) {
+        std::fill_n(out, input_->channels, -std::numeric_limits<float>::infinity());
+      } else {
+        context.kernels->rows.max_of_floats(out, taps, count, input_->channels);
+      }
+    }
+  }
+
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const {
+    if (takes_taps()) return run_row_of_taps(context, n, oy);
     const RowFunctions& rows = context.kernels->rows;
     const Layout& layout = output_->layout;
     const Run padded = {scratch, padded_plane_};
@@ -173,6 +201,8 @@ class MaxPool : public Operation {
     const size_t bytes = static_cast<size_t>(pixels * input_->layout.pixel_bytes);
     for (int64_t i = 0; i < planes_; ++i) std::memset(out.data + i * out.plane_bytes, 0, bytes);
   }
+
+  static constexpr int kTaps = 9;
 
   PoolWindow window_;
   const Tensor* input_ = nullptr;

@@ -317,7 +317,7 @@ const KernelTable kAvx2Kernels = {
     avx2::stage_tables,
     avx2::kTableChannels,
     avx2::kTableBytes,
-    {avx2::generic_max_bytes, avx2::generic_max_floats, avx2::generic_max_planes, avx2::generic_add_bytes,
+    {avx2::generic_max_bytes, avx2::generic_max_floats, avx2::generic_max_of_floats, avx2::generic_max_planes, avx2::generic_add_ints, avx2::generic_add_bytes,
      avx2::generic_add_floats, avx2::generic_affine, avx2::planes_to_bytes, avx2::bytes_to_planes, avx2::generic_quantize_unit,
      avx2::generic_widen_bytes, avx2::kGenericActivations},
     // Products per cycle on Zen 4, in the layers of ResNet-18. Tables: 175, 165, 145, 115, 75, 45 for A1 .. A6 at W1,

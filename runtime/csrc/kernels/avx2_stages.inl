@@ -30,6 +30,7 @@ static inline void scale_channels(const FloatStage* t, int v, int32_t* tile) {
   const __m256 least = _mm256_set1_ps(t->relu ? 0.0f : -__builtin_inff());
   const __m256i lanes = first_lanes(t->channels - v * 8);
   const float* const* residual = t->residual;
+  float* const* out = t->out;
   for (int p = 0; p < t->pixels; ++p) {
     int32_t* row = tile + p * kBlock;
     const __m256 x =
@@ -37,7 +38,9 @@ static inline void scale_channels(const FloatStage* t, int v, int32_t* tile) {
     __m256 y = _mm256_add_ps(_mm256_mul_ps(x, multiply), offset);
     if (norm) y = _mm256_fmadd_ps(y, norm_multiply, norm_offset);
     if (residual) y = _mm256_add_ps(y, _mm256_maskload_ps(residual[p] + v * 8, lanes));
-    store(row + v * 8, _mm256_castps_si256(_mm256_max_ps(least, y)));  // y where it is NaN
+    y = _mm256_max_ps(least, y);  // y where it is NaN
+    store(row + v * 8, _mm256_castps_si256(y));
+    if (out) _mm256_maskstore_ps(out[p] + v * 8, lanes, y);
   }
 }
 

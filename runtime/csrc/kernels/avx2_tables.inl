@@ -175,15 +175,16 @@ static inline void four_tables(__m256i codes, __m256i* tables) {
                               _mm256_shuffle_epi8(pairs, _mm256_add_epi8(high, eight)));
 }
 
-// The tables of 32 codes, of which `count` are stored, `stride` apart.
-static inline void put_tables(__m256i codes, int count, uint8_t* out, int64_t stride) {
+// The tables of 32 codes, of which `count` are stored.
+static inline void put_tables(__m256i codes, int count, uint8_t* out) {
   __m256i tables[4];  // 0 and 1, 2 and 3, ...
   four_tables(_mm256_permute2x128_si256(codes, codes, 0x00), tables);
   four_tables(_mm256_permute2x128_si256(codes, codes, 0x11), tables + 2);
-  for (int k = 0; k < 4 && 2 * k < count; ++k, out += 2 * stride) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(tables[k]));
+  for (int k = 0; k < 4 && 2 * k < count; ++k, out += 2 * kTableBytes) {
     if (2 * k + 1 < count) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + stride), _mm256_extracti128_si256(tables[k], 1));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), tables[k]);
+    } else {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(tables[k]));
     }
   }
 }
@@ -191,16 +192,15 @@ static inline void put_tables(__m256i codes, int count, uint8_t* out, int64_t st
 static void stage_tables(const TableStage* t) {
   for (int x = 0; x < t->pixels; ++x) {
     const uint8_t* in = t->row + x * t->pixel_bytes;
-    uint8_t* out = t->out + x * kTableBytes;
+    uint8_t* out = t->out + x * t->out_pixel_bytes;
     int c = 0;
-    for (; c + 32 <= t->channels; c += 32, out += 8 * t->out_table_stride) {
-      put_tables(t->planes ? codes_of_planes(in + c / 8, t->plane_bytes, t->bits) : load(in + c), 8, out,
-                 t->out_table_stride);
+    for (; c + 32 <= t->channels; c += 32, out += 8 * kTableBytes) {
+      put_tables(t->planes ? codes_of_planes(in + c / 8, t->plane_bytes, t->bits) : load(in + c), 8, out);
     }
     const int rest = t->channels - c;
     if (rest == 0) continue;
     const __m256i codes =
         t->planes ? last_codes_of_planes(in + c / 8, t->plane_bytes, t->bits, rest) : last_codes(in + c, rest);
-    put_tables(codes, (rest + kTableChannels - 1) / kTableChannels, out, t->out_table_stride);
+    put_tables(codes, (rest + kTableChannels - 1) / kTableChannels, out);
   }
 }

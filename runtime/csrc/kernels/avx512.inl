@@ -58,8 +58,10 @@ template <class Product, int P, int V>
 static void product_tile(const DotTile* t, int first, int32_t* tile) {
   const uint8_t* x[P];
   typename Product::Vector sum[P][V];
+#pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
     x[p] = t->pixel[first + p];
+#pragma GCC unroll 2
     for (int v = 0; v < V; ++v) sum[p][v] = Product::zero();
   }
   const uint8_t* w = static_cast<const uint8_t*>(t->weights);
@@ -74,7 +76,9 @@ static void product_tile(const DotTile* t, int first, int32_t* tile) {
     }
   }
   tile += first * kBlock;
+#pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
     for (int v = 0; v < V; ++v) Product::store(tile + p * kBlock + v * kLanes, sum[p][v]);
   }
 }
@@ -248,11 +252,14 @@ static inline void scale_channels(const FloatStage* t, int v, float* tile, const
   const __m512 least = _mm512_set1_ps(t->relu ? 0.0f : -__builtin_inff());
   const __mmask16 mask = lane_mask(t->channels - v * kLanes);
   const float* const* residual = t->residual;
+  float* const* out = t->out;
   for (int p = 0; p < t->pixels; ++p) {
     __m512 y = _mm512_add_ps(_mm512_mul_ps(input(p), multiply), offset);
     if (norm) y = _mm512_fmadd_ps(y, norm_multiply, norm_offset);
     if (residual != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, residual[p] + v * kLanes));
-    _mm512_store_ps(tile + p * kBlock + v * kLanes, _mm512_max_ps(least, y));  // y where it is NaN
+    y = _mm512_max_ps(least, y);  // y where it is NaN
+    _mm512_store_ps(tile + p * kBlock + v * kLanes, y);
+    if (out != nullptr) _mm512_mask_storeu_ps(out[p] + v * kLanes, mask, y);
   }
 }
 
@@ -586,8 +593,30 @@ static void bytes_to_planes(uint8_t* out, int64_t plane_bytes, const uint8_t* in
   }
 }
 
+// A NaN is rare: it is only noticed, and the vector that holds one is done again.
+static void max_of_floats(float* out, const float* const* in, int count, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const __mmask16 mask = lane_mask(n - i < kLanes ? static_cast<int>(n - i) : kLanes);
+    __m512 most = _mm512_maskz_loadu_ps(mask, in[0] + i);
+    __mmask16 nan = _mm512_cmp_ps_mask(most, most, _CMP_UNORD_Q);
+    for (int k = 1; k < count; ++k) {
+      const __m512 x = _mm512_maskz_loadu_ps(mask, in[k] + i);
+      nan = static_cast<__mmask16>(nan | _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q));
+      most = _mm512_max_ps(x, most);  // the second operand where they are equal
+    }
+    if (__builtin_expect(nan != 0, 0)) {
+      for (int k = 0; k < count; ++k) {
+        const __m512 x = _mm512_maskz_loadu_ps(mask, in[k] + i);
+        most = _mm512_mask_mov_ps(most, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
+      }
+    }
+    _mm512_mask_storeu_ps(out + i, mask, most);
+  }
+}
+
 static constexpr RowFunctions kRows = {
-    generic_max_bytes, generic_max_floats, generic_max_planes,    generic_add_bytes,   generic_add_floats, generic_affine,
+    generic_max_bytes, generic_max_floats, max_of_floats,      generic_max_planes, generic_add_ints,  generic_add_bytes,
+    generic_add_floats, generic_affine,
     planes_to_bytes,   bytes_to_planes,    generic_quantize_unit, generic_widen_bytes,
     kGenericActivations,
 };

@@ -5,7 +5,7 @@
 // products of a bit with a whole code, however many bits that code has. A pixel's tables serve every kernel tap that reads the
 // pixel and every output channel.
 //
-// Staged: [ceil(channels / 6)][pixel][64] bytes for each row; entry e of a table is the sum of the codes k with bit k set in e, at most
+// Staged: [pixel][ceil(channels / 6)][64] bytes for each row; entry e of a table is the sum of the codes k with bit k set in e, at most
 // 6 * 15 = 90: activations of up to 4 bits. Weights: [part of 64 channels][plane][step][64] index bytes.
 //
 // Accumulators: look-ups add up in bytes, as many as fit (255 / (6 * n_a), at least 2), which are then added to two vectors
@@ -35,15 +35,14 @@ static inline __m512i triple_sums(__m512i codes) {
 }
 
 // Entry e of a table: the lower triple's sum e % 8 plus the upper triple's sum e / 8.
-static inline void stage_pixel(const uint8_t* codes, int channels, uint8_t* out, int64_t table_stride) {
+static inline void stage_pixel(const uint8_t* codes, int channels, uint8_t* out) {
   const __m512i upper = _mm512_set_epi64(0x0707070707070707, 0x0606060606060606, 0x0505050505050505, 0x0404040404040404,
                                          0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
-  alignas(64) int64_t sums[8];
   for (int c = 0; c < channels; c += kFourTables) {
-    _mm512_store_si512(sums, triple_sums(_mm512_loadu_si512(codes + c)));
-    for (int k = 0; k < 4 && c + k * kTableChannels < channels; ++k, out += table_stride) {
-      const __m512i low = _mm512_set1_epi64(sums[2 * k]);
-      const __m512i high = _mm512_shuffle_epi8(_mm512_set1_epi64(sums[2 * k + 1]), upper);
+    const __m512i sums = triple_sums(_mm512_loadu_si512(codes + c));
+    for (int k = 0; k < 4 && c + k * kTableChannels < channels; ++k, out += kTableBytes) {
+      const __m512i low = _mm512_permutexvar_epi64(_mm512_set1_epi64(2 * k), sums);
+      const __m512i high = _mm512_permutexvar_epi8(_mm512_add_epi8(upper, _mm512_set1_epi8(static_cast<char>(16 * k + 8))), sums);
       _mm512_store_si512(out, _mm512_add_epi8(low, high));
     }
   }
@@ -56,15 +55,17 @@ static void stage_tables(const TableStage* t) {
   const int run = kStageCodes / width;  // pixels that are unpacked before the first of them is read again
   for (int first = 0; first < t->channels; first += width) {
     const int channels = t->channels - first < width ? t->channels - first : width;
-    uint8_t* out = t->out + first / kTableChannels * t->out_table_stride;
+    uint8_t* out = t->out + first / kTableChannels * kTableBytes;
     for (int x = 0; x < t->pixels; x += run) {
       const int count = t->pixels - x < run ? t->pixels - x : run;
-      for (int k = 0; k < count && t->planes; ++k) {
+      const bool side_by_side = width == t->channels && t->pixel_bytes * 8 == width;
+      if (t->planes && side_by_side) planes_to_bytes(codes, t->row + x * t->pixel_bytes, t->plane_bytes, static_cast<int64_t>(count) * width, t->bits);
+      for (int k = 0; k < count && t->planes && !side_by_side; ++k) {
         planes_to_bytes(codes + k * width, t->row + (x + k) * t->pixel_bytes + first / 8, t->plane_bytes, channels, t->bits);
       }
       for (int k = 0; k < count; ++k) {
         const uint8_t* from = t->planes ? codes + k * width : t->row + (x + k) * t->pixel_bytes + first;
-        stage_pixel(from, channels, out + (x + k) * kTableBytes, t->out_table_stride);
+        stage_pixel(from, channels, out + (x + k) * t->out_pixel_bytes);
       }
     }
   }
@@ -87,9 +88,11 @@ struct TableSums {
   __m512i whole[P * V], high[P * V];  // uint16
 
   inline void clear() {
+#pragma GCC unroll 8
     for (int i = 0; i < P * V; ++i) whole[i] = high[i] = _mm512_setzero_si512();
   }
   inline void twice() {
+#pragma GCC unroll 8
     for (int i = 0; i < P * V; ++i) {
       whole[i] = _mm512_add_epi16(whole[i], whole[i]);
       high[i] = _mm512_add_epi16(high[i], high[i]);
@@ -105,6 +108,7 @@ struct TableSums {
   }
 
   inline void flush(const __m512i* sum) {
+#pragma GCC unroll 8
     for (int i = 0; i < P * V; ++i) {
       whole[i] = _mm512_add_epi16(whole[i], sum[i]);
       high[i] = _mm512_add_epi16(high[i], _mm512_srli_epi16(sum[i], 8));
@@ -130,7 +134,10 @@ struct TableSums {
 
   // tile[v][p][64 channels as two blocks] += sums
   inline void store(int32_t* tile, int64_t part_stride, int64_t block_stride, int pixels, int channels, bool first) const {
-    for (int p = 0; p < pixels; ++p) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      if (p >= pixels) break;
+#pragma GCC unroll 2
       for (int v = 0; v < V; ++v) {
         const __m512i odd = high[p * V + v];
         const __m512i even = _mm512_sub_epi16(whole[p * V + v], _mm512_slli_epi16(odd, 8));

@@ -52,13 +52,17 @@ static void popcount_tile(const DotTile* t, int begin, int32_t* tile) {
   const uint8_t* weights = static_cast<const uint8_t*>(t->weights);
   const int64_t weight_plane = static_cast<int64_t>(t->steps) * 128;
   __m512i sum[P][V];
+#pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
     for (int v = 0; v < V; ++v) sum[p][v] = _mm512_setzero_si512();
   }
   const int top = t->weight_bits + t->activation_bits - 2;
   for (int s = top; s >= 0; --s) {
     if (s != top) {
+#pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
         for (int v = 0; v < V; ++v) sum[p][v] = _mm512_add_epi32(sum[p][v], sum[p][v]);
       }
     }
@@ -67,7 +71,9 @@ static void popcount_tile(const DotTile* t, int begin, int32_t* tile) {
       add_plane_pair<P, V>(t, begin, weights + j * weight_plane, (s - j) * t->plane_bytes, sum);
     }
   }
+#pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
     for (int v = 0; v < V; ++v) _mm512_store_si512(tile + p * kBlock + v * kLanes, sum[p][v]);
   }
 }

@@ -143,6 +143,11 @@ static inline void generic_max_floats(float* out, const float* in, int64_t n) {
   }
 }
 
+static inline void generic_max_of_floats(float* out, const float* const* in, int count, int64_t n) {
+  __builtin_memcpy(out, in[0], static_cast<unsigned long>(n) * 4);
+  for (int k = 1; k < count; ++k) generic_max_floats(out, in[k], n);
+}
+
 // From the highest plane down, the first plane in which two codes differ decides which one is the maximum; until then
 // the planes are equal, and in that plane the maximum has a 1.
 static inline void generic_max_planes(uint8_t* out, int64_t out_plane_bytes, const uint8_t* in, int64_t in_plane_bytes,
@@ -162,6 +167,16 @@ static inline void generic_max_planes(uint8_t* out, int64_t out_plane_bytes, con
         in_wins[k] = static_cast<uint8_t>(in_wins[k] | (y & ~x & ~decided));
       }
     }
+  }
+}
+
+static inline void generic_add_ints(int32_t* out, const int32_t* in, int64_t stride, int64_t n) {
+  if (stride == 1) {
+    for (int64_t i = 0; i < n; ++i) out[i] += in[i];
+  } else if (stride == 2) {
+    for (int64_t i = 0; i < n; ++i) out[i] += in[2 * i];
+  } else {
+    for (int64_t i = 0; i < n; ++i) out[i] += in[stride * i];
   }
 }
 
@@ -281,6 +296,15 @@ static inline void sum_planes(const PixelSums* t, int bytes) {
   }
 }
 
+static inline void sum_bytes(const PixelSums* t, int bytes, int64_t pixel_bytes) {
+  for (int x = 0; x < t->pixels; ++x) {
+    const uint8_t* pixel = t->row + x * pixel_bytes;
+    int32_t sum = 0;
+    for (int k = 0; k < bytes; ++k) sum += pixel[k];
+    t->sums[x] = sum;
+  }
+}
+
 static inline void generic_pixel_sums(const PixelSums* t) {
   if (t->planes) {
     switch (t->bytes) {
@@ -290,12 +314,8 @@ static inline void generic_pixel_sums(const PixelSums* t) {
       default: return sum_planes(t, t->bytes);
     }
   }
-  for (int x = 0; x < t->pixels; ++x) {
-    const uint8_t* pixel = t->row + x * t->pixel_bytes;
-    int32_t sum = 0;
-    for (int k = 0; k < t->bytes; ++k) sum += pixel[k];
-    t->sums[x] = sum;
-  }
+  if (t->bytes == 3 && t->pixel_bytes == 3) return sum_bytes(t, 3, 3);  // of an image
+  sum_bytes(t, t->bytes, t->pixel_bytes);
 }
 
 // ---- What follows the dot products ----
@@ -333,6 +353,7 @@ static inline void scale(const FloatStage* t, int pixel, float* y) {
   if (t->relu) {
     for (int c = 0; c < kBlock; ++c) y[c] = 0.0f > y[c] ? 0.0f : y[c];  // false for NaN, which stays
   }
+  if (t->out) __builtin_memcpy(t->out[pixel], y, static_cast<unsigned>(t->channels) * 4);
 }
 
 static inline void generic_int_to_float(const FloatStage* t, void* tile) {
@@ -432,7 +453,9 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
 #include "activations.inl"
 
 static constexpr RowFunctions kGenericRows = {
-    generic_max_bytes,       generic_max_floats,      generic_max_planes,    generic_add_bytes,   generic_add_floats, generic_affine,
+    generic_max_bytes,       generic_max_floats,      generic_max_of_floats,
+    generic_max_planes,      generic_add_ints,        generic_add_bytes,    generic_add_floats,
+    generic_affine,
     generic_planes_to_bytes, generic_bytes_to_planes, generic_quantize_unit, generic_widen_bytes,
     kGenericActivations,
 };

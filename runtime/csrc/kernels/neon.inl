@@ -432,7 +432,7 @@ static void planes_to_bytes(uint8_t* out, const uint8_t* in, int64_t plane_bytes
 
 // The rest are loops that compilers vectorise well.
 static constexpr RowFunctions kRows = {
-    generic_max_bytes, generic_max_floats, generic_max_planes, generic_add_bytes,   generic_add_floats, generic_affine,
+    generic_max_bytes, generic_max_floats, generic_max_of_floats, generic_max_planes, generic_add_ints, generic_add_bytes, generic_add_floats, generic_affine,
     planes_to_bytes,   bytes_to_planes,    quantize_unit,      generic_widen_bytes,
     kGenericActivations,
 };

@@ -280,7 +280,7 @@ void check_tables(Random& random, const KernelTable& table, int channels, int we
   const int64_t pixel_bytes = !planes ? channels : outer_planes ? plane_row : plane_row * activation_bits;
   const int64_t plane_bytes = outer_planes ? columns * pixel_bytes : plane_row;
   const int64_t in_row_bytes = planes && outer_planes ? plane_bytes * activation_bits : columns * pixel_bytes;
-  const int64_t table_stride = columns * table.table_bytes, row_bytes = tables * table_stride;
+  const int64_t staged_pixel = tables * table.table_bytes, row_bytes = columns * staged_pixel;
   std::snprintf(case_text, sizeof(case_text),
                 "%s kTables: W%d A%d, channels %d, kernel %dx%d, columns %d, pixels %d, outputs %d, planes %d, "
                 "plane_bytes %lld, fill %d",
@@ -306,7 +306,7 @@ void check_tables(Random& random, const KernelTable& table, int channels, int we
   uint8_t* staged = guard + 64;
   for (int y = 0; y < kernel_h; ++y) {
     const TableStage stage = {
-        input + y * in_row_bytes, pixel_bytes, plane_bytes, staged + y * row_bytes, table_stride, columns, channels,
+        input + y * in_row_bytes, pixel_bytes, plane_bytes, staged + y * row_bytes, staged_pixel, columns, channels,
         activation_bits,          planes};
     table.stage_tables(&stage);
   }
@@ -318,12 +318,12 @@ void check_tables(Random& random, const KernelTable& table, int channels, int we
   std::vector<int> column;
   for (int p = 0; p < pixels; ++p) {
     column.push_back(random.from(0, columns - kernel_w));
-    c.pixel.push_back(staged + column[p] * table.table_bytes);
+    c.pixel.push_back(staged + column[p] * staged_pixel);
   }
   for (int y = 0; y < kernel_h; ++y) {
     for (int k = 0; k < tables; ++k) {
       for (int x = 0; x < kernel_w; ++x) {
-        c.step.push_back(static_cast<int32_t>(y * row_bytes + k * table_stride + x * table.table_bytes));
+        c.step.push_back(static_cast<int32_t>(y * row_bytes + k * table.table_bytes + x * staged_pixel));
       }
     }
   }
@@ -502,6 +502,9 @@ void check_to_float(Random& random, const KernelTable& table, bool from_int) {
   for (int i = 0; i < pixels * channels; ++i) residual[i] = any_float(random);
   for (int p = 0; p < pixels; ++p) rows.push_back(residual + p * channels);
   const bool has_residual = random.one_in(2);
+  std::vector<float> left(static_cast<size_t>(pixels) * (channels + 1), 7.0f);  // one float between the rows, which stays
+  std::vector<float*> outs;
+  for (int p = 0; p < pixels; ++p) outs.push_back(left.data() + p * (channels + 1));
   const FloatStage stage = {k.correction,
                             multiply.data(),
                             offset.data(),
@@ -510,7 +513,8 @@ void check_to_float(Random& random, const KernelTable& table, bool from_int) {
                             has_residual ? rows.data() : nullptr,
                             pixels,
                             channels,
-                            random.from(0, 1)};
+                            random.from(0, 1),
+                            random.one_in(2) ? outs.data() : nullptr};
   std::snprintf(case_text, sizeof(case_text),
                 "%s %s: pixels %d, channels %d, shift %d, add %d, border %d, norm %d, residual %d, relu %d", table.name,
                 from_int ? "int_to_float" : "float_to_float", pixels, channels, k.correction.shift,
@@ -540,7 +544,11 @@ void check_to_float(Random& random, const KernelTable& table, bool from_int) {
       if (!same(tile.real(p, c), expected[p * kBlock + c])) {
         fail("y", p * kBlock + c, tile.real(p, c), expected[p * kBlock + c]);
       }
+      if (stage.out != nullptr && !same(outs[p][c], expected[p * kBlock + c])) {
+        fail("y that leaves", p * kBlock + c, outs[p][c], expected[p * kBlock + c]);
+      }
     }
+    if (outs[p][channels] != 7.0f) fail("behind a row", p, outs[p][channels], 7.0f);
   }
   tile.check_guards();
 }
@@ -732,7 +740,47 @@ void check_byte_rows(Random& random, const KernelTable& table) {
   words.check("byte");
 }
 
+void check_add_ints(Random& random, const KernelTable& table) {
+  const size_t n = any_length(random), stride = static_cast<size_t>(random.from(1, 4));
+  describe_row(table, "add_ints", n, static_cast<int>(stride));
+  int32_t* in = input_memory().last<int32_t>((n - 1) * stride + 1);
+  for (size_t i = 0; i <= (n - 1) * stride; ++i) in[i] = random.from(-1000000, 1000000);
+  Guarded sums(output_memory(), n * 4);
+  for (size_t i = 0; i < n; ++i) {
+    const int32_t before = random.from(-1000000, 1000000);
+    memcpy(sums.data() + 4 * i, &before, 4);
+    sums.expect(4 * i, before + in[i * stride]);
+  }
+  table.rows.add_ints(reinterpret_cast<int32_t*>(sums.data()), in, static_cast<int64_t>(stride), static_cast<int64_t>(n));
+  sums.check("sum");
+}
+
+void check_max_of_floats(Random& random, const KernelTable& table) {
+  const size_t n = any_length(random);
+  const int count = random.from(1, 9);
+  describe_row(table, "max_of_floats", n, count);
+  float* in = input_memory().last<float>(n * static_cast<size_t>(count));
+  std::vector<const float*> rows;
+  std::vector<float> expected;
+  for (int k = 0; k < count; ++k) {
+    rows.push_back(in + static_cast<size_t>(k) * n);
+    for (size_t i = 0; i < n; ++i) {
+      const float x = random.one_in(50) ? any_float(random) : random.real();
+      in[static_cast<size_t>(k) * n + i] = x;
+      if (k == 0) expected.push_back(x);
+      if (std::isnan(x) || x > expected[i]) expected[i] = x;
+    }
+  }
+  float* out = output_memory().last<float>(n);
+  table.rows.max_of_floats(out, rows.data(), count, static_cast<int64_t>(n));
+  for (size_t i = 0; i < n; ++i) {
+    if (!same(out[i], expected[i])) fail("float", static_cast<long long>(i), out[i], expected[i]);
+  }
+}
+
 void check_float_rows(Random& random, const KernelTable& table) {
+  check_max_of_floats(random, table);
+  check_add_ints(random, table);
   const size_t n = any_length(random);
   float* in = input_memory().last<float>(n);
   for (size_t i = 0; i < n; ++i) in[i] = any_float(random);
