@@ -10,10 +10,13 @@ from torch import nn
 from .lenet import LeNet8 as LeNet8
 from .lenet import LeNet28 as LeNet28
 from .resnet import ResNet20 as ResNet20
+from .resnet18 import ResNet18 as ResNet18
 from .svhn import SVHNNet as SVHNNet
 from .svhn import SVHNVariant as SVHNVariant
 
-_RESNET_CHANNELS = 16
+#: Of the first stage, at width 1.
+_RESNET20_CHANNELS = 16
+_RESNET18_CHANNELS = 64
 
 
 def _svhn(variant: SVHNVariant, in_channels: int, num_classes: int, width: float) -> nn.Module:
@@ -23,11 +26,20 @@ def _svhn(variant: SVHNVariant, in_channels: int, num_classes: int, width: float
 
 
 def _resnet20(in_channels: int, num_classes: int, width: float) -> nn.Module:
-    channels = round(_RESNET_CHANNELS * width)
-    if channels < 1:
-        least = 0.5 / _RESNET_CHANNELS
-        raise ValueError(f"width must be above {least}, or no channel of resnet-20's first stage is left, got {width}")
-    return ResNet20(in_channels, num_classes, channels)
+    return ResNet20(in_channels, num_classes, _resnet_width("resnet-20", _RESNET20_CHANNELS, width))
+
+
+def _resnet18(in_channels: int, num_classes: int, width: float) -> nn.Module:
+    return ResNet18(in_channels, num_classes, _resnet_width("resnet-18", _RESNET18_CHANNELS, width))
+
+
+def _resnet_width(name: str, channels: int, width: float) -> int:
+    """Return the channels of the first stage times width, rounded."""
+    scaled = round(channels * width)
+    if scaled < 1:
+        least = 0.5 / channels
+        raise ValueError(f"width must be above {least}, or no channel of {name}'s first stage is left, got {width}")
+    return scaled
 
 
 #: From channels, classes and width.
@@ -39,6 +51,7 @@ _CONSTRUCTORS: dict[str, Callable[[int, int, float], nn.Module]] = {
     "lenet-28": LeNet28,
     "lenet-8": LeNet8,
     "resnet-20": _resnet20,
+    "resnet-18": _resnet18,
 }
 #: The names that `build` takes.
 MODEL_NAMES: tuple[str, ...] = tuple(_CONSTRUCTORS)
