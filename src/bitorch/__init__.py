@@ -1,14 +1,54 @@
 """bitorch: low-bit neural networks in PyTorch, computed exactly on integers.
 
-Quantize a float model in place, train it as ever:
+Quantize a float model in place, train it as ever, deploy it into one packed file:
 
     config = bitorch.DoReFaConfig(weight_bits=1, activation_bits=2, gradient_bits=6)
     bitorch.quantize_(model, config)
+    ...
+    packed = bitorch.deploy(model.eval(), example_input)
+    packed.save("net.bit.safetensors")
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .convert import Conversion as Conversion
 from .convert import LayerConversion as LayerConversion
 from .convert import quantize_ as quantize_
 from .dorefa_config import DoReFaConfig as DoReFaConfig
 
+if TYPE_CHECKING:
+    from .deployment.can_deploy import Deployability as Deployability
+    from .deployment.can_deploy import can_deploy as can_deploy
+    from .deployment.deploy import DeploymentError as DeploymentError
+    from .deployment.deploy import deploy as deploy
+    from .deployment.packed_model import PackedModel as PackedModel
+    from .deployment.partial import PartialDeployment as PartialDeployment
+    from .deployment.verification import Verification as Verification
+    from .deployment.verification import verify as verify
+
 __version__ = "0.1.0"
+
+# They need bitorch_runtime, which quantizing and training do not.
+_HOMES = {
+    "Deployability": "can_deploy",
+    "DeploymentError": "deploy",
+    "PackedModel": "packed_model",
+    "PartialDeployment": "partial",
+    "Verification": "verification",
+    "can_deploy": "can_deploy",
+    "deploy": "deploy",
+    "verify": "verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".deployment.{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,1 @@
+"""From a trained model to a packed program for bitorch_runtime."""

@@ -1,0 +1,69 @@
+"""Chains of elementwise nodes: which way they go, what they give together, and where they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .graph import Graph, Node
+
+#: Never falling, whatever their settings.
+_RISING = frozenset({"relu", "clamp", "hardsigmoid", "plus"})
+#: Rising, falling or constant in each channel, as the sign of a factor says.
+_SIGNED = {"batch_norm": "multiply", "times": "constant", "divide": "constant", "scale": "scale"}
+#: Elementwise, but neither rising nor falling everywhere; or, of a library's exp, not proven to be.
+_OTHER = frozenset({"hardswish", "sigmoid", "tanh", "silu"})
+ELEMENTWISE = _RISING | _SIGNED.keys() | _OTHER | {"leaky_relu"}
+
+
+def is_monotone(node: Node) -> bool:
+    """Whether every channel of an elementwise node rises or falls throughout, with the rounding of float32 too."""
+    if node.kind == "leaky_relu":
+        return bool((node.settings["slope"] >= 0).all())
+    return node.kind in _RISING or node.kind in _SIGNED
+
+
+def is_rising(node: Node) -> bool:
+    """Whether no channel of an elementwise node falls anywhere, so that it commutes with a maximum."""
+    if node.kind in _SIGNED:
+        return bool((torch.as_tensor(node.settings[_SIGNED[node.kind]]) >= 0).all())
+    return is_monotone(node)
+
+
+def is_uniform(node: Node) -> bool:
+    """Whether an elementwise node does the same in every channel, so that it commutes with moving channels about."""
+    per_channel = [v for v in node.settings.values() if isinstance(v, Tensor)]
+    return all(bool((v == v.flatten()[0]).all()) for v in per_channel)
+
+
+def source(graph: Graph, node: Node, accept: Callable[[Node], bool]) -> tuple[Node, list[Node]]:
+    """Follow the inputs of a node as long as they are elementwise and accepted.
+
+    Returns:
+        the first node that is not, and those between it and `node`, in the order of computation.
+    """
+    chain: list[Node] = []
+    at = graph[node.inputs[0]]
+    while at.kind in ELEMENTWISE and accept(at):
+        chain.insert(0, at)
+        at = graph[at.inputs[0]]
+    return at, chain
+
+
+def composed(nodes: Sequence[Node]) -> Callable[[Tensor], Tensor]:
+    """Return the function of nodes that read one another, the first one's input being the argument."""
+    functions = [node.function for node in nodes]
+
+    def function(x: Tensor) -> Tensor:
+        for step in functions:
+            x = step(x)
+        return x
+
+    return function
+
+
+def probe(points: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return points [P, C] as a batch of P images of one pixel, of as many dimensions as `shape` [C, …] has."""
+    return points.reshape(*points.shape, *[1] * (len(shape) - 1))

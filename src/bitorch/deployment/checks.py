@@ -1,0 +1,104 @@
+"""What can be said of a model and an example before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from .interpret import check_size
+from .problems import Problem, Refusal
+
+_SHOWN = 5
+
+
+def check_types(model: object, example: Sequence[object]) -> None:
+    """Raise TypeError unless there is a module, and an example of tensors."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not example:
+        raise TypeError("an example is missing: pass the tensors that the model's forward takes, for example one batch")
+    for index, tensor in enumerate(example):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"example {index} must be a tensor, got {type(tensor).__name__}; torch.as_tensor makes one")
+
+
+def why_not_run(model: nn.Module, example: Sequence[Tensor]) -> Iterator[Problem]:
+    """Yield what keeps a model from being run on its example here."""
+    yield from _model_cannot_run(model)
+    for index, tensor in enumerate(example):
+        name = f"example {index}" if len(example) > 1 else "example"
+        yield from _example_is_wrong(name, tensor)
+    batches = {tensor.shape[0] for tensor in example if tensor.dim() > 0}
+    if len(batches) > 1:
+        yield Problem(
+            "example", "", f"the inputs have batches of {sorted(batches)}", "Give as many images in each input"
+        )
+
+
+def _model_cannot_run(model: nn.Module) -> Iterator[Problem]:
+    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if scripted:
+        yield Problem(
+            scripted[0], "", f"scripted modules cannot be looked into ({_some(scripted)})", "Pass the Python module"
+        )
+        return
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    lazy = [name for name, tensor in tensors if is_lazy(tensor)]
+    if lazy:
+        yield Problem(lazy[0], "", f"{_some(lazy)} have no shape yet", "Run one batch through the model first")
+    tensors = [(name, tensor) for name, tensor in tensors if not is_lazy(tensor)]
+    elsewhere = [name for name, tensor in tensors if tensor.device.type != "cpu"]
+    if elsewhere:
+        device = dict(tensors)[elsewhere[0]].device
+        yield Problem(elsewhere[0], "", f"{_some(elsewhere)} are on {device}", "Move the model: model.cpu()")
+    other = [name for name, tensor in tensors if tensor.is_floating_point() and tensor.dtype != torch.float32]
+    other += [name for name, tensor in tensors if tensor.is_complex()]
+    if other:
+        dtype = dict(tensors)[other[0]].dtype
+        yield Problem(other[0], "", f"{_some(other)} are {dtype}", "Convert the model to float32: model.float()")
+
+
+def _example_is_wrong(name: str, tensor: Tensor) -> Iterator[Problem]:
+    if tensor.dtype != torch.float32:
+        yield Problem(
+            name, "", f"the {name} is {tensor.dtype}, but a model is deployed with float32 inputs", "Pass x.float()"
+        )
+    if tensor.device.type != "cpu":
+        yield Problem(name, "", f"the {name} is on {tensor.device}", "Pass x.cpu()")
+    if tensor.layout != torch.strided:
+        yield Problem(name, "", f"the {name} is {tensor.layout}", "Pass x.to_dense()")
+    if tensor.dim() < 2:
+        yield Problem(
+            name, "", f"the {name} has shape {list(tensor.shape)}", "Pass a batch: [batch, channels, height, width]"
+        )
+    elif tensor.shape[0] == 0:
+        yield Problem(
+            name, "", f"the {name} is an empty batch, of shape {list(tensor.shape)}", "Pass one image or more"
+        )
+    else:
+        try:
+            check_size(tensor.shape[1:])
+        except Refusal as refusal:
+            yield Problem(name, "", f"the {name} cannot be deployed: {refusal.what}", refusal.remedy)
+
+
+def faults(model: nn.Module) -> Iterator[Problem]:
+    """Yield what is wrong with a model that can be run."""
+    training = [path if path else "the model" for path, module in model.named_modules() if module.training]
+    if training:
+        yield Problem("", "", f"the model is in training mode ({_some(training)})", "Call model.eval() first")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            yield Problem(
+                name, "", f"{name} has values that are NaN or infinite", "Load a checkpoint from before it diverged"
+            )
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few names."""
+    names = list(names)
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

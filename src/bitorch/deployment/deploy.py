@@ -1,0 +1,152 @@
+"""From a trained model to a packed program, verified before anybody gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+import bitorch_runtime
+
+from .. import __version__
+from ..layers.low_bit import LowBit
+from .capture import Capture, capture, tensors_of
+from .packed_model import PackedModel
+from .partial import PartialDeployment, pack_layers
+from .pipeline import Compiled, compile_graph
+from .verification import compare
+
+
+class DeploymentError(RuntimeError):
+    """The packed program does not compute what the model computes."""
+
+
+@overload
+def deploy(
+    model: nn.Module,
+    *example: Tensor,
+    partial: Literal[False] = ...,
+    pixels: bool = ...,
+    class_names: Sequence[str] | None = ...,
+    preprocessing: Mapping[str, Any] | None = ...,
+    provenance: Mapping[str, Any] | None = ...,
+) -> PackedModel: ...
+
+
+@overload
+def deploy(model: nn.Module, *example: Tensor, partial: Literal[True]) -> PartialDeployment: ...
+
+
+def deploy(
+    model: nn.Module,
+    *example: Tensor,
+    partial: bool = False,
+    pixels: bool = False,
+    class_names: Sequence[str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> PackedModel | PartialDeployment:
+    """Turn a trained low-bit model into a packed program that runs without PyTorch and gives the same numbers.
+
+    The model is captured with its example, lowered, and then verified on the example and on random inputs: D of every
+    low-bit layer, all codes and all floats are equal to the model's, bit for bit. Sums of float layers and means are
+    not, since their order of summation is free (see `verify`). The model itself is not changed.
+
+    Args:
+        model: in eval mode, float32, on the CPU, with low-bit layers (`quantize_`).
+        example: inputs of any batch of at least one; the shapes behind the batch are the program's for good.
+        partial: for models that are no single graph (attention, control flow by values): the low-bit layers of a copy
+            become packed PyTorch modules, see `PartialDeployment`, which is then the result. The example is run through
+            both, and must give equal outputs; without one nothing is run.
+        pixels: the program takes uint8 pixels q where the model takes floats q/255.
+        class_names: one for each score; kept in the file.
+        preprocessing: how images become inputs, in types that JSON has; kept in the file.
+        provenance: where the model comes from, likewise; the bits of each layer and the versions are added.
+
+    Raises:
+        ValueError: what `can_deploy` finds, all of it; notes for a file beside partial=True, which writes none.
+        TypeError: no module, no tensors.
+        DeploymentError: the program differs from the model.
+    """
+    if partial:
+        if pixels or any(note is not None for note in (class_names, preprocessing, provenance)):
+            raise ValueError("partial=True takes neither pixels nor class_names, preprocessing or provenance")
+        return _deploy_layers(model, example)
+    captured = capture(model, *example)
+    captured.check()
+    compiled = compile_graph(captured.graph, pixels=pixels)
+    packed = _packed(model, captured, compiled, class_names, preprocessing, provenance)
+    inputs = [pixels_of(x) if pixels else x for x in example]
+    for trial in (inputs, *_random_inputs(inputs)):
+        verification = compare(model, compiled, compiled.lowered.operations, compiled.lowered.arrays, packed, trial)
+        if not verification:
+            raise DeploymentError(f"the packed program {verification}")
+    return packed
+
+
+def _deploy_layers(model: nn.Module, example: Sequence[Tensor]) -> PartialDeployment:
+    deployment = pack_layers(model)
+    if example:
+        with torch.no_grad():
+            expected, found = (tensors_of(net(*(x.clone() for x in example))) for net in (model, deployment.model))
+        for i, (one, other) in enumerate(zip(expected, found, strict=True)):
+            if not torch.equal(one, other) and not torch.allclose(one, other, rtol=0, atol=0, equal_nan=True):
+                raise DeploymentError(f"output {i} of the partially packed model differs from the model's")
+    return deployment
+
+
+def _packed(
+    model: nn.Module,
+    captured: Capture,
+    compiled: Compiled,
+    class_names: Sequence[str] | None,
+    preprocessing: Mapping[str, Any] | None,
+    provenance: Mapping[str, Any] | None,
+) -> PackedModel:
+    graph = compiled.graph
+    steps = [(name, str(step)) for name, step in compiled.steps]
+    listing = "\n".join(map(str, compiled.lowered.operations))
+    return PackedModel(
+        compiled.lowered.operations,
+        compiled.lowered.arrays,
+        input_shapes=[node.shape for node in graph.inputs],
+        output_shapes=[graph[name].shape for name in dict.fromkeys(graph.outputs)],
+        class_names=class_names,
+        preprocessing=preprocessing,
+        provenance={**_provenance(model), **({} if provenance is None else provenance)},
+        passes=[*steps, ("lower", listing)],
+    )
+
+
+def _provenance(model: nn.Module) -> dict[str, Any]:
+    bits = {
+        name: [layer.weight_quantization.bit_width, layer.input_quantization.bit_width]
+        for name, layer in model.named_modules()
+        if isinstance(layer, LowBit)
+    }
+    versions = {"bitorch": __version__, "bitorch_runtime": bitorch_runtime.__version__, "torch": torch.__version__}
+    return {"model": type(model).__name__, "bits": bits, **versions}
+
+
+def pixels_of(x: Tensor) -> Tensor:
+    """The pixels behind an example of floats: the nearest ones."""
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _random_inputs(inputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    """A batch of two over [0, 1], and one that goes beyond; from a generator of its own."""
+    generator = torch.Generator().manual_seed(0)
+    trials = []
+    for spread in (0.0, 1.0):
+        trial = []
+        for x in inputs:
+            shape = (2, *x.shape[1:])
+            if x.dtype == torch.uint8:
+                trial.append(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator))
+            else:
+                uniform = torch.rand(shape, generator=generator)
+                trial.append(uniform + spread * torch.randn(shape, generator=generator))
+        trials.append(trial)
+    return trials

@@ -1,0 +1,303 @@
+"""Rules for functions of single numbers: activations, arithmetic, batch norm, softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .builder import PARTIAL, Reader
+from .problems import Refusal
+
+_Number = int | float | Tensor
+
+
+def activation(kind: str) -> Callable[..., str]:
+    """Return the rule of a function without parameters: "relu", "sigmoid", …"""
+
+    def rule(call: Reader, input: Tensor, inplace: bool = False) -> str:
+        return call.add(kind, call.read(input))
+
+    return rule
+
+
+def relu6(call: Reader, input: Tensor, inplace: bool = False) -> str:
+    """The rule of F.relu6."""
+    return _clamp(call, input, 0.0, 6.0)
+
+
+def hardtanh(call: Reader, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> str:
+    """The rule of F.hardtanh."""
+    return _clamp(call, input, min_val, max_val)
+
+
+def clamp(call: Reader, input: Tensor, min: _Number | None = None, max: _Number | None = None) -> str:
+    """The rule of torch.clamp; tensors as bounds must be all one number."""
+    return _clamp(call, input, min, max)
+
+
+def clamp_min(call: Reader, input: Tensor, min: _Number) -> str:
+    """The rule of torch.clamp_min."""
+    return _clamp(call, input, min, None)
+
+
+def clamp_max(call: Reader, input: Tensor, max: _Number) -> str:
+    """The rule of torch.clamp_max."""
+    return _clamp(call, input, None, max)
+
+
+def minimum(call: Reader, input: Tensor, other: Any = None, **rest: Any) -> str:
+    """The rule of torch.minimum, and of torch.min with two tensors: with a constant."""
+    x, bound = _with_constant(call, input, other, "a minimum")
+    return _clamp(call, x, None, bound)
+
+
+def maximum(call: Reader, input: Tensor, other: Any = None, **rest: Any) -> str:
+    """The rule of torch.maximum, and of torch.max with two tensors: with a constant."""
+    x, bound = _with_constant(call, input, other, "a maximum")
+    return _clamp(call, x, bound, None)
+
+
+def _with_constant(call: Reader, one: Tensor, other: Any, what: str) -> tuple[Tensor, Tensor]:
+    if not isinstance(other, Tensor) or (call.varies(one) and call.varies(other)):
+        raise Refusal(
+            f"{what} of several numbers of an image cannot be deployed",
+            "Use clamp with numbers, a max-pool, or x.amax((2, 3))",
+        )
+    return (one, other) if call.varies(one) else (other, one)
+
+
+def _clamp(call: Reader, x: Tensor, low: _Number | None, high: _Number | None) -> str:
+    name = call.read(x)
+    if tuple(call.result.shape) != tuple(x.shape):
+        raise Refusal("its bounds have more dimensions than the image", "Clamp with numbers")
+    return call.add("clamp", name, low=_bound(call, low), high=_bound(call, high))
+
+
+def _bound(call: Reader, bound: _Number | None) -> float | None:
+    if bound is None or not isinstance(bound, Tensor):
+        return None if bound is None else float32(bound)
+    if call.varies(bound):
+        raise Refusal("it clamps to bounds that depend on the image", "Clamp with numbers")
+    values = bound.detach().flatten()
+    if not bool((values == values[0]).all()):
+        raise Refusal("it clamps to bounds that differ from channel to channel", "Clamp with numbers")
+    return float32(values[0])
+
+
+def float32(number: float | Tensor) -> float:
+    """Return a number as PyTorch takes it into arithmetic with float32 tensors."""
+    return float(torch.as_tensor(number).to(torch.float32))
+
+
+def leaky_relu(call: Reader, input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> str:
+    """The rule of F.leaky_relu."""
+    name = call.read(input)
+    return call.add("leaky_relu", name, slope=_per_channel(call, negative_slope, input))
+
+
+def prelu(call: Reader, input: Tensor, weight: Tensor) -> str:
+    """The rule of F.prelu."""
+    name = call.read(input)
+    if call.varies(weight):
+        raise Refusal("its slope depends on the image", f"Use a slope that is fixed after training, {PARTIAL}")
+    return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(input.shape[1]).clone())
+
+
+def batch_norm(
+    call: Reader,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+) -> str:
+    """The rule of F.batch_norm. PyTorch computes x·multiply + offset, and rounds once.
+
+    Its two numbers per channel are what it gives for 1 without mean and bias, and for 0.
+    """
+    name = call.read(input)
+    if training or running_mean is None or running_var is None:
+        raise Refusal(
+            "this batch norm takes its statistics from the batch, so an image's result depends on its neighbours",
+            "Train with track_running_stats=True, or pass running_mean and running_var and training=False",
+        )
+    if any(call.varies(t) for t in (running_mean, running_var, weight, bias)):
+        raise Refusal("its statistics or weights depend on the image", f"Use fixed ones, {PARTIAL}")
+    ones = torch.ones(1, input.shape[1], dtype=torch.float32)
+    zeros = torch.zeros_like(ones[0])
+    multiply = F.batch_norm(ones, zeros, running_var, weight, None if bias is None else zeros, False, 0.0, eps)[0]
+    offset = F.batch_norm(0 * ones, running_mean, running_var, weight, bias, False, 0.0, eps)[0]
+    return call.add("batch_norm", name, multiply=multiply.detach(), offset=offset.detach())
+
+
+def softmax(log: bool) -> Callable[..., str]:
+    """Return the rule of softmax or log_softmax over channels."""
+
+    def rule(call: Reader, input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> str:
+        name = call.read(input)
+        implicit = 0 if input.dim() in (0, 1, 3) else 1  # as F.softmax has it
+        if (implicit if dim is None else dim % input.dim()) != 1:
+            raise Refusal("it is a softmax over another dimension than the channels", "Use dim=1")
+        return call.add("softmax", name, log=log)
+
+    return rule
+
+
+def add(call: Reader, input: _Number, other: _Number, *, alpha: float = 1) -> str:
+    """The rule of torch.add."""
+    _check_alpha(alpha)
+    if call.varies(input) and call.varies(other):
+        return _add_two(call, input, other)
+    if not call.varies(input):
+        input, other = other, input
+    assert isinstance(input, Tensor)
+    name = call.read(input)
+    return call.add("plus", name, constant=_per_channel(call, other, input))
+
+
+def sub(call: Reader, input: _Number, other: _Number, *, alpha: float = 1) -> str:
+    """The rule of torch.sub: x − c is x + (−c), and c − x is (−x) + c, without another rounding."""
+    _check_alpha(alpha)
+    if isinstance(input, Tensor) and call.varies(input) and not call.varies(other):
+        name = call.read(input)
+        return call.add("plus", name, constant=-_per_channel(call, other, input))
+    assert isinstance(other, Tensor)
+    name = call.read(other)
+    negative = call.add(
+        "times",
+        name,
+        function=torch.neg,
+        shape=tuple(other.shape[1:]),
+        step="neg",
+        constant=_minus_one(other),
+    )
+    if call.varies(input):
+        assert isinstance(input, Tensor)
+        return _sum(call, call.read(input), negative)
+    constant = input
+    return call.add(
+        "plus",
+        negative,
+        function=lambda v: constant + v,
+        constant=_per_channel(call, constant, other),
+    )
+
+
+def rsub(call: Reader, input: _Number, other: _Number, *, alpha: float = 1) -> str:
+    """The rule of torch.rsub: other − input."""
+    return sub(call, other, input, alpha=alpha)
+
+
+def _check_alpha(alpha: float) -> None:
+    if alpha != 1:
+        raise Refusal(f"a sum with alpha={alpha} cannot be deployed", "Multiply first: x + alpha * y")
+
+
+def _add_two(call: Reader, one: Any, other: Any) -> str:
+    return _sum(call, call.read(one), call.read(other))
+
+
+def _sum(call: Reader, one: str, other: str) -> str:
+    if call.shape(one) != call.shape(other):
+        raise Refusal(
+            f"it adds {_text(call, one)} and {_text(call, other)}, which differ in shape", "Add tensors of one shape"
+        )
+    return call.add("add", one, other, function=torch.add)
+
+
+def mul(call: Reader, input: _Number, other: _Number) -> str:
+    """The rule of torch.mul: with a constant, of two tensors, or of an image with one number per channel."""
+    if call.varies(input) and call.varies(other):
+        assert isinstance(input, Tensor)
+        assert isinstance(other, Tensor)
+        return _mul_two(call, input, other)
+    if not call.varies(input):
+        input, other = other, input
+    assert isinstance(input, Tensor)
+    name = call.read(input)
+    return call.add("times", name, constant=_per_channel(call, other, input))
+
+
+def _mul_two(call: Reader, input: Tensor, other: Tensor) -> str:
+    one, two = call.read_gate(input), call.read_gate(other)
+    shapes = call.shape(one), call.shape(two)
+    if tuple(call.result.shape[1:]) == shapes[1] != shapes[0]:
+        one, two, shapes = two, one, (shapes[1], shapes[0])
+    if shapes[0] != shapes[1] and shapes[1] != (shapes[0][0], *[1] * (len(shapes[0]) - 1)):
+        raise Refusal(
+            f"it multiplies {_text(call, one)} with {_text(call, two)}",
+            "Multiply tensors of one shape, or an image with one number per channel [batch, channels, 1, 1]",
+        )
+    return call.add("mul", one, two, function=torch.mul if shapes[0] == shapes[1] else _gated)
+
+
+def _gated(x: Tensor, gate: Tensor) -> Tensor:
+    """Multiply with one number per channel, [batch, C] or with ones behind: passes take these for the same."""
+    return x * gate.reshape(*x.shape[:2], *[1] * (x.dim() - 2))
+
+
+def div(call: Reader, input: _Number, other: _Number, *, rounding_mode: str | None = None) -> str:
+    """The rule of torch.div by a constant."""
+    if rounding_mode is not None:
+        raise Refusal("a division that rounds cannot be deployed", "Divide without rounding_mode")
+    if not isinstance(input, Tensor) or not call.varies(input) or call.varies(other):
+        raise Refusal("it divides by numbers that depend on the image", "Divide by constants only")
+    name = call.read(input)
+    return call.add("divide", name, constant=_per_channel(call, other, input))
+
+
+def reciprocal(call: Reader, input: Tensor, other: _Number = 1) -> str:
+    """The rule of constant / x: there is none."""
+    raise Refusal("it divides by numbers that depend on the image", "Divide by constants only")
+
+
+def neg(call: Reader, input: Tensor) -> str:
+    """The rule of torch.neg: times −1."""
+    return call.add("times", call.read(input), constant=_minus_one(input))
+
+
+def _minus_one(x: Tensor) -> Tensor:
+    return torch.full((x.shape[1],), -1, dtype=torch.float32)
+
+
+def pow(call: Reader, input: _Number, exponent: _Number) -> str:
+    """The rule of torch.pow: a square is the number times itself, and so rounds as PyTorch's."""
+    if not isinstance(input, Tensor) or isinstance(exponent, Tensor) or exponent != 2:
+        raise Refusal("powers other than squares cannot be deployed", "Use x * x for a square")
+    name = call.read(input)
+    return call.add("mul", name, name, function=torch.mul)
+
+
+def square(call: Reader, input: Tensor) -> str:
+    """The rule of torch.square."""
+    return pow(call, input, 2)
+
+
+def _per_channel(call: Reader, value: _Number, x: Tensor) -> Tensor:
+    """Return a constant as float32 [C], if it has one number per channel of x or one for all."""
+    if tuple(call.result.shape) != tuple(x.shape):
+        raise Refusal(
+            f"its constant of shape {list(torch.as_tensor(value).shape)} makes the result larger than the image",
+            "Use one number, or one per channel: shape [1, channels, 1, 1]",
+        )
+    constant = torch.as_tensor(value).detach().to(torch.float32)
+    constant = constant.reshape(*[1] * (x.dim() - constant.dim()), *constant.shape)
+    if not bool((constant == constant.flatten()[:1]).all()):
+        if any(size != 1 for axis, size in enumerate(constant.shape) if axis != 1):
+            raise Refusal(
+                f"its constant of shape {list(torch.as_tensor(value).shape)} differs from pixel to pixel",
+                "Use one number, or one per channel: shape [1, channels, 1, 1]",
+            )
+        return constant.flatten().clone()
+    return constant.flatten()[:1].expand(x.shape[1]).clone()
+
+
+def _text(call: Reader, name: str) -> str:
+    return str(["batch", *call.shape(name)])

@@ -1,0 +1,127 @@
+"""What each function of PyTorch means: rules that make nodes of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import elementwise, windows
+
+Rule = Callable[..., str]
+_torch: Any = torch  # of which the stubs do not know everything
+_F: Any = F
+_Tensor: Any = Tensor
+
+
+def _named(names: str, *places: Any) -> Iterable[Any]:
+    """Yield what stands under the names in each place, where it does."""
+    for name in names.split():
+        for place in places:
+            if hasattr(place, name):
+                yield getattr(place, name)
+
+
+def _rules(table: dict[str, Rule]) -> dict[Any, Rule]:
+    """Return the rules by function: of torch, torch.nn.functional and Tensor, also with an underscore behind."""
+    rules: dict[Any, Rule] = {}
+    for names, rule in table.items():
+        for name in names.split():
+            for function in _named(f"{name} {name}_", _torch, _F, _Tensor):
+                rules[function] = rule
+    return rules
+
+
+#: The same name means the same in torch, torch.nn.functional and Tensor, and so do their arguments.
+RULES: dict[Any, Rule] = _rules(
+    {
+        "conv1d": windows.conv(1),
+        "conv2d": windows.conv(2),
+        "linear": windows.linear,
+        "max_pool1d": windows.max_pool(1),
+        "max_pool2d": windows.max_pool(2),
+        "max_pool1d_with_indices": windows.max_pool(1),
+        "max_pool2d_with_indices": windows.max_pool(2),
+        "avg_pool1d": windows.avg_pool(1),
+        "avg_pool2d": windows.avg_pool(2),
+        "adaptive_avg_pool1d": windows.adaptive_avg_pool(1),
+        "adaptive_avg_pool2d": windows.adaptive_avg_pool(2),
+        "adaptive_max_pool1d": windows.adaptive_max_pool(1),
+        "adaptive_max_pool2d": windows.adaptive_max_pool(2),
+        "adaptive_max_pool1d_with_indices": windows.adaptive_max_pool(1),
+        "adaptive_max_pool2d_with_indices": windows.adaptive_max_pool(2),
+        "mean": windows.mean,
+        "amax": windows.amax,
+        "cat concat concatenate": windows.cat,
+        "relu": elementwise.activation("relu"),
+        "relu6": elementwise.relu6,
+        "hardtanh": elementwise.hardtanh,
+        "clamp clip": elementwise.clamp,
+        "clamp_min": elementwise.clamp_min,
+        "clamp_max": elementwise.clamp_max,
+        "minimum min": elementwise.minimum,
+        "maximum max": elementwise.maximum,
+        "leaky_relu": elementwise.leaky_relu,
+        "prelu": elementwise.prelu,
+        "hardswish": elementwise.activation("hardswish"),
+        "hardsigmoid": elementwise.activation("hardsigmoid"),
+        "sigmoid": elementwise.activation("sigmoid"),
+        "tanh": elementwise.activation("tanh"),
+        "silu": elementwise.activation("silu"),
+        "softmax": elementwise.softmax(log=False),
+        "log_softmax": elementwise.softmax(log=True),
+        "add __add__ __radd__ __iadd__": elementwise.add,
+        "sub subtract __sub__ __isub__": elementwise.sub,
+        "rsub __rsub__": elementwise.rsub,
+        "mul multiply __mul__ __rmul__ __imul__": elementwise.mul,
+        "div divide true_divide __truediv__ __itruediv__": elementwise.div,
+        "__rdiv__ __rtruediv__ reciprocal": elementwise.reciprocal,
+        "neg negative __neg__": elementwise.neg,
+        "pow __pow__": elementwise.pow,
+        "square": elementwise.square,
+    }
+) | {F.batch_norm: elementwise.batch_norm, F.pad: windows.pad, _torch._C._nn.pad: windows.pad}
+
+#: Rules of functions where a constant may have a number for each image.
+BROADCASTING = frozenset(
+    {elementwise.add, elementwise.sub, elementwise.rsub, elementwise.mul, elementwise.div, elementwise.clamp}
+    | {elementwise.minimum, elementwise.maximum, elementwise.clamp_min, elementwise.clamp_max}
+)
+
+#: Functions whose first argument is a tensor, and which only put its numbers elsewhere.
+MOVEMENTS = frozenset(
+    _named(
+        "view view_as reshape reshape_as flatten unflatten squeeze unsqueeze transpose permute movedim moveaxis "
+        "swapaxes swapdims t chunk split split_with_sizes tensor_split hsplit vsplit unbind narrow select index_select "
+        "take_along_dim __getitem__ flip roll expand expand_as broadcast_to repeat tile repeat_interleave "
+        "channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle ravel contiguous clone detach alias",
+        _torch,
+        _Tensor,
+    )
+) | {_Tensor.unfold, _Tensor.T.__get__, _Tensor.mT.__get__, _Tensor.data.__get__}
+
+#: Functions that move nothing, and return the tensor itself or a copy where type and device are as they were.
+CASTS = frozenset(_named("to type type_as float cpu requires_grad_", _Tensor))
+
+#: Dropout, which does nothing outside training: then PyTorch returns the tensor itself.
+DROPOUT = frozenset(
+    _named("dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout", _F, _torch)
+)
+
+#: What they return depends on shapes and types only.
+METADATA = frozenset(
+    _named(
+        "size dim ndimension numel nelement stride storage_offset element_size is_contiguous is_floating_point "
+        "is_complex is_signed is_inference is_conj is_neg get_device data_ptr __len__ __repr__ __str__ __format__ "
+        "__hash__ __dir__ is_nested has_names is_pinned is_shared type",
+        _Tensor,
+    )
+) | frozenset(_named("is_floating_point is_complex is_tensor numel result_type can_cast is_conj is_neg", _torch))
+
+#: New tensors that take nothing but a shape or type from the one they are given.
+FACTORIES = frozenset(_named("new_zeros new_ones new_full new_empty new_tensor", _Tensor)) | frozenset(
+    _named("zeros_like ones_like full_like empty_like", _torch)
+)

@@ -1,0 +1,145 @@
+"""A captured network: nodes in the order of computation, each of which PyTorch can compute again.
+
+`capture` makes a graph of the model's own modules and functions; the passes rewrite it step by step, and each step can
+be replayed on any batch and compared with the model. Kinds of nodes, and their settings:
+
+- ``input``: ``pixels``, True where it takes uint8. ``identity``: another memory layout, padding by nothing, [F] as
+  [F, 1, 1], [C, L] as [C, 1, L] and back. ``unsupported``: what has no other kind; capture tells a problem then
+- ``low_bit``: a QConv1d, QConv2d or QLinear. ``layer``
+- ``quantizer``: a QActivation or Quantization whose values go on as floats. ``quantizer``
+- ``conv``: float, 1d or 2d. ``weight``, ``bias`` (or None), ``kernel_size``, ``stride``, ``padding`` (before and after
+  each dimension, outermost first), ``dilation``, ``groups``
+- ``linear``: float. ``weight``, ``bias``
+- Elementwise on one tensor, per channel: ``batch_norm`` (``multiply``, ``offset`` [C]: one rounding), ``relu``,
+  ``clamp`` (``low``, ``high``, either may be None), ``leaky_relu`` (``slope`` [C]), ``hardswish``, ``hardsigmoid``,
+  ``sigmoid``, ``tanh``, ``silu``, ``plus``, ``times``, ``divide`` (``constant`` [C])
+- ``max_pool``: ``kernel_size``, ``stride``, ``padding`` (as conv), ``dilation``; ``avg_pool``: these without dilation,
+  and ``count_include_pad``; ``global_avg_pool``: the mean over all pixels, to [C, 1, 1] or [C]
+- ``add``, ``mul`` (two tensors), ``concat`` (along channels), ``flatten`` (channel-major, to [F])
+- ``select``: ``channels``, a list of source channels; ``pad``: ``padding`` (as conv), ``channels`` (before, after),
+  ``mode``, ``value``; ``softmax``: over channels, ``log``
+
+The passes add:
+
+- ``codes``: float32 to integer codes. ``quantizer``, ``bits``, ``sign`` (the codes are ±1)
+- ``values``: codes to floats. ``bits``, ``sign``, ``table`` (of the values by code, [levels] or [C, levels], or None)
+- ``lookup``: codes to codes. ``bits``, ``sign``, ``table`` [levels] or [C, levels] of what the program stores
+- ``thresholds``: D or float32 to codes. ``bits``, ``sign``, ``thresholds`` [C, n], ``descending`` [C]
+- ``product``: codes to D = Σ c·q. ``layer``, ``sign``, and the geometry of conv (none for a linear layer)
+- ``scale``: D to float32. ``scale``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Kinds whose value depends, in its last bits, on the order in which floats are summed, or on the library's exp.
+INEXACT = frozenset({"conv", "linear", "global_avg_pool", "sigmoid", "tanh", "silu", "softmax"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """One tensor, and how it is computed.
+
+    Attributes:
+        name: of the tensor, unique in its graph: the module's path, or the path of the calling module and the function.
+        kind, settings: see the module.
+        inputs: names of the nodes it reads.
+        shape: of one image, without the batch: (C, H, W), (C, L) or (F,).
+        function: computes the value, [batch, *shape], from the values of the inputs.
+        place: for messages: where in the model it is, and what it is there.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    function: Callable[..., Tensor]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    place: str = ""
+
+    def __str__(self) -> str:
+        shape = "×".join(map(str, self.shape))
+        shown = {k: v for k, v in self.settings.items() if isinstance(v, (bool, int, float, str, tuple, list))}
+        settings = "".join(f", {key}={_short(value)}" for key, value in shown.items())
+        return f"{self.name} [{shape}] = {self.kind}({', '.join(self.inputs)}{settings})"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes, each behind the nodes that it reads, and the names of those that leave."""
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    def __getitem__(self, name: str) -> Node:
+        return self._by_name[name]
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.nodes), f"return {', '.join(self.outputs)}"])
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The input nodes, in the order of the model's arguments."""
+        return tuple(node for node in self.nodes if node.kind == "input")
+
+    def readers(self) -> dict[str, list[Node]]:
+        """Return the nodes that read each node, by its name; one that reads it twice stands there twice."""
+        readers: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in node.inputs:
+                readers[name].append(node)
+        return readers
+
+    def renamed(self, names: Mapping[str, str]) -> Graph:
+        """Return the graph with other names in the place of those that nodes read and that leave."""
+        nodes = tuple(replace(n, inputs=tuple(names.get(i, i) for i in n.inputs)) for n in self.nodes)
+        return Graph(nodes, tuple(names.get(name, name) for name in self.outputs))
+
+    def pruned(self) -> Graph:
+        """Return the graph without nodes that no output needs; inputs stay."""
+        needed = set(self.outputs)
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+        return Graph(tuple(n for n in self.nodes if n.name in needed or n.kind == "input"), self.outputs)
+
+    def replay(self, inputs: Sequence[Tensor], given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Compute every node in PyTorch.
+
+        Args:
+            inputs: one tensor per input node, [batch, *shape].
+            given: values to take in place of computed ones.
+
+        Returns:
+            The values by name. Those in `given` are not in it: there stands what the node gives itself.
+        """
+        values: dict[str, Tensor] = {}
+        taken: dict[str, Tensor] = {} if given is None else dict(given)
+        remaining = iter(inputs)
+        with torch.no_grad():
+            for node in self.nodes:
+                if node.kind == "input":
+                    values[node.name] = next(remaining)
+                else:
+                    arguments = [taken[name] if name in taken else values[name] for name in node.inputs]
+                    values[node.name] = node.function(*arguments)
+        return values

@@ -1,0 +1,151 @@
+"""Views, slices and shuffles: told by where each number of the result stood before.
+
+A function that only moves numbers is applied to a tensor of positions, [batch, *shape] with 0, 1, 2, … in it. After any
+chain of them the positions say what the chain means, however it was written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .problems import Refusal
+
+_WITHIN_IMAGES = (
+    "Keep the batch as the first dimension: x.flatten(1) or x.view(x.shape[0], -1), x[:, a:b], x.mean((2, 3))"
+)
+
+
+@dataclass(frozen=True)
+class Move:
+    """One node of what a movement means: "flatten", "select" or "identity"."""
+
+    kind: str
+    shape: tuple[int, ...]
+    function: Callable[[Tensor], Tensor]
+    channels: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Any movement within images, as a function of their values.
+
+    Attributes:
+        first: positions within the image, int64 [*moved shape].
+    """
+
+    first: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, self.first]
+
+
+def start(batch: int, shape: tuple[int, ...]) -> Tensor:
+    """Return the positions of a tensor that was not moved, int64 [batch, *shape]."""
+    return torch.arange(batch * math.prod(shape)).view(batch, *shape)
+
+
+def of_one_image(positions: Tensor, batch: int, shape: tuple[int, ...]) -> Tensor:
+    """Return the positions within an image, int64 [*moved shape].
+
+    Args:
+        positions: int64 [batch, *moved shape].
+        shape: of an image before it was moved.
+
+    Raises:
+        Refusal: images are mixed, or the first dimension is no longer the batch.
+    """
+    size = math.prod(shape)
+    if positions.dim() > 0 and positions.shape[0] == batch:
+        first = positions[0]
+        offsets = torch.arange(batch).view(batch, *[1] * first.dim()) * size
+        if torch.equal(positions, first + offsets) and bool(((first >= 0) & (first < size)).all()):
+            return first
+    raise Refusal("the images of a batch are taken apart or mixed", _WITHIN_IMAGES)
+
+
+def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
+    """Return what a movement of an image means, as nodes one behind the other; none where nothing moved.
+
+    Args:
+        first: positions within the image, int64 [*moved shape].
+        shape: of the image before it was moved.
+
+    Raises:
+        Refusal: it has no counterpart in a deployed network.
+    """
+    moved = tuple(first.shape)
+    in_order = torch.equal(first.flatten(), torch.arange(math.prod(shape)))
+    if len(moved) == 1 and len(shape) > 1:
+        flatten = Move("flatten", (math.prod(shape),), _flatten)
+        return [flatten] if in_order else [flatten, _select(first, flatten.shape)]
+    if in_order and moved == shape:
+        return []
+    if in_order and _same_picture(shape, moved):
+        return [_identity(moved)]
+    if len(moved) > 1 and len(shape) == 1 and math.prod(moved[1:]) == 1:
+        return [_select(first.flatten(), shape), _identity(moved)]
+    if moved[1:] == shape[1:] and math.prod(moved) > 0:
+        channels = first.reshape(moved[0], -1)[:, 0] // math.prod(shape[1:])
+        if torch.equal(first, start(1, shape)[0][channels]):
+            return [_select(channels, shape)]
+    raise Refusal(
+        f"the numbers of an image are moved from {_shape(shape)} to {_shape(moved)}, which is neither a choice of "
+        "channels nor a flattening",
+        "Keep images as [batch, channels, height, width]; slices, chunks and shuffles of channels, and flattening, "
+        "can be deployed",
+    )
+
+
+def spread_over_pixels(positions: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """Return [batch, C, 1, 1] of positions [batch, C, H, W] where each channel shows one position at all its pixels."""
+    if positions.dim() != 4 or positions.numel() == 0 or math.prod(positions.shape[2:]) == 1:
+        return None
+    pixel = positions[:, :, :1, :1]
+    return pixel if torch.equal(positions, pixel.expand_as(positions)) else None
+
+
+def row_of_pixels(positions: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """Return [batch, C, H, W] of positions [batch, C, H·W], where the pixels of an image [C, H, W] stand in one row."""
+    if len(shape) != 3 or tuple(positions.shape[1:]) != (shape[0], math.prod(shape[1:])):
+        return None
+    return positions.view(-1, *shape)
+
+
+def _same_picture(shape: tuple[int, ...], moved: tuple[int, ...]) -> bool:
+    """Say whether channels, rows and columns stay; [F] is [F, 1, 1], and [C, L] is [C, 1, L]."""
+    return _as_picture(shape) == _as_picture(moved)
+
+
+def _as_picture(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], *[1] * (3 - len(shape)), *shape[1:])
+
+
+def _flatten(x: Tensor) -> Tensor:
+    return x.flatten(1)
+
+
+def _identity(moved: tuple[int, ...]) -> Move:
+    return Move("identity", moved, lambda x: x.reshape(x.shape[0], *moved))
+
+
+def _select(channels: Tensor, shape: tuple[int, ...]) -> Move:
+    chosen = tuple(channels.tolist())
+    if torch.equal(channels, torch.arange(len(chosen)) + chosen[0]):
+
+        def function(x: Tensor) -> Tensor:
+            return x.narrow(1, chosen[0], len(chosen))
+    else:
+
+        def function(x: Tensor) -> Tensor:
+            return x.index_select(1, channels)
+
+    return Move("select", (len(chosen), *shape[1:]), function, chosen)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) if shape else "a number"

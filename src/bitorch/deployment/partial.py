@@ -1,0 +1,122 @@
+"""Partial deployment: the low-bit layers of any model on packed weights, the rest in PyTorch."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..convert import _OPAQUE
+from ..layers import QConv1d, QConv2d, QConv3d, QLinear
+from ..layers.low_bit import LowBit, WeightQuantized
+from .packed_layers import NotPackableError, PackedConv1d, PackedConv2d, PackedLinear
+from .torch_ops import runtime
+
+PackedLayer = PackedLinear | PackedConv1d | PackedConv2d
+
+
+@dataclass(frozen=True)
+class LayerPacking:
+    """What became of one layer. `bits` is like "W1A2", empty of a float layer; `reason` says why a layer stayed."""
+
+    name: str
+    layer: str
+    became: str
+    bits: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PartialDeployment:
+    """A model with packed layers, and one row for each layer with a weight. Printing it shows a table."""
+
+    model: nn.Module
+    rows: tuple[LayerPacking, ...]
+
+    def __str__(self) -> str:
+        header = ("layer", "was", "is", "bits", "reason")
+        cells = [header, *((row.name, row.layer, row.became, row.bits, row.reason) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+        lines.insert(1, "─" * max(map(len, lines)))
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def pack_layers(model: nn.Module) -> PartialDeployment:
+    """Return a copy of the model in which every low-bit layer that can be is packed; the rest stays PyTorch.
+
+    QLinear, QConv1d and QConv2d whose quantizers both have a fixed grid become PackedLinear, PackedConv1d and
+    PackedConv2d, wherever the model holds them; a layer that is used in several places is packed once. The copy gives
+    what the model gives in eval mode, bit for bit, but no gradients through packed layers. The model is not changed.
+
+    Args:
+        model: any module on the CPU, in eval mode.
+
+    Returns:
+        The copy, and a table of all layers that hold a weight, with what each became, or why it stayed.
+
+    Raises:
+        TypeError: not a module.
+        ValueError: the model is in training mode, has no low-bit layer, or none that can be packed; a low-bit layer's
+            weight holds NaN or is not on the CPU. The message names the layer.
+        ImportError: bitorch_runtime is not installed.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if model.training:
+        raise ValueError("the model is in training mode; call model.eval() first")
+    layers = {name: module for name, module in model.named_modules() if _has_weight(module)}
+    if not any(isinstance(layer, WeightQuantized) for layer in layers.values()):
+        raise ValueError(
+            "the model has no low-bit layer (QLinear, QConv1d, QConv2d); convert it with quantize_ and train"
+        )
+    runtime()
+    inside_opaque = {
+        id(child) for module in model.modules() if isinstance(module, _OPAQUE) for child in module.modules()
+    }
+    packed: dict[int, PackedLayer] = {}
+    rows = []
+    for name, layer in layers.items():
+        try:
+            if id(layer) in inside_opaque and isinstance(layer, WeightQuantized):
+                raise NotPackableError("its parent reads the weight without calling it")
+            packed[id(layer)] = new = _pack(layer)
+        except NotPackableError as error:
+            rows.append(LayerPacking(name, type(layer).__name__, "as it was", _bits(layer), str(error)))
+        except ValueError as error:
+            raise ValueError(f"layer {name!r}: {error}") from None
+        else:
+            rows.append(LayerPacking(name, type(layer).__name__, type(new).__name__, _bits(layer), ""))
+    if not packed:
+        reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows if row.bits)
+        raise ValueError(f"none of the model's low-bit layers can be packed ({reasons})")
+    # With a packed layer in the memo, deepcopy puts it wherever it meets the original, and does not copy that.
+    return PartialDeployment(copy.deepcopy(model, dict(packed)), tuple(rows))
+
+
+def _has_weight(module: nn.Module) -> bool:
+    return isinstance(module, WeightQuantized) or any(
+        p is not None and p.dim() >= 2 for p in module._parameters.values()
+    )
+
+
+def _pack(layer: nn.Module) -> PackedLayer:
+    if type(layer) is QLinear:
+        return PackedLinear(layer)
+    if type(layer) is QConv1d:
+        return PackedConv1d(layer)
+    if type(layer) is QConv2d:
+        return PackedConv2d(layer)
+    if type(layer) is QConv3d:
+        raise NotPackableError("the runtime has no convolution in three dimensions")
+    if isinstance(layer, LowBit):
+        raise NotPackableError("a subclass may compute something else")
+    raise NotPackableError("its input is not quantized" if isinstance(layer, WeightQuantized) else "a float layer")
+
+
+def _bits(layer: nn.Module) -> str:
+    if not isinstance(layer, WeightQuantized):
+        return ""
+    activation_bits = layer.input_quantization.bit_width if isinstance(layer, LowBit) else 32
+    return f"W{layer.weight_quantization.bit_width}A{activation_bits}"

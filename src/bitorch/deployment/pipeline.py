@@ -1,0 +1,50 @@
+"""The passes in their order: each is a function from graph to graph, and can be tested and printed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .codes import drop_lookups, fold_tables, move_codes, share_codes, swap_pools
+from .graph import Graph
+from .lower import Lowered, lower
+from .split import drop_identities, read_pixels, split_quantized
+from .staircases import fuse_thresholds
+
+Pass = Callable[[Graph], Graph]
+
+PASSES: tuple[Pass, ...] = (
+    drop_identities,
+    split_quantized,
+    share_codes,
+    swap_pools,
+    move_codes,
+    share_codes,
+    fold_tables,
+    drop_lookups,
+    fuse_thresholds,
+)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program, the graph that it computes, and how it came about.
+
+    Attributes:
+        graph: after all passes. The program's tensors have the names of its nodes.
+        lowered: the program.
+        steps: (name of the pass, the graph after it), "captured" first.
+    """
+
+    graph: Graph
+    lowered: Lowered
+    steps: tuple[tuple[str, Graph], ...]
+
+
+def compile_graph(graph: Graph, *, pixels: bool = False) -> Compiled:
+    """Run all passes over a captured graph; with `pixels` the inputs become uint8, see `read_pixels`."""
+    steps = [("captured", graph)]
+    for step in (read_pixels, *PASSES) if pixels else PASSES:
+        graph = step(graph)
+        steps.append((step.__name__, graph))
+    return Compiled(graph, lower(graph), tuple(steps))

@@ -1,0 +1,221 @@
+"""Runs of the model on several batches, and what they must have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .builder import Builder
+from .graph import Graph, Node
+from .problems import Problem
+from .tape import Call, recording, version
+from .wholes import is_whole
+
+_VARIES = "it is not the same for every batch: it depends on the batch's size, on values, or on random numbers"
+_FIXED = (
+    "Compute the same for every image and every batch: x.flatten(1), x.view(x.shape[0], -1), no batch size in numbers"
+)
+
+
+class CannotRun(Exception):  # noqa: N818 - it never leaves this package: it becomes a Problem
+    """The model cannot be run as it must be."""
+
+    def __init__(self, what: str, remedy: str, cause: Exception | None = None) -> None:
+        super().__init__(what)
+        self.problem = Problem("", "", what, remedy, cause)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the model.
+
+    Attributes:
+        what: the inputs are, for messages.
+        inputs: as they were before the run.
+        given: the tensors that the model was given, and the version of each then. It may have changed them in place.
+        outputs: names and tensors.
+        calls: what was recorded.
+    """
+
+    what: str
+    inputs: tuple[Tensor, ...]
+    given: tuple[tuple[Tensor, int], ...]
+    outputs: list[tuple[str, Tensor]]
+    calls: list[Call]
+
+
+def batch_of(x: Tensor, size: int) -> Tensor:
+    """Return a batch of images that are like those of an example, and differ from each other."""
+    x = x.detach().as_subclass(Tensor)
+    images = [x[index % len(x)] for index in range(size)]
+    changed = [image.flip(-1) * (1 - index / 8) if index >= len(x) else image for index, image in enumerate(images)]
+    return torch.stack(changed)
+
+
+def run(model: nn.Module, inputs: Sequence[Tensor], what: str, remedy: str, *, recorded: bool = False) -> Run:
+    """Run the model.
+
+    Args:
+        what: the inputs are, and `remedy`: against its failing on them; for messages.
+
+    Raises:
+        CannotRun: its forward raises, or returns no tensors.
+    """
+    given = tuple(x.clone() for x in inputs)
+    versions = tuple((x, version(x)) for x in given)
+    tape = None
+    try:
+        with ExitStack() as stack:
+            if recorded:
+                tape = stack.enter_context(recording(model, is_whole))
+            result = model(*given)
+    except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
+        raise CannotRun(
+            f"the model's forward fails on {what}, of shape {_shapes(inputs)}: {type(error).__name__}: {error}",
+            remedy,
+            error,
+        ) from error
+    return Run(what, tuple(inputs), versions, named_outputs(result), [] if tape is None else tape.calls)
+
+
+def named_outputs(result: object) -> list[tuple[str, Tensor]]:
+    """Return the tensors that a model returned, in order, by names.
+
+    Raises:
+        CannotRun: there is something else among them, or nothing.
+    """
+    named = list(_named("", result))
+    if not named:
+        raise CannotRun(f"the model returns no tensor, but {type(result).__name__}", "Return tensors")
+    return named
+
+
+def tensors_of(result: object) -> list[Tensor]:
+    """Return the tensors that a model returned, in the order of a graph's outputs."""
+    return [tensor for _, tensor in named_outputs(result)]
+
+
+def _named(name: str, result: object) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(result, Tensor):
+        yield name if name else "output", result
+    elif isinstance(result, Mapping):
+        for key, value in result.items():
+            yield from _named(f"{name}.{key}" if name else str(key), value)
+    elif isinstance(result, (tuple, list)):
+        keys = getattr(result, "_fields", range(len(result)))
+        for key, value in zip(keys, result, strict=True):
+            part = f"output_{key}" if isinstance(key, int) and not name else str(key)
+            yield from _named(f"{name}.{part}" if name else part, value)
+    elif result is not None:
+        where = f" as {name!r}" if name else ""
+        raise CannotRun(f"the model returns {type(result).__name__}{where}", "Return tensors")
+
+
+def differences(two: Builder, three: Builder, problems: Sequence[Problem]) -> Iterator[Problem]:
+    """Yield the first thing that the model does for one batch and not for another one.
+
+    Args:
+        problems: of the second batch. The first one has none.
+    """
+    for problem in problems:
+        yield Problem(problem.name, problem.place, f"for a batch of another size {problem.what}", problem.remedy)
+        return
+    for (stranger, call), (other, _) in zip(two.strangers, three.strangers, strict=False):
+        if not _equal(stranger, other):
+            yield Problem(
+                two.name_of(call),
+                str(call.place),
+                "it reads a tensor that was computed out of sight, in an autograd.Function or a compiled extension",
+                "Compute it with functions of PyTorch, or a quantizer of bitorch",
+            )
+            return
+    for node, other_node in zip(two.nodes.values(), three.nodes.values(), strict=False):
+        if not _same(node, other_node):
+            yield Problem(node.name, node.place, _VARIES, _FIXED)
+            return
+    if len(two.nodes) != len(three.nodes) or len(two.strangers) != len(three.strangers):
+        yield Problem("", "", f"the forward: {_VARIES}", _FIXED)
+
+
+def _same(one: Node, other: Node) -> bool:
+    is_same = (one.name, one.kind, one.inputs, one.shape) == (other.name, other.kind, other.inputs, other.shape)
+    return (
+        is_same
+        and one.settings.keys() == other.settings.keys()
+        and all(_equal(value, other.settings[key]) for key, value in one.settings.items())
+    )
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        same_kind = one.shape == other.shape and one.dtype == other.dtype
+        return one is other or (same_kind and bool(((one == other) | (one.isnan() & other.isnan())).all()))
+    return one is other or one == other
+
+
+def disagreements(model: nn.Module, graph: Graph, runs: Sequence[Run]) -> Iterator[Problem]:
+    """Yield where the graph does not give what the model gave."""
+    names = [name for name, _ in runs[0].outputs]
+    for trial in runs:
+        if [name for name, _ in trial.outputs] != names:
+            yield Problem("", "", f"for {trial.what} the model returns other outputs than for {runs[0].what}", _FIXED)
+            return
+        values = graph.replay(trial.inputs)
+        for (name, own), node in zip(trial.outputs, graph.outputs, strict=True):
+            if _equal(own, values[node]):
+                continue
+            again = dict(run(model, trial.inputs, trial.what, _FIXED).outputs)
+            if not _equal(own, again[name]):
+                yield Problem(
+                    name, "", "the model gives other values for the same images", "Leave out what is random in forward"
+                )
+            elif own.shape != values[node].shape:
+                yield Problem(
+                    name,
+                    "",
+                    f"for {trial.what} the model gives {list(own.shape)}, where other batches ask for "
+                    f"{list(values[node].shape)}",
+                    "Name the dimensions in squeeze and view: x.flatten(1), not x.squeeze()",
+                )
+            else:
+                yield Problem(
+                    name,
+                    "",
+                    f"for {trial.what} the model gives other numbers than the functions that it was seen to call",
+                    f"{_FIXED}, and no .data or other ways around PyTorch's functions",
+                )
+            return
+
+
+@contextmanager
+def as_it_was(model: nn.Module) -> Iterator[None]:
+    """Run the model in eval mode inside, and leave its modes and buffers and the random generator as they were."""
+    modes = [(module, module.training, dict(module._buffers)) for module in model.modules()]
+    values = [(buffer, version(buffer), buffer.clone()) for buffer in model.buffers()]
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        if "torch._dynamo" in sys.modules:  # else nothing can be compiled, and importing it takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            for module, _, _ in modes:
+                module.training = False
+            yield
+        finally:
+            for module, mode, buffers in modes:
+                module.training = mode
+                module._buffers.clear()
+                module._buffers.update(buffers)
+            for buffer, was, value in values:
+                if version(buffer) != was or buffer.is_inference():
+                    buffer.copy_(value)
+
+
+def _shapes(inputs: Sequence[Tensor]) -> str:
+    return ", ".join(str(list(x.shape)) for x in inputs)

@@ -1,0 +1,337 @@
+"""Does the packed program compute what the model computes? Tensor by tensor."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import bitorch_runtime
+
+from .capture import capture, tensors_of
+from .graph import INEXACT, Node
+from .lower import Lowered, Operation
+from .packed_model import PackedModel
+from .pipeline import Compiled, compile_graph
+from .split import pixel_values
+
+if TYPE_CHECKING:
+    from bitorch_runtime._native import Port
+
+_KINDS = {"int32": "sums", "uint8": "codes"}
+#: Largest difference of a float sum, as a share of the largest number in its tensor.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One tensor of the program beside the model's.
+
+    Attributes:
+        tensor: its name; of a layer's exact sums the layer's name and "/sum".
+        operation: what computes it.
+        kind: "sums" (integers D), "codes" or "floats".
+        exact: False where floats are summed, in an order that is free: there a small difference is none.
+        elements, different: how many numbers, and how many of them differ in any bit.
+        largest: the largest difference; of codes and sums in units of one code.
+        ok: no difference, or a small one where it is not exact.
+    """
+
+    tensor: str
+    operation: str
+    kind: str
+    exact: bool
+    elements: int
+    different: int
+    largest: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found: one comparison per tensor, in the order of computation. True if nothing differs."""
+
+    comparisons: tuple[Comparison, ...]
+
+    def __bool__(self) -> bool:
+        return all(comparison.ok for comparison in self.comparisons)
+
+    @classmethod
+    def of_batches(cls, verifications: Iterable[Verification]) -> Verification:
+        """Sum up what `verify_batches` found: counts are added, and the largest of differences counts.
+
+        Raises:
+            ValueError: there are none, or they are not of one program.
+        """
+        batches = [verification.comparisons for verification in verifications]
+        if not batches:
+            raise ValueError("there is no verification to sum up: no batch was compared")
+        if any([c.tensor for c in batch] != [c.tensor for c in batches[0]] for batch in batches):
+            raise ValueError("the verifications are of several programs: their tensors have other names")
+        return cls(tuple(map(_summed, zip(*batches, strict=True))))
+
+    @property
+    def first_difference(self) -> Comparison | None:
+        """The first tensor that differs."""
+        return next((comparison for comparison in self.comparisons if not comparison.ok), None)
+
+    def __str__(self) -> str:
+        first = self.first_difference
+        exact = [c for c in self.comparisons if c.exact]
+        numbers = sum(c.elements for c in exact)
+        sums = [c for c in self.comparisons if not c.exact]
+        if first is not None:
+            return (
+                f"differs first in {first.tensor!r} ({first.operation}): {first.different} of {first.elements} "
+                f"{first.kind}, by up to {first.largest:.6g}\n{self.table()}"
+            )
+        largest = max((c.largest for c in sums), default=0.0)
+        inexact = f"; {len(sums)} tensors with float sums within {largest:.1e}" if sums else ""
+        return f"equal: {numbers:,} numbers in {len(exact)} tensors, bit for bit{inexact}"
+
+    def table(self) -> str:
+        """Every comparison, one line each."""
+        header = ("tensor", "operation", "kind", "numbers", "different", "largest", "")
+        rows = [
+            (
+                c.tensor,
+                c.operation,
+                c.kind if c.exact else f"{c.kind} (summed)",
+                str(c.elements),
+                str(c.different),
+                f"{c.largest:.3g}",
+                "" if c.ok else "DIFFERS",
+            )
+            for c in self.comparisons
+        ]
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in (header, *rows)]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def verify(model: nn.Module, packed: PackedModel, *inputs: Tensor) -> Verification:
+    """Run the model and its packed program on the same inputs and compare every tensor between them.
+
+    The model's own modules and functions are called one by one. Where floats are summed (float layers, means) the order
+    is free and the last bits may differ; such a tensor is compared with a tolerance, and what follows it is then
+    computed by the model from the program's numbers, so that everything else can be held to equality.
+
+    Args:
+        model: in eval mode.
+        packed: what `deploy` made of it, or of a model that should be equal.
+        inputs: as the packed model takes them, float32 or uint8 pixels, [batch, …].
+
+    Raises:
+        ValueError: the model cannot be captured, or the program is that of another network.
+    """
+    (verification,) = verify_batches(model, packed, [inputs])
+    return verification
+
+
+def verify_batches(
+    model: nn.Module, packed: PackedModel, batches: Iterable[Sequence[Tensor]]
+) -> Iterator[Verification]:
+    """Verify batch by batch, as `verify` does; the model is captured and compiled once, with the first batch.
+
+    Args:
+        model, packed: as of `verify`.
+        batches: of each batch the inputs. They are taken one after the other, so they need not be in memory together.
+
+    Yields:
+        What was found for each batch; `Verification.of_batches` sums it up.
+
+    Raises:
+        ValueError: as `verify`, with the first batch.
+    """
+    compiled: Compiled | None = None
+    for inputs in batches:
+        if compiled is None:
+            captured = capture(model, *map(as_floats, inputs))
+            captured.check()
+            compiled = compile_graph(captured.graph, pixels=any(x.dtype == torch.uint8 for x in inputs))
+            operations, arrays = _program(packed)
+            _check_same_network(compiled.lowered.operations, operations)
+            program = _all_tensors(compiled.lowered, operations, arrays)
+        yield _compare(model, compiled, program, packed, inputs)
+
+
+def _program(packed: PackedModel) -> tuple[list[Operation], dict[str, NDArray[Any]]]:
+    """Operations and arrays of a packed model, from its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.bit.safetensors"
+        packed.save(path)
+        operations, arrays, _ = bitorch_runtime.format.read(path)
+    return operations, arrays
+
+
+def _check_same_network(expected: list[Operation], found: list[Operation]) -> None:
+    """Raise a ValueError unless both programs have the same operations; numbers in arrays may differ."""
+    for wanted, operation in zip(expected, found, strict=False):
+        if wanted != operation:
+            raise ValueError(f"the program is of another network: {operation} stands where the model has {wanted}")
+    if len(expected) != len(found):
+        raise ValueError(
+            f"the program is of another network: it has {len(found)} operations, the model's would have {len(expected)}"
+        )
+
+
+def compare(
+    model: nn.Module,
+    compiled: Compiled,
+    operations: list[Operation],
+    arrays: Mapping[str, NDArray[Any]],
+    packed: PackedModel,
+    inputs: Sequence[Tensor],
+) -> Verification:
+    """`verify`, for a model that is compiled already."""
+    return _compare(model, compiled, _all_tensors(compiled.lowered, operations, arrays), packed, inputs)
+
+
+def _compare(
+    model: nn.Module,
+    compiled: Compiled,
+    program: bitorch_runtime.Program,
+    packed: PackedModel,
+    inputs: Sequence[Tensor],
+) -> Verification:
+    """Compare one batch, with a program that has every tensor as an output."""
+    comparisons, values = _Walk(compiled, program, inputs).compare()
+    comparisons.extend(_outputs(model, compiled, packed, values, inputs))
+    return Verification(tuple(comparisons))
+
+
+def _all_tensors(
+    lowered: Lowered, operations: list[Operation], arrays: Mapping[str, NDArray[Any]]
+) -> bitorch_runtime.Program:
+    """The program with every tensor as an output: also D of low-bit layers and the floats behind their stages."""
+    shown: list[Operation] = []
+    tensors: dict[str, None] = {}
+    for operation, anchor, value in zip(operations, lowered.anchors, lowered.values, strict=True):
+        if operation["op"] == "output":
+            continue
+        extended = dict(operation)
+        if operation["op"] in ("conv2d", "linear"):
+            extended["int32"] = anchor
+        if operation["op"] in ("conv2d_float", "linear_float", "add", "affine") or "multiply" in operation:
+            extended["float32"] = value
+        shown.append(extended)
+        tensors |= dict.fromkeys(extended[key] for key in ("output", "int32", "float32", "codes") if key in extended)
+    inputs = {operation["output"] for operation in operations if operation["op"] == "input"}
+    ends = [{"op": "output", "input": name, "order": "nchw"} for name in tensors if name not in inputs]
+    return bitorch_runtime.Program([*shown, *ends], arrays)
+
+
+class _Walk:
+    """The model's nodes one after the other, beside the program's tensors."""
+
+    def __init__(self, compiled: Compiled, program: bitorch_runtime.Program, inputs: Sequence[Tensor]) -> None:
+        self.compiled = compiled
+        results = program(*(_as_input(x, port) for x, port in zip(inputs, program.inputs, strict=True)))
+        self.results = results if isinstance(results, dict) else {program.outputs[0]["name"]: results}
+        self.inputs = inputs
+        self.operation = _operation_of(compiled.lowered)
+        self.signs: dict[str, bool] = {}  # whether codes are ±1 in the model, and 0 and 1 in the program
+
+    def compare(self) -> tuple[list[Comparison], dict[str, Tensor]]:
+        """Compare every tensor; the second result are the model's values, inexact ones as the program has them."""
+        graph = self.compiled.graph
+        values: dict[str, Tensor] = dict(zip((node.name for node in graph.inputs), self.inputs, strict=True))
+        comparisons = []
+        inexact: set[str] = set()  # floats that follow a free sum within one operation
+        with torch.no_grad():
+            for node in graph:
+                if node.kind == "input":
+                    continue
+                value = node.function(*(values[name] for name in node.inputs))
+                self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
+                is_inexact = node.kind in INEXACT or any(name in inexact for name in node.inputs)
+                values[node.name] = value
+                if node.name not in self.results:
+                    if is_inexact:
+                        inexact.add(node.name)
+                    continue
+                found = self._found(node)
+                kind = _KINDS.get(self.results[node.name].dtype.name, "floats")
+                operation = self.operation[node.name]
+                comparisons.append(_comparison(node.name, operation, kind, value, found, exact=not is_inexact))
+                if is_inexact and comparisons[-1].ok:
+                    values[node.name] = found
+        return comparisons, values
+
+    def _found(self, node: Node) -> Tensor:
+        """The program's tensor, as the model would have it."""
+        found = torch.from_numpy(self.results[node.name])
+        found = found.reshape(len(found), *node.shape)
+        if found.dtype != torch.uint8:
+            return found.to(torch.float32)
+        codes = found.to(torch.float32)
+        return 2 * codes - 1 if self.signs[node.name] else codes
+
+
+def _operation_of(lowered: Lowered) -> dict[str, str]:
+    """The operation that makes each tensor."""
+    names: dict[str, str] = {}
+    for operation, anchor, value in zip(lowered.operations, lowered.anchors, lowered.values, strict=True):
+        for name in (anchor, value, operation.get("codes")):
+            if name is not None:
+                names.setdefault(name, operation["op"])
+    return names
+
+
+def _as_input(x: Tensor, port: Port) -> NDArray[Any]:
+    return np.ascontiguousarray(x.detach().numpy()).reshape(len(x), *port["shape"])
+
+
+def _summed(batches: Sequence[Comparison]) -> Comparison:
+    """One tensor's comparisons of several batches as one."""
+    return replace(
+        batches[0],
+        elements=sum(c.elements for c in batches),
+        different=sum(c.different for c in batches),
+        largest=max(c.largest for c in batches),
+        ok=all(c.ok for c in batches),
+    )
+
+
+def _comparison(tensor: str, operation: str, kind: str, expected: Tensor, found: Tensor, *, exact: bool) -> Comparison:
+    same = (expected == found) | (expected.isnan() & found.isnan())
+    gap = (expected.double() - found.double()).abs().masked_fill(same, 0)  # ∞ − ∞ is NaN
+    different = int((~same).sum())
+    largest = float(gap.max()) if gap.numel() else 0.0
+    finite = expected[expected.isfinite()]
+    near = different == 0 or largest <= _TOLERANCE * (float(finite.abs().max()) if finite.numel() else 0.0)
+    ok = different == 0 if exact else near
+    return Comparison(tensor, operation, kind, exact, expected.numel(), different, largest, ok)
+
+
+def _outputs(
+    model: nn.Module, compiled: Compiled, packed: PackedModel, values: dict[str, Tensor], inputs: Sequence[Tensor]
+) -> list[Comparison]:
+    """Compare the packed model's results with those of the walk, and the model's own with those of its graph."""
+    names = list(dict.fromkeys(compiled.graph.outputs))
+    results = packed(*inputs)
+    given = list(results.values()) if isinstance(results, dict) else [results]
+    rows = [
+        _comparison(f"{name} (result)", "output", "floats", values[name], found, exact=True)
+        for name, found in zip(names, given, strict=True)
+    ]
+    replayed = compiled.graph.replay(inputs)
+    with torch.no_grad():
+        own = tensors_of(model(*(as_floats(x) for x in inputs)))
+    expected = dict(zip(compiled.graph.outputs, own, strict=True))
+    rows.extend(
+        _comparison(f"{name} (graph)", "", "floats", expected[name], replayed[name], exact=True) for name in names
+    )
+    return rows
+
+
+def as_floats(x: Tensor) -> Tensor:
+    """What the model takes where the program takes x: pixels q as q/255."""
+    return pixel_values(x) if x.dtype == torch.uint8 else x

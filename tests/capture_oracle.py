@@ -1,0 +1,158 @@
+"""What a node's settings mean, computed in plain NumPy, apart from what PyTorch computes in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitorch.deployment.graph import Node
+
+Array = NDArray[Any]
+_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def value_of(node: Node, *inputs: Tensor) -> Tensor:
+    """Compute a node from its kind and settings: float32 [batch, *shape]. Sums of floats are in float64."""
+    arrays = [x.detach().numpy() for x in inputs]
+    result = _value(node.kind, dict(node.settings), node.shape, *arrays)
+    return torch.from_numpy(np.ascontiguousarray(result, dtype=np.float32))
+
+
+def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array, *others: Array) -> Any:
+    one, six = np.float32(1), np.float32(6)
+    match kind:
+        case "identity":
+            return x.reshape(len(x), *shape)
+        case "flatten":
+            return x.reshape(len(x), -1)
+        case "relu":
+            return np.maximum(x, np.float32(0))
+        case "clamp":
+            x = x if settings["low"] is None else np.maximum(x, np.float32(settings["low"]))
+            return x if settings["high"] is None else np.minimum(x, np.float32(settings["high"]))
+        case "leaky_relu":
+            return np.where(x > 0, x, x * _channels(settings["slope"], x))
+        case "hardswish":
+            return x * np.clip(x + np.float32(3), np.float32(0), six) / six
+        case "hardsigmoid":
+            return np.clip(x + np.float32(3), np.float32(0), six) / six
+        case "sigmoid":
+            return one / (one + np.exp(-x.astype(np.float64)))
+        case "tanh":
+            return np.tanh(x.astype(np.float64))
+        case "silu":
+            return x / (one + np.exp(-x.astype(np.float64)))
+        case "plus":
+            return x + _channels(settings["constant"], x)
+        case "times":
+            return x * _channels(settings["constant"], x)
+        case "divide":
+            return x / _channels(settings["constant"], x)
+        case "batch_norm":
+            multiply, offset = (_channels(settings[key], x).astype(np.longdouble) for key in ("multiply", "offset"))
+            return (x.astype(np.longdouble) * multiply + offset).astype(np.float32)
+        case "add":
+            return x + others[0]
+        case "mul":
+            return x * others[0]
+        case "concat":
+            return np.concatenate([x, *others], axis=1)
+        case "select":
+            return x[:, list(settings["channels"])]
+        case "softmax":
+            return _softmax(x, log=settings["log"])
+        case "pad":
+            return _pad(x, settings)
+        case "linear":
+            return _plus_bias(x.astype(np.float64) @ _numpy(settings["weight"]).T, settings["bias"])
+        case "conv":
+            return _convolution(x, settings)
+        case "max_pool":
+            return _max_pool(x, settings)
+        case "avg_pool":
+            return _avg_pool(x, settings)
+        case "global_avg_pool":
+            return x.reshape(*x.shape[:2], -1).astype(np.float64).mean(2).reshape(len(x), *shape)
+    raise AssertionError(f"no such kind: {kind}")
+
+
+def _numpy(values: Tensor) -> Array:
+    array: Array = values.detach().numpy()
+    return array
+
+
+def _channels(values: Tensor, x: Array) -> Array:
+    assert values.dtype == torch.float32
+    assert values.shape == (x.shape[1],)
+    return _numpy(values).reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+def _softmax(x: Array, *, log: bool) -> Any:
+    x = x.astype(np.float64) - x.max(1, keepdims=True)
+    logs = x - np.log(np.exp(x).sum(1, keepdims=True))
+    return logs if log else np.exp(logs)
+
+
+def _widths(x: Array, padding: tuple[int, ...], channels: tuple[int, int] = (0, 0)) -> list[tuple[int, int]]:
+    pairs = [(padding[i], padding[i + 1]) for i in range(0, len(padding), 2)]
+    assert len(pairs) == x.ndim - 2
+    return [(0, 0), channels, *pairs]
+
+
+def _pad(x: Array, settings: dict[str, Any]) -> Array:
+    widths = _widths(x, settings["padding"], settings["channels"])
+    if settings["mode"] == "constant":
+        return np.pad(x, widths, constant_values=np.float32(settings["value"]))
+    return np.pad(x, widths, mode=_MODES[settings["mode"]])
+
+
+def _windows(x: Array, settings: dict[str, Any], fill: float) -> Array:
+    """Return [batch, C, *output, *kernel] of a padded x."""
+    x = np.pad(x, _widths(x, settings["padding"]), constant_values=fill)
+    dimensions = len(settings["kernel_size"])
+    dilation = settings.get("dilation", (1,) * dimensions)
+    extents = [d * (k - 1) + 1 for d, k in zip(dilation, settings["kernel_size"], strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(x, extents, axis=tuple(range(2, 2 + dimensions)))
+    steps = tuple(slice(None, None, step) for step in settings["stride"])
+    taps = tuple(slice(None, None, d) for d in dilation)
+    index = (slice(None), slice(None), *steps, *taps)
+    return windows[index]
+
+
+def _convolution(x: Array, settings: dict[str, Any]) -> Array:
+    weight, groups = _numpy(settings["weight"]).astype(np.float64), settings["groups"]
+    dimensions = len(settings["kernel_size"])
+    assert weight.shape[2:] == settings["kernel_size"]
+    windows = _windows(x.astype(np.float64), settings, 0)
+    outputs = []
+    for part, kernel in zip(np.split(windows, groups, axis=1), np.split(weight, groups), strict=True):
+        # [batch, C/groups, *output, *kernel] with [N/groups, C/groups, *kernel]
+        axes = [1, *range(2 + dimensions, 2 + 2 * dimensions)]
+        outputs.append(np.moveaxis(np.tensordot(part, kernel, (axes, [1, *range(2, 2 + dimensions)])), -1, 1))
+    return _plus_bias(np.concatenate(outputs, 1), settings["bias"])
+
+
+def _plus_bias(y: Array, bias: Tensor | None) -> Array:
+    return y if bias is None else y + _channels(bias, y)
+
+
+def _max_pool(x: Array, settings: dict[str, Any]) -> Array:
+    windows = _windows(x, settings, -np.inf)
+    result: Array = windows.reshape(*windows.shape[: x.ndim], -1).max(-1)
+    return result
+
+
+def _avg_pool(x: Array, settings: dict[str, Any]) -> Array:
+    """Taps in a row, rows one after the other, and one division."""
+    windows = _windows(x, settings, 0)
+    inside = _windows(np.ones_like(x), {**settings}, 1 if settings["count_include_pad"] else 0)
+    windows, inside = (w.reshape(*w.shape[: x.ndim], -1) for w in (windows, inside))
+    total = np.zeros(windows.shape[:-1], np.float32)
+    for tap in range(windows.shape[-1]):
+        total = total + windows[..., tap]
+    result: Array = total / inside.sum(-1)
+    return result

@@ -1,0 +1,467 @@
+"""What capture says of models that cannot be deployed, and that it leaves every model as it was."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bitorch.deployment.can_deploy import can_deploy
+from bitorch.deployment.capture import capture
+from bitorch.layers import QActivation, QConv2d, QConv3d, QLinear
+from bitorch.quantizations import Identity, InputDoReFa, Quantization, WeightDoReFa
+from capture_nets import LOW_BIT, NO_LOW_BIT, Net, TwoInputs, captured, image, kinds, problem, problems
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+# Problems
+
+
+def test_types() -> None:
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got str"):
+        capture("net", image())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an example is missing"):
+        capture(nn.ReLU())
+    with pytest.raises(TypeError, match="example 1 must be a tensor, got list"):
+        capture(nn.ReLU(), image(), [1])  # type: ignore[arg-type]
+
+
+PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
+    "gelu": (
+        lambda m, x: F.gelu(x),
+        "gelu cannot be deployed",
+        "Use relu, leaky_relu, hardswish or silu, or",
+    ),
+    "layer_norm": (lambda m, x: F.layer_norm(x, (6, 6)), "layer_norm cannot be deployed", "Use BatchNorm"),
+    "matmul": (lambda m, x: x @ x, "matmul cannot be deployed", "nn.Linear"),
+    "interpolate": (lambda m, x: F.interpolate(x, scale_factor=2), "interpolate cannot", "one size"),
+    "stack": (lambda m, x: torch.stack([x, x], 1), "stack cannot", "torch.cat"),
+    "where": (lambda m, x: torch.where(x > 0, x, -x), "gt cannot be deployed", "relu"),
+    "sort": (lambda m, x: x.sort(1)[0], "sort cannot be deployed", "docs/deploying.md"),
+    "1 / x": (lambda m, x: 1 / x, "divides by numbers that depend on the image", "Divide by constants"),
+    "x / y": (lambda m, x: x / (x + 1), "divides by numbers that depend on the image", "Divide by constants"),
+    "floor": (lambda m, x: torch.div(x, 2, rounding_mode="floor"), "rounds", "rounding_mode"),
+    "x ** 3": (lambda m, x: x**3, "powers other than squares", "x \\* x"),
+    "alpha": (lambda m, x: torch.add(x, x, alpha=2), "alpha=2", "Multiply first"),
+    "broadcast sum": (lambda m, x: x + x.mean((2, 3), keepdim=True), "differ in shape", "one shape"),
+    "spatial gate": (lambda m, x: x * x[:, :1], "it multiplies", "one number per channel"),
+    "position constants": (lambda m, x: x + torch.arange(36.0).view(6, 6), "pixel to pixel", "one per channel"),
+    "constants that widen": (lambda m, x: x[:, :1] + m.mean, "larger than the image", "one per channel"),
+    "clamp per channel": (lambda m, x: torch.minimum(x, m.mean), "differ from channel to channel", "numbers"),
+    "clamp by the image": (lambda m, x: torch.clamp(x, max=x.relu()), "depend on the image", "numbers"),
+    "maximum of two": (lambda m, x: torch.maximum(x, -x), "a maximum of several numbers", "clamp"),
+    "max over channels": (lambda m, x: x.max(1)[0], "a maximum of several numbers", "pool"),
+    "softmax over rows": (lambda m, x: x.softmax(2), "another dimension than the channels", "dim=1"),
+    "mean over channels": (
+        lambda m, x: x.mean(1, keepdim=True),
+        "other dimensions than all pixels",
+        "mean\\(\\(2, 3\\)\\)",
+    ),
+    "amax over rows": (lambda m, x: x.amax(2), "other dimensions than all pixels", "amax\\(\\(2, 3\\)\\)"),
+    "adaptive average": (lambda m, x: F.adaptive_avg_pool2d(x, 2), "more than one pixel", "F.avg_pool2d"),
+    "uneven adaptive maximum": (lambda m, x: F.adaptive_max_pool2d(x, 4), "differ in size", "divides the image"),
+    "ceil_mode average": (lambda m, x: F.avg_pool2d(x, 3, 2, ceil_mode=True), "ceil_mode=True", "Leave ceil_mode out"),
+    "divisor": (
+        lambda m, x: F.avg_pool2d(x, 2, divisor_override=3),
+        "divides by a number of its own",
+        "divisor_override",
+    ),
+    "second result": (lambda m, x: F.max_pool2d(x, 2, return_indices=True)[1], "second result", "first result"),
+    "negative padding": (lambda m, x: F.pad(x, (-1, 0)), "cuts the image", "Cut the images"),
+    "cat of rows": (lambda m, x: torch.cat([x, x], 2), "another dimension than the channels", "cat\\(tensors, 1\\)"),
+    "cat of images": (lambda m, x: torch.cat([x, x], 0), "for a batch of 2: it mixes", "first dimension"),
+    "cat with constants": (
+        lambda m, x: torch.cat([x, m.mean.expand(x.shape[0], 4, 6, 6)], 1),
+        "not all one number",
+        "Use zeros",
+    ),
+    "crop": (lambda m, x: x[:, :, 1:-1].relu(), "4×6×6 to 4×4×6", "Keep images as"),
+    "permute": (
+        lambda m, x: x.permute(0, 2, 3, 1).relu(),
+        "4×6×6 to 6×6×4, .* by permute in",
+        "Keep images as",
+    ),
+    "pixel_shuffle": (lambda m, x: F.pixel_shuffle(x, 2), "4×6×6 to 1×12×12", "Keep images as"),
+    "five dimensions": (
+        lambda m, x: x.view(-1, 2, 2, 6, 6) * 2,
+        "more than channels, rows and columns",
+        "two dimensions",
+    ),
+    "linear on tokens": (lambda m, x: F.linear(x.flatten(2), torch.ones(2, 36)), "4×6×6 to 4×36", "Keep images"),
+    "x[0]": (lambda m, x: x[0], "images of a batch are taken apart", "Keep the batch"),
+    "flip of the batch": (lambda m, x: x.flip(0), "taken apart or mixed, by flip in the model", "Keep the batch"),
+    "batch mean": (lambda m, x: x - x.mean(), "mean gives \\[\\] for a batch of 2", "Keep the batch"),
+    "view(1, -1)": (lambda m, x: x.reshape(1, -1), "images of a batch are taken apart", "x.flatten\\(1\\)"),
+    "view(2, -1)": (lambda m, x: x.view(2, -1), "for a batch of another size the images", "x.flatten\\(1\\)"),
+    "squeeze()": (
+        lambda m, x: F.adaptive_avg_pool2d(x, 1).squeeze(),
+        "for a batch of 1 the model gives \\[4\\]",
+        "flatten",
+    ),
+    "batch size as a number": (lambda m, x: x / x.shape[0], "not the same for every batch", "no batch size"),
+    "batch size as a choice": (lambda m, x: -x if x.shape[0] > 2 else x.relu(), "not the same for every batch", "same"),
+    "batch of one as a choice": (
+        lambda m, x: -x if len(x) == 1 else x.relu(),
+        "for a batch of 1 .* other numbers",
+        "same",
+    ),
+    "around PyTorch": (
+        lambda m, x: (m.conv(x), x.data.relu_())[0] + x,
+        "for a batch of 2 .* other numbers",
+        "no .data",
+    ),
+    "squeeze_": (lambda m, x: x.mean((2, 3), True).squeeze_(-1), "squeeze_ cannot", "without the underscore"),
+    "other outputs for one": (lambda m, x: (x, -x) if len(x) > 1 else (x,), "a batch of 1 .* other outputs", "same"),
+    "random": (lambda m, x: x + torch.rand(()), "random numbers", "Compute the same"),
+    "rand_like": (lambda m, x: x + torch.rand_like(x), "rand_like cannot", "Leave out what is random"),
+    "dropout": (lambda m, x: F.dropout(x), "dropout at work", "training=self.training"),
+    "bool": (lambda m, x: x if bool(m.slopes[0] * x[0, 0, 0, 0] < 9e9) else -x, "bool reads the values", "Decide by"),
+    "if": (lambda m, x: x if x.sum() < 9e9 else -x, "bool reads the values", "Decide by shapes"),
+    "item": (lambda m, x: x * x.max().item(), "item reads the values", "Decide by shapes"),
+    "float": (lambda m, x: x * float(x[0, 0, 0, 0]), "float reads the values", "Decide by shapes"),
+    "tolist": (lambda m, x: x * x[0, 0, 0].tolist()[0], "tolist reads the values", "Decide by shapes"),
+    "mask": (lambda m, x: x.flatten(1)[x.flatten(1) > 9e9], "gt cannot", "relu"),
+    "index of the image": (lambda m, x: x[:, x.argmax(1)[0, 0, 0].reshape(1)], "argmax cannot", "docs/deploying.md"),
+    "float64": (lambda m, x: x.double() * 2, "double cannot be deployed|gives torch.float64", ""),
+    "autocast": (lambda m, x: Halves()(m, x), "conv2d gives torch.bfloat16", "autocast"),
+    "dynamic weight": (lambda m, x: F.conv2d(x, x[:4, :4, :3, :3]), "its weight depends on the image", "fixed"),
+    "conv3d": (lambda m, x: F.conv3d(x[:, None], torch.ones(1, 1, 1, 1, 1)), "conv3d", ""),
+    "unbatched conv": (
+        lambda m, x: m.conv(x[0])[None].expand(len(x), -1, -1, -1),
+        "for a batch of 2: it mixes",
+        "Keep the batch",
+    ),
+    "constant output": (lambda m, x: m.slopes, "does not depend on the input", "computed from the images"),
+    "no output": (lambda m, x: None, "returns no tensor, but NoneType", "Return tensors"),
+    "other outputs": (lambda m, x: {"a": x, "n": 3}, "returns int as 'n'", "Return tensors"),
+    "failing": (
+        lambda m, x: m.nothing(x),
+        "fails on the example, of shape \\[2, 4, 6, 6\\]: AttributeError: ",
+        "example",
+    ),
+    "out=": (lambda m, x: torch.add(x, x, out=torch.empty_like(x)), "add cannot be deployed", "partial"),
+    "out of sight": (
+        lambda m, x: x * torch.from_numpy(hidden(x).mean((0, 2, 3))).view(1, -1, 1, 1),
+        "computed out of sight",
+        "functions of PyTorch",
+    ),
+    "inference mode": (lambda m, x: Inference()(x), "inference mode", "torch.no_grad"),
+    "aten": (lambda m, x: torch.ops.aten.relu(x), "relu cannot be deployed", "partial"),
+}
+
+
+class Halves:
+    def __call__(self, m: Any, x: Tensor) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return m.conv(x)
+
+
+def hidden(x: Tensor) -> Any:
+    """Values of a tensor, taken where no function of PyTorch is called."""
+    with torch._C.DisableTorchFunction():
+        return x.detach().numpy().copy()
+
+
+class Inference:
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return (x * 2).relu_()
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_problems(name: str) -> None:
+    function, what, remedy = PROBLEMS[name]
+    model = Net(function).eval()
+    found = problems(model, image())
+    assert found
+    assert re.search(what, found[0].what), found[0]
+    assert re.search(remedy, found[0].remedy), found[0]
+    assert all(str(p).endswith(".") and p.what in str(p) and p.remedy in str(p) for p in found)
+
+
+# What is wrong with the model
+
+
+def low_bit_net(**layer: Any) -> nn.Sequential:
+    options = {**LOW_BIT, **layer}
+    return nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), QConv2d(4, 4, 3, **options)).eval()
+
+
+def test_a_good_net_has_no_problem() -> None:
+    found = can_deploy(low_bit_net(), image())
+    assert found
+    assert found.problems == ()
+    assert str(found) == "the model can be deployed"
+
+
+def test_training_mode() -> None:
+    model = low_bit_net().train()
+    found = problem(model, image())
+    assert found.what == "the model is in training mode (the model, 0, 1, 2, 2.activation and 2 more)"
+    assert found.remedy == "Call model.eval() first"
+    assert all(module.training for module in model.modules())
+    assert "relu" in kinds(capture(model, image()))  # other problems are looked for too
+    model.eval()
+    model[1].train()
+    assert "(1)" in problem(model, image()).what
+
+
+def test_no_low_bit_layer() -> None:
+    (found,) = capture(nn.Sequential(nn.ReLU()).eval(), image()).problems
+    assert str(found) == f"{NO_LOW_BIT}. Convert it with bitorch.quantize_ and train."
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite(value: float) -> None:
+    model = low_bit_net()
+    with torch.no_grad():
+        next(model[2].parameters())[0, 0, 0, 0] = value
+    found = problem(model, image())
+    assert found.name == "2.weight"
+    assert "NaN or infinite" in found.what
+
+
+def test_buffers_that_are_not_finite() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(4)).eval()
+    model[0].running_var.fill_(torch.inf)  # type: ignore[operator]
+    assert problem(model, image()).name == "0.running_var"
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        ({"exact": False}, "exact=False"),
+        ({"input_quantization": InputDoReFa(32)}, "its input quantizer InputDoReFa"),
+        ({"weight_quantization": WeightDoReFa(32)}, "its weight quantizer WeightDoReFa"),
+        ({"input_quantization": Identity()}, "its input quantizer Identity"),
+        ({"input_quantization": WeightDoReFa(2)}, "WeightDoReFa scales by statistics"),
+    ],
+)
+def test_low_bit_layers_without_exact_codes(layer: dict[str, Any], what: str) -> None:
+    found = problem(low_bit_net(**layer), image())
+    assert found.name == "2"
+    assert found.place == "2 (QConv2d)"
+    assert what in found.what
+
+
+def test_a_quantizer_of_the_users_without_a_grid() -> None:
+    class Halves(Quantization):
+        def quantize(self, x: Tensor) -> Tensor:
+            return (x * 2).round() / 2
+
+    assert "has no fixed grid" in problem(low_bit_net(input_quantization=Halves()), image()).what
+    assert "round cannot be deployed" in problem(nn.Sequential(Halves()).eval(), image()).what
+
+
+def test_weight_quantizers_for_activations() -> None:
+    assert "statistics of a whole tensor" in problem(nn.Sequential(QActivation(WeightDoReFa(2))).eval(), image()).what
+
+
+def test_subclasses_of_low_bit_layers() -> None:
+    class Mine(QConv2d):
+        pass
+
+    model = nn.Sequential(Mine(4, 4, 1, **LOW_BIT)).eval()
+    assert problem(model, image()).what == "Mine is a subclass of a low-bit layer, and may compute something else"
+
+
+def test_three_dimensions() -> None:
+    model = nn.Sequential(QConv3d(4, 4, 1, **LOW_BIT)).eval()
+    assert "more than channels, rows and columns" in problem(model, torch.rand(1, 4, 3, 3, 3)).what
+
+    class Volumes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = QConv3d(1, 1, 1, **LOW_BIT)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.conv(x.unsqueeze(1))
+            return y.squeeze(1)
+
+    assert "three dimensions" in problem(Volumes().eval(), image()).what
+
+
+def test_linear_layers_on_tokens() -> None:
+    for layer in (nn.Linear(9, 3), QLinear(9, 3, **LOW_BIT)):
+        found = problem(nn.Sequential(layer).eval(), torch.rand(2, 5, 9))
+        assert "on ['batch', 5, 9] is applied at several places" in found.what
+        assert "Flatten first" in found.remedy
+
+
+def test_batch_norm_without_statistics() -> None:
+    found = problem(nn.Sequential(nn.BatchNorm2d(4, track_running_stats=False)).eval(), image())
+    assert found.place == "0 (BatchNorm2d)"
+    assert "statistics from the batch" in found.what
+    assert "track_running_stats=True" in found.remedy
+
+
+def test_other_types_and_devices() -> None:
+    assert "are torch.float64" in problem(low_bit_net().double(), image()).what
+    found = problem(low_bit_net().bfloat16(), image())
+    assert found.what == "0.weight, 0.bias, 2.weight are torch.bfloat16"
+    assert found.remedy == "Convert the model to float32: model.float()"
+    found = problem(low_bit_net().to("meta"), image())
+    assert found.what == "0.weight, 0.bias, 2.weight are on meta"
+    assert "model.cpu()" in found.remedy
+
+
+def test_layers_without_a_shape_yet() -> None:
+    assert "no shape yet" in problem(nn.Sequential(nn.LazyConv2d(3, 1)).eval(), image()).what
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripted_modules() -> None:
+    model = nn.Sequential(torch.jit.trace(nn.ReLU(), image()), nn.Sigmoid()).eval()
+    assert "scripted modules cannot be looked into (0)" in problem(model, image()).what
+
+
+@pytest.mark.parametrize(
+    ("example", "what"),
+    [
+        (torch.zeros(2, 4, 6, 6, dtype=torch.uint8), "the example is torch.uint8"),
+        (torch.zeros(2, 4, 6, 6, dtype=torch.float64), "the example is torch.float64"),
+        (torch.zeros(0, 4, 6, 6), "the example is an empty batch, of shape [0, 4, 6, 6]"),
+        (torch.zeros(4), "the example has shape [4]"),
+        (torch.zeros(()), "the example has shape []"),
+        (torch.zeros(1, 4, 0, 6), "the example cannot be deployed: an image of [4, 0, 6] is empty"),
+        (torch.zeros(1, 1, 1, 1, 1), "the example cannot be deployed: images of [1, 1, 1, 1] have more"),
+        (
+            torch.zeros(1, 1, 1).expand(1, 1, 2**20 + 1),
+            "the example cannot be deployed: an image of [1, 1048577] is",
+        ),
+        (
+            torch.zeros(2, 3, 6, 6),
+            "the model's forward fails on the example, of shape [2, 3, 6, 6]: RuntimeError:",
+        ),
+        (torch.zeros(4, 6, 6), "the model's forward fails on a batch of 2, of shape [2, 6, 6]: RuntimeError"),
+        (torch.zeros(2, 4, 6, 6, device="meta"), "the example is on meta"),
+    ],
+)
+def test_wrong_examples(example: Tensor, what: str) -> None:
+    assert problem(low_bit_net(), example).what.startswith(what)
+
+
+def test_examples_of_different_batches() -> None:
+    assert problem(TwoInputs().eval(), image(2), image(3)).what == "the inputs have batches of [2, 3]"
+
+
+def test_the_models_own_error_is_chained() -> None:
+    found = capture(low_bit_net(), torch.zeros(2, 3, 6, 6))
+    assert isinstance(found.problems[0].cause, RuntimeError)
+    with pytest.raises(ValueError, match="the model cannot be deployed:\n- the model's forward fails") as caught:
+        found.check()
+    assert caught.value.__cause__ is found.problems[0].cause
+
+
+def test_all_problems_at_once() -> None:
+    model = nn.Sequential(nn.GELU(), QConv2d(4, 4, 1, exact=False, **LOW_BIT), nn.Softplus(), nn.Flatten())
+    found = can_deploy(model, image())
+    assert not found
+    assert [problem.name for problem in found.problems] == ["", "0", "1", "2"]
+    assert str(found).splitlines()[0] == "4 things stand in the way:"
+    assert "- 0 (GELU): gelu cannot be deployed. Use relu, leaky_relu, hardswish or silu, or pass" in str(found)
+    assert kinds(capture(model, image())) == ["unsupported", "unsupported", "unsupported", "flatten"]
+    with pytest.raises(ValueError, match="4 things"):
+        capture(model, image()).check()
+
+
+def test_a_problem_is_told_once() -> None:
+    act = nn.GELU()
+    found = problems(nn.Sequential(act, nn.ReLU(), act).eval(), image())
+    assert [p.name for p in found] == ["0", "0@2"]
+    found = problems(Net(lambda m, x: torch.where(x > 0, x, x.sum()) * 2).eval(), image())
+    assert [p.name for p in found] == ["gt", "sum"]
+
+
+# The model stays as it was
+
+
+class Stateful(nn.Module):
+    """Changes its buffers whenever it runs."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("last", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.last = x.detach().clone()
+        return x.relu()
+
+
+def state(model: nn.Module) -> list[Any]:
+    hooks = [
+        (dict(m._forward_hooks), dict(m._forward_pre_hooks), dict(m._forward_hooks_always_called), m.training)
+        for m in model.modules()
+    ]
+    parameters = [(name, id(p), p.requires_grad, p.grad) for name, p in model.named_parameters()]
+    return [hooks, parameters, [(name, id(b)) for name, b in model.named_buffers()], [*model.__dict__]]
+
+
+def failing(m: Any, x: Tensor) -> Tensor:
+    raise OSError("disk full")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        low_bit_net(),
+        low_bit_net().train(),
+        nn.Sequential(nn.BatchNorm2d(4), nn.Dropout()).train(),
+        nn.Sequential(Stateful(), nn.GELU()),
+        Net(failing),
+        nn.Sequential(Net(lambda m, x: m.conv(x)), Net(failing)).eval(),
+        Net(lambda m, x: x.view(2, -1)).eval(),
+    ],
+)
+def test_the_model_stays_as_it_was(model: nn.Module) -> None:
+    for index, parameter in enumerate(model.parameters()):
+        parameter.requires_grad = index % 2 == 0
+    before, values = state(model), copy.deepcopy(model.state_dict())
+    x = image()
+    was = x.clone()
+    capture(model, x)
+    assert state(model) == before
+    assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+    assert torch.equal(x, was)
+    assert torch.is_grad_enabled()
+
+
+def test_interruptions_leave_the_model_as_it_was() -> None:
+    def interrupted(m: Any, x: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    model = nn.Sequential(nn.BatchNorm2d(4), Net(interrupted))
+    before = state(model)
+    with pytest.raises(KeyboardInterrupt):
+        capture(model, image())
+    assert state(model) == before
+
+
+def test_errors_that_the_model_catches() -> None:
+    class Patient(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.Sequential(Net(failing))
+
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                y: Tensor = self.act(x)
+            except OSError:
+                y = x
+            return y.relu()
+
+    assert [node.name for node in captured(Patient().eval(), image()).graph] == ["x", "relu"]
