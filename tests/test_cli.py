@@ -112,7 +112,7 @@ def test_resume_takes_the_settings_of_the_run(out: Path, tmp_path: Path, capsys:
     ("arguments", "message"),
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
-        (["zzz"], "unknown command 'zzz'; there are train, eval, doctor"),
+        (["zzz"], "unknown command 'zzz'; there are train, eval, deploy, verify, predict, bench, doctor"),
         (["train", "--bits", "1", "9", "6"], "bits (of activations) must be one of 1…8, or 32 for none, got 9"),
         (["train", "--lr", "-1"], "lr must be above 0, got -1.0"),
         (["train", "--model", "lenet"], "model must be one of svhn-a"),
@@ -203,7 +203,7 @@ def test_eval(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    assert "doctor  Say what" in capsys.readouterr().out
+    assert "doctor   Say what" in capsys.readouterr().out
     assert main([]) == 2
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.endswith(f"bitorch {bitorch.__version__}\n")

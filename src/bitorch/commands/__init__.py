@@ -1,0 +1,1 @@
+"""The commands of `bitorch`: each module has a function `run` from arguments to an exit code."""

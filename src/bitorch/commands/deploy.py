@@ -1,0 +1,95 @@
+"""`bitorch deploy`: a checkpoint to a packed file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ..report import weight_bytes
+from .console import FAILED, print_error, print_table
+
+if TYPE_CHECKING:
+    from .from_checkpoint import Deployed
+
+_SUFFIX = ".bit.safetensors"
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """Write a trained low-bit net as a packed file that bitorch_runtime runs without PyTorch, with the same results.
+
+    The packed net is compared with the model, number by number, before the file is written.
+    Exit code 0: written; 1: the packed net differs from the model; 2: wrong arguments or files, or a net that cannot be
+    deployed.
+    """
+
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CHECKPOINT")]
+    """Written by bitorch train."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE")] = None
+    """The packed file; its name should end in .bit.safetensors. Default: beside the checkpoint, under its name."""
+    float_input: bool = False
+    """The packed net takes floats, pixels/255, instead of uint8 pixels."""
+    image_size: tuple[int, int] | None = None
+    """Height and width of the images before the run padded them, where its data set is not there to ask."""
+    show_passes: bool = False
+    """Print the network after each step on its way to the program."""
+
+
+def run(arguments: list[str]) -> int:
+    """Deploy, write the file and print what it is."""
+    options = tyro.cli(_Arguments, args=arguments, prog="bitorch deploy")
+    name = options.checkpoint.name.removesuffix(".ckpt") + _SUFFIX
+    out = options.checkpoint.with_name(name) if options.out is None else options.out
+    try:
+        _check_place(out, options.checkpoint)
+    except (ValueError, OSError) as error:
+        return print_error(error)
+    # Only here: Lightning takes seconds to import, for which --help and a wrong path need not wait.
+    from ..deployment.deploy import DeploymentError
+    from .from_checkpoint import deploy_checkpoint
+
+    try:
+        deployed = deploy_checkpoint(options.checkpoint, pixels=not options.float_input, image_size=options.image_size)
+        if deployed.verification:
+            deployed.packed.save(out)
+    except DeploymentError as error:
+        return print_error(error, FAILED)
+    except (ValueError, TypeError, OSError) as error:
+        return print_error(error)
+    if not deployed.verification:
+        return print_error(f"the packed net {deployed.verification}", FAILED)
+    if options.show_passes:
+        for step, text in deployed.packed.passes:
+            print(f"── {step}\n{text}\n")
+    _print_result(deployed, out)
+    return 0
+
+
+def _check_place(out: Path, checkpoint: Path) -> None:
+    """Raise an OSError or ValueError if the file cannot be put there, before any work is done."""
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder; name a file in it with --out, such as {out / f'net{_SUFFIX}'}")
+    if not out.parent.is_dir():
+        raise NotADirectoryError(f"there is no folder {out.parent} to write {out.name} to; make it first")
+    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
+        raise ValueError(f"--out {out} is the checkpoint itself; choose another name")
+
+
+def _print_result(deployed: Deployed, out: Path) -> None:
+    packed, settings = deployed.packed, deployed.checkpoint.settings
+    assert settings is not None  # as it was deployed
+    floats = weight_bytes(deployed.model).float32
+    names = packed.class_names
+    rows = {
+        "model": f"{settings.model}, bits {' '.join(map(str, settings.bits))}",
+        "takes": ", ".join(map(str, packed.inputs)),
+        "gives": ", ".join(map(str, packed.outputs)),
+        "classes": "" if names is None else ", ".join(names),
+        "verified": str(deployed.verification),
+        "float32 weights": f"{floats:,} bytes",
+        "packed file": f"{packed.nbytes:,} bytes, {floats / packed.nbytes:.1f} times smaller",
+    }
+    print_table(str(out), rows)

@@ -1,0 +1,50 @@
+"""`bitorch eval`: of a checkpoint or of a packed net."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from .console import print_error, print_table
+
+if TYPE_CHECKING:
+    from ..train import Evaluation
+    from .packed_evaluation import PackedEvaluation
+
+
+def run(arguments: list[str]) -> int:
+    """Evaluate, and print the result."""
+    from ..train.arguments import parse_eval
+
+    options = parse_eval(arguments)
+    from ..train import evaluate
+    from .packed_evaluation import evaluate_packed, is_packed
+
+    evaluation: Evaluation | PackedEvaluation
+    try:
+        if is_packed(options.checkpoint):
+            if options.accelerator not in ("auto", "cpu"):
+                raise ValueError(f"a packed net runs on the CPU, not on accelerator {options.accelerator!r}")
+            evaluation = evaluate_packed(options.checkpoint, options.data, options.folder)
+        else:
+            evaluation = evaluate(options.checkpoint, options.data, options.folder, accelerator=options.accelerator)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return print_error(error)
+    if options.json:
+        print(json.dumps(asdict(evaluation), indent=2))
+    else:
+        _print_evaluation(evaluation)
+    return 0
+
+
+def _print_evaluation(evaluation: Evaluation | PackedEvaluation) -> None:
+    bits = "" if evaluation.bits is None else f", bits {' '.join(map(str, evaluation.bits))}"
+    rows = {
+        "model": "" if evaluation.model is None else f"{evaluation.model}{bits}",
+        "test images": str(evaluation.images),
+        "loss": f"{evaluation.loss:.4f}",
+        "top-1": f"{evaluation.top1:.2%}",
+        "top-5": "" if evaluation.top5 is None else f"{evaluation.top5:.2%}",
+    }
+    print_table(f"{evaluation.checkpoint} on {evaluation.data}", rows)

@@ -1,0 +1,99 @@
+"""A checkpoint of the trainer as a packed net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data import load, to_float
+from ..deployment.deploy import deploy
+from ..deployment.packed_model import PackedModel
+from ..deployment.verification import Verification, verify
+from ..train import Checkpoint, Settings, load_model, read_checkpoint
+from .preprocessing import Preprocessing
+
+#: Data sets whose class k is called k.
+_CLASS_NAMES = {"digits": tuple("0123456789")}
+#: Of the settings, what says how the net is built and with what it was trained. Not where: files are given away.
+_SETTINGS = ("model", "width", "bits", "first", "last", "data", "pad_to", "epochs", "seed")
+_TRIED_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A checkpoint's model and its packed net, which were compared."""
+
+    checkpoint: Checkpoint
+    model: nn.Module
+    packed: PackedModel
+    verification: Verification
+
+
+def deploy_checkpoint(path: str | Path, *, pixels: bool = True, image_size: tuple[int, int] | None = None) -> Deployed:
+    """Deploy a checkpoint of `fit`, with its class names, preprocessing and provenance, and verify it on random images.
+
+    Args:
+        path: the checkpoint.
+        pixels: the packed net takes uint8 pixels; False: floats, pixels/255.
+        image_size: height and width of the images before they were padded; None: read from the run's data set.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_checkpoint`, `load_model` and `bitorch.deploy`; ValueError too for an
+            image_size that does not fit, or that has to be given because the data set is not there.
+        DeploymentError: see `bitorch.deploy`.
+    """
+    model = load_model(path)
+    checkpoint = read_checkpoint(path)
+    settings, shape = checkpoint.settings, checkpoint.input_shape
+    assert settings is not None  # or load_model had raised
+    assert shape is not None
+    images = torch.randint(
+        0, 256, (_TRIED_IMAGES, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    names = _CLASS_NAMES.get(settings.data)
+    packed = deploy(
+        model,
+        to_float(images[:1]),
+        pixels=pixels,
+        class_names=names if names is not None and len(names) == checkpoint.num_classes else None,
+        preprocessing=Preprocessing.padded(shape, _image_size(settings, shape, image_size)).to_dict(),
+        provenance=_provenance(checkpoint, settings),
+    )
+    verification = verify(model, packed, images if pixels else to_float(images))
+    return Deployed(checkpoint, model, packed, verification)
+
+
+def _image_size(settings: Settings, shape: tuple[int, int, int], given: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width of the images before they were padded."""
+    height, width = shape[1:]
+    if settings.pad_to == 0 or given is not None:
+        size = (height, width) if given is None else given
+    else:
+        try:
+            _, _, *sides = load(settings.data, settings.folder).test.images.shape
+        except OSError as error:
+            raise ValueError(
+                f"the run padded its images to {height}×{width}, and how large they were before cannot be read from "
+                f"its data set ({error}); say it with --image-size HEIGHT WIDTH"
+            ) from None
+        size = (sides[0], sides[1])
+    if not (1 <= size[0] <= height and 1 <= size[1] <= width) or (settings.pad_to == 0 and size != (height, width)):
+        rule = "at least 1 and at most" if settings.pad_to else "as the run padded nothing,"
+        raise ValueError(f"the images' size must be {rule} {height}×{width}, got {size[0]}×{size[1]}")
+    return size
+
+
+def _provenance(checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
+    fields = settings.to_dict()
+    history = checkpoint.history
+    return {
+        "run": {name: fields[name] for name in _SETTINGS},
+        "input_shape": list(checkpoint.input_shape) if checkpoint.input_shape is not None else None,
+        "num_classes": checkpoint.num_classes,
+        "epoch": checkpoint.epoch,
+        **({"accuracy": history[-1]["val/acc"]} if history else {}),
+    }

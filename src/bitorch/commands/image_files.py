@@ -1,0 +1,135 @@
+"""Images from files, in the shape and numbers that a net takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from .preprocessing import Preprocessing
+
+#: By channels: Pillow's name of what has 8 bits in each of them.
+_MODES = {1: "L", 3: "RGB"}
+#: What Pillow turns into these without loss, or as everybody expects it to.
+_EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+#: Of a float array: how far x·255 may be from an integer, as float16 rounds it.
+_PIXEL_TOLERANCE = 0.07
+
+
+def read_images(path: Path, preprocessing: Preprocessing, *, pixels: bool, resize: bool) -> tuple[Tensor, bool]:
+    """Read an image file, or a .npy file of one image or a batch, as the input of a net.
+
+    Args:
+        path: the file. Arrays are [H, W] (of one channel), [C, H, W] or [H, W, C], or batches of these; uint8 pixels,
+            or floats in [0, 1].
+        preprocessing: of the net.
+        pixels: the net takes uint8 pixels; otherwise float32.
+        resize: bring images of another size to the right one, bilinearly, without keeping the ratio of their sides.
+
+    Returns:
+        [N, C, H, W], with the border that the preprocessing asks for; whether the file held a batch.
+
+    Raises:
+        OSError: the file cannot be read. ValueError: it holds no such images. Both name it.
+    """
+    if path.suffix.lower() == ".npy":
+        images, is_batch = _from_array(path, preprocessing.channels)
+    else:
+        images, is_batch = _from_picture(path, preprocessing.channels), False
+    if pixels and images.dtype != torch.uint8:
+        images = _as_pixels(path, images)
+    size = tuple(images.shape[2:])
+    if size != preprocessing.size:
+        wanted = f"{preprocessing.size[0]}×{preprocessing.size[1]}"
+        if not resize:
+            raise ValueError(
+                f"{path} is {size[0]}×{size[1]} pixels (height×width), and the net takes {wanted}; "
+                "--resize makes it fit"
+            )
+        images = F.interpolate(images, preprocessing.size, mode="bilinear", antialias=True)
+    return preprocessing.inputs(images, torch.uint8 if pixels else torch.float32), is_batch
+
+
+def _as_pixels(path: Path, images: Tensor) -> Tensor:
+    """Return floats that are pixels/255 as uint8."""
+    scaled = images * 255
+    nearest = scaled.round()
+    if bool(((scaled - nearest).abs() > _PIXEL_TOLERANCE).any()):
+        raise ValueError(
+            f"{path} holds floats that are no multiples of 1/255, and the net takes uint8 pixels; round them to "
+            "pixels, or deploy the net with --float-input"
+        )
+    return nearest.to(torch.uint8)
+
+
+def _from_picture(path: Path, channels: int) -> Tensor:
+    """Return uint8 [1, C, H, W], turned as its orientation tag says."""
+    if channels not in _MODES:
+        raise ValueError(f"{path}: the net takes images of {channels} channels, which only .npy files can hold")
+    try:
+        with Image.open(path) as opened:
+            _check_picture(path, opened)
+            picture = ImageOps.exif_transpose(opened).convert(_MODES[channels])
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is no image that Pillow can read, or a damaged one") from None
+    except (SyntaxError, EOFError, Image.DecompressionBombError) as error:  # what decoders make of damaged files
+        raise ValueError(f"{path} is a damaged image: {error}") from None
+    except OSError as error:
+        if error.errno is not None:  # of the file system, with its name
+            raise
+        raise ValueError(f"{path} is a damaged image: {error}") from None
+    array = np.array(picture)  # [H, W] or [H, W, 3]
+    return torch.from_numpy(array.reshape(*array.shape[:2], channels)).permute(2, 0, 1).unsqueeze(0)
+
+
+def _check_picture(path: Path, picture: Image.Image) -> None:
+    if picture.mode not in _EIGHT_BIT_MODES:
+        raise ValueError(
+            f"{path} has pixels of Pillow's mode {picture.mode!r}, and only 8 bits per channel are taken; "
+            "convert it first"
+        )
+    if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise ValueError(f"{path} has transparent pixels; put it on a background first")
+
+
+def _from_array(path: Path, channels: int) -> tuple[Tensor, bool]:
+    """Return uint8 or floating [N, C, H, W], and whether the array was a batch."""
+    try:
+        array: NDArray[np.generic] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no .npy file of numbers, or a damaged one: {error}") from None
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"{path} holds {array.dtype}; it must be uint8 pixels or floats in [0, 1]; use astype")
+    if array.size == 0:
+        raise ValueError(f"{path} holds an empty array of shape {list(array.shape)}")
+    if array.dtype != np.uint8 and not (array.min() >= 0 and array.max() <= 1):  # NaN is neither
+        raise ValueError(f"{path} holds floats that are not all in [0, 1]; pixels 0 to 255 must be uint8")
+    images, is_batch = _with_batch_and_channels(path, array, channels)
+    kept = images if array.dtype == np.uint8 else images.astype(np.float64)
+    return torch.from_numpy(np.ascontiguousarray(kept)), is_batch
+
+
+def _with_batch_and_channels(path: Path, array: NDArray[np.generic], channels: int) -> tuple[NDArray[np.generic], bool]:
+    """Return [N, C, H, W]. Where both could be meant, channels come first, and are not missing."""
+    shape = array.shape
+    if array.ndim == 4 and shape[1] == channels:
+        return array, True
+    if array.ndim == 4 and shape[3] == channels:
+        return array.transpose(0, 3, 1, 2), True
+    if array.ndim == 3 and shape[0] == channels:
+        return array[None], False
+    if array.ndim == 3 and shape[2] == channels:
+        return array.transpose(2, 0, 1)[None], False
+    if array.ndim == 3 and channels == 1:
+        return array[:, None], True
+    if array.ndim == 2 and channels == 1:
+        return array[None, None], False
+    single = "[H, W], [1, H, W]" if channels == 1 else f"[{channels}, H, W], [H, W, {channels}]"
+    raise ValueError(
+        f"{path} has the shape {list(shape)}; for a net of {channels} channels it must be {single}, or a batch of these"
+    )

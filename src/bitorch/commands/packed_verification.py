@@ -1,0 +1,138 @@
+"""Is a packed net its checkpoint? Compared on a whole test set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from ..data import Images, load
+from ..deployment.packed_model import PackedModel
+from ..deployment.verification import Verification, as_floats, verify_batches
+from ..train import load_model, read_checkpoint
+from .packed_evaluation import check_images
+from .preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class PackedVerification:
+    """What was found on the test images of a data set. True if nothing differs.
+
+    Attributes:
+        checkpoint, net: the files.
+        data, images: what they were compared on, and how many those are.
+        verification: of all images together.
+        batch: how many images were compared at a time, the last time perhaps fewer.
+        first_batch: the index of the first image of the first batch in which something differs, None if nothing does.
+        checkpoint_top1, net_top1: accuracy in [0, 1].
+        other_predictions: indices of the images for which the two predict different classes.
+        largest_score_difference: between the two.
+    """
+
+    checkpoint: str
+    net: str
+    data: str
+    images: int
+    verification: Verification
+    batch: int
+    first_batch: int | None
+    checkpoint_top1: float
+    net_top1: float
+    other_predictions: tuple[int, ...]
+    largest_score_difference: float
+
+    def __bool__(self) -> bool:
+        return bool(self.verification) and not self.other_predictions
+
+
+def verify_packed(
+    checkpoint: str | Path, net: str | Path, data: str | None = None, folder: str | Path | None = None, batch: int = 100
+) -> PackedVerification:
+    """Compare a packed net with the model of its checkpoint, tensor by tensor, on all test images.
+
+    Args:
+        checkpoint, net: the files.
+        data, folder: as in Settings; None for both: the data of the run.
+        batch: images that are compared at a time.
+
+    Raises:
+        OSError, ValueError: see `load_model`, `PackedModel.load`, `bitorch.data.load` and `verify`; ValueError too for
+            images of another shape or number of classes, and a batch below 1.
+    """
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    packed = PackedModel.load(net)
+    model = load_model(checkpoint)
+    settings = read_checkpoint(checkpoint).settings
+    assert settings is not None  # or load_model had raised
+    if data is None:
+        data = settings.data
+        folder = settings.folder if folder is None else folder
+    images = load(data, folder).test
+    check_images(packed, images)
+    found = _Found(model, packed, images, batch)
+    verifications = found.verify()
+    return PackedVerification(
+        checkpoint=str(checkpoint),
+        net=str(net),
+        data=data,
+        images=len(images),
+        verification=Verification.of_batches(verifications),
+        batch=batch,
+        first_batch=next((batch * index for index, v in enumerate(verifications) if not v), None),
+        checkpoint_top1=found.correct[0] / len(images),
+        net_top1=found.correct[1] / len(images),
+        other_predictions=tuple(found.other_predictions),
+        largest_score_difference=found.largest_score_difference,
+    )
+
+
+class _Found:
+    """What is counted on the way."""
+
+    def __init__(self, model: nn.Module, packed: PackedModel, images: Images, batch: int) -> None:
+        self.model, self.packed, self.images, self.batch = model, packed, images, batch
+        self.preprocessing = Preprocessing.of(packed)
+        self.correct = [0, 0]
+        self.other_predictions: list[int] = []
+        self.largest_score_difference = 0.0
+
+    def verify(self) -> list[Verification]:
+        """Return what was found for each batch; a bar on a terminal says how far it is."""
+        batches = track(
+            verify_batches(self.model, self.packed, self._inputs()),
+            "comparing",
+            total=-(-len(self.images) // self.batch),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        return list(batches)
+
+    def _inputs(self) -> Iterator[tuple[Tensor]]:
+        """Yield batch by batch what the packed net takes, and count predictions on the way."""
+        for start in range(0, len(self.images), self.batch):
+            chosen = self.images.images[start : start + self.batch]
+            x = self.preprocessing.inputs(chosen, self.packed.inputs[0].dtype)
+            self._predict(start, x)
+            yield (x,)
+
+    def _predict(self, start: int, x: Tensor) -> None:
+        with torch.inference_mode():
+            scores: Tensor = self.model(as_floats(x))
+        packed_scores = self.packed(x)
+        assert isinstance(packed_scores, Tensor)  # check_images has seen that there is one output
+        largest = float((scores - packed_scores).abs().max())
+        self.largest_score_difference = max(self.largest_score_difference, largest)
+        labels = self.images.labels[start : start + len(x)]
+        predictions = scores.argmax(1), packed_scores.argmax(1)
+        for index, predicted in enumerate(predictions):
+            self.correct[index] += int((predicted == labels).sum())
+        others = (predictions[0] != predictions[1]).nonzero().flatten()
+        self.other_predictions.extend((start + others).tolist())
