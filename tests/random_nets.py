@@ -98,14 +98,16 @@ class RandomNet(nn.Module):
             channels, size = block.out_channels, block.size
         self.blocks = nn.Sequential(*blocks)
         self.middle = nn.Sequential(QActivation(quantizer(rng))) if rng.random() < 0.15 else nn.Identity()
-        self.end = rng.choice(["flatten", "mean", "adaptive"])
+        self.end = rng.choice(
+            ["flatten", "mean", "adaptive"] if channels * size * size < 8000 else ["mean", "adaptive"]
+        )
         features = channels * size * size if self.end == "flatten" else channels
         self.hidden = QLinear(
             features,
             17,
             bias=rng.random() < 0.5,
             input_quantization=quantizer(rng),
-            weight_quantization=WeightDoReFa(rng.randint(1, 8 if features < 8000 else 4), variant="paper"),
+            weight_quantization=WeightDoReFa(rng.randint(1, 8), variant="paper"),
         )
         self.norm = nn.BatchNorm1d(17)
         self.last = nn.Linear(17, 5)

@@ -22,15 +22,16 @@ def fuse_thresholds(graph: Graph) -> Graph:
     Codes of more levels stay with the unit quantizer, which reads the float chain as it is computed: that is as exact.
     """
     claimed: set[str] = set()  # sums D whose codes are fused: a layer writes one tensor of codes
+    alone = {name for name, readers in graph.readers().items() if len(readers) == 1 and name not in graph.outputs}
     nodes: list[Node] = []
     for node in graph:
         if node.kind == "codes":
-            node = _fused(graph, node, claimed)
+            node = _fused(graph, node, claimed, alone)
         nodes.append(node)
     return Graph(tuple(nodes), graph.outputs).pruned()
 
 
-def _fused(graph: Graph, node: Node, claimed: set[str]) -> Node:
+def _fused(graph: Graph, node: Node, claimed: set[str], alone: set[str]) -> Node:
     levels = 2 ** node.settings["bits"] - 1
     start, chain = source(graph, node, is_monotone)
     if levels <= _MOST_LEVELS and start.kind == "product" and start.name not in claimed:
@@ -38,10 +39,10 @@ def _fused(graph: Graph, node: Node, claimed: set[str]) -> Node:
         staircase = integer_staircase(_stored(chain, node), node.shape, levels, *_reach(start))
         return _with(node, start, chain, staircase)
     start, chain = source(graph, node, lambda at: is_monotone(at) and at.kind != "scale")
-    while chain and not node.settings["sign"] and _changes_nothing(chain[-1]):
-        chain.pop()
-    if not chain and not node.settings["sign"]:
-        return replace(node, inputs=(start.name,))
+    while chain and not node.settings["sign"] and chain[-1].name in alone and _changes_nothing(chain[-1]):
+        chain.pop()  # where something else reads it, it is computed anyway, in the same operation
+    if not node.settings["sign"] and all(map(_changes_nothing, chain)):
+        return replace(node, inputs=(chain[-1].name if chain else start.name,))
     if levels > _MOST_LEVELS:
         return replace(node, inputs=(chain[-1].name if chain else start.name,))
     return _with(node, start, chain, float_staircase(_stored(chain, node), node.shape, levels))
