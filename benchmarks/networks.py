@@ -2,8 +2,9 @@
 bfloat16, and ONNX Runtime and OpenVINO in int8.
 
 All run in this process, one sample each in turn, so that a drift of the machine meets all alike. A time is that of the
-whole Python call, from pixels to scores. Weights are random. ResNet-18 has its first and last layer at 8 bits, the SVHN
-net in float32; in the int8 engines all layers are int8. Every output is checked before it is timed.
+whole Python call, from pixels to scores. Weights are random. Ours is what `bitorch.deploy` makes of the model, verified
+tensor by tensor; ResNet-18 has its first and last layer at 8 bits, the SVHN net in float32. In the int8 engines all
+layers are int8. Every output is checked before it is timed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from rich.table import Table
 import bitorch_runtime
 import networks_ours
 from layers_timing import Contestant, Samples, play
-from networks_programs import Source, source
+from networks_deployed import deployed
 
 Net = Literal["resnet18", "svhn-a"]
 Engine = Literal["torch", "onnxruntime", "openvino"]
@@ -63,18 +64,17 @@ def main(options: Options) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
     show_machine(options, console)
     for net in options.nets:
-        ours = source(net, np.random.default_rng(options.seed))
-        images = _images(net, 1, options.seed)
-        expected = networks_ours.expected_scores(ours, images)
+        ours, nbytes = deployed(net, IMAGE_SIZE[net])
+        console.print(f"\n{net}: packed file of {nbytes:,} bytes", highlight=False)
         for threads in options.threads:
             for batch in options.batches:
                 images = _images(net, batch, options.seed)
                 everybody = others(net, images, threads, options)
-                everybody.append(networks_ours.contestant(ours, images, expected))
+                everybody.append(networks_ours.contestant(ours, images))
                 samples = play(everybody, options.rounds, PAUSE_SECONDS if threads > 1 else 0.0)
                 console.print(net_table(net, threads, batch, samples))
                 if options.profile:
-                    console.print(profile_table(ours, images))
+                    console.print(ours.profile(networks_ours.as_input(images), repeats=50))
 
 
 def _images(net: Net, batch: int, seed: int) -> npt.NDArray[np.uint8]:
@@ -121,17 +121,6 @@ def net_table(net: Net, threads: int, batch: int, samples: list[Samples]) -> Tab
         times = "" if each is samples[-1] else f"{statistics.median(each.call) / ours:.2f}× as fast"
         name, kernel = each.contestant.name, each.contestant.kernel
         table.add_row(name, f"{seconds * 1e3:.3f}", f"{least * 1e3:.3f}", times, kernel)
-    return table
-
-
-def profile_table(ours: Source, images: npt.NDArray[np.uint8]) -> Table:
-    program = bitorch_runtime.Program(ours.operations, ours.arrays)
-    table = Table("operation", "output", "µs per image", "10¹² MAC/s", "kernel", title="bitorch-runtime by operation")
-    timings = program.profile(networks_ours.as_input(ours, images), repeats=50)
-    for operation, timing in zip(ours.operations, timings, strict=True):
-        output = next((operation[key] for key in ("codes", "float32", "output") if key in operation), "")
-        rate = f"{timing['macs'] / timing['seconds'] / 1e12:.3f}" if timing["macs"] else ""
-        table.add_row(timing["op"], output, f"{timing['seconds'] / len(images) * 1e6:.1f}", rate, timing["kernel"])
     return table
 
 
