@@ -53,7 +53,15 @@ def _contestant(layer: Layer, threads: int, rng: np.random.Generator) -> Contest
 
 
 def _session(model: bytes, threads: int) -> tuple[Any, str]:
-    """A session, and the nodes that it runs."""
+    """A session, and the node that it runs."""
+    session, nodes = optimized_session(model, threads)
+    if len(nodes) != 1 or not nodes[0].startswith("Q"):
+        raise RuntimeError(f"ONNX Runtime made {nodes} of one quantized layer")
+    return session, nodes[0]
+
+
+def optimized_session(model: bytes, threads: int) -> tuple[Any, list[str]]:
+    """A session, and the kinds of the nodes that it runs after its optimizations."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -63,10 +71,7 @@ def _session(model: bytes, threads: int) -> tuple[Any, str]:
         optimized = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(optimized)
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        nodes = [node.op_type for node in onnx.load(str(optimized)).graph.node]
-    if len(nodes) != 1 or not nodes[0].startswith("Q"):
-        raise RuntimeError(f"ONNX Runtime made {nodes} of one quantized layer")
-    return session, nodes[0]
+        return session, [node.op_type for node in onnx.load(str(optimized)).graph.node]
 
 
 def _model(problem: Int8Problem) -> bytes:

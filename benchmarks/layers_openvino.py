@@ -43,10 +43,10 @@ def _int8_contestant(layer: Layer, threads: int, rng: np.random.Generator) -> Co
     """
     problem = Int8Problem.random(layer, rng)
     model = _int8_model(problem)
-    request = _compile(model, threads, problem.inputs)
+    request = compiled_request(model, threads, problem.inputs)
     request.infer()
     problem.check(NAME, request.get_output_tensor().data)
-    executed = _executed(_compile(model, threads, problem.inputs, count=True))
+    executed = _executed(compiled_request(model, threads, problem.inputs, count=True))
     kernels = [node.exec_type for node in executed]
     if len(kernels) != 1 or not kernels[0].endswith(("_I8", "_i8", "_u8")):
         raise RuntimeError(f"OpenVINO ran {kernels} for one int8 layer, {layer.name}")
@@ -64,12 +64,14 @@ class Binary:
         self.name = BINARY
         problem = Problem.random(layer, Bits(1, 1, sign=True), rng)
         images = np.ascontiguousarray(problem.inputs.transpose(0, 3, 1, 2), np.float32)
-        self._one, self._more = (_compile(_binary_model(problem, n), threads, images) for n in (1, 1 + MORE_LAYERS))
+        self._one, self._more = (
+            compiled_request(_binary_model(problem, n), threads, images) for n in (1, 1 + MORE_LAYERS)
+        )
         self._one.infer()
         expected = exact_sums(layer, 2 * problem.inputs.astype(np.int8) - 1, problem.weights)
         if not np.array_equal(self._one.get_output_tensor().data.transpose(0, 2, 3, 1), expected):
             raise RuntimeError(f"{self.name} {layer.name}: the output is wrong")
-        self.kernel = _binary_node(_compile(_binary_model(problem, 1), threads, images, count=True)).exec_type
+        self.kernel = _binary_node(compiled_request(_binary_model(problem, 1), threads, images, count=True)).exec_type
 
     def sample(self) -> Sample:
         one = fastest_call(lambda: self._one.infer(share_outputs=True))
@@ -84,7 +86,7 @@ class BinaryAlone:
         self.name = BINARY_ALONE
         problem = Problem.random(layer, Bits(1, 1, sign=True), rng)
         images = np.ascontiguousarray(problem.inputs.transpose(0, 3, 1, 2), np.float32)
-        self._request = _compile(_binary_model(problem, 1), threads, images, count=True)
+        self._request = compiled_request(_binary_model(problem, 1), threads, images, count=True)
         self.kernel = _binary_node(self._request).exec_type
 
     def sample(self) -> Sample:
@@ -92,7 +94,7 @@ class BinaryAlone:
         return Sample(call, _binary_node(self._request).real_time.total_seconds())
 
 
-def _compile(model: Any, threads: int, inputs: npt.NDArray[Any], count: bool = False) -> Any:
+def compiled_request(model: Any, threads: int, inputs: npt.NDArray[Any], count: bool = False) -> Any:
     """An inference request on these inputs; with `count` it counts the time of each node."""
     properties = {
         "INFERENCE_NUM_THREADS": threads,

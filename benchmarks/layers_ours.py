@@ -9,15 +9,14 @@ import numpy.typing as npt
 
 import bitorch_runtime
 from bitorch_runtime import reference
-from bitorch_runtime.profiling import Timing
 from layers_cases import Layer, Problem
-from layers_timing import Sample, calls_per_sample, fastest_call
+from layers_program import TimedProgram, geometry, input_shape
 
 NEXT_CHANNELS = 8
 CHECKED_ROWS = 2
 
 
-class Ours:
+class Ours(TimedProgram):
     """Two programs: one that Python calls, and one where a narrow layer of the same kind follows.
 
     In the second the codes between the two layers stay in whatever layout the kernels read, borders included, as inside
@@ -29,26 +28,16 @@ class Ours:
         arrays = _arrays(problem, "")
         first = _operation(problem, "x", "y", "")
         begin = _input(problem)
-        self._alone = bitorch_runtime.Program([begin, first, _output("y", problem.layer)], arrays)
+        alone = bitorch_runtime.Program([begin, first, _output("y", problem.layer)], arrays)
         next_problem = Problem.random(_next_layer(problem.layer), problem.bits, rng)
         second = _operation(next_problem, "y", "z", "2")
-        self._chain = bitorch_runtime.Program(
+        chain = bitorch_runtime.Program(
             [begin, first, second, _output("z", problem.layer)], arrays | _arrays(next_problem, "2")
         )
-        self._inputs = problem.inputs
-        codes = self._alone(problem.inputs)
+        codes = alone(problem.inputs)
         assert isinstance(codes, np.ndarray)  # a program with several outputs gives a dict
         _check(problem, codes)
-        estimate = self._profile(1)
-        self.kernel = estimate["kernel"]
-        self._repeats = calls_per_sample(estimate["seconds"])
-
-    def sample(self) -> Sample:
-        inside = self._profile(self._repeats)["seconds"]
-        return Sample(fastest_call(lambda: self._alone(self._inputs)), inside)
-
-    def _profile(self, repeats: int) -> Timing:
-        return self._chain.profile(self._inputs, repeats=repeats)[1]  # [0] is the input
+        super().__init__(alone, chain, problem.inputs)
 
 
 def _next_layer(layer: Layer) -> Layer:
@@ -61,9 +50,7 @@ def _next_layer(layer: Layer) -> Layer:
 
 
 def _input(problem: Problem) -> dict[str, Any]:
-    layer = problem.layer
-    shape = [layer.in_channels] if layer.linear else [layer.in_channels, layer.size, layer.size]
-    bits = problem.bits.activation
+    shape, bits = input_shape(problem.layer), problem.bits.activation
     return {"op": "input", "output": "x", "dtype": "uint8", "shape": shape, "order": "nhwc", "bits": bits}
 
 
@@ -73,20 +60,13 @@ def _output(name: str, layer: Layer) -> dict[str, Any]:
 
 def _operation(problem: Problem, input_: str, output: str, suffix: str) -> dict[str, Any]:
     layer, bits = problem.layer, problem.bits
-    geometry: dict[str, Any] = {
-        "kernel_size": [layer.kernel] * 2,
-        "stride": [layer.stride] * 2,
-        "padding": [layer.padding] * 4,
-        "dilation": [1, 1],
-        "groups": layer.groups,
-    }
     return {
         "op": "linear" if layer.linear else "conv2d",
         "input": input_,
         "weight": f"weight{suffix}",
         "weight_bits": bits.weight,
         "out_channels": layer.out_channels,
-        **({} if layer.linear else geometry),
+        **geometry(layer),
         "sign_activations": bits.sign,
         "thresholds": f"thresholds{suffix}",
         "descending": f"descending{suffix}",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from layers_onnxruntime import optimized_session
 from layers_timing import NETWORK_SECONDS, Called, Contestant
 from networks_int8 import INPUT_SCALE, TOP, Int8Net, Step
 
 try:
-    import onnx
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 except ImportError as error:
@@ -29,16 +27,7 @@ def contestant(net: Int8Net, images: npt.NDArray[np.uint8], threads: int) -> Con
     Raises:
         RuntimeError: the scores are wrong, or a convolution did not run in int8.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # the optimized model is for this machine only, which is a warning below that
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads are quiet while others are timed
-    with tempfile.TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        options.optimized_model_filepath = str(optimized)
-        session = onnxruntime.InferenceSession(_model(net, len(images)), options, providers=["CPUExecutionProvider"])
-        nodes = [node.op_type for node in onnx.load(str(optimized)).graph.node]
+    session, nodes = optimized_session(_model(net, len(images)), threads)
     if any("Conv" in node and node != "QLinearConv" for node in nodes):
         raise RuntimeError(f"ONNX Runtime ran {nodes}")
     inputs = onnxruntime.OrtValue.ortvalue_from_numpy(images)

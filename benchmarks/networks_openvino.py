@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from layers_openvino import compiled_request
 from layers_timing import NETWORK_SECONDS, Called, Contestant
 from networks_int8 import INPUT_SCALE, TOP, Int8Net, Step
 
@@ -25,26 +26,14 @@ def contestant(net: Int8Net, images: npt.NDArray[np.uint8], threads: int) -> Con
         RuntimeError: the scores are wrong, or a convolution did not run in int8.
     """
     model = _model(net, len(images))
-    request = _compile(model, threads, images, count=True)
+    request = compiled_request(model, threads, images, count=True)
     request.infer()
     net.check(NAME, images, request.get_output_tensor().data)
     kernels = [node.exec_type for node in request.get_profiling_info() if node.node_type == "Convolution"]
     if not kernels or not all(kernel.endswith(("_I8", "_i8", "_u8")) for kernel in kernels):
         raise RuntimeError(f"OpenVINO ran its convolutions as {kernels}")
-    request = _compile(model, threads, images, count=False)
+    request = compiled_request(model, threads, images, count=False)
     return Called(NAME, kernels[1], lambda: request.infer(share_outputs=True), NETWORK_SECONDS)
-
-
-def _compile(model: Any, threads: int, images: npt.NDArray[np.uint8], count: bool) -> Any:
-    properties = {
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "PERF_COUNT": count,
-    }
-    request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(images))
-    return request
 
 
 def _number(value: float) -> Any:
