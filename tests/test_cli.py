@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import torch
 import bitorch
 from bitorch import cli
 from bitorch.cli import main
+from bitorch.models import MODEL_NAMES
 from bitorch.train import Settings, read_checkpoint, read_settings
 from bitorch.train.arguments import parse_train
 
@@ -58,6 +60,20 @@ def test_every_setting_has_a_flag_and_a_help_text(capsys: pytest.CaptureFixture[
     assert {f"--{name.replace('_', '-')}" for name in Settings.__dataclass_fields__} <= {f.rstrip(",") for f in flags}
     assert "torchrun" in text
     assert "Last layer: float (as the paper)" in text
+    assert all(re.search(rf"\b{name}\b", text) for name in MODEL_NAMES)
+
+
+def test_eval_says_that_it_takes_packed_nets(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["eval", "--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for sentence in (
+        "a checkpoint, or a packed net, on test images",
+        "or by bitorch deploy",
+        "Packed nets run on the CPU",
+    ):
+        assert sentence in text
 
 
 def test_train_writes_its_files_and_prints_the_result(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

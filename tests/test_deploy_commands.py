@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from torch import Tensor
 import bitorch_runtime
 from bitorch import cli
 from bitorch.cli import main
-from bitorch.commands import bench, rivals
+from bitorch.commands import bench, packed_verification, rivals
 from bitorch.commands.image_files import read_images
 from bitorch.commands.preprocessing import Preprocessing
 from bitorch.commands.timing import seconds_per_call
 from bitorch.data import Dataset, Images, digits, to_float
 from bitorch.data.padding import pad_to_square
 from bitorch.deployment.packed_model import PackedModel
+from bitorch.deployment.verification import verify
 from bitorch.train import Settings, fit, load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of a PyTorch name
@@ -252,6 +254,101 @@ class TestEval:
         ):
             assert message in error_of(["eval", *arguments], capsys)
         assert main(["eval", str(bare), "--data", "digits"]) == 0
+
+
+class TestVerify:
+    @pytest.mark.parametrize("name", ["net.bit.safetensors", "floats"])
+    def test_a_whole_test_set(self, folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        checkpoint, net = str(folder / "run" / "last.ckpt"), str(folder / name)
+        capsys.readouterr()
+        assert main(["verify", checkpoint, net, "--batch", "77", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert main(["eval", checkpoint, "--json", "--accelerator", "cpu"]) == 0
+        evaluation = json.loads(capsys.readouterr().out)
+        images = digits().test.images
+        whole = verify(load_model(checkpoint), PackedModel.load(net), images if "net" in name else to_float(images))
+        for kind in ("sums", "codes", "floats"):
+            compared = sum(c.elements for c in whole.comparisons if c.exact and c.kind == kind)
+            assert 0 < found[kind]["compared"] == compared
+            assert (found[kind]["different"], found[kind]["largest"]) == (0, 0)
+        summed = sum(c.elements for c in whole.comparisons if not c.exact)
+        assert 0 < found["summed_floats"]["compared"] == summed
+        assert (found["images"], found["equal"], found["first_difference"]) == (360, True, None)
+        assert found["checkpoint_top1"] == found["net_top1"] == pytest.approx(evaluation["top1"], abs=1e-6)
+        assert found["other_predictions"] == []
+        assert found["largest_score_difference"] < 1e-4
+
+    def test_table(self, folder: Path, net: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["verify", str(folder / "run" / "last.ckpt"), net, "--data", "digits"]) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "tensors: equal, bit for bit" in printed
+        assert "DIFFER" not in printed
+        assert "│ predictions │ all equal │" in printed
+
+    def test_padded_images(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        checkpoint, net = str(folder / "padded" / "last.ckpt"), str(tmp_path / "net")
+        assert main(["deploy", checkpoint, "-o", net]) == 0
+        capsys.readouterr()
+        assert main(["verify", checkpoint, net, "--batch", "5", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["images"] == 12
+
+    def test_a_net_that_differs(
+        self, folder: Path, net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        operations, arrays = PackedModel.load(net).program()
+        (name,) = (operation["weight"] for operation in operations if operation["op"] == "linear_float")
+        changed = arrays[name].copy()
+        changed[:] = changed[::-1]
+        other = tmp_path / "other"
+        bitorch_runtime.save(other, operations, {**arrays, name: changed})
+        checkpoint = str(folder / "run" / "last.ckpt")
+        capsys.readouterr()
+        assert main(["verify", checkpoint, str(other), "--batch", "100"]) == 1
+        printed = capsys.readouterr()
+        assert "DIFFER, by up to" in printed.out
+        assert printed.err.startswith("error: the packed net differs first in ")
+        assert "(linear_float): " in printed.err
+        assert printed.err.endswith("First seen in images 0 to 99.\n")
+        assert main(["verify", checkpoint, str(other), "--json"]) == 1
+        found = json.loads(capsys.readouterr().out)
+        assert found["first_difference"]["operation"] == "linear_float"
+        assert not found["equal"]
+        test = digits().test
+        expected, others = (scores(PackedModel.load(path), test.images).argmax(1) for path in (net, other))
+        assert found["checkpoint_top1"] == float((expected == test.labels).double().mean())
+        assert found["net_top1"] == float((others == test.labels).double().mean())
+        assert found["other_predictions"] == (expected != others).nonzero().flatten().tolist() != []
+
+    def test_other_predictions_alone_are_a_difference(
+        self, folder: Path, net: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        checkpoint = str(folder / "run" / "last.ckpt")
+        found = replace(packed_verification.verify_packed(checkpoint, net), other_predictions=(3, 5, 8, 9, 10, 11))
+        monkeypatch.setattr(packed_verification, "verify_packed", lambda *arguments: found)
+        capsys.readouterr()
+        assert main(["verify", checkpoint, net]) == 1
+        printed = capsys.readouterr()
+        assert "│ 6 DIFFER" in printed.out
+        assert printed.err.startswith("error: another class in 6 of 360 images (3, 5, 8, 9, 10, …), although every")
+
+    def test_user_errors(self, net: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        checkpoint = str(folder / "run" / "last.ckpt")
+        for arguments, message in (
+            ([checkpoint, "missing"], "missing"),
+            (["missing", net], "there is no checkpoint missing"),
+            ([net, checkpoint], "last.ckpt: "),
+            ([checkpoint, net, "--batch", "0"], "batch must be at least 1, got 0"),
+            ([str(folder / "padded" / "last.ckpt"), net], "takes images [1, 8, 8] [C, H, W], the data set has [1, 28"),
+        ):
+            assert message in error_of(["verify", *arguments], capsys)
+
+    def test_another_network_is_a_users_error(
+        self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        fit(Settings(bits=(2, 2, 32), epochs=1, batch_size=700, out=tmp_path / "other"), show=False)
+        net = str(folder / "net.bit.safetensors")
+        message = error_of(["verify", str(tmp_path / "other" / "last.ckpt"), net], capsys)
+        assert "the program is of another network" in message
 
 
 class TestPredict:

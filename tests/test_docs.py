@@ -8,8 +8,16 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import torch
 
+import bitorch
 from bitorch.cli import main
+from bitorch.deployment.builder import function_name
+from bitorch.deployment.functions import RULES
+from bitorch.deployment.lower import lower
+from bitorch.deployment.pipeline import PASSES
+from bitorch.deployment.split import read_pixels
+from bitorch.layers import QActivation, QConv1d, QConv2d, QLinear
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -74,3 +82,23 @@ def test_conversion_table_of_the_docs_is_current(monkeypatch: pytest.MonkeyPatch
     namespace["print"] = lambda table: printed.append(str(table))
     exec(blocks(page, "python")[0], namespace)
     assert printed == [blocks(page, "text")[0].rstrip("\n")]
+
+
+def test_deploying_lists_what_can_be_deployed() -> None:
+    """The tables in deploying.md have every function that has a rule, and every pass."""
+    section = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8").split("## What can be deployed")[1]
+    listed = set(re.findall(r"`([A-Za-z_0-9]+)`", section))
+    functions = {function_name(function) for function in RULES}
+    # Operators and what only modules call; `reciprocal` has a rule that says why not.
+    spelled = {name for name in functions if hasattr(torch, name) or hasattr(torch.nn.functional, name)}
+    internal = {name for name in spelled if name.endswith("_with_indices")} | {"reciprocal"}
+    assert spelled - internal <= listed
+    assert {step.__name__ for step in (read_pixels, *PASSES, lower)} <= listed
+    assert {layer.__name__ for layer in (QConv1d, QConv2d, QLinear, QActivation)} <= listed
+
+
+def test_deploying_shows_what_can_deploy_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "deploying.md"
+    (snippet,) = (block for block in blocks(page, "python") if "bitorch.can_deploy" in block)
+    exec(snippet, {"torch": torch, "bitorch": bitorch})
+    assert capsys.readouterr().out in blocks(page, "text")

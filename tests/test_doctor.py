@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import bitorch
+import bitorch_runtime
 from bitorch import doctor
 from bitorch.cli import main
 from bitorch.doctor import doctor_report, format_report, parse_cpuinfo, parse_sysctl
 
+#: Distributions that a test takes away.
+MISSING = ("bitorch-runtime", "matplotlib", "onnxruntime", "pillow", "rich")
 X86_LINUX = """\
 processor	: 0
 model name	: Some CPU @ 3.00GHz
@@ -51,7 +57,12 @@ def test_report_of_this_machine() -> None:
     assert report["versions"]["torch"] == torch.__version__
     assert report["versions"]["python"] == platform.python_version()
     assert report["versions"]["lightning"] is not None
+    assert report["versions"]["pillow"] is not None
     assert report["abilities"]["train"] == {"available": True, "hint": ""}
+    assert report["abilities"]["deploy"] == {"available": True, "hint": ""}
+    cpu = bitorch_runtime.cpu()
+    assert report["runtime"] == {name: cpu[name] for name in ("kernel", "reason", "threads")}
+    assert f"kernels          {cpu['kernel']} ({cpu['reason']})" in format_report(report)
     assert report["cpu"]["usable_cores"] >= 1
     assert report["cpu"]["torch_threads"] == torch.get_num_threads()
     assert report["devices"][0]["type"] == "cpu"
@@ -98,16 +109,38 @@ def test_what_cannot_be_found_out_is_unknown(parse: doctor.Parser) -> None:
 
 
 def test_missing_things_come_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_installed_version", lambda name: None if name in ("rich", "matplotlib") else "1.0")
+    monkeypatch.setattr(doctor, "_installed_version", lambda name: None if name in MISSING else "1.0")
+    monkeypatch.setitem(sys.modules, "bitorch_runtime", None)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.delenv("CXX", raising=False)
     text = format_report(doctor_report())
-    assert 'train         no: rich missing: pip install ".[train]" in a checkout of bitorch' in text
-    assert 'plots         no: matplotlib missing: pip install ".[plots]" in a checkout of bitorch' in text
-    assert "compile       no: torch.compile needs a C++ compiler, and g++, clang++, c++, cl cannot be found" in text
-    assert "rich          not installed" in text
+    assert 'train            no: pillow, rich missing: pip install ".[train]" in a checkout of bitorch' in text
+    assert 'plots            no: matplotlib missing: pip install ".[plots]" in a checkout of bitorch' in text
+    assert 'bench            no: onnxruntime missing: pip install ".[bench]" in a checkout of bitorch' in text
+    assert "deploy           no: bitorch_runtime missing: pip install ./runtime in a checkout of bitorch" in text
+    assert "compile          no: torch.compile needs a C++ compiler, and g++, clang++, c++, cl cannot be found" in text
+    assert "rich             not installed" in text
+    assert "bitorch-runtime  not installed" in text
+    assert "kernels" not in text
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "and no-such-compiler cannot be found" in doctor_report()["abilities"]["compile"]["hint"]
+
+
+def test_extras_are_those_of_the_package() -> None:
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    for extra, names in doctor._EXTRAS.items():
+        match = re.search(rf"^{extra} = \[(.*?)\]$", text, re.DOTALL | re.MULTILINE)
+        assert match is not None
+        assert set(names) <= set(re.findall(r'"([a-z-]+)>=', match[1]))
+
+
+def test_kernels_that_the_cpu_does_not_have() -> None:
+    environment = {**os.environ, "BITORCH_KERNEL": "abacus"}
+    command = [sys.executable, "-m", "bitorch.cli", "doctor", "--json"]
+    report = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    assert report["runtime"] is None
+    assert not report["abilities"]["deploy"]["available"]
+    assert "BITORCH_KERNEL='abacus' is no name of kernels" in report["abilities"]["deploy"]["hint"]
 
 
 def test_container_limits_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,11 @@ from . import __version__
 
 #: Distributions of each extra of bitorch.
 _EXTRAS = {
-    "train": ("lightning", "numpy", "pyyaml", "rich", "scikit-learn", "tensorboard", "torchmetrics", "tyro"),
+    "train": ("lightning", "numpy", "pillow", "pyyaml", "rich", "scikit-learn", "tensorboard", "torchmetrics", "tyro"),
     "plots": ("matplotlib", "numpy"),
+    "bench": ("onnx", "onnxruntime"),
 }
+_RUNTIME = "bitorch-runtime"
 #: CPU features that low-bit arithmetic gains from, with their names in /proc/cpuinfo, by kind of machine.
 _X86_FEATURES = {
     "popcnt": "popcnt",
@@ -54,14 +56,21 @@ def doctor_report() -> dict[str, Any]:
     """Return versions, processor, devices and what can be used, in types that JSON has.
 
     Keys: "versions" (a string each, None for what is not installed), "cpu" ("model", "architecture", "features": a bool
-    each, or None where they cannot be found out; "usable_cores", "torch_threads"), "devices" ("type" and "name" each),
+    each, or None where they cannot be found out; "usable_cores", "torch_threads"), "runtime" (of bitorch_runtime:
+    "kernel", "reason", "threads"; None where it is not installed or cannot run), "devices" ("type" and "name" each),
     "abilities" ("available" and "hint" each).
     """
+    runtime, hint = _runtime()
     return {
         "versions": _versions(),
         "cpu": _cpu(),
+        "runtime": runtime,
         "devices": _devices(),
-        "abilities": {**{extra: _extra(extra) for extra in _EXTRAS}, "compile": _compile()},
+        "abilities": {
+            **{extra: _extra(extra) for extra in _EXTRAS},
+            "deploy": {"available": runtime is not None, "hint": hint},
+            "compile": _compile(),
+        },
     }
 
 
@@ -71,6 +80,7 @@ def format_report(report: Mapping[str, Any]) -> str:
     features = cpu["features"]
     has = "unknown" if features is None else " ".join(name for name, is_there in features.items() if is_there)
     lacks = "" if features is None else " ".join(name for name, is_there in features.items() if not is_there)
+    runtime = report["runtime"]
     sections = {
         "versions": {name: "not installed" if v is None else v for name, v in report["versions"].items()},
         "processor": {
@@ -78,6 +88,7 @@ def format_report(report: Mapping[str, Any]) -> str:
             "has": has if has else "none of these",
             "lacks": lacks,
             "cores": f"{cpu['usable_cores']} usable, {cpu['torch_threads']} threads in torch",
+            "kernels": "" if runtime is None else f"{runtime['kernel']} ({runtime['reason']})",
         },
         "devices": {device["type"]: device["name"] for device in report["devices"]},
         "abilities": {name: "yes" if a["available"] else f"no: {a['hint']}" for name, a in report["abilities"].items()},
@@ -128,7 +139,7 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str | None]:
-    optional = sorted({name for names in _EXTRAS.values() for name in names})
+    optional = sorted({name for names in _EXTRAS.values() for name in names} | {_RUNTIME})
     return {
         "python": platform.python_version(),
         "bitorch": __version__,
@@ -194,6 +205,19 @@ def _extra(name: str) -> dict[str, Any]:
     missing = [package for package in _EXTRAS[name] if _installed_version(package) is None]
     hint = f'{", ".join(missing)} missing: pip install ".[{name}]" in a checkout of bitorch' if missing else ""
     return {"available": not missing, "hint": hint}
+
+
+def _runtime() -> tuple[dict[str, Any] | None, str]:
+    """Return what bitorch_runtime computes with, or None and why there is nothing."""
+    try:
+        import bitorch_runtime
+
+        cpu = bitorch_runtime.cpu()
+    except ModuleNotFoundError as error:
+        return None, f"{error.name} missing: pip install ./runtime in a checkout of bitorch"
+    except (ImportError, ValueError) as error:
+        return None, str(error)
+    return {name: cpu[name] for name in ("kernel", "reason", "threads")}, ""
 
 
 def _compile() -> dict[str, Any]:

@@ -301,14 +301,15 @@ def _summed(batches: Sequence[Comparison]) -> Comparison:
 
 
 def _comparison(tensor: str, operation: str, kind: str, expected: Tensor, found: Tensor, *, exact: bool) -> Comparison:
-    same = (expected == found) | (expected.isnan() & found.isnan())
-    gap = (expected.double() - found.double()).abs().masked_fill(same, 0)  # ∞ − ∞ is NaN
-    different = int((~same).sum())
-    largest = float(gap.max()) if gap.numel() else 0.0
-    finite = expected[expected.isfinite()]
-    near = different == 0 or largest <= _TOLERANCE * (float(finite.abs().max()) if finite.numel() else 0.0)
-    ok = different == 0 if exact else near
-    return Comparison(tensor, operation, kind, exact, expected.numel(), different, largest, ok)
+    if torch.equal(expected, found):
+        return Comparison(tensor, operation, kind, exact, expected.numel(), 0, 0.0, ok=True)
+    differs = (expected != found) & ~(expected.isnan() & found.isnan())
+    gaps = (expected[differs].double() - found[differs].double()).abs()
+    largest = float(gaps.max()) if gaps.numel() else 0.0
+    finite = expected[expected.isfinite()].abs()
+    is_near = largest <= _TOLERANCE * (float(finite.max()) if finite.numel() else 0.0)
+    ok = gaps.numel() == 0 or (is_near and not exact)
+    return Comparison(tensor, operation, kind, exact, expected.numel(), gaps.numel(), largest, ok)
 
 
 def _outputs(

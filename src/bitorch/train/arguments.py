@@ -39,16 +39,16 @@ class _TrainArguments:
 
 @dataclass(frozen=True)
 class EvalArguments:
-    """Evaluate a checkpoint on test images: top-1 and top-5 accuracy."""
+    """Evaluate a checkpoint, or a packed net, on test images: top-1 and top-5 accuracy."""
 
     checkpoint: tyro.conf.Positional[Path]
-    """Written by bitorch train."""
+    """Written by bitorch train, or by bitorch deploy."""
     data: str | None = None
     """Data set; the run's own if not given."""
     folder: Path | None = None
     """Folder that holds the files of the data set."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    """Hardware to run on."""
+    """Hardware to run on. Packed nets run on the CPU."""
     json: bool = False
     """Print JSON instead of a table."""
 
