@@ -8,6 +8,8 @@ CASES ?= 400
 SECONDS ?= 60
 COUNT ?= 100000
 SEED ?= 0
+# As many compilers at once as there are CPUs, and two at least: one waits for the disk now and then.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((n > 2 ? n : 2)))
 
 CMAKE := $(BIN)/cmake
 QEMU ?= qemu-aarch64
@@ -16,19 +18,21 @@ CASE_DIR := build/cases-$(CASES)-$(SEED)
 CASE_STAMP := $(CASE_DIR)/.written
 CASE_SOURCES := $(wildcard runtime/tests/cases.py runtime/tests/dump_cases.py runtime/src/bitorch_runtime/reference.py)
 
-.PHONY: neon sanitize sanitize-memory sanitize-threads fuzz fuzz-file
+.PHONY: neon neon-tools sanitize sanitize-build sanitize-memory sanitize-threads fuzz fuzz-file
 
 $(CASE_STAMP): $(CASE_SOURCES) | $(RUNTIME_STAMP)
 	rm -rf $(CASE_DIR)
 	$(BIN)/python runtime/tests/dump_cases.py --out $(CASE_DIR) --count $(CASES) --seed $(SEED)
 	touch $@
 
-# Cortex-A53 has no dotprod extension: there, the table for it must not be offered, nor run when named.
-neon: $(CASE_STAMP)
+neon-tools:
 	@for tool in $(CROSS_COMPILER) $(QEMU); do command -v $$tool >/dev/null || { \
 	  echo "make neon needs $$tool. On Debian or Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
+
+# Cortex-A53 has no dotprod extension: there, the table for it must not be offered, nor run when named.
+neon: neon-tools $(CASE_STAMP)
 	$(CMAKE) -S runtime -B build/neon -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DBITORCH_TOOLS=ON
-	$(CMAKE) --build build/neon --parallel
+	$(CMAKE) --build build/neon --parallel $(JOBS)
 	$(QEMU) -cpu cortex-a76 build/neon/check_packed
 	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon
 	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon-dotprod
@@ -39,25 +43,27 @@ neon: $(CASE_STAMP)
 
 sanitize: sanitize-memory sanitize-threads
 
-sanitize-memory: $(CASE_STAMP)
+# What checks and fuzzers share: two builds in one directory at the same time would break each other under `make -j`.
+sanitize-build: | $(RUNTIME_STAMP)
 	$(CMAKE) -S runtime -B build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_SANITIZE=ON -DBITORCH_TOOLS=ON
-	$(CMAKE) --build build/sanitize --parallel
+	$(CMAKE) --build build/sanitize --parallel $(JOBS)
+
+sanitize-memory: sanitize-build $(CASE_STAMP)
 	build/sanitize/check_safetensors
 	build/sanitize/check_packed
 	build/sanitize/check_kernels
+	build/sanitize/check_threads
 	build/sanitize/run_cases --threads 2 $(CASE_DIR)
 
 sanitize-threads: $(CASE_STAMP)
-	$(CMAKE) -S runtime -B build/sanitize-threads -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS=-fsanitize=thread -DBITORCH_TOOLS=ON
-	$(CMAKE) --build build/sanitize-threads --target run_cases --parallel
+	$(CMAKE) -S runtime -B build/sanitize-threads -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_TOOLS=ON \
+	  -DCMAKE_CXX_FLAGS=-fsanitize=thread
+	$(CMAKE) --build build/sanitize-threads --target check_threads run_cases --parallel $(JOBS)
+	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/check_threads
 	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/run_cases --threads 4 --callers 3 $(CASE_DIR)
 
-fuzz: $(CASE_STAMP)
-	$(CMAKE) -S runtime -B build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_SANITIZE=ON -DBITORCH_TOOLS=ON
-	$(CMAKE) --build build/sanitize --target fuzz_program --parallel
+fuzz: sanitize-build $(CASE_STAMP)
 	build/sanitize/fuzz_program --seconds $(SECONDS) --seed $(SEED) --save build/fuzz $(CASE_DIR)
 
-fuzz-file: $(CASE_STAMP)
-	$(CMAKE) -S runtime -B build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_SANITIZE=ON -DBITORCH_TOOLS=ON
-	$(CMAKE) --build build/sanitize --target fuzz_file --parallel
+fuzz-file: sanitize-build $(CASE_STAMP)
 	build/sanitize/fuzz_file --count $(COUNT) --seed $(SEED) --save build/fuzz-file $(CASE_DIR)

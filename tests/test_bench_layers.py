@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+import bitorch_runtime
 from bitorch_runtime import reference
 from layers_cases import LAYERS, Bits, Layer, Problem, bits_of, code_thresholds
 from layers_ours import Ours
@@ -135,16 +139,185 @@ def methods_in_source(kernels: str) -> dict[str, set[str]]:
     return methods
 
 
-def test_the_page_on_kernels_names_the_methods_in_the_source() -> None:
-    lines = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8").splitlines()
+def page_on_kernels() -> str:
+    return (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
+
+
+def methods_on_the_page() -> dict[str, dict[str, set[str]]]:
+    """Bits by method, by kernels, from the table on the page."""
+    lines = page_on_kernels().splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     start = next(number for number, cells in enumerate(table) if cells[0] == "kernels")
     columns = [header.strip("`") for header in table[start][2:5]]
-    named = {cells[0].strip("`"): cells[2:5] for cells in table[start + 1 : start + 7]}
-    assert len(named) == 6
-    for kernels, cells in named.items():
+    return {
+        cells[0].strip("`"): {
+            column: set(re.findall(r"W\dA\d", cell)) for column, cell in zip(columns, cells[2:5], strict=True)
+        }
+        for cells in table[start + 1 : start + 7]
+    }
+
+
+def test_the_page_on_kernels_names_the_methods_in_the_source() -> None:
+    page = methods_on_the_page()
+    assert len(page) == 6
+    for kernels, columns in page.items():
         methods = methods_in_source(kernels)
-        expected = {column: methods.get(column, set()) for column in columns}
-        assert dict(zip(columns, (set(re.findall(r"W\dA\d", cell)) for cell in cells), strict=True)) == expected, (
-            kernels
-        )
+        assert columns == {column: methods.get(column, set()) for column in columns}, kernels
+
+
+class Window(NamedTuple):
+    """A layer on the page on kernels: square kernel, image without padding."""
+
+    inputs: int
+    outputs: int
+    kernel: int = 3
+    stride: int = 1
+    groups: int = 1
+    size: int = 7
+
+    def weights(self, bits: int) -> npt.NDArray[np.int64]:
+        """The largest codes of so many bits."""
+        return np.full((self.outputs, self.inputs // self.groups, self.kernel, self.kernel), 2**bits - 1, np.int64)
+
+
+#: Each beside another one that is on the other side of a rule's limit, for 32 or for 64 channels per look-up.
+WINDOWS = [
+    *(Window(8, outputs) for outputs in (1, 15, 16, 17, 31, 32, 63, 64, 65, 128)),
+    *(Window(8, outputs, kernel=5) for outputs in (23, 24, 25, 47, 48, 49)),
+    *(Window(8, outputs, stride=2) for outputs in (124, 128, 252, 256)),
+    *(Window(8, outputs, kernel=1) for outputs in (287, 288, 575, 576)),
+    *(Window(8, outputs, size=3) for outputs in (16, 17, 64)),  # one pixel leaves
+    *(Window(8, outputs, kernel=1, size=1) for outputs in (16, 17, 64)),
+    Window(16, 32, groups=2),
+    Window(14, 32, groups=2),
+    Window(16, 30, groups=2),
+    Window(16, 128, groups=2),
+    Window(16, 32, groups=2, size=3),
+    Window(8, 8, groups=8),
+    Window(8, 16, groups=8),
+    Window(8, 8, groups=8, size=3),
+]
+BITS = [(weight, activation) for weight in range(1, 9) for activation in range(1, 9)]
+
+
+#: Numbers in the sentences after the table, by what they limit.
+LIMITS = {
+    "planes of one pixel": r"up to W·A = (\d+) it gets `popcount`",
+    "look-ups": r"Less than (\d+) times",
+    "instead of tables": r"`popcount` stands in up to W·A = (\d+), `bytes` above",
+    "of a group": r"where a group has fewer than (\d+) output channels",
+    "divisor": r"a number of input channels that (\d+) does not divide",
+    "few": r"layers of up to (\d+) output channels get `bytes`",
+    "few channels": r"output channels get `bytes` from W·A = (\d+) on",
+}
+
+
+def limits_on_the_page() -> dict[str, int]:
+    text = " ".join(page_on_kernels().split())
+    return {name: int(re.findall(pattern, text)[0]) for name, pattern in LIMITS.items()}
+
+
+def method_by_the_page(
+    limits: dict[str, int], columns: dict[str, set[str]], lanes: int, window: Window, weight: int, activation: int
+) -> str:
+    """What the rules on the page give; `lanes` output channels are served by one look-up."""
+    pixels = (window.size - window.kernel) // window.stride + 1
+    product = weight * activation
+    if window.groups > 1 and window.groups == window.inputs == window.outputs:
+        return "depthwise"
+    method = next((name for name, bits in columns.items() if f"W{weight}A{activation}" in bits), "bytes")
+    if pixels == 1 and product <= limits["planes of one pixel"]:
+        method = "popcount"
+    if method == "tables":
+        look_ups = window.kernel**2 * window.outputs / (window.stride**2 * lanes)
+        if look_ups < limits["look-ups"] or window.outputs < lanes * 3 / 4 or window.groups > 1:
+            method = "popcount" if product <= limits["instead of tables"] else "bytes"
+    few = window.outputs // window.groups < limits["of a group"]
+    split = window.inputs // window.groups % limits["divisor"] != 0
+    if method == "popcount" and window.groups > 1 and (few or split):
+        method = "bytes"
+    if method == "popcount" and window.outputs <= limits["few"] and product >= limits["few channels"]:
+        method = "bytes"
+    return method
+
+
+def test_layers_get_the_methods_that_the_page_on_kernels_says() -> None:
+    kernels = bitorch_runtime.cpu()["kernel"]
+    lanes = {
+        name: int(number)
+        for number, name in re.findall(r"(\d+)(?: output channels)? \(`([\w-]+)`\)", page_on_kernels())
+    }
+    assert lanes == {"avx2": 32, "avx512-vpopcntdq": 64}
+    columns, limits = methods_on_the_page()[kernels], limits_on_the_page()
+    wrong = []
+    for window in WINDOWS:
+        for weight, activation in BITS:
+            layer = bitorch_runtime.Conv2d(
+                window.weights(weight),
+                weight_bits=weight,
+                activation_bits=activation,
+                stride=window.stride,
+                groups=window.groups,
+            )
+            got = layer.program(window.size, window.size).operations()[1]["kernel"].split()[0]
+            expected = method_by_the_page(limits, columns, lanes.get(kernels, 0), window, weight, activation)
+            if got != expected:
+                wrong.append(f"{kernels}, {window}, W{weight}A{activation}: {got} instead of {expected}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("kernels", bitorch_runtime.cpu()["kernels"])
+def test_layers_get_these_methods_with_every_set_of_kernels(kernels: str) -> None:
+    """Kernels are chosen once per process."""
+    test = f"{__file__}::{test_layers_get_the_methods_that_the_page_on_kernels_says.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    done = subprocess.run(
+        command, env=os.environ | {"BITORCH_KERNEL": kernels}, capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_linear_layers_get_the_method_of_one_pixel() -> None:
+    for outputs in (16, 17):
+        for weight, activation in ((1, 1), (1, 3), (2, 4), (3, 3)):
+            codes = np.ones((outputs, 24), np.int64)
+            linear = bitorch_runtime.Linear(codes, weight_bits=weight, activation_bits=activation)
+            conv = bitorch_runtime.Conv2d(codes[:, :, None, None], weight_bits=weight, activation_bits=activation)
+            (_, of_linear, _), (_, of_conv, _) = linear.program().operations(), conv.program(1, 1).operations()
+            assert of_linear["kernel"] == of_conv["kernel"]
+
+
+@pytest.mark.parametrize("other", ["a layer that wants bytes", "a layer with groups", "a concatenation", "nothing"])
+def test_popcounts_become_bytes_where_the_page_on_kernels_says(other: str) -> None:
+    """Of a layer with W·A = 2 and one pixel, which would have popcounts with all kernels."""
+    window = {"kernel_size": [1, 1], "stride": [1, 1], "padding": [0] * 4, "dilation": [1, 1]}
+
+    def conv(input_: str, weight_bits: int, groups: int, **result: object) -> dict[str, object]:
+        keys = {"op": "conv2d", "input": input_, "weight": f"w{weight_bits}{groups}", "weight_bits": weight_bits}
+        return {**keys, "out_channels": 36, "groups": groups, **window, **result}
+
+    operations: list[dict[str, object]] = [
+        {"op": "input", "output": "x", "dtype": "uint8", "bits": 2, "shape": [36, 1, 1], "order": "nhwc"}
+    ]
+    weights = {(1, 1): 36}
+    if other == "a layer with groups":
+        operations += [conv("x", 2, 3, bits=2, codes="a", thresholds="t")]
+        weights[2, 3] = 12
+    else:
+        operations += [{"op": "lookup", "input": "x", "output": "a", "bits": 2, "table": "same"}]
+    operations += [conv("a", 1, 1, int32="y"), {"op": "output", "input": "y"}]
+    if other == "a layer that wants bytes":
+        operations += [conv("a", 8, 1, int32="z"), {"op": "output", "input": "z"}]
+        weights[8, 1] = 36
+    elif other == "a concatenation":
+        operations += [{"op": "concat", "inputs": ["a", "a"], "output": "z"}, {"op": "output", "input": "z"}]
+    arrays: dict[str, npt.NDArray[Any]] = {
+        f"w{bits}{groups}": bitorch_runtime.pack_weights(np.ones((36, inputs), np.int64), bits)
+        for (bits, groups), inputs in weights.items()
+    }
+    if other == "a layer with groups":
+        arrays["t"] = np.zeros((36, 3), np.int32)
+    else:
+        arrays["same"] = np.arange(4, dtype=np.uint8)
+    entry = bitorch_runtime.Program(operations, arrays).operations()[2]
+    assert entry["kernel"].split()[0] == ("popcount" if other == "nothing" else "bytes")

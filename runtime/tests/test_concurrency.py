@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +18,8 @@ import bitorch_runtime
 from cases import Case, random_case
 
 SEEDS = range(9, 400, 16)  # whole programs
+#: Seconds until a test that hangs fails; each takes a few at most.
+PATIENCE = 60
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +39,7 @@ def test_threads_share_a_program(workers: int) -> None:
     bitorch_runtime.set_num_threads(workers)
     for seed in SEEDS:
         program, case = build(seed)
-        start = threading.Barrier(4)
+        start = threading.Barrier(4, timeout=PATIENCE)
 
         def call(
             program: bitorch_runtime.Program = program, case: Case = case, start: threading.Barrier = start
@@ -44,7 +49,7 @@ def test_threads_share_a_program(workers: int) -> None:
 
         with ThreadPoolExecutor(4) as pool:
             results = [pool.submit(call) for _ in range(4)]
-            assert [result.result() for result in results] == [[]] * 4, f"seed {seed}"
+            assert [result.result(PATIENCE) for result in results] == [[]] * 4, f"seed {seed}"
 
 
 def test_threads_with_programs_of_their_own() -> None:
@@ -55,7 +60,7 @@ def test_threads_with_programs_of_their_own() -> None:
         return [line for _ in range(3) for line in case.differences(program(*case.inputs))]
 
     with ThreadPoolExecutor(4) as pool:
-        assert [line for lines in pool.map(work, range(64)) for line in lines] == []
+        assert [line for lines in pool.map(work, range(64), timeout=PATIENCE) for line in lines] == []
 
 
 def test_the_number_of_threads_changes_while_programs_run() -> None:
@@ -74,12 +79,46 @@ def test_the_number_of_threads_changes_while_programs_run() -> None:
             assert case.differences(program(*case.inputs)) == []
     finally:
         stop.set()
-        changer.join()
+        changer.join(PATIENCE)
+    assert not changer.is_alive()
 
 
 def run_again(seed: int) -> list[str]:
     program, case = build(seed)
     return case.differences(program(*case.inputs))
+
+
+def in_forked_child(check: Callable[[], list[str]]) -> int:
+    """The exit status of a child that runs this: 0 where nothing is wrong, minus a signal's number where one ended it.
+
+    Whatever happens, the child does not come back into the tests, and does not outlive them: an alarm ends one that
+    hangs.
+    """
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(PATIENCE)
+            wrong = check()
+            print(*wrong, sep="\n", file=sys.stderr, flush=True)
+            status = int(len(wrong) > 0)
+        except (AssertionError, RuntimeError, TypeError, ValueError, MemoryError, OSError):
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(ended)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # that is the test
+def test_a_child_that_fails_is_noticed() -> None:
+    def fail() -> list[str]:
+        raise SystemExit(0)  # which no handler of the child names
+
+    assert in_forked_child(fail) == 1
+    assert in_forked_child(lambda: ["a difference"]) == 1
+    assert in_forked_child(list) == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # that is the test
@@ -88,12 +127,7 @@ def test_a_forked_child_runs_programs() -> None:
     bitorch_runtime.set_num_threads(2)
     program, case = build(14)
     assert case.differences(program(*case.inputs)) == []
-    child = os.fork()
-    if child == 0:
-        wrong = case.differences(program(*case.inputs)) + run_again(30)
-        os._exit(1 if wrong else 0)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    assert in_forked_child(lambda: case.differences(program(*case.inputs)) + run_again(30)) == 0
     assert case.differences(program(*case.inputs)) == []
 
 
@@ -103,7 +137,7 @@ def test_worker_processes(method: str) -> None:
     bitorch_runtime.set_num_threads(2)
     assert run_again(14) == []
     with multiprocessing.get_context(method).Pool(2) as pool:
-        assert pool.map(run_again, range(14, 62, 16)) == [[]] * 3
+        assert pool.map_async(run_again, range(14, 62, 16)).get(PATIENCE) == [[]] * 3
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:

@@ -237,7 +237,7 @@ def test_profile_of_no_images(path: Path) -> None:
 def test_profile_prints_as_a_table(path: Path) -> None:
     profile = bitorch_runtime.load(path).profile(golden.images(), repeats=1)
     head, rule, *rows, second_rule, total = str(profile).splitlines()
-    assert head.split() == ["op", "output", "kernel", "ms", "share", "MMAC", "GMAC/s"]
+    assert head.split() == ["op", "output", "kernel", "µs", "share", "MMAC", "GMAC/s"]
     assert rule == second_rule == "-" * len(rule)
     assert len(rows) == 7
     assert total.split()[0] == "total"

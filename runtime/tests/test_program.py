@@ -170,6 +170,27 @@ def test_multiply_adds_are_counted() -> None:
     assert [entry["macs"] for entry in program.operations()] == [0, 36 * 9 * 4 * 10, 0]
 
 
+def test_relu_and_limits_keep_the_sign_of_zero() -> None:
+    """Of y = −0, in each operation that has such a step."""
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "x", "dtype": "float32", "shape": [37]},
+        {"op": "input", "output": "q", "dtype": "uint8", "bits": 1, "shape": [3]},
+        {"op": "add", "inputs": ["x", "x"], "relu": True, "float32": "sum"},
+        {"op": "affine", "input": "x", "low": 0, "float32": "limited"},
+        {"op": "linear", "input": "q", "weight": "w", "weight_bits": 1, "out_channels": 37, "float32": "y"}
+        | {"multiply": "minus", "offset": "zero", "relu": True},
+        *({"op": "output", "input": name} for name in ("sum", "limited", "y")),
+    ]
+    zero = np.full(37, -0.0, np.float32)
+    weight = bitorch_runtime.pack_weights(np.ones((37, 3), np.int64), 1)
+    arrays: dict[str, Array] = {"w": weight, "minus": zero - 1, "zero": zero}
+    results = Program(operations, arrays)(np.stack([zero, -zero]), np.zeros((2, 3), np.uint8))
+    assert isinstance(results, dict)
+    for name, signs in {"sum": [True, False], "limited": [True, False], "y": [True, True]}.items():
+        assert not results[name].any()
+        np.testing.assert_array_equal(np.signbit(results[name]), np.broadcast_to(np.array(signs)[:, None], (2, 37)))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_many_programs_come_and_go() -> None:
     """Memory is given back: a hundred loads and runs of some megabytes each."""

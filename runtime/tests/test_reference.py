@@ -423,12 +423,43 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         reference.run(operations, {}, np.zeros((2, 4), np.uint8))
     with pytest.raises(ValueError, match="dtype uint8, got float32"):
         reference.run(operations, {}, np.zeros((2, 3), np.float32))
-    with pytest.raises(ValueError, match="holds the code 4; codes of 2 bits go up to 3"):
+    with pytest.raises(ValueError, match="holds the code 4; 2-bit codes go up to 3"):
         reference.run(operations, {}, np.full((2, 3), 4, np.uint8))
     with pytest.raises(TypeError, match=r"takes the inputs \['x'\], got 0 by position"):
         reference.run(operations, {})
     with pytest.raises(ValueError, match="there is no operation 'tanh'"):
         reference.run([operations[0], {"op": "tanh", "input": "x", "output": "y"}], {}, np.zeros((1, 3), np.uint8))
+
+
+def test_inputs_of_different_batches_are_refused() -> None:
+    """Also where nothing but a broadcast would notice, and where none of the inputs meet."""
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "a", "dtype": "float32", "shape": [2]},
+        {"op": "input", "output": "b", "dtype": "float32", "shape": [2]},
+        {"op": "add", "inputs": ["a", "b"], "float32": "sum"},
+        {"op": "output", "input": "sum"},
+    ]
+    apart = [*operations[:2], {"op": "output", "input": "a"}, {"op": "output", "input": "b"}]
+    one, three = np.zeros((1, 2), np.float32), np.zeros((3, 2), np.float32)
+    for program in (operations, apart):
+        with pytest.raises(ValueError, match=r"^the inputs have different batches: {'a': 1, 'b': 3}$"):
+            reference.run(program, {}, one, three)
+        with pytest.raises(ValueError, match=r"^the inputs have different batches: {'a': 3, 'b': 1}$"):
+            reference.run(program, {}, b=one, a=three)
+    result = reference.run(operations, {}, three, three)
+    assert isinstance(result, np.ndarray)
+    assert result.shape == (3, 2)
+
+
+def test_limits_leave_zeros_and_nan_as_they_are() -> None:
+    """As PyTorch's relu does, and every kernel; np.maximum promises no sign of zero."""
+    y = f32(-0.0, 0.0, -1.0, 2.0, np.nan, -np.inf, np.inf)
+    theirs = torch.relu(torch.from_numpy(y)).numpy()
+    for limited in (reference.relu(y), reference.at_least(y, 0)):
+        np.testing.assert_array_equal(limited, theirs)
+        np.testing.assert_array_equal(np.signbit(limited), np.signbit(theirs))
+    np.testing.assert_array_equal(reference.at_most(y, 0.0), f32(-0.0, 0.0, -1.0, 0.0, np.nan, -np.inf, 0.0))
+    assert np.signbit(reference.at_most(y, 0.0)).tolist()[:2] == [True, False]
 
 
 def test_the_reference_stands_alone() -> None:

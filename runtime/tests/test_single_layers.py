@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,8 +75,10 @@ def test_stages(weight_bits: int, activation_bits: int, bits: int, relu: bool, f
     codes = rng.integers(0, 2**activation_bits, (3, 2, 3, channels)).astype(np.uint8)
     d = reference.conv2d_codes(codes, canonical(weight))
     multiply = rng.normal(0, 1 / (1 + d.std()), outputs).astype(np.float32)
-    offset = rng.normal(0.5, 0.5, outputs).astype(np.float32)
+    offset, norm_offset = rng.normal(0.5, 0.5, (2, outputs)).astype(np.float32)
+    norm_multiply = rng.normal(0, 1, outputs).astype(np.float32)
     y = reference.float_stage(d, multiply, offset, rectify=relu)
+    normed = reference.float_stage(d, multiply, offset, rectify=relu, norm=(norm_multiply, norm_offset))
     levels = 2**bits - 1
     rows = np.sort(rng.choice(d.ravel(), (outputs, levels)), axis=1).astype(np.int32)
     y_rows = np.sort(rng.choice(y.ravel(), (outputs, levels)), axis=1)
@@ -82,9 +87,12 @@ def test_stages(weight_bits: int, activation_bits: int, bits: int, relu: bool, f
         rows[descending] = rows[descending, ::-1]
         y_rows[descending] = y_rows[descending, ::-1]
     floats: dict[str, Any] = {"multiply": multiply, "offset": offset, "relu": relu}
+    norm = {"norm_multiply": norm_multiply, "norm_offset": norm_offset}
     stages: list[tuple[dict[str, Any], Array, Any]] = [
         ({}, d, np.int32),
         (floats, y, np.float32),
+        (floats | norm, normed, np.float32),
+        (floats | norm | {"bits": bits}, reference.unit_quantize(normed, bits), np.uint8),
         ({"thresholds": rows, "descending": descending}, reference.apply_thresholds(d, rows, descending), np.uint8),
         (
             floats | {"thresholds": y_rows, "descending": descending, "bits": bits},
@@ -140,7 +148,113 @@ def test_largest_sums() -> None:
     assert linear(np.full((1, inputs), 255, np.uint8)).tolist() == [[largest, -largest]]
 
 
+def layers(**stages: Any) -> list[Conv2d | Linear]:
+    """A convolution and a linear layer of 3 inputs, 4 outputs and these stages."""
+    rng = np.random.default_rng(3)
+    bits: dict[str, Any] = {"weight_bits": 2, "activation_bits": 1, "sign_activations": True}
+    conv = Conv2d(odd_codes(rng, 2, 4, 3, 3, 2), **bits, padding=(0, 1), **stages)
+    return [conv, Linear(odd_codes(rng, 2, 4, 3), **bits, **stages)]
+
+
+def codes_for(layer: Conv2d | Linear) -> Array:
+    shape = (5, 6, 7, 3) if isinstance(layer, Conv2d) else (5, 3)
+    return np.random.default_rng(4).integers(0, 2, shape).astype(np.uint8)
+
+
+def all_stages() -> dict[str, Any]:
+    ones = np.ones(4, np.float32)
+    rows = np.array([[-1.5, 0.5, 0.5], [4, 0, -np.inf], [-2, 0, 2], [0, 1, np.inf]], np.float32)
+    return {
+        "multiply": ones / 8,
+        "offset": ones / 2,
+        "norm_multiply": ones * 3,
+        "norm_offset": -ones,
+        "relu": True,
+        "thresholds": rows,
+        "descending": np.array([False, True, False, False]),
+    }
+
+
+def test_attributes() -> None:
+    conv, linear = layers(**all_stages())
+    for layer in (conv, linear):
+        assert (layer.weight_bits, layer.activation_bits, layer.sign_activations, layer.bits) == (2, 1, True, 2)
+    for layer in layers():
+        assert layer.bits is None
+    assert isinstance(conv, Conv2d)
+    assert isinstance(linear, Linear)
+    assert (conv.in_channels, conv.out_channels, conv.kernel_size, conv.groups) == (3, 4, (3, 2), 1)
+    assert (conv.stride, conv.padding, conv.dilation) == ((1, 1), (0, 1, 0, 1), (1, 1))
+    assert (linear.in_features, linear.out_features) == (3, 4)
+
+
+@pytest.mark.parametrize("again", [lambda layer: pickle.loads(pickle.dumps(layer)), copy.deepcopy, copy.copy])
+def test_layers_can_be_pickled_and_copied(again: Callable[[Any], Any]) -> None:
+    for layer in (*layers(), *layers(**all_stages())):
+        codes = codes_for(layer)
+        restored = again(layer)  # before the first call, and after it
+        expected = layer(codes)
+        for other in (restored, again(layer)):
+            assert repr(other) == repr(layer)
+            np.testing.assert_array_equal(other(codes), expected)
+
+
+def test_programs_of_one_layer_share_their_arrays() -> None:
+    """A program keeps what it was made of for its pickles: one copy for all sizes of image."""
+    conv, _ = layers(**all_stages())
+    assert isinstance(conv, Conv2d)
+    programs = [conv.program(height, 9) for height in range(3, 12)]
+    for name, array in programs[0]._arrays.items():
+        assert not array.flags.writeable
+        assert all(program._arrays[name] is array for program in programs)
+    codes = np.random.default_rng(5).integers(0, 2, (2, 5, 9, 3)).astype(np.uint8)
+    restored = pickle.loads(pickle.dumps(programs[2]))
+    np.testing.assert_array_equal(restored(codes), conv(codes))
+
+
+def test_programs_of_both_layers_are_asked_for() -> None:
+    conv, linear = layers()
+    assert isinstance(conv, Conv2d)
+    assert isinstance(linear, Linear)
+    assert conv.program(5, 6).inputs[0]["shape"] == (5, 6, 3)
+    assert linear.program().inputs[0]["shape"] == (3,)
+    assert linear.program() is linear.program()
+
+
+def test_what_the_caller_does_to_arrays_later_does_not_matter() -> None:
+    stages = all_stages()
+    weight = np.ones((4, 3), np.int64)
+    linear = Linear(weight, weight_bits=1, activation_bits=1, **stages)
+    conv = Conv2d(weight.reshape(4, 3, 1, 1), weight_bits=1, activation_bits=1, **stages)
+    codes = codes_for(linear)
+    expected = linear(codes)
+    for array in (weight, *stages.values()):
+        if isinstance(array, np.ndarray):
+            array[...] = 0
+    np.testing.assert_array_equal(linear(codes), expected)
+    np.testing.assert_array_equal(conv(codes.reshape(5, 1, 1, 3)).reshape(5, 4), expected)
+
+
+def test_equal_thresholds_and_infinite_ones_are_in_order() -> None:
+    rows = np.array([[0, 0, 0], [-5, -5, 7]], np.int32)
+    linear = Linear(np.ones((2, 1), np.int64), weight_bits=1, activation_bits=3, thresholds=rows)
+    assert linear(np.array([[0], [7]], np.uint8)).tolist() == [[3, 2], [3, 3]]
+
+
 def test_repr_says_what_it_is() -> None:
     conv = Conv2d(np.ones((8, 3, 3, 3), np.int64), weight_bits=1, activation_bits=2)
-    assert "Conv2d(3, 8, kernel_size=(3, 3)" in repr(conv)
-    assert "Linear(7, 2" in repr(Linear(np.ones((2, 7), np.int64), weight_bits=1, activation_bits=2))
+    assert repr(conv) == (
+        "Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, "
+        "weight_bits=1, activation_bits=2)"
+    )
+    linear = Linear(np.ones((2, 7), np.int64), weight_bits=1, activation_bits=2)
+    assert repr(linear) == "Linear(7, 2, weight_bits=1, activation_bits=2)"
+    ones = np.ones(2, np.float32)
+    linear = Linear(np.ones((2, 7), np.int64), weight_bits=1, activation_bits=2, multiply=ones, offset=ones, bits=3)
+    assert repr(linear).endswith("activation_bits=2, multiply=float32 [2], offset=float32 [2], bits=3)")
+    full, _ = layers(**all_stages())
+    assert repr(full).endswith(
+        "weight_bits=2, activation_bits=1, sign_activations=True, multiply=float32 [4], offset=float32 [4], "
+        "norm_multiply=float32 [4], norm_offset=float32 [4], thresholds=float32 [4, 3], descending=bool [4], "
+        "relu=True, bits=2)"
+    )

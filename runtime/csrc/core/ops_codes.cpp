@@ -130,8 +130,8 @@ class Lookup : public OnCodes {
     const int most = (1 << bits) - 1;
     for (uint8_t entry : table_) {
       if (entry > most) {
-        reader.fail("table", "has an entry " + std::to_string(entry) + ", but codes of " + std::to_string(bits) +
-                                 " bits are at most " + std::to_string(most));
+        reader.fail("table", "has an entry " + std::to_string(entry) + ", but " + std::to_string(bits) +
+                                 "-bit codes are at most " + std::to_string(most));
       }
     }
     shift_ = input_->bits;

@@ -113,8 +113,8 @@ class Input : public Operation {
     int64_t i = context.first * image;
     while (i < count && codes[i] <= most) ++i;
     const std::string value = i < count ? std::to_string(codes[i]) : "a value";
-    throw Error("input \"" + tensor_->name + "\": " + value + " at flat index " + std::to_string(i) + " — codes of " +
-                std::to_string(tensor_->bits) + " bits must be from 0 to " + std::to_string(most));
+    throw Error("input \"" + tensor_->name + "\": " + value + " at flat index " + std::to_string(i) + " — " +
+                std::to_string(tensor_->bits) + "-bit codes must be from 0 to " + std::to_string(most));
   }
 
   size_t index_;

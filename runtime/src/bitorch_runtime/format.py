@@ -149,21 +149,25 @@ def dump(name: str, value: object, *, sort_keys: bool = True) -> str:
     """Return `value` as JSON without spaces, NumPy's numbers as plain ones.
 
     Raises:
-        TypeError: it holds something that is neither a number, a text, a bool, None, a list nor a dict.
-        ValueError: it holds NaN, infinity or itself.
+        TypeError: it holds something that is neither a number, a text, a bool, None, a list nor a dict, or a dict with
+            keys other than texts.
+        ValueError: it holds NaN, infinity or itself, or is nested too deeply.
     """
 
     def plain(item: object) -> object:
         if isinstance(item, np.generic):
             return item.item()
-        kind = type(item).__name__
-        raise TypeError(f"{name}: {item!r} is {kind}, which JSON cannot hold; arrays go into `arrays`")
+        raise TypeError(f"{item!r} is {type(item).__name__}, which JSON cannot hold; arrays go into `arrays`")
 
     try:
         text = json.dumps(
             value, allow_nan=False, default=plain, ensure_ascii=False, sort_keys=sort_keys, separators=(",", ":")
         )
         text.encode()
+    except TypeError as error:  # from above, or a key that is a tuple
+        raise TypeError(f"{name}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{name}: nested too deeply") from None
     except ValueError as error:  # NaN, infinity, a list that contains itself, half of a surrogate pair
         raise ValueError(f"{name}: {error}") from None
     return text

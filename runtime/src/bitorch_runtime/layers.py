@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,114 @@ from bitorch_runtime.arguments import (
     check_pair,
 )
 from bitorch_runtime.packing import pack_named
-from bitorch_runtime.program import Program
+from bitorch_runtime.program import Program, program_of_frozen
+from bitorch_runtime.stages import Stages, own
 
 #: How many image sizes a convolution keeps programs for.
 KEPT_SIZES = 16
 
 
-class Conv2d:
+@dataclass(frozen=True, eq=False)
+class _Recipe:
+    """What the programs of a layer are made of: one for each size of image, all with the same arrays."""
+
+    operation: dict[str, Any]
+    arrays: dict[str, Array]  # frozen
+    activation_bits: int
+
+    def program(self, *shape: int) -> Program:
+        """The program for images of this shape, [C, H, W] or [F]."""
+        image = {"op": "input", "output": "codes", "dtype": "uint8", "bits": self.activation_bits}
+        return program_of_frozen(
+            [
+                {**image, "shape": shape, "order": "nhwc"},
+                {**self.operation, "input": "codes", "weight": "weight"},
+                {"op": "output", "input": "result", "order": "nhwc"},
+            ],
+            self.arrays,
+        )
+
+
+class _Layer:
+    """What convolutions and linear layers have in common: bits, weights, stages, and programs of one operation.
+
+    Everything but the compiled programs is state, so that layers can be pickled and copied.
+    """
+
+    def __init__(
+        self,
+        weight_codes: Array,
+        shape: str,
+        weight_bits: int,
+        activation_bits: int,
+        sign_activations: bool,
+        stages: Stages,
+    ) -> None:
+        """Check and pack what both have; `shape` of the weights is for errors, and says how many dimensions."""
+        self.weight_bits = check_bits("weight_bits", weight_bits)
+        if isinstance(weight_codes, np.ndarray) and weight_codes.ndim != len(shape.split(",")):
+            raise ValueError(f"weight_codes: the shape is {weight_codes.shape}, but must be {shape}")
+        packed = pack_named("weight_codes", weight_codes, self.weight_bits)
+        if weight_codes.size == 0:
+            raise ValueError(
+                f"weight_codes: the shape is {weight_codes.shape}, but there must be one or more channels and taps"
+            )
+        self.activation_bits = check_bits("activation_bits", activation_bits)
+        self.sign_activations = check_bool("sign_activations", sign_activations)
+        if self.sign_activations and self.activation_bits != 1:
+            raise ValueError(f"sign_activations=True: needs activation_bits=1, not {self.activation_bits}")
+        self._check_sums(weight_codes[0].size)
+        stages = stages.check(len(weight_codes))
+        self.bits = stages.bits
+        self._stages = stages
+        self._weight = own(packed)
+
+    def _check_sums(self, weights: int) -> None:
+        largest = weights * (2**self.weight_bits - 1) * (2**self.activation_bits - 1)
+        if largest >= 2**31:
+            raise ValueError(
+                f"weight_codes: {weights} weights per output can sum up to {largest} with {self.weight_bits}-bit "
+                f"weights and {self.activation_bits}-bit activations, but int32 needs less than 2^31; use fewer bits"
+            )
+
+    def _plan(self, op: str, channels: int, **geometry: Any) -> None:
+        """Say what operation it is, before the first call."""
+        operation = {
+            "op": op,
+            "out_channels": channels,
+            **geometry,
+            "weight_bits": self.weight_bits,
+            "sign_activations": self.sign_activations,
+            **self._stages.keys,
+        }
+        self._recipe = _Recipe(operation, {"weight": self._weight, **self._stages.arrays}, self.activation_bits)
+        self._program = lru_cache(maxsize=KEPT_SIZES)(self._recipe.program)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_program"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._program = lru_cache(maxsize=KEPT_SIZES)(self._recipe.program)
+
+    def _bits_and_stages(self) -> str:
+        """The end of a repr."""
+        sign = ", sign_activations=True" if self.sign_activations else ""
+        return f"weight_bits={self.weight_bits}, activation_bits={self.activation_bits}{sign}{self._stages}"
+
+
+class Conv2d(_Layer):
     """A convolution of codes with low-bit weights, NHWC, exact.
 
     D[b, y, x, o] = Σ c·q, the sum over the kernel window and the input channels of weight code times activation code,
     as int32. A float stage makes y = float32(D)·multiply + offset of it, rounded after the product and after the sum,
-    then ``relu``. A code stage makes codes of D or of y. A call returns what the last stage gives.
+    then y·norm_multiply + norm_offset, rounded once, then ``relu``. A code stage makes codes of D or of y. A call
+    returns what the last stage gives.
+
+    The attributes ``in_channels``, ``out_channels``, ``kernel_size``, ``stride``, ``padding`` (all four), ``dilation``,
+    ``groups``, ``weight_bits``, ``activation_bits``, ``sign_activations`` and ``bits`` (of the codes that leave, None
+    where none do) say what it was made of. It never changes, may be called from several threads at once, and can be
+    pickled and copied.
     """
 
     def __init__(
@@ -46,6 +142,8 @@ class Conv2d:
         sign_activations: bool = False,
         multiply: NDArray[np.float32] | None = None,
         offset: NDArray[np.float32] | None = None,
+        norm_multiply: NDArray[np.float32] | None = None,
+        norm_offset: NDArray[np.float32] | None = None,
         relu: bool = False,
         thresholds: Array | None = None,
         descending: NDArray[np.bool_] | None = None,
@@ -66,11 +164,14 @@ class Conv2d:
             sign_activations: the codes 0 and 1 mean −1 and +1; needs activation_bits=1.
             multiply: float32 [out_channels]; makes y of D together with `offset`.
             offset: float32 [out_channels].
+            norm_multiply: float32 [out_channels]; beside multiply and offset, and together with `norm_offset`: a
+                batch normalisation that has not been folded into them.
+            norm_offset: float32 [out_channels].
             relu: y becomes max(y, 0).
-            thresholds: [out_channels, 2^bits − 1], rising in each row; int32, compared with D, or float32, compared
-                with y. The code is the number of thresholds that are reached.
+            thresholds: [out_channels, 2^bits − 1], never falling within a row; int32, compared with D, or float32,
+                compared with y, and not NaN. The code is the number of thresholds that are reached.
             descending: bool [out_channels]: in these channels the code is the number of thresholds that D or y does not
-                exceed, and they fall.
+                exceed, and they never rise.
             bits: of the codes that leave, 1 to 8. Without thresholds the code is round((2^bits − 1)·clip(y, 0, 1)),
                 half to even; with thresholds it may be left out.
 
@@ -78,14 +179,14 @@ class Conv2d:
             TypeError: an argument of another type or dtype.
             ValueError: an argument that is out of range or does not fit the others.
         """
-        weight_bits = check_bits("weight_bits", weight_bits)
-        if isinstance(weight_codes, np.ndarray) and weight_codes.ndim != 4:
-            raise ValueError(
-                f"weight_codes: the shape is {weight_codes.shape}, but must be "
-                "[out_channels, in_channels/groups, kernel_h, kernel_w]"
-            )
-        packed = pack_named("weight_codes", weight_codes, weight_bits)
-        _check_not_empty(weight_codes)
+        super().__init__(
+            weight_codes,
+            "[out_channels, in_channels/groups, kernel_h, kernel_w]",
+            weight_bits,
+            activation_bits,
+            sign_activations,
+            Stages(multiply, offset, norm_multiply, norm_offset, relu, thresholds, descending, bits),
+        )
         self.out_channels, per_group = weight_codes.shape[:2]
         self.kernel_size: tuple[int, int] = (weight_codes.shape[2], weight_codes.shape[3])
         self.stride = check_pair("stride", stride, 1)
@@ -95,20 +196,15 @@ class Conv2d:
         if self.out_channels % self.groups != 0:
             raise ValueError(f"groups={groups}: must divide the {self.out_channels} output channels of weight_codes")
         self.in_channels = per_group * self.groups
-        self._operation = {
-            **_low_bit(weight_bits, activation_bits, sign_activations, weight_codes),
-            "op": "conv2d",
-            "out_channels": self.out_channels,
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-        }
-        self.activation_bits = int(self._operation.pop("activation_bits"))
-        self._stages = _Stages.check(self.out_channels, multiply, offset, relu, thresholds, descending, bits)
-        self._arrays = {"weight": packed, **self._stages.arrays}
-        self._program = functools.lru_cache(maxsize=KEPT_SIZES)(self._make)
+        self._plan(
+            "conv2d",
+            self.out_channels,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
 
     def __call__(self, codes: NDArray[np.uint8]) -> Array:
         """Run the layer.
@@ -137,28 +233,34 @@ class Conv2d:
                 f"codes: images of {height} by {width} pixels, {padded[0]} by {padded[1]} with their padding, are "
                 f"smaller than the kernel, which spans {spans[0]} by {spans[1]}"
             )
-        result = _alone(self._program(height, width)(array))
+        result = _alone(self._program(self.in_channels, height, width)(array))
         size = ((p - span) // s + 1 for p, span, s in zip(padded, spans, self.stride, strict=True))
         return result.reshape(len(array), *size, self.out_channels)  # a program gives images of one pixel as vectors
 
     def program(self, height: int, width: int) -> Program:
-        """Return the program that runs images of this size, to look at it or to time it."""
-        return self._program(check_integer("height", height, 1, 2**20), check_integer("width", width, 1, 2**20))
+        """Return the program that runs images of this size, to look at it or to time it.
+
+        Raises:
+            TypeError: a size is no int.
+            ValueError: the kernel is larger than the padded image.
+        """
+        height, width = check_integer("height", height, 1, 2**20), check_integer("width", width, 1, 2**20)
+        return self._program(self.in_channels, height, width)
 
     def __repr__(self) -> str:
         return (
             f"Conv2d({self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
-            f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}, "
-            f"weight_bits={self._operation['weight_bits']}, activation_bits={self.activation_bits})"
+            f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}, {self._bits_and_stages()})"
         )
 
-    def _make(self, height: int, width: int) -> Program:
-        shape = [self.in_channels, height, width]
-        return _program(self._operation, self._stages, self._arrays, shape, self.activation_bits)
 
+class Linear(_Layer):
+    """A linear layer of codes with low-bit weights, exact: D[b, o] = Σ c·q; the stages are those of `Conv2d`.
 
-class Linear:
-    """A linear layer of codes with low-bit weights, exact: D[b, o] = Σ c·q; the stages are those of `Conv2d`."""
+    The attributes ``in_features``, ``out_features``, ``weight_bits``, ``activation_bits``, ``sign_activations`` and
+    ``bits`` (of the codes that leave, None where none do) say what it was made of. It never changes, may be called from
+    several threads at once, and can be pickled and copied.
+    """
 
     def __init__(
         self,
@@ -169,6 +271,8 @@ class Linear:
         sign_activations: bool = False,
         multiply: NDArray[np.float32] | None = None,
         offset: NDArray[np.float32] | None = None,
+        norm_multiply: NDArray[np.float32] | None = None,
+        norm_offset: NDArray[np.float32] | None = None,
         relu: bool = False,
         thresholds: Array | None = None,
         descending: NDArray[np.bool_] | None = None,
@@ -183,6 +287,8 @@ class Linear:
             sign_activations: as of `Conv2d`, like the arguments that follow.
             multiply: float32 [out_features].
             offset: float32 [out_features].
+            norm_multiply: float32 [out_features].
+            norm_offset: float32 [out_features].
             relu: y becomes max(y, 0).
             thresholds: int32 or float32 [out_features, 2^bits − 1].
             descending: bool [out_features].
@@ -192,24 +298,16 @@ class Linear:
             TypeError: an argument of another type or dtype.
             ValueError: an argument that is out of range or does not fit the others.
         """
-        weight_bits = check_bits("weight_bits", weight_bits)
-        if isinstance(weight_codes, np.ndarray) and weight_codes.ndim != 2:
-            raise ValueError(
-                f"weight_codes: the shape is {weight_codes.shape}, but must be [out_features, in_features]"
-            )
-        packed = pack_named("weight_codes", weight_codes, weight_bits)
-        _check_not_empty(weight_codes)
+        super().__init__(
+            weight_codes,
+            "[out_features, in_features]",
+            weight_bits,
+            activation_bits,
+            sign_activations,
+            Stages(multiply, offset, norm_multiply, norm_offset, relu, thresholds, descending, bits),
+        )
         self.out_features, self.in_features = weight_codes.shape
-        operation = {
-            **_low_bit(weight_bits, activation_bits, sign_activations, weight_codes),
-            "op": "linear",
-            "out_channels": self.out_features,
-        }
-        self.weight_bits = weight_bits
-        self.activation_bits = int(operation.pop("activation_bits"))
-        stages = _Stages.check(self.out_features, multiply, offset, relu, thresholds, descending, bits)
-        arrays = {"weight": packed, **stages.arrays}
-        self.program = _program(operation, stages, arrays, [self.in_features], self.activation_bits)
+        self._plan("linear", self.out_features)
 
     def __call__(self, codes: NDArray[np.uint8]) -> Array:
         """Run the layer.
@@ -227,117 +325,14 @@ class Linear:
         array = check_array("codes", codes, ["uint8"])
         if array.ndim != 2 or array.shape[1] != self.in_features:
             raise ValueError(f"codes: the shape is {array.shape}, but must be (batch, {self.in_features})")
-        return _alone(self.program(array))
+        return _alone(self.program()(array))
+
+    def program(self) -> Program:
+        """Return the program that runs the layer, to look at it or to time it."""
+        return self._program(self.in_features)
 
     def __repr__(self) -> str:
-        return (
-            f"Linear({self.in_features}, {self.out_features}, weight_bits={self.weight_bits}, "
-            f"activation_bits={self.activation_bits})"
-        )
-
-
-@dataclass(frozen=True)
-class _Stages:
-    """What follows D: keys of the operation, the arrays that they name, and the key of the result."""
-
-    keys: dict[str, Any]
-    arrays: dict[str, Array]
-    result: str  # "int32", "float32" or "codes"
-
-    @classmethod
-    def check(
-        cls,
-        channels: int,
-        multiply: Array | None,
-        offset: Array | None,
-        relu: bool,
-        thresholds: Array | None,
-        descending: Array | None,
-        bits: int | None,
-    ) -> _Stages:
-        keys: dict[str, Any] = {}
-        arrays: dict[str, Array] = {}
-        if (multiply is None) != (offset is None):
-            raise ValueError("multiply and offset: the float stage needs both, or neither")
-        has_floats = multiply is not None
-        for name, array in (("multiply", multiply), ("offset", offset)):
-            if array is not None:
-                arrays[name] = check_array(name, array, ["float32"], (channels,))
-        if check_bool("relu", relu):
-            if not has_floats:
-                raise ValueError("relu=True: needs the float stage, multiply and offset")
-            keys["relu"] = True
-        if bits is not None:
-            keys["bits"] = check_bits("bits", bits)
-        if thresholds is not None:
-            keys["bits"] = _check_thresholds(channels, thresholds, bits, has_floats)
-            arrays["thresholds"] = thresholds
-        elif bits is not None and not has_floats:
-            raise ValueError(f"bits={bits}: codes need thresholds, or the float stage, multiply and offset")
-        if descending is not None:
-            if thresholds is None:
-                raise ValueError("descending: has a meaning only beside thresholds")
-            arrays["descending"] = check_array("descending", descending, ["bool"], (channels,))
-        # Programs are made later, one per image size: what the caller does to the arrays meanwhile must not reach them.
-        arrays = {name: array.copy() for name, array in arrays.items()}
-        keys |= {name: name for name in arrays}
-        return cls(keys, arrays, "codes" if "bits" in keys else "float32" if has_floats else "int32")
-
-
-def _check_thresholds(channels: int, thresholds: Array, bits: int | None, has_floats: bool) -> int:
-    """Return the bits of the codes that these thresholds give."""
-    array = check_array("thresholds", thresholds, ["int32", "float32"])
-    if array.dtype == np.float32 and not has_floats:
-        raise ValueError(
-            "thresholds: float32 ones are compared with y, which needs multiply and offset; those of D are int32"
-        )
-    allowed = range(1, 9) if bits is None else [bits]
-    for k in allowed:
-        if array.shape == (channels, 2**k - 1):
-            return k
-    columns = "2^bits − 1" if bits is None else str(2**bits - 1)
-    raise ValueError(f"thresholds: the shape is {array.shape}, but must be ({channels}, {columns})")
-
-
-def _check_not_empty(weight_codes: Array) -> None:
-    if weight_codes.size == 0:
-        raise ValueError(
-            f"weight_codes: the shape is {weight_codes.shape}, but there must be one or more channels and taps"
-        )
-
-
-def _low_bit(weight_bits: int, activation_bits: int, sign_activations: bool, weight_codes: Array) -> dict[str, Any]:
-    """The keys of a low-bit operation, and "activation_bits", after a check that D fits in int32."""
-    activation_bits = check_bits("activation_bits", activation_bits)
-    if check_bool("sign_activations", sign_activations) and activation_bits != 1:
-        raise ValueError(f"sign_activations=True: needs activation_bits=1, not {activation_bits}")
-    weights = weight_codes[0].size
-    largest = weights * (2**weight_bits - 1) * (1 if sign_activations else 2**activation_bits - 1)
-    if largest >= 2**31:
-        raise ValueError(
-            f"weight_codes: {weights} weights per output can sum up to {largest} with weights of {weight_bits} and "
-            f"activations of {activation_bits} bits, but int32 needs less than 2^31; use fewer bits"
-        )
-    return {
-        "weight_bits": weight_bits,
-        "activation_bits": activation_bits,
-        "sign_activations": bool(sign_activations),
-    }
-
-
-def _program(
-    operation: dict[str, Any], stages: _Stages, arrays: dict[str, Array], shape: list[int], activation_bits: int
-) -> Program:
-    layer = {**operation, "input": "codes", "weight": "weight", **stages.keys, stages.result: "result"}
-    image = {
-        "op": "input",
-        "output": "codes",
-        "dtype": "uint8",
-        "bits": activation_bits,
-        "shape": shape,
-        "order": "nhwc",
-    }
-    return Program([image, layer, {"op": "output", "input": "result", "order": "nhwc"}], arrays)
+        return f"Linear({self.in_features}, {self.out_features}, {self._bits_and_stages()})"
 
 
 def _alone(result: Array | dict[str, Array]) -> Array:

@@ -67,7 +67,7 @@ def check_grid(name: str, codes: Array, bits: int) -> None:
         return
     position = tuple(int(i) for i in np.argwhere(wrong)[0])
     rule = "must be ±1" if bits == 1 else f"must be odd integers from -{n} to {n}"
-    raise ValueError(f"{name}: {int(codes[position])} at {position}, but weight codes of {bits} bits {rule}")
+    raise ValueError(f"{name}: {int(codes[position])} at {position}, but {bits}-bit weight codes {rule}")
 
 
 def unpack_weights(packed: NDArray[np.uint8], bits: int, shape: Sequence[int]) -> NDArray[np.int16]:
@@ -76,22 +76,41 @@ def unpack_weights(packed: NDArray[np.uint8], bits: int, shape: Sequence[int]) -
     Args:
         packed: uint8 [out_channels, row_bytes].
         bits: 1 to 8.
-        shape: of the codes, [out_features, in_features] or [out_channels, in_channels/groups, kernel_h, kernel_w].
+        shape: of the codes, (out_features, in_features) or (out_channels, in_channels/groups, kernel_h, kernel_w).
 
     Returns:
         int16, of this shape.
 
     Raises:
         TypeError: `packed` is no array of uint8, `bits` no int, or `shape` no sequence of ints.
-        ValueError: `packed` does not have the size of such weights; `bits` is out of range.
+        ValueError: `packed` does not have the size of such weights, or a bit that fills up a row is not zero; `bits` is
+            out of range; `shape` has a negative size or fewer than two.
     """
     bits = check_bits("bits", bits)
+    if not isinstance(shape, Sequence) or isinstance(shape, (str, bytes)):
+        raise TypeError(f"shape={shape!r}: must be a tuple or list of ints, not {type(shape).__name__}")
     sizes = tuple(check_integer("shape", size, 0, 2**48) for size in shape)
     if len(sizes) < 2:
         raise ValueError(f"shape={sizes}: must have two or more dimensions, output channels first")
     columns = math.prod(sizes[1:])
     rows = check_array("packed", packed, ["uint8"], (sizes[0], -(-columns * bits // 8)))
+    _check_fill(rows, columns * bits % 8)
     m = _native.unpack_weights(np.ascontiguousarray(rows), bits, columns)
     codes = 2 * m.astype(np.int16) - np.int16(2**bits - 1)
     last = codes.reshape(sizes[0], *sizes[2:], sizes[1])
     return np.ascontiguousarray(np.moveaxis(last, -1, 1))
+
+
+def _check_fill(rows: NDArray[np.uint8], used: int) -> None:
+    """Raise a ValueError unless the bits after the first `used` ones of each row's last byte are zero.
+
+    Others are a sign of rows of another shape or another order. Full last bytes have `used` 0.
+    """
+    if used == 0:
+        return
+    wrong = np.flatnonzero(rows[:, -1] >> used)
+    if len(wrong) > 0:
+        raise ValueError(
+            f"packed: the last byte of row {int(wrong[0])} is {int(rows[wrong[0], -1])}, but its upper {8 - used} "
+            f"{'bit fills' if used == 7 else 'bits fill'} up the row and must be zero"
+        )

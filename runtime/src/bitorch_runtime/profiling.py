@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, overload
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = ("op", "output", "kernel", "ms", "share", "MMAC", "GMAC/s")
+COLUMNS = ("op", "output", "kernel", "µs", "share", "MMAC", "GMAC/s")
 
 
 class Timing(TypedDict):
@@ -100,4 +100,4 @@ def _cells(row: Timing) -> tuple[str, ...]:
 
 def _numbers(seconds: float, share: float, macs: int, macs_per_second: float) -> tuple[str, ...]:
     speed = (f"{macs / 1e6:.2f}", f"{macs_per_second / 1e9:.1f}") if macs else ("", "")
-    return f"{1e3 * seconds:.3f}", f"{100 * share:.1f}%", *speed
+    return f"{1e6 * seconds:,.1f}", f"{100 * share:.1f}%", *speed

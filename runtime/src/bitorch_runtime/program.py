@@ -46,7 +46,7 @@ class Program:
     - ``lookup``: ``input``, ``output``, ``bits``, ``table`` uint8 [2^bits of the input], or [C, 2^bits of the
       input]: codes to codes
     - ``max_pool``: ``input``, ``output``, ``kernel_size``, ``stride``, ``padding``, ``dilation?``. Padding never
-      wins.
+      wins, NaN always; of −0 and 0 either may leave.
     - ``avg_pool``: ``input``, ``output``, ``kernel_size``, ``stride``, ``padding``, ``count_include_pad``,
       ``scale?`` of codes (1/n where missing): to float32. Floats are added row by row, then divided by their number.
     - ``global_avg_pool``: ``input``, ``output``, ``scale?``: to float32 [1, 1, C]
@@ -71,12 +71,12 @@ class Program:
     The stages of a convolution: D = Σ c·q is exact; it leaves as ``int32``. The float stage has ``multiply`` and
     ``offset`` [N]: y = float32(D)·multiply + offset (two roundings); then with ``norm_multiply?`` and ``norm_offset?``
     [N] y·norm_multiply + norm_offset (one rounding, a fused multiply-add, as batch normalisation is in PyTorch), +
-    ``residual?`` (a float32 tensor), then ``relu?``; y leaves as ``float32``. Low-bit layers need multiply
-    and offset for all of it, float layers do not. Codes leave as ``codes``, with ``bits``, and ``thresholds`` [N, n]: q
-    is the number of thresholds j with D ≥ t[j] (int32) or y ≥ t[j] (float32), or ≤ in the channels that
-    ``descending``, bool [N], says. Thresholds rise with j, or fall in those channels. Without thresholds q =
-    round(n·clip(y, 0, 1)), half to even. NaN gives code 0. ``int32``, ``float32`` and ``codes`` are names of tensors;
-    one or more of them must be there.
+    ``residual?`` (a float32 tensor), then ``relu?`` (NaN and −0 stay as they are); y leaves as ``float32``. Low-bit
+    layers need multiply and offset for all of it, float layers do not. Codes leave as ``codes``, with ``bits``, and
+    ``thresholds`` [N, n]: q is the number of thresholds j with D ≥ t[j] (int32) or y ≥ t[j] (float32), or ≤ in the
+    channels that ``descending``, bool [N], says. Thresholds never fall with j, or never rise in those channels. Without
+    thresholds q = round(n·clip(y, 0, 1)), half to even. NaN gives code 0. ``int32``, ``float32`` and ``codes`` are
+    names of tensors; one or more of them must be there.
     """
 
     def __init__(self, operations: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> None:
@@ -90,14 +90,22 @@ class Program:
             TypeError: the arguments are not of these types.
             ValueError: an operation is wrong; the message says which, which key, its value and the rule.
         """
+        given = self._plan(operations, arrays)
+        self._arrays = {name: array.copy() for name, array in given.items()}  # as small as a file; for pickles
+
+    def _plan(self, operations: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Make the compiled program, and return the arrays as it took them."""
         if not isinstance(operations, (list, tuple)):
             raise TypeError(f"operations: must be a list of dicts, not {type(operations).__name__}")
         if not isinstance(arrays, Mapping):
             raise TypeError(f"arrays: must be a dict of NumPy arrays, not {type(arrays).__name__}")
-        text = dump("operations", [_plain(i, operation) for i, operation in enumerate(operations)], sort_keys=False)
+        texts = [
+            dump(f"operation {i}", _plain(i, operation), sort_keys=False) for i, operation in enumerate(operations)
+        ]
+        text = f"[{','.join(texts)}]"
         given = {name: _array(f"arrays[{name!r}]", value) for name, value in arrays.items()}
         self._take_native(_native.Program(text, given), text)
-        self._arrays = {name: array.copy() for name, array in given.items()}  # as small as a file; for pickles
+        return given
 
     def _take_native(self, native: _native.Program, description: str) -> None:
         self._native = native
@@ -167,8 +175,15 @@ class Program:
         Returns:
             A sequence of dicts, one per operation, that prints as a table. Seconds are the minimum over the runs,
             multiply-adds are those of the batch.
+
+        Raises:
+            TypeError: as of a call, `named` is no dict, or `repeats` no int.
+            ValueError: as of a call, or `repeats` is out of range.
+            MemoryError: the batch is too large for this machine.
         """
         repeats = check_integer("repeats", repeats, 1, 1_000_000)
+        if named is not None and not isinstance(named, Mapping):
+            raise TypeError(f"named: must be a dict of NumPy arrays, not {type(named).__name__}")
         arrays = self._take(inputs, {} if named is None else dict(named))
         seconds = self._native.profile(arrays, repeats)
         batch = len(arrays[0])
@@ -215,6 +230,16 @@ class Program:
         if missing:
             raise TypeError(f"input {', '.join(map(repr, missing))} is missing")
         return [_input(port, given[port["name"]]) for port in self._inputs]
+
+
+def program_of_frozen(operations: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> Program:
+    """Return a program whose pickles use these arrays themselves, which nobody may write any more.
+
+    Many programs with the same weights then hold them once.
+    """
+    program = Program.__new__(Program)
+    program._arrays = program._plan(operations, arrays)
+    return program
 
 
 def _plain(index: int, operation: object) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """What a program computes, in plain NumPy: the definition that the compiled kernels are tested against.
 
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
-them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with two exceptions:
-where float convolutions and linear layers sum, the order of summation is free; and what has an exponential in it
-(sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way.
+them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with three exceptions:
+where float convolutions and linear layers sum, the order of summation is free; what has an exponential in it
+(sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way; and where the maximum of a pool's
+window is zero, −0 may be 0 and 0 may be −0.
 
 Images are NHWC: [batch, height, width, channels]. A feature vector is an image of one pixel, [batch, 1, 1, features].
 Codes of k bits are the integers 0 … n, n = 2^k − 1. Weight codes of k bits are the odd integers −n, −n+2, … n.
@@ -161,9 +162,20 @@ def conv2d_float(
 
 
 def relu(y: Floats) -> Floats:
-    """max(y, 0); NaN stays NaN."""
-    rectified: Floats = np.maximum(y, np.float32(0))
-    return rectified
+    """max(y, 0); NaN stays NaN, and −0 stays −0, as in PyTorch."""
+    return at_least(y, 0)
+
+
+def at_least(y: Floats, low: float) -> Floats:
+    """low where y < low, else y: unlike np.maximum it says which zero leaves where −0 meets 0."""
+    limited: Floats = np.where(y < np.float32(low), np.float32(low), y)
+    return limited
+
+
+def at_most(y: Floats, high: float) -> Floats:
+    """high where y > high, else y."""
+    limited: Floats = np.where(y > np.float32(high), np.float32(high), y)
+    return limited
 
 
 def fused_multiply_add(x: Floats, multiply: Floats, offset: Floats) -> Floats:
@@ -265,7 +277,10 @@ def max_pool(
     padding: Sequence[int] = (0, 0, 0, 0),
     dilation: Sequence[int] = (1, 1),
 ) -> NDArray[Any]:
-    """Maximum over windows of codes or floats, [B, H, W, C]. Borders are −inf, or code 0; NaN wins."""
+    """Maximum over windows of codes or floats, [B, H, W, C]. Borders are −inf, or code 0; NaN wins.
+
+    Which zero leaves a window whose maximum is zero, and that holds −0 and 0, is not defined.
+    """
     fill = -np.inf if x.dtype == np.float32 else 0
     taps = [pixels for _, _, pixels in windows(x, kernel_size, stride, padding, dilation, fill)]
     largest: NDArray[Any] = np.maximum.reduce(taps)
@@ -413,7 +428,7 @@ def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
         return Tensor(array)
     bits = operation["bits"]
     if array.size > 0 and array.max() > levels(bits):
-        raise ValueError(f"input {name!r} holds the code {array.max()}; codes of {bits} bits go up to {levels(bits)}")
+        raise ValueError(f"input {name!r} holds the code {array.max()}; {bits}-bit codes go up to {levels(bits)}")
     return Tensor(array.astype(np.int64), bits)
 
 
@@ -487,9 +502,9 @@ def _affine(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping
         y = y / arrays[operation["divide"]]
     y = apply_float_stage(operation, tensors, arrays, y)
     if "low" in operation:
-        y = np.maximum(y, np.float32(operation["low"]))
+        y = at_least(y, operation["low"])
     if "high" in operation:
-        y = np.minimum(y, np.float32(operation["high"]))
+        y = at_most(y, operation["high"])
     return y
 
 
@@ -608,7 +623,7 @@ def run(
         the output's array; for several outputs a dict of arrays by tensor name.
 
     Raises:
-        ValueError: an unknown operation, or an input array that does not fit.
+        ValueError: an unknown operation, an input array that does not fit, or inputs of different batches.
         TypeError: too many or too few inputs.
     """
     names = [operation["output"] for operation in operations if operation["op"] == "input"]
@@ -617,12 +632,19 @@ def run(
         raise TypeError(
             f"the program takes the inputs {names}, got {len(inputs)} by position and {list(named)} by name"
         )
-    tensors: dict[str, Tensor] = {}
+    tensors = {
+        operation["output"]: read_input(operation, given[operation["output"]])
+        for operation in operations
+        if operation["op"] == "input"
+    }
+    batches = {name: len(tensor.values) for name, tensor in tensors.items()}
+    if len(set(batches.values())) > 1:
+        raise ValueError(f"the inputs have different batches: {batches}")
     outputs: dict[str, NDArray[Any]] = {}
     for operation in operations:
         if operation["op"] == "input":
-            tensors[operation["output"]] = read_input(operation, given[operation["output"]])
-        elif operation["op"] == "output":
+            continue
+        if operation["op"] == "output":
             outputs[operation["input"]] = write_output(operation, tensors[operation["input"]])
         else:
             tensors |= apply(operation, tensors, arrays)
