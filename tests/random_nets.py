@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +140,146 @@ class RandomNet(nn.Module):
             x = torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1)
         scores: Tensor = self.last(torch.relu(self.norm(self.hidden(x))))
         return scores
+
+
+class RandomGraph(nn.Module):
+    """Steps that read any tensor before them: branches, shared layers, several inputs, outputs given twice."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        rng = random.Random(seed)
+        torch.manual_seed(seed)
+        size = rng.choice((1, 4, 6))
+        self.shapes = [(rng.choice((2, 4, 8)), size, size) for _ in range(rng.choice((1, 1, 1, 2)))]
+        self.in_shapes = list(self.shapes)
+        self.steps: list[tuple[str, tuple[int, ...], Any]] = []
+        self.layers = nn.ModuleList()
+        self._low_bit(rng, 0)
+        for _ in range(rng.randint(4, 14)):
+            self._step(rng, rng.randrange(len(self.shapes)) if rng.random() < 0.5 else len(self.shapes) - 1)
+        read = {i for _, inputs, _ in self.steps for i in inputs}
+        ends = [i for i in range(len(self.in_shapes), len(self.shapes)) if i not in read]  # the last one is
+        self.ends = ends[-3:] + ([rng.randrange(len(self.shapes))] if rng.random() < 0.3 else [])
+        self._settle()
+
+    def _add(self, kind: str, inputs: tuple[int, ...], argument: Any, shape: tuple[int, int, int]) -> None:
+        self.steps.append((kind, inputs, argument))
+        self.shapes.append(shape)
+
+    def _layer(self, layer: nn.Module, i: int, shape: tuple[int, int, int]) -> None:
+        self.layers.append(layer)
+        self._add("layer", (i,), len(self.layers) - 1, shape)
+
+    def _low_bit(self, rng: random.Random, i: int) -> None:
+        channels, height, width = self.shapes[i]
+        kernel = rng.choice((1, 3))
+        layer = QConv2d(
+            channels,
+            rng.choice((channels, channels, 4, 8)),
+            kernel,
+            padding=kernel // 2,
+            bias=rng.random() < 0.3,
+            pad_value=rng.choice((None, 0.0, 1.0)),
+            input_quantization=quantizer(rng),
+            weight_quantization=WeightDoReFa(rng.choice((1, 1, 2, 4)), variant="paper"),
+        )
+        self._layer(layer, i, (layer.out_channels, height, width))
+
+    def _step(self, rng: random.Random, i: int) -> None:
+        channels, height, width = shape = self.shapes[i]
+        alike = [j for j, other in enumerate(self.shapes) if other == shape]
+        match rng.choice(("low_bit",) * 4 + ("add",) * 3 + ("norm", "act") * 2 + _OTHER_STEPS):
+            case "low_bit":
+                self._low_bit(rng, i)
+            case "norm":
+                self._layer(nn.BatchNorm2d(channels), i, shape)
+            case "act":
+                slopes = [nn.LeakyReLU(slope) for slope in (0.1, 0.0, 1.0, -0.5)]
+                others = [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(), nn.PReLU(channels), nn.Hardswish(), nn.Sigmoid()]
+                self._layer(rng.choice([*slopes, *others, *others]), i, shape)
+            case "add" | "mul" as kind:
+                self._add(kind, (i, rng.choice(alike)), None, shape)
+            case "concat":
+                images = [j for j, other in enumerate(self.shapes) if other[1:] == shape[1:]]
+                chosen = (i, *rng.choices(images, k=rng.choice((1, 2))))
+                self._add("concat", chosen, None, (sum(self.shapes[j][0] for j in chosen), height, width))
+            case "chunk" if channels % 2 == 0:
+                self._add("chunk", (i,), rng.choice((0, 1)), (channels // 2, height, width))
+            case "shuffle":
+                self._layer(nn.ChannelShuffle(2 if channels % 2 == 0 else channels), i, shape)
+            case "pool":
+                pool = rng.choice([nn.MaxPool2d, nn.AvgPool2d])(3, 1, 1)
+                self._layer(pool, i, shape)
+            case "quantizer":
+                self._layer(QActivation(quantizer(rng)), i, shape)
+            case "constant":
+                self._add("constant", (i,), rng.choice(sorted(_CONSTANTS)), shape)
+            case "float":
+                self._layer(nn.Conv2d(channels, 4, 1), i, (4, height, width))
+            case "pad":
+                layers = [nn.ZeroPad2d(1), nn.ReplicationPad2d(1), nn.ConstantPad2d(1, 0.4)]
+                self._layer(rng.choice(layers), i, (channels, height + 2, width + 2))
+            case "shared":
+                fitting = [
+                    (j, layer)
+                    for j, layer in enumerate(self.layers)
+                    if isinstance(layer, QConv2d) and layer.in_channels == channels
+                ]
+                if fitting:
+                    j, layer = rng.choice(fitting)
+                    self._add("layer", (i,), j, (layer.out_channels, height, width))
+
+    def _settle(self) -> None:
+        for norm in self.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = None
+                slopes = torch.randn(norm.num_features) * 0.6
+                slopes[torch.rand(norm.num_features) < 0.15] = 0.0
+                norm.weight.data.copy_(slopes)
+                norm.bias.data.normal_(0.4, 0.4)
+        self.train()
+        with torch.no_grad():
+            for _ in range(2):
+                self(*self.example(4))
+        self.eval()
+
+    def example(self, batch: int) -> list[Tensor]:
+        """Random inputs."""
+        return [torch.rand(batch, *shape) for shape in self.in_shapes]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        values = list(inputs)
+        for kind, names, argument in self.steps:
+            x = [values[i] for i in names]
+            match kind:
+                case "layer":
+                    values.append(self.layers[argument](x[0]))
+                case "add":
+                    values.append(x[0] + x[1])
+                case "mul":
+                    values.append(x[0] * x[1])
+                case "concat":
+                    values.append(torch.cat(x, 1))
+                case "chunk":
+                    values.append(x[0].chunk(2, 1)[argument].contiguous())
+                case _:
+                    values.append(_CONSTANTS[argument](x[0]))
+        return tuple(values[i] for i in self.ends)
+
+
+_OTHER_STEPS = ("mul", "concat", "chunk", "shuffle", "pool", "quantizer", "constant", "float", "pad", "shared")
+_CONSTANTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "plus": lambda x: x + 0.3,
+    "times": lambda x: x * 0.5,
+    "times negative": lambda x: x * -1.5,
+    "divided": lambda x: x / 2.0,
+    "divided by negative": lambda x: x / -3.0,
+    "from": lambda x: 1.0 - x,
+    "negative": lambda x: -x,
+    "low": lambda x: x.clamp(min=0.2),
+    "high": lambda x: x.clamp(max=0.7),
+    "crossed": lambda x: x.clamp(0.9, 0.1),
+}
 
 
 def quantizer(rng: random.Random) -> Quantization:

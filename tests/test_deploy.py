@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +17,19 @@ from torch import Tensor, nn
 
 import bitorch
 import bitorch_runtime
-from bitorch import DeploymentError, deploy, verify
-from bitorch.deployment.capture import capture
+from bitorch import DeploymentError, can_deploy, deploy, verify
+from bitorch.deployment import verification
+from bitorch.deployment.capture import Capture, capture
+from bitorch.deployment.codes import fold_tables
+from bitorch.deployment.graph import Graph, Node
+from bitorch.deployment.groups import group
 from bitorch.deployment.pipeline import compile_graph
+from bitorch.deployment.staircases import _reach
+from bitorch.deployment.verification import Verification, compare, verify_batches
 from bitorch.layers import QConv2d, QLinear
 from bitorch.models import LeNet8, LeNet28, ResNet20, SVHNNet
-from bitorch.quantizations import InputDoReFa, Sign, WeightDoReFa
-from random_nets import RandomNet, SignalNet
+from bitorch.quantizations import InputDoReFa, Quantization, Sign, SteHeaviside, WeightDoReFa
+from random_nets import RandomGraph, RandomNet, SignalNet
 
 ORDINARY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -48,6 +55,21 @@ def test_random_nets_are_equal_in_every_tensor(seed: int, pixels: bool) -> None:
 def test_many_random_nets_are_equal_in_every_tensor(seed: int, pixels: bool) -> None:
     net = RandomNet(seed)
     deploy(net, inputs_of(net), pixels=pixels)
+
+
+@ORDINARY
+@given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans())
+def test_random_graphs_are_equal_in_every_tensor(seed: int, pixels: bool) -> None:
+    net = RandomGraph(seed)
+    deploy(net, *net.example(2), pixels=pixels)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans())
+def test_many_random_graphs_are_equal_in_every_tensor(seed: int, pixels: bool) -> None:
+    net = RandomGraph(seed)
+    deploy(net, *net.example(2), pixels=pixels)
 
 
 def trained(model: nn.Module, shape: tuple[int, ...], config: bitorch.DoReFaConfig) -> nn.Module:
@@ -116,13 +138,77 @@ def test_verification_names_the_first_tensor_that_differs() -> None:
     changed = copy.deepcopy(model)
     with torch.no_grad():
         changed.get_parameter("layers.3.weight").view(-1)[0].neg_()
-    verification = verify(changed, packed, x)
-    assert not verification
-    first = verification.first_difference
+    found = verify(changed, packed, x)
+    assert not found
+    first = found.first_difference
     assert first is not None
     assert first.tensor == "layers.3/sum"
     assert first.different > 0
-    assert "layers.3/sum" in str(verification)
+    assert "layers.3/sum" in str(found)
+
+
+def test_batches_are_verified_with_one_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
+    packed = deploy(model, torch.rand(1, 1, 8, 8))
+    x = torch.rand(7, 1, 8, 8)
+    expected = verify(model, packed, x)
+    calls: list[nn.Module] = []
+
+    def counted(model: nn.Module, *example: Tensor) -> Capture:
+        calls.append(model)
+        return capture(model, *example)
+
+    monkeypatch.setattr(verification, "capture", counted)
+    found = list(verify_batches(model, packed, ([part] for part in x.split(3))))
+    assert calls == [model]
+    for index, comparison in enumerate(expected.comparisons):
+        parts = [f.comparisons[index].elements for f in found]
+        assert parts == [n * comparison.elements // 7 for n in (3, 3, 1)]
+    whole = Verification.of_batches(found)
+    assert whole
+    assert [(c.tensor, c.elements) for c in whole.comparisons] == [(c.tensor, c.elements) for c in expected.comparisons]
+
+
+def test_one_batch_that_differs_shows_in_the_sum() -> None:
+    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
+    packed = deploy(model, torch.rand(1, 1, 8, 8))
+    batches = [torch.rand(2, 1, 8, 8), torch.full((2, 1, 8, 8), torch.nan), torch.rand(2, 1, 8, 8)]
+    found = list(verify_batches(model, packed, ([x] for x in batches)))
+    assert [bool(f) for f in found] == [True, False, True]  # codes cannot be NaN
+    whole, (first, second, third) = Verification.of_batches(found), (f.comparisons for f in found)
+    assert not whole
+    for total, *parts in zip(whole.comparisons, first, second, third, strict=True):
+        assert total.different == sum(part.different for part in parts)
+        assert total.ok == all(part.ok for part in parts)
+    with pytest.raises(ValueError, match="no batch was compared"):
+        Verification.of_batches([])
+    other = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(2, 2, first=8))
+    with pytest.raises(ValueError, match="of several programs"):
+        Verification.of_batches([found[0], verify(other, deploy(other, batches[0]), batches[0])])
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "exact", "different", "ok"),
+    [
+        ([1.0, math.nan, math.inf], [1.0, math.nan, math.inf], True, 0, True),
+        ([1.0, math.nan, math.inf], [1.0, math.nan, math.inf], False, 0, True),
+        ([1.0, math.nan], [1.0, 2.0], False, 1, False),
+        ([1.0, math.inf], [1.0, 2.0], False, 1, False),
+        ([1.0, math.inf], [1.0, -math.inf], False, 1, False),
+        ([100.0, 1.0, math.inf], [100.0, 1.001, math.inf], False, 1, True),
+        ([100.0, 1.0], [100.0, 1.001], True, 1, False),
+        ([100.0, 1.0], [100.0, 1.1], False, 1, False),
+        ([0.0], [-0.0], True, 0, True),
+        ([], [], True, 0, True),
+    ],
+)
+def test_what_counts_as_a_difference(
+    expected: list[float], found: list[float], exact: bool, different: int, ok: bool
+) -> None:
+    comparison = verification._comparison(
+        "x", "add", "floats", torch.tensor(expected), torch.tensor(found), exact=exact
+    )
+    assert (comparison.elements, comparison.different, comparison.ok) == (len(expected), different, ok)
 
 
 def test_a_program_of_another_network_is_refused() -> None:
@@ -257,3 +343,235 @@ def test_partial_deployment_gives_a_model() -> None:
     assert "PackedConv2d" in str(deployment)
     with pytest.raises(ValueError, match="partial=True takes neither"):
         deploy(model, x, partial=True, pixels=True)  # type: ignore[call-overload]
+
+
+def low_bit(inputs: int, outputs: int, kernel: int = 1, bits: int = 2, **settings: Any) -> QConv2d:
+    """A low-bit convolution that keeps the size of images."""
+    defaults = {"input_quantization": InputDoReFa(bits), "weight_quantization": WeightDoReFa(1, variant="paper")}
+    return QConv2d(inputs, outputs, kernel, padding=kernel // 2, **{**defaults, **settings})
+
+
+def image(channels: int = 4) -> Tensor:
+    return torch.rand(2, channels, 5, 5)
+
+
+class Function(nn.Module):
+    """Layers, and a forward that is told."""
+
+    def __init__(self, forward: Callable[..., Any], *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.told = forward
+        self.eval()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.told(x, *self.layers)
+
+
+def test_two_sums_that_take_each_others_codes() -> None:
+    def crossed(x: Tensor, a: nn.Module, b: nn.Module, c: nn.Module, d: nn.Module) -> tuple[Tensor, Tensor]:
+        one, other = a(x), b(x)
+        return one + d(other), other + c(one)
+
+    assert deploy(Function(crossed, *(low_bit(4, 4) for _ in range(4))), image())
+
+
+def test_groups_of_a_deep_graph_are_ordered_without_recursion() -> None:
+    def node(name: str, kind: str, *inputs: str) -> Node:
+        return Node(name, kind, inputs, (4, 1, 1), lambda x: x)
+
+    depth = 3000
+    chain = [node(f"deep{i + 1}", "tanh", f"deep{i}" if i else "x") for i in range(depth)]
+    nodes = (node("x", "input"), node("skip", "conv", "x"), *chain, node("sum", "add", "skip", f"deep{depth}"))
+    order = [one.anchor.name for one in group(Graph(nodes, ("sum",)))]
+    assert order == [*(f"deep{i + 1}" for i in range(depth)), "skip"]
+
+
+def test_many_tables_are_folded_without_recursion() -> None:
+    settings = {"bits": 1, "sign": False, "table": None}
+    nodes = [Node("x", "input", (), (1, 1, 1), lambda: torch.zeros(1), {"pixels": True})]
+    for i in range(1500):
+        nodes.append(Node(f"values{i}", "values", ("x",), (1, 1, 1), lambda x: x, settings))
+        nodes.append(Node(f"out{i}", "relu", (f"values{i}",), (1, 1, 1), torch.relu))
+    folded = fold_tables(Graph(tuple(nodes), tuple(f"out{i}" for i in range(1500))))
+    assert [node.kind for node in folded] == ["input", *["values"] * 1500]
+
+
+def test_a_uniform_batch_norm_behind_a_choice_of_channels() -> None:
+    def chosen(x: Tensor, first: nn.Module, norm: nn.Module, last: nn.Module) -> Any:
+        return last(norm(first(x).chunk(2, 1)[1].contiguous()))
+
+    assert deploy(Function(chosen, low_bit(4, 8), nn.BatchNorm2d(4), low_bit(4, 3)), image())
+
+
+def test_a_batch_norm_of_a_part_of_a_tensor_is_a_problem() -> None:
+    def part(x: Tensor, first: nn.Module, norm: nn.Module) -> Any:
+        return norm(first(x).chunk(2, 1)[1])
+
+    assert "norm(x.contiguous())" in str(can_deploy(Function(part, low_bit(4, 8), nn.BatchNorm2d(4)), image()))
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_a_clamp_whose_bounds_are_crossed_gives_the_upper_one(bits: int) -> None:
+    def crossed(x: Tensor, first: nn.Module, last: nn.Module) -> Any:
+        y = first(x).clamp(0.9, 0.4)
+        return last(y), y
+
+    assert deploy(Function(crossed, low_bit(4, 4), low_bit(4, 4, bits=bits)), image())
+
+
+@pytest.mark.parametrize(
+    ("what", "forward"),
+    [
+        ("divides by a constant that is 0", lambda x, conv: conv(conv(x) / 0.0)),
+        ("multiplies with a constant that is NaN or inf", lambda x, conv: conv(conv(x) * float("inf"))),
+        ("multiplies with a constant that is NaN or inf", lambda x, conv: conv(conv(x) * float("nan"))),
+    ],
+)
+def test_constants_that_make_nan_are_problems(what: str, forward: Callable[..., Any]) -> None:
+    assert what in str(can_deploy(Function(forward, low_bit(4, 4)), image()))
+
+
+def test_a_batch_norm_that_overflows_is_a_problem() -> None:
+    norm = nn.BatchNorm2d(4)
+    norm.weight.data.fill_(3e38)
+    assert norm.running_var is not None
+    norm.running_var.fill_(1e-20)
+    norm.eps = 0.0
+    assert "NaN or infinite" in str(can_deploy(nn.Sequential(low_bit(4, 4), norm).eval(), image()))
+
+
+class Scaled(InputDoReFa):
+    """A quantizer of the user's own, with a setting."""
+
+    def __init__(self, bits: int, factor: float) -> None:
+        super().__init__(bits)
+        self.factor = factor
+
+    def codes(self, x: Tensor) -> Tensor:
+        return super().codes(x * self.factor)
+
+
+class Ternary(Sign):
+    """Has a zero, which the weights of the runtime have not."""
+
+    def codes(self, x: Tensor) -> Tensor:
+        return super().codes(x) * (x.abs() > 0.1)
+
+
+class Backwards(Sign):
+    """Falls."""
+
+    def codes(self, x: Tensor) -> Tensor:
+        return -super().codes(x)
+
+
+@pytest.mark.parametrize("quantizer", [Scaled(2, 2.0), Scaled(8, 0.99), Backwards(), Ternary()], ids=str)
+def test_quantizers_of_other_functions_are_problems(quantizer: Quantization) -> None:
+    model = nn.Sequential(low_bit(4, 4, input_quantization=quantizer)).eval()
+    assert "computes neither" in str(can_deploy(model, image()))
+
+
+def test_quantizers_with_another_gradient_are_taken_and_shared() -> None:
+    def twice(x: Tensor, first: nn.Module, one: nn.Module, other: nn.Module) -> Any:
+        y = first(x)
+        return one(y) + other(y)
+
+    mine, stock = low_bit(4, 4, input_quantization=Scaled(2, 1.0)), low_bit(4, 4)
+    packed = deploy(Function(twice, nn.Conv2d(4, 4, 1), mine, stock), image())
+    assert sum(t["dtype"] == "codes" for operation in packed.operations() for t in operation["outputs"]) == 1
+
+
+def test_the_two_signs_are_not_one() -> None:
+    def twice(x: Tensor, first: nn.Module, one: nn.Module, other: nn.Module) -> Any:
+        y = torch.relu(first(x))
+        return one(y) + other(y)
+
+    sign, heaviside = (low_bit(4, 4, input_quantization=quantizer) for quantizer in (Sign(), SteHeaviside()))
+    assert deploy(Function(twice, nn.Conv2d(4, 4, 1), sign, heaviside), image())
+
+
+def test_weights_other_than_odd_codes_are_problems() -> None:
+    model = nn.Sequential(low_bit(4, 4, weight_quantization=Ternary())).eval()
+    assert "other codes than the odd integers" in str(can_deploy(model, image()))
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "value", "is_fine"),
+    [
+        (InputDoReFa(2), 1.0, True),
+        (InputDoReFa(2), 2.0, False),
+        (InputDoReFa(2), -1 / 3, False),
+        (Sign(), 0.0, True),
+        (Sign(), -1.0, True),
+        (Sign(), 2.0, False),
+    ],
+)
+def test_pad_values_beyond_the_levels_are_problems(quantizer: Quantization, value: float, is_fine: bool) -> None:
+    model = nn.Sequential(low_bit(4, 4, 3, input_quantization=quantizer, pad_value=value)).eval()
+    found = can_deploy(model, image())
+    assert bool(found) is is_fine
+    assert is_fine or f"pad_value={value} is beyond the levels" in str(found)
+    if is_fine:
+        assert deploy(model, image())
+
+
+def test_the_reach_of_a_wide_layer_is_exact() -> None:
+    layer = QLinear(70001, 1, input_quantization=InputDoReFa(1), weight_quantization=WeightDoReFa(8))
+    layer.weight.data.fill_(1.0)
+    node = Node("sum", "product", ("codes",), (1,), lambda x: x, {"layer": layer})
+    assert _reach(node) == (-17850255, 17850255)  # beyond 2^24, and odd
+
+
+def test_names_that_no_file_can_hold_are_problems() -> None:
+    model = nn.Sequential()
+    model.add_module("a\nb", low_bit(4, 4))
+    assert "'a\\nb': its name has control characters" in str(can_deploy(model.eval(), image()))
+
+
+def test_what_the_runtime_refuses_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitorch.deployment.lower._borders", lambda padding: [-1, 0, 0, 0])
+    with pytest.raises(ValueError, match=r"0 \(QConv2d\).*: the runtime cannot compute this layer: operation 2"):
+        deploy(nn.Sequential(low_bit(4, 4)).eval(), image())
+
+
+def test_verify_says_what_is_wrong_with_inputs() -> None:
+    model = nn.Sequential(low_bit(4, 4)).eval()
+    packed = deploy(model, image())
+    with pytest.raises(ValueError, match=r"\[2, 4, 6, 5\], but must be \[batch, 4, 5, 5\]"):
+        verify(model, packed, torch.rand(2, 4, 6, 5))
+    with pytest.raises(TypeError, match=r"torch\.float64, but must be torch\.float32"):
+        verify(model, packed, image().double())
+    with pytest.raises(TypeError, match=r"takes 1 tensors .* but got 0"):
+        verify(model, packed)
+    with pytest.raises(TypeError, match=r"takes 1 tensors .* but got 2"):
+        verify(model, packed, image(), image())
+    with pytest.raises(TypeError, match="must be a PackedModel"):
+        verify(model, model, image())  # type: ignore[arg-type]
+    assert verify(model, packed, image()[:1])
+    assert verify(model, packed, image() * torch.inf)
+
+
+def test_every_wrong_array_is_noticed() -> None:
+    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
+    compiled = compile_graph(capture(model, torch.rand(1, 1, 8, 8)).graph)
+    operations, arrays = compiled.lowered.operations, compiled.lowered.arrays
+    x = torch.rand(64, 1, 8, 8)
+    for name, right in arrays.items():
+        if right.dtype == bool:
+            continue  # thresholds that do not go the way that it says are refused
+        wrong = ~right if right.dtype == np.uint8 else right + right.dtype.type(1)
+        changed = {**arrays, name: wrong}
+        shapes = [compiled.graph[output].shape for output in compiled.graph.outputs]
+        packed = bitorch.PackedModel(operations, changed, input_shapes=[(1, 8, 8)], output_shapes=shapes)
+        assert not compare(model, compiled, operations, changed, packed, [x]), name
+
+
+def test_leaky_relus_of_slope_zero_behind_falling_batch_norms() -> None:
+    def leaky(x: Tensor, norm: nn.Module, last: nn.Module) -> Any:
+        return last(nn.functional.leaky_relu(norm(x), 0.0))
+
+    norm = nn.BatchNorm2d(4)
+    norm.weight.data.fill_(-2.0)
+    norm.bias.data.fill_(1.0)
+    assert deploy(Function(leaky, norm, low_bit(4, 4)), image())

@@ -21,21 +21,23 @@ ELEMENTWISE = _RISING | _SIGNED.keys() | _OTHER | {"leaky_relu"}
 def is_monotone(node: Node) -> bool:
     """Whether every channel of an elementwise node rises or falls throughout, with the rounding of float32 too."""
     if node.kind == "leaky_relu":
-        return bool((node.settings["slope"] >= 0).all())
-    return node.kind in _RISING or node.kind in _SIGNED
+        return bool((node.settings["slope"] > 0).all())  # −∞·0 is NaN, where bisection begins
+    if node.kind in _SIGNED:
+        factor = torch.as_tensor(node.settings[_SIGNED[node.kind]])
+        return bool(factor.isfinite().all()) and (node.kind != "divide" or bool((factor != 0).all()))
+    return node.kind in _RISING
 
 
 def is_rising(node: Node) -> bool:
     """Whether no channel of an elementwise node falls anywhere, so that it commutes with a maximum."""
     if node.kind in _SIGNED:
-        return bool((torch.as_tensor(node.settings[_SIGNED[node.kind]]) >= 0).all())
+        return is_monotone(node) and bool((torch.as_tensor(node.settings[_SIGNED[node.kind]]) >= 0).all())
     return is_monotone(node)
 
 
-def is_uniform(node: Node) -> bool:
-    """Whether an elementwise node does the same in every channel, so that it commutes with moving channels about."""
-    per_channel = [v for v in node.settings.values() if isinstance(v, Tensor)]
-    return all(bool((v == v.flatten()[0]).all()) for v in per_channel)
+def is_the_same_everywhere(node: Node) -> bool:
+    """Whether an elementwise node has no numbers per channel, so that it can read any number of channels."""
+    return not any(isinstance(value, Tensor) for value in node.settings.values())
 
 
 def source(graph: Graph, node: Node, accept: Callable[[Node], bool]) -> tuple[Node, list[Node]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -90,6 +91,9 @@ def faults(model: nn.Module) -> Iterator[Problem]:
     training = [path if path else "the model" for path, module in model.named_modules() if module.training]
     if training:
         yield Problem("", "", f"the model is in training mode ({_some(training)})", "Call model.eval() first")
+    for path, _ in model.named_modules():
+        if any(unicodedata.category(character) == "Cc" for character in path.rpartition(".")[2]):
+            yield Problem(path, repr(path), "its name has control characters, which a file cannot hold", "Rename it")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             yield Problem(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .chains import ELEMENTWISE, composed, is_rising, is_uniform, probe, source
+from .chains import ELEMENTWISE, composed, is_rising, is_the_same_everywhere, probe, source
+from .forms import form
 from .graph import Graph, Node
 
 #: Codes of what these give are these of codes: a maximum and a move of numbers commute with what never falls.
@@ -18,17 +19,22 @@ _MOVES = frozenset({"max_pool", "flatten", "select", "concat"})
 def share_codes(graph: Graph) -> Graph:
     """Let readers that quantize one tensor in the same way share the codes."""
     names: dict[str, str] = {}
-    known: dict[tuple[str, str], str] = {}
+    known: dict[tuple[object, ...], str] = {}
     for node in graph:
         if node.kind == "codes":
-            key = node.inputs[0], repr((node.settings["bits"], node.settings["sign"], type(node.settings["quantizer"])))
+            quantizer = node.settings["quantizer"]
+            function = form(quantizer)
+            key = node.inputs[0], node.settings["bits"], id(quantizer) if function is None else function
             if known.setdefault(key, node.name) != node.name:
                 names[node.name] = known[key]
     return graph.renamed(names).pruned()
 
 
 def swap_pools(graph: Graph) -> Graph:
-    """Let what never falls (ReLU, clip, BatchNorm with slopes ≥ 0) come before a max-pool or flatten that it reads."""
+    """Let what never falls (ReLU, clip, BatchNorm with slopes ≥ 0) come before a max-pool that it reads.
+
+    What has no numbers per channel comes before a flatten or a choice of channels, too.
+    """
     swapped = _swap_one(graph)
     while swapped is not None:
         graph, swapped = swapped, _swap_one(swapped)
@@ -42,7 +48,7 @@ def _swap_one(graph: Graph) -> Graph | None:
             continue
         pool = graph[node.inputs[0]]
         only = len(readers[pool.name]) == 1 and pool.name not in graph.outputs
-        if only and (pool.kind == "max_pool" or (pool.kind in ("flatten", "select") and is_uniform(node))):
+        if only and (pool.kind == "max_pool" or (pool.kind in ("flatten", "select") and is_the_same_everywhere(node))):
             before = graph[pool.inputs[0]]
             early = replace(node, name=f"{node.name}/early", inputs=(before.name,), shape=before.shape)
             late = replace(pool, name=node.name, inputs=(early.name,))
@@ -105,18 +111,28 @@ def _fold_codes(graph: Graph, node: Node) -> Node:
 def _fold_values(graph: Graph) -> Graph:
     """Fold the chain of elementwise nodes behind codes' values, as long as nothing else reads what is between."""
     readers = graph.readers()
+    folded: dict[str, Node] = {}
     for node in graph:
         if node.kind != "values":
             continue
-        following = readers[node.name]
-        if len(following) != 1 or following[0].kind not in ELEMENTWISE or node.name in graph.outputs:
-            continue
-        steps = composed([node, following[0]])
-        table = _narrowed(steps(_levels(node)).flatten(1).t())
-        settings = {"bits": node.settings["bits"], "sign": node.settings["sign"], "table": table}
-        folded = replace(following[0], kind="values", inputs=node.inputs, function=steps, settings=settings)
-        return _fold_values(_replaced(graph, {folded.name: folded}).pruned())
-    return graph
+        chain = [node]
+        while (following := _only_elementwise_reader(graph, readers, chain[-1])) is not None:
+            chain.append(following)
+        if len(chain) > 1:
+            steps = composed(chain)
+            table = _narrowed(steps(_levels(node)).flatten(1).t())
+            settings = {"bits": node.settings["bits"], "sign": node.settings["sign"], "table": table}
+            folded[chain[-1].name] = replace(
+                chain[-1], kind="values", inputs=node.inputs, function=steps, settings=settings
+            )
+    return _replaced(graph, folded).pruned()
+
+
+def _only_elementwise_reader(graph: Graph, readers: dict[str, list[Node]], node: Node) -> Node | None:
+    following = readers[node.name]
+    if len(following) != 1 or following[0].kind not in ELEMENTWISE or node.name in graph.outputs:
+        return None
+    return following[0]
 
 
 def _levels(values: Node) -> Tensor:

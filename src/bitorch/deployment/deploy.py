@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -77,6 +78,7 @@ def deploy(
     captured = capture(model, *example)
     captured.check()
     compiled = compile_graph(captured.graph, pixels=pixels)
+    _check_runs(compiled)
     packed = _packed(model, captured, compiled, class_names, preprocessing, provenance)
     inputs = [pixels_of(x) if pixels else x for x in example]
     for trial in (inputs, *_random_inputs(inputs)):
@@ -84,6 +86,19 @@ def deploy(
         if not verification:
             raise DeploymentError(f"the packed program {verification}")
     return packed
+
+
+def _check_runs(compiled: Compiled) -> None:
+    """Raise a ValueError that names the layer unless the runtime takes the program."""
+    try:
+        bitorch_runtime.Program(compiled.lowered.operations, compiled.lowered.arrays)
+    except ValueError as error:
+        found = re.match(r"operation (\d+) ", str(error))
+        if found is None:
+            raise
+        anchor = compiled.graph[compiled.lowered.anchors[int(found[1])]]
+        where = anchor.place if anchor.place else anchor.name
+        raise ValueError(f"{where}: the runtime cannot compute this layer: {error}") from error
 
 
 def _deploy_layers(model: nn.Module, example: Sequence[Tensor]) -> PartialDeployment:

@@ -130,11 +130,26 @@ def batch_norm(
         )
     if any(call.varies(t) for t in (running_mean, running_var, weight, bias)):
         raise Refusal("its statistics or weights depend on the image", f"Use fixed ones, {PARTIAL}")
+    if not _is_dense(input):
+        raise Refusal(
+            "this batch norm reads a part of a larger tensor, for which PyTorch computes it with other roundings",
+            "Copy the part first: norm(x.contiguous())",
+        )
     ones = torch.ones(1, input.shape[1], dtype=torch.float32)
     zeros = torch.zeros_like(ones[0])
     multiply = F.batch_norm(ones, zeros, running_var, weight, None if bias is None else zeros, False, 0.0, eps)[0]
     offset = F.batch_norm(0 * ones, running_mean, running_var, weight, bias, False, 0.0, eps)[0]
+    if not bool((multiply.isfinite() & offset.isfinite()).all()):
+        raise Refusal(
+            "its statistics and weights make a factor or an offset that is NaN or infinite",
+            "Load a checkpoint from before it diverged",
+        )
     return call.add("batch_norm", name, multiply=multiply.detach(), offset=offset.detach())
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether a tensor has a layout that PyTorch's fast batch norm takes."""
+    return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
 
 def softmax(log: bool) -> Callable[..., str]:
@@ -222,7 +237,13 @@ def mul(call: Reader, input: _Number, other: _Number) -> str:
         input, other = other, input
     assert isinstance(input, Tensor)
     name = call.read(input)
-    return call.add("times", name, constant=_per_channel(call, other, input))
+    return call.add("times", name, constant=_finite(_per_channel(call, other, input)))
+
+
+def _finite(constant: Tensor) -> Tensor:
+    if not bool(constant.isfinite().all()):
+        raise Refusal("it multiplies with a constant that is NaN or infinite", "Multiply with finite numbers")
+    return constant
 
 
 def _mul_two(call: Reader, input: Tensor, other: Tensor) -> str:
@@ -250,7 +271,10 @@ def div(call: Reader, input: _Number, other: _Number, *, rounding_mode: str | No
     if not isinstance(input, Tensor) or not call.varies(input) or call.varies(other):
         raise Refusal("it divides by numbers that depend on the image", "Divide by constants only")
     name = call.read(input)
-    return call.add("divide", name, constant=_per_channel(call, other, input))
+    constant = _per_channel(call, other, input)
+    if bool(((constant == 0) | constant.isnan()).any()):
+        raise Refusal("it divides by a constant that is 0 or NaN", "Divide by other numbers")
+    return call.add("divide", name, constant=constant)
 
 
 def reciprocal(call: Reader, input: Tensor, other: _Number = 1) -> str:

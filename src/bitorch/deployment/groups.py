@@ -115,14 +115,19 @@ class _Grouping:
         return not self._depends(other[0], {node.name for node in group.nodes})
 
     def _depends(self, name: str, on: set[str]) -> bool:
-        """Whether a node, or one that it depends on, is among `on`."""
+        """Whether a node, or one that it depends on, is among `on`.
+
+        A node of a group depends on all that its group reads: two layers whose sums take each other's codes would be
+        a cycle, since the codes of D leave with the sum that is behind them.
+        """
         open_names, seen = [name], {name}
         while open_names:
             at = open_names.pop()
             if at in on:
                 return True
-            new = [i for i in self.graph[at].inputs if i not in seen]
-            seen.update(new)
+            nodes = self.owner[at].nodes if at in self.owner else [self.graph[at]]
+            new = {i for node in nodes for i in node.inputs} - seen
+            seen |= new
             open_names.extend(new)
         return False
 
@@ -158,21 +163,20 @@ def _stage_order(anchor: Node) -> Sequence[tuple[str, ...]]:
 def _ordered(groups: list[Group], owner: dict[str, Group], graph: Graph) -> list[Group]:
     """Put every group behind those that it reads, as early as the graph had it."""
     position = {node.name: i for i, node in enumerate(graph)}
-    done: dict[int, None] = {}
+    waiting = sorted(groups, key=lambda g: position[g.anchor.name], reverse=True)  # a stack: the last one comes first
+    done: set[int] = set()
     result: list[Group] = []
-
-    def place(group: Group) -> None:
-        if id(group) in done:
-            return
-        done[id(group)] = None
-        for node in group.nodes:
-            for name in node.inputs:
-                if name in owner and owner[name] is not group:
-                    place(owner[name])
-        result.append(group)
-
-    for group in sorted(groups, key=lambda g: position[g.anchor.name]):
-        place(group)
+    while waiting:
+        group = waiting[-1]
+        reads = (owner[name] for node in group.nodes for name in node.inputs if name in owner)
+        missing = [other for other in reads if other is not group and id(other) not in done]
+        if missing and id(group) not in done:
+            waiting.extend(reversed(missing))
+            continue
+        waiting.pop()
+        if id(group) not in done:
+            done.add(id(group))
+            result.append(group)
     return result
 
 

@@ -225,7 +225,10 @@ class _Lowering:
         if "relu" in steps:
             return {"low": 0.0}
         clamp = steps["clamp"].settings if "clamp" in steps else {}
-        return {key: float(clamp[key]) for key in ("low", "high") if clamp.get(key) is not None}
+        limits = {key: float(clamp[key]) for key in ("low", "high") if clamp.get(key) is not None}
+        if len(limits) == 2:
+            limits["low"] = min(limits["low"], limits["high"])  # PyTorch's upper bound wins over a larger lower one
+        return limits
 
     def _leaving(self, one: Group) -> Operation:
         """The keys that say which tensors leave an operation."""

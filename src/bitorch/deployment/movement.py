@@ -138,7 +138,7 @@ def _select(channels: Tensor, shape: tuple[int, ...]) -> Move:
     if torch.equal(channels, torch.arange(len(chosen)) + chosen[0]):
 
         def function(x: Tensor) -> Tensor:
-            return x.narrow(1, chosen[0], len(chosen))
+            return x.narrow(1, chosen[0], len(chosen)).contiguous()  # batch norm rounds otherwise without
     else:
 
         def function(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from .chains import composed, is_monotone, source
@@ -79,5 +80,5 @@ def _reach(product: Node) -> tuple[int, int]:
     """The least and largest D: all inputs of an output at their largest codes."""
     layer = product.settings["layer"]
     inputs, _ = max_codes(layer)
-    largest = int(weight_codes(layer).abs().flatten(1).sum(1).max()) * inputs
+    largest = int(weight_codes(layer).abs().flatten(1).sum(1, dtype=torch.float64).max()) * inputs
     return -largest, largest

@@ -129,7 +129,9 @@ def verify(model: nn.Module, packed: PackedModel, *inputs: Tensor) -> Verificati
         inputs: as the packed model takes them, float32 or uint8 pixels, [batch, …].
 
     Raises:
-        ValueError: the model cannot be captured, or the program is that of another network.
+        ValueError: the model cannot be captured, the program is that of another network, or inputs have another shape
+            than the program's.
+        TypeError: inputs are missing, too many, no tensors or of another dtype; no packed model.
     """
     (verification,) = verify_batches(model, packed, [inputs])
     return verification
@@ -151,7 +153,10 @@ def verify_batches(
         ValueError: as `verify`, with the first batch.
     """
     compiled: Compiled | None = None
+    if not isinstance(packed, PackedModel):
+        raise TypeError(f"packed must be a PackedModel, as bitorch.deploy returns it, got {type(packed).__name__}")
     for inputs in batches:
+        packed._given(tuple(inputs))  # raises, with both shapes, if it does not take them
         if compiled is None:
             captured = capture(model, *map(as_floats, inputs))
             captured.check()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..layers import QActivation, QConv1d, QConv2d, QConv3d, QLinear
 from ..layers.low_bit import LowBit
 from ..quantizations import GradientDoReFa, Quantization, WeightDoReFa
 from .builder import PARTIAL, Reader
+from .forms import form
 from .problems import Refusal
 from .windows import check_features
 
@@ -80,6 +82,35 @@ def _check_low_bit(layer: LowBit) -> None:
                 f"its {which} quantizer {quantizer} has no fixed grid, so there are no codes to compute on",
                 f"Use one that has (1 to 8 bits), or a float layer instead, {PARTIAL}",
             )
+    _check_weight(layer)
+    if isinstance(layer, (QConv1d, QConv2d)):
+        _check_borders(layer)
+
+
+def _check_weight(layer: LowBit) -> None:
+    quantizer = layer.weight_quantization
+    with torch.no_grad():
+        codes = quantizer.codes(layer.weight)
+    largest = 2**quantizer.bit_width - 1
+    # NaN passes here: it is told with all other parameters that are not finite
+    if not 1 <= quantizer.bit_width <= 8 or bool(((codes.abs() > largest) | (codes % 2 == 0)).any()):
+        raise Refusal(
+            f"its weight quantizer {quantizer} has other codes than the odd integers up to 2^bits - 1 of 1 to 8 bits",
+            f"Use WeightDoReFa or Sign, {PARTIAL}",
+        )
+
+
+def _check_borders(layer: QConv1d | QConv2d) -> None:
+    quantizer = layer.input_quantization
+    grid = quantizer.max_code
+    assert grid is not None  # just checked
+    if layer.padding_mode != "zeros" or not any(map(any, layer._borders())):
+        return
+    if not (0 if quantizer.unsigned else -grid) <= layer._pad_code(grid) <= grid:
+        raise Refusal(
+            f"pad_value={layer.pad_value} is beyond the levels of its input quantizer {quantizer}",
+            f"Use a pad_value from {0 if quantizer.unsigned else -1} to 1",
+        )
 
 
 def _check_pointwise(quantizer: Quantization) -> None:
@@ -87,4 +118,9 @@ def _check_pointwise(quantizer: Quantization) -> None:
         raise Refusal(
             "WeightDoReFa scales by statistics of a whole tensor, so an image's codes would depend on its neighbours",
             "Use InputDoReFa or Sign for activations",
+        )
+    if quantizer.max_code is not None and form(quantizer) is None:
+        raise Refusal(
+            f"{quantizer} computes neither round(n·clip(x, 0, 1)) / n nor a sign, which are what the runtime has",
+            f"Use InputDoReFa or Sign, or a class of your own with the same values and another gradient, {PARTIAL}",
         )

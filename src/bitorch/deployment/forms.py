@@ -1,0 +1,52 @@
+"""Which function of a number a quantizer is: that decides what the passes may do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..quantizations import Quantization
+from ..quantizations.base import sign_plus
+
+#: "unit": round(n·clip(x, 0, 1)) with n = 2^bits − 1. "sign": x ≥ 0, "heaviside": x > 0, both to ±1.
+Form = Literal["unit", "sign", "heaviside"]
+
+
+def form(quantizer: Quantization) -> Form | None:
+    """Say which form a quantizer with a grid computes, or None if it is none of them.
+
+    A quantizer of the user's own may be any function. It is asked at every step of the forms, on both sides, and in
+    between, so that one with a gradient of its own counts as what it computes forward.
+    """
+    largest, scale = quantizer.max_code, quantizer.scale(torch.zeros(1))
+    if largest is None or scale.dim() != 0 or 2**quantizer.bit_width - 1 != largest or not 1 <= largest <= 255:
+        return None
+    x = _points(largest)
+    with torch.no_grad():
+        codes = quantizer.codes(x.clone())
+    for name, expected in _expected(quantizer, x, largest):
+        unit = torch.tensor(1 / largest if name == "unit" else 1.0)
+        if torch.equal(codes, expected) and torch.equal(scale, unit):
+            return name
+    return None
+
+
+def _expected(quantizer: Quantization, x: Tensor, largest: int) -> Iterator[tuple[Form, Tensor]]:
+    if quantizer.unsigned:
+        yield "unit", x.clamp(0, 1).mul(largest).round()
+    elif largest == 1:
+        yield "sign", sign_plus(x)
+        yield "heaviside", torch.where(x > 0, 1.0, -1.0)
+
+
+def _points(n: int) -> Tensor:
+    """Numbers around every tie of n levels, between them, and beyond."""
+    ties = (torch.arange(n, dtype=torch.float32) + 0.5) / n
+    infinity = torch.tensor(torch.inf)
+    above = torch.tensor([0.0, 1e-45, 1e-8, 1.0, 2.0, 1e30, torch.inf])
+    return torch.cat(
+        [ties, ties.nextafter(infinity), ties.nextafter(-infinity), torch.linspace(-3, 3, 1201), above, -above]
+    )
