@@ -62,7 +62,7 @@ GOOD: dict[str, tuple[dict[str, Any], dict[str, Array]]] = {
 Mistake = tuple[str, dict[str, Any], dict[str, Array], str | None, str]
 
 MISTAKES: list[Mistake] = [
-    ("lookup", {"bits": 1}, {"t": np.array([0, 1, 2, 1], np.uint8)}, "table", "an entry 2, but 1-bit codes are at most 1"),
+    ("lookup", {"bits": 1}, {"t": np.array([0, 1, 2, 1], np.uint8)}, "table", "entry 2, but 1-bit codes are at most 1"),
     ("lookup", {}, {"t": u8(3)}, "table", "is uint8 [3], but must be uint8 [4]"),
     ("lookup", {}, {"t": u8(2, 4)}, "table", "is uint8 [2, 4], but must be uint8 [3, 4]"),
     ("lookup", {}, {"t": f32(4)}, "table", "is float32 [4], but must be uint8 [4]"),
