@@ -26,7 +26,7 @@ from rich.table import Table
 import bitorch_runtime
 import networks_ours
 from layers_timing import Contestant, Samples, play
-from networks_deployed import deployed
+from networks_deployed import deployed, float_model
 
 Net = Literal["resnet18", "svhn-a"]
 Engine = Literal["torch", "onnxruntime", "openvino"]
@@ -65,7 +65,8 @@ def main(options: Options) -> None:
     show_machine(options, console)
     for net in options.nets:
         ours, nbytes = deployed(net, IMAGE_SIZE[net])
-        console.print(f"\n{net}: packed file of {nbytes:,} bytes", highlight=False)
+        floats = 4 * sum(parameter.numel() for parameter in float_model(net).parameters())
+        console.print(f"\n{net}: packed file of {nbytes:,} bytes, float32 weights of {floats:,}", highlight=False)
         for threads in options.threads:
             for batch in options.batches:
                 images = _images(net, batch, options.seed)
