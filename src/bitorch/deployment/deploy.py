@@ -19,6 +19,9 @@ from .partial import PartialDeployment, pack_layers
 from .pipeline import Compiled, compile_graph
 from .verification import compare
 
+#: Of a random batch, about.
+_TRIAL_NUMBERS = 2**14
+
 
 class DeploymentError(RuntimeError):
     """The packed program does not compute what the model computes."""
@@ -151,13 +154,14 @@ def pixels_of(x: Tensor) -> Tensor:
 
 
 def _random_inputs(inputs: Sequence[Tensor]) -> list[list[Tensor]]:
-    """A batch of two over [0, 1], and one that goes beyond; from a generator of its own."""
+    """A batch over [0, 1], and one that goes beyond; of small images more, since each meets few of the thresholds."""
     generator = torch.Generator().manual_seed(0)
+    batch = min(16, max(2, _TRIAL_NUMBERS // max(x[0].numel() for x in inputs)))
     trials = []
     for spread in (0.0, 1.0):
         trial = []
         for x in inputs:
-            shape = (2, *x.shape[1:])
+            shape = (batch, *x.shape[1:])
             if x.dtype == torch.uint8:
                 trial.append(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator))
             else:
