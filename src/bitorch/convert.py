@@ -13,6 +13,7 @@ from .dorefa_config import DoReFaConfig
 from .layers import AbsorbedReLU, QConv1d, QConv2d, QConv3d, QLinear
 from .layers.low_bit import LowBit
 from .quantizations.bits import FLOAT_BITS
+from .text_table import aligned, ruled
 
 FilterFn = Callable[[nn.Module, str], bool]
 LowBitLayer = QLinear | QConv1d | QConv2d | QConv3d
@@ -76,12 +77,7 @@ class Conversion:
             )
             for row in self.layers
         ]
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)
-        ]
-        lines.insert(1, "─" * max(map(len, lines)))
-        return "\n".join(line.rstrip() for line in lines)
+        return ruled(aligned([header, *rows]))
 
 
 def quantize_(

@@ -166,7 +166,6 @@ def _replace(path: str, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
+    finally:
+        if os.path.exists(temporary):  # something failed: it was not renamed
             os.unlink(temporary)
-        raise

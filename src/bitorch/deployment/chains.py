@@ -69,3 +69,8 @@ def composed(nodes: Sequence[Node]) -> Callable[[Tensor], Tensor]:
 def probe(points: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return points [P, C] as a batch of P images of one pixel, of as many dimensions as `shape` [C, …] has."""
     return points.reshape(*points.shape, *[1] * (len(shape) - 1))
+
+
+def stored(codes: Tensor, *, sign: bool) -> Tensor:
+    """Return codes as the program stores them: ±1 as 1 and 0."""
+    return (codes + 1) / 2 if sign else codes

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .chains import ELEMENTWISE, composed, is_rising, is_the_same_everywhere, probe, source
+from .chains import ELEMENTWISE, composed, is_rising, is_the_same_everywhere, probe, source, stored
 from .forms import form
 from .graph import Graph, Node
 
@@ -103,7 +102,7 @@ def _fold_codes(graph: Graph, node: Node) -> Node:
     if values.kind != "values":
         return node
     steps = composed([values, *chain, node])
-    table = stored(steps(_levels(values)), node.settings["sign"])
+    table = stored(steps(_levels(values)), sign=node.settings["sign"]).flatten(1).t().to(torch.uint8)
     settings = {"bits": node.settings["bits"], "sign": node.settings["sign"], "table": _narrowed(table)}
     return replace(node, kind="lookup", inputs=values.inputs, function=steps, settings=settings)
 
@@ -141,12 +140,6 @@ def _levels(values: Node) -> Tensor:
     codes = torch.arange(2**bits, dtype=torch.float32)
     codes = 2 * codes - 1 if sign else codes
     return probe(codes.unsqueeze(1).repeat(1, values.shape[0]), values.shape)
-
-
-def stored(codes: Tensor, sign: Any) -> Tensor:
-    """Codes [P, C, 1…] as the program stores them, ±1 as 1 and 0: uint8 [C, P]."""
-    codes = codes.flatten(1).t()
-    return ((codes + 1) / 2 if sign else codes).to(torch.uint8)
 
 
 def _narrowed(table: Tensor) -> Tensor:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .chains import ELEMENTWISE
 from .graph import Graph, Node
 
 SUMS = frozenset({"product", "conv", "linear"})
 #: Elementwise nodes that are stages of an affine operation; the others are operations of their own.
-_AFFINE = frozenset({"divide", "times", "plus", "batch_norm", "relu", "clamp"})
+AFFINE = frozenset({"divide", "times", "plus", "batch_norm", "relu", "clamp"})
 
 
 @dataclass
@@ -73,7 +72,7 @@ class _Grouping:
             self._take_integer_codes(group)
         for kinds in _stage_order(anchor):
             self._take_stage(group, kinds)
-        if anchor.kind in SUMS or anchor.kind == "add" or anchor.kind in _AFFINE:
+        if anchor.kind in SUMS or anchor.kind == "add" or anchor.kind in AFFINE:
             self._take_codes(group)
         self.groups.append(group)
 
@@ -88,7 +87,6 @@ class _Grouping:
             if node.kind == "thresholds":
                 group.codes = node
                 self._claim(group, node)
-        group.keeps_value = any(node.kind != "thresholds" for node in self.readers[group.anchor.name])
 
     def _take_stage(self, group: Group, kinds: Iterable[str]) -> None:
         """Take the one node that reads the group's value, if it is of one of these kinds."""
@@ -101,8 +99,6 @@ class _Grouping:
             return
         node = following[0]
         if node.kind == "add" and not self._residual_is_ready(group, node):
-            return
-        if node.kind == "clamp" and group.anchor.kind in SUMS:
             return
         group.stages.append(node)
         self._claim(group, node)
@@ -153,7 +149,7 @@ def _stage_order(anchor: Node) -> Sequence[tuple[str, ...]]:
         return ("batch_norm",), ("add",), ("relu",)
     if anchor.kind == "add":
         return (("relu",),)
-    if anchor.kind not in _AFFINE:
+    if anchor.kind not in AFFINE:
         return ()
     order = (("divide",), ("times",), ("plus",), ("batch_norm",), ("add",), ("relu", "clamp"))
     position = next(i for i, kinds in enumerate(order) if anchor.kind in kinds)
@@ -178,8 +174,3 @@ def _ordered(groups: list[Group], owner: dict[str, Group], graph: Graph) -> list
             done.add(id(group))
             result.append(group)
     return result
-
-
-def is_elementwise_operation(node: Node) -> bool:
-    """Whether a node is an activation of its own, not a stage of an affine operation."""
-    return node.kind in ELEMENTWISE - _AFFINE

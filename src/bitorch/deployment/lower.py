@@ -14,7 +14,7 @@ from torch import Tensor
 from bitorch_runtime import pack_weights
 
 from .graph import Graph, Node
-from .groups import Group, group
+from .groups import AFFINE, SUMS, Group, group
 from .split import weight_codes
 
 Operation = dict[str, Any]
@@ -111,9 +111,9 @@ class _Lowering:
 
     def add(self, one: Group) -> None:
         node = one.anchor
-        if node.kind in ("product", "conv", "linear"):
+        if node.kind in SUMS:
             self._convolution(one)
-        elif node.kind in ("divide", "times", "plus", "batch_norm", "relu", "clamp"):
+        elif node.kind in AFFINE:
             self._affine(one)
         elif node.kind == "add":
             inputs = [self.tensor(name) for name in node.inputs]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..text_table import aligned
+
 if TYPE_CHECKING:
     from bitorch_runtime._native import Operation, Tensor
 
@@ -30,14 +32,7 @@ def operation_table(operations: Sequence[Operation]) -> str:
     ]
     macs, weights = (sum(row["macs"] for row in operations), sum(row["weight_bytes"] for row in operations))
     rows.append((f"{len(operations)} operations", "", "", "", "", _number(macs), _number(weights)))
-    widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if index in _NUMERIC else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (_HEADER, *rows)
-    ]
+    lines = [line.rstrip() for line in aligned([_HEADER, *rows], right=_NUMERIC)]
     rule = "─" * max(map(len, lines))
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 

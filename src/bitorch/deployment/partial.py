@@ -10,6 +10,7 @@ from torch import nn
 from ..convert import _OPAQUE
 from ..layers import QConv1d, QConv2d, QConv3d, QLinear
 from ..layers.low_bit import LowBit, WeightQuantized
+from ..text_table import aligned, ruled
 from .packed_layers import NotPackableError, PackedConv1d, PackedConv2d, PackedLinear
 from .torch_ops import runtime
 
@@ -37,10 +38,7 @@ class PartialDeployment:
     def __str__(self) -> str:
         header = ("layer", "was", "is", "bits", "reason")
         cells = [header, *((row.name, row.layer, row.became, row.bits, row.reason) for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
-        lines.insert(1, "─" * max(map(len, lines)))
-        return "\n".join(line.rstrip() for line in lines)
+        return ruled(aligned(cells))
 
 
 def pack_layers(model: nn.Module) -> PartialDeployment:

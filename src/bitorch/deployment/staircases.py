@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .chains import composed, is_monotone, source
+from .chains import composed, is_monotone, source, stored
 from .graph import Graph, Node
 from .split import max_codes, weight_codes
 from .thresholds import Staircase, float_staircase, integer_staircase
@@ -71,9 +71,7 @@ def _with(node: Node, start: Node, chain: list[Node], staircase: Staircase) -> N
 def _stored(chain: list[Node], node: Node) -> Callable[[Tensor], Tensor]:
     """The chain's codes as the program stores them: 0 and 1 for ±1."""
     codes = composed([*chain, node])
-    if node.settings["sign"]:
-        return lambda x: (codes(x) + 1) / 2
-    return codes
+    return lambda x: stored(codes(x), sign=node.settings["sign"])
 
 
 def _reach(product: Node) -> tuple[int, int]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 import bitorch_runtime
 
+from ..text_table import aligned
 from .capture import capture, tensors_of
 from .graph import INEXACT, Node
 from .lower import Lowered, Operation
@@ -111,9 +110,7 @@ class Verification:
             )
             for c in self.comparisons
         ]
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in (header, *rows)]
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(line.rstrip() for line in aligned([header, *rows]))
 
 
 def verify(model: nn.Module, packed: PackedModel, *inputs: Tensor) -> Verification:
@@ -161,19 +158,10 @@ def verify_batches(
             captured = capture(model, *map(as_floats, inputs))
             captured.check()
             compiled = compile_graph(captured.graph, pixels=any(x.dtype == torch.uint8 for x in inputs))
-            operations, arrays = _program(packed)
+            operations, arrays = packed.program()
             _check_same_network(compiled.lowered.operations, operations)
             program = _all_tensors(compiled.lowered, operations, arrays)
         yield _compare(model, compiled, program, packed, inputs)
-
-
-def _program(packed: PackedModel) -> tuple[list[Operation], dict[str, NDArray[Any]]]:
-    """Operations and arrays of a packed model, from its file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.bit.safetensors"
-        packed.save(path)
-        operations, arrays, _ = bitorch_runtime.format.read(path)
-    return operations, arrays
 
 
 def _check_same_network(expected: list[Operation], found: list[Operation]) -> None:
