@@ -14,9 +14,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .convert import Conversion as Conversion
-from .convert import LayerConversion as LayerConversion
-from .convert import quantize_ as quantize_
+from .conversion.quantize import quantize_ as quantize_
+from .conversion.table import Conversion as Conversion
+from .conversion.table import LayerConversion as LayerConversion
 from .dorefa_config import DoReFaConfig as DoReFaConfig
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..convert import _OPAQUE
+from ..conversion.kinds import OPAQUE
 from ..layers import QConv1d, QConv2d, QConv3d, QLinear
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..text_table import aligned, ruled
@@ -71,7 +71,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
         )
     runtime()
     inside_opaque = {
-        id(child) for module in model.modules() if isinstance(module, _OPAQUE) for child in module.modules()
+        id(child) for module in model.modules() if isinstance(module, OPAQUE) for child in module.modules()
     }
     packed: dict[int, PackedLayer] = {}
     rows = []

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..convert import quantize_
+from ..conversion.quantize import quantize_
 from ..models import build
 from .classifier import CHECKPOINT_KEY
 from .settings import Settings

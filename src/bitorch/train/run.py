@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
-from ..convert import Conversion, quantize_
+from ..conversion.quantize import quantize_
+from ..conversion.table import Conversion
 from ..data import BatchLoader, Dataset, load
 from ..models import build
 from .checkpoint import load_weights, read_checkpoint

@@ -1,0 +1,65 @@
+"""The table that a conversion returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..layers.low_bit import LowBit
+from ..quantizations.bits import FLOAT_BITS
+from ..text_table import aligned, ruled
+
+
+@dataclass(frozen=True)
+class LayerConversion:
+    """What became of one layer. Bits are None for a layer that stayed float."""
+
+    name: str
+    layer: str
+    shape: tuple[int, ...]
+    became: str
+    weight_bits: int | None
+    activation_bits: int | None
+    gradient_bits: int | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `quantize_` did, one row for each layer with a weight. Printing it shows a table."""
+
+    layers: tuple[LayerConversion, ...]
+
+    def __str__(self) -> str:
+        header = ("layer", "was", "weight shape", "is", "W", "A", "G", "note")
+        rows = [
+            (
+                row.name,
+                row.layer,
+                "×".join(map(str, row.shape)),
+                row.became,
+                *(
+                    "" if bits is None else str(bits)
+                    for bits in (row.weight_bits, row.activation_bits, row.gradient_bits)
+                ),
+                row.note,
+            )
+            for row in self.layers
+        ]
+        return ruled(aligned([header, *rows]))
+
+
+def row_of(name: str, was: nn.Module, now: nn.Module, note: str) -> LayerConversion:
+    """Return the row of a layer that was `was` and is `now`, which may be the same module."""
+    largest = max((p for p in was._parameters.values() if p is not None), key=lambda p: p.numel())
+    bits: tuple[int | None, int | None, int | None] = (None, None, None)
+    if isinstance(now, LowBit):
+        gradient = now.gradient_quantization
+        bits = (
+            now.weight_quantization.bit_width,
+            now.input_quantization.bit_width,
+            FLOAT_BITS if gradient is None else gradient.bit_width,
+        )
+    became = type(now).__name__ if isinstance(now, LowBit) else "float"
+    return LayerConversion(name, type(was).__name__, tuple(largest.shape), became, *bits, note)
