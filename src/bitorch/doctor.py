@@ -22,6 +22,7 @@ from . import __version__
 _EXTRAS = {
     "train": ("lightning", "numpy", "pillow", "pyyaml", "rich", "scikit-learn", "tensorboard", "torchmetrics", "tyro"),
     "plots": ("matplotlib", "numpy"),
+    "models": ("timm", "torchvision"),
     "bench": ("onnx", "onnxruntime"),
 }
 _RUNTIME = "bitorch-runtime"

@@ -7,6 +7,8 @@ from functools import partial
 
 from torch import nn
 
+from .external import build_external as build_external
+from .external import external_names as external_names
 from .lenet import LeNet8 as LeNet8
 from .lenet import LeNet28 as LeNet28
 from .resnet import ResNet20 as ResNet20
