@@ -171,3 +171,30 @@ def convolve(q: Integers, c: Integers, stride: Sequence[int], dilation: Sequence
             for i in range(inputs):
                 y[:, output] += window[:, first + i] * c[output, i][offsets]
     return y
+
+
+def convolve_transposed(
+    q: Integers,
+    c: Integers,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Integers:
+    """Transposed convolution of q [B, C_in, *S] with c [C_out, C_in/groups, *K], in int64.
+
+    It is the convolution, with the kernel turned round, of q with stride − 1 zeros between its numbers and
+    dilation·(K − 1) − padding around them, output_padding more behind; negative borders are cut off.
+    """
+    sizes = [(size - 1) * s + 1 for size, s in zip(q.shape[2:], stride, strict=True)]
+    spread = np.zeros((*q.shape[:2], *sizes), dtype=np.int64)
+    every = (slice(None), slice(None), *(slice(None, None, s) for s in stride))
+    spread[every] = q
+    axes = zip(c.shape[2:], padding, output_padding, dilation, strict=True)
+    borders = [(d * (k - 1) - p, d * (k - 1) - p + extra) for k, p, extra, d in axes]
+    spread = pad(spread, [(max(before, 0), max(after, 0)) for before, after in borders], 0)
+    inside = (slice(max(-before, 0), min(after, 0) or None) for before, after in borders)  # 0 is no end
+    kept = (slice(None), slice(None), *inside)
+    turned = np.flip(c, tuple(range(2, c.ndim)))
+    return convolve(spread[kept], turned, [1] * len(stride), dilation, groups)

@@ -5,10 +5,18 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..layers import QConv1d, QConv2d, QConv3d, QLinear
+from ..layers import (
+    QConv1d,
+    QConv2d,
+    QConv3d,
+    QConvTranspose1d,
+    QConvTranspose2d,
+    QConvTranspose3d,
+    QLinear,
+)
 from ..layers.low_bit import LowBit
 
-LowBitLayer = QLinear | QConv1d | QConv2d | QConv3d
+LowBitLayer = QLinear | QConv1d | QConv2d | QConv3d | QConvTranspose1d | QConvTranspose2d | QConvTranspose3d
 
 #: Exact types: a subclass may compute something else, so it stays float.
 LOW_BIT: dict[type[nn.Module], type[LowBitLayer]] = {
@@ -16,6 +24,9 @@ LOW_BIT: dict[type[nn.Module], type[LowBitLayer]] = {
     nn.Conv1d: QConv1d,
     nn.Conv2d: QConv2d,
     nn.Conv3d: QConv3d,
+    nn.ConvTranspose1d: QConvTranspose1d,
+    nn.ConvTranspose2d: QConvTranspose2d,
+    nn.ConvTranspose3d: QConvTranspose3d,
 }
 #: These read the weights of their children instead of calling them, so a converted child would have no effect.
 OPAQUE = (nn.MultiheadAttention, nn.TransformerEncoderLayer)

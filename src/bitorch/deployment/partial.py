@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..conversion.kinds import OPAQUE
-from ..layers import QConv1d, QConv2d, QConv3d, QLinear
+from ..layers import QConv1d, QConv2d, QLinear
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..text_table import aligned, ruled
 from .packed_layers import NotPackableError, PackedConv1d, PackedConv2d, PackedLinear
 from .torch_ops import runtime
+from .wholes import NOT_IN_THE_RUNTIME
 
 PackedLayer = PackedLinear | PackedConv1d | PackedConv2d
 
@@ -106,8 +107,8 @@ def _pack(layer: nn.Module) -> PackedLayer:
         return PackedConv1d(layer)
     if type(layer) is QConv2d:
         return PackedConv2d(layer)
-    if type(layer) is QConv3d:
-        raise NotPackableError("the runtime has no convolution in three dimensions")
+    if type(layer) in NOT_IN_THE_RUNTIME:
+        raise NotPackableError(NOT_IN_THE_RUNTIME[type(layer)][0])
     if isinstance(layer, LowBit):
         raise NotPackableError("a subclass may compute something else")
     raise NotPackableError("its input is not quantized" if isinstance(layer, WeightQuantized) else "a float layer")

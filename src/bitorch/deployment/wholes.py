@@ -7,7 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..layers import QActivation, QConv1d, QConv2d, QConv3d, QLinear
+from ..layers import (
+    QActivation,
+    QConv1d,
+    QConv2d,
+    QConv3d,
+    QConvTranspose1d,
+    QConvTranspose2d,
+    QConvTranspose3d,
+    QLinear,
+)
 from ..layers.low_bit import LowBit
 from ..quantizations import GradientDoReFa, Quantization, WeightDoReFa
 from .builder import PARTIAL, Reader
@@ -15,6 +24,14 @@ from .forms import form
 from .problems import Refusal
 from .windows import check_features
 
+_NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"
+#: Low-bit layers without a counterpart: the reason, and what to do.
+NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
+    QConv3d: ("the runtime has no convolution in three dimensions", "Use QConv2d"),
+    QConvTranspose1d: _NO_TRANSPOSED,
+    QConvTranspose2d: _NO_TRANSPOSED,
+    QConvTranspose3d: _NO_TRANSPOSED,
+}
 _DIMENSIONS: dict[type[nn.Module], int] = {QConv1d: 1, QConv2d: 2}
 
 
@@ -64,8 +81,9 @@ def _quantizer(module: Any) -> Quantization:
 
 def _check_low_bit(layer: LowBit) -> None:
     kind = type(layer)
-    if kind is QConv3d:
-        raise Refusal("the runtime has no convolution in three dimensions", f"Use QConv2d, {PARTIAL}")
+    if kind in NOT_IN_THE_RUNTIME:
+        what, remedy = NOT_IN_THE_RUNTIME[kind]
+        raise Refusal(what, f"{remedy}, {PARTIAL}")
     if kind not in (QLinear, *_DIMENSIONS):
         raise Refusal(
             f"{kind.__name__} is a subclass of a low-bit layer, and may compute something else",

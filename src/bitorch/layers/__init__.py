@@ -11,5 +11,8 @@ from .qconv import QConv2dBase as QConv2dBase
 from .qconv import QConv3d as QConv3d
 from .qconv import QConv3d_NoAct as QConv3d_NoAct
 from .qconv import QConv3dBase as QConv3dBase
+from .qconv_transpose import QConvTranspose1d as QConvTranspose1d
+from .qconv_transpose import QConvTranspose2d as QConvTranspose2d
+from .qconv_transpose import QConvTranspose3d as QConvTranspose3d
 from .qlinear import QLinear as QLinear
 from .qlinear import QLinearBase as QLinearBase
