@@ -433,10 +433,10 @@ def test_a_filter_that_is_a_string() -> None:
 
 
 def test_an_unsupported_layer_named_explicitly() -> None:
-    net = nn.Sequential(nn.Linear(4, 4), nn.ConvTranspose1d(4, 4, 3), nn.Linear(4, 4))
+    net = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4), nn.Linear(4, 4))
     with pytest.raises(
         ValueError,
-        match=r"filter_fn names '1', which stays float: ConvTranspose1d is not supported. Supported are nn.L",
+        match=r"filter_fn names '1', which stays float: LSTM is not supported. Supported are nn.L",
     ):
         quantize_(net, W1A2, ["1"])
     with pytest.raises(ValueError, match="last_layers names '1', which stays float"):
@@ -465,7 +465,7 @@ def test_what_stays_float() -> None:
             "own": MyLinear(4, 4),
             "attention": nn.MultiheadAttention(4, 2),
             "encoder": nn.TransformerEncoderLayer(4, 2, 8),
-            "transposed": nn.ConvTranspose2d(4, 4, 3),
+            "bilinear": nn.Bilinear(4, 4, 3),
             "table": nn.Embedding(5, 4),
             "recurrent": nn.LSTM(4, 4),
             "inner": nn.Linear(4, 4),
@@ -478,7 +478,7 @@ def test_what_stays_float() -> None:
     assert found["own"] == "a subclass may compute something else"
     assert found["attention.out_proj"] == "its parent reads the weight without calling it"
     assert found["encoder.linear1"] == "its parent reads the weight without calling it"
-    assert found["transposed"] == "ConvTranspose2d is not supported"
+    assert found["bilinear"] == "Bilinear is not supported"
     assert found["table"] == "Embedding is not supported"
     assert found["recurrent"] == "LSTM is not supported"
 
