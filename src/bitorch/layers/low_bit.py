@@ -26,7 +26,7 @@ class WeightQuantized(nn.Module):
     _float_class: ClassVar[type[nn.Module]]
     #: Attributes and submodules that the float layer does not have.
     _quantized_names: ClassVar[frozenset[str]] = frozenset(
-        {"activation", "weight_quantization", "gradient_quantization", "exact", "_pad_value"}
+        {"activation", "weight_quantization", "gradient_quantization", "output_quantization", "exact", "_pad_value"}
     )
 
     def _as_float(self) -> nn.Module:

@@ -90,6 +90,8 @@ class QEmbedding(_Embedding, nn.Embedding):
         ValueError: an unknown name. TypeError: what is no Quantization.
     """
 
+    _float_class = nn.Embedding
+
     def __init__(
         self,
         num_embeddings: int,
@@ -152,6 +154,8 @@ class QEmbeddingBag(_Embedding, nn.EmbeddingBag):
     Raises:
         ValueError: an unknown name. TypeError: what is no Quantization.
     """
+
+    _float_class = nn.EmbeddingBag
 
     def __init__(
         self,
