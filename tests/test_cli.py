@@ -128,7 +128,7 @@ def test_resume_takes_the_settings_of_the_run(out: Path, tmp_path: Path, capsys:
     ("arguments", "message"),
     [
         (["trian"], "unknown command 'trian'; did you mean train?"),
-        (["zzz"], "unknown command 'zzz'; there are train, eval, deploy, verify, predict, bench, doctor"),
+        (["zzz"], "unknown command 'zzz'; there are train, check, eval, deploy, verify, predict, bench, doctor"),
         (["train", "--bits", "1", "9", "6"], "bits (of activations) must be one of 1…8, or 32 for none, got 9"),
         (["train", "--lr", "-1"], "lr must be above 0, got -1.0"),
         (["train", "--model", "lenet"], "model must be one of svhn-a"),
@@ -142,6 +142,9 @@ def test_resume_takes_the_settings_of_the_run(out: Path, tmp_path: Path, capsys:
         (["train", "--data", "mnist"], 'data "mnist" needs the folder'),
         (["train", "--out", "/proc/run"], "cannot write to the folder /proc/run"),
         (["eval", "missing.ckpt"], "there is no checkpoint missing.ckpt"),
+        (["check", "missing.ckpt"], "there is no checkpoint missing.ckpt"),
+        (["check", "--epochs", "3", "late.ckpt"], "the checkpoint late.ckpt must stand in front of the flags"),
+        (["check", "--model", "resnet-21"], "model must be one of svhn-a"),
     ],
 )
 def test_user_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,6 +218,27 @@ def test_eval(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluation["bits"] == [1, 2, 6]
     assert f"{evaluation['top1']:.2%}" in table
     assert f"{evaluation['top5']:.2%}" in table
+
+
+def test_check(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "--bits", "1", "2", "6", "--accelerator", "cpu"]) == 0
+    expected = "digits-lenet-8-w1a2g6-seed0, a batch of 64 images: no problem in 3 quantized layers\n"
+    assert capsys.readouterr().out == expected
+    assert main(["check", str(out / "last.ckpt"), "--seed", "3"]) == 0
+    expected = "digits-lenet-8-w1a2g6-seed3, a batch of 700 images: no problem in 3 quantized layers\n"
+    assert capsys.readouterr().out == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_finds_what_a_checkpoint_has(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = torch.load(out / "last.ckpt", weights_only=True)
+    content["state_dict"]["model.layers.4.bias"].fill_(-9)
+    torch.save(content, tmp_path / "dead.ckpt")
+    assert main(["check", str(tmp_path / "dead.ckpt")]) == 1
+    printed = capsys.readouterr().out
+    assert "layers.7: dead activations: 100.0% of the inputs become 0" in printed
+    assert "layers.3: zero gradient: the gradient of its weight is exactly zero" in printed
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command lines of `bitorch train` and `bitorch eval`."""
+"""The command lines of `bitorch train`, `bitorch check` and `bitorch eval`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,20 @@ class _TrainArguments:
 
 
 @dataclass(frozen=True)
+class _CheckArguments:
+    """Run one training batch through the net, forward and backward, and name what will go wrong in training.
+
+    Exit code 0: no problem; 1: problems; 2: wrong arguments or files.
+    """
+
+    settings: tyro.conf.OmitArgPrefixes[_Flags]
+    checkpoint: tyro.conf.Positional[Path | None] = None
+    """Check the net of this checkpoint, in front of all flags. Without it: a new net, as bitorch train starts it."""
+    config: Path | None = None
+    """YAML or JSON file with any of the settings, such as the settings.yaml of a run. Flags override it."""
+
+
+@dataclass(frozen=True)
 class EvalArguments:
     """Evaluate a checkpoint, or a packed net, on test images: top-1 and top-5 accuracy."""
 
@@ -65,6 +79,23 @@ def parse_train(arguments: Sequence[str]) -> Settings:
     return Settings(**dataclasses.asdict(parsed.settings))
 
 
+def parse_check(arguments: Sequence[str]) -> Settings:
+    """Return the settings of the run to check: of `bitorch train`'s flags, and of a checkpoint that stands first.
+
+    Raises:
+        SystemExit, ValueError, TypeError, OSError: as `parse_train`; ValueError for a checkpoint behind the flags.
+    """
+    path = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
+    fields = _fields_from_files(arguments)
+    if path is not None:
+        fields = {**_fields_of_run(path), "init": path, **fields}
+    default = _CheckArguments(_Flags(**convert_fields(Settings, fields)))
+    parsed = tyro.cli(_CheckArguments, args=arguments, prog="bitorch check", default=default)
+    if parsed.checkpoint != path:
+        raise ValueError(f"the checkpoint {parsed.checkpoint} must stand in front of the flags")
+    return Settings(**dataclasses.asdict(parsed.settings))
+
+
 def parse_eval(arguments: Sequence[str]) -> EvalArguments:
     """Return the arguments; SystemExit as `parse_train`."""
     return tyro.cli(EvalArguments, args=arguments, prog="bitorch eval")
@@ -86,10 +117,14 @@ def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
         fields = read_settings(files.config)
     resume = fields.get("resume") if files.resume is None else files.resume
     if resume is not None:
-        from .checkpoint import read_checkpoint
-
-        checkpoint = read_checkpoint(resume)
-        if checkpoint.settings is not None:
-            # A resumed run goes on in the folder of its checkpoint, which may have been moved.
-            fields = {**checkpoint.settings.to_dict(), "out": None, "init": None, "resume": resume, **fields}
+        fields = {**_fields_of_run(resume), "resume": resume, **fields}
     return fields
+
+
+def _fields_of_run(path: str | Path) -> dict[str, Any]:
+    """Return the settings of a checkpoint's run, without its places."""
+    from .checkpoint import read_checkpoint
+
+    settings = read_checkpoint(path).settings
+    # A resumed run goes on in the folder of its checkpoint, which may have been moved.
+    return {} if settings is None else {**settings.to_dict(), "out": None, "init": None, "resume": None}

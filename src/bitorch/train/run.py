@@ -14,20 +14,17 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
-from ..conversion.quantize import quantize_
 from ..conversion.table import Conversion
-from ..data import BatchLoader, Dataset, load
-from ..models import build
-from .checkpoint import load_weights, read_checkpoint
+from ..data import BatchLoader, Dataset
+from .assemble import assemble, train_loader
 from .checkpoint_io import AtomicCheckpointIO
 from .classifier import Classifier
 from .files import check_writable, link_atomically
 from .guard import NonFiniteError
-from .hardware import check_hardware
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
 from .recorder import BEST_NAME, Row, RunRecorder, RunStopped
@@ -37,11 +34,6 @@ from .settings_file import write_settings
 from .stopping import Interrupted, StopRequest
 
 _LOG_EVERY_STEPS = 50
-#: A resumed run keeps these: weights, optimizer state or place in the epoch belong to them.
-_KEPT_ON_RESUME = (
-    "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
-    "weight_decay", "seed", "batch_size", "processes",
-)  # fmt: skip
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
 
 
@@ -118,7 +110,10 @@ class Run:
             trainer = self._trainer([recorder, *bars], has_progress_bar=bool(bars))
             try:
                 trainer.fit(
-                    self._classifier(), self._train_loader(), self._test_loader(), ckpt_path=self.settings.resume
+                    self._classifier(),
+                    train_loader(self.dataset, self.settings),
+                    self._test_loader(),
+                    ckpt_path=self.settings.resume,
                 )
             except RunStopped:
                 # None: the signal reached another process.
@@ -149,11 +144,6 @@ class Run:
             augmentation=settings.augmentation,
             seed=settings.seed,
             info={"settings": settings.to_dict(), "input_shape": list(self.dataset.train.images.shape[1:])},
-        )
-
-    def _train_loader(self) -> BatchLoader:
-        return BatchLoader(
-            self.dataset.train, self.settings.batch_size, shuffle=True, seed=self.settings.seed, drop_last=True
         )
 
     def _test_loader(self) -> BatchLoader:
@@ -194,36 +184,15 @@ def prepare(settings: Settings) -> Run:
         ValueError, TypeError: the model does not fit the data, a checkpoint the settings, or the settings the machine.
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
-    check_hardware(settings.accelerator, settings.devices)
-    dataset = load(settings.data, settings.folder, pad_to=settings.pad_to)
-    if settings.batch_size * settings.processes > len(dataset.train):
-        raise ValueError(
-            f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
-            f"{len(dataset.train)} training images for {settings.processes} processes, got {settings.batch_size}"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(settings.seed)
-        model = build(settings.model, dataset.train.images.shape[1], dataset.train.num_classes, settings.width)
-    # The layout that convolutions are fastest in, on CPUs and GPUs alike.
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
-    conversion = quantize_(model, settings.config)
-    _check_model_fits(model, dataset, settings)
-    if settings.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules()):
-        raise ValueError(
-            f"batch_size must be at least 2, because model {settings.model} has batch normalization, which needs "
-            "several images to normalize over, got 1"
-        )
-    for path in (settings.resume, settings.init):
-        if path is not None:
-            _load_start(model, settings, path)
+    parts = assemble(settings)
     folder = _run_folder(settings)
     if is_first_process():
         # Weights and two moments, in three files: last, best and the one that is being written.
-        check_writable(folder, bytes_needed=9 * sum(p.nbytes for p in model.parameters()))
+        check_writable(folder, bytes_needed=9 * sum(p.nbytes for p in parts.model.parameters()))
         # Without the places: it is the config file of further runs, which are kept and started elsewhere.
         write_settings(dataclasses.replace(settings, out=None, resume=None, init=None), folder / "settings.yaml")
         _bring_best(settings, folder)
-    return Run(settings, dataset, model, conversion, folder)
+    return Run(settings, parts.dataset, parts.model, parts.conversion, folder)
 
 
 def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer:
@@ -240,47 +209,6 @@ def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer
         weight_decay=settings.weight_decay,
         fused=fused,
     )
-
-
-def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings) -> None:
-    """Raise ValueError if the model cannot take the images, by showing it two blank ones."""
-    shape = dataset.train.images.shape[1:]
-    try:
-        with torch.no_grad():
-            logits: Tensor = model.eval()(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError) as error:
-        size = "×".join(map(str, shape))
-        wanted = getattr(model, "image_size", 0)
-        hint = f". With --pad-to {wanted} the images are padded to that size" if wanted > max(shape[1:]) else ""
-        raise ValueError(
-            f"model {settings.model} cannot take the {size} images of {settings.data}: {error}{hint}"
-        ) from None
-    finally:
-        model.train()
-    if logits.shape != (2, dataset.train.num_classes):
-        raise ValueError(
-            f"model {settings.model} returns {list(logits.shape)} for a batch of 2 images, "
-            f"expected [2, {dataset.train.num_classes}]"
-        )
-
-
-def _load_start(model: nn.Module, settings: Settings, path: Path) -> None:
-    """Load the weights that the run starts from; ValueError if they, or a resumed run's settings, do not fit."""
-    checkpoint = read_checkpoint(path)
-    load_weights(model, checkpoint)
-    if settings.resume is None:
-        return
-    if checkpoint.settings is None:
-        raise ValueError(f"the checkpoint {path} was not written by `fit`; use init to start from its weights")
-    for name in _KEPT_ON_RESUME:
-        before, now = getattr(checkpoint.settings, name), getattr(settings, name)
-        if before != now:
-            raise ValueError(
-                f"{name} is {now!r}, but the run of {path} has {before!r} and keeps it when it is resumed; to start a "
-                "new run from its weights use init instead of resume"
-            )
-    if checkpoint.epoch >= settings.epochs:
-        raise ValueError(f"the run of {path} has finished its {checkpoint.epoch} epochs; to go on, raise epochs")
 
 
 def _bring_best(settings: Settings, folder: Path) -> None:

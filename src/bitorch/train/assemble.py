@@ -1,0 +1,110 @@
+"""What a run is made of: its images and its model, low-bit and with the weights that it starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..conversion.quantize import quantize_
+from ..conversion.table import Conversion
+from ..data import BatchLoader, Dataset, load
+from ..models import build
+from .checkpoint import load_weights, read_checkpoint
+from .hardware import check_hardware
+from .settings import Settings
+
+#: A resumed run keeps these: weights, optimizer state or place in the epoch belong to them.
+_KEPT_ON_RESUME = (
+    "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
+    "weight_decay", "seed", "batch_size", "processes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Images, and the model that fits them."""
+
+    dataset: Dataset
+    model: nn.Module
+    conversion: Conversion
+
+
+def assemble(settings: Settings) -> Parts:
+    """Load the images and build the model, without writing anything.
+
+    Raises:
+        ValueError, TypeError: the model does not fit the data, a checkpoint the settings, or the settings the machine.
+        FileNotFoundError, OSError: missing data or checkpoint.
+    """
+    check_hardware(settings.accelerator, settings.devices)
+    dataset = load(settings.data, settings.folder, pad_to=settings.pad_to)
+    if settings.batch_size * settings.processes > len(dataset.train):
+        raise ValueError(
+            f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
+            f"{len(dataset.train)} training images for {settings.processes} processes, got {settings.batch_size}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)
+        model = build(settings.model, dataset.train.images.shape[1], dataset.train.num_classes, settings.width)
+    # The layout that convolutions are fastest in, on CPUs and GPUs alike.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
+    conversion = quantize_(model, settings.config)
+    _check_model_fits(model, dataset, settings)
+    if settings.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules()):
+        raise ValueError(
+            f"batch_size must be at least 2, because model {settings.model} has batch normalization, which needs "
+            "several images to normalize over, got 1"
+        )
+    for path in (settings.resume, settings.init):
+        if path is not None:
+            _load_start(model, settings, path)
+    return Parts(dataset, model, conversion)
+
+
+def train_loader(dataset: Dataset, settings: Settings) -> BatchLoader:
+    """Return the training batches, whose order is a function of seed and epoch."""
+    return BatchLoader(dataset.train, settings.batch_size, shuffle=True, seed=settings.seed, drop_last=True)
+
+
+def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings) -> None:
+    """Raise ValueError if the model cannot take the images, by showing it two blank ones."""
+    shape = dataset.train.images.shape[1:]
+    try:
+        with torch.no_grad():
+            logits: Tensor = model.eval()(torch.zeros(2, *shape))
+    except (RuntimeError, ValueError) as error:
+        size = "×".join(map(str, shape))
+        wanted = getattr(model, "image_size", 0)
+        hint = f". With --pad-to {wanted} the images are padded to that size" if wanted > max(shape[1:]) else ""
+        raise ValueError(
+            f"model {settings.model} cannot take the {size} images of {settings.data}: {error}{hint}"
+        ) from None
+    finally:
+        model.train()
+    if logits.shape != (2, dataset.train.num_classes):
+        raise ValueError(
+            f"model {settings.model} returns {list(logits.shape)} for a batch of 2 images, "
+            f"expected [2, {dataset.train.num_classes}]"
+        )
+
+
+def _load_start(model: nn.Module, settings: Settings, path: Path) -> None:
+    """Load the weights that the run starts from; ValueError if they, or a resumed run's settings, do not fit."""
+    checkpoint = read_checkpoint(path)
+    load_weights(model, checkpoint)
+    if settings.resume is None:
+        return
+    if checkpoint.settings is None:
+        raise ValueError(f"the checkpoint {path} was not written by `fit`; use init to start from its weights")
+    for name in _KEPT_ON_RESUME:
+        before, now = getattr(checkpoint.settings, name), getattr(settings, name)
+        if before != now:
+            raise ValueError(
+                f"{name} is {now!r}, but the run of {path} has {before!r} and keeps it when it is resumed; to start a "
+                "new run from its weights use init instead of resume"
+            )
+    if checkpoint.epoch >= settings.epochs:
+        raise ValueError(f"the run of {path} has finished its {checkpoint.epoch} epochs; to go on, raise epochs")
