@@ -229,6 +229,57 @@ def test_non_finite_step_is_not_made(tmp_path: Path, value: float) -> None:
     assert ("non-finite gradients in 1.weight" if not math.isfinite(value) else "too large to square") in message
 
 
+class Fragile(nn.Module):
+    """√x, or x with an infinite gradient, once there were enough batches; draws a random number each time."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.calls = kind, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.training
+        x = x + 0 * torch.rand(())
+        if self.calls <= 3:
+            return x
+        return (x - 9).sqrt() if self.kind == "output" else x + (x - x.detach()).abs().sqrt()
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [
+        ("output", "The first layer whose output is not finite is 2.fragile (Fragile)."),
+        ("gradient", "On the way back the first layer whose output has a gradient that is not finite is 1 (Linear)."),
+        ("loss", "The outputs of all layers are finite, and only the loss is not."),
+        ("images", "The images of the batch are not finite."),
+    ],
+)
+def test_the_layer_that_is_not_finite_is_named(
+    tmp_path: Path, kind: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = nn.Sequential()
+    inner.add_module("fragile", Fragile(kind) if kind in ("output", "gradient") else nn.Identity())
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), inner, nn.ReLU(), nn.Linear(8, 3))
+    cross_entropy = F.cross_entropy
+    if kind == "loss":
+        calls: list[int] = []
+
+        def infinite(logits: Tensor, y: Tensor, **options: Any) -> Tensor:
+            calls.append(1)
+            return cross_entropy(logits, y) + (math.inf if len(calls) > 3 else 0)
+
+        monkeypatch.setattr(F, "cross_entropy", infinite)
+    trainer, _ = small_trainer(tmp_path)
+    hooks = [len(module._forward_hooks) for module in model.modules()]
+    broken_batch = 3 if kind == "images" else STEPS_PER_EPOCH
+    with quiet_lightning(), pytest.raises(NonFiniteError) as raised:
+        trainer.fit(
+            Classifier(model, 3), FailingBatches(broken_batch, math.nan), BatchLoader(blobs(6), 6, shuffle=False)
+        )
+    assert raised.value.step == 3
+    assert where in str(raised.value)
+    assert hooks == [len(module._forward_hooks) for module in model.modules()]
+
+
 def test_guard_counts_the_norm_that_adam_squares() -> None:
     parameter = nn.Parameter(torch.ones(2))
     parameter.grad = torch.full((2,), 1e20)

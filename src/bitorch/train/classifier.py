@@ -18,7 +18,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from ..data import to_float
-from .guard import NonFiniteError, describe_non_finite, is_step_finite
+from .guard import NonFiniteError, describe_non_finite, is_step_finite, locate_non_finite, remedy
 from .randomness import generator_states, restore_generators, seed_generators, step_seed
 from .schedule import Schedule
 
@@ -86,6 +86,7 @@ class Classifier(pl.LightningModule):
         self.val_accuracy = _accuracy(num_classes, top_k=1)
         self.val_top5 = _accuracy(num_classes, top_k=5) if num_classes > 5 else None
         self._loss = torch.zeros(())
+        self._batch = (torch.empty(0), torch.empty(0), 0)  # of the last training step: the model's input, labels, index
         self._base_lrs: list[float] = []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,8 +112,9 @@ class Classifier(pl.LightningModule):
             if self._augmentation is not None:
                 x = self._augmentation(x)
         logits = self.model(x)
-        loss = F.cross_entropy(logits, y, label_smoothing=self._label_smoothing)
+        loss = self._loss_of(logits, y)
         self._loss = loss.detach()
+        self._batch = (x.detach(), y, batch_idx)
         self.train_loss.update(self._loss, weight=len(y))
         self.train_accuracy.update(logits.detach(), y)
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set outside __init__
@@ -127,11 +129,7 @@ class Classifier(pl.LightningModule):
         if self.trainer.world_size > 1:
             finite = self.trainer.strategy.reduce(finite.float(), reduce_op="sum") == self.trainer.world_size
         if not finite.item():
-            lr = optimizer.param_groups[0]["lr"]
-            reason = describe_non_finite(self._loss, self.model.named_parameters(), lr)
-            raise NonFiniteError(
-                f"step {self.global_step} (epoch {self.current_epoch + 1}): {reason}", self.global_step
-            )
+            raise NonFiniteError(self._why_not_finite(optimizer.param_groups[0]["lr"]), self.global_step)
 
     def on_train_epoch_end(self) -> None:
         """Log what the epoch's steps have summed up."""
@@ -184,6 +182,19 @@ class Classifier(pl.LightningModule):
         restore_generators(self.model, state["generators"])
         _restore_metric(self.train_loss, state["train_loss"])
         _restore_metric(self.train_accuracy, state["train_accuracy"])
+
+    def _loss_of(self, logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits, y, label_smoothing=self._label_smoothing)
+
+    def _why_not_finite(self, lr: float) -> str:
+        """Return the reason of a NonFiniteError, from the step's last batch with its random numbers."""
+        x, y, batch_idx = self._batch
+        what = describe_non_finite(self._loss, self.model.named_parameters())
+        seed_generators(step_seed(self.seed, self.global_rank, self.global_step, batch_idx), self.device)
+        with self.trainer.precision_plugin.forward_context():
+            where = locate_non_finite(self.model, x, lambda logits: self._loss_of(logits, y))
+        step = f"step {self.global_step} (epoch {self.current_epoch + 1})"
+        return " ".join(part for part in (f"{step}: {what}", where, remedy(lr)) if part)
 
     def _set_lr(self) -> None:
         batches = self.trainer.num_training_batches

@@ -1,14 +1,17 @@
-"""The last check before a step changes parameters."""
+"""The last check before a step changes parameters, and what it says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
+
+from ..checking.non_finite import is_finite, watch
 
 _NAMES_SHOWN = 3
 
@@ -20,7 +23,7 @@ class NonFiniteError(FloatingPointError):
     finite.
 
     Attributes:
-        reason: which step, which parameters, what to do.
+        reason: which step, which layer, which parameters, what to do.
         step: the optimizer step that was not made, counted from 0.
         checkpoint: the last good checkpoint, None if there is none.
     """
@@ -46,8 +49,34 @@ def is_step_finite(loss: Tensor, parameters: Iterable[Parameter]) -> Tensor:
     return torch.isfinite(loss + get_total_norm(gradients))
 
 
-def describe_non_finite(loss: Tensor, named_parameters: Iterable[tuple[str, Parameter]], lr: float) -> str:
-    """Return what is not finite, and what a user can do about it."""
+def locate_non_finite(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> str:
+    """Make the pass of a failed step again, on a copy, and return in which layer it stopped to be finite.
+
+    Args:
+        x: the model's input in that step.
+        loss: from the model's output to the loss.
+    """
+    if not is_finite(x):
+        return "The images of the batch are not finite."
+    twin = copy.deepcopy(model)
+    with torch.enable_grad(), watch(twin) as first:
+        value = loss(twin(x))
+        value.backward()
+    kinds = {name: type(module).__name__ for name, module in twin.named_modules()}
+    if first.output is not None:
+        return f"The first layer whose output is not finite is {first.output} ({kinds[first.output]})."
+    if not is_finite(value):
+        return "The outputs of all layers are finite, and only the loss is not."
+    if first.gradient is not None:
+        return (
+            f"On the way back the first layer whose output has a gradient that is not finite is {first.gradient} "
+            f"({kinds[first.gradient]})."
+        )
+    return ""
+
+
+def describe_non_finite(loss: Tensor, named_parameters: Iterable[tuple[str, Parameter]]) -> str:
+    """Return what is not finite."""
     named_gradients = {name: p.grad for name, p in named_parameters if p.grad is not None}
     names = [name for name, gradient in named_gradients.items() if not gradient.isfinite().all()]
     if names:
@@ -59,7 +88,12 @@ def describe_non_finite(loss: Tensor, named_parameters: Iterable[tuple[str, Para
         gradients = "gradients too large to square"
     else:
         gradients = "finite gradients, but it is not finite in another process"
+    return f"the loss is {loss.item():g}, with {gradients}, so the step was not made and no parameter changed."
+
+
+def remedy(lr: float) -> str:
+    """Return what a user can do about it."""
     return (
-        f"the loss is {loss.item():g}, with {gradients}, so the step was not made and no parameter changed. Lower the "
-        f"learning rate (now {lr:g}), look for NaN or huge values in the data, or give the gradients more bits."
+        f"Lower the learning rate (now {lr:g}), look for NaN or huge values in the data, or give the gradients more "
+        "bits."
     )
