@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from .quantizations import GradientDoReFa, InputDoReFa, Quantization, WeightDoReFa
+from torch import nn
+
 from .quantizations.bits import FLOAT_BITS, check_bits
+from .quantizations.range_fit import Calibration, check_calibration
+from .quantizer_choice import LearnedBy, Range, Weights, activation_quantizer, weight_quantizer
+from .quantizations import GradientDoReFa, Quantization
 
 #: What the first or last layer gets: nothing, 8-bit weights and inputs, or the bits of all the others.
 EndLayer = Literal["float", "same"] | Literal[8]
@@ -16,10 +20,24 @@ EndLayer = Literal["float", "same"] | Literal[8]
 
 @dataclass(frozen=True)
 class DoReFaConfig:
-    """Bits of weights, activations and gradients (DoReFa-Net, variant "paper"), and what the ends of the net get.
+    """Bits of weights, activations and gradients, how each is quantized, and what the ends of the net get.
+
+    The defaults are DoReFa-Net (variant "paper"); every other choice has a name.
 
     Args:
-        weight_bits, activation_bits, gradient_bits: 1…8, or 32 for none. Activations with 32 bits become ReLU.
+        weight_bits, activation_bits, gradient_bits: 1…8, or 32 for none. Activations with 32 bits become ReLU where the
+            quantizer clips negative numbers anyway ("unit", PACT), and stay as they are with the other ranges.
+        range: where activations are clipped: "unit" at 0 and 1 (the paper), "calibrated" where a few batches have shown
+            (`bitorch.calibrate`), "learned" from there on by gradients.
+        learned_by: how a learned range learns: "lsq" (a step), "lsq+" (a step and an offset, for inputs that are negative
+            in part, as behind SiLU or GELU) or "pact" (the upper end).
+        weights: "dorefa"; "lsq" (a learned step); "twn" or "ttq" (ternary, weight_bits must be 2). None: "lsq" beside a
+            range learned by "lsq" or "lsq+", else "dorefa".
+        weight_scale: "layer", or "channel" for statistics or steps of each output channel (BWN and XNOR-Net at 1 bit).
+        sign: None, or ±1 activations in place of 0 and 1, with the gradient of "sign", "approxsign" or "rsign" (a learned
+            shift per channel); activation_bits must be 1, and range "unit".
+        calibration, percentile: how calibration finds a range: the least squared error ("mse"), or the one that holds
+            this share of the inputs, in percent ("percentile").
         first, last: "float" (as the paper), 8 (8-bit weights and inputs, float gradients) or "same".
         first_layers, last_layers: names of the layers that count as first and last. Empty: the first and the last
             convertible layer in the order of `model.named_modules()`, which is the order of registration, not of calls.
@@ -43,6 +61,13 @@ class DoReFaConfig:
     gradient_noise: bool = True
     exact: bool = True
     absorb_relu: bool = False
+    range: Range = "unit"
+    learned_by: LearnedBy = "lsq"
+    weights: Weights | None = None
+    weight_scale: Literal["layer", "channel"] = "layer"
+    sign: Literal["sign", "approxsign", "rsign"] | None = None
+    calibration: Calibration = "mse"
+    percentile: float = 99.9
 
     def __post_init__(self) -> None:
         for field in ("weight_bits", "activation_bits", "gradient_bits"):
@@ -56,6 +81,29 @@ class DoReFaConfig:
             if isinstance(names, str) or not all(isinstance(name, str) for name in names):
                 raise TypeError(f"{field} must be a tuple of module names, got {names!r}")
             object.__setattr__(self, field, tuple(names))
+        self._check_methods()
+
+    def _check_methods(self) -> None:
+        choices = {"range": get_args(Range), "learned_by": get_args(LearnedBy), "weights": (None, *get_args(Weights)),
+                   "weight_scale": ("layer", "channel"), "sign": (None, "sign", "approxsign", "rsign")}  # fmt: skip
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, field)!r}")
+        check_calibration(self.calibration, self.percentile)
+        if self.weights in ("twn", "ttq") and self.weight_bits not in (2, FLOAT_BITS):
+            raise ValueError(f"weights={self.weights!r} are ternary and take 2 bits, got weight_bits={self.weight_bits}")
+        if self.sign is not None and (self.activation_bits != 1 or self.range != "unit"):
+            raise ValueError(
+                f"sign={self.sign!r} means activations of ±1: it needs activation_bits=1 and range=\"unit\", got "
+                f"activation_bits={self.activation_bits} and range={self.range!r}"
+            )
+
+    @property
+    def weight_method(self) -> Weights:
+        """What `weights` says, or stands for."""
+        if self.weights is not None:
+            return self.weights
+        return "lsq" if self.range == "learned" and self.learned_by != "pact" else "dorefa"
 
     @property
     def is_float(self) -> bool:
@@ -78,20 +126,32 @@ class DoReFaConfig:
         values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
         return cls(**values)
 
-    def quantizers(self, place: Literal["first", "inner", "last"]) -> dict[str, Quantization | None] | None:
-        """Return new quantizers for a layer at that place, by the layers' argument names; None where it stays float."""
+    def quantizers(
+        self, place: Literal["first", "inner", "last"], layer: nn.Module
+    ) -> dict[str, Quantization | None] | None:
+        """Return new quantizers for a layer at that place, by the layers' argument names; None where it stays float.
+
+        Args:
+            place: of the layer in the model.
+            layer: float or low-bit; its channels count where a quantizer has something for each.
+        """
         policies: dict[str, EndLayer] = {"first": self.first, "inner": "same", "last": self.last}
         policy = policies[place]
         if policy == "float":
             return None
         weight, activation, gradient = self.weight_bits, self.activation_bits, self.gradient_bits
+        method, sign = self.weight_method, self.sign
         if policy == 8:
-            weight, activation, gradient = 8, 8, FLOAT_BITS
+            weight, activation, gradient, sign = 8, 8, FLOAT_BITS, None
+            method = "lsq" if method == "lsq" else "dorefa"
         if weight == activation == gradient == FLOAT_BITS:
             return None
+        calibration = (self.calibration, self.percentile)
         return {
-            "weight_quantization": WeightDoReFa(weight, variant="paper"),
-            "input_quantization": InputDoReFa(activation, variant="paper"),
+            "weight_quantization": weight_quantizer(weight, method, layer, per_channel=self.weight_scale == "channel"),
+            "input_quantization": activation_quantizer(
+                activation, self.range, self.learned_by, sign, layer, *calibration
+            ),
             "gradient_quantization": (
                 None if gradient == FLOAT_BITS else GradientDoReFa(gradient, noise=self.gradient_noise)
             ),

@@ -76,7 +76,7 @@ def _places(
 
 
 def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Literal["first", "inner", "last"]) -> Step:
-    quantizers = config.quantizers(place)
+    quantizers = config.quantizers(place, module)
     if isinstance(module, LowBit):
         return Step(module, None, _check_same(name, module, quantizers, config.exact))
     if quantizers is None:

@@ -34,7 +34,7 @@ def absorb_relus(model: nn.Module) -> list[LayerConversion]:
             if type(child) is not nn.ReLU:
                 continue
             reader = next((m for _, m in children[index + 1 :] if type(m) not in _COMMUTES_WITH_RELU), None)
-            if isinstance(reader, LowBit) and reader.input_quantization.unsigned:
+            if isinstance(reader, LowBit) and reader.input_quantization.clips_negative:
                 parent._modules[name] = AbsorbedReLU()
                 full_name = f"{path}.{name}" if path else name
                 note = "the next layer clips to [0, 1]"

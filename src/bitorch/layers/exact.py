@@ -99,13 +99,19 @@ def _without_winograd() -> AbstractContextManager[None]:
     return switch
 
 
+def over_outputs(scale: Tensor, dimensions: int) -> Tensor:
+    """Return a scale as it multiplies sums [B, C_out, *dimensions]: as it is, or [C_out, 1, …] per channel."""
+    return scale if scale.dim() == 0 else scale.reshape(-1, *[1] * dimensions)
+
+
 class _ScaledLinear(Function):
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, c: Tensor, input_scale: Tensor, weight_scale: Tensor, max_codes: tuple[int, int], base: int
     ) -> Tensor:
         ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
-        return _exact(lambda weight: F.linear(q, weight), c, max_codes[1], base).mul_(input_scale * weight_scale)
+        scale = over_outputs(input_scale * weight_scale, 0)
+        return _exact(lambda weight: F.linear(q, weight), c, max_codes[1], base).mul_(scale)
 
     @staticmethod
     @once_differentiable
@@ -142,7 +148,7 @@ class _ScaledConvolution(Function):
         convolve = CONVOLUTIONS[len(stride) - 1]
         with _without_winograd():
             d = _exact(lambda w: convolve(q, w, None, stride, padding, dilation, groups), c, max_codes[1], base)
-        return d.mul_(input_scale * weight_scale)
+        return d.mul_(over_outputs(input_scale * weight_scale, len(stride)))
 
     @staticmethod
     @once_differentiable
@@ -174,6 +180,8 @@ def scaled_linear(
     """Return (q @ c.T)·(input_scale·weight_scale), exact on the integers q [..., in] and c [out, in].
 
     Args:
+        input_scale: 0-dim.
+        weight_scale: 0-dim, or [out, 1].
         max_codes: largest absolute code of q and of c.
     """
     base = digit_base(c.shape[1], max_codes[1], max_codes[0])
@@ -196,6 +204,8 @@ def scaled_convolution(
     """Return conv(q, c)·(input_scale·weight_scale), exact on the integers q [B, C_in, …] and c [C_out, C_in/groups, …].
 
     Args:
+        input_scale: 0-dim.
+        weight_scale: 0-dim, or [C_out, 1, …].
         max_codes: largest absolute code of q and of c.
     """
     base = digit_base(math.prod(c.shape[1:]), max_codes[1], max_codes[0])

@@ -32,6 +32,13 @@ class WeightQuantized(nn.Module):
         self.weight_quantization = resolve_quantization(
             weight_quantization, config.weight_quantization, "weight_quantization"
         )
+        self.weight_quantization.initialize_(self.weight)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load the weight; a state_dict of the float layer has no steps for it, so they are set anew."""
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if not any(key.startswith(f"{prefix}weight_quantization.") for key in state_dict):
+            self.weight_quantization.initialize_(self.weight)
 
     def weight_codes(self) -> Tensor:
         """Return the integers behind the weight, as int16; the value is `weight_codes() * weight_scale()`."""
@@ -39,7 +46,7 @@ class WeightQuantized(nn.Module):
             return self.weight_quantization.codes(self.weight).to(torch.int16)
 
     def weight_scale(self) -> Tensor:
-        """Return what one weight code is worth: a 0-dim float tensor."""
+        """Return what one weight code is worth: 0-dim, or [C_out, 1, …] with a scale per channel."""
         return self.weight_quantization.scale(self.weight)
 
 
@@ -120,7 +127,7 @@ class LowBit(WeightQuantized):
         return max_codes
 
     def _codes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return input codes, weight codes, input scale and weight scale, in the weight's internal dtype."""
+        """Return input codes, weight codes, input scale and weight scale (see `scaled_linear`), in the weight's dtype."""
         c = self.weight_quantization.codes(self.weight)
         q = self.input_quantization.codes(self.activation.cancel_gradient(x)).to(c.dtype)
         return q, c, self.input_quantization.scale(x).to(c.dtype), self.weight_quantization.scale(self.weight)

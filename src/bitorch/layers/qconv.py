@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..quantizations import Quantization
+from ..quantizations import Quantization, RangeQuantization
 from .config import config
 from .exact import CONVOLUTIONS, scaled_convolution
 from .low_bit import LowBit, WeightQuantized
@@ -156,6 +156,13 @@ class _Conv(_Convolution, LowBit):
         self._max_codes()
 
     def _pad_code(self, grid: int) -> int:
+        if self._pad_value == 0 and self.input_quantization.unsigned:
+            return 0
+        if isinstance(self.input_quantization, RangeQuantization):
+            raise ValueError(
+                f"pad_value must be 0 with {type(self.input_quantization).__name__}, whose levels move but keep 0.0; got "
+                f"{self._pad_value}"
+            )
         code = self._pad_value * grid
         if abs(code - round(code)) > 1e-6 * grid:
             levels = f"multiple of 1/{grid}"

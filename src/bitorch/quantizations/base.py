@@ -8,7 +8,8 @@ Three conventions hold everywhere in this package:
 - Internal arithmetic is float32 (float64 for float64 input); `quantize` returns the input's dtype, `codes` and `scale`
   the internal one.
 - `codes` is differentiable, and the gradient that arrives at a codes tensor is the gradient with respect to the *value*
-  `codes * scale`. So no gradient is ever divided by a scale, and an all-zero weight, whose scale is 0, still learns.
+  `codes * scale`. So no gradient is ever divided by a scale, and an all-zero weight, whose scale is 0, still learns. A
+  learned step gets its own gradient there, too: `scale` itself has none.
 - Inside an autograd Function, and nowhere else, a tensor that the Function itself made a moment ago may be changed in
   place: neither the caller nor autograd can see it. A new tensor for each step of a chain costs more than the
   arithmetic on a CPU, because new memory has to be mapped page by page.
@@ -18,11 +19,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+
+from .bits import check_bits
+
+
+#: Which integers weight codes are: "odd" −n, −n + 2, …, n with n = 2^bits − 1, or "signed" −2^(bits−1) … 2^(bits−1) − 1.
+Grid = Literal["odd", "signed"]
 
 
 class STE(Function):
@@ -48,22 +55,66 @@ class _DeprecatedBitwidth:
 
 
 class Quantization(nn.Module):
-    """Base class of all quantizers. Holds no parameters or buffers, so it adds no state_dict keys.
+    """Base class of all quantizers. It holds no parameters or buffers, so most quantizers add no state_dict keys.
 
     A subclass sets `name` and `bit_width` and defines `quantize`. If its values lie on a fixed grid it also defines
-    `max_code`, `codes` and `scale`; quantized layers then compute on the integers.
+    `max_code`, `codes` and `scale`; quantized layers then compute on the integers. Quantizers with a learned or observed
+    range hold it in parameters or buffers of their own; a state_dict without them still loads with strict=True.
     """
 
     name: ClassVar[str] = "None"
     bit_width: int = -1
     bitwidth = _DeprecatedBitwidth()
-    #: True if the codes are 0 … max_code, so that zero padding is a level; False if they are signed.
+    #: True if the codes are 0 … max_code less the zero point, so that 0.0, and zero padding, is a level; False for ±1.
     unsigned: ClassVar[bool] = False
+    #: Of weight quantizers.
+    grid: Grid = "odd"
 
     @property
     def max_code(self) -> int | None:
         """Largest absolute code, or None while the values do not lie on a fixed grid."""
         return None
+
+    @property
+    def clips_negative(self) -> bool:
+        """Whether every x < 0 gives what 0 gives, so that a ReLU in front changes nothing."""
+        return False
+
+    def zero_point(self) -> int:
+        """Return the stored code, 0 … 2^bits − 1, that stands for 0.0: `codes` are the stored ones less this."""
+        return 0
+
+    def set_bits_(self, bits: int) -> None:
+        """Change the bits in place; a range is kept, and parameters stay the same objects.
+
+        Raises:
+            ValueError, TypeError: bits outside 1…8 and 32, or a quantizer whose bits are part of what it is.
+        """
+        if check_bits(bits) != self.bit_width:
+            raise ValueError(f"{type(self).__name__} always has {self.bit_width} bits, so it cannot get {bits}")
+
+    def initialize_(self, weight: Tensor) -> None:
+        """Set learned steps from the weight, shape [C_out, …]; quantizers without any do nothing.
+
+        Called by the layer when it gets the quantizer, and when a state_dict without the steps is loaded.
+        """
+
+    def _loaded(self) -> None:
+        """React to parameters and buffers that came out of a state_dict."""
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        *rest: Any,
+    ) -> None:
+        """Load what there is; a state_dict with none of the keys is that of a float model, and they are not missing."""
+        if any(prefix + name in state_dict for name in (*self._parameters, *self._buffers)):
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *rest)
+            self._loaded()
 
     def quantize(self, x: Tensor) -> Tensor:
         """Quantize x, any shape, any floating dtype, to the same shape and dtype."""
@@ -77,7 +128,10 @@ class Quantization(nn.Module):
         raise TypeError(f"{type(self).__name__} has no fixed grid, so it has no codes; use quantize(x)")
 
     def scale(self, x: Tensor) -> Tensor:
-        """Return what one code is worth: a 0-dim tensor, float32 (float64 for float64 input), without gradient."""
+        """Return what one code is worth, float32 (float64 for float64 input), without gradient.
+
+        A 0-dim tensor; of weight quantizers with a scale per output channel [C_out, 1, …], which broadcasts against x.
+        """
         raise TypeError(f"{type(self).__name__} has no fixed grid, so it has no scale; use quantize(x)")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,13 +27,16 @@ def _check_variant(variant: str) -> Variant:
     return variant  # type: ignore[return-value]  # just checked
 
 
-def _normalized_tanh(weight: Tensor) -> Tensor:
+def _normalized_tanh(weight: Tensor, per_channel: bool = False) -> Tensor:
     """tanh(w) / max|tanh(w)| in [−1, 1], the inner part of eq. 9; all zeros stay zeros.
+
+    The maximum is that of the whole tensor, or of each output channel (dim 0).
 
     A subnormal maximum counts as zero: its reciprocal, which the gradient needs, would be infinite.
     """
     squashed = torch.tanh(weight)
-    largest = squashed.abs().amax()
+    axes = tuple(range(1, weight.dim())) if per_channel else ()
+    largest = squashed.abs().amax(axes, keepdim=per_channel)
     return squashed / torch.where(largest < torch.finfo(weight.dtype).tiny, 1, largest)
 
 
@@ -138,6 +141,13 @@ class InputDoReFa(Quantization):
     def max_code(self) -> int | None:
         return None if self.bit_width == FLOAT_BITS else 2**self.bit_width - 1
 
+    @property
+    def clips_negative(self) -> bool:
+        return True
+
+    def set_bits_(self, bits: int) -> None:
+        self.bit_width = check_bits(bits)
+
     def codes(self, x: Tensor) -> Tensor:
         if self.max_code is None:
             return super().codes(x)
@@ -166,6 +176,10 @@ class InputDoReFa(Quantization):
 class WeightDoReFa(Quantization):
     """Weights to 2^bits levels, symmetric and without zero (eq. 7–10). Statistics run over the whole tensor.
 
+    With per_channel=True they run over each output channel (dim 0) alone: the scaled binary weights of BWN and XNOR-Net
+    (Rastegari et al. 2016, https://arxiv.org/abs/1603.05279) at 1 bit, α_c = mean|w_c|, and eq. 9 with a maximum of its
+    own for each channel from 2 bits on.
+
     variant="paper":
       1 bit (eq. 7, 8): E·sign⁺(w) with E = mean|w|. Codes ±1, scale E. Backward: g, E being a constant.
       2…8 bits (eq. 9, 10): 2·round(n·(tanh w / (2·max|tanh w|) + ½))/n − 1. Codes: the odd integers −n … n, scale 1/n.
@@ -181,18 +195,28 @@ class WeightDoReFa(Quantization):
     Args:
         bits: 1…8, or 32 for none; None takes `bitorch.quantizations.config.config.dorefa_bits`.
         variant: "bitorch" or "paper", see above.
+        per_channel: statistics for each output channel; only with variant="paper".
 
     Raises:
-        ValueError, TypeError: bits or variant outside the set; a weight that is not floating point.
+        ValueError, TypeError: bits or variant outside the set; per_channel with variant="bitorch"; a weight that is not
+            floating point.
     """
 
     name = "weightdorefa"
     bit_width = config.dorefa_bits
 
-    def __init__(self, bits: int | None = None, *, variant: Variant = "bitorch") -> None:
+    def __init__(
+        self, bits: int | None = None, *, variant: Variant = "bitorch", per_channel: bool = False
+    ) -> None:
         super().__init__()
         self.bit_width = check_bits(config.dorefa_bits if bits is None else bits)
         self.variant = _check_variant(variant)
+        if per_channel and variant != "paper":
+            raise ValueError('per_channel=True needs variant="paper"; BITorch has one maximum for the whole weight')
+        self.per_channel = per_channel
+
+    def set_bits_(self, bits: int) -> None:
+        self.bit_width = check_bits(bits)
 
     @property
     def max_code(self) -> int | None:
@@ -217,7 +241,7 @@ class WeightDoReFa(Quantization):
         elif x.numel() == 0:  # no maximum to divide by, and nothing to divide
             codes = weight
         elif self.variant == "paper":
-            codes = _OddCodes.apply(_normalized_tanh(weight), self.max_code)
+            codes = _OddCodes.apply(_normalized_tanh(weight, self.per_channel), self.max_code)
         else:
             codes = _StraightThroughWeightCodes.apply(weight, self.max_code)
         return codes
@@ -227,7 +251,7 @@ class WeightDoReFa(Quantization):
             return super().scale(x)
         weight = as_internal(x.detach(), "WeightDoReFa")
         if self._is_mean_scaled and x.numel() > 0:
-            return weight.abs().mean()
+            return weight.abs().mean(tuple(range(1, x.dim())), keepdim=True) if self.per_channel else weight.abs().mean()
         return torch.full((), 1 / self.max_code, dtype=weight.dtype, device=x.device)
 
     def quantize(self, x: Tensor) -> Tensor:
@@ -238,7 +262,8 @@ class WeightDoReFa(Quantization):
         return value.to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"bits={self.bit_width}, variant={self.variant!r}"
+        per_channel = ", per_channel=True" if self.per_channel else ""
+        return f"bits={self.bit_width}, variant={self.variant!r}{per_channel}"
 
 
 def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -324,6 +349,9 @@ class GradientDoReFa(Quantization):
         self.bit_width = check_bits(bits)
         self.noise = noise
         self.generator = generator
+
+    def set_bits_(self, bits: int) -> None:
+        self.bit_width = check_bits(bits)
 
     def quantize(self, x: Tensor) -> Tensor:
         """Return x, shape [batch, …], with f applied to the gradient that comes back through it."""
