@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from .quantizations import GradientDoReFa, Quantization
 from .quantizations.bits import FLOAT_BITS, check_bits
 from .quantizations.range_fit import Calibration, check_calibration
 from .quantizer_choice import LearnedBy, Range, Weights, activation_quantizer, weight_quantizer
-from .quantizations import GradientDoReFa, Quantization
 
 #: What the first or last layer gets: nothing, 8-bit weights and inputs, or the bits of all the others.
 EndLayer = Literal["float", "same"] | Literal[8]
@@ -29,13 +29,13 @@ class DoReFaConfig:
             quantizer clips negative numbers anyway ("unit", PACT), and stay as they are with the other ranges.
         range: where activations are clipped: "unit" at 0 and 1 (the paper), "calibrated" where a few batches have shown
             (`bitorch.calibrate`), "learned" from there on by gradients.
-        learned_by: how a learned range learns: "lsq" (a step), "lsq+" (a step and an offset, for inputs that are negative
-            in part, as behind SiLU or GELU) or "pact" (the upper end).
+        learned_by: how a learned range learns: "lsq" (a step), "lsq+" (a step and an offset, for inputs that are
+            negative in part, as behind SiLU or GELU) or "pact" (the upper end).
         weights: "dorefa"; "lsq" (a learned step); "twn" or "ttq" (ternary, weight_bits must be 2). None: "lsq" beside a
             range learned by "lsq" or "lsq+", else "dorefa".
         weight_scale: "layer", or "channel" for statistics or steps of each output channel (BWN and XNOR-Net at 1 bit).
-        sign: None, or ±1 activations in place of 0 and 1, with the gradient of "sign", "approxsign" or "rsign" (a learned
-            shift per channel); activation_bits must be 1, and range "unit".
+        sign: None, or ±1 activations in place of 0 and 1, with the gradient of "sign", "approxsign" or "rsign" (a
+            learned shift per channel); activation_bits must be 1, and range "unit".
         calibration, percentile: how calibration finds a range: the least squared error ("mse"), or the one that holds
             this share of the inputs, in percent ("percentile").
         first, last: "float" (as the paper), 8 (8-bit weights and inputs, float gradients) or "same".
@@ -88,13 +88,17 @@ class DoReFaConfig:
                    "weight_scale": ("layer", "channel"), "sign": (None, "sign", "approxsign", "rsign")}  # fmt: skip
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
-                raise ValueError(f"{field} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, field)!r}")
+                raise ValueError(
+                    f"{field} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, field)!r}"
+                )
         check_calibration(self.calibration, self.percentile)
         if self.weights in ("twn", "ttq") and self.weight_bits not in (2, FLOAT_BITS):
-            raise ValueError(f"weights={self.weights!r} are ternary and take 2 bits, got weight_bits={self.weight_bits}")
+            raise ValueError(
+                f"weights={self.weights!r} are ternary and take 2 bits, got weight_bits={self.weight_bits}"
+            )
         if self.sign is not None and (self.activation_bits != 1 or self.range != "unit"):
             raise ValueError(
-                f"sign={self.sign!r} means activations of ±1: it needs activation_bits=1 and range=\"unit\", got "
+                f'sign={self.sign!r} means activations of ±1: it needs activation_bits=1 and range="unit", got '
                 f"activation_bits={self.activation_bits} and range={self.range!r}"
             )
 

@@ -61,4 +61,6 @@ def _output_channels(layer: nn.Module) -> int:
     for name in ("out_channels", "out_features", "num_embeddings"):
         if isinstance(channels := getattr(layer, name, None), int):
             return channels
-    raise ValueError(f"{type(layer).__name__} has no output channels that a scale could be for; use weight_scale=\"layer\"")
+    raise ValueError(
+        f'{type(layer).__name__} has no output channels that a scale could be for; use weight_scale="layer"'
+    )

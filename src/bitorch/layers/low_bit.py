@@ -127,7 +127,7 @@ class LowBit(WeightQuantized):
         return max_codes
 
     def _codes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return input codes, weight codes, input scale and weight scale (see `scaled_linear`), in the weight's dtype."""
+        """Return input codes, weight codes, input scale and weight scale, as `scaled_linear` takes them."""
         c = self.weight_quantization.codes(self.weight)
         q = self.input_quantization.codes(self.activation.cancel_gradient(x)).to(c.dtype)
         return q, c, self.input_quantization.scale(x).to(c.dtype), self.weight_quantization.scale(self.weight)

@@ -160,8 +160,8 @@ class _Conv(_Convolution, LowBit):
             return 0
         if isinstance(self.input_quantization, RangeQuantization):
             raise ValueError(
-                f"pad_value must be 0 with {type(self.input_quantization).__name__}, whose levels move but keep 0.0; got "
-                f"{self._pad_value}"
+                f"pad_value must be 0 with {type(self.input_quantization).__name__}, whose levels move but keep 0.0; "
+                f"got {self._pad_value}"
             )
         code = self._pad_value * grid
         if abs(code - round(code)) > 1e-6 * grid:

@@ -27,8 +27,7 @@ from torch.autograd import Function
 
 from .bits import check_bits
 
-
-#: Which integers weight codes are: "odd" −n, −n + 2, …, n with n = 2^bits − 1, or "signed" −2^(bits−1) … 2^(bits−1) − 1.
+#: Which integers weight codes are: "odd" −n, −n + 2, …, n, n = 2^bits − 1; or "signed" −2^(bits−1) … 2^(bits−1) − 1.
 Grid = Literal["odd", "signed"]
 
 
@@ -58,8 +57,8 @@ class Quantization(nn.Module):
     """Base class of all quantizers. It holds no parameters or buffers, so most quantizers add no state_dict keys.
 
     A subclass sets `name` and `bit_width` and defines `quantize`. If its values lie on a fixed grid it also defines
-    `max_code`, `codes` and `scale`; quantized layers then compute on the integers. Quantizers with a learned or observed
-    range hold it in parameters or buffers of their own; a state_dict without them still loads with strict=True.
+    `max_code`, `codes` and `scale`; quantized layers then compute on the integers. Quantizers with a learned or
+    observed range hold it in parameters or buffers of their own; a state_dict without them loads with strict=True.
     """
 
     name: ClassVar[str] = "None"

@@ -205,9 +205,7 @@ class WeightDoReFa(Quantization):
     name = "weightdorefa"
     bit_width = config.dorefa_bits
 
-    def __init__(
-        self, bits: int | None = None, *, variant: Variant = "bitorch", per_channel: bool = False
-    ) -> None:
+    def __init__(self, bits: int | None = None, *, variant: Variant = "bitorch", per_channel: bool = False) -> None:
         super().__init__()
         self.bit_width = check_bits(config.dorefa_bits if bits is None else bits)
         self.variant = _check_variant(variant)
@@ -251,7 +249,9 @@ class WeightDoReFa(Quantization):
             return super().scale(x)
         weight = as_internal(x.detach(), "WeightDoReFa")
         if self._is_mean_scaled and x.numel() > 0:
-            return weight.abs().mean(tuple(range(1, x.dim())), keepdim=True) if self.per_channel else weight.abs().mean()
+            return (
+                weight.abs().mean(tuple(range(1, x.dim())), keepdim=True) if self.per_channel else weight.abs().mean()
+            )
         return torch.full((), 1 / self.max_code, dtype=weight.dtype, device=x.device)
 
     def quantize(self, x: Tensor) -> Tensor:

@@ -33,9 +33,7 @@ class _InputCodes(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, output_gradient: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
         x, width, zero = ctx.saved_tensors
         n = ctx.n
         u = position(x, width, zero, n)
@@ -70,19 +68,17 @@ class InputLSQ(RangeQuantization):
     has the smaller error on the inputs seen. At 1 bit always unsigned: 0 and s.
 
     LSQ+ with offset β: x̂ = s·round(clip((x − β)/s, 0, n)) + β, ∂x̂/∂β = 1[clipped], else 0. Here β is rounded to a
-    multiple of s, the zero point z = clip(round(−β/s), 0, n), so that 0.0 is a level and a layer computes on the integers
-    q − z; its gradient passes that rounding straight through.
+    multiple of s, the zero point z = clip(round(−β/s), 0, n), so that 0.0 is a level and a layer computes on the
+    integers q − z; its gradient passes that rounding straight through.
 
-    Gradients of s and β are multiplied by 1/√(N·Q_P), N numbers in one sample's input. s is the Parameter `step`, 0-dim,
-    β the Parameter `offset`. `fit_` starts both with the range of least error (LSQ+, section 3), where LSQ takes
+    Gradients of s and β are multiplied by 1/√(N·Q_P), N numbers in one sample's input. s is the Parameter `step`,
+    β the Parameter `offset`, both 0-dim. `fit_` starts both with the range of least error (LSQ+, section 3), where LSQ takes
     2·mean|x|/√Q_P. A step at 0 or below counts as 2^-60. bits=32: the identity. The rest: see `RangeQuantization`.
     """
 
     name = "lsq"
 
-    def __init__(
-        self, bits: int, *, offset: bool = False, calibration: str = "mse", percentile: float = 99.9
-    ) -> None:
+    def __init__(self, bits: int, *, offset: bool = False, calibration: str = "mse", percentile: float = 99.9) -> None:
         super().__init__(bits, calibration=calibration, percentile=percentile)
         self.step = nn.Parameter(torch.tensor(float("nan")))
         self.offset = nn.Parameter(torch.tensor(0.0)) if offset else None
@@ -93,7 +89,7 @@ class InputLSQ(RangeQuantization):
 
     def _levels(self) -> int:
         """n of the bits that the step belongs to."""
-        return 2 ** int(self.range_bits) - 1
+        return (1 << int(self.range_bits)) - 1
 
     def width(self) -> Tensor:
         return at_least_smallest(self.step) * (self._levels() if self.max_code is None else self.max_code)
@@ -309,9 +305,9 @@ def _start(bits: int) -> float:
 
 def _positive(bits: int) -> int:
     """Q_P."""
-    return max(1, 2 ** (bits - 1) - 1)
+    return max(1, (1 << bits - 1) - 1)
 
 
 def _bounds(bits: int) -> tuple[int, int]:
     """−Q_N and Q_P."""
-    return (-1, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return (-1, 1) if bits == 1 else (-(1 << bits - 1), (1 << bits - 1) - 1)

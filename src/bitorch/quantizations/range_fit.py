@@ -70,7 +70,7 @@ def _quantile(x: Tensor, percentile: float) -> float:
 
 
 def _best(x: Tensor, low: float, high: float, n: int, zero: int | None, calibration: Calibration) -> Fit:
-    """Return the grid over low … high, or over the share of it that has the least error; zero None: follows from low."""
+    """Return the grid over low … high, or over the share of it that has the least error; zero None follows from low."""
     if not high > low or not high - low < float("inf"):
         raise ValueError(f"the range collapses: the inputs seen lie in {low:g} … {high:g}")
     shares = torch.tensor([1.0]) if calibration == "percentile" else torch.arange(1, _SHARES + 1) / _SHARES
