@@ -72,8 +72,9 @@ class InputLSQ(RangeQuantization):
     integers q − z; its gradient passes that rounding straight through.
 
     Gradients of s and β are multiplied by 1/√(N·Q_P), N numbers in one sample's input. s is the Parameter `step`,
-    β the Parameter `offset`, both 0-dim. `fit_` starts both with the range of least error (LSQ+, section 3), where LSQ takes
-    2·mean|x|/√Q_P. A step at 0 or below counts as 2^-60. bits=32: the identity. The rest: see `RangeQuantization`.
+    β the Parameter `offset`, both 0-dim. `fit_` starts both with the range of least error (LSQ+, section 3),
+    where LSQ takes 2·mean|x|/√Q_P. A step at 0 or below counts as 2^-60. bits=32: the identity. The rest: see
+    `RangeQuantization`.
     """
 
     name = "lsq"

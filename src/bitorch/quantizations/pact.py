@@ -40,8 +40,8 @@ class InputPACT(RangeQuantization):
         ∂y_q/∂x = 1[0 ≤ x ≤ α],   ∂y_q/∂α = 1[x ≥ α]
 
     α is the Parameter `alpha`, 0-dim; `fit_` starts it where the inputs are, the paper at one constant. The paper also
-    puts an L2 penalty on it, which is the optimizer's weight decay. Codes 0 … n, scale α/n. An α at 0 or below counts as
-    2^-60. bits=32: ReLU.
+    puts an L2 penalty on it, which is the optimizer's weight decay. Codes 0 … n, scale α/n. An α at 0 or below counts
+    as 2^-60. bits=32: ReLU.
     """
 
     name = "pact"
