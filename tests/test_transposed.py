@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import oracle
-from bitorch import DoReFaConfig, quantize_
+from bitorch import DoReFaConfig, float_, quantize_
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QConvTranspose1d, QConvTranspose2d, QConvTranspose3d
 from bitorch.layers.exact_transposed import swap_channels, taps_per_output
@@ -472,6 +472,11 @@ def test_quantize_converts_them() -> None:
     assert list(model.state_dict()) == keys
     model(torch.rand(2, 1, 8, 8)).sum().backward()
     assert weight.grad is not None
+    float_(model)
+    assert type(model[2]) is nn.ConvTranspose2d
+    assert model[2].weight is weight
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(model(x), autoencoder()(x))
 
 
 def test_deployment_says_that_the_runtime_has_none() -> None:

@@ -18,6 +18,8 @@ from .checking.check import check as check
 from .checking.findings import Check as Check
 from .checking.findings import Finding as Finding
 from .conversion.quantize import quantize_ as quantize_
+from .conversion.restore import float_ as float_
+from .conversion.rules import Rule as Rule
 from .conversion.table import Conversion as Conversion
 from .conversion.table import LayerConversion as LayerConversion
 from .dorefa_config import DoReFaConfig as DoReFaConfig

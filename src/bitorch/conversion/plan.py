@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,26 +11,29 @@ from torch import nn
 
 from ..dorefa_config import DoReFaConfig
 from ..layers.low_bit import LowBit
+from .decisions import Decision, check_filter, decisions, rules_or_config
 from .filters import FilterFn, chosen_by
 from .kinds import LOW_BIT, check_named, reasons_to_stay_float, supported
 from .table import LayerConversion, row_of
 
+Place = Literal["first", "inner", "last"]
+
 
 @dataclass(frozen=True)
 class Step:
-    """A layer, what replaces it (None: it stays) and its row of the table."""
+    """A layer, what replaces it (None: it stays), its row of the table, and whether a ReLU before it may go."""
 
     module: nn.Module
     replacement: nn.Module | None
     row: LayerConversion
+    absorbs_relu: bool = False
 
 
-def plan_conversion(model: nn.Module, config: DoReFaConfig, filter_fn: FilterFn | Collection[str] | None) -> list[Step]:
+def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Collection[str] | None) -> list[Step]:
     """Decide on every layer, and build the new ones, before the model is touched."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if not isinstance(config, DoReFaConfig):
-        raise TypeError(f"config must be a DoReFaConfig, got {type(config).__name__}")
+    configs = rules_or_config(config)
     if type(model) in LOW_BIT:
         raise ValueError(
             f"model is itself a {type(model).__name__}, which cannot be replaced in place; "
@@ -39,60 +43,95 @@ def plan_conversion(model: nn.Module, config: DoReFaConfig, filter_fn: FilterFn 
     convertible = {name: module for name, module in model.named_modules() if name in reasons and not reasons[name]}
     if not convertible:
         raise ValueError("the model has no layer that can be converted; supported are " + supported())
-    places = _places(convertible, reasons, config)
-    chosen = chosen_by(convertible, reasons, filter_fn)
-    steps = []
-    for name, module in model.named_modules():
-        if name not in reasons:
-            continue
-        if reasons[name]:
-            steps.append(Step(module, None, row_of(name, module, module, reasons[name])))
-        elif name not in chosen:
-            steps.append(Step(module, None, row_of(name, module, module, "left out by filter_fn")))
-        else:
-            steps.append(_convert(name, module, config, places.get(name, "inner")))
-    if not config.is_float and not any(isinstance(step.replacement or step.module, LowBit) for step in steps):
+    decided = decisions(configs, model, convertible, reasons)
+    _check_ends(decided, reasons)
+    chosen = chosen_by(filter_fn, convertible, lambda name: check_named(name, reasons, "filter_fn"))
+    check_filter(decided, chosen)
+    order = list(convertible)
+    steps = [
+        _step(name, module, reasons[name], decided.get(name), name in chosen, order)
+        for name, module in model.named_modules()
+        if name in reasons
+    ]
+    _check_some_low_bit(steps, decided)
+    return steps
+
+
+def _check_ends(decided: Mapping[str, Decision], reasons: dict[str, str]) -> None:
+    """Raise if a config names first or last layers that do not exist or cannot be converted."""
+    for decision in decided.values():
+        if decision.config is not None:
+            for field in ("first_layers", "last_layers"):
+                for name in getattr(decision.config, field):
+                    check_named(name, reasons, field)
+
+
+def _check_some_low_bit(steps: Sequence[Step], decided: Mapping[str, Decision]) -> None:
+    if all(decision.config is None or decision.config.is_float for decision in decided.values()):
+        return
+    if not any(isinstance(step.replacement or step.module, LowBit) for step in steps):
         stays = "; ".join(f"{step.row.name}: {step.row.note}" for step in steps)
         raise ValueError(
             f'no layer would become low-bit ({stays}). Pass first="same" or last="same", or widen filter_fn'
         )
-    return steps
 
 
-def _places(
-    convertible: dict[str, nn.Module], reasons: dict[str, str], config: DoReFaConfig
-) -> dict[str, Literal["first", "inner", "last"]]:
-    """Return which layers are first and last, by name. A model of one layer has a first layer only."""
-    order = list(convertible)
-    for field, names in (("first_layers", config.first_layers), ("last_layers", config.last_layers)):
-        for name in names:
-            check_named(name, reasons, field)
-    places: dict[str, Literal["first", "inner", "last"]] = {}
-    for name in config.last_layers or order[-1:]:
-        places[name] = "last"
-    for name in config.first_layers or order[:1]:
-        places[name] = "first"
-    return places
+def _step(
+    name: str, module: nn.Module, reason: str, decision: Decision | None, is_chosen: bool, order: Sequence[str]
+) -> Step:
+    if decision is None:
+        return Step(module, None, row_of(name, module, module, reason))
+    absorbs = decision.config is not None and decision.config.absorb_relu
+    if not is_chosen:
+        return Step(module, None, row_of(name, module, module, "left out by filter_fn", decision.rule), absorbs)
+    if decision.config is None:
+        return Step(module, None, _stays(name, module, decision))
+    place = "inner" if decision.is_named else _place(name, decision.config, order)
+    step = _convert(name, module, decision.config, place, decision.rule)
+    return dataclasses.replace(step, absorbs_relu=absorbs)
 
 
-def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Literal["first", "inner", "last"]) -> Step:
+def _stays(name: str, module: nn.Module, decision: Decision) -> LayerConversion:
+    """Return the row of a layer that a rule, or none, leaves as it is; ValueError if it was to be float and is not."""
+    if not isinstance(module, LowBit):
+        return row_of(name, module, module, "" if decision.rule else "no rule", decision.rule)
+    if decision.rule:
+        raise ValueError(
+            f"layer {name!r} is low-bit already, but rule {decision.rule} leaves it float; "
+            f"bitorch.float_(model, [{name!r}]) takes it out"
+        )
+    return row_of(name, module, module, "low-bit already, no rule", decision.rule)
+
+
+def _place(name: str, config: DoReFaConfig, order: Sequence[str]) -> Place:
+    """Return a layer's place. Of a model of one layer that is the first."""
+    if name in config.first_layers or (not config.first_layers and name == order[0]):
+        return "first"
+    if name in config.last_layers or (not config.last_layers and name == order[-1]):
+        return "last"
+    return "inner"
+
+
+def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Place, rule: str | None) -> Step:
     quantizers = config.quantizers(place, module)
     if isinstance(module, LowBit):
-        return Step(module, None, _check_same(name, module, quantizers, config.exact))
+        _check_same(name, module, quantizers, config.exact)
+        return Step(module, None, row_of(name, module, module, "low-bit already", rule))
     if quantizers is None:
         note = "32 bits" if config.is_float or place == "inner" else f"{place} layer"
-        return Step(module, None, row_of(name, module, module, note))
+        return Step(module, None, row_of(name, module, module, note, rule))
     try:
         replacement = LOW_BIT[type(module)]._sharing(
             module, **quantizers, gradient_cancellation_threshold=0.0, exact=config.exact
         )
     except ValueError as error:
         raise ValueError(f"layer {name!r}: {error}") from None
-    return Step(module, replacement, row_of(name, module, replacement, "" if place == "inner" else f"{place} layer"))
+    note = "" if place == "inner" else f"{place} layer"
+    return Step(module, replacement, row_of(name, module, replacement, note, rule))
 
 
-def _check_same(name: str, module: LowBit, quantizers: object, exact: bool) -> LayerConversion:
-    """Return the row of a layer that is low-bit already; ValueError if it is not as the config wants it."""
+def _check_same(name: str, module: LowBit, quantizers: object, exact: bool) -> None:
+    """Raise a ValueError if a layer that is low-bit already is not as the config wants it."""
     wanted = quantizers if isinstance(quantizers, dict) else {}
     is_as_wanted = module.exact == exact and all(
         repr(getattr(module, argument)) == repr(wanted.get(argument))
@@ -101,6 +140,6 @@ def _check_same(name: str, module: LowBit, quantizers: object, exact: bool) -> L
     if not is_as_wanted:
         raise ValueError(
             f"layer {name!r} is low-bit already, with other quantizers or another `exact` than the config asks for; "
-            "leave it out with filter_fn, or convert a fresh float model (parameters load with strict=True)"
+            "change its bits with bitorch.set_bits, take it out with bitorch.float_, leave it out with filter_fn, or "
+            "convert a fresh float model (parameters load with strict=True)"
         )
-    return row_of(name, module, module, "low-bit already")

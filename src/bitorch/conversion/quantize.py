@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from ..dorefa_config import DoReFaConfig
+from .decisions import Configs
 from .filters import FilterFn
 from .plan import plan_conversion
 from .relus import absorb_relus
 from .table import Conversion
 
 
-def quantize_(
-    model: nn.Module, config: DoReFaConfig, filter_fn: FilterFn | Collection[str] | None = None
-) -> Conversion:
+def quantize_(model: nn.Module, config: Configs, filter_fn: FilterFn | Collection[str] | None = None) -> Conversion:
     """Replace the model's linear layers and convolutions by low-bit ones, in place.
 
     The new layers hold the same Parameter objects and add no state_dict keys, so float checkpoints load with
@@ -24,24 +22,30 @@ def quantize_(
 
     Args:
         model: any tree of modules. Not itself a layer to convert, because it could not be replaced in place.
-        config: the bits, and what happens to the first and last layer.
+        config: the bits, and what happens to the first and last layer. Or a list of rules, each a `Rule` or a pair of
+            match and config, where None leaves layers float. The last rule that matches a layer decides; a layer that
+            none matches stays as it is. What happens to the first and last layer is up to the config that decides on
+            them; a layer that a rule names gets the config's own bits wherever it stands.
         filter_fn: which layers to convert: a function of module and name, or a collection of names. None: all.
             First and last are found among all layers, whatever the filter says.
 
     Returns:
-        A table of all layers that hold a weight, with what each became or why it stayed float.
+        A table of all layers that hold a weight, with what each became or why it stayed float, and the rule.
 
     Raises:
         ValueError: a filter that matches no layer, a name that does not exist or whose layer cannot be converted, a
-            layer that already has other bits, a layer that is too wide for exact sums. The model is then unchanged.
+            layer that already has other bits, a layer that is too wide for exact sums; a rule that matches nothing or
+            is overruled everywhere. The model is then unchanged.
     """
     plan = plan_conversion(model, config, filter_fn)
-    new = {id(step.module): step.replacement for step in plan if step.replacement is not None}
+    replace_modules(model, {step.module: step.replacement for step in plan if step.replacement is not None})
+    absorbing = [step.replacement or step.module for step in plan if step.absorbs_relu]
+    return Conversion((*(step.row for step in plan), *absorb_relus(model, absorbing)))
+
+
+def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
+    """Put new modules wherever the model holds the old ones."""
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
-            if id(child) in new:
-                parent._modules[name] = new[id(child)]
-    rows = [step.row for step in plan]
-    if config.absorb_relu:
-        rows.extend(absorb_relus(model))
-    return Conversion(tuple(rows))
+            if child is not None and child in new:
+                parent._modules[name] = new[child]

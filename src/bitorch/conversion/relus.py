@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
 from torch import nn
 
 from ..layers import AbsorbedReLU
@@ -22,21 +25,50 @@ _COMMUTES_WITH_RELU = (
 )
 
 
-def absorb_relus(model: nn.Module) -> list[LayerConversion]:
-    """Replace the ReLUs that a low-bit layer's clip makes superfluous; see DoReFaConfig.absorb_relu."""
+def absorb_relus(model: nn.Module, layers: Collection[nn.Module]) -> list[LayerConversion]:
+    """Replace the ReLUs that the clip of one of the layers makes superfluous; see DoReFaConfig.absorb_relu."""
     rows = []
+    for place in list(_places_of(model, nn.ReLU)):
+        if place.reader in layers and _clips(place.reader):
+            place.parent._modules[place.name] = AbsorbedReLU._sharing(place.module)
+            note = "the next layer clips to [0, 1]"
+            rows.append(LayerConversion(place.full_name, "ReLU", (), "AbsorbedReLU", None, None, None, note))
+    return rows
+
+
+def restore_relus(model: nn.Module) -> list[LayerConversion]:
+    """Make nn.ReLU again of each AbsorbedReLU whose reader clips no more."""
+    rows = []
+    for place in list(_places_of(model, AbsorbedReLU)):
+        if not _clips(place.reader):
+            assert isinstance(place.module, AbsorbedReLU)
+            place.parent._modules[place.name] = place.module._as_float()
+            rows.append(LayerConversion(place.full_name, "AbsorbedReLU", (), "ReLU", None, None, None, ""))
+    return rows
+
+
+def _clips(reader: nn.Module | None) -> bool:
+    return isinstance(reader, LowBit) and reader.input_quantization.clips_negative
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a module stands in an nn.Sequential, and the layer behind it that reads max(x, 0) of its output."""
+
+    parent: nn.Module
+    name: str
+    full_name: str
+    module: nn.Module
+    reader: nn.Module | None
+
+
+def _places_of(model: nn.Module, kind: type[nn.Module]) -> Iterator[_Place]:
     for path, parent in model.named_modules():
         if type(parent) is not nn.Sequential:
             continue
         # Not named_children, which leaves out a module's second place.
         children = [(name, child) for name, child in parent._modules.items() if child is not None]
         for index, (name, child) in enumerate(children):
-            if type(child) is not nn.ReLU:
-                continue
-            reader = next((m for _, m in children[index + 1 :] if type(m) not in _COMMUTES_WITH_RELU), None)
-            if isinstance(reader, LowBit) and reader.input_quantization.clips_negative:
-                parent._modules[name] = AbsorbedReLU()
-                full_name = f"{path}.{name}" if path else name
-                note = "the next layer clips to [0, 1]"
-                rows.append(LayerConversion(full_name, "ReLU", (), "AbsorbedReLU", None, None, None, note))
-    return rows
+            if type(child) is kind:
+                reader = next((m for _, m in children[index + 1 :] if type(m) not in _COMMUTES_WITH_RELU), None)
+                yield _Place(parent, name, f"{path}.{name}" if path else name, child, reader)

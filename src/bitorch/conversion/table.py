@@ -13,7 +13,10 @@ from ..text_table import aligned, ruled
 
 @dataclass(frozen=True)
 class LayerConversion:
-    """What became of one layer. Bits are None for a layer that stayed float."""
+    """What became of one layer. Bits are None for a float layer.
+
+    `rule` is the number and the match of the rule that decided, empty where none matches, None where rules have no say.
+    """
 
     name: str
     layer: str
@@ -23,34 +26,34 @@ class LayerConversion:
     activation_bits: int | None
     gradient_bits: int | None
     note: str
+    rule: str | None = None
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `quantize_` did, one row for each layer with a weight. Printing it shows a table."""
+    """What `quantize_`, `set_bits` or `float_` did, one row for each layer with a weight. Printing it shows a table."""
 
     layers: tuple[LayerConversion, ...]
 
     def __str__(self) -> str:
-        header = ("layer", "was", "weight shape", "is", "W", "A", "G", "note")
-        rows = [
-            (
-                row.name,
-                row.layer,
-                "×".join(map(str, row.shape)),
-                row.became,
-                *(
-                    "" if bits is None else str(bits)
-                    for bits in (row.weight_bits, row.activation_bits, row.gradient_bits)
-                ),
-                row.note,
-            )
-            for row in self.layers
-        ]
+        header: tuple[str, ...] = ("layer", "was", "weight shape", "is", "W", "A", "G", "note")
+        rows = [_cells(row) for row in self.layers]
+        if any(row.rule is not None for row in self.layers):
+            header = (*header[:-1], "rule", "note")
+            rows = [
+                (*cells[:-1], "" if row.rule is None else row.rule, cells[-1])
+                for cells, row in zip(rows, self.layers, strict=True)
+            ]
         return ruled(aligned([header, *rows]))
 
 
-def row_of(name: str, was: nn.Module, now: nn.Module, note: str) -> LayerConversion:
+def _cells(row: LayerConversion) -> tuple[str, ...]:
+    bits = (row.weight_bits, row.activation_bits, row.gradient_bits)
+    shape = "×".join(map(str, row.shape))
+    return (row.name, row.layer, shape, row.became, *("" if b is None else str(b) for b in bits), row.note)
+
+
+def row_of(name: str, was: nn.Module, now: nn.Module, note: str, rule: str | None = None) -> LayerConversion:
     """Return the row of a layer that was `was` and is `now`, which may be the same module."""
     largest = max((p for p in was._parameters.values() if p is not None), key=lambda p: p.numel())
     bits: tuple[int | None, int | None, int | None] = (None, None, None)
@@ -62,4 +65,4 @@ def row_of(name: str, was: nn.Module, now: nn.Module, note: str) -> LayerConvers
             FLOAT_BITS if gradient is None else gradient.bit_width,
         )
     became = type(now).__name__ if isinstance(now, LowBit) else "float"
-    return LayerConversion(name, type(was).__name__, tuple(largest.shape), became, *bits, note)
+    return LayerConversion(name, type(was).__name__, tuple(largest.shape), became, *bits, note, rule)

@@ -14,5 +14,7 @@ from .qconv import QConv3dBase as QConv3dBase
 from .qconv_transpose import QConvTranspose1d as QConvTranspose1d
 from .qconv_transpose import QConvTranspose2d as QConvTranspose2d
 from .qconv_transpose import QConvTranspose3d as QConvTranspose3d
+from .qembedding import QEmbedding as QEmbedding
+from .qembedding import QEmbeddingBag as QEmbeddingBag
 from .qlinear import QLinear as QLinear
 from .qlinear import QLinearBase as QLinearBase

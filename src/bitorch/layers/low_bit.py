@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,22 @@ class WeightQuantized(nn.Module):
 
     weight: Tensor
     weight_quantization: Quantization
+    #: The layer that this one is without its quantizers. A subclass that computes something else says its own.
+    _float_class: ClassVar[type[nn.Module]]
+    #: Attributes and submodules that the float layer does not have.
+    _quantized_names: ClassVar[frozenset[str]] = frozenset(
+        {"activation", "weight_quantization", "gradient_quantization", "output_quantization", "exact", "_pad_value"}
+    )
+
+    def _as_float(self) -> nn.Module:
+        """Return the float layer with this layer's parameters (the same objects), hooks and settings."""
+        new = self._float_class.__new__(self._float_class)
+        new.__dict__.update({name: value for name, value in self.__dict__.items() if name not in self._quantized_names})
+        for kind in ("_parameters", "_buffers", "_modules"):
+            members = self.__dict__[kind].items()
+            new.__dict__[kind] = {name: member for name, member in members if name not in self._quantized_names}
+        new.__dict__.pop("_compiled_call_impl", None)  # of the quantized layer, if it was compiled
+        return new
 
     @property
     def _weight_quantize(self) -> Quantization:

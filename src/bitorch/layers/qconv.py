@@ -200,6 +200,8 @@ class _Conv(_Convolution, LowBit):
 class QConv1d(_Conv, nn.Conv1d):
     """QConv2d in one dimension."""
 
+    _float_class = nn.Conv1d
+
 
 class QConv2d(_Conv, nn.Conv2d):
     """y = conv(x_q, w_q) + b in two dimensions, computed on the integer codes and scaled once: D·(s_x·s_w) + b.
@@ -223,13 +225,19 @@ class QConv2d(_Conv, nn.Conv2d):
         TypeError: what is no Quantization.
     """
 
+    _float_class = nn.Conv2d
+
 
 class QConv3d(_Conv, nn.Conv3d):
     """QConv2d in three dimensions."""
 
+    _float_class = nn.Conv3d
+
 
 class QConv1d_NoAct(_ConvNoAct, nn.Conv1d):
     """QConv2d_NoAct in one dimension."""
+
+    _float_class = nn.Conv1d
 
 
 class QConv2d_NoAct(_ConvNoAct, nn.Conv2d):
@@ -241,9 +249,13 @@ class QConv2d_NoAct(_ConvNoAct, nn.Conv2d):
         pad_value: what borders are filled with; None takes `layers.config.config.padding_value`.
     """
 
+    _float_class = nn.Conv2d
+
 
 class QConv3d_NoAct(_ConvNoAct, nn.Conv3d):
     """QConv2d_NoAct in three dimensions."""
+
+    _float_class = nn.Conv3d
 
 
 #: BITorch's names of the classes behind its QConv factories.

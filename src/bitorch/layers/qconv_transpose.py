@@ -128,6 +128,8 @@ class _ConvTranspose(LowBit):
 class QConvTranspose1d(_ConvTranspose, nn.ConvTranspose1d):
     """QConvTranspose2d in one dimension."""
 
+    _float_class = nn.ConvTranspose1d
+
 
 class QConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d):
     """y = conv_transpose(x_q, w_q) + b in two dimensions, computed on the integer codes and scaled once.
@@ -154,6 +156,10 @@ class QConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d):
         TypeError: what is no Quantization.
     """
 
+    _float_class = nn.ConvTranspose2d
+
 
 class QConvTranspose3d(_ConvTranspose, nn.ConvTranspose3d):
     """QConvTranspose2d in three dimensions."""
+
+    _float_class = nn.ConvTranspose3d

@@ -30,6 +30,8 @@ class QLinear(LowBit, nn.Linear):
         ValueError: an unknown name, or more inputs than exact sums allow. TypeError: what is no Quantization.
     """
 
+    _float_class = nn.Linear
+
     def __init__(
         self,
         in_features: int,

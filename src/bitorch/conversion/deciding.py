@@ -1,0 +1,89 @@
+"""Which rule decides on which layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from ..layers.low_bit import LowBit
+from .kinds import LOW_BIT, supported
+from .nearest import listed, nearest
+from .rules import Rule
+
+
+def deciding_rules(
+    rules: Sequence[Rule], model: nn.Module, layers: Mapping[str, nn.Module], others: Mapping[str, str], remedy: str
+) -> dict[str, int]:
+    """Return the index of the last rule that matches each layer, by name; a layer that no rule matches is left out.
+
+    A module that stands in several places matches by any of its names.
+
+    Args:
+        layers: the layers that rules decide on, by their first names.
+        others: why the model's other layers with a weight are not among them, by name.
+        remedy: what a message says to somebody whose rule matches others only.
+
+    Raises:
+        ValueError: a rule that matches no layer, or none that later rules leave to it; naming the rule.
+    """
+    names = _all_names(model)
+    matched = [[name for name, layer in layers.items() if _is_match(rule, layer, names[id(layer)])] for rule in rules]
+    for index, (rule, found) in enumerate(zip(rules, matched, strict=True)):
+        if not found:
+            raise ValueError(f"{titled(rules, index)} {_why_nothing(rule, model, layers, others, remedy)}")
+    decided = {name: index for index, found in enumerate(matched) for name in found}
+    for index, found in enumerate(matched):
+        by = sorted({decided[name] for name in found})
+        if index not in by:
+            later = " and ".join(titled(rules, other) for other in by)
+            raise ValueError(
+                f"{titled(rules, index)} is overruled everywhere by {later}, because later rules win; "
+                "move it behind, or leave it out"
+            )
+    return decided
+
+
+def titled(rules: Sequence[Rule], index: int) -> str:
+    """Return how messages call a rule: by its number, from 1, and its match."""
+    return f"rule {index + 1} ({rules[index]})"
+
+
+def _all_names(model: nn.Module) -> dict[int, list[str]]:
+    """Return all names of each module, by its identity."""
+    names: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(module), []).append(name)
+    return names
+
+
+def _is_match(rule: Rule, layer: nn.Module, names: Sequence[str]) -> bool:
+    if rule.types:
+        float_class = layer._float_class if isinstance(layer, LowBit) else None
+        return type(layer) in rule.types or float_class in rule.types
+    return any(rule.matches(name) for name in names)
+
+
+def _why_nothing(
+    rule: Rule, model: nn.Module, layers: Mapping[str, nn.Module], others: Mapping[str, str], remedy: str
+) -> str:
+    """Return why a rule matches none of the layers, and what to do."""
+    if rule.types:
+        return _why_no_type(rule, layers)
+    by_name = dict(model.named_modules(remove_duplicate=False))
+    seen = [f"{name}: {reason}" for name, reason in others.items() if rule.matches(name)]
+    if seen:
+        return f"matches only what it cannot change ({listed(seen)}); {remedy}"
+    inside = [name for name in layers if name.startswith(f"{rule.match}.")]
+    if rule.match in by_name and inside:
+        kind = type(by_name[str(rule.match)]).__name__
+        return f"names a {kind}, not a layer; '{rule.match}.*' matches the layers in it: {listed(inside)}"
+    return f"matches no layer; {nearest(str(rule.match), list(layers))}"
+
+
+def _why_no_type(rule: Rule, layers: Mapping[str, nn.Module]) -> str:
+    unknown = [cls.__name__ for cls in rule.types if cls not in LOW_BIT and not issubclass(cls, LowBit)]
+    if unknown:
+        return f"is for {', '.join(unknown)}, which cannot be converted; supported are {supported()}"
+    kinds = sorted({type(layer).__name__ for layer in layers.values()})
+    return f"matches no layer; the model's layers are of type {', '.join(kinds)}"

@@ -1,0 +1,89 @@
+"""Low-bit model to float model, in place, with the same parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+
+from torch import nn
+
+from ..layers import QActivation
+from ..layers.low_bit import WeightQuantized
+from ..quantizations import Quantization
+from .filters import FilterFn, chosen_by
+from .nearest import nearest
+from .quantize import replace_modules
+from .relus import restore_relus
+from .table import Conversion, LayerConversion, row_of
+
+
+def float_(model: nn.Module, filter_fn: FilterFn | Collection[str] | None = None) -> Conversion:
+    """Take the low-bit layers out of a model again, in place: nn.Linear, nn.Conv2d and so on instead.
+
+    The float layers hold the same Parameter objects, hooks and settings; AbsorbedReLU becomes nn.ReLU where no low-bit
+    layer clips behind it any more. So after `quantize_` and `float_` a model gives its old outputs, bit for bit, and
+    has its old state_dict keys; optimizers stay valid. The quantizers are dropped, with the ranges that they learned.
+
+    Args:
+        model: any tree of modules. Not itself a low-bit layer, because it could not be replaced in place.
+        filter_fn: which layers to take out: a function of module and name, or a collection of names. None: all.
+
+    Returns:
+        A table of all layers that hold a weight, and of quantizers outside layers, which stay.
+
+    Raises:
+        ValueError: no low-bit layer, a filter that matches none, a name of none, a layer whose class was derived from
+            a low-bit one, or whose forward was replaced. The model is then unchanged.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, WeightQuantized):
+        raise ValueError(
+            f"model is itself a {type(model).__name__}, which cannot be replaced in place; "
+            "wrap it: nn.Sequential(model)"
+        )
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, WeightQuantized)}
+    if not layers:
+        raise ValueError("the model has no low-bit layer to take out; it is float already")
+    chosen = chosen_by(filter_fn, layers, lambda name: _check_low_bit(name, layers))
+    for name in chosen:
+        _check_restorable(name, layers[name])
+    new: dict[nn.Module, nn.Module] = {layers[name]: layers[name]._as_float() for name in chosen}
+    rows = list(_rows(model, new))
+    replace_modules(model, new)
+    return Conversion((*rows, *restore_relus(model)))
+
+
+def _check_low_bit(name: str, layers: Mapping[str, nn.Module]) -> None:
+    if name not in layers:
+        raise ValueError(f"filter_fn names {name!r}, which is no low-bit layer; {nearest(name, list(layers))}")
+
+
+def _check_restorable(name: str, layer: WeightQuantized) -> None:
+    kind = type(layer)
+    if "_float_class" not in vars(kind):
+        raise ValueError(
+            f"layer {name!r} is a {kind.__name__}, and what a class derived from a low-bit one is in float nobody can "
+            "tell; leave it out with filter_fn (of a parametrized layer, remove the parametrization first)"
+        )
+    if "forward" in vars(layer):
+        raise ValueError(
+            f"layer {name!r} has a forward of its own, which would go on calling the low-bit layer; "
+            "delete it (`del layer.forward`), or leave the layer out with filter_fn"
+        )
+
+
+def _rows(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> Iterator[LayerConversion]:
+    parts: set[nn.Module] = set()  # of layers and quantizers that have a row
+    for name, module in model.named_modules():
+        if module in new:
+            yield dataclasses.replace(row_of(name, module, new[module], ""), became=type(new[module]).__name__)
+        elif isinstance(module, WeightQuantized):
+            yield row_of(name, module, module, "left out by filter_fn")
+        elif isinstance(module, QActivation | Quantization) and module not in parts:
+            kind = type(module).__name__
+            yield LayerConversion(name, kind, (), kind, None, None, None, "stays: it stands outside a layer")
+        elif any(p is not None and p.dim() >= 2 for p in module._parameters.values()):
+            yield row_of(name, module, module, "float already")
+        if isinstance(module, WeightQuantized | QActivation | Quantization):
+            parts.update(module.modules())
