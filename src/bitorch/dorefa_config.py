@@ -11,7 +11,7 @@ from torch import nn
 
 from .quantizations import GradientDoReFa, Quantization
 from .quantizations.bits import FLOAT_BITS, check_bits
-from .quantizations.range_fit import Calibration, check_calibration
+from .quantizations.range_fit import CalibrationMethod, check_calibration
 from .quantizer_choice import LearnedBy, Range, Weights, activation_quantizer, weight_quantizer
 
 #: What the first or last layer gets: nothing, 8-bit weights and inputs, or the bits of all the others.
@@ -66,7 +66,7 @@ class DoReFaConfig:
     weights: Weights | None = None
     weight_scale: Literal["layer", "channel"] = "layer"
     sign: Literal["sign", "approxsign", "rsign"] | None = None
-    calibration: Calibration = "mse"
+    calibration: CalibrationMethod = "mse"
     percentile: float = 99.9
 
     def __post_init__(self) -> None:

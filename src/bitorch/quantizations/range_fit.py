@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 #: "mse" takes the range of least mean squared error, "percentile" the one that holds this share of the numbers.
-Calibration = Literal["mse", "percentile"]
+CalibrationMethod = Literal["mse", "percentile"]
 #: Shares of the whole range that the search for the least error tries.
 _SHARES = 128
 
@@ -29,22 +29,22 @@ class Fit:
     error: float
 
 
-def check_calibration(calibration: str, percentile: float) -> Calibration:
+def check_calibration(calibration: str, percentile: float) -> CalibrationMethod:
     """Return the method, or raise ValueError for one that does not exist or a percentile that is none."""
-    if calibration not in get_args(Calibration):
-        raise ValueError(f"calibration must be one of {', '.join(get_args(Calibration))}, got {calibration!r}")
+    if calibration not in get_args(CalibrationMethod):
+        raise ValueError(f"calibration must be one of {', '.join(get_args(CalibrationMethod))}, got {calibration!r}")
     if not 50 < percentile <= 100:
         raise ValueError(f"percentile must be above 50 and at most 100, got {percentile}")
     return calibration  # type: ignore[return-value]  # just checked
 
 
-def fit_unsigned(x: Tensor, n: int, calibration: Calibration, percentile: float) -> Fit:
+def fit_unsigned(x: Tensor, n: int, calibration: CalibrationMethod, percentile: float) -> Fit:
     """Return the grid of levels 0 … width for numbers x [count], of which those below 0 count as 0."""
     highest = _quantile(x, percentile) if calibration == "percentile" else float(x.max())
     return _best(x, 0.0, highest, n, 0, calibration)
 
 
-def fit_symmetric(x: Tensor, n: int, calibration: Calibration, percentile: float) -> Fit:
+def fit_symmetric(x: Tensor, n: int, calibration: CalibrationMethod, percentile: float) -> Fit:
     """Return the grid with zero in its middle, code (n + 1)/2, for numbers x [count]."""
     sizes = x.abs()
     largest = _quantile(sizes, percentile) if calibration == "percentile" else float(sizes.max())
@@ -52,7 +52,7 @@ def fit_symmetric(x: Tensor, n: int, calibration: Calibration, percentile: float
     return _best(x, -largest, largest * (n - zero) / zero if n > 1 else largest, n, zero, calibration)
 
 
-def fit_with_offset(x: Tensor, n: int, calibration: Calibration, percentile: float) -> Fit:
+def fit_with_offset(x: Tensor, n: int, calibration: CalibrationMethod, percentile: float) -> Fit:
     """Return the grid from about the least of the numbers x [count] to about the largest, 0 being one of its levels."""
     if calibration == "percentile":
         low, high = -_quantile(-x, percentile), _quantile(x, percentile)
@@ -69,7 +69,7 @@ def _quantile(x: Tensor, percentile: float) -> float:
     return float(x.kthvalue(rank).values)
 
 
-def _best(x: Tensor, low: float, high: float, n: int, zero: int | None, calibration: Calibration) -> Fit:
+def _best(x: Tensor, low: float, high: float, n: int, zero: int | None, calibration: CalibrationMethod) -> Fit:
     """Return the grid over low … high, or over the share of it that has the least error; zero None follows from low."""
     if not high > low or not high - low < float("inf"):
         raise ValueError(f"the range collapses: the inputs seen lie in {low:g} … {high:g}")

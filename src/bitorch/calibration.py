@@ -1,0 +1,249 @@
+"""Ranges of activations from a few batches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers.low_bit import LowBit
+from .quantizations import Identity, Quantization, RangeQuantization
+from .text_table import aligned, ruled
+
+#: Numbers that are kept of one batch, and looked at in all, for one quantizer.
+_PER_BATCH, _IN_ALL = 2**14, 2**16
+
+
+@dataclass(frozen=True)
+class CalibratedRange:
+    """One quantizer's range, and the inputs that it was found by.
+
+    Attributes:
+        name: of the layer, or of the quantizer where it stands alone.
+        quantizer: its class.
+        bits: in force.
+        low, high: lowest and highest level.
+        seen_low, seen_high: least and largest input.
+        clipped: share of the inputs below or above the range, in [0, 1].
+    """
+
+    name: str
+    quantizer: str
+    bits: int
+    low: float
+    high: float
+    seen_low: float
+    seen_high: float
+    clipped: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` did, one row for each range. Printing it shows a table."""
+
+    ranges: tuple[CalibratedRange, ...]
+
+    def __str__(self) -> str:
+        header = ("layer", "quantizer", "bits", "inputs seen", "range", "clipped")
+        rows = [
+            (
+                row.name,
+                row.quantizer,
+                str(row.bits),
+                f"{row.seen_low:.4g} … {row.seen_high:.4g}",
+                f"{row.low:.4g} … {row.high:.4g}",
+                f"{100 * row.clipped:.2f} %",
+            )
+            for row in self.ranges
+        ]
+        return ruled(aligned([header, *rows], right=(2, 5)))
+
+
+def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
+    """Set the ranges of all activation quantizers that have one, by what a few batches bring.
+
+    The model is run in eval mode, its layers with a range in float, so that every range is that of the float net; learned
+    ranges start there. Nothing else changes. Quantizers say themselves how a range is found, see
+    `DoReFaConfig.calibration`. In distributed training all processes call it, and get the ranges of the first one.
+
+    Args:
+        model: converted with range="calibrated" or "learned".
+        batches: inputs of the model, float tensors [batch, …], or tuples that begin with one, such as images and labels.
+            They may come from a loader; all of them are used. A few hundred inputs are plenty.
+
+    Returns:
+        A table of the ranges.
+
+    Raises:
+        ValueError: no batch, an empty one, no quantizer with a range, one that no batch reached, inputs that are NaN or
+            infinite, or all 0; the layer is named, and all ranges are as they were.
+        TypeError: no module, or a batch that is no tensor.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    names = _quantizer_names(model)
+    if not names:
+        raise ValueError(
+            'the model has no range to calibrate; convert it with DoReFaConfig(…, range="calibrated") or range="learned"'
+        )
+    seen = {quantizer: _Seen() for quantizer in names}
+    _run(model, batches, seen)
+    before = {quantizer: copy.deepcopy(quantizer.__dict__) for quantizer in names}
+    try:
+        rows = [_fit(name, quantizer, seen[quantizer]) for quantizer, name in names.items()]
+    except ValueError:
+        for quantizer, state in before.items():
+            _restore(quantizer, state)
+        raise
+    _share(names)
+    return Calibration(tuple(rows))
+
+
+def _quantizer_names(model: nn.Module) -> dict[RangeQuantization, str]:
+    """Return every quantizer with a range, with the name of its layer."""
+    names: dict[RangeQuantization, str] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, RangeQuantization):
+            names[module] = name.removesuffix(".activation.activation_function") if name else "the quantizer"
+    return names
+
+
+class _Seen:
+    """Some of the inputs of a quantizer, and their extremes."""
+
+    def __init__(self) -> None:
+        self.samples: list[Tensor] = []
+        self.low, self.high = float("inf"), float("-inf")
+        self._generator = torch.Generator().manual_seed(0)
+
+    def add(self, x: Tensor) -> None:
+        if x.numel() == 0:
+            return
+        flat = x.detach().flatten().float()
+        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        self.samples.append(_some(flat, _PER_BATCH, self._generator).cpu())
+
+    def all(self) -> Tensor:
+        return _some(torch.cat(self.samples), _IN_ALL, self._generator)
+
+
+def _some(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return at most `count` of the numbers x [n], drawn at random."""
+    if x.numel() <= count:
+        return x.clone()
+    return x[torch.randint(x.numel(), (count,), generator=generator).to(x.device)]
+
+
+class _Recorder(Quantization):
+    """Stands for a quantizer while its inputs are looked at; without a grid, so its layer computes in float."""
+
+    unsigned = True
+
+    def __init__(self, quantizer: RangeQuantization, seen: _Seen) -> None:
+        super().__init__()
+        self._relu = quantizer.clips_negative
+        self._seen = seen
+
+    def quantize(self, x: Tensor) -> Tensor:
+        self._seen.add(x)
+        return F.relu(x) if self._relu else x
+
+
+def _run(model: nn.Module, batches: Iterable[object], seen: dict[RangeQuantization, _Seen]) -> None:
+    count = 0
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with _recording(model, seen), _eval_mode(model), torch.no_grad():
+        for batch in batches:
+            x = _inputs(batch, count)
+            model(x.to(device))
+            count += 1
+    if count == 0:
+        raise ValueError("batches is empty; pass a few batches of inputs, such as the first ones of the training loader")
+
+
+def _inputs(batch: object, index: int) -> Tensor:
+    x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+    if not isinstance(x, Tensor):
+        raise TypeError(f"batch {index} must be a tensor, or a tuple that begins with one, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"batch {index} is {x.dtype}; pass what the model takes, such as bitorch.data.to_float(pixels)")
+    if x.numel() == 0:
+        raise ValueError(f"batch {index} is empty: its shape is {list(x.shape)}")
+    return x
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _recording(model: nn.Module, seen: dict[RangeQuantization, _Seen]) -> Iterator[None]:
+    """Put recorders in the places of the quantizers, and take their layers' weights as they are."""
+    recorders = {quantizer: _Recorder(quantizer, found) for quantizer, found in seen.items()}
+    with ExitStack() as stack:
+        for module in list(model.modules()):
+            if isinstance(module, LowBit) and any(isinstance(m, RangeQuantization) for m in module.modules()):
+                _swap(stack, module, "weight_quantization", Identity())
+            for name, child in list(module._modules.items()):
+                if isinstance(child, RangeQuantization):
+                    _swap(stack, module, name, recorders[child])
+        yield
+
+
+def _swap(stack: ExitStack, parent: nn.Module, name: str, new: nn.Module) -> None:
+    stack.callback(parent._modules.__setitem__, name, parent._modules[name])
+    parent._modules[name] = new
+
+
+def _fit(name: str, quantizer: RangeQuantization, seen: _Seen) -> CalibratedRange:
+    if not seen.samples:
+        raise ValueError(f"layer {name!r}: no batch reached its quantizer, so it has no range; is the layer used?")
+    samples = seen.all()
+    try:
+        quantizer.fit_(samples)
+    except ValueError as error:
+        raise ValueError(
+            f"layer {name!r}: {error}. Look at what comes before it (a dead ReLU, a BatchNorm without statistics), or "
+            "leave the layer float with a rule"
+        ) from None
+    low, high = quantizer.limits()
+    clipped = float(((samples < low) | (samples > high)).float().mean())
+    return CalibratedRange(
+        name, type(quantizer).__name__, quantizer.bit_width, low, high, seen.low, seen.high, clipped
+    )
+
+
+def _restore(quantizer: RangeQuantization, state: dict[str, object]) -> None:
+    """Bring back values in place, so that parameters stay the same objects."""
+    with torch.no_grad():
+        for kind in ("_parameters", "_buffers"):
+            old = state[kind]
+            assert isinstance(old, dict)
+            for name, tensor in quantizer.__dict__[kind].items():
+                if tensor is not None:
+                    tensor.copy_(old[name])
+    for name in ("_is_set", "_is_offset"):
+        quantizer.__dict__[name] = state[name]
+
+
+def _share(quantizers: Iterable[RangeQuantization]) -> None:
+    """Take the ranges of the first process, where there are several."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return
+    for quantizer in quantizers:
+        for tensor in (*quantizer.parameters(), *quantizer.buffers()):
+            dist.broadcast(tensor.data, src=0)
+        quantizer._mark_set()
