@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import oracle
 from bitorch.layers import QEmbedding, QEmbeddingBag
 from bitorch.layers.config import config
-from bitorch.quantizations import Identity, InputDoReFa, Quantization, Sign, WeightDoReFa
+from bitorch.quantizations import Identity, InputDoReFa, Quantization, Sign, WeightDoReFa, WeightLSQ
 from bitorch.quantizations.names import quantizations_by_name
 
 PAPER = [WeightDoReFa(bits, variant="paper") for bits in (1, 2, 3, 8)]
@@ -66,6 +66,17 @@ def test_values_are_those_of_the_whole_table(bits: int) -> None:
     codes = layer.weight_codes()
     assert codes.dtype == torch.int16
     torch.testing.assert_close(layer(x).detach(), (codes * layer.weight_scale())[x])
+
+
+def test_a_scale_of_each_row() -> None:
+    layer = table(WeightLSQ(3, channels=20))
+    assert layer.weight_scale().shape == (20, 1)
+    x = indices(9)
+    torch.testing.assert_close(layer(x), (layer.weight_codes() * layer.weight_scale())[x])
+    layer(x).sum().backward()
+    for p in layer.parameters():
+        assert p.grad is not None
+    layer.load_state_dict(nn.Embedding(20, 6).state_dict(), strict=True)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 1, 3)])

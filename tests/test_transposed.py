@@ -23,7 +23,16 @@ from bitorch import DoReFaConfig, float_, quantize_
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QConvTranspose1d, QConvTranspose2d, QConvTranspose3d
 from bitorch.layers.exact_transposed import swap_channels, taps_per_output
-from bitorch.quantizations import GradientDoReFa, Identity, InputDoReFa, Quantization, Sign, WeightDoReFa
+from bitorch.quantizations import (
+    GradientDoReFa,
+    Identity,
+    InputDoReFa,
+    InputLSQ,
+    Quantization,
+    Sign,
+    WeightDoReFa,
+    WeightLSQ,
+)
 
 LAYERS: dict[int, Any] = {1: QConvTranspose1d, 2: QConvTranspose2d, 3: QConvTranspose3d}
 FLOAT_LAYERS: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -64,7 +73,9 @@ def accumulator(layer: Any, x: Tensor, output_padding: tuple[int, ...] | None = 
 
 def expected_output(layer: Any, x: Tensor, output_padding: tuple[int, ...] | None = None) -> Tensor:
     """float32(D)·(s_x·s_w) + b: one rounding for each of the four operations."""
-    scale = layer.input_quantization.scale(x).numpy() * layer.weight_scale().numpy()
+    scale = layer.input_quantization.scale(x).detach().numpy() * layer.weight_scale().detach().numpy()
+    if scale.ndim:
+        scale = scale.reshape(-1, *[1] * len(layer.kernel_size))  # of each output channel
     y = accumulator(layer, x, output_padding).astype(np.float32) * scale
     if layer.bias is not None:
         y = y + layer.bias.detach().numpy().reshape(-1, *[1] * len(layer.kernel_size))
@@ -199,6 +210,34 @@ def test_all_bits(weight_bits: int, activation_bits: int) -> None:
     bits = paper(weight_bits, activation_bits)
     assert_bit_for_bit(QConvTranspose2d(6, 4, 3, 2, 1, 1, groups=2, **bits), activations(2, 6, 4, 4))
     assert_bit_for_bit(QConvTranspose1d(70, 3, 4, **bits), activations(2, 70, 5))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("method", ["dorefa", "lsq"])
+def test_a_scale_of_each_output_channel(groups: int, dims: int, method: str) -> None:
+    torch.manual_seed(5)
+    weight = WeightDoReFa(1, variant="paper", per_channel=True) if method == "dorefa" else WeightLSQ(3, channels=8)
+    activation = InputLSQ(3, offset=True)
+    layer = LAYERS[dims](4, 8, 3, 2, groups=groups, weight_quantization=weight, input_quantization=activation)
+    with torch.no_grad():
+        layer.weight[:, 0].mul_(9)  # so that the channels differ
+    weight.initialize_(layer._quantizer_weight())
+    x = activations(2, 4, *[4, 3, 3][:dims])
+    activation.fit_(x)
+    assert layer.weight_scale().shape == (8, *[1] * (dims + 1))
+    assert layer.weight_scale().unique().numel() == 8
+    assert_bit_for_bit(layer, x)
+    value_layer = copy.deepcopy(layer)
+    value_layer.exact = False
+    g = torch.randn(layer(x).shape)
+    for one in (layer, value_layer):
+        one(x).backward(g)
+    for p, like in zip(layer.parameters(), value_layer.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, like.grad, rtol=1e-4, atol=1e-5)
+    float_state = FLOAT_LAYERS[dims](4, 8, 3, 2, groups=groups).state_dict()
+    layer.load_state_dict(float_state, strict=True)
+    assert_bit_for_bit(layer, x)
 
 
 def test_a_wide_convolution_is_rounded_once() -> None:

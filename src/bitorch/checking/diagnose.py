@@ -109,7 +109,7 @@ def weight_findings(model: nn.Module) -> list[Finding]:
     for name, module in named_layers(model):
         if not isinstance(module, WeightQuantized) or module.weight_quantization.max_code is None:
             continue
-        weight, quantizer = module.weight, module.weight_quantization
+        weight, quantizer = module._quantizer_weight(), module.weight_quantization
         if weight.numel() < 2 or not is_finite(weight):
             continue
         steps = quantizer.scale(weight)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .exact import _exact, _full_precision, _narrow, _without_winograd, digit_base
+from .exact import _exact, _full_precision, _narrow, _without_winograd, digit_base, over_outputs
 
 #: By the number of spatial dimensions, less one.
 TRANSPOSED_CONVOLUTIONS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
@@ -61,13 +61,11 @@ class _ScaledTransposedConvolution(Function):
     ) -> Tensor:
         ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
         ctx.geometry = geometry
-        dimensions = len(geometry.stride)
-        convolve = TRANSPOSED_CONVOLUTIONS[dimensions - 1]
+        convolve = TRANSPOSED_CONVOLUTIONS[len(geometry.stride) - 1]
         weight = swap_channels(c, geometry.groups)
         with _without_winograd():
             d = _exact(lambda w: convolve(q, w, None, *geometry), weight, max_codes[1], base)
-        scale = input_scale * weight_scale
-        return d.mul_(scale.reshape(-1, *[1] * dimensions) if scale.dim() else scale)
+        return d.mul_(over_outputs(input_scale * weight_scale, len(geometry.stride)))
 
     @staticmethod
     @once_differentiable

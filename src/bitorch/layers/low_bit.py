@@ -48,22 +48,26 @@ class WeightQuantized(nn.Module):
         self.weight_quantization = resolve_quantization(
             weight_quantization, config.weight_quantization, "weight_quantization"
         )
-        self.weight_quantization.initialize_(self.weight)
+        self.weight_quantization.initialize_(self._quantizer_weight())
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Load the weight; a state_dict of the float layer has no steps for it, so they are set anew."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if not any(key.startswith(f"{prefix}weight_quantization.") for key in state_dict):
-            self.weight_quantization.initialize_(self.weight)
+            self.weight_quantization.initialize_(self._quantizer_weight())
+
+    def _quantizer_weight(self) -> Tensor:
+        """Return the weight as its quantizer sees it, with the output channel first."""
+        return self.weight
 
     def weight_codes(self) -> Tensor:
         """Return the integers behind the weight, as int16; the value is `weight_codes() * weight_scale()`."""
         with torch.no_grad():
-            return self.weight_quantization.codes(self.weight).to(torch.int16)
+            return self.weight_quantization.codes(self._quantizer_weight()).to(torch.int16)
 
     def weight_scale(self) -> Tensor:
         """Return what one weight code is worth: 0-dim, or [C_out, 1, …] with a scale per channel."""
-        return self.weight_quantization.scale(self.weight)
+        return self.weight_quantization.scale(self._quantizer_weight())
 
 
 class LowBit(WeightQuantized):
@@ -144,9 +148,10 @@ class LowBit(WeightQuantized):
 
     def _codes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return input codes, weight codes, input scale and weight scale, as `scaled_linear` takes them."""
-        c = self.weight_quantization.codes(self.weight)
+        weight = self._quantizer_weight()
+        c = self.weight_quantization.codes(weight)
         q = self.input_quantization.codes(self.activation.cancel_gradient(x)).to(c.dtype)
-        return q, c, self.input_quantization.scale(x).to(c.dtype), self.weight_quantization.scale(self.weight)
+        return q, c, self.input_quantization.scale(x).to(c.dtype), self.weight_quantization.scale(weight)
 
     def _quantize_gradient(self, y: Tensor) -> Tensor:
         if self.gradient_quantization is None:

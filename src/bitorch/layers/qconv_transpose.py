@@ -79,19 +79,6 @@ class _ConvTranspose(LowBit):
     def _quantizer_weight(self) -> Tensor:
         return swap_channels(self.weight, self.groups)
 
-    def weight_codes(self) -> Tensor:
-        with torch.no_grad():
-            return self.weight_quantization.codes(self._quantizer_weight()).to(torch.int16)
-
-    def weight_scale(self) -> Tensor:
-        return self.weight_quantization.scale(self._quantizer_weight())
-
-    def _codes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        weight = self._quantizer_weight()
-        c = self.weight_quantization.codes(weight)
-        q = self.input_quantization.codes(self.activation.cancel_gradient(x)).to(c.dtype)
-        return q, c, self.input_quantization.scale(x).to(c.dtype), self.weight_quantization.scale(weight)
-
     def _inputs_per_output(self) -> int:
         axes = zip(self.kernel_size, self.stride, self.dilation, strict=True)
         return self.in_channels // self.groups * math.prod([taps_per_output(*axis) for axis in axes])
