@@ -14,6 +14,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .calibration import CalibratedRange as CalibratedRange
+from .calibration import Calibration as Calibration
+from .calibration import calibrate as calibrate
 from .checking.check import check as check
 from .checking.findings import Check as Check
 from .checking.findings import Finding as Finding

@@ -68,14 +68,14 @@ class Calibration:
 def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
     """Set the ranges of all activation quantizers that have one, by what a few batches bring.
 
-    The model is run in eval mode, its layers with a range in float, so that every range is that of the float net; learned
-    ranges start there. Nothing else changes. Quantizers say themselves how a range is found, see
+    The model is run in eval mode, its layers with a range in float, so that every range is that of the float net;
+    learned ranges start there. Nothing else changes. Quantizers say themselves how a range is found, see
     `DoReFaConfig.calibration`. In distributed training all processes call it, and get the ranges of the first one.
 
     Args:
         model: converted with range="calibrated" or "learned".
-        batches: inputs of the model, float tensors [batch, …], or tuples that begin with one, such as images and labels.
-            They may come from a loader; all of them are used. A few hundred inputs are plenty.
+        batches: inputs of the model, float tensors [batch, …], or tuples that begin with one, such as images and
+            labels. They may come from a loader; all of them are used. A few hundred inputs are plenty.
 
     Returns:
         A table of the ranges.
@@ -90,7 +90,8 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
     names = _quantizer_names(model)
     if not names:
         raise ValueError(
-            'the model has no range to calibrate; convert it with DoReFaConfig(…, range="calibrated") or range="learned"'
+            "the model has no range to calibrate; convert it with a DoReFaConfig of "
+            'range="calibrated" or range="learned"'
         )
     seen = {quantizer: _Seen() for quantizer in names}
     _run(model, batches, seen)
@@ -164,7 +165,7 @@ def _run(model: nn.Module, batches: Iterable[object], seen: dict[RangeQuantizati
             model(x.to(device))
             count += 1
     if count == 0:
-        raise ValueError("batches is empty; pass a few batches of inputs, such as the first ones of the training loader")
+        raise ValueError("batches is empty; pass a few batches of inputs, such as the training loader's first ones")
 
 
 def _inputs(batch: object, index: int) -> Tensor:
@@ -221,9 +222,7 @@ def _fit(name: str, quantizer: RangeQuantization, seen: _Seen) -> CalibratedRang
         ) from None
     low, high = quantizer.limits()
     clipped = float(((samples < low) | (samples > high)).float().mean())
-    return CalibratedRange(
-        name, type(quantizer).__name__, quantizer.bit_width, low, high, seen.low, seen.high, clipped
-    )
+    return CalibratedRange(name, type(quantizer).__name__, quantizer.bit_width, low, high, seen.low, seen.high, clipped)
 
 
 def _restore(quantizer: RangeQuantization, state: dict[str, object]) -> None:

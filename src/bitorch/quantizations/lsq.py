@@ -88,12 +88,8 @@ class InputLSQ(RangeQuantization):
 
     range_zero: Tensor
 
-    def _levels(self) -> int:
-        """n of the bits that the step belongs to."""
-        return (1 << int(self.range_bits)) - 1
-
     def width(self) -> Tensor:
-        return at_least_smallest(self.step) * (self._levels() if self.max_code is None else self.max_code)
+        return at_least_smallest(self.step) * (self.levels() if self.max_code is None else self.max_code)
 
     def scale(self, x: Tensor) -> Tensor:
         if self.max_code is None:
@@ -104,7 +100,7 @@ class InputLSQ(RangeQuantization):
     def zero(self) -> Tensor:
         if self.offset is None:
             return self.range_zero
-        n = self._levels() if self.max_code is None else self.max_code
+        n = self.levels() if self.max_code is None else self.max_code
         return (-self.offset.detach() / at_least_smallest(self.step)).round_().clamp_(0, n)
 
     def _fitted(self, x: Tensor, n: int) -> Fit:

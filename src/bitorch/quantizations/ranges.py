@@ -64,6 +64,10 @@ class RangeQuantization(Quantization):
     def max_code(self) -> int | None:
         return None if self.bit_width == FLOAT_BITS else 2**self.bit_width - 1
 
+    def levels(self) -> int:
+        """Return n of the bits that the range belongs to."""
+        return (1 << int(self.range_bits)) - 1
+
     def width(self) -> Tensor:
         """Return α, a 0-dim tensor without gradient."""
         raise NotImplementedError(f"{type(self).__name__} does not define width()")
@@ -152,7 +156,7 @@ class RangeQuantization(Quantization):
 
     def limits(self) -> tuple[float, float]:
         """Return the lowest and the highest level; ordinary floats, for people."""
-        n = 2 ** int(self.range_bits) - 1
+        n = self.levels()
         step, zero = float(self.width()) / n, self.zero_point()
         return 0.0 - zero * step, (n - zero) * step
 
