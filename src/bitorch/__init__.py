@@ -20,9 +20,11 @@ from .calibration import calibrate as calibrate
 from .checking.check import check as check
 from .checking.findings import Check as Check
 from .checking.findings import Finding as Finding
+from .conversion.bits import Bits as Bits
 from .conversion.quantize import quantize_ as quantize_
 from .conversion.restore import float_ as float_
 from .conversion.rules import Rule as Rule
+from .conversion.set_bits import set_bits as set_bits
 from .conversion.table import Conversion as Conversion
 from .conversion.table import LayerConversion as LayerConversion
 from .dorefa_config import DoReFaConfig as DoReFaConfig

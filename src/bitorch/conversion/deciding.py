@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from ..layers.low_bit import LowBit
+from ..layers.low_bit import WeightQuantized
 from .kinds import LOW_BIT, supported
 from .nearest import listed, nearest
 from .rules import Rule
@@ -59,8 +59,7 @@ def _all_names(model: nn.Module) -> dict[int, list[str]]:
 
 def _is_match(rule: Rule, layer: nn.Module, names: Sequence[str]) -> bool:
     if rule.types:
-        float_class = layer._float_class if isinstance(layer, LowBit) else None
-        return type(layer) in rule.types or float_class in rule.types
+        return type(layer) in rule.types or getattr(layer, "_float_class", None) in rule.types
     return any(rule.matches(name) for name in names)
 
 
@@ -82,7 +81,7 @@ def _why_nothing(
 
 
 def _why_no_type(rule: Rule, layers: Mapping[str, nn.Module]) -> str:
-    unknown = [cls.__name__ for cls in rule.types if cls not in LOW_BIT and not issubclass(cls, LowBit)]
+    unknown = [cls.__name__ for cls in rule.types if cls not in LOW_BIT and not issubclass(cls, WeightQuantized)]
     if unknown:
         return f"is for {', '.join(unknown)}, which cannot be converted; supported are {supported()}"
     kinds = sorted({type(layer).__name__ for layer in layers.values()})

@@ -10,7 +10,7 @@ from torch import nn
 from ..dorefa_config import DoReFaConfig
 from .deciding import deciding_rules, titled
 from .kinds import supported
-from .rules import Match, Rule, as_rules
+from .rules import Match, Rule, are_rules, as_rules
 
 #: What `quantize_` takes: one config for all layers, or rules.
 Configs = DoReFaConfig | Sequence[Rule | tuple[Match, DoReFaConfig | None]]
@@ -35,7 +35,7 @@ def rules_or_config(config: object) -> DoReFaConfig | list[Rule]:
     """Return the config, or the list of rules; TypeError or ValueError for anything else."""
     if isinstance(config, DoReFaConfig):
         return config
-    if not isinstance(config, list) and not (isinstance(config, tuple) and all(map(_is_rule_like, config))):
+    if not are_rules(config):
         raise TypeError(
             f"config must be a DoReFaConfig, got {type(config).__name__}; "
             "or a list of rules such as [('*', config), ('layer3.*', None)]"
@@ -45,10 +45,6 @@ def rules_or_config(config: object) -> DoReFaConfig | list[Rule]:
         if rule.config is not None and not isinstance(rule.config, DoReFaConfig):
             raise TypeError(f"{titled(rules, index)} must give a DoReFaConfig or None, got {rule.config!r}")
     return rules
-
-
-def _is_rule_like(item: object) -> bool:
-    return isinstance(item, Rule) or (isinstance(item, tuple) and len(item) == 2)
 
 
 def decisions(

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..dorefa_config import DoReFaConfig
 from ..layers.low_bit import LowBit
+from ..quantizations.bits import FLOAT_BITS
 from .decisions import Decision, check_filter, decisions, rules_or_config
 from .filters import FilterFn, chosen_by
 from .kinds import LOW_BIT, check_named, reasons_to_stay_float, supported
@@ -133,10 +134,14 @@ def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Place, r
 def _check_same(name: str, module: LowBit, quantizers: object, exact: bool) -> None:
     """Raise a ValueError if a layer that is low-bit already is not as the config wants it."""
     wanted = quantizers if isinstance(quantizers, dict) else {}
-    is_as_wanted = module.exact == exact and all(
-        repr(getattr(module, argument)) == repr(wanted.get(argument))
-        for argument in ("weight_quantization", "input_quantization", "gradient_quantization")
-    )
+    gradient = module.gradient_quantization
+    has = {
+        "weight_quantization": module.weight_quantization,
+        "input_quantization": module.input_quantization,
+        # `set_bits` leaves a quantizer where gradients became float.
+        "gradient_quantization": None if gradient is None or gradient.bit_width == FLOAT_BITS else gradient,
+    }
+    is_as_wanted = module.exact == exact and all(repr(has[name]) == repr(wanted.get(name)) for name in has)
     if not is_as_wanted:
         raise ValueError(
             f"layer {name!r} is low-bit already, with other quantizers or another `exact` than the config asks for; "

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TypeGuard
 
 from torch import nn
 
@@ -82,6 +83,13 @@ def _check_text(match: str) -> None:
             raise ValueError(
                 f"match {match!r} is no regular expression: {error}; put \\ before characters that stand for themselves"
             ) from None
+
+
+def are_rules(given: object) -> TypeGuard[Sequence[object]]:
+    """Return whether a value is meant as rules: a list, or a tuple of what looks like rules."""
+    if isinstance(given, tuple):
+        return all(isinstance(item, Rule) or (isinstance(item, tuple) and len(item) == 2) for item in given)
+    return isinstance(given, list)
 
 
 def as_rules(given: Sequence[object]) -> list[Rule]:

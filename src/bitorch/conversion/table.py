@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..layers.low_bit import LowBit
+from ..layers.low_bit import LowBit, WeightQuantized
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled
 
@@ -56,13 +56,17 @@ def _cells(row: LayerConversion) -> tuple[str, ...]:
 def row_of(name: str, was: nn.Module, now: nn.Module, note: str, rule: str | None = None) -> LayerConversion:
     """Return the row of a layer that was `was` and is `now`, which may be the same module."""
     largest = max((p for p in was._parameters.values() if p is not None), key=lambda p: p.numel())
-    bits: tuple[int | None, int | None, int | None] = (None, None, None)
-    if isinstance(now, LowBit):
-        gradient = now.gradient_quantization
-        bits = (
-            now.weight_quantization.bit_width,
-            now.input_quantization.bit_width,
+    became = type(now).__name__ if isinstance(now, WeightQuantized) else "float"
+    return LayerConversion(name, type(was).__name__, tuple(largest.shape), became, *bits_of(now), note, rule)
+
+
+def bits_of(layer: nn.Module) -> tuple[int | None, int | None, int | None]:
+    """Return the bits of weight, activation and gradient; None where there is no quantizer, 32 of float ones."""
+    if isinstance(layer, LowBit):
+        gradient = layer.gradient_quantization
+        return (
+            layer.weight_quantization.bit_width,
+            layer.input_quantization.bit_width,
             FLOAT_BITS if gradient is None else gradient.bit_width,
         )
-    became = type(now).__name__ if isinstance(now, LowBit) else "float"
-    return LayerConversion(name, type(was).__name__, tuple(largest.shape), became, *bits, note, rule)
+    return (layer.weight_quantization.bit_width if isinstance(layer, WeightQuantized) else None, None, None)
