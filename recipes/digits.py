@@ -20,7 +20,7 @@ from bitorch import quantize_
 from bitorch.models import build
 from bitorch.plots import plot_curves, plot_gradient_levels, plot_staircase
 from bitorch.quantizations import GradientDoReFa, InputDoReFa, WeightDoReFa
-from bitorch.report import WeightBytes, weight_bytes
+from bitorch.reporting.weight_bytes import WeightBytes, weight_bytes
 from bitorch.train import Settings
 from bitorch.train.sweep import Outcome, sweep
 from digits_deployed import deploy_and_compare

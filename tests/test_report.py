@@ -1,45 +1,430 @@
-"""What a model costs, counted by hand."""
+"""`bitorch.report`: totals that equal the file, numbers counted by hand, and models that do not deploy."""
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+import struct
+import sys
+from collections import Counter
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import save
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+import bitorch
 from bitorch import DoReFaConfig, quantize_
-from bitorch.layers import QLinear
-from bitorch.quantizations import Quantization
-from bitorch.report import WeightBytes, weight_bytes
+from bitorch.layers import QActivation, QConv2d, QLinear
+from bitorch.models import MODEL_NAMES, build
+from bitorch.quantizations import InputDoReFa, Quantization, WeightDoReFa
+from bitorch.reporting.histograms import BINS, merged, plain
+from bitorch.reporting.macs import count_macs
+from bitorch.reporting.parts import parts_of
+from bitorch.reporting.report import Report
+from bitorch.reporting.rows import Levels, Row
+
+SIZES = {"svhn": 40, "lenet-28": 28, "lenet-8": 8, "resnet": 32}
+WIDTHS = {"lenet-28": 0.25, "lenet-8": 0.25, "resnet-20": 0.25, "resnet-18": 0.0625}
 
 
-def test_float_model_packs_to_itself() -> None:
-    model = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5))
-    assert weight_bytes(model) == WeightBytes(float32=4 * (15 + 5 + 10), packed=4 * (15 + 5 + 10))
+def zoo(name: str, bits: tuple[int, int]) -> tuple[nn.Module, Tensor]:
+    """A small model of a name, low-bit, and a batch for it."""
+    torch.manual_seed(0)
+    model = build(name, 3, 10, WIDTHS.get(name, 1.0))
+    quantize_(model, DoReFaConfig(*bits))
+    size = next(size for prefix, size in SIZES.items() if name.startswith(prefix))
+    return model.eval(), torch.rand(2, 3, size, size)
 
 
-def test_low_bit_weights_take_their_bits_and_a_scale() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(3, 5), nn.Linear(4, 4))
-    quantize_(model, DoReFaConfig(3, 2), ["1"])
-    float_bytes = 4 * 2 * (16 + 4)
-    # 15 weights of 3 bits are 45 bits, so 6 bytes; one scale; 5 biases.
-    assert weight_bytes(model) == WeightBytes(float32=float_bytes + 4 * (15 + 5), packed=float_bytes + 6 + 4 + 4 * 5)
+def row_of(found: Report, name: str) -> Row:
+    return next(row for row in found.rows if row.name == name)
 
 
-def test_shared_parameters_count_once() -> None:
-    layer = nn.Linear(8, 8, bias=False)
-    model = nn.Sequential(nn.Linear(8, 8, bias=False), layer, layer, nn.Linear(8, 8, bias=False))
-    quantize_(model, DoReFaConfig(1, 1))
-    assert weight_bytes(model) == WeightBytes(float32=3 * 256, packed=2 * 256 + 8 + 4)
+def check_sums(found: Report) -> None:
+    """The totals are the sums of the rows, and shares of time sum to 1."""
+    for field in ("parameters", "float_bytes", "packed_bytes", "macs", "bit_operations"):
+        assert getattr(found.totals, field) == sum(getattr(row, field) for row in found.rows)
+    assert min(row.packed_bytes for row in found.rows) >= 0
+    assert sum(row.share for row in found.rows if row.share is not None) == pytest.approx(1)
 
 
-def test_32_bit_weights_stay_float() -> None:
-    model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(3)])
-    quantize_(model, DoReFaConfig(32, 2))
-    assert weight_bytes(model) == WeightBytes(float32=3 * 256, packed=3 * 256)
+class Plain(nn.Module):
+    """Two layers whose costs are easily counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4 * 5 * 5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc(self.norm(self.conv(x)).flatten(1))
+        return y
 
 
-def test_a_quantizer_that_does_not_say_its_bits_counts_as_float() -> None:
+class Attention(nn.Module):
+    """What deploys in parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.inner = nn.Linear(8, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inner(x + self.token)
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        y: Tensor = self.head((x + self.mlp(x)).mean(1))
+        return y
+
+
+#: The product of models and bits, of which the fast tests have one for each model that is small.
+CASES = [
+    pytest.param(name, bits, id=f"{name} {bits}", marks=[] if bits == fast and name != "svhn-a" else pytest.mark.slow)
+    for name, fast in zip(MODEL_NAMES, cycle([(1, 2), (4, 4), (8, 8), (1, 1)]), strict=False)
+    for bits in ((1, 1), (1, 2), (2, 2), (4, 4), (8, 8))
+]
+
+
+@pytest.mark.parametrize(("name", "bits"), CASES)
+def test_bytes_sum_to_those_of_the_file(name: str, bits: tuple[int, int], tmp_path: Path) -> None:
+    model, x = zoo(name, bits)
+    found = bitorch.report(model, x, repeats=1)
+    packed = bitorch.deploy(model, x[:1])
+    packed.save(tmp_path / "net")
+    assert found.deployment == "whole"
+    assert found.totals.packed_bytes == packed.nbytes == os.path.getsize(tmp_path / "net")
+    check_sums(found)
+    layers = [n for n, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    assert all(row_of(found, n).deploys and row_of(found, n).packed_bytes > 0 for n in layers)
+    assert all(row_of(found, n).kernel for n in layers)
+
+
+def test_numbers_counted_by_hand() -> None:
+    model = Plain()
+    quantize_(model, DoReFaConfig(2, 4, 6, first="same"))
+    found = bitorch.report(model, torch.rand(3, 2, 5, 5), repeats=1)
+    conv, norm, fc = (row_of(found, name) for name in ("conv", "norm", "fc"))
+    assert (conv.kind, conv.bits, conv.weight_shape, conv.output_shape) == (
+        "QConv2d",
+        "W2A4G6",
+        (4, 2, 3, 3),
+        (4, 5, 5),
+    )
+    assert (conv.parameters, conv.float_bytes) == (72, 288)
+    assert (conv.macs, conv.bit_operations) == (4 * 25 * 18, 4 * 25 * 18 * 2 * 4)
+    # 18 weights of 2 bits for each channel are 5 bytes; how many thresholds or stages there are is the program's.
+    assert conv.packed_bytes >= 4 * 5
+    assert (norm.parameters, norm.float_bytes, norm.macs) == (8, 4 * 4 * 4 + 8, 0)
+    assert (fc.kind, fc.bits, fc.macs, fc.bit_operations) == ("Linear", "", 300, 300 * 32 * 32)
+    assert fc.float_bytes == 4 * 303
+    assert (fc.weight_bits, fc.activation_bits, fc.gradient_bits) == (None, None, None)
+
+
+def test_float_bytes_are_those_of_a_safetensors_file() -> None:
+    model, x = zoo("resnet-20", (1, 2))
+    data = save(model.state_dict())
+    (header,) = struct.unpack_from("<Q", data)
+    assert bitorch.report(model, x, repeats=1).totals.float_bytes == len(data) - 8 - header
+
+
+def test_parameters_are_those_of_the_model() -> None:
+    model, x = zoo("lenet-8", (1, 2))
+    found = bitorch.report(model, x, repeats=1)
+    assert found.totals.parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
+        nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2),
+        nn.Conv2d(4, 6, 3, padding="same", dilation=2),
+    ],
+)
+def test_macs_are_half_of_pytorchs_flops(layer: nn.Module) -> None:
+    model, x = nn.Sequential(layer), torch.rand(1, 4, 7, 9)
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert bitorch.report(model, x, repeats=1).totals.macs == counter.get_total_flops() // 2
+
+
+def test_macs_of_attention_and_of_one_image() -> None:
+    model, x = Attention().eval(), torch.rand(3, 5, 8)
+    macs = count_macs(model, parts_of(model), [x[:1]])
+    assert macs["attention"] == 5 * 8 * 24 + 2 * (5 * 5 * 8) + 5 * 8 * 8
+    assert bitorch.report(model, x, repeats=1).totals.macs == sum(macs.values())
+    assert sum(macs.values()) == macs["attention"] + 5 * (64 + 2 * 128) + 24
+
+
+def test_exact_sums_in_several_passes_count_once() -> None:
+    model = nn.Sequential(nn.Linear(2000, 4), nn.Linear(4, 4))
+    quantize_(model, DoReFaConfig(8, 8, first="same"))
+    assert row_of(bitorch.report(model, torch.rand(1, 2000), repeats=1), "0").macs == 8000
+
+
+def test_products_outside_of_layers_have_a_row() -> None:
+    class Gram(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.fc(x)
+            return y @ y.transpose(1, 2)
+
+    found = bitorch.report(Gram(), torch.rand(2, 3, 4), repeats=1)
+    assert row_of(found, "other operations").macs == 3 * 3 * 4
+    check_sums(found)
+
+
+def test_dead_levels_show() -> None:
+    model = nn.Sequential(
+        QLinear(4, 4, input_quantization=InputDoReFa(2), weight_quantization=WeightDoReFa(1, variant="paper")),
+        nn.Linear(4, 2),
+    )
+    layer = model[0]
+    assert isinstance(layer, QLinear)
+    with torch.no_grad():
+        layer.weight.copy_(torch.rand(4, 4) + 0.1)
+    row = row_of(bitorch.report(model, torch.full((2, 4), 0.4), repeats=1), "0")
+    assert (row.weight_levels, row.activation_levels) == (Levels(1, 2), Levels(1, 4))
+    assert str(row.activation_levels) == "1/4"
+    with torch.no_grad():
+        layer.weight[0, 0] = -1
+    row = row_of(bitorch.report(model, torch.tensor([[0.0, 0.3, 0.4, 1.0]]), repeats=1), "0")
+    assert (row.weight_levels, row.activation_levels) == (Levels(2, 2), Levels(3, 4))
+
+
+def test_ranges_and_what_is_clipped() -> None:
+    model = nn.Sequential(QLinear(4, 4, input_quantization=InputDoReFa(2), weight_quantization=WeightDoReFa(2)))
+    row = row_of(bitorch.report(model, torch.tensor([[-2.0, 0.5, 1.0, 3.0], [0.0, 1.5, 0.25, 0.5]]), repeats=1), "0")
+    found = row.activation_range
+    assert found is not None
+    assert (found.minimum, found.maximum, found.low, found.high) == (-2, 3, 0, 1)
+    assert (found.below, found.above) == (1 / 8, 2 / 8)
+
+
+def test_a_sign_clips_nothing_and_nan_is_left_out() -> None:
+    model = nn.Sequential(QLinear(4, 4))
+    x = torch.tensor([[-2.0, 0.5, torch.inf, 3.0]])
+    found = row_of(bitorch.report(model, x, repeats=1), "0")
+    assert found.activation_range is not None
+    assert (found.activation_range.low, found.activation_range.below, found.activation_range.above) == (None,) * 3
+    assert (found.activation_range.minimum, found.activation_range.maximum) == (-2, 3)
+    assert found.activation_levels == Levels(2, 2)
+
+
+def test_a_layer_that_is_called_twice() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = QConv2d(2, 2, 1, input_quantization=InputDoReFa(2), weight_quantization=WeightDoReFa(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.conv(self.conv(x) + 5)
+            return y
+
+    model = Twice().eval()
+    x = torch.rand(2, 2, 3, 3)
+    found = bitorch.report(model, x, repeats=1)
+    row = row_of(found, "conv")
+    assert row.macs == 2 * 9 * 4
+    assert row.activation_range is not None
+    assert row.activation_range.minimum == pytest.approx(float(x.min()))
+    assert row.activation_range.maximum > 4
+    assert row.activation_range.above == pytest.approx(0.5)
+    assert row.activations is not None
+    assert sum(row.activations.counts[0]) == 2 * x.numel()
+    assert found.totals.packed_bytes == bitorch.deploy(model, x).nbytes
+
+
+def test_quantizers_by_themselves_have_rows() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), QActivation(InputDoReFa(2)), QConv2d(2, 2, 1))
+    found = bitorch.report(model, torch.rand(1, 1, 4, 4), repeats=1)
+    row = row_of(found, "1")
+    assert (row.kind, row.bits, row.parameters) == ("QActivation", "A2", 0)
+    assert row.activation_levels is not None
+    assert [r.name for r in found.rows][:3] == ["0", "1", "2"]
+
+
+def test_the_model_and_the_random_generator_stay() -> None:
+    model, x = zoo("lenet-8", (1, 2))
+    model.train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    bitorch.report(model, x, repeats=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_model_that_deploys_in_parts() -> None:
+    model = Attention()
+    quantize_(model, DoReFaConfig(2, 2, first="same"))
+    x = torch.rand(2, 5, 8)
+    found = bitorch.report(model, x, repeats=2)
+    partial = bitorch.deploy(model.eval(), x, partial=True)
+    state = partial.model.state_dict().values()
+    assert found.deployment == "partial"
+    assert found.totals.packed_bytes == sum(t.numel() * t.element_size() for t in state)
+    check_sums(found)
+    assert row_of(found, "inner").deploys
+    assert row_of(found, "inner").kernel not in ("", "PyTorch")
+    assert not row_of(found, "head").deploys
+    assert row_of(found, "head").kernel == "PyTorch"
+    assert row_of(found, "attention.out_proj").note
+    assert any("multi_head_attention_forward" in problem for problem in found.problems)
+    assert "state_dict" in found.bytes_are
+    assert row_of(found, "(model)").weight_shape == (1, 1, 8)
+
+
+def test_a_float_model() -> None:
+    found = bitorch.report(Plain(), torch.rand(1, 2, 5, 5), repeats=2)
+    assert found.deployment == "none"
+    assert any("no low-bit layer" in problem for problem in found.problems)
+    assert {row.bits for row in found.rows} == {""}
+    assert found.totals.packed_bytes == found.totals.float_bytes
+    assert {row.kernel for row in found.rows} == {"PyTorch"}
+    assert found.totals.milliseconds is not None
+    check_sums(found)
+
+
+def test_without_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = zoo("lenet-8", (1, 2))
+    expected = bitorch.report(model, x, repeats=1)
+    monkeypatch.setitem(sys.modules, "bitorch_runtime", None)
+    found = bitorch.report(model, x)
+    assert found.deployment == "unknown"
+    assert "pip install ./runtime" in "\n".join(found.notes)
+    assert "pip install ./runtime" in str(found)
+    assert all(row.deploys is None and row.milliseconds is None and row.kernel == "" for row in found.rows)
+    assert found.totals.macs == expected.totals.macs
+    # 64 times 64·3·3 weights of one bit, and a scale
+    assert row_of(found, "layers.7").packed_bytes == -(-row_of(found, "layers.7").parameters // 8) + 4
+
+
+def test_a_shared_weight_counts_once() -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 4, bias=False))
+    model[2].weight = model[0].weight
+    quantize_(model, DoReFaConfig(1, 1, first="same", last="same"))
+    found = bitorch.report(model, torch.rand(1, 4), repeats=1)
+    assert found.totals.parameters == 16
+    assert found.totals.float_bytes == 64
+    assert found.totals.packed_bytes == bitorch.deploy(model.eval(), torch.rand(1, 4)).nbytes
+
+
+def test_a_packed_model_is_reported_as_it_is() -> None:
+    model, x = zoo("lenet-8", (1, 2))
+    names = [f"class {index}" for index in range(10)]
+    packed = bitorch.deploy(model, x, pixels=True, class_names=names)
+    found = bitorch.report(model, x, packed=packed, repeats=1)
+    assert found.packed is packed
+    assert found.totals.packed_bytes == packed.nbytes
+    assert row_of(found, "file header").packed_bytes == packed.nbytes - sum(
+        a.nbytes for a in packed.program()[1].values()
+    )
+    with pytest.raises(ValueError, match="pass its own model"):
+        bitorch.report(model, torch.rand(1, 3, 9, 9), packed=packed)
+    with pytest.raises(TypeError, match="PackedModel"):
+        bitorch.report(model, x, packed="net")  # type: ignore[arg-type]
+
+
+def test_a_quantizer_without_a_grid() -> None:
     class Mine(Quantization):
         def quantize(self, x: Tensor) -> Tensor:
             return x
 
-    model = QLinear(8, 8, bias=False, weight_quantization=Mine())
-    assert weight_bytes(model) == WeightBytes(float32=256, packed=256)
+    model = nn.Sequential(QLinear(4, 4, input_quantization=Mine(), weight_quantization=Mine()))
+    found = bitorch.report(model, torch.rand(1, 4), repeats=1)
+    row = row_of(found, "0")
+    assert (row.weight_bits, row.activation_bits, row.bits) == (32, 32, "")
+    assert (row.weight_levels, row.activation_levels) == (None, None)
+    assert found.deployment == "none"
+    assert row.bit_operations == 16 * 32 * 32
+
+
+def test_dict_and_csv(tmp_path: Path) -> None:
+    model, x = zoo("lenet-8", (1, 2))
+    found = bitorch.report(model, x, repeats=1)
+    content = found.to_dict()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["totals"]["packed_bytes"] == found.totals.packed_bytes
+    found.to_csv(tmp_path / "report.csv")
+    with open(tmp_path / "report.csv", encoding="utf-8", newline="") as file:
+        *lines, total = csv.DictReader(file)
+    assert [line["name"] for line in lines] == [row.name for row in found.rows]
+    assert sum(int(line["packed_bytes"]) for line in lines) == int(total["packed_bytes"]) == found.totals.packed_bytes
+    assert total["name"] == "total"
+    assert {path.name for path in tmp_path.iterdir()} == {"report.csv"}
+    with pytest.raises(FileNotFoundError, match=r"nowhere/report\.csv"):
+        found.to_csv(tmp_path / "nowhere" / "report.csv")
+
+
+def test_texts() -> None:
+    model, x = zoo("lenet-8", (1, 2))
+    found = bitorch.report(model, x, repeats=1)
+    lines = str(found).splitlines()
+    assert lines[0].startswith("LeNet8: deploys as one packed file")
+    assert lines[2].split()[:2] == ["layer", "kind"]
+    assert Counter(line.split()[0] for line in lines if line)["total"] == 1
+    console = Console(width=300, record=True, file=open(os.devnull, "w"))  # noqa: SIM115 - closed with the test
+    console.print(found)
+    text = console.export_text()
+    assert all(row.name in text for row in found.rows)
+    console.file.close()
+
+
+def test_histograms() -> None:
+    one, other = plain(torch.tensor([0.0, 1.0, torch.nan])), plain(torch.tensor([3.0, 3.0]))
+    assert one is not None
+    assert other is not None
+    assert (one.low, one.high, one.counts[0][0], one.counts[0][-1], len(one.counts[0])) == (0, 1, 1, 1, BINS)
+    both = merged(one, other)
+    assert (both.low, sum(both.counts[0])) == (0, 4)
+    assert both.counts[0][-1] == 2
+    assert plain(torch.tensor([torch.nan])) is None
+    assert plain(torch.zeros(0)) is None
+
+
+def test_weight_histogram_has_a_series_for_each_level() -> None:
+    model = nn.Sequential(QLinear(8, 8, weight_quantization=WeightDoReFa(2), input_quantization=InputDoReFa(2)))
+    weights = row_of(bitorch.report(model, torch.rand(1, 8), repeats=1), "0").weights
+    assert weights is not None
+    assert sum(map(sum, weights.counts)) == 64
+    assert weights.levels == pytest.approx([-1, -1 / 3, 1 / 3, 1])
+
+
+def test_bad_input() -> None:
+    model = Plain()
+    x = torch.rand(2, 2, 5, 5)
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got str"):
+        bitorch.report("net", x)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an example is missing"):
+        bitorch.report(model)
+    with pytest.raises(TypeError, match=r"example 0 must be a tensor, got ndarray; torch\.as_tensor"):
+        bitorch.report(model, x.numpy())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a batch of at least one"):
+        bitorch.report(model, x[:0])
+    with pytest.raises(ValueError, match=r"the model's forward fails on the example, of shape \[2, 2, 4, 4\]"):
+        bitorch.report(model, x[:, :, 1:, 1:])
+    with pytest.raises(ValueError, match="batches of"):
+        bitorch.report(model, x, x[:1])
+    with pytest.raises(ValueError, match="has no shape yet"):
+        bitorch.report(nn.Sequential(nn.LazyLinear(3)), x)
+    with pytest.raises(ValueError, match="meta"):
+        bitorch.report(nn.Linear(2, 2, device="meta"), x)
+    with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
+        bitorch.report(model, x, repeats=0)
+    with pytest.raises(TypeError, match="repeats must be an int"):
+        bitorch.report(model, x, repeats=1.5)  # type: ignore[arg-type]

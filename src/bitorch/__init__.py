@@ -38,26 +38,30 @@ if TYPE_CHECKING:
     from .deployment.partial import PartialDeployment as PartialDeployment
     from .deployment.verification import Verification as Verification
     from .deployment.verification import verify as verify
+    from .reporting.report import Report as Report
+    from .reporting.report import report as report
 
 __version__ = "0.1.0"
 
-# They need bitorch_runtime, which quantizing and training do not.
+# Only when they are asked for: most need bitorch_runtime, which quantizing and training do not.
 _HOMES = {
-    "Deployability": "can_deploy",
-    "DeploymentError": "deploy",
-    "PackedModel": "packed_model",
-    "PartialDeployment": "partial",
-    "Verification": "verification",
-    "can_deploy": "can_deploy",
-    "deploy": "deploy",
-    "verify": "verification",
+    "Deployability": "deployment.can_deploy",
+    "DeploymentError": "deployment.deploy",
+    "PackedModel": "deployment.packed_model",
+    "PartialDeployment": "deployment.partial",
+    "Report": "reporting.report",
+    "Verification": "deployment.verification",
+    "can_deploy": "deployment.can_deploy",
+    "deploy": "deployment.deploy",
+    "report": "reporting.report",
+    "verify": "deployment.verification",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".deployment.{_HOMES[name]}", __name__), name)
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..report import weight_bytes
+from ..reporting.weight_bytes import weight_bytes
 from .console import FAILED, print_error, print_table
 
 if TYPE_CHECKING:

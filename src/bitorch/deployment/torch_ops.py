@@ -179,6 +179,14 @@ def _program(weight: Tensor, key: Hashable, make: Callable[[], Program]) -> Prog
     return programs.get(weight, key, make)  # type: ignore[no-any-return]  # the dictionary holds Any
 
 
+def kernels_of(weight: Tensor) -> tuple[str, ...]:
+    """Return the names of the kernels that have multiplied a packed weight so far; () if none has."""
+    programs = _programs.get(weight)
+    made = [] if programs is None else list(programs._programs.values())
+    products = [row for program in made for row in program.operations() if row["macs"] > 0]
+    return tuple(dict.fromkeys(row["kernel"] for row in products))
+
+
 class _Linear(NamedTuple):
     """The arguments of packed_linear, in its order."""
 

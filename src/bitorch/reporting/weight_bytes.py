@@ -1,4 +1,4 @@
-"""What a model costs."""
+"""The bytes of a model's parameters, from their bits alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .layers.low_bit import WeightQuantized
-from .quantizations.bits import FLOAT_BITS
+from ..layers.low_bit import WeightQuantized
+from ..quantizations.bits import FLOAT_BITS
 
 _FLOAT_BYTES = 4
 

@@ -1,0 +1,1 @@
+"""What a model costs, layer by layer. The function is `bitorch.report`."""
