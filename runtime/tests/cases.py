@@ -394,7 +394,7 @@ def _out_channels(b: _Builder, groups: int, macs_per_channel: int) -> int:
     return max(groups, min(wanted, affordable) // groups * groups)
 
 
-def _weight_codes(b: _Builder, shape: Sequence[int], bits: int) -> Array:
+def _weight_codes(b: _Builder, shape: Sequence[int], bits: int, grid: str) -> Array:
     n = reference.levels(bits)
     style = b.choose(("uniform", "uniform", "uniform", "max", "min", "ends"))
     m = b.rng.integers(0, n + 1, shape)
@@ -404,7 +404,27 @@ def _weight_codes(b: _Builder, shape: Sequence[int], bits: int) -> Array:
         m[:] = 0
     elif style == "ends":
         m = np.where(m > n // 2, n, 0)
-    return 2 * m - n
+    step, lowest = reference.code_line(bits, grid)
+    return step * m + lowest
+
+
+def _meaning_keys(b: _Builder, bits: int) -> dict[str, Any]:
+    """What codes of weights and of `bits`-bit activations stand for: ``weight_grid?``, and signs or a zero point."""
+    keys: dict[str, Any] = {}
+    if b.chance(0.5):
+        keys["weight_grid"] = "signed" if b.chance(0.8) else "odd"
+    n = reference.levels(bits)
+    style = b.choose(("none", "none", "sign" if bits == 1 else "none", "zero", "zero", "zero"))
+    if style == "sign" or b.chance(0.1):
+        keys["sign_activations"] = style == "sign"
+    if style == "zero":
+        keys["zero_point"] = int(b.choose((0, 1, (n + 1) // 2, n, b.rng.integers(0, n + 1))))
+    return keys
+
+
+def _meaning(operation: dict[str, Any]) -> dict[str, Any]:
+    """Those of `_meaning_keys` that `reference.conv2d_codes` takes."""
+    return {key: operation[key] for key in ("sign_activations", "zero_point") if key in operation}
 
 
 def _geometry_for(b: _Builder, op: str, name: str) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -432,14 +452,13 @@ def low_bit_layer(b: _Builder, op: str, name: str, weight_bits: int | None = Non
     shape = (outputs, *kernel, b.shape(name)[2] // groups)
     if weight_bits is None:
         weight_bits = int(b.choose((1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8)))
-    codes = _weight_codes(b, shape, weight_bits)
     operation = {"op": op, "input": name, "weight_bits": weight_bits, "out_channels": outputs, **keys}
-    operation["weight"] = b.array("weight", reference.pack_weights(codes, weight_bits))
-    sign = bits == 1 and b.chance(0.5)
-    if sign or b.chance(0.2):
-        operation["sign_activations"] = sign
+    operation |= _meaning_keys(b, bits)
+    grid = operation.get("weight_grid", "odd")
+    codes = _weight_codes(b, shape, weight_bits, grid)
+    operation["weight"] = b.array("weight", reference.pack_weights(codes, weight_bits, grid))
     arguments = {key: value for key, value in geometry.items() if key != "kernel_size"}
-    d = reference.conv2d_codes(b.tensors[name].values, codes, **arguments, sign_activations=sign)
+    d = reference.conv2d_codes(b.tensors[name].values, codes, **arguments, **_meaning(operation))
     _finish_layer(b, operation, d, _Known(), low_bit=True)
 
 
@@ -789,12 +808,14 @@ def residual_net(rng: np.random.Generator) -> Case:
         codes = b.fresh()
         b.add({"op": "quantize", "input": stream, "output": codes, "bits": bits}, output=_Known(bits))
         for half in (0, 1):
-            weight = _weight_codes(b, (channels, 3, 3, channels), weight_bits)
-            d = reference.conv2d_codes(b.tensors[codes].values, weight, padding=(1, 1, 1, 1))
             operation: dict[str, Any] = {"op": "conv2d", "input": codes, "weight_bits": weight_bits, "groups": 1}
+            operation |= _meaning_keys(b, bits if half == 0 else out_bits)
+            grid = operation.get("weight_grid", "odd")
+            weight = _weight_codes(b, (channels, 3, 3, channels), weight_bits, grid)
+            d = reference.conv2d_codes(b.tensors[codes].values, weight, padding=(1, 1, 1, 1), **_meaning(operation))
             operation |= {"out_channels": channels, "kernel_size": [3, 3], "stride": [1, 1], "dilation": [1, 1]}
             operation |= {"padding": [1, 1, 1, 1], **_float_keys(b, d)}
-            operation["weight"] = b.array("weight", reference.pack_weights(weight, weight_bits))
+            operation["weight"] = b.array("weight", reference.pack_weights(weight, weight_bits, grid))
             if b.chance(0.35):
                 operation |= _norm_keys(b, channels, exact=True)
             result = b.fresh()
@@ -810,23 +831,26 @@ def residual_net(rng: np.random.Generator) -> Case:
 
 
 def bound(rng: np.random.Generator) -> Case:
-    """A layer whose accumulators reach ±K·n_w·n_a, up to the largest K that int32 allows."""
+    """A layer whose sums reach ±K·c·n_a, c the largest weight code, up to the largest K that int32 allows."""
     b = _builder(rng)
     b.batch = min(b.batch, 2)
     weight_bits, bits = int(rng.integers(1, 9)), int(rng.integers(1, 9))
-    most = (2**31 - 1) // (reference.levels(weight_bits) * reference.levels(bits))
+    grid, n = str(b.choose(("odd", "signed"))), reference.levels(bits)
+    step, lowest = reference.code_line(weight_bits, grid)
+    most = (2**31 - 1) // (-lowest * n)
     inputs = int(min(most, b.choose((129, 4000, 33025, 150_001))))  # the last: more than 16 bits can count
     outputs = int(b.choose((1, 2, 33))) if inputs <= 33025 else 2
-    sign = np.where(rng.random((outputs, 1)) < 0.5, -1, 1)
-    weight = np.broadcast_to(sign * reference.levels(weight_bits), (outputs, inputs))
-    name = b.add_input([inputs], bits, np.full((b.batch, inputs), reference.levels(bits), np.uint8))
+    ends = np.array([lowest, lowest + step * reference.levels(weight_bits)])
+    row = ends[b.rng.integers(0, 2, (outputs, 1))]
+    weight = np.broadcast_to(row, (outputs, inputs))
+    code, zero_point = b.choose(((n, 0), (n, 0), (n, n), (0, n), (n, n // 2), (0, n // 2)))
+    name = b.add_input([inputs], bits, np.full((b.batch, inputs), code, np.uint8))
     operation = {"op": "linear", "input": name, "weight_bits": weight_bits, "out_channels": outputs}
-    operation["weight"] = b.array("weight", reference.pack_weights(weight, weight_bits))
-    if bits == 1:
+    operation |= {"weight_grid": grid, "zero_point": zero_point}
+    operation["weight"] = b.array("weight", reference.pack_weights(weight, weight_bits, grid))
+    if bits == 1 and code == 1 and zero_point == 0:
         operation["sign_activations"] = b.chance(0.5)  # code 1 is +1 then: the sums are the same
-    d = np.broadcast_to(
-        sign.T * inputs * reference.levels(weight_bits) * reference.levels(bits), (b.batch, 1, 1, outputs)
-    )
+    d = np.broadcast_to(row.T * inputs * (code - zero_point), (b.batch, 1, 1, outputs))
     _finish_layer(b, operation, d, _Known(), low_bit=True)
     return b.finish()
 

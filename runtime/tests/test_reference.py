@@ -69,10 +69,11 @@ def test_convolution_of_codes_is_torchs(g: dict[str, Any], seed: int, sign: bool
     bits = 1 if sign else int(rng.integers(1, 9))
     codes = rng.integers(0, 2**bits, (g["batch"], g["height"], g["width"], g["in_channels"]))
     weight = 2 * rng.integers(0, 256, (g["out_channels"], *g["kernel_size"], g["in_channels"] // g["groups"])) - 255
+    zero_point = 0 if sign else int(rng.integers(0, 2**bits))
     keys = {key: g[key] for key in ("stride", "padding", "dilation", "groups")}
-    d = reference.conv2d_codes(codes, weight, **keys, sign_activations=sign)
+    d = reference.conv2d_codes(codes, weight, **keys, sign_activations=sign, zero_point=zero_point)
     assert d.dtype == np.int64
-    np.testing.assert_array_equal(d, torch_convolution(2 * codes - 1 if sign else codes, weight, g))
+    np.testing.assert_array_equal(d, torch_convolution(2 * codes - 1 if sign else codes - zero_point, weight, g))
 
 
 @settings(max_examples=50, deadline=None)

@@ -68,16 +68,17 @@ void check_spec(const ConvSpec& spec) {
     if (spec.weight_bits < 1 || spec.weight_bits > 8) throw Error("conv2d: weight_bits must be 1 to 8");
     if (spec.activation_bits < 1 || spec.activation_bits > 8) throw Error("conv2d: activation_bits must be 1 to 8");
     if (spec.sign_activations && spec.activation_bits != 1) throw Error("conv2d: sign_activations need 1-bit activations");
-    const int64_t n_w = (1 << spec.weight_bits) - 1, n_a = (1 << spec.activation_bits) - 1;
-    const int64_t largest = checked_mul(g.inputs_per_output(), n_w * n_a, "conv2d");
+    if (spec.zero_point < 0 || spec.zero_point >= 1 << spec.activation_bits) throw Error("conv2d: zero_point must be a code");
+    if (spec.sign_activations && spec.zero_point != 0) throw Error("conv2d: sign_activations have no zero_point");
+    const int64_t largest = spec.largest_sum();
     if (largest > std::numeric_limits<int32_t>::max()) {
       throw Error("conv2d: " + std::to_string(g.inputs_per_output()) + " inputs per output with " +
                   std::to_string(spec.weight_bits) + "-bit weights and " + std::to_string(spec.activation_bits) +
                   "-bit activations can sum up to " + std::to_string(largest) +
                   ", more than int32 holds; use fewer bits or split the layer");
     }
-  } else if (spec.wants_int || spec.int_thresholds != nullptr || spec.sign_activations) {
-    throw Error("conv2d_float: its sums are floats; int32 results, int32 thresholds and sign activations need a low-bit layer");
+  } else if (spec.wants_int || spec.int_thresholds != nullptr || spec.sign_activations || spec.zero_point != 0) {
+    throw Error("conv2d_float: its sums are floats; int32 results, int32 thresholds, sign activations and a zero point need a low-bit layer");
   }
   if ((spec.multiply == nullptr) != (spec.offset == nullptr)) throw Error("conv2d: give both multiply and offset, or neither");
   if ((spec.norm_multiply == nullptr) != (spec.norm_offset == nullptr)) {
@@ -133,8 +134,8 @@ TapClasses tap_classes(int64_t size, int64_t out, int64_t pad, int64_t kernel, i
   return classes;
 }
 
-// border[row class][column class][block][kBlock]: minus the sum of the weight codes on real pixels.
-void make_border(const ConvSpec& spec, const uint8_t* negate, ConvState* state) {
+// border[row class][column class][block][kBlock]: minus `times` the sum of the weight codes on real pixels.
+void make_border(const ConvSpec& spec, int64_t times, const uint8_t* negate, ConvState* state) {
   const ConvGeometry& g = spec.geometry;
   const TapClasses rows = tap_classes(g.height, g.out_height(), g.pad_top, g.kernel_h, g.stride_h, g.dilation_h);
   const TapClasses columns = tap_classes(g.width, g.out_width(), g.pad_left, g.kernel_w, g.stride_w, g.dilation_w);
@@ -147,7 +148,7 @@ void make_border(const ConvSpec& spec, const uint8_t* negate, ConvState* state) 
   spec.spend(checked_mul(entries, 4, "conv2d"));
   state->border = AlignedArray<int32_t>(entries);
   const int64_t per_group = g.in_channels / g.groups;
-  const int n = (1 << spec.weight_bits) - 1;
+  const int step = spec.code_step(), lowest = spec.lowest_code();
   // corner[ky][kx]: the sum over the taps above and left of (ky, kx), so that any rectangle of taps is four of them.
   const int64_t stride = g.kernel_w + 1;
   WeightRows weights(spec, negate);
@@ -158,7 +159,7 @@ void make_border(const ConvSpec& spec, const uint8_t* negate, ConvState* state) 
       for (int64_t ky = 0; ky < g.kernel_h; ++ky) {
         int64_t row = 0;
         for (int64_t kx = 0; kx < g.kernel_w; ++kx) {
-          for (int64_t k = 0; k < per_group; ++k) row += 2 * *m++ - n;
+          for (int64_t k = 0; k < per_group; ++k) row += step * *m++ + lowest;
           corner[(ky + 1) * stride + kx + 1] = corner[ky * stride + kx + 1] + row;
         }
       }
@@ -168,7 +169,7 @@ void make_border(const ConvSpec& spec, const uint8_t* negate, ConvState* state) 
           const auto [left, right] = columns.ranges[q];
           const int64_t sum = corner[bottom + right] - corner[bottom + left] - corner[top + right] + corner[top + left];
           const int64_t klass = static_cast<int64_t>(r) * state->column_classes + static_cast<int64_t>(q);
-          state->border[(klass * blocks + b) * kBlock + c] = static_cast<int32_t>(-sum);
+          state->border[(klass * blocks + b) * kBlock + c] = static_cast<int32_t>(-times * sum);
         }
       }
     }
@@ -254,6 +255,10 @@ void ConvSpec::spend(int64_t bytes) const {
 
 int64_t ConvGeometry::inputs_per_output() const { return kernel_h * kernel_w * (in_channels / groups); }
 
+int64_t ConvSpec::largest_sum() const {
+  return checked_mul(geometry.inputs_per_output(), -int64_t{lowest_code()} * ((1 << activation_bits) - 1), "conv2d");
+}
+
 Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels) {
   const Method method = preferred_method(spec, kernels);
   if (spec.weight_bits == 0) return Kind::kFloat;
@@ -299,24 +304,29 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input
   s.has_float = spec.multiply != nullptr || spec.norm_multiply != nullptr || spec.has_residual || spec.relu;
   s.format = pixel_format(input, s.method, kernels);
 
-  // Codes that fall with D: their weights change sign, so that every threshold rises. Not where D itself leaves as well.
-  const uint8_t* negate = s.codes_from_int && !s.wants_int ? spec.descending : nullptr;
+  // Codes that fall with D: their weights change sign, so that every threshold rises. Not where D itself leaves as well, and
+  // not on the signed grid, which has no -c for its lowest c: there the kernels change the sign of D.
+  const bool symmetric = spec.weight_grid == WeightGrid::kOdd;
+  const uint8_t* negate = s.codes_from_int && !s.wants_int && symmetric ? spec.descending : nullptr;
   s.weights = tile_weights(spec, s.method, kernels, s.format, negate);
   if (s.method == kTables) s.blocks_per_call = kernels.table_block / kBlock;
   std::vector<BlockRange> ranges;
   for (const ConvBlock& block : s.weights.blocks) ranges.push_back({block.first_channel, block.channels});
 
   // D = (accumulator << shift) + scale * window sum + border
-  const int n_w = (1 << spec.weight_bits) - 1;
-  const bool planes = s.method == kPopcount || s.method == kTables;
-  if (planes || (s.method == kBytes && spec.weight_bits == 8)) {
+  if (s.method == kPopcount || s.method == kTables) {  // the accumulator sums m * q
+    s.shift = spec.code_step() - 1;
+    s.sum_scale = spec.lowest_code();
+  } else if (halves_codes(spec, s.method)) {
     s.shift = 1;
-    s.sum_scale = planes ? -n_w : 1;
+    s.sum_scale = 1;
   }
   if (spec.sign_activations) {
     s.shift += 1;
     s.sum_scale *= 2;
-    make_border(spec, negate, &s);
+    make_border(spec, 1, negate, &s);
+  } else if (spec.zero_point != 0) {
+    make_border(spec, spec.zero_point, negate, &s);
   }
   if (s.has_float) {
     s.multiply = by_block(spec.multiply, 1.0f, flip, negate, s.weights.blocks);
@@ -327,9 +337,8 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input
     s.norm_offset = by_block(spec.norm_offset, -0.0f, keep, nullptr, s.weights.blocks);
   }
   if (spec.out_bits != 0) {
-    const int64_t n_a = spec.weight_bits == 0 ? 0 : (1 << spec.activation_bits) - 1;
     if (spec.int_thresholds != nullptr) {
-      const auto reach = static_cast<int32_t>(g.inputs_per_output() * n_w * n_a);
+      const auto reach = static_cast<int32_t>(spec.largest_sum());
       s.rule = CodeRule(spec.int_thresholds, spec.descending, reach, spec.out_bits, negate != nullptr, ranges);
     } else if (spec.float_thresholds != nullptr) {
       s.rule = CodeRule(spec.float_thresholds, spec.descending, spec.out_bits, ranges);

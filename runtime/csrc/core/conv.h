@@ -24,6 +24,12 @@ struct ConvGeometry {
   int64_t inputs_per_output() const;  // K = kernel_h * kernel_w * in_channels / groups
 };
 
+// What a stored weight m, 0 .. 2^bits - 1, stands for: the weight code c.
+enum class WeightGrid {
+  kOdd,     // c = 2m - (2^bits - 1): odd integers
+  kSigned,  // c = m - 2^(bits - 1)
+};
+
 // The weights and everything else that is fixed at load. Arrays are read during construction only.
 struct ConvSpec {
   ConvGeometry geometry;
@@ -31,7 +37,9 @@ struct ConvSpec {
   // Float: weight_bits == 0, float_weights [out_channels][kernel_h][kernel_w][in_channels/groups].
   int weight_bits = 0;
   int activation_bits = 0;
+  WeightGrid weight_grid = WeightGrid::kOdd;
   bool sign_activations = false;  // codes q in {0, 1} mean 2q - 1; activation_bits == 1; padding contributes 0
+  int zero_point = 0;             // a code q means q - zero_point, padding contributes 0; 0 beside sign_activations
   const uint8_t* packed_weights = nullptr;
   const float* float_weights = nullptr;
 
@@ -54,6 +62,12 @@ struct ConvSpec {
 
   bool wants_int = false, wants_float = false;  // which tensors leave, besides codes
 
+  // Low-bit: c = code_step() * m + lowest_code(), and no |c| is larger than -lowest_code().
+  int code_step() const { return weight_grid == WeightGrid::kOdd ? 2 : 1; }
+  int lowest_code() const { return weight_grid == WeightGrid::kOdd ? 1 - (1 << weight_bits) : -(1 << (weight_bits - 1)); }
+  // The largest |D| there can be, and no sum of weight code times activation code is larger; Error beyond int64.
+  int64_t largest_sum() const;
+
   // What may still be allocated for weights: shared by the layers of a program, each takes its part of it. Null: no limit.
   int64_t* bytes_left = nullptr;
   void spend(int64_t bytes) const;  // Error where fewer are left
@@ -68,7 +82,7 @@ bool can_write_planes(const ConvSpec& spec);
 class Conv {
  public:
   // input and the outputs' layouts are final here: geometry without halo must match. Outputs not wanted: nullptr.
-  // Error: geometry, int32 overflow of K * n_w * n_a, a float stage without both arrays, thresholds out of order, ...
+  // Error: geometry, int32 overflow of the largest sum, a float stage without both arrays, thresholds out of order, ...
   Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input, const Layout* out_int, const Layout* out_float,
        const Layout* out_codes, const Layout* residual);
   ~Conv();

@@ -31,7 +31,7 @@ struct ConvState {
   AlignedArray<float> multiply, offset;
   AlignedArray<float> norm_multiply, norm_offset;  // empty where absent
   CodeRule rule;
-  // Sign activations: border[row class][column class][block][kBlock]
+  // Sign activations and zero points: border[row class][column class][block][kBlock]
   std::vector<int32_t> row_class, column_class;
   int64_t column_classes = 0;
   AlignedArray<int32_t> border;

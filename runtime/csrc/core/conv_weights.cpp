@@ -137,19 +137,19 @@ class Writer {
     }
   }
 
-  // The code c = 2m - n, or for 8-bit weights in int8 (c - 1) / 2 = m - 128; or the float weights.
+  // The code c, or where it is halved m - 128; or the float weights.
   const uint8_t* elements(int64_t channel) {
     const int64_t count = spec_.geometry.inputs_per_output();
     if (spec_.weight_bits == 0) return reinterpret_cast<const uint8_t*>(spec_.float_weights + channel * count);
     uint8_t* m = rows_->codes(channel);
-    const int n = (1 << spec_.weight_bits) - 1;
+    const bool halves = halves_codes(spec_, method_);
+    const int step = halves ? 1 : spec_.code_step(), lowest = halves ? -128 : spec_.lowest_code();
     if (method_ == kBytes) {
-      const int factor = spec_.weight_bits == 8 ? 1 : 2, less = spec_.weight_bits == 8 ? 128 : n;
-      for (int64_t k = 0; k < count; ++k) m[k] = static_cast<uint8_t>(factor * m[k] - less);
+      for (int64_t k = 0; k < count; ++k) m[k] = static_cast<uint8_t>(step * m[k] + lowest);
       return m;
     }
     for (int64_t k = 0; k < count; ++k) {
-      const int32_t code = 2 * m[k] - n;
+      const int32_t code = step * m[k] + lowest;
       if (method_ == kWords) {
         reinterpret_cast<int16_t*>(elements_.data())[k] = static_cast<int16_t>(code);
       } else {
@@ -185,12 +185,16 @@ int64_t step_weight_bytes(Method method, int weight_bits, int lanes) {
 
 bool is_depthwise(const ConvGeometry& g) { return g.groups > 1 && g.groups == g.in_channels && g.groups == g.out_channels; }
 
+bool halves_codes(const ConvSpec& spec, Method method) {
+  return method == kBytes && spec.weight_bits == 8 && spec.weight_grid == WeightGrid::kOdd;
+}
+
 bool merges_groups(const ConvSpec& spec, Method method) {
   const ConvGeometry& g = spec.geometry;
   if (g.groups == 1 || g.out_channels / g.groups > kBlock / 2) return false;
   if (method == kDepthwise || method == kDepthwiseFloat) return true;
-  // Window sums, which 8-bit weights in int8 need, are per group. A float zero does not hide an infinity.
-  return method == kWords || (method == kBytes && spec.weight_bits < 8);
+  // Window sums, which halved codes need, are per group. A float zero does not hide an infinity.
+  return method == kWords || (method == kBytes && !halves_codes(spec, method));
 }
 
 std::vector<BlockRange> conv_blocks(const ConvGeometry& g, bool merged) {

@@ -34,6 +34,8 @@ struct ConvWeights {
 
 // Depthwise in the sense of kDepthwise: one input channel per output channel.
 bool is_depthwise(const ConvGeometry& geometry);
+// Whether its weights are (c - 1) / 2, because the codes do not fit int8: 8-bit ones of the odd grid in kBytes.
+bool halves_codes(const ConvSpec& spec, Method method);
 // Whether one block holds several small groups, with zero weights between them.
 bool merges_groups(const ConvSpec& spec, Method method);
 // Which output channels share a block.
@@ -42,10 +44,10 @@ std::vector<BlockRange> conv_blocks(const ConvGeometry& geometry, bool merged);
 // The weights of a low-bit layer, one output channel at a time; the memory of one channel serves the next.
 class WeightRows {
  public:
-  // negate: the output channels whose weights change sign, n - m instead of m; or null.
+  // negate: the output channels whose weights change sign, n - m instead of m, on the odd grid only; or null.
   WeightRows(const ConvSpec& spec, const uint8_t* negate);
 
-  // m = (c + n) / 2 of every weight, [kernel_h * kernel_w][in_channels / groups]; the caller may change them.
+  // m of every weight, [kernel_h * kernel_w][in_channels / groups]; the caller may change them.
   uint8_t* codes(int64_t channel);
   // The same in bit planes: bit j of weight k is bit k%8 of byte k/8 at j * plane_bytes().
   const uint8_t* planes(int64_t channel);

@@ -43,7 +43,7 @@ enum Method : int {
 //   kPopcount uint32 [weight_bits][steps][32], kBytes int8 [steps][32][4], kWords int16 [steps][32][2],
 //   kDepthwise int32 [steps][32], kFloat and kDepthwiseFloat float [steps][32],
 //   kTables uint8 [ceil(channels / table_lanes)][weight_bits][steps][table_lanes].
-// Sums are exact modulo 2^32; the caller has checked that they fit in 31 bits. Loads from a pixel are unaligned 4-byte
+// Sums are exact modulo 2^32; the caller has checked that D fits in 31 bits, its terms need not. Loads from a pixel are unaligned 4-byte
 // loads (kDepthwise: `channels` bytes, kDepthwiseFloat: `channels` floats; kTables: whole tables, aligned to table_bytes up to 64). Kernels may compute all 32 channels or only `channels` of them, rounded up.
 struct DotTile {
   const uint8_t* const* pixel;  // [pixels]

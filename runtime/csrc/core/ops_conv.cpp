@@ -98,18 +98,17 @@ class ConvOperation : public Operation {
  private:
   static void allow_keys(const OperationReader& reader, Form form, bool low_bit) {
     if (form == Form::kConv && low_bit) {
-      reader.allow({"input",       "weight",   "weight_bits", "out_channels", "kernel_size",      "stride",
-                    "padding",     "dilation", "groups",      "multiply",     "sign_activations", "offset",
-                    "norm_multiply", "norm_offset", "residual", "relu",       "thresholds",       "descending",
-                    "bits",        "int32",    "float32",     "codes"});
+      reader.allow({"input", "weight", "weight_bits", "weight_grid", "out_channels", "kernel_size", "stride", "padding",
+                    "dilation", "groups", "sign_activations", "zero_point", "multiply", "offset", "norm_multiply",
+                    "norm_offset", "residual", "relu", "thresholds", "descending", "bits", "int32", "float32", "codes"});
     } else if (form == Form::kConv) {
       reader.allow({"input", "weight", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
                     "multiply", "offset", "norm_multiply", "norm_offset", "residual", "relu", "thresholds",
                     "descending", "bits", "float32", "codes"});
     } else if (low_bit) {
-      reader.allow({"input", "weight", "weight_bits", "out_channels", "sign_activations", "multiply", "offset",
-                    "norm_multiply", "norm_offset", "residual", "relu", "thresholds", "descending", "bits", "int32",
-                    "float32", "codes"});
+      reader.allow({"input", "weight", "weight_bits", "weight_grid", "out_channels", "sign_activations", "zero_point",
+                    "multiply", "offset", "norm_multiply", "norm_offset", "residual", "relu", "thresholds", "descending",
+                    "bits", "int32", "float32", "codes"});
     } else {
       reader.allow({"input", "weight", "out_channels", "multiply", "offset", "norm_multiply", "norm_offset",
                     "residual", "relu", "thresholds", "descending", "bits", "float32", "codes"});
@@ -156,21 +155,32 @@ class ConvOperation : public Operation {
 
   void read_packed_weights(const OperationReader& reader) {
     spec_->weight_bits = reader.bits("weight_bits");
+    if (reader.has("weight_grid") && reader.choice("weight_grid", {"odd", "signed"}) == "signed") {
+      spec_->weight_grid = WeightGrid::kSigned;
+    }
+    read_activations(reader);
+    const int64_t count = weights_per_channel();
+    if (spec_->largest_sum() >= int64_t{1} << 31) {
+      reader.fail(std::to_string(count) + " weights per output, times the largest weight and activation code, " +
+                  std::to_string(spec_->largest_sum() / count) + ", must stay below 2^31: use fewer bits or more groups");
+    }
+    const int64_t row_bytes = packed_row_bytes(count, spec_->weight_bits);
+    spec_->packed_weights = reader.bytes("weight", {spec_->geometry.out_channels, row_bytes});
+    check_fill(reader, row_bytes, count * spec_->weight_bits);
+  }
+
+  // What the codes of the input stand for.
+  void read_activations(const OperationReader& reader) {
     spec_->activation_bits = input_->bits;
     spec_->sign_activations = reader.flag("sign_activations", false);
     if (spec_->sign_activations && input_->bits != 1) {
       reader.fail("sign_activations", "needs an input of 1 bit, but it is " + input_->describe());
     }
-    const int64_t count = weights_per_channel();
-    const int64_t levels =
-        ((int64_t{1} << spec_->weight_bits) - 1) * (spec_->sign_activations ? 1 : (int64_t{1} << input_->bits) - 1);
-    if (checked_mul(count, levels, "the sums") >= int64_t{1} << 31) {
-      reader.fail(std::to_string(count) + " weights per output, times the largest weight and activation code, " +
-                  std::to_string(levels) + ", must stay below 2^31: use fewer bits or more groups");
+    if (!reader.has("zero_point")) return;
+    spec_->zero_point = static_cast<int>(reader.integer("zero_point", 0, (int64_t{1} << input_->bits) - 1));
+    if (spec_->sign_activations && spec_->zero_point != 0) {
+      reader.fail("zero_point", "must be 0 or missing beside \"sign_activations\", whose codes mean -1 and +1");
     }
-    const int64_t row_bytes = packed_row_bytes(count, spec_->weight_bits);
-    spec_->packed_weights = reader.bytes("weight", {spec_->geometry.out_channels, row_bytes});
-    check_fill(reader, row_bytes, count * spec_->weight_bits);
   }
 
   // The bits that fill up a row are zero: anything else is a row of another shape or another order.

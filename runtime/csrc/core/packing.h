@@ -1,7 +1,7 @@
 // The canonical order of packed weights, the same on every machine.
 //
-// A weight code c (odd, -n <= c <= n, n = 2^bits - 1) is stored as m = (c + n) / 2, 0 <= m <= n. The weights of one output
-// channel are taken in the order (kernel_h, kernel_w, in_channels / groups), last index fastest; weight k occupies the bits
+// A weight code c is stored as an m of `bits` bits: on the odd grid (c odd, -n <= c <= n, n = 2^bits - 1) as (c + n) / 2, on
+// the signed one (-2^(bits - 1) <= c < 2^(bits - 1)) as c + 2^(bits - 1). The weights of one output channel are taken in the order (kernel_h, kernel_w, in_channels / groups), last index fastest; weight k occupies the bits
 // k*bits .. (k+1)*bits - 1 of the channel's row, bit b of the row being bit b%8 of byte b/8. Each row starts at a byte;
 // the bits that fill up its last byte are zero.
 #pragma once

@@ -63,7 +63,7 @@ inline const std::vector<std::string> kLeaves = {
     "2147483647", "2147483648", "-2147483648", "4294967296", "4611686018427387904", "9223372036854775807",
     "-9223372036854775808", "0.5", "-0.0", "1e-45", "3e38", "1e308", "-1e300", "true", "false", "null", "\"\"", "\"x\"", "[]",
     "{}", "[1, 1]", "[0, 0]", "[1, 1, 1, 1]", "[3, 3]", "\"float32\"", "\"uint8\"", "\"int32\"", "\"nchw\"", "\"nhwc\"", "\"chw\"",
-    "\"hwc\"", "\"leaky_relu\"", "\"hardswish\"", "\"sigmoid\"", "\"constant\"", "\"reflect\"", "\"replicate\"", "\"circular\"", "\"\\u0000\"", "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"",
+    "\"hwc\"", "\"leaky_relu\"", "\"hardswish\"", "\"sigmoid\"", "\"constant\"", "\"reflect\"", "\"replicate\"", "\"circular\"", "\"odd\"", "\"signed\"", "\"\\u0000\"", "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"",
 };
 
 inline const std::vector<std::string> kOperations = {
@@ -74,7 +74,7 @@ inline const std::vector<std::string> kOperations = {
 inline const std::vector<std::string> kKeys = {
     "function", "slope", "log", "channels", "mode", "value",
     "op", "input", "inputs", "output", "dtype", "shape", "order", "bits", "thresholds", "descending", "table", "sign", "scale", "weight",
-    "weight_bits", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "sign_activations", "multiply", "offset",
+    "weight_bits", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "sign_activations", "weight_grid", "zero_point", "multiply", "offset",
     "norm_multiply", "norm_offset", "divide", "residual", "relu", "int32", "float32", "codes", "count_include_pad", "low", "high",
 };
 

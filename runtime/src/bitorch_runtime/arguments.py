@@ -44,6 +44,21 @@ def check_bool(name: str, value: object) -> bool:
     return bool(value)
 
 
+def check_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """Return `value`, one of these texts.
+
+    Raises:
+        TypeError: `value` is no str.
+        ValueError: `value` is another text.
+    """
+    expected = " or ".join(map(repr, choices))
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r}: must be {expected}, not {type(value).__name__}")
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: must be {expected}")
+    return value
+
+
 def check_numbers(name: str, value: object, low: int, counts: Sequence[int]) -> tuple[int, ...]:
     """Return one int for all axes, or a sequence of as many ints as one of `counts` says, as a tuple.
 

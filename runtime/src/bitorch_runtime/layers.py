@@ -14,12 +14,14 @@ from bitorch_runtime.arguments import (
     check_array,
     check_bits,
     check_bool,
+    check_choice,
     check_integer,
     check_padding,
     check_pair,
 )
-from bitorch_runtime.packing import pack_named
+from bitorch_runtime.packing import GRIDS, pack_named
 from bitorch_runtime.program import Program, program_of_frozen
+from bitorch_runtime.reference import code_line
 from bitorch_runtime.stages import Stages, own
 
 #: How many image sizes a convolution keeps programs for.
@@ -59,14 +61,17 @@ class _Layer:
         shape: str,
         weight_bits: int,
         activation_bits: int,
+        weight_grid: str,
         sign_activations: bool,
+        zero_point: int,
         stages: Stages,
     ) -> None:
         """Check and pack what both have; `shape` of the weights is for errors, and says how many dimensions."""
         self.weight_bits = check_bits("weight_bits", weight_bits)
+        self.weight_grid = check_choice("weight_grid", weight_grid, GRIDS)
         if isinstance(weight_codes, np.ndarray) and weight_codes.ndim != len(shape.split(",")):
             raise ValueError(f"weight_codes: the shape is {weight_codes.shape}, but must be {shape}")
-        packed = pack_named("weight_codes", weight_codes, self.weight_bits)
+        packed = pack_named("weight_codes", weight_codes, self.weight_bits, self.weight_grid)
         if weight_codes.size == 0:
             raise ValueError(
                 f"weight_codes: the shape is {weight_codes.shape}, but there must be one or more channels and taps"
@@ -75,6 +80,9 @@ class _Layer:
         self.sign_activations = check_bool("sign_activations", sign_activations)
         if self.sign_activations and self.activation_bits != 1:
             raise ValueError(f"sign_activations=True: needs activation_bits=1, not {self.activation_bits}")
+        self.zero_point = check_integer("zero_point", zero_point, 0, 2**self.activation_bits - 1)
+        if self.sign_activations and self.zero_point != 0:
+            raise ValueError(f"zero_point={zero_point}: must be 0 beside sign_activations=True, where codes mean ±1")
         self._check_sums(weight_codes[0].size)
         stages = stages.check(len(weight_codes))
         self.bits = stages.bits
@@ -82,7 +90,8 @@ class _Layer:
         self._weight = own(packed)
 
     def _check_sums(self, weights: int) -> None:
-        largest = weights * (2**self.weight_bits - 1) * (2**self.activation_bits - 1)
+        _, lowest = code_line(self.weight_bits, self.weight_grid)
+        largest = weights * -lowest * (2**self.activation_bits - 1)
         if largest >= 2**31:
             raise ValueError(
                 f"weight_codes: {weights} weights per output can sum up to {largest} with {self.weight_bits}-bit "
@@ -99,6 +108,10 @@ class _Layer:
             "sign_activations": self.sign_activations,
             **self._stages.keys,
         }
+        if self.weight_grid != "odd":
+            operation["weight_grid"] = self.weight_grid
+        if self.zero_point != 0:
+            operation["zero_point"] = self.zero_point
         self._recipe = _Recipe(operation, {"weight": self._weight, **self._stages.arrays}, self.activation_bits)
         self._program = lru_cache(maxsize=KEPT_SIZES)(self._recipe.program)
 
@@ -111,22 +124,28 @@ class _Layer:
 
     def _bits_and_stages(self) -> str:
         """The end of a repr."""
-        sign = ", sign_activations=True" if self.sign_activations else ""
-        return f"weight_bits={self.weight_bits}, activation_bits={self.activation_bits}{sign}{self._stages}"
+        text = f"weight_bits={self.weight_bits}, activation_bits={self.activation_bits}"
+        if self.weight_grid != "odd":
+            text += f", weight_grid={self.weight_grid!r}"
+        if self.sign_activations:
+            text += ", sign_activations=True"
+        if self.zero_point != 0:
+            text += f", zero_point={self.zero_point}"
+        return f"{text}{self._stages}"
 
 
 class Conv2d(_Layer):
     """A convolution of codes with low-bit weights, NHWC, exact.
 
-    D[b, y, x, o] = Σ c·q, the sum over the kernel window and the input channels of weight code times activation code,
-    as int32. A float stage makes y = float32(D)·multiply + offset of it, rounded after the product and after the sum,
-    then y·norm_multiply + norm_offset, rounded once, then ``relu``. A code stage makes codes of D or of y. A call
-    returns what the last stage gives.
+    D[b, y, x, o] = Σ c·(q − zero_point), the sum over the kernel window and the input channels of weight code times
+    activation code, as int32. A float stage makes y = float32(D)·multiply + offset of it, rounded after the product and
+    after the sum, then y·norm_multiply + norm_offset, rounded once, then ``relu``. A code stage makes codes of D or of
+    y. A call returns what the last stage gives.
 
     The attributes ``in_channels``, ``out_channels``, ``kernel_size``, ``stride``, ``padding`` (all four), ``dilation``,
-    ``groups``, ``weight_bits``, ``activation_bits``, ``sign_activations`` and ``bits`` (of the codes that leave, None
-    where none do) say what it was made of. It never changes, may be called from several threads at once, and can be
-    pickled and copied.
+    ``groups``, ``weight_bits``, ``activation_bits``, ``weight_grid``, ``sign_activations``, ``zero_point`` and ``bits``
+    (of the codes that leave, None where none do) say what it was made of. It never changes, may be called from several
+    threads at once, and can be pickled and copied.
     """
 
     def __init__(
@@ -139,7 +158,9 @@ class Conv2d(_Layer):
         padding: int | tuple[int, int] | tuple[int, int, int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
+        weight_grid: str = "odd",
         sign_activations: bool = False,
+        zero_point: int = 0,
         multiply: NDArray[np.float32] | None = None,
         offset: NDArray[np.float32] | None = None,
         norm_multiply: NDArray[np.float32] | None = None,
@@ -153,15 +174,17 @@ class Conv2d(_Layer):
 
         Args:
             weight_codes: integers [out_channels, in_channels/groups, kernel_h, kernel_w], as ``weight_codes()`` of
-                bitorch's layers gives them: odd, from −n to n, n = 2^weight_bits − 1 (±1 at one bit).
+                bitorch's layers gives them.
             weight_bits: 1 to 8.
             activation_bits: of the input's codes, 1 to 8.
             stride: an int or (vertical, horizontal).
-            padding: an int, (vertical, horizontal), or (top, left, bottom, right). Padding is code 0, and contributes
-                nothing where `sign_activations` is set.
+            padding: an int, (vertical, horizontal), or (top, left, bottom, right). Padding contributes nothing.
             dilation: an int or (vertical, horizontal).
             groups: divides both numbers of channels.
+            weight_grid: "odd": weight codes are the odd integers from −n to n, n = 2^weight_bits − 1 (±1 at one bit);
+                "signed": the integers from −2^(weight_bits − 1) to 2^(weight_bits − 1) − 1.
             sign_activations: the codes 0 and 1 mean −1 and +1; needs activation_bits=1.
+            zero_point: the code that means 0, from 0 to 2^activation_bits − 1; 0 beside sign_activations.
             multiply: float32 [out_channels]; makes y of D together with `offset`.
             offset: float32 [out_channels].
             norm_multiply: float32 [out_channels]; beside multiply and offset, and together with `norm_offset`: a
@@ -184,7 +207,9 @@ class Conv2d(_Layer):
             "[out_channels, in_channels/groups, kernel_h, kernel_w]",
             weight_bits,
             activation_bits,
+            weight_grid,
             sign_activations,
+            zero_point,
             Stages(multiply, offset, norm_multiply, norm_offset, relu, thresholds, descending, bits),
         )
         self.out_channels, per_group = weight_codes.shape[:2]
@@ -255,11 +280,11 @@ class Conv2d(_Layer):
 
 
 class Linear(_Layer):
-    """A linear layer of codes with low-bit weights, exact: D[b, o] = Σ c·q; the stages are those of `Conv2d`.
+    """A linear layer of codes with low-bit weights, exact: D[b, o] = Σ c·(q − zero_point); stages as of `Conv2d`.
 
-    The attributes ``in_features``, ``out_features``, ``weight_bits``, ``activation_bits``, ``sign_activations`` and
-    ``bits`` (of the codes that leave, None where none do) say what it was made of. It never changes, may be called from
-    several threads at once, and can be pickled and copied.
+    The attributes ``in_features``, ``out_features``, ``weight_bits``, ``activation_bits``, ``weight_grid``,
+    ``sign_activations``, ``zero_point`` and ``bits`` (of the codes that leave, None where none do) say what it was made
+    of. It never changes, may be called from several threads at once, and can be pickled and copied.
     """
 
     def __init__(
@@ -268,7 +293,9 @@ class Linear(_Layer):
         *,
         weight_bits: int,
         activation_bits: int,
+        weight_grid: str = "odd",
         sign_activations: bool = False,
+        zero_point: int = 0,
         multiply: NDArray[np.float32] | None = None,
         offset: NDArray[np.float32] | None = None,
         norm_multiply: NDArray[np.float32] | None = None,
@@ -281,10 +308,12 @@ class Linear(_Layer):
         """Check and pack the weights.
 
         Args:
-            weight_codes: integers [out_features, in_features], odd, from −n to n, n = 2^weight_bits − 1.
+            weight_codes: integers [out_features, in_features].
             weight_bits: 1 to 8.
             activation_bits: of the input's codes, 1 to 8.
-            sign_activations: as of `Conv2d`, like the arguments that follow.
+            weight_grid: "odd" or "signed", as of `Conv2d`, like the arguments that follow.
+            sign_activations: the codes 0 and 1 mean −1 and +1.
+            zero_point: the code that means 0.
             multiply: float32 [out_features].
             offset: float32 [out_features].
             norm_multiply: float32 [out_features].
@@ -303,7 +332,9 @@ class Linear(_Layer):
             "[out_features, in_features]",
             weight_bits,
             activation_bits,
+            weight_grid,
             sign_activations,
+            zero_point,
             Stages(multiply, offset, norm_multiply, norm_offset, relu, thresholds, descending, bits),
         )
         self.out_features, self.in_features = weight_codes.shape

@@ -33,10 +33,11 @@ class Program:
       vector. Codes leave as uint8.
     - ``conv2d``: ``input`` codes, ``weight`` packed (see `pack_weights`), ``weight_bits``, ``out_channels``,
       ``kernel_size`` [h, w], ``stride`` [h, w], ``padding`` [top, left, bottom, right], ``dilation`` [h, w],
-      ``groups``, ``sign_activations?`` (the codes 0 and 1 mean −1 and +1, and padding contributes 0), and the
-      stages below
-    - ``linear``: ``input`` codes [1, 1, F], ``weight``, ``weight_bits``, ``out_channels``, ``sign_activations?``,
-      and the stages
+      ``groups``, ``weight_grid?`` "odd" (where missing: weight codes are the odd integers −n … n) or "signed"
+      (−2^(weight_bits − 1) … 2^(weight_bits − 1) − 1), ``sign_activations?`` (the codes 0 and 1 mean −1 and +1) or
+      ``zero_point?`` (the code that means 0, which is 0 where missing), and the stages below. Padding contributes 0.
+    - ``linear``: ``input`` codes [1, 1, F], ``weight``, ``weight_bits``, ``out_channels``, ``weight_grid?``,
+      ``sign_activations?`` or ``zero_point?``, and the stages
     - ``conv2d_float``: as conv2d, but ``input`` float32 and ``weight`` float32 [N, h, w, C/groups];
       ``out_channels?``
     - ``linear_float``: as linear, but ``input`` float32 and ``weight`` float32 [N, F]; ``out_channels?``
@@ -68,12 +69,12 @@ class Program:
       smaller than the image), "replicate" or "circular" (at most as large): float32 or codes. Constant mode has
       ``value?``, a number or a code (0 where missing), and ``channels?`` [before, after].
 
-    The stages of a convolution: D = Σ c·q is exact; it leaves as ``int32``. The float stage has ``multiply`` and
-    ``offset`` [N]: y = float32(D)·multiply + offset (two roundings); then with ``norm_multiply?`` and ``norm_offset?``
-    [N] y·norm_multiply + norm_offset (one rounding, a fused multiply-add, as batch normalisation is in PyTorch), +
-    ``residual?`` (a float32 tensor), then ``relu?`` (NaN and −0 stay as they are); y leaves as ``float32``. Low-bit
-    layers need multiply and offset for all of it, float layers do not. Codes leave as ``codes``, with ``bits``, and
-    ``thresholds`` [N, n]: q is the number of thresholds j with D ≥ t[j] (int32) or y ≥ t[j] (float32), or ≤ in the
+    The stages of a convolution: D = Σ c·(q − zero_point) is exact; it leaves as ``int32``. The float stage has
+    ``multiply`` and ``offset`` [N]: y = float32(D)·multiply + offset (two roundings); then with ``norm_multiply?`` and
+    ``norm_offset?`` [N] y·norm_multiply + norm_offset (one rounding, a fused multiply-add, as batch normalisation is in
+    PyTorch), + ``residual?`` (a float32 tensor), then ``relu?`` (NaN and −0 stay as they are); y leaves as ``float32``.
+    Low-bit layers need multiply and offset for all of it, float layers do not. Codes leave as ``codes``, with ``bits``,
+    and ``thresholds`` [N, n]: q is the number of thresholds j with D ≥ t[j] (int32) or y ≥ t[j] (float32), or ≤ in the
     channels that ``descending``, bool [N], says. Thresholds never fall with j, or never rise in those channels. Without
     thresholds q = round(n·clip(y, 0, 1)), half to even. NaN gives code 0. ``int32``, ``float32`` and ``codes`` are
     names of tensors; one or more of them must be there.

@@ -7,7 +7,8 @@ where float convolutions and linear layers sum, the order of summation is free; 
 window is zero, −0 may be 0 and 0 may be −0.
 
 Images are NHWC: [batch, height, width, channels]. A feature vector is an image of one pixel, [batch, 1, 1, features].
-Codes of k bits are the integers 0 … n, n = 2^k − 1. Weight codes of k bits are the odd integers −n, −n+2, … n.
+Codes of k bits are the integers 0 … n, n = 2^k − 1. Weight codes of k bits are the odd integers −n, −n+2, … n, or on
+the signed grid −2^(k−1) … 2^(k−1) − 1.
 Padding is (top, left, bottom, right); kernel_size, stride and dilation are (vertical, horizontal).
 """
 
@@ -34,12 +35,17 @@ def levels(bits: int) -> int:
 # Packed weights
 
 
-def pack_weights(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+def code_line(bits: int, grid: str) -> tuple[int, int]:
+    """(step, lowest) of a grid, "odd" or "signed": the stored m, 0 ≤ m ≤ n, is the weight code step·m + lowest."""
+    return {"odd": (2, -levels(bits)), "signed": (1, -(1 << (bits - 1)))}[grid]
+
+
+def pack_weights(codes: NDArray[Any], bits: int, grid: str = "odd") -> NDArray[np.uint8]:
     """Pack weight codes in the canonical order.
 
-    Weight code c is stored as m = (c + n)/2, 0 ≤ m ≤ n. Weight k of a row occupies the bits k·bits … (k+1)·bits − 1
-    of the row, least significant bit first; bit b of a row is bit b % 8 of byte b // 8. A row starts at a byte, and the
-    bits that fill up its last byte are zero.
+    Weight code c is stored as m, 0 ≤ m ≤ n: as (c + n)/2, or on the signed grid as c + 2^(bits − 1). Weight k of a row
+    occupies the bits k·bits … (k+1)·bits − 1 of the row, least significant bit first; bit b of a row is bit b % 8 of
+    byte b // 8. A row starts at a byte, and the bits that fill up its last byte are zero.
 
     Args:
         codes: weight codes, [out_channels, …], the last index fastest; of a convolution
@@ -48,17 +54,19 @@ def pack_weights(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     Returns:
         uint8 [out_channels, ceil(weights per channel · bits / 8)].
     """
-    m = (codes.reshape(len(codes), -1).astype(np.int64) + levels(bits)) // 2
+    step, lowest = code_line(bits, grid)
+    m = (codes.reshape(len(codes), -1).astype(np.int64) - lowest) // step
     row = (m[:, :, np.newaxis] >> np.arange(bits)) & 1  # [out_channels, weights, bits]
     return np.packbits(row.reshape(len(codes), -1).astype(np.uint8), axis=1, bitorder="little")
 
 
-def unpack_weights(packed: NDArray[np.uint8], bits: int, shape: Sequence[int]) -> Integers:
+def unpack_weights(packed: NDArray[np.uint8], bits: int, shape: Sequence[int], grid: str = "odd") -> Integers:
     """Return the weight codes behind packed weights, see `pack_weights`.
 
     Args:
         packed: uint8 [out_channels, row_bytes].
         shape: of one channel's weights, (kernel_h, kernel_w, in_channels/groups) or (in_features,).
+        grid: "odd" or "signed".
 
     Returns:
         int64 [out_channels, *shape].
@@ -66,7 +74,8 @@ def unpack_weights(packed: NDArray[np.uint8], bits: int, shape: Sequence[int]) -
     count = int(np.prod(shape))
     row = np.unpackbits(packed, axis=1, bitorder="little")[:, : count * bits]
     m = row.reshape(len(packed), count, bits).astype(np.int64) @ (2 ** np.arange(bits, dtype=np.int64))
-    return (2 * m - levels(bits)).reshape(len(packed), *shape)
+    step, lowest = code_line(bits, grid)
+    return (step * m + lowest).reshape(len(packed), *shape)
 
 
 # Windows
@@ -125,20 +134,23 @@ def conv2d_codes(
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
     sign_activations: bool = False,
+    zero_point: int = 0,
 ) -> Integers:
-    """D = Σ c·q, exactly.
+    """D = Σ c·q, or Σ c·(q − zero_point), exactly.
 
     Args:
         codes: q, [B, H, W, C].
         weight: weight codes c, [N, kernel_h, kernel_w, C/groups].
         sign_activations: codes 0 and 1 mean −1 and +1. Borders contribute 0 all the same.
+        zero_point: the code that means 0. Borders contribute 0, whatever it is.
 
     Returns:
         int64 [B, Ho, Wo, N].
     """
     q = codes.astype(np.int64)
     c = weight.astype(np.int64)
-    taps = windows(2 * q - 1 if sign_activations else q, c.shape[1:3], stride, padding, dilation)
+    values = 2 * q - 1 if sign_activations else q - zero_point
+    taps = windows(values, c.shape[1:3], stride, padding, dilation)
     d: Integers = reduce(np.add, (_product(pixels, c[:, i, j], groups) for i, j, pixels in taps))
     return d
 
@@ -469,8 +481,10 @@ def _convolve(
     d: Integers | None = None
     y: Floats | None = None
     if operation["op"] in ("conv2d", "linear"):
-        codes = unpack_weights(weight, operation["weight_bits"], (*kernel, x.shape[3] // groups))
-        d = conv2d_codes(x, codes, sign_activations=operation.get("sign_activations", False), **geometry)
+        shape, grid = (*kernel, x.shape[3] // groups), operation.get("weight_grid", "odd")
+        codes = unpack_weights(weight, operation["weight_bits"], shape, grid)
+        meaning = {key: operation[key] for key in ("sign_activations", "zero_point") if key in operation}
+        d = conv2d_codes(x, codes, **meaning, **geometry)
     else:
         y = conv2d_float(x, weight.reshape(len(weight), *kernel, x.shape[3] // groups), **geometry)
     if y is not None or "multiply" in operation:
