@@ -15,6 +15,9 @@ from bitorch.layers import QActivation, QConv1d, QConv2d, QConv2d_NoAct, QConv3d
 from bitorch.quantizations import (
     ApproxSign,
     GradientDoReFa,
+    GradientLUQ,
+    GradientQuantization,
+    GradientSigned,
     Identity,
     InputDoReFa,
     ProgressiveSign,
@@ -92,6 +95,9 @@ def quantizers() -> list[nn.Module]:
         GradientDoReFa(1, noise=False),
         GradientDoReFa(4, noise=False),
         GradientDoReFa(32),
+        GradientSigned(4, noise=False),
+        GradientLUQ(4, noise=False),
+        GradientLUQ(3, noise=False, range="tensor"),
     ]
 
 
@@ -117,10 +123,21 @@ def test_quantizers(backend: str) -> None:
         )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_gradient_noise(backend: str) -> None:
+@pytest.mark.parametrize(
+    ("backend", "quantizer"),
+    [
+        ("aot_eager", GradientDoReFa(3)),
+        ("aot_eager", GradientSigned(3)),
+        ("aot_eager", GradientLUQ(4)),
+        ("inductor", GradientDoReFa(3)),
+        pytest.param("inductor", GradientSigned(3), marks=pytest.mark.slow),
+        pytest.param("inductor", GradientLUQ(4), marks=pytest.mark.slow),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_gradient_noise(backend: str, quantizer: GradientQuantization) -> None:
     """The same seed gives the same noise, one quantizer to a graph, so that the order of draws is no question."""
-    side = Side([GradientDoReFa(3)])
+    side = Side([quantizer])
     g = [torch.randn(3, 2, 5, 5)]
     eager = run(side, side, g)
     compiled = run(torch.compile(side, fullgraph=True, backend=backend), side, g)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from .quantizations import GradientDoReFa, Quantization
+from .quantizations import GradientQuantization, Quantization
 
 try:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def plot_staircase(axes: Axes, quantizer: Quantization, low: float = -1.5, high:
     axes.legend(loc="center left", frameon=False)
 
 
-def plot_gradient_levels(axes: Axes, quantizer: GradientDoReFa, draws: int = 200) -> None:
+def plot_gradient_levels(axes: Axes, quantizer: GradientQuantization, draws: int = 200) -> None:
     """Draw what a gradient quantizer makes of gradients in [−1, 1]: some single draws, and the mean of many."""
     gradient = torch.linspace(-1, 1, 241)
     quantized = torch.stack([quantizer.quantize_gradient(gradient.unsqueeze(0)).squeeze(0) for _ in range(draws)])

@@ -15,6 +15,8 @@ from ..layers.low_bit import LowBit
 from ..quantizations import (
     ApproxSign,
     GradientDoReFa,
+    GradientLUQ,
+    GradientSigned,
     InputDoReFa,
     ProgressiveSign,
     Quantization,
@@ -271,7 +273,7 @@ def _check_layer(layer: LowBit) -> None:
         raise NotPackableError("it has forward hooks, which may change its input, weight or result")
     if type(layer.activation) is not QActivation:
         raise NotPackableError(f"its activation is a {type(layer.activation).__name__}, not a QActivation")
-    if type(layer.gradient_quantization) not in (type(None), GradientDoReFa):
+    if type(layer.gradient_quantization) not in (type(None), GradientDoReFa, GradientSigned, GradientLUQ):
         raise NotPackableError(f"{layer.gradient_quantization} may change the result, not only the gradient")
     if not layer.exact:
         raise NotPackableError("exact=False computes on values, not on codes")

@@ -18,7 +18,7 @@ from ..layers import (
     QLinear,
 )
 from ..layers.low_bit import LowBit
-from ..quantizations import GradientDoReFa, Quantization, WeightDoReFa
+from ..quantizations import GradientQuantization, Quantization, WeightDoReFa
 from .builder import PARTIAL, Reader
 from .forms import form
 from .problems import Refusal
@@ -43,7 +43,7 @@ def is_whole(module: nn.Module) -> bool:
     if isinstance(module, QActivation):
         module = module.activation_function
     if isinstance(module, Quantization):
-        return module.max_code is not None or isinstance(module, GradientDoReFa)
+        return module.max_code is not None or isinstance(module, GradientQuantization)
     return isinstance(module, LowBit)
 
 
@@ -68,7 +68,7 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
                 f"{type(module).__name__} gets {['batch', *call.shape(x)]}", "Give images with a batch dimension"
             )
         return call.add("low_bit", x, layer=module)
-    if isinstance(module, GradientDoReFa):
+    if isinstance(module, GradientQuantization):
         return call.add("identity", x)
     return call.add("quantizer", x, quantizer=_quantizer(module))
 

@@ -6,6 +6,9 @@ from .calibrated import InputCalibrated as InputCalibrated
 from .dorefa import GradientDoReFa as GradientDoReFa
 from .dorefa import InputDoReFa as InputDoReFa
 from .dorefa import WeightDoReFa as WeightDoReFa
+from .gradient_luq import GradientLUQ as GradientLUQ
+from .gradient_signed import GradientSigned as GradientSigned
+from .gradients import GradientQuantization as GradientQuantization
 from .identity import Identity as Identity
 from .lsq import InputLSQ as InputLSQ
 from .lsq import WeightLSQ as WeightLSQ

@@ -17,6 +17,7 @@ from torch.autograd import Function
 from .base import STE, CodeValue, Quantization, as_internal, divide, gradient_inside, sign_plus
 from .bits import FLOAT_BITS, check_bits
 from .config import config
+from .gradients import GradientQuantization, add_noise_, draw_noise, maximum, or_one, sample_axes
 
 Variant = Literal["bitorch", "paper"]
 
@@ -266,62 +267,25 @@ class WeightDoReFa(Quantization):
         return f"bits={self.bit_width}, variant={self.variant!r}{per_channel}"
 
 
-def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Draw N·n of eq. 12, U(−½, ½) per element of `like`, as int16 in units of 2^-16 and in the memory order of `like`.
-
-    Four draws come from each 64-bit random word, because drawing is the dearest part of gradient quantization on a CPU,
-    whose generator is serial. The draws are odd, so they are symmetric and their mean is exactly 0; their 2^15 values
-    leave a rounding a bias of at most 2^-16 of a step.
-    """
-    count = like.numel()
-    words = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), device=like.device, generator=generator)
-    draws = words.bitwise_or_(0x0001_0001_0001_0001).view(torch.int16)[:count]
-    shape = like.shape
-    channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.dim())
-    if channels_last is not None and like.is_contiguous(memory_format=channels_last):
-        return draws.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
-    return draws.view(shape)
-
-
-def _quantize_gradient(gradient: Tensor, bits: int, noise: bool, generator: torch.Generator | None) -> Tensor:
+def _quantize_gradient(g: Tensor, bits: int, drawn: Tensor | None) -> Tensor:
     """Eq. 12. With m the sample's maximum, y = g·n/(2m), V = n·N and level index j = round(y + n/2 + V) in 0 … n:
 
     f(g) = (2j − n)·m/n = (2i + 1)·m/n with i = j − (n+1)/2. With noise, i = floor(y + V): n being odd, n/2 is half an
     integer. Without noise ties are common (g = 0 is one), so there the sum is rounded half to even as it stands.
     """
-    if gradient.numel() == 0:
-        return gradient
     n = 2**bits - 1
-    g = as_internal(gradient, "GradientDoReFa")
-    axes = tuple(range(1, g.dim()))
-    # Two reductions, because |g| would be one more pass over memory.
-    largest = torch.maximum(g.amax(dim=axes, keepdim=True), -g.amin(dim=axes, keepdim=True)) if axes else g.abs()
-    # A sample without a representable reciprocal of its maximum counts as zero.
-    largest = torch.where(largest < 2.0**-120, 0, largest)
-    y = g * (n / (2 * torch.where(largest == 0, 1, largest)))
-    if noise:
-        index = y.add_(_noise(g, generator), alpha=2.0**-16).floor_()
+    largest = maximum(g, sample_axes(g))
+    y = g * (n / (2 * or_one(largest)))
+    if drawn is None:
+        y.add_(n / 2).round_().sub_((n + 1) // 2)
     else:
-        index = y.add_(n / 2).round_().sub_((n + 1) // 2)
+        add_noise_(y, drawn).floor_()
     half_step = largest / n
-    quantized: Tensor = index.clamp_(-(n + 1) // 2, (n - 1) // 2).mul_(2 * half_step).add_(half_step)
-    return quantized.to(gradient.dtype)
+    quantized: Tensor = y.clamp_(-(n + 1) // 2, (n - 1) // 2).mul_(2 * half_step).add_(half_step)
+    return quantized
 
 
-class _GradientDoReFaFunction(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, bits: int, noise: bool, generator: torch.Generator | None) -> Tensor:
-        ctx.bits, ctx.noise, ctx.generator = bits, noise, generator
-        # Shares memory without being a view to autograd: a view that a custom Function returns cannot be changed by an
-        # in-place operation such as ReLU(inplace=True) behind it. Both still share a version, so misuse is an error.
-        return x.detach()
-
-    @staticmethod
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return _quantize_gradient(output_gradient, ctx.bits, ctx.noise, ctx.generator), None, None, None
-
-
-class GradientDoReFa(Quantization):
+class GradientDoReFa(GradientQuantization):
     """Gradients to 2^bits levels per sample, with noise that makes the rounding unbiased (eq. 12).
 
     Forward: the identity.
@@ -345,31 +309,8 @@ class GradientDoReFa(Quantization):
     name = "gradientdorefa"
 
     def __init__(self, bits: int, *, noise: bool = True, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.bit_width = check_bits(bits)
-        self.noise = noise
-        self.generator = generator
+        super().__init__(bits, noise=noise, generator=generator)
 
-    def set_bits_(self, bits: int) -> None:
-        self.bit_width = check_bits(bits)
-
-    def quantize(self, x: Tensor) -> Tensor:
-        """Return x, shape [batch, …], with f applied to the gradient that comes back through it."""
-        if x.dim() == 0:
-            raise ValueError("GradientDoReFa: the input needs a batch axis, got a 0-dim tensor")
-        if self.bit_width == FLOAT_BITS:
-            return x
-        as_internal(x, "GradientDoReFa")
-        value: Tensor = _GradientDoReFaFunction.apply(x, self.bit_width, self.noise, self.generator)
-        return value
-
-    def quantize_gradient(self, gradient: Tensor) -> Tensor:
-        """Return f(gradient) for a gradient of shape [batch, …]: what the backward pass computes."""
-        if gradient.dim() == 0:
-            raise ValueError("GradientDoReFa: the gradient needs a batch axis, got a 0-dim tensor")
-        if self.bit_width == FLOAT_BITS:
-            return gradient
-        return _quantize_gradient(gradient, self.bit_width, self.noise, self.generator)
-
-    def extra_repr(self) -> str:
-        return f"bits={self.bit_width}, noise={self.noise}"
+    def _quantized(self, gradient: Tensor) -> Tensor:
+        drawn = draw_noise(gradient, self.generator) if self.noise else None
+        return _quantize_gradient(gradient, self.bit_width, drawn)
