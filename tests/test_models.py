@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import bitorch
-from bitorch.models import MODEL_NAMES, LeNet8, LeNet28, ResNet18, ResNet20, SVHNNet, SVHNVariant, build
+from bitorch.models import MODEL_NAMES, LeNet8, LeNet28, MobileNetV2, ResNet18, ResNet20, SVHNNet, SVHNVariant, build
 
 #: name: side of the image, parameters with 3 channels and 10 classes
 MODELS = {
@@ -19,6 +19,7 @@ MODELS = {
     "lenet-8": (8, 189_098),
     "resnet-20": (32, 269_722),
     "resnet-18": (32, 11_181_642),
+    "mobilenet-v2": (28, 99_946),
 }
 
 
@@ -36,7 +37,7 @@ def test_names() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ValueError, match=r"unknown model 'svhn'; there are svhn-a, .*resnet-18"):
+    with pytest.raises(ValueError, match=r"unknown model 'svhn'; there are svhn-a, .*mobilenet-v2"):
         build("svhn", 3, 10)
 
 
@@ -89,8 +90,8 @@ class TestEveryModel:
         bitorch.quantize_(absorbed, bitorch.DoReFaConfig(1, 2, absorb_relu=True))
         relus = [sum(isinstance(m, nn.ReLU) for m in x.modules()) for x in (net, absorbed)]
         low_bit = sum(type(m).__name__ in ("QConv2d", "QLinear") for m in net.modules())
-        # The ReLUs of resnet-18 stand in forward, where some of them are read by a shortcut too.
-        assert relus[0] - relus[1] == (0 if name == "resnet-18" else low_bit)
+        # The ReLUs of resnet-18 stand in forward, where some of them are read by a shortcut too; a ReLU6 stays.
+        assert relus[0] - relus[1] == (0 if name in ("resnet-18", "mobilenet-v2") else low_bit)
         x = torch.rand(2, 1, side, side)
         assert torch.equal(net.eval()(x), absorbed.eval()(x))
 
@@ -111,8 +112,8 @@ class TestEveryModel:
     def test_wrong_images(self, name: str) -> None:
         side, _ = MODELS[name]
         net = build(name, 3, 10)
-        # resnet-18 takes any height and width.
-        sizes = [] if name == "resnet-18" else [(1, 3, side, side + 1), (1, 3, side - 1, side)]
+        # These take any height and width.
+        sizes = [] if name in ("resnet-18", "mobilenet-v2") else [(1, 3, side, side + 1), (1, 3, side - 1, side)]
         for shape in (*sizes, (1, 1, side, side), (3, side, side)):
             with pytest.raises(ValueError, match=r"takes images of shape \[batch, 3, .*got \[.*resize or pad"):
                 net(torch.rand(shape))
@@ -280,3 +281,18 @@ class TestBuildWidth:
             ValueError, match=r"take no width, got 0\.5; svhn-b, -c and -d have 1/2, 1/4, 1/8 of svhn-a"
         ):
             build("svhn-a", 3, 10, 0.5)
+
+
+def test_mobilenet_reads_negative_numbers_and_keeps_shortcuts() -> None:
+    net = MobileNetV2(1, 10)
+    assert sum(isinstance(m, nn.Conv2d) and m.groups > 1 for m in net.modules()) == 7
+    assert sum(bool(block.has_shortcut) for block in net.blocks) == 4
+    x = net.stem(torch.rand(8, 1, 28, 28))
+    assert net.blocks[0](x).min() < 0
+
+
+def test_mobilenet_wants_images() -> None:
+    with pytest.raises(
+        ValueError, match=r"MobileNetV2 takes images of shape \[batch, 3, height, width\], got \[2, 1, 28, 28\]"
+    ):
+        MobileNetV2()(torch.rand(2, 1, 28, 28))

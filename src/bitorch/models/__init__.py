@@ -11,6 +11,7 @@ from .external import build_external as build_external
 from .external import external_names as external_names
 from .lenet import LeNet8 as LeNet8
 from .lenet import LeNet28 as LeNet28
+from .mobilenet import MobileNetV2 as MobileNetV2
 from .resnet import ResNet20 as ResNet20
 from .resnet18 import ResNet18 as ResNet18
 from .svhn import SVHNNet as SVHNNet
@@ -19,6 +20,7 @@ from .svhn import SVHNVariant as SVHNVariant
 #: Of the first stage, at width 1.
 _RESNET20_CHANNELS = 16
 _RESNET18_CHANNELS = 64
+_MOBILENET_CHANNELS = 16
 
 
 def _svhn(variant: SVHNVariant, in_channels: int, num_classes: int, width: float) -> nn.Module:
@@ -28,14 +30,18 @@ def _svhn(variant: SVHNVariant, in_channels: int, num_classes: int, width: float
 
 
 def _resnet20(in_channels: int, num_classes: int, width: float) -> nn.Module:
-    return ResNet20(in_channels, num_classes, _resnet_width("resnet-20", _RESNET20_CHANNELS, width))
+    return ResNet20(in_channels, num_classes, _first_channels("resnet-20", _RESNET20_CHANNELS, width))
 
 
 def _resnet18(in_channels: int, num_classes: int, width: float) -> nn.Module:
-    return ResNet18(in_channels, num_classes, _resnet_width("resnet-18", _RESNET18_CHANNELS, width))
+    return ResNet18(in_channels, num_classes, _first_channels("resnet-18", _RESNET18_CHANNELS, width))
 
 
-def _resnet_width(name: str, channels: int, width: float) -> int:
+def _mobilenet(in_channels: int, num_classes: int, width: float) -> nn.Module:
+    return MobileNetV2(in_channels, num_classes, _first_channels("mobilenet-v2", _MOBILENET_CHANNELS, width))
+
+
+def _first_channels(name: str, channels: int, width: float) -> int:
     """Return the channels of the first stage times width, rounded."""
     scaled = round(channels * width)
     if scaled < 1:
@@ -54,6 +60,7 @@ _CONSTRUCTORS: dict[str, Callable[[int, int, float], nn.Module]] = {
     "lenet-8": LeNet8,
     "resnet-20": _resnet20,
     "resnet-18": _resnet18,
+    "mobilenet-v2": _mobilenet,
 }
 #: The names that `build` takes.
 MODEL_NAMES: tuple[str, ...] = tuple(_CONSTRUCTORS)

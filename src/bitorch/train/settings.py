@@ -34,7 +34,7 @@ class Settings:
     pad_to: int = 0
     """Pad all images with zeros, centred, to this height and width; the svhn nets take 40. 0 is off."""
     model: str = "lenet-8"
-    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20 or resnet-18."""
+    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2."""
     width: float = 1.0
     """Factor on the channels of a lenet or resnet."""
     bits: tuple[int, int, int] = (1, 2, 6)
