@@ -466,7 +466,6 @@ def test_what_stays_float() -> None:
             "attention": nn.MultiheadAttention(4, 2),
             "encoder": nn.TransformerEncoderLayer(4, 2, 8),
             "bilinear": nn.Bilinear(4, 4, 3),
-            "table": nn.Embedding(5, 4),
             "recurrent": nn.LSTM(4, 4),
             "inner": nn.Linear(4, 4),
             "last": nn.Linear(4, 4),
@@ -479,7 +478,6 @@ def test_what_stays_float() -> None:
     assert found["attention.out_proj"] == "its parent reads the weight without calling it"
     assert found["encoder.linear1"] == "its parent reads the weight without calling it"
     assert found["bilinear"] == "Bilinear is not supported"
-    assert found["table"] == "Embedding is not supported"
     assert found["recurrent"] == "LSTM is not supported"
 
 
@@ -551,7 +549,7 @@ def test_a_root_that_is_itself_a_layer(layer: nn.Module) -> None:
 
 def test_a_model_without_layers() -> None:
     with pytest.raises(ValueError, match=r"no layer that can be converted; supported are nn.Linear, nn.Conv1d"):
-        quantize_(nn.Sequential(nn.ReLU(), nn.Embedding(3, 3)), W1A2)
+        quantize_(nn.Sequential(nn.ReLU(), nn.Bilinear(3, 3, 3)), W1A2)
 
 
 def test_wrong_types() -> None:

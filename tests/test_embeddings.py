@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import oracle
+from bitorch import DoReFaConfig, float_, quantize_
+from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QEmbedding, QEmbeddingBag
 from bitorch.layers.config import config
 from bitorch.quantizations import Identity, InputDoReFa, Quantization, Sign, WeightDoReFa, WeightLSQ
@@ -290,3 +292,99 @@ def test_wrong_arguments() -> None:
         QEmbeddingBag(5, embedding_dim=3, weight_quantization=Sign)  # type: ignore[arg-type]
     with pytest.raises(IndexError):
         table(PAPER[1])(torch.tensor([20]))
+
+
+# In a model
+
+
+class Classifier(nn.Module):
+    """Words to scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.words = nn.Embedding(20, 8, padding_idx=0)
+        self.tags = nn.EmbeddingBag(10, 8, mode="sum")
+        self.hidden = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, words: Tensor, tags: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.hidden(self.words(words).mean(1) + self.tags(tags)).relu())
+        return scores
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    return indices(4, 7), indices(4, 3, rows=10, seed=1)
+
+
+def test_an_embedding_is_a_layer_and_the_first_one() -> None:
+    model = Classifier()
+    rows = {row.name: row for row in quantize_(model, DoReFaConfig(2, 4, 6)).layers}
+    assert (rows["words"].became, rows["words"].note) == ("float", "first layer")
+    tags = rows["tags"]
+    assert (tags.became, tags.shape) == ("QEmbeddingBag", (10, 8))
+    assert (tags.weight_bits, tags.activation_bits, tags.gradient_bits) == (2, None, None)
+    assert rows["hidden"].became == "QLinear"
+
+
+def test_quantize_and_float_keep_the_table() -> None:
+    model, like = Classifier(), Classifier()
+    config, weight, keys = DoReFaConfig(2, 4, 6, first="same"), model.words.weight, list(model.state_dict())
+    before = model(*batch())
+    quantize_(model, config)
+    assert type(model.words) is QEmbedding
+    assert type(model.tags) is QEmbeddingBag
+    assert model.words.weight is weight
+    assert list(model.state_dict()) == keys
+    assert isinstance(model.words.output_quantization, Identity)
+    assert torch.equal(model.words(batch()[0]), WeightDoReFa(2, variant="paper")(weight)[batch()[0]])
+    model(*batch()).sum().backward()
+    assert weight.grad is not None
+    assert (weight.grad[0] == 0).all()  # the padding
+    again = quantize_(model, config)
+    assert [row.note for row in again.layers] == ["low-bit already"] * 3 + ["last layer"]
+    with pytest.raises(ValueError, match="layer 'words' is low-bit already, with other quantizers"):
+        quantize_(model, DoReFaConfig(3, 4, 6, first="same"))
+    model.load_state_dict(like.state_dict(), strict=True)
+    float_(model)
+    assert (type(model.words), type(model.tags)) == (nn.Embedding, nn.EmbeddingBag)
+    assert model.words.weight is weight
+    assert torch.equal(model(*batch()), before)
+
+
+def test_rules_for_embeddings() -> None:
+    model = Classifier()
+    config = DoReFaConfig(2, 4)
+    quantize_(model, [("words", config), (nn.EmbeddingBag, DoReFaConfig(8, 8))])
+    assert isinstance(model.words, QEmbedding)
+    assert isinstance(model.tags, QEmbeddingBag)
+    assert model.tags.weight_quantization.bit_width == 8
+    assert type(model.hidden) is nn.Linear
+
+
+def test_embeddings_stay_float_without_weight_bits() -> None:
+    model = Classifier()
+    rows = {row.name: row for row in quantize_(model, DoReFaConfig(32, 2, first="same")).layers}
+    assert rows["words"].became == rows["tags"].became == "float"
+    assert rows["tags"].note == "32 bits"
+    assert rows["hidden"].became == "QLinear"
+
+
+def test_deployment_says_that_the_runtime_has_none() -> None:
+    model = Classifier()
+    quantize_(model, DoReFaConfig(2, 4, first="same", last="same"))
+    found = can_deploy(model.eval(), *batch())
+    assert [p.name for p in found.problems if "the runtime has no embedding" in p.what] == ["words", "tags"]
+
+
+def test_partial_deployment_leaves_them() -> None:
+    pytest.importorskip("bitorch_runtime")
+    from bitorch.deployment.partial import pack_layers
+
+    model = Classifier()
+    quantize_(model, DoReFaConfig(2, 4, first="same", last="same"))
+    packed = pack_layers(model.eval())
+    assert [(row.bits, row.reason) for row in packed.rows[:2]] == [("W2", "the runtime has no embedding")] * 2
+    assert [row.became for row in packed.rows[2:]] == ["PackedLinear"] * 2
+    with torch.no_grad():
+        assert torch.equal(packed.model(*batch()), model(*batch()))

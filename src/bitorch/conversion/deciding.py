@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from ..layers.low_bit import WeightQuantized
+from ..layers.low_bit import Converted
 from .kinds import LOW_BIT, supported
 from .nearest import listed, nearest
 from .rules import Rule
@@ -81,7 +81,7 @@ def _why_nothing(
 
 
 def _why_no_type(rule: Rule, layers: Mapping[str, nn.Module]) -> str:
-    unknown = [cls.__name__ for cls in rule.types if cls not in LOW_BIT and not issubclass(cls, WeightQuantized)]
+    unknown = [cls.__name__ for cls in rule.types if cls not in LOW_BIT and not issubclass(cls, Converted)]
     if unknown:
         return f"is for {', '.join(unknown)}, which cannot be converted; supported are {supported()}"
     kinds = sorted({type(layer).__name__ for layer in layers.values()})

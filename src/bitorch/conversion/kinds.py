@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -12,14 +14,14 @@ from ..layers import (
     QConvTranspose1d,
     QConvTranspose2d,
     QConvTranspose3d,
+    QEmbedding,
+    QEmbeddingBag,
     QLinear,
 )
-from ..layers.low_bit import LowBit
-
-LowBitLayer = QLinear | QConv1d | QConv2d | QConv3d | QConvTranspose1d | QConvTranspose2d | QConvTranspose3d
+from ..layers.low_bit import Converted
 
 #: Exact types: a subclass may compute something else, so it stays float.
-LOW_BIT: dict[type[nn.Module], type[LowBitLayer]] = {
+LOW_BIT: dict[type[nn.Module], type[Converted]] = {
     nn.Linear: QLinear,
     nn.Conv1d: QConv1d,
     nn.Conv2d: QConv2d,
@@ -27,6 +29,8 @@ LOW_BIT: dict[type[nn.Module], type[LowBitLayer]] = {
     nn.ConvTranspose1d: QConvTranspose1d,
     nn.ConvTranspose2d: QConvTranspose2d,
     nn.ConvTranspose3d: QConvTranspose3d,
+    nn.Embedding: QEmbedding,
+    nn.EmbeddingBag: QEmbeddingBag,
 }
 #: These read the weights of their children instead of calling them, so a converted child would have no effect.
 OPAQUE = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
@@ -35,6 +39,11 @@ OPAQUE = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 def supported() -> str:
     """Return the names of the float layers that can be converted, for messages."""
     return ", ".join(f"nn.{cls.__name__}" for cls in LOW_BIT)
+
+
+def is_low_bit(module: nn.Module) -> TypeGuard[Converted]:
+    """Return whether a module is the low-bit form of a layer that can be converted."""
+    return isinstance(module, tuple(LOW_BIT.values()))
 
 
 def reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
@@ -52,7 +61,7 @@ def reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
             reasons[name] = "its parent reads the weight without calling it"
         elif "forward" in module.__dict__:
             reasons[name] = "its forward was replaced on the instance"
-        elif type(module) in LOW_BIT or isinstance(module, LowBit):
+        elif type(module) in LOW_BIT or is_low_bit(module):
             reasons[name] = ""
         elif isinstance(module, tuple(LOW_BIT)):
             reasons[name] = "a subclass may compute something else"

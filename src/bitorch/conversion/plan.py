@@ -10,11 +10,11 @@ from typing import Literal
 from torch import nn
 
 from ..dorefa_config import DoReFaConfig
-from ..layers.low_bit import LowBit
-from ..quantizations.bits import FLOAT_BITS
+from ..quantizations import Quantization
 from .decisions import Decision, check_filter, decisions, rules_or_config
 from .filters import FilterFn, chosen_by
-from .kinds import LOW_BIT, check_named, reasons_to_stay_float, supported
+from .forms import is_as_wanted, low_bit_form
+from .kinds import LOW_BIT, check_named, is_low_bit, reasons_to_stay_float, supported
 from .table import LayerConversion, row_of
 
 Place = Literal["first", "inner", "last"]
@@ -70,7 +70,7 @@ def _check_ends(decided: Mapping[str, Decision], reasons: dict[str, str]) -> Non
 def _check_some_low_bit(steps: Sequence[Step], decided: Mapping[str, Decision]) -> None:
     if all(decision.config is None or decision.config.is_float for decision in decided.values()):
         return
-    if not any(isinstance(step.replacement or step.module, LowBit) for step in steps):
+    if not any(is_low_bit(step.replacement or step.module) for step in steps):
         stays = "; ".join(f"{step.row.name}: {step.row.note}" for step in steps)
         raise ValueError(
             f'no layer would become low-bit ({stays}). Pass first="same" or last="same", or widen filter_fn'
@@ -94,7 +94,7 @@ def _step(
 
 def _stays(name: str, module: nn.Module, decision: Decision) -> LayerConversion:
     """Return the row of a layer that a rule, or none, leaves as it is; ValueError if it was to be float and is not."""
-    if not isinstance(module, LowBit):
+    if not is_low_bit(module):
         return row_of(name, module, module, "" if decision.rule else "no rule", decision.rule)
     if decision.rule:
         raise ValueError(
@@ -114,37 +114,23 @@ def _place(name: str, config: DoReFaConfig, order: Sequence[str]) -> Place:
 
 
 def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Place, rule: str | None) -> Step:
-    quantizers = config.quantizers(place, module)
-    if isinstance(module, LowBit):
-        _check_same(name, module, quantizers, config.exact)
+    def quantizers_of(layer: nn.Module) -> dict[str, Quantization | None] | None:
+        return config.quantizers(place, layer)
+
+    if is_low_bit(module):
+        if not is_as_wanted(module, quantizers_of, exact=config.exact):
+            raise ValueError(
+                f"layer {name!r} is low-bit already, with other quantizers or another `exact` than the config asks "
+                "for; change its bits with bitorch.set_bits, take it out with bitorch.float_, leave it out with "
+                "filter_fn, or convert a fresh float model (parameters load with strict=True)"
+            )
         return Step(module, None, row_of(name, module, module, "low-bit already", rule))
-    if quantizers is None:
-        note = "32 bits" if config.is_float or place == "inner" else f"{place} layer"
-        return Step(module, None, row_of(name, module, module, note, rule))
     try:
-        replacement = LOW_BIT[type(module)]._sharing(
-            module, **quantizers, gradient_cancellation_threshold=0.0, exact=config.exact
-        )
+        replacement = low_bit_form(module, quantizers_of, exact=config.exact)
     except ValueError as error:
         raise ValueError(f"layer {name!r}: {error}") from None
+    if replacement is None:
+        note = "32 bits" if config.is_float or place == "inner" else f"{place} layer"
+        return Step(module, None, row_of(name, module, module, note, rule))
     note = "" if place == "inner" else f"{place} layer"
     return Step(module, replacement, row_of(name, module, replacement, note, rule))
-
-
-def _check_same(name: str, module: LowBit, quantizers: object, exact: bool) -> None:
-    """Raise a ValueError if a layer that is low-bit already is not as the config wants it."""
-    wanted = quantizers if isinstance(quantizers, dict) else {}
-    gradient = module.gradient_quantization
-    has = {
-        "weight_quantization": module.weight_quantization,
-        "input_quantization": module.input_quantization,
-        # `set_bits` leaves a quantizer where gradients became float.
-        "gradient_quantization": None if gradient is None or gradient.bit_width == FLOAT_BITS else gradient,
-    }
-    is_as_wanted = module.exact == exact and all(repr(has[name]) == repr(wanted.get(name)) for name in has)
-    if not is_as_wanted:
-        raise ValueError(
-            f"layer {name!r} is low-bit already, with other quantizers or another `exact` than the config asks for; "
-            "change its bits with bitorch.set_bits, take it out with bitorch.float_, leave it out with filter_fn, or "
-            "convert a fresh float model (parameters load with strict=True)"
-        )

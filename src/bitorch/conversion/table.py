@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..layers.low_bit import LowBit, WeightQuantized
+from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled
 
@@ -56,7 +56,7 @@ def _cells(row: LayerConversion) -> tuple[str, ...]:
 def row_of(name: str, was: nn.Module, now: nn.Module, note: str, rule: str | None = None) -> LayerConversion:
     """Return the row of a layer that was `was` and is `now`, which may be the same module."""
     largest = max((p for p in was._parameters.values() if p is not None), key=lambda p: p.numel())
-    became = type(now).__name__ if isinstance(now, WeightQuantized) else "float"
+    became = type(now).__name__ if isinstance(now, Converted) else "float"
     return LayerConversion(name, type(was).__name__, tuple(largest.shape), became, *bits_of(now), note, rule)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from .builder import PARTIAL
 from .interpret import check_size
 from .problems import Problem, Refusal
 
@@ -29,6 +30,8 @@ def check_types(model: object, example: Sequence[object]) -> None:
 def why_not_run(model: nn.Module, example: Sequence[Tensor]) -> Iterator[Problem]:
     """Yield what keeps a model from being run on its example here."""
     yield from _model_cannot_run(model)
+    if any(tensor.dtype in (torch.int32, torch.int64) for tensor in example):
+        yield from _embeddings(model)
     for index, tensor in enumerate(example):
         name = f"example {index}" if len(example) > 1 else "example"
         yield from _example_is_wrong(name, tensor)
@@ -60,6 +63,13 @@ def _model_cannot_run(model: nn.Module) -> Iterator[Problem]:
     if other:
         dtype = dict(tensors)[other[0]].dtype
         yield Problem(other[0], "", f"{_some(other)} are {dtype}", "Convert the model to float32: model.float()")
+
+
+def _embeddings(model: nn.Module) -> Iterator[Problem]:
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            what = f"{path} ({type(module).__name__}) looks up indices, and the runtime has no embedding"
+            yield Problem(path, "", what, f"Deploy the part behind it, {PARTIAL}")
 
 
 def _example_is_wrong(name: str, tensor: Tensor) -> Iterator[Problem]:

@@ -117,5 +117,7 @@ def _pack(layer: nn.Module) -> PackedLayer:
 def _bits(layer: nn.Module) -> str:
     if not isinstance(layer, WeightQuantized):
         return ""
-    activation_bits = layer.input_quantization.bit_width if isinstance(layer, LowBit) else 32
-    return f"W{layer.weight_quantization.bit_width}A{activation_bits}"
+    weight_bits = f"W{layer.weight_quantization.bit_width}"
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):  # indices have no bits
+        return weight_bits
+    return f"{weight_bits}A{layer.input_quantization.bit_width if isinstance(layer, LowBit) else 32}"

@@ -15,6 +15,8 @@ from ..layers import (
     QConvTranspose1d,
     QConvTranspose2d,
     QConvTranspose3d,
+    QEmbedding,
+    QEmbeddingBag,
     QLinear,
 )
 from ..layers.low_bit import LowBit
@@ -25,12 +27,15 @@ from .problems import Refusal
 from .windows import check_features
 
 _NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"
+_NO_EMBEDDING = "the runtime has no embedding", "Deploy the part behind it"
 #: Low-bit layers without a counterpart: the reason, and what to do.
 NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QConv3d: ("the runtime has no convolution in three dimensions", "Use QConv2d"),
     QConvTranspose1d: _NO_TRANSPOSED,
     QConvTranspose2d: _NO_TRANSPOSED,
     QConvTranspose3d: _NO_TRANSPOSED,
+    QEmbedding: _NO_EMBEDDING,
+    QEmbeddingBag: _NO_EMBEDDING,
 }
 _DIMENSIONS: dict[type[nn.Module], int] = {QConv1d: 1, QConv2d: 2}
 

@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class WeightQuantized(nn.Module):
-    """Mixin of layers with a quantized weight: the quantizer, and the integers it stands for."""
+class Converted(nn.Module):
+    """Mixin of what `quantize_` puts in the place of a float module, and `float_` takes out again."""
 
-    weight: Tensor
-    weight_quantization: Quantization
     #: The layer that this one is without its quantizers. A subclass that computes something else says its own.
     _float_class: ClassVar[type[nn.Module]]
     #: Attributes and submodules that the float layer does not have.
@@ -38,6 +36,28 @@ class WeightQuantized(nn.Module):
             new.__dict__[kind] = {name: member for name, member in members if name not in self._quantized_names}
         new.__dict__.pop("_compiled_call_impl", None)  # of the quantized layer, if it was compiled
         return new
+
+    @classmethod
+    def _sharing(cls, layer: nn.Module, **quantization: Any) -> Self:
+        """Return a quantized layer with a float layer's parameters (the same objects), hooks and settings."""
+        new = cls.__new__(cls)
+        new.__dict__.update(layer.__dict__)
+        for name in ("_parameters", "_buffers", "_modules"):
+            new.__dict__[name] = dict(layer.__dict__[name])
+        new._compiled_call_impl = None  # of the float layer, if it was compiled
+        new._set_quantization(**quantization)
+        return new
+
+    def _set_quantization(self, **quantization: Any) -> None:
+        """Give quantizers to a layer that has its parameters already."""
+        raise NotImplementedError(f"{type(self).__name__} does not define _set_quantization")
+
+
+class WeightQuantized(Converted):
+    """Mixin of layers with a quantized weight: the quantizer, and the integers it stands for."""
+
+    weight: Tensor
+    weight_quantization: Quantization
 
     @property
     def _weight_quantize(self) -> Quantization:
@@ -115,17 +135,6 @@ class LowBit(WeightQuantized):
         self.gradient_quantization = gradient_quantization
         self.exact = exact
         self._max_codes()
-
-    @classmethod
-    def _sharing(cls, layer: nn.Module, **quantization: Any) -> Self:
-        """Return a quantized layer with a float layer's parameters (the same objects), hooks and settings."""
-        new = cls.__new__(cls)
-        new.__dict__.update(layer.__dict__)
-        for name in ("_parameters", "_buffers", "_modules"):
-            new.__dict__[name] = dict(layer.__dict__[name])
-        new._compiled_call_impl = None  # of the float layer, if it was compiled
-        new._set_quantization(**quantization)
-        return new
 
     def _inputs_per_output(self) -> int:
         return math.prod(self.weight.shape[1:])
