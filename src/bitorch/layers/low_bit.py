@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 class Converted(nn.Module):
     """Mixin of what `quantize_` puts in the place of a float module, and `float_` takes out again."""
 
+    #: Give quantizers to a layer that has its parameters already; a subclass's method, with arguments of its own.
+    _set_quantization: Callable[..., None]
     #: The layer that this one is without its quantizers. A subclass that computes something else says its own.
     _float_class: ClassVar[type[nn.Module]]
     #: Attributes and submodules that the float layer does not have.
@@ -47,10 +50,6 @@ class Converted(nn.Module):
         new._compiled_call_impl = None  # of the float layer, if it was compiled
         new._set_quantization(**quantization)
         return new
-
-    def _set_quantization(self, **quantization: Any) -> None:
-        """Give quantizers to a layer that has its parameters already."""
-        raise NotImplementedError(f"{type(self).__name__} does not define _set_quantization")
 
 
 class WeightQuantized(Converted):
