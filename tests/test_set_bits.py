@@ -271,8 +271,8 @@ def test_a_quantizer_of_fixed_bits() -> None:
 
 def test_a_layer_that_is_too_wide() -> None:
     net = nn.Sequential(nn.Linear(4, 70_000, device="meta"), nn.Linear(70_000, 4, device="meta"))
-    quantize_(net, DoReFaConfig(1, 2, first="same", last="same"))
-    refused(net, (8, 8), "layer '1': a layer with 70000 inputs per output is too wide for exact sums")
+    quantize_(net, DoReFaConfig(1, 2, 6, first="same", last="same"))
+    refused(net, (8, 8, 4), "layer '1': a layer with 70000 inputs per output is too wide for exact sums")
     set_bits(net, [("0", (8, 8)), ("1", (4, 4))])
 
 

@@ -24,6 +24,8 @@ from .conversion.bits import Bits as Bits
 from .conversion.quantize import quantize_ as quantize_
 from .conversion.restore import float_ as float_
 from .conversion.rules import Rule as Rule
+from .conversion.rules_file import load_rules as load_rules
+from .conversion.rules_file import save_rules as save_rules
 from .conversion.set_bits import set_bits as set_bits
 from .conversion.table import Conversion as Conversion
 from .conversion.table import LayerConversion as LayerConversion

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from ..atomic_file import write_and_rename
+
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file under a temporary name in the same folder, then rename it. On an error the old file stays.
@@ -17,25 +19,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         OSError: naming the path; that of a full disk does not by itself.
     """
     try:
-        _write_and_rename(path, write)
+        write_and_rename(path, write)
     except OSError as error:
         hint = "make space, or choose another folder with --out"
         raise OSError(error.errno, f"{error.strerror}; {hint}", str(path)) from error
-
-
-def _write_and_rename(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())  # the data before the name, or a power cut leaves an empty file
-        except BaseException:
-            file.close()
-            temporary.unlink()
-            raise
-    temporary.chmod(0o666 & ~_umask())  # a temporary file is private
-    os.replace(temporary, path)
 
 
 def link_atomically(source: Path, path: Path) -> None:
@@ -71,9 +58,3 @@ def check_writable(folder: Path, bytes_needed: int) -> None:
             f"the folder {folder} has {free / 1e6:.1f} MB free, and this run needs {bytes_needed / 1e6:.1f} MB for its "
             "checkpoints; make space or choose another one with --out"
         )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

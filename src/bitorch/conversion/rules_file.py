@@ -1,0 +1,169 @@
+"""Rules as a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from torch import nn
+
+from ..atomic_file import write_and_rename
+from ..dorefa_config import DoReFaConfig
+from .decisions import rules_or_config
+from .kinds import LOW_BIT
+from .nearest import nearest
+from .rules import Match, Rule, as_rules
+from .rules_text import format_of, parse, spell
+
+_FIELDS = {field.name: field for field in dataclasses.fields(DoReFaConfig)}
+_REQUIRED = [name for name, field in _FIELDS.items() if field.default is dataclasses.MISSING]
+_KEYS = ["match", "type", "float", *_FIELDS]
+_TYPES: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in LOW_BIT}
+_KINDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def load_rules(path: str | PathLike[str]) -> list[Rule]:
+    """Read rules for `quantize_` from a YAML or JSON file: a list of mappings, the later of which win.
+
+    Each has `match`, a name, a glob or "re:…", or `type`, one of the names of float layers or a list of them; the first
+    may have neither, and is then for all layers. Beside it stand the fields of DoReFaConfig, or `float: true`.
+
+    Args:
+        path: of a file that ends in .yaml or .yml, which needs PyYAML (the extra "train"), or in .json.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: no such file. ImportError: YAML without PyYAML.
+        ValueError: anything else than such a list; the message names the file, the entry and the key.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    try:
+        entries = parse(path.read_text(encoding="utf-8"), kind)
+        if not isinstance(entries, list) or not entries:
+            raise ValueError(
+                f"must hold a list of rules such as `- match: layer3.*`, got {_kind_of(entries)}"
+                if entries
+                else "holds no rules"
+            )
+        return as_rules([_rule(number, entry) for number, entry in enumerate(entries, 1)])
+    except ValueError as error:  # not UTF-8, among others
+        raise ValueError(f"{path}: {error}") from None
+
+
+def save_rules(path: str | PathLike[str], rules: Sequence[Rule | tuple[Match, DoReFaConfig | None]]) -> None:
+    """Write rules to a YAML or JSON file that `load_rules` reads; fields that have their default are left out.
+
+    Args:
+        path: of a file that ends in .yaml or .yml, which needs PyYAML (the extra "train"), or in .json. One that is
+            there is replaced at the end, so that an error leaves it as it was.
+
+    Raises:
+        ValueError, TypeError: what `quantize_` says of such rules without looking at a model, a layer type that cannot
+            be converted, another ending of the name. OSError: the file cannot be written.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    checked = rules_or_config(list(rules))
+    assert isinstance(checked, list)  # a list gives a list
+    text = spell([_entry(rule) for rule in checked], kind).encode()
+    write_and_rename(path, lambda file: file.write(text))
+
+
+def _rule(number: int, entry: object) -> Rule:
+    try:
+        if not isinstance(entry, dict):
+            raise ValueError(f"must be a mapping with match or type, got {_kind_of(entry)}")
+        for key in entry:
+            if key not in _KEYS:
+                raise ValueError(f"unknown key {key!r}; {nearest(str(key), _KEYS)}")
+        return Rule(_match(number, entry), _config(entry))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"entry {number}: {error}") from None
+
+
+def _match(number: int, entry: dict[str, object]) -> Match:
+    if "match" in entry and "type" in entry:
+        raise ValueError("has both match and type; leave one of them out")
+    if "match" in entry:
+        return str(_checked("match", entry["match"], str))
+    if "type" in entry:
+        return _types(entry["type"])
+    if number > 1:
+        raise ValueError("has neither match nor type; only the first entry, for all layers, may leave them out")
+    return "*"
+
+
+def _types(value: object) -> type[nn.Module] | tuple[type[nn.Module], ...]:
+    names: list[Any] = value if isinstance(value, list) else [value]
+    if not names:
+        raise ValueError("type is an empty list; name a layer type such as Conv2d")
+    for name in names:
+        _checked("type", name, str)
+        if name not in _TYPES:
+            raise ValueError(f"type {name!r} cannot be converted; {nearest(name, list(_TYPES))}")
+    types = tuple(_TYPES[name] for name in names)
+    return types if isinstance(value, list) else types[0]
+
+
+def _config(entry: dict[str, object]) -> DoReFaConfig | None:
+    fields = {key: value for key, value in entry.items() if key in _FIELDS}
+    if "float" in entry:
+        if entry["float"] is not True:
+            raise ValueError(f"float must be true, got {entry['float']!r}; leave it out of layers that get bits")
+        if fields:
+            raise ValueError(f"has float: true and {', '.join(fields)}; leave one of them out")
+        return None
+    for key in _REQUIRED:
+        if key not in fields:
+            raise ValueError(f"has no {key}; give it, or float: true")
+    hints = get_type_hints(DoReFaConfig)
+    return DoReFaConfig(**{key: _field(key, value, hints[key]) for key, value in fields.items()})
+
+
+def _field(key: str, value: object, hint: Any) -> Any:
+    """Return a field's value in the type that DoReFaConfig wants; which values there are, that knows itself."""
+    if hint == tuple[str, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"{key} must be a list of names, got {_kind_of(value)}")
+        return tuple(_checked(key, name, str) for name in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint in _KINDS:
+        return _checked(key, value, hint)
+    if isinstance(value, list | dict):
+        raise ValueError(f"{key} must be a text or a number, got {_kind_of(value)}")
+    return value
+
+
+def _checked(key: str, value: object, kind: Any) -> Any:
+    # Exactly: bool is an int in Python, but not to a person who writes `weight_bits: true`.
+    if type(value) is not kind:
+        quotes = "; put it in quotes" if kind is str and not isinstance(value, list | dict) else ""
+        raise ValueError(f"{key} must be {_KINDS[kind]}, got {_kind_of(value)}{quotes}")
+    return value
+
+
+def _kind_of(value: object) -> str:
+    """Return a value for a message, lists and mappings, which can be huge, by their kind only."""
+    kinds: dict[object, str] = {list: "a list", dict: "a mapping"}
+    return kinds[type(value)] if type(value) in kinds else repr(value)
+
+
+def _entry(rule: Rule) -> dict[str, Any]:
+    entry: dict[str, Any] = {"match": rule.match} if isinstance(rule.match, str) else {"type": _type_names(rule)}
+    if not isinstance(rule.config, DoReFaConfig):
+        return {**entry, "float": True}
+    values = rule.config.to_dict()
+    default = {name: field.default for name, field in _FIELDS.items()}
+    return {**entry, **{name: values[name] for name in values if getattr(rule.config, name) != default[name]}}
+
+
+def _type_names(rule: Rule) -> str | list[str]:
+    for cls in rule.types:
+        if cls not in LOW_BIT:
+            raise ValueError(f"the type {cls.__name__} cannot be written to a file, only {', '.join(_TYPES)}")
+    names = [cls.__name__ for cls in rule.types]
+    return names if isinstance(rule.match, tuple) else names[0]
