@@ -11,7 +11,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from bitorch import DoReFaConfig, quantize_
-from bitorch.layers import QActivation, QConv1d, QConv2d, QConv2d_NoAct, QConv3d, QLinear
+from bitorch.layers import QActivation, QConv1d, QConv2d, QConv2d_NoAct, QConv3d, QLinear, RPReLU
 from bitorch.quantizations import (
     ApproxSign,
     GradientDoReFa,
@@ -21,10 +21,13 @@ from bitorch.quantizations import (
     Identity,
     InputDoReFa,
     ProgressiveSign,
+    RSign,
     Sign,
     SteHeaviside,
     SwishSign,
     WeightDoReFa,
+    WeightTTQ,
+    WeightTWN,
 )
 
 pytestmark = [
@@ -121,6 +124,25 @@ def test_quantizers(backend: str) -> None:
             atol=0 if exact else 1e-6,
             msg=named(part),
         )
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_methods_with_parameters(backend: str, dynamic: bool) -> None:
+    generator = torch.Generator().manual_seed(7)
+    inputs = [torch.randn(4, 37, generator=generator) for _ in range(5)]
+    ternary, rsign, rprelu = WeightTTQ(), RSign(37, 0), RPReLU(37)
+    ternary.initialize_(inputs[2])
+    rsign.shift.data.normal_(generator=generator)
+    rprelu.shift_in.data.normal_(generator=generator)
+    side = Side([WeightTWN(), WeightTWN(per_channel=True), ternary, rsign, rprelu])
+    eager = run(side, side, inputs)
+    compiled = run(torch.compile(side, fullgraph=True, backend=backend, dynamic=dynamic), side, inputs)
+    assert len(eager[2]) == 2 + 1 + 3
+    for ours, expected in zip(compiled, eager, strict=True):
+        for one, other in zip(ours, expected, strict=True):
+            exact = backend == "aot_eager"
+            torch.testing.assert_close(one, other, rtol=0 if exact else 1e-5, atol=0 if exact else 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,19 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from .quantizations import GradientDoReFa, Quantization
+from .quantizations import Quantization
 from .quantizations.bits import FLOAT_BITS, check_bits
 from .quantizations.range_fit import CalibrationMethod, check_calibration
-from .quantizer_choice import LearnedBy, Range, Weights, activation_quantizer, weight_quantizer
+from .quantizer_choice import (
+    Gradients,
+    LearnedBy,
+    Range,
+    SignGradient,
+    Weights,
+    activation_quantizer,
+    gradient_quantizer,
+    weight_quantizer,
+)
 
 #: What the first or last layer gets: nothing, 8-bit weights and inputs, or the bits of all the others.
 EndLayer = Literal["float", "same"] | Literal[8]
@@ -36,6 +45,8 @@ class DoReFaConfig:
         weight_scale: "layer", or "channel" for statistics or steps of each output channel (BWN and XNOR-Net at 1 bit).
         sign: None, or ±1 activations in place of 0 and 1, with the gradient of "sign", "approxsign" or "rsign" (a
             learned shift per channel); activation_bits must be 1, and range "unit".
+        gradients: "dorefa" (the paper), "signed" (a grid with a zero) or "luq" (powers of two); the last two take 2
+            bits or more.
         calibration, percentile: how calibration finds a range: the least squared error ("mse"), or the one that holds
             this share of the inputs, in percent ("percentile").
         first, last: "float" (as the paper), 8 (8-bit weights and inputs, float gradients) or "same".
@@ -65,7 +76,8 @@ class DoReFaConfig:
     learned_by: LearnedBy = "lsq"
     weights: Weights | None = None
     weight_scale: Literal["layer", "channel"] = "layer"
-    sign: Literal["sign", "approxsign", "rsign"] | None = None
+    sign: SignGradient | None = None
+    gradients: Gradients = "dorefa"
     calibration: CalibrationMethod = "mse"
     percentile: float = 99.9
 
@@ -85,7 +97,8 @@ class DoReFaConfig:
 
     def _check_methods(self) -> None:
         choices = {"range": get_args(Range), "learned_by": get_args(LearnedBy), "weights": (None, *get_args(Weights)),
-                   "weight_scale": ("layer", "channel"), "sign": (None, "sign", "approxsign", "rsign")}  # fmt: skip
+                   "weight_scale": ("layer", "channel"), "sign": (None, *get_args(SignGradient)),
+                   "gradients": get_args(Gradients)}  # fmt: skip
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(
@@ -95,6 +108,12 @@ class DoReFaConfig:
         if self.weights in ("twn", "ttq") and self.weight_bits not in (2, FLOAT_BITS):
             raise ValueError(
                 f"weights={self.weights!r} are ternary and take 2 bits, got weight_bits={self.weight_bits}"
+            )
+        if self.gradients != "dorefa" and self.gradient_bits == 1:
+            raise ValueError(f"gradients={self.gradients!r} take 2 bits or more, got gradient_bits=1")
+        if self.weights == "ttq" and self.weight_scale == "channel":
+            raise ValueError(
+                'weights="ttq" has its two scales for the layer; use weight_scale="layer", or weights="twn"'
             )
         if self.sign is not None and (self.activation_bits != 1 or self.range != "unit"):
             raise ValueError(
@@ -156,7 +175,5 @@ class DoReFaConfig:
             "input_quantization": activation_quantizer(
                 activation, self.range, self.learned_by, sign, layer, *calibration
             ),
-            "gradient_quantization": (
-                None if gradient == FLOAT_BITS else GradientDoReFa(gradient, noise=self.gradient_noise)
-            ),
+            "gradient_quantization": gradient_quantizer(gradient, self.gradients, noise=self.gradient_noise),
         }

@@ -8,20 +8,29 @@ from torch import nn
 
 from .quantizations import (
     ApproxSign,
+    GradientDoReFa,
+    GradientLUQ,
+    GradientQuantization,
+    GradientSigned,
     InputCalibrated,
     InputDoReFa,
     InputLSQ,
     InputPACT,
     Quantization,
+    RSign,
     Sign,
     WeightDoReFa,
     WeightLSQ,
+    WeightTTQ,
+    WeightTWN,
 )
 from .quantizations.bits import FLOAT_BITS
 
 Range = Literal["unit", "calibrated", "learned"]
 LearnedBy = Literal["lsq", "lsq+", "pact"]
 Weights = Literal["dorefa", "lsq", "twn", "ttq"]
+SignGradient = Literal["sign", "approxsign", "rsign"]
+Gradients = Literal["dorefa", "signed", "luq"]
 
 
 def weight_quantizer(bits: int, method: Weights, layer: nn.Module, *, per_channel: bool) -> Quantization:
@@ -30,14 +39,14 @@ def weight_quantizer(bits: int, method: Weights, layer: nn.Module, *, per_channe
         return WeightLSQ(bits, _output_channels(layer) if per_channel else None)
     if method == "dorefa" or bits == FLOAT_BITS:
         return WeightDoReFa(bits, variant="paper", per_channel=per_channel)
-    raise ValueError(f"weights={method!r} is not known")
+    return WeightTWN(per_channel) if method == "twn" else WeightTTQ()
 
 
 def activation_quantizer(
     bits: int,
     range: Range,
     learned_by: LearnedBy,
-    sign: str | None,
+    sign: SignGradient | None,
     layer: nn.Module,
     calibration: str,
     percentile: float,
@@ -47,6 +56,8 @@ def activation_quantizer(
         return Sign()
     if sign == "approxsign":
         return ApproxSign()
+    if sign == "rsign":
+        return RSign(*_input_channels(layer))
     if range == "calibrated":
         return InputCalibrated(bits, calibration=calibration, percentile=percentile)
     if range == "unit":
@@ -54,6 +65,24 @@ def activation_quantizer(
     if learned_by == "pact":
         return InputPACT(bits, calibration=calibration, percentile=percentile)
     return InputLSQ(bits, offset=learned_by == "lsq+", calibration=calibration, percentile=percentile)
+
+
+def gradient_quantizer(bits: int, method: Gradients, *, noise: bool) -> GradientQuantization | None:
+    """Return a new quantizer of the gradient of a layer's output; None for 32 bits."""
+    if bits == FLOAT_BITS:
+        return None
+    kinds = {"dorefa": GradientDoReFa, "signed": GradientSigned, "luq": GradientLUQ}
+    return kinds[method](bits, noise=noise)
+
+
+def _input_channels(layer: nn.Module) -> tuple[int, int]:
+    """Return how many channels a layer's input has, and how many spatial dimensions come after them."""
+    if isinstance(channels := getattr(layer, "in_channels", None), int):
+        return channels, len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
+    for name in ("in_features", "embedding_dim"):  # an embedding has no input to quantize, but rows
+        if isinstance(channels := getattr(layer, name, None), int):
+            return channels, 0
+    raise ValueError(f'{type(layer).__name__} has no input channels that a shift could be for; use sign="approxsign"')
 
 
 def _output_channels(layer: nn.Module) -> int:

@@ -279,7 +279,7 @@ def _check_layer(layer: LowBit) -> None:
         raise NotPackableError("exact=False computes on values, not on codes")
     for side, quantizer in (("input", layer.input_quantization), ("weight", layer.weight_quantization)):
         if quantizer.max_code is None:
-            raise NotPackableError(f"{quantizer}, of the {side}, has no fixed grid")
+            raise NotPackableError(f"{quantizer}, of the {side}, {quantizer.no_grid}")
     if layer.weight.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise NotPackableError(f"{layer.weight.dtype}: the runtime scales in float32")
     if layer.weight.numel() == 0:

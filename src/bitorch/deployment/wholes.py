@@ -102,7 +102,7 @@ def _check_low_bit(layer: LowBit) -> None:
     for which, quantizer in (("weight", layer.weight_quantization), ("input", layer.input_quantization)):
         if quantizer.max_code is None:
             raise Refusal(
-                f"its {which} quantizer {quantizer} has no fixed grid, so there are no codes to compute on",
+                f"its {which} quantizer {quantizer} {quantizer.no_grid}, so there are no codes to compute on",
                 f"Use one that has (1 to 8 bits), or a float layer instead, {PARTIAL}",
             )
     _check_weight(layer)

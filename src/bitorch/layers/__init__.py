@@ -18,3 +18,4 @@ from .qembedding import QEmbedding as QEmbedding
 from .qembedding import QEmbeddingBag as QEmbeddingBag
 from .qlinear import QLinear as QLinear
 from .qlinear import QLinearBase as QLinearBase
+from .rprelu import RPReLU as RPReLU

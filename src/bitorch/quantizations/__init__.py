@@ -19,6 +19,9 @@ from .names import register_custom_quantization as register_custom_quantization
 from .pact import InputPACT as InputPACT
 from .progressive_sign import ProgressiveSign as ProgressiveSign
 from .ranges import RangeQuantization as RangeQuantization
+from .rsign import RSign as RSign
 from .sign import Sign as Sign
 from .ste_heaviside import SteHeaviside as SteHeaviside
 from .swish_sign import SwishSign as SwishSign
+from .weight_ttq import WeightTTQ as WeightTTQ
+from .weight_twn import WeightTWN as WeightTWN

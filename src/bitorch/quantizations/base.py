@@ -68,6 +68,8 @@ class Quantization(nn.Module):
     unsigned: ClassVar[bool] = False
     #: Of weight quantizers.
     grid: Grid = "odd"
+    #: Why there are no codes, where `max_code` is None.
+    no_grid: ClassVar[str] = "has no fixed grid"
 
     @property
     def max_code(self) -> int | None:
@@ -124,14 +126,14 @@ class Quantization(nn.Module):
 
         The gradient that arrives here counts as the gradient of the value `codes * scale`.
         """
-        raise TypeError(f"{type(self).__name__} has no fixed grid, so it has no codes; use quantize(x)")
+        raise TypeError(f"{type(self).__name__} {self.no_grid}, so it has no codes; use quantize(x)")
 
     def scale(self, x: Tensor) -> Tensor:
         """Return what one code is worth, float32 (float64 for float64 input), without gradient.
 
         A 0-dim tensor; of weight quantizers with a scale per output channel [C_out, 1, …], which broadcasts against x.
         """
-        raise TypeError(f"{type(self).__name__} has no fixed grid, so it has no scale; use quantize(x)")
+        raise TypeError(f"{type(self).__name__} {self.no_grid}, so it has no scale; use quantize(x)")
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize x."""
