@@ -15,7 +15,16 @@ from torch import Tensor, nn
 import bitorch
 from bitorch.layers import AbsorbedReLU, QActivation, QConv2d, QLinear
 from bitorch.models import build
-from bitorch.quantizations import GradientDoReFa, InputDoReFa, Sign, WeightDoReFa
+from bitorch.quantizations import (
+    GradientDoReFa,
+    InputCalibrated,
+    InputDoReFa,
+    InputLSQ,
+    InputPACT,
+    RangeQuantization,
+    Sign,
+    WeightDoReFa,
+)
 
 
 def linear(inputs: int = 16, outputs: int = 16, *, bits: int = 2, **options: Any) -> QLinear:
@@ -98,6 +107,17 @@ def unused() -> nn.Module:
     return model
 
 
+def ranged(quantizer: RangeQuantization, *, step: float | None = None) -> QLinear:
+    """A layer over a range 0 … 2 or so, or over none, or over one of that step."""
+    layer = linear()
+    layer.activation.activation_function = quantizer
+    if step is not None:
+        quantizer.fit_(torch.linspace(0, 2, 50))
+    if step == 0 and isinstance(quantizer, InputLSQ):
+        quantizer.step.data.zero_()
+    return layer
+
+
 #: A net, and what is found in it: the layer, the finding, a part of its figure in words.
 PROVOKED: dict[str, tuple[Callable[[], nn.Module], str, str, str]] = {
     "saturated": (
@@ -120,6 +140,14 @@ PROVOKED: dict[str, tuple[Callable[[], nn.Module], str, str, str]] = {
         "all 256 weights become 0.3"),
     "zero weights": (
         lambda: net(*normalized(nn.ReLU()), layer=with_weight(linear(), 0)), "3", "collapsed range", "weight is 0"),
+    "range not set": (
+        lambda: net(*normalized(), layer=ranged(InputCalibrated(2))), "2", "uncalibrated range", "Calibrated is not"),
+    "learned range not set": (
+        lambda: net(*normalized(), layer=ranged(InputPACT(2))), "2", "uncalibrated range", "InputPACT is not set"),
+    "learned step of 0": (
+        lambda: net(*normalized(nn.ReLU()), layer=ranged(InputLSQ(2), step=0)), "3", "collapsed range", "range is 8.6"),
+    "saturated, calibrated": (
+        lambda: net(Affine(1, 4), layer=ranged(InputCalibrated(2), step=1)), "2", "saturated activations", "end 1.73 "),
     "no gradient": (lambda: net(*normalized(NoGradient())), "0", "zero gradient", "does not depend on its weight"),
     "zero gradient": (lambda: net(*normalized(Affine(0))), "0", "zero gradient", "exactly zero"),
     "unused layer": (unused, "more", "zero gradient", "does not depend on its weight"),
@@ -170,6 +198,22 @@ def test_negative_inputs_are_a_note_unless_a_relu_was_meant() -> None:
     assert "2: negative inputs are lost (a note): " in str(result)
     for between in ((AbsorbedReLU(),), (AbsorbedReLU(), nn.Dropout(0.1), nn.Identity()), (nn.ReLU(),)):
         assert bitorch.check(net(*normalized(*between)), batch()).findings == ()
+
+
+def test_a_range_with_an_offset_loses_no_negative_input() -> None:
+    quantizer = InputLSQ(4, offset=True)
+    quantizer.fit_(torch.linspace(-2, 2, 50))
+    model = net(*normalized(), layer=ranged(quantizer))
+    assert bitorch.check(model, batch()).findings == ()
+
+
+def test_a_channel_of_zeros_is_found() -> None:
+    layer = linear()
+    layer.weight_quantization = WeightDoReFa(1, variant="paper", per_channel=True)
+    with torch.no_grad():
+        layer.weight[2:4] = 0
+    (finding,) = bitorch.check(net(*normalized(nn.ReLU()), layer=layer), batch()).problems
+    assert (finding.what, finding.detail) == ("collapsed range", "one step of the weight is 0 in 2 of 16 channels")
 
 
 def test_functional_calls_count_like_modules() -> None:

@@ -16,6 +16,7 @@ from .diagnose import (
     activation_findings,
     non_finite_findings,
     parameter_findings,
+    unset_findings,
     weight_findings,
     zero_gradient_findings,
 )
@@ -85,12 +86,12 @@ def _copy(model: nn.Module) -> nn.Module:
 def _findings(
     model: nn.Module, inputs: Tensor, labels: Tensor | None, loss: Callable[..., Tensor] | None
 ) -> list[Finding]:
-    found = parameter_findings(model)
+    found = [*parameter_findings(model), *unset_findings(model)]
     if inputs.is_floating_point() and not is_finite(inputs):
         bad = int((~inputs.isfinite()).sum())
         detail = f"{bad} of the {inputs.numel()} numbers of the batch are not finite"
         found.append(Finding("", "non-finite input", bad, detail, "clean the data"))
-    if found:  # the numbers behind them mean nothing
+    if found:  # the numbers behind them mean nothing, or there are none
         return found
     with torch.enable_grad(), watch(model) as first, observe(model) as observations:
         value = _loss(model(inputs), labels, loss)

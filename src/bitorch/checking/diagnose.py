@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from ..layers.low_bit import WeightQuantized
+from ..quantizations.ranges import SMALLEST, RangeQuantization
 from ..quantizations.sign_grid import SignGrid
 from .findings import Finding
 from .layers import named_layers
 from .non_finite import FirstNonFinite, is_finite
-from .observe import Observation
+from .observe import Observation, input_quantizer
 
 #: Shares of an input from which on a layer learns badly. Behind a BatchNorm, which can learn to move its output, more
 #: may be saturated: maxima of four normal numbers exceed 1 half of the time.
@@ -37,7 +40,7 @@ def activation_findings(seen: Observation) -> list[Finding]:
 
 
 def _collapsed(seen: Observation) -> Finding | None:
-    if seen.step is None or 0 < seen.step < float("inf"):
+    if seen.step is None or SMALLEST < seen.step < math.inf:
         return None
     detail = f"one step of the input's range is {seen.step:g}"
     remedy = "calibrate on batches whose activations differ, or lower the learning rate of the ranges"
@@ -95,7 +98,7 @@ def _no_normalization(seen: Observation) -> Finding | None:
 
 
 def _negative_inputs(seen: Observation) -> Finding | None:
-    if not seen.quantizer.unsigned or seen.comes_from.has_absorbed_relu or seen.negative < _NEGATIVE:
+    if not seen.quantizer.clips_negative or seen.comes_from.has_absorbed_relu or seen.negative < _NEGATIVE:
         return None
     detail = f"{seen.negative:.0%} of the inputs are below 0 and become 0, as behind a ReLU"
     remedy = 'nothing, if that is meant; else range="learned", learned_by="lsq+", or a float layer'
@@ -113,9 +116,11 @@ def weight_findings(model: nn.Module) -> list[Finding]:
         if weight.numel() < 2 or not is_finite(weight):
             continue
         steps = quantizer.scale(weight)
-        if not ((steps > 0) & steps.isfinite()).all():
-            detail = f"one step of the weight is {steps.min().item():g}"
-            remedy = "initialize the weight with other values than zeros"
+        collapsed = int((~((steps > SMALLEST) & steps.isfinite())).sum())
+        if collapsed:
+            channels = f" in {collapsed} of {steps.numel()} channels" if steps.numel() > 1 else ""
+            detail = f"one step of the weight is {steps.min().item():g}{channels}"
+            remedy = "initialize the weight with other values than zeros, or lower the learning rate of the steps"
             found.append(Finding(name, "collapsed range", steps.min().item(), detail, remedy))
             continue
         codes = quantizer.codes(weight)
@@ -143,10 +148,24 @@ def zero_gradient_findings(model: nn.Module) -> list[Finding]:
     return found
 
 
+def unset_findings(model: nn.Module) -> list[Finding]:
+    """Return the quantized layers and activations whose input has a range that nothing has set yet."""
+    found = []
+    for name, module in named_layers(model):
+        quantizer = input_quantizer(module)
+        if isinstance(quantizer, RangeQuantization) and quantizer.max_code is not None and not quantizer.is_set:
+            detail = f"the range of its {type(quantizer).__name__} is not set, so it cannot quantize"
+            remedy = "bitorch.calibrate(model, batches) with a few batches of inputs, or load a checkpoint that has it"
+            found.append(Finding(name, "uncalibrated range", math.nan, detail, remedy))
+    return found
+
+
 def parameter_findings(model: nn.Module) -> list[Finding]:
-    """Return the layers with a parameter or buffer that is not finite."""
+    """Return the layers with a parameter or buffer that is not finite; a range that is not set is NaN, rightly."""
     found = []
     for name, module in model.named_modules():
+        if isinstance(module, RangeQuantization) and not module.is_set:
+            continue
         tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
         for tensor_name, tensor in tensors:
             if tensor.is_floating_point() and not is_finite(tensor):

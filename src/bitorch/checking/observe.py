@@ -88,7 +88,7 @@ def _observation(name: str, quantizer: Quantization, input_tensor: Tensor) -> Ob
     step = quantizer.scale(x).item() if has_grid else 1.0
     upper = None
     if quantizer.unsigned and quantizer.max_code is not None:
-        upper = quantizer.max_code * step
+        upper = (quantizer.max_code - quantizer.zero_point()) * step
     low, high = codes.amin().item(), codes.amax().item()
     return Observation(
         layer=name,

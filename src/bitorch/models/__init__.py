@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import nn
 
+from .external import PACKAGES
 from .external import build_external as build_external
 from .external import external_names as external_names
 from .lenet import LeNet8 as LeNet8
@@ -66,16 +67,28 @@ _CONSTRUCTORS: dict[str, Callable[[int, int, float], nn.Module]] = {
 MODEL_NAMES: tuple[str, ...] = tuple(_CONSTRUCTORS)
 
 
+def is_external(name: str) -> bool:
+    """Return whether a name is one of another package: "timm:…" or "torchvision:…"."""
+    return name.partition(":")[0] in PACKAGES and ":" in name
+
+
 def build(name: str, in_channels: int, num_classes: int, width: float = 1.0) -> nn.Module:
     """Return a new float net for images of in_channels channels, with num_classes logits.
 
     Args:
-        width: factor on the channels of the layers. The SVHN nets take none: their variants are their widths.
+        name: one of MODEL_NAMES, or "timm:NAME" or "torchvision:NAME", as `build_external` takes it.
+        width: factor on the channels of the layers. The SVHN nets take none: their variants are their widths. Nor do
+            those of timm and torchvision.
 
     Raises:
-        ValueError: a name that is not in MODEL_NAMES, a count below 1, a width that the net does not take.
+        ValueError: a name that there is not, a count below 1, a width that the net does not take.
         TypeError: a count that is no int, a width that is no number.
+        ImportError: the package of the name is not installed.
     """
+    if is_external(name):
+        if width != 1:
+            raise ValueError(f"{name} takes no width, got {width}; choose another of the package's names")
+        return build_external(name, num_classes, in_channels)
     if name not in _CONSTRUCTORS:
         raise ValueError(f"unknown model {name!r}; there are {', '.join(MODEL_NAMES)}")
     return _CONSTRUCTORS[name](in_channels, num_classes, width)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .checkpoint import read_checkpoint as read_checkpoint
     from .checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
     from .classifier import Classifier as Classifier
+    from .distillation import Distillation as Distillation
     from .evaluation import Evaluation as Evaluation
     from .evaluation import evaluate as evaluate
     from .guard import NonFiniteError as NonFiniteError
@@ -33,6 +34,7 @@ _HOMES = {
     "AtomicCheckpointIO": "checkpoint_io",
     "Checkpoint": "checkpoint",
     "Classifier": "classifier",
+    "Distillation": "distillation",
     "Evaluation": "evaluation",
     "Interrupted": "stopping",
     "NonFiniteError": "guard",

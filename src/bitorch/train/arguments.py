@@ -88,7 +88,7 @@ def parse_check(arguments: Sequence[str]) -> Settings:
     path = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
     fields = _fields_from_files(arguments)
     if path is not None:
-        fields = {**_fields_of_run(path), "init": path, **fields}
+        fields = {**_fields_of_run(path), "distil": None, "init": path, **fields}
     default = _CheckArguments(_Flags(**convert_fields(Settings, fields)))
     parsed = tyro.cli(_CheckArguments, args=arguments, prog="bitorch check", default=default)
     if parsed.checkpoint != path:
@@ -127,4 +127,4 @@ def _fields_of_run(path: str | Path) -> dict[str, Any]:
 
     settings = read_checkpoint(path).settings
     # A resumed run goes on in the folder of its checkpoint, which may have been moved.
-    return {} if settings is None else {**settings.to_dict(), "out": None, "init": None, "resume": None}
+    return {} if settings is None else settings.without_places().to_dict()

@@ -15,29 +15,33 @@ from ..models import build
 from .checkpoint import load_weights, read_checkpoint
 from .hardware import check_hardware
 from .settings import Settings
+from .teacher import Teacher, load_teacher
+from .weights_file import load_weights_file
 
 #: A resumed run keeps these: weights, optimizer state or place in the epoch belong to them.
 _KEPT_ON_RESUME = (
     "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
-    "weight_decay", "seed", "batch_size", "processes",
+    "weight_decay", "seed", "batch_size", "processes", "distil_weight", "distil_temperature",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Images, and the model that fits them."""
+    """Images, the model that fits them, and the one that it learns from, if there is one."""
 
     dataset: Dataset
     model: nn.Module
     conversion: Conversion
+    teacher: Teacher | None
 
 
 def assemble(settings: Settings) -> Parts:
     """Load the images and build the model, without writing anything.
 
     Raises:
-        ValueError, TypeError: the model does not fit the data, a checkpoint the settings, or the settings the machine.
-        FileNotFoundError, OSError: missing data or checkpoint.
+        ValueError, TypeError: the model does not fit the data, a checkpoint or weights the settings, or the settings
+            the machine.
+        FileNotFoundError, OSError: missing data, checkpoint or weights. ImportError: a package that is not installed.
     """
     check_hardware(settings.accelerator, settings.devices)
     dataset = load(settings.data, settings.folder, pad_to=settings.pad_to)
@@ -46,22 +50,34 @@ def assemble(settings: Settings) -> Parts:
             f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
             f"{len(dataset.train)} training images for {settings.processes} processes, got {settings.batch_size}"
         )
+    model = _float_model(settings, dataset)
+    conversion = quantize_(model, settings.config)
+    for path in (settings.resume, settings.init):
+        if path is not None:
+            _load_start(model, settings, path)
+    teacher = None if settings.distil is None else load_teacher(settings.distil, dataset.train)
+    if settings.resume is not None:
+        _check_same_teacher(settings.resume, teacher)
+    return Parts(dataset, model, conversion, teacher)
+
+
+def _float_model(settings: Settings, dataset: Dataset) -> nn.Module:
+    """Build the float model, with weights from elsewhere if there are some."""
+    images = dataset.train
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        model = build(settings.model, dataset.train.images.shape[1], dataset.train.num_classes, settings.width)
+        model = build(settings.model, images.images.shape[1], images.num_classes, settings.width)
     # The layout that convolutions are fastest in, on CPUs and GPUs alike.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
-    conversion = quantize_(model, settings.config)
     _check_model_fits(model, dataset, settings)
     if settings.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules()):
         raise ValueError(
             f"batch_size must be at least 2, because model {settings.model} has batch normalization, which needs "
             "several images to normalize over, got 1"
         )
-    for path in (settings.resume, settings.init):
-        if path is not None:
-            _load_start(model, settings, path)
-    return Parts(dataset, model, conversion)
+    if settings.weights is not None:
+        load_weights_file(model, settings.weights, images.num_classes, new_head=settings.new_head)
+    return model
 
 
 def train_loader(dataset: Dataset, settings: Settings) -> BatchLoader:
@@ -75,7 +91,7 @@ def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings) ->
     try:
         with torch.no_grad():
             logits: Tensor = model.eval()(torch.zeros(2, *shape))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:  # timm asserts
         size = "×".join(map(str, shape))
         wanted = getattr(model, "image_size", 0)
         hint = f". With --pad-to {wanted} the images are padded to that size" if wanted > max(shape[1:]) else ""
@@ -108,3 +124,17 @@ def _load_start(model: nn.Module, settings: Settings, path: Path) -> None:
             )
     if checkpoint.epoch >= settings.epochs:
         raise ValueError(f"the run of {path} has finished its {checkpoint.epoch} epochs; to go on, raise epochs")
+
+
+def _check_same_teacher(path: Path, teacher: Teacher | None) -> None:
+    """Raise ValueError if the run of a checkpoint had another teacher, or one where there is none now."""
+    before = read_checkpoint(path).teacher
+    if before == (None if teacher is None else teacher.fingerprint):
+        return
+    if before is None:
+        reason = "had no teacher, and distil is given"
+    elif teacher is None:
+        reason = "had a teacher, and distil is not given"
+    else:
+        reason = f"had a teacher with other weights than distil: {teacher.path}"
+    raise ValueError(f"the run of {path} {reason}; a run keeps its teacher when it is resumed")

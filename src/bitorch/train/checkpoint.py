@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from ..conversion.quantize import quantize_
 from ..models import build
+from ..quantizations import Quantization
 from .classifier import CHECKPOINT_KEY
+from .differences import differences
 from .settings import Settings
 
 _PREFIX = "model."
-_NAMES_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Checkpoint:
         epoch: epochs that were finished.
         step: optimizer steps that were made.
         history: one row per finished epoch.
+        teacher: fingerprint of the net that the run learns from, None if it learns from the labels alone.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Checkpoint:
     epoch: int
     step: int
     history: tuple[dict[str, float], ...]
+    teacher: str | None
 
     def __str__(self) -> str:
         if self.settings is None:
@@ -80,6 +83,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         epoch=_epochs_finished(content),
         step=content["global_step"],
         history=tuple(recorder.get("history", ())),
+        teacher=info.get("teacher"),
     )
 
 
@@ -105,30 +109,21 @@ def load_model(path: str | Path) -> nn.Module:
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copy a checkpoint's parameters and buffers into a model; ValueError says what differs if they do not fit."""
-    differences = _differences(model.state_dict(), checkpoint.state_dict)
-    if differences:
-        raise ValueError(f"the checkpoint {checkpoint} does not fit the model {type(model).__name__}: {differences}")
-    model.load_state_dict(checkpoint.state_dict)
+    """Copy a checkpoint's parameters and buffers into a model; ValueError says what differs if they do not fit.
 
-
-def _differences(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
-    shapes = [
-        f"{name} {list(got[name].shape)} instead of {list(wanted[name].shape)}"
-        for name in wanted
-        if name in got and got[name].shape != wanted[name].shape
-    ]
-    kinds = {
-        "it lacks": [name for name in wanted if name not in got],
-        "it has besides": [name for name in got if name not in wanted],
-        "other shapes in": shapes,
+    Ranges of quantizers that the checkpoint lacks, as that of a float net does, stay as they are.
+    """
+    got = checkpoint.state_dict
+    optional = {
+        f"{name}.{key}"
+        for name, module in model.named_modules()
+        if isinstance(module, Quantization) and not any(key.startswith(f"{name}.") for key in got)
+        for key in module.state_dict()
     }
-    return "; ".join(f"{kind} {_shorten(names)}" for kind, names in kinds.items() if names)
-
-
-def _shorten(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more
+    found = differences({key: value for key, value in model.state_dict().items() if key not in optional}, got)
+    if found:
+        raise ValueError(f"the checkpoint {checkpoint} does not fit the model {type(model).__name__}: {found}")
+    model.load_state_dict(checkpoint.state_dict)
 
 
 def _epochs_finished(content: Mapping[str, Any]) -> int:

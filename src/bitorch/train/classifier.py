@@ -18,6 +18,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from ..data import to_float
+from .distillation import Distillation
 from .guard import NonFiniteError, describe_non_finite, is_step_finite, locate_non_finite, remedy
 from .randomness import generator_states, restore_generators, seed_generators, step_seed
 from .schedule import Schedule
@@ -27,6 +28,7 @@ CHECKPOINT_KEY = "bitorch"
 _FORMAT = 1
 _ADAM = partial(Adam, lr=1e-3)
 _COSINE = Schedule()
+_DISTILLATION = Distillation()
 
 
 class Classifier(pl.LightningModule):
@@ -35,6 +37,8 @@ class Classifier(pl.LightningModule):
     Batches are pairs of images and int64 labels [B]. uint8 images become float in [0, 1] on the device and, in
     training, are augmented; float images are taken as they are.
     Logs train/loss, train/acc, lr, val/loss, val/acc and, with more than 5 classes, val/top5, once per epoch.
+
+    With a teacher, train/loss is the loss of `distillation`; val/loss is always the cross-entropy with the labels.
 
     Every step is a pure function of the parameters, the batch and (seed, rank, step): see `randomness`. So a resumed
     run equals one that was never stopped. A step whose loss or gradients are not finite is not made: NonFiniteError.
@@ -46,6 +50,9 @@ class Classifier(pl.LightningModule):
         schedule: factor on the optimizer's learning rates.
         label_smoothing: share of the target spread over all classes, in [0, 1).
         augmentation: function from float images to float images, drawing from PyTorch's global generators.
+        teacher: a trained module from the same images to as many logits, of which the model shall learn. It runs in
+            eval mode and without gradients, and is neither trained nor kept in checkpoints.
+        distillation: how much of the loss the teacher has, and how.
         seed: of everything random in training.
         info: what checkpoints shall say about the run, in types that JSON has.
 
@@ -62,6 +69,8 @@ class Classifier(pl.LightningModule):
         schedule: Schedule = _COSINE,
         label_smoothing: float = 0.0,
         augmentation: Callable[[Tensor], Tensor] | None = None,
+        teacher: nn.Module | None = None,
+        distillation: Distillation = _DISTILLATION,
         seed: int = 0,
         info: Mapping[str, Any] | None = None,
     ) -> None:
@@ -78,6 +87,9 @@ class Classifier(pl.LightningModule):
         self._schedule = schedule
         self._label_smoothing = label_smoothing
         self._augmentation = augmentation
+        # In a tuple nn.Module does not see it: no part of the state_dict, of the optimizer or of .train().
+        self._teacher = () if teacher is None else (teacher,)
+        self._distillation = distillation
         # A NaN loss in training stops the run with an error of its own, so the mean need not warn of it.
         self.train_loss = MeanMetric(nan_strategy="ignore")
         self.train_accuracy = _accuracy(num_classes, top_k=1)
@@ -92,6 +104,11 @@ class Classifier(pl.LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, num_classes] for images [B, C, H, W], uint8 or float."""
         return self.model(to_float(x) if x.dtype == torch.uint8 else x)  # type: ignore[no-any-return]
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher to the device, in eval mode."""
+        for teacher in self._teacher:
+            teacher.to(self.device).eval()
 
     def configure_optimizers(self) -> Optimizer:
         """Build the optimizer over the parameters that require a gradient."""
@@ -112,7 +129,7 @@ class Classifier(pl.LightningModule):
             if self._augmentation is not None:
                 x = self._augmentation(x)
         logits = self.model(x)
-        loss = self._loss_of(logits, y)
+        loss = self._loss_of(x, logits, y)
         self._loss = loss.detach()
         self._batch = (x.detach(), y, batch_idx)
         self.train_loss.update(self._loss, weight=len(y))
@@ -183,8 +200,13 @@ class Classifier(pl.LightningModule):
         _restore_metric(self.train_loss, state["train_loss"])
         _restore_metric(self.train_accuracy, state["train_accuracy"])
 
-    def _loss_of(self, logits: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(logits, y, label_smoothing=self._label_smoothing)
+    def _loss_of(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor:
+        loss = F.cross_entropy(logits, y, label_smoothing=self._label_smoothing)
+        for teacher in self._teacher:
+            with torch.no_grad():
+                teacher_logits = teacher(x)
+            loss = self._distillation.loss(loss, logits, teacher_logits)
+        return loss
 
     def _why_not_finite(self, lr: float) -> str:
         """Return the reason of a NonFiniteError, from the step's last batch with its random numbers."""
@@ -192,7 +214,7 @@ class Classifier(pl.LightningModule):
         what = describe_non_finite(self._loss, self.model.named_parameters())
         seed_generators(step_seed(self.seed, self.global_rank, self.global_step, batch_idx), self.device)
         with self.trainer.precision_plugin.forward_context():
-            where = locate_non_finite(self.model, x, lambda logits: self._loss_of(logits, y))
+            where = locate_non_finite(self.model, x, lambda logits: self._loss_of(x, logits, y))
         step = f"step {self.global_step} (epoch {self.current_epoch + 1})"
         return " ".join(part for part in (f"{step}: {what}", where, remedy(lr)) if part)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -32,6 +32,7 @@ from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
 from .stopping import Interrupted, StopRequest
+from .teacher import Teacher
 
 _LOG_EVERY_STEPS = 50
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
@@ -75,6 +76,7 @@ class Run:
     model: nn.Module
     conversion: Conversion
     folder: Path
+    teacher: Teacher | None = None
 
     def train(self, *, on_epoch: Callable[[Row], None] | None = None, show: bool = True) -> Result:
         """Train to the end, or resume where `settings.resume` was, and return the result.
@@ -142,9 +144,20 @@ class Run:
             ),
             label_smoothing=settings.label_smoothing,
             augmentation=settings.augmentation,
+            teacher=None if self.teacher is None else self.teacher.model,
+            distillation=settings.distillation,
             seed=settings.seed,
-            info={"settings": settings.to_dict(), "input_shape": list(self.dataset.train.images.shape[1:])},
+            info=self._info(),
         )
+
+    def _info(self) -> dict[str, Any]:
+        """Return what checkpoints say about the run."""
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.fingerprint}
+        return {
+            "settings": self.settings.to_dict(),
+            "input_shape": list(self.dataset.train.images.shape[1:]),
+            **teacher,
+        }
 
     def _test_loader(self) -> BatchLoader:
         images = self.dataset.test
@@ -190,9 +203,9 @@ def prepare(settings: Settings) -> Run:
         # Weights and two moments, in three files: last, best and the one that is being written.
         check_writable(folder, bytes_needed=9 * sum(p.nbytes for p in parts.model.parameters()))
         # Without the places: it is the config file of further runs, which are kept and started elsewhere.
-        write_settings(dataclasses.replace(settings, out=None, resume=None, init=None), folder / "settings.yaml")
+        write_settings(settings.without_places(), folder / "settings.yaml")
         _bring_best(settings, folder)
-    return Run(settings, parts.dataset, parts.model, parts.conversion, folder)
+    return Run(settings, parts.dataset, parts.model, parts.conversion, folder, parts.teacher)
 
 
 def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer:

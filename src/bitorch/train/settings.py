@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from ..data import DATA_NAMES, Augmentation
 from ..dorefa_config import DoReFaConfig, EndLayer
-from ..models import MODEL_NAMES
+from ..models import MODEL_NAMES, is_external
 from ..quantizations.bits import check_bits
+from .distillation import Distillation
 from .fields import convert_fields, plain, reject_unknown
 
 EndBits = Literal["float", "8", "same"]
@@ -34,7 +35,8 @@ class Settings:
     pad_to: int = 0
     """Pad all images with zeros, centred, to this height and width; the svhn nets take 40. 0 is off."""
     model: str = "lenet-8"
-    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2."""
+    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2; or
+    timm:NAME or torchvision:NAME, where the package is installed."""
     width: float = 1.0
     """Factor on the channels of a lenet or resnet."""
     bits: tuple[int, int, int] = (1, 2, 6)
@@ -71,6 +73,12 @@ class Settings:
     """Epochs in which the learning rate rises linearly from 0 to lr."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes, at least 0 and below 1."""
+    distil: Path | None = None
+    """Learn from the outputs of this checkpoint's net, too: of the float twin, trained with --bits 32 32 32."""
+    distil_weight: float = 0.5
+    """Share of the teacher's outputs in the loss, from 0 to 1; the labels have the rest."""
+    distil_temperature: float = 4.0
+    """Temperature that softens the outputs of teacher and student, above 0."""
     shift: int = 0
     """Augmentation: move each training image by up to this many pixels."""
     flip: bool = False
@@ -98,6 +106,10 @@ class Settings:
     """Continue the run of this checkpoint, with its settings unless other flags change them."""
     init: Path | None = None
     """Start from the weights of this checkpoint, e.g. of the float twin, with a new optimizer."""
+    weights: Path | None = None
+    """Start from float weights that come from elsewhere: a safetensors file, or a PyTorch file with a state dict."""
+    new_head: bool = False
+    """Leave out the last layer of --weights if it is for another number of classes, and train a new one."""
 
     def __post_init__(self) -> None:
         for name, value in convert_fields(type(self), dataclasses.asdict(self)).items():
@@ -111,9 +123,12 @@ class Settings:
     def config(self) -> DoReFaConfig:
         """The bits as `quantize_` takes them."""
         ends: dict[EndBits, EndLayer] = {"float": "float", "8": 8, "same": "same"}
-        # Safe in our models: nothing but the next layer reads their ReLUs.
         return DoReFaConfig(
-            *self.bits, first=ends[self.first], last=ends[self.last], exact=self.exact, absorb_relu=True
+            *self.bits,
+            first=ends[self.first],
+            last=ends[self.last],
+            exact=self.exact,
+            absorb_relu=not is_external(self.model),  # safe in ours: nothing but the next layer reads their ReLUs
         )
 
     @property
@@ -127,10 +142,19 @@ class Settings:
         return Augmentation(shift=self.shift, flip=self.flip, pad_crop=self.pad_crop)
 
     @property
+    def distillation(self) -> Distillation:
+        """The loss of a run with a teacher."""
+        return Distillation(self.distil_weight, self.distil_temperature)
+
+    @property
     def name(self) -> str:
         """What tells this run from others, as a file name: digits-lenet-8-w1a2g6-seed0."""
         weights, activations, gradients = self.bits
-        return f"{self.data}-{self.model}-w{weights}a{activations}g{gradients}-seed{self.seed}"
+        return f"{self.data}-{self.model.replace(':', '-')}-w{weights}a{activations}g{gradients}-seed{self.seed}"
+
+    def without_places(self) -> Settings:
+        """Return the settings without where the run is kept and where it starts from."""
+        return dataclasses.replace(self, out=None, resume=None, init=None, weights=None, new_head=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as types that JSON and YAML have."""
@@ -146,16 +170,19 @@ class Settings:
 def _check_ranges(settings: Settings) -> None:
     if settings.data not in DATA_NAMES:
         raise ValueError(f"data must be one of {', '.join(DATA_NAMES)}, got {settings.data!r}")
-    if settings.model not in MODEL_NAMES:
-        raise ValueError(f"model must be one of {', '.join(MODEL_NAMES)}, got {settings.model!r}")
+    if settings.model not in MODEL_NAMES and not is_external(settings.model):
+        raise ValueError(
+            f"model must be one of {', '.join(MODEL_NAMES)}, or timm:NAME or torchvision:NAME, got {settings.model!r}"
+        )
     for name in ("epochs", "batch_size", "devices", "num_nodes"):
         _check(settings, name, getattr(settings, name) >= 1, "at least 1")
     for name in ("pad_to", "shift", "pad_crop", "seed", "weight_decay", "warmup_epochs"):
         _check(settings, name, 0 <= getattr(settings, name) < math.inf, "at least 0")
-    for name in ("lr", "eps", "width"):
+    for name in ("lr", "eps", "width", "distil_temperature"):
         _check(settings, name, 0 < getattr(settings, name) < math.inf, "above 0")
     for name in ("momentum", "label_smoothing"):
         _check(settings, name, 0 <= getattr(settings, name) < 1, "at least 0 and below 1")
+    _check(settings, "distil_weight", 0 <= settings.distil_weight <= 1, "at least 0 and at most 1")
     _check(settings, "seed", settings.seed < 2**63, "below 2**63")
     _check(settings, "gamma", 0 < settings.gamma <= 1, "above 0 and at most 1")
     _check(settings, "warmup_epochs", settings.warmup_epochs < settings.epochs, f"below epochs ({settings.epochs})")
@@ -175,8 +202,14 @@ def _check_combinations(settings: Settings) -> None:
         raise ValueError(
             f"milestones must rise, from 1 to at most epochs − 1 = {settings.epochs - 1}, got {settings.milestones}"
         )
-    if settings.resume is not None and settings.init is not None:
-        raise ValueError("resume and init exclude each other: resume continues a run, init starts a new one")
+    starts = [name for name in ("resume", "init", "weights") if getattr(settings, name) is not None]
+    if len(starts) > 1:
+        raise ValueError(
+            f"{' and '.join(starts)} exclude each other: resume continues a run, init starts a new one from a "
+            "checkpoint's weights, and weights from those of another program"
+        )
+    if settings.new_head and settings.weights is None and settings.resume is None:
+        raise ValueError("new_head is about the weights of another program, and there are none; give weights, too")
 
 
 def _check(settings: Settings, name: str, is_met: bool, rule: str) -> None:

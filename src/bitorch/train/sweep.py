@@ -21,8 +21,10 @@ from .run import fit
 from .settings import Settings
 
 _OUTCOME = "outcome.json"
-#: Where a run is kept and where it starts from say nothing about what it reaches.
+#: Where a run is kept and goes on say nothing about what it reaches.
 _PLACES = ("out", "resume")
+#: Where a run starts from; one that goes on does not have them any more.
+_STARTS = ("init", "weights", "new_head")
 
 
 @dataclass(frozen=True)
@@ -140,17 +142,22 @@ def _read_last(folder: Path, settings: Settings) -> Checkpoint | None:
 
 
 def _check_same_run(folder: Path, before: Settings | None, now: Settings) -> None:
+    if before is not None and before.resume is not None:
+        now = dataclasses.replace(now, **{name: getattr(before, name) for name in _STARTS})
     if before is None or _identity(before) != _identity(now):
         raise ValueError(f"{folder} holds a run with other settings; choose another folder, or delete it to train anew")
 
 
 def _train(folder: Path, settings: Settings, on_epoch: Callable[[Row], None] | None = None) -> Outcome:
     checkpoint = _read_last(folder, settings)
-    settings = dataclasses.replace(settings, out=folder, resume=None if checkpoint is None else checkpoint.path)
+    if checkpoint is None:
+        run = dataclasses.replace(settings, out=folder, resume=None)
+    else:
+        run = dataclasses.replace(settings.without_places(), out=folder, resume=checkpoint.path)
     if checkpoint is not None and checkpoint.epoch >= settings.epochs:  # stopped just before the outcome was written
         history = checkpoint.history
     else:
-        history = fit(settings, on_epoch=on_epoch, show=False).history
+        history = fit(run, on_epoch=on_epoch, show=False).history
     content = json.dumps({"settings": _identity(settings), "history": list(history)}, indent=1)
     write_atomically(folder / _OUTCOME, lambda file: file.write(content.encode()))
     return Outcome(settings, tuple(history))

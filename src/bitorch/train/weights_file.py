@@ -1,0 +1,100 @@
+"""Float weights from elsewhere: a safetensors file, or a PyTorch file with a state dict."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .differences import differences
+
+#: Keys that files put their state dict under.
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def load_weights_file(model: nn.Module, path: Path, num_classes: int, *, new_head: bool) -> None:
+    """Copy a file's weights into a float model, all of them, strictly.
+
+    Args:
+        path: *.safetensors, or a PyTorch file that holds a state dict, alone or under "state_dict", "model_state_dict"
+            or "model". No code in it is run.
+        num_classes: of the model.
+        new_head: leave out weights of a head for another number of classes; the model keeps its own, new ones.
+
+    Raises:
+        FileNotFoundError: no such file. ImportError: a safetensors file without the package.
+        ValueError: no such file format; other keys or shapes than the model's, which the message lists.
+    """
+    state = read_weights(path)
+    wanted = model.state_dict()
+    head = _other_head(wanted, state, num_classes)
+    if head and new_head:
+        state = {name: wanted[name] if name in head else tensor for name, tensor in state.items()}
+        head = {}
+    # PyTorch's loader makes up for this one, which older files lack.
+    counted = {name for name in wanted if name.endswith("num_batches_tracked") and name not in state}
+    found = differences({name: tensor for name, tensor in wanted.items() if name not in counted}, state)
+    if found:
+        hint = ""
+        if head:
+            names, classes = ", ".join(head), next(iter(head.values()))
+            hint = (
+                f". {names}: the file's head has {classes} classes, the data {num_classes}; with --new-head it is left "
+                "out, and a new one is trained"
+            )
+        raise ValueError(f"the weights {path} do not fit the model {type(model).__name__}: {found}{hint}")
+    model.load_state_dict({**{name: wanted[name] for name in counted}, **state})
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the state dict of a file, on the CPU; errors as `load_weights_file`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of weights {path}")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        reason = f": {str(error).splitlines()[0]}" if str(error) else ""
+        raise ValueError(f"{path} is no PyTorch file of tensors alone, or a damaged one{reason}") from None
+    return _state_dict(content, path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError:
+        raise ImportError(f"{path} needs the package safetensors: pip install safetensors") from None
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from None
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    for key in ("", *_WRAPPERS):
+        state = content if key == "" else content.get(key) if isinstance(content, Mapping) else None
+        if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
+            return dict(state)
+    held = f"a mapping with {', '.join(map(str, list(content)[:4]))}" if isinstance(content, Mapping) else "no mapping"
+    raise ValueError(f"{path} holds {held}, and no state dict; save model.state_dict() alone")
+
+
+def _other_head(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor], num_classes: int) -> dict[str, int]:
+    """Return the names that differ in nothing but the number of classes, each with the file's; {} if there are several.
+
+    They are those of the last layer: tensors whose first axis, and no other, is num_classes here and another there.
+    """
+    head = {
+        name: got[name].shape[0]
+        for name, tensor in wanted.items()
+        if name in got and tensor.dim() > 0 and got[name].dim() == tensor.dim()
+        and tensor.shape[0] == num_classes != got[name].shape[0] and tensor.shape[1:] == got[name].shape[1:]
+    }  # fmt: skip
+    layers = {name.rpartition(".")[0] for name in head}
+    return head if len(layers) == 1 else {}
