@@ -144,8 +144,8 @@ class _Lowering:
         scale, plus = one.stage("scale"), one.stage("plus")
         bias = plus.settings["constant"] if plus is not None else node.settings.get("bias")
         if scale is not None or bias is not None:
-            factor = 1.0 if scale is None else scale.settings["scale"]
-            operation["multiply"] = self.floats(f"{node.name}.multiply", torch.full((channels,), factor))
+            factor = torch.ones(1) if scale is None else scale.settings["scale"]
+            operation["multiply"] = self.floats(f"{node.name}.multiply", factor.expand(channels))
             offset = torch.zeros(channels) if bias is None else bias
             operation["offset"] = self.floats(f"{node.name}.offset", offset.expand(channels))
         operation |= self._norm(one) | self._residual(one)
@@ -170,12 +170,17 @@ class _Lowering:
         bits = layer.weight_quantization.bit_width
         codes = weight_codes(layer)
         codes = codes.unsqueeze(2) if codes.dim() == 3 else codes
-        packed = pack_weights(_numpy(codes.to(torch.int16)), bits)
+        grid = layer.weight_quantization.grid
+        packed = pack_weights(_numpy(codes.to(torch.int16)), bits, grid)
         operation: Operation = {
             "weight": self.array(name, packed),
             "weight_bits": bits,
             "out_channels": node.shape[0],
         }
+        if grid != "odd":
+            operation["weight_grid"] = grid
+        if node.settings["zero_point"] != 0:
+            operation["zero_point"] = node.settings["zero_point"]
         return operation | {"sign_activations": True} if node.settings["sign"] else operation
 
     @staticmethod

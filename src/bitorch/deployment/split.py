@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..layers import QConv1d, QConv2d, QLinear
-from ..layers.exact import scaled_convolution, scaled_linear
-from ..quantizations import Quantization
+from ..layers.exact import over_outputs, scaled_convolution, scaled_linear
+from ..quantizations import InputDoReFa, Quantization, RangeQuantization
 from ..quantizations.base import divide
 from .graph import Graph, Node
 
@@ -60,34 +60,62 @@ def split_quantized(graph: Graph) -> Graph:
     return Graph(tuple(nodes), graph.outputs)
 
 
-def _code_settings(quantizer: Quantization) -> dict[str, Any]:
-    return {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
+def quantized(node: Node, quantizer: Quantization, shape: tuple[int, ...]) -> list[Node]:
+    """Return the nodes from a node's input to the stored codes of a quantizer, the last of them `codes`.
+
+    A range of its own is a division, and an addition for its zero point, in front of the unit quantizer.
+    """
+    nodes: list[Node] = []
+
+    def add(step: str, kind: str, function: Callable[[Tensor], Tensor], settings: dict[str, Any]) -> None:
+        inputs = (nodes[-1].name,) if nodes else node.inputs
+        nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place))
+
+    if isinstance(quantizer, RangeQuantization):
+        width, n = quantizer.width().clone(), 2**quantizer.bit_width - 1
+        add("range", "divide", lambda x: x / width, {"constant": width.reshape(1)})
+        if quantizer.zero_point() != 0:
+            shift = quantizer.zero().clone() / n
+            add("zero", "plus", lambda x: x + shift, {"constant": shift.reshape(1)})
+        quantizer = InputDoReFa(quantizer.bit_width, variant="paper")
+    settings = {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
+    add("codes", "codes", quantizer.codes, settings)
+    return nodes
 
 
 def _split_quantizer(node: Node) -> list[Node]:
     quantizer: Quantization = node.settings["quantizer"]
-    settings = _code_settings(quantizer)
-    codes = Node(f"{node.name}/codes", "codes", node.inputs, node.shape, quantizer.codes, settings, node.place)
+    nodes = quantized(node, quantizer, node.shape)
+    settings = {"bits": nodes[-1].settings["bits"], "sign": nodes[-1].settings["sign"]}
     n = 1 if settings["sign"] else 2**quantizer.bit_width - 1
-    value_settings = {"bits": settings["bits"], "sign": settings["sign"], "table": None}
-    return [codes, replace(node, kind="values", inputs=(codes.name,), function=_values(n), settings=value_settings)]
+    table, function = None, _values(n)
+    if isinstance(quantizer, RangeQuantization):
+        function = _scaled_values(quantizer)
+        table = function(torch.arange(n + 1, dtype=torch.float32))
+    codes = nodes[-1].name
+    return [
+        *nodes,
+        replace(node, kind="values", inputs=(codes,), function=function, settings={**settings, "table": table}),
+    ]
 
 
 def _values(n: int) -> Callable[[Tensor], Tensor]:
     return lambda codes: divide(codes, n)
 
 
+def _scaled_values(quantizer: RangeQuantization) -> Callable[[Tensor], Tensor]:
+    zero, scale = quantizer.zero_point(), quantizer.scale(torch.zeros(1)).clone()
+    return lambda codes: (codes - zero) * scale
+
+
 def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
     layer: QConv1d | QConv2d | QLinear = node.settings["layer"]
-    settings = _code_settings(layer.input_quantization)
-    codes = Node(
-        f"{node.name}/codes", "codes", node.inputs, input_shape, layer.input_quantization.codes, settings, node.place
-    )
-    nodes = [codes]
+    nodes = quantized(node, layer.input_quantization, input_shape)
+    sign = nodes[-1].settings["sign"]
     if isinstance(layer, QLinear):
         geometry, function = {}, _linear_product(layer)
     else:
-        pad = _explicit_pad(node, layer, codes)
+        pad = _explicit_pad(node, layer, nodes[-1])
         nodes.extend(pad)
         geometry, function = _geometry(layer, padded=bool(pad)), _convolution_product(layer, padded=bool(pad))
     product = Node(
@@ -96,7 +124,7 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
         (nodes[-1].name,),
         node.shape,
         function,
-        {"layer": layer, "sign": settings["sign"], **geometry},
+        {"layer": layer, "sign": sign, "zero_point": layer.input_quantization.zero_point(), **geometry},
         node.place,
     )
     scale = layer_scale(layer)
@@ -106,7 +134,7 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
         (product.name,),
         node.shape,
         _times(scale),
-        {"scale": float(scale)},
+        {"scale": scale.flatten()},
         node.place,
     )
     nodes.extend((product, scaled))
@@ -119,14 +147,14 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
 
 
 def layer_scale(layer: QConv1d | QConv2d | QLinear) -> Tensor:
-    """What one unit of D is worth: the product of both scales, in float32 as the layer computes it."""
+    """What one unit of D is worth, 0-dim or [C_out, 1, …]: both scales' product, in float32 as the layer has it."""
     with torch.no_grad():
         weight_scale = layer.weight_quantization.scale(layer.weight)
         return layer.input_quantization.scale(layer.weight).to(weight_scale.dtype) * weight_scale
 
 
 def _times(scale: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda d: d * scale
+    return lambda d: d * over_outputs(scale, d.dim() - 2)
 
 
 def _plus(bias: Tensor) -> Callable[[Tensor], Tensor]:
@@ -158,7 +186,7 @@ def _explicit_pad(node: Node, layer: QConv1d | QConv2d, codes: Node) -> list[Nod
 
 
 def _padded(layer: QConv1d | QConv2d, value: int) -> Callable[[Tensor], Tensor]:
-    return lambda codes: layer._padded(codes, float(value))
+    return lambda codes: layer._padded(codes, float(value))  # stored codes: only zeros have a code of their own
 
 
 def _geometry(layer: QConv1d | QConv2d, *, padded: bool) -> dict[str, Any]:
@@ -173,7 +201,7 @@ def _geometry(layer: QConv1d | QConv2d, *, padded: bool) -> dict[str, Any]:
 
 
 def weight_codes(layer: QConv1d | QConv2d | QLinear) -> Tensor:
-    """The odd integers behind the weight, float32."""
+    """The integers behind the weight, float32."""
     with torch.no_grad():
         return layer.weight_quantization.codes(layer.weight)
 
@@ -187,14 +215,16 @@ def max_codes(layer: QConv1d | QConv2d | QLinear) -> tuple[int, int]:
 
 def _linear_product(layer: QLinear) -> Callable[[Tensor], Tensor]:
     weight, one = weight_codes(layer), torch.ones(())
-    return lambda codes: scaled_linear(codes.to(weight.dtype), weight, one, one, max_codes(layer))
+    zero = layer.input_quantization.zero_point()
+    return lambda codes: scaled_linear(codes.to(weight.dtype) - zero, weight, one, one, max_codes(layer))
 
 
 def _convolution_product(layer: QConv1d | QConv2d, *, padded: bool) -> Callable[[Tensor], Tensor]:
     weight, one = weight_codes(layer), torch.ones(())
+    zero = layer.input_quantization.zero_point()
 
     def product(codes: Tensor) -> Tensor:
-        codes = codes.to(weight.dtype)  # pixels come as uint8
+        codes = codes.to(weight.dtype) - zero  # pixels come as uint8
         x, padding = (codes, (0,) * len(layer.kernel_size)) if padded else layer._pad(codes, 0.0)
         return scaled_convolution(
             x, weight, one, one, max_codes(layer), layer.stride, padding, layer.dilation, layer.groups

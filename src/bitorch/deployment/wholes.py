@@ -20,7 +20,8 @@ from ..layers import (
     QLinear,
 )
 from ..layers.low_bit import LowBit
-from ..quantizations import GradientQuantization, Quantization, WeightDoReFa
+from ..quantizations import GradientQuantization, Quantization, RangeQuantization, WeightDoReFa
+from ..quantizations.ranges import SMALLEST
 from .builder import PARTIAL, Reader
 from .forms import form
 from .problems import Refusal
@@ -114,12 +115,16 @@ def _check_weight(layer: LowBit) -> None:
     quantizer = layer.weight_quantization
     with torch.no_grad():
         codes = quantizer.codes(layer.weight)
-    largest = 2**quantizer.bit_width - 1
+    bits = quantizer.bit_width
+    if quantizer.grid == "signed":
+        outside, which = (codes < -(2 ** (bits - 1))) | (codes > 2 ** (bits - 1) - 1), "those of a signed integer"
+    else:
+        outside, which = (codes.abs() > 2**bits - 1) | (codes % 2 == 0), "the odd integers up to 2^bits - 1"
     # NaN passes here: it is told with all other parameters that are not finite
-    if not 1 <= quantizer.bit_width <= 8 or bool(((codes.abs() > largest) | (codes % 2 == 0)).any()):
+    if not 1 <= bits <= 8 or bool(outside.any()):
         raise Refusal(
-            f"its weight quantizer {quantizer} has other codes than the odd integers up to 2^bits - 1 of 1 to 8 bits",
-            f"Use WeightDoReFa or Sign, {PARTIAL}",
+            f"its weight quantizer {quantizer} has other codes than {which} of 1 to 8 bits",
+            f"Use WeightDoReFa, WeightLSQ, WeightTWN or Sign, {PARTIAL}",
         )
 
 
@@ -142,8 +147,20 @@ def _check_pointwise(quantizer: Quantization) -> None:
             "WeightDoReFa scales by statistics of a whole tensor, so an image's codes would depend on its neighbours",
             "Use InputDoReFa or Sign for activations",
         )
-    if quantizer.max_code is not None and form(quantizer) is None:
+    if isinstance(quantizer, RangeQuantization):
+        _check_range(quantizer)
+    elif quantizer.max_code is not None and form(quantizer) is None:
         raise Refusal(
             f"{quantizer} computes neither round(n·clip(x, 0, 1)) / n nor a sign, which are what the runtime has",
             f"Use InputDoReFa or Sign, or a class of your own with the same values and another gradient, {PARTIAL}",
+        )
+
+
+def _check_range(quantizer: RangeQuantization) -> None:
+    if not quantizer.is_set:
+        raise Refusal(f"the range of {quantizer} is not set", "Call bitorch.calibrate(model, batches), or load it")
+    if not bool((quantizer.width() > 2 * SMALLEST * quantizer.levels()) & quantizer.width().isfinite()):
+        raise Refusal(
+            f"the range of {quantizer} has collapsed to zero in training",
+            "Train on from an earlier checkpoint with a lower learning rate, or calibrate again",
         )
