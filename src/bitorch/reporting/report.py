@@ -76,6 +76,17 @@ class Report:
         """
         write_text(path, csv_text(self))
 
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write a page that needs no other file and no network: the table, to be sorted by a click, and plots.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            OSError: it cannot be written. A file that was there before is then still there.
+        """
+        from .page import page
+
+        write_text(path, page(self))
+
 
 def report(model: nn.Module, *example: Tensor, packed: PackedModel | None = None, repeats: int = 20) -> Report:
     """Say what a model costs, layer by layer: bits, bytes, multiply-adds, levels that occur, kernels, milliseconds.

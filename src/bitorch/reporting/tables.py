@@ -37,13 +37,13 @@ COLUMNS = (
     Column("packed B", True, "bytes when packed"),
     Column("MACs", True, "multiply-adds of one image"),
     Column("bit-ops", True, "MACs × weight bits × activation bits; float counts as 32"),
+    Column("ms", True, "milliseconds of one image"),
+    Column("time", True, "share of the milliseconds"),
     Column("W levels", True, "levels of the weight that occur, of those there are"),
     Column("A levels", True, "levels of the input that occur on the example, of those there are"),
     Column("input range", True, "smallest and largest number at the input's quantizer"),
     Column("clipped", True, "share of the input below the lowest and above the highest level"),
     Column("kernel", False, "what computes it"),
-    Column("ms", True, "milliseconds of one image"),
-    Column("time", True, "share of the milliseconds"),
 )
 RIGHT = tuple(index for index, column in enumerate(COLUMNS) if column.is_number)
 
@@ -61,13 +61,13 @@ def cells(row: Row) -> tuple[str, ...]:
         bytes_of(row.packed_bytes),
         count(row.macs),
         count(row.bit_operations),
+        milliseconds(row.milliseconds),
+        percent(row.share),
         "" if row.weight_levels is None else str(row.weight_levels),
         "" if row.activation_levels is None else str(row.activation_levels),
         range_text(row.activation_range),
         clipped_text(row.activation_range),
         row.kernel if row.kernel else ("–" if row.deploys is False else ""),
-        milliseconds(row.milliseconds),
-        percent(row.share),
     )
 
 
