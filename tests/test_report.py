@@ -29,8 +29,9 @@ from bitorch.reporting.parts import parts_of
 from bitorch.reporting.report import Report
 from bitorch.reporting.rows import Levels, Row
 
-SIZES = {"svhn": 40, "lenet-28": 28, "lenet-8": 8, "resnet": 32}
-WIDTHS = {"lenet-28": 0.25, "lenet-8": 0.25, "resnet-20": 0.25, "resnet-18": 0.0625}
+#: Height and width of images, where the nets have a fixed one; all others take 32.
+SIZES = {**dict.fromkeys(("svhn-a", "svhn-b", "svhn-c", "svhn-d"), 40), "lenet-28": 28, "lenet-8": 8}
+WIDTHS = {"lenet-28": 0.25, "lenet-8": 0.25, "resnet-20": 0.25, "resnet-18": 0.0625, "mobilenet-v2": 0.5}
 
 
 def zoo(name: str, bits: tuple[int, int]) -> tuple[nn.Module, Tensor]:
@@ -38,7 +39,7 @@ def zoo(name: str, bits: tuple[int, int]) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     model = build(name, 3, 10, WIDTHS.get(name, 1.0))
     quantize_(model, DoReFaConfig(*bits))
-    size = next(size for prefix, size in SIZES.items() if name.startswith(prefix))
+    size = SIZES.get(name, 32)
     return model.eval(), torch.rand(2, 3, size, size)
 
 
