@@ -177,6 +177,25 @@ def test_every_low_bit_class_knows_its_float_one(float_class: type, low_bit_clas
     assert vars(low_bit_class)["_float_class"] is float_class
 
 
+def test_parameters_of_quantizers_are_no_weights() -> None:
+    net: Any = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(3)))
+    config = DoReFaConfig(1, 1, sign="rsign", first="same", last="same")  # with a shift [C, 1, 1] per layer
+    quantize_(net, config)
+    assert [row.name for row in quantize_(net, config).layers] == ["0", "1", "2"]
+    assert [row.name for row in float_(net).layers] == ["0", "1", "2"]
+    assert list(net.state_dict()) == [f"{i}.{name}" for i in range(3) for name in ("weight", "bias")]
+
+
+@pytest.mark.parametrize("learned_by", ["lsq", "lsq+", "pact"])
+def test_learned_ranges_are_dropped(learned_by: Any) -> None:
+    net, expected = small_net(), small_net()
+    quantize_(net, DoReFaConfig(2, 2, range="learned", learned_by=learned_by, first="same", last="same"))
+    assert len(list(net.parameters())) > len(list(expected.parameters()))
+    float_(net)
+    assert list(net.state_dict()) == list(expected.state_dict())
+    assert torch.equal(net(images()), expected(images()))
+
+
 # Errors
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -17,7 +18,8 @@ def deciding_rules(
 ) -> dict[str, int]:
     """Return the index of the last rule that matches each layer, by name; a layer that no rule matches is left out.
 
-    A module that stands in several places matches by any of its names.
+    A module that stands in several places matches by any of its names, and a part of a layer, such as a projection of
+    QMultiheadAttention, also by name and type of that layer.
 
     Args:
         layers: the layers that rules decide on, by their first names.
@@ -27,8 +29,8 @@ def deciding_rules(
     Raises:
         ValueError: a rule that matches no layer, or none that later rules leave to it; naming the rule.
     """
-    names = _all_names(model)
-    matched = [[name for name, layer in layers.items() if _is_match(rule, layer, names[id(layer)])] for rule in rules]
+    known = _addresses(model)
+    matched = [[name for name, layer in layers.items() if known[layer].matches(rule)] for rule in rules]
     for index, (rule, found) in enumerate(zip(rules, matched, strict=True)):
         if not found:
             raise ValueError(f"{titled(rules, index)} {_why_nothing(rule, model, layers, others, remedy)}")
@@ -49,18 +51,24 @@ def titled(rules: Sequence[Rule], index: int) -> str:
     return f"rule {index + 1} ({rules[index]})"
 
 
-def _all_names(model: nn.Module) -> dict[int, list[str]]:
-    """Return all names of each module, by its identity."""
-    names: dict[int, list[str]] = {}
+@dataclass
+class _Address:
+    """The names and types that a module goes by."""
+
+    names: list[str] = field(default_factory=list)
+    types: set[object] = field(default_factory=set)
+
+    def matches(self, rule: Rule) -> bool:
+        return any(cls in self.types for cls in rule.types) or any(rule.matches(name) for name in self.names)
+
+
+def _addresses(model: nn.Module) -> dict[nn.Module, _Address]:
+    addresses = {module: _Address() for module in model.modules()}
     for name, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(id(module), []).append(name)
-    return names
-
-
-def _is_match(rule: Rule, layer: nn.Module, names: Sequence[str]) -> bool:
-    if rule.types:
-        return type(layer) in rule.types or getattr(layer, "_float_class", None) in rule.types
-    return any(rule.matches(name) for name in names)
+        for part in module.modules() if isinstance(module, Converted) else [module]:
+            addresses[part].names.append(name)
+            addresses[part].types |= {type(module), getattr(module, "_float_class", None)}
+    return addresses
 
 
 def _why_nothing(

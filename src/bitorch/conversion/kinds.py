@@ -19,6 +19,7 @@ from ..layers import (
     QLinear,
 )
 from ..layers.low_bit import Converted
+from ..quantizations import Quantization
 
 #: Exact types: a subclass may compute something else, so it stays float.
 LOW_BIT: dict[type[nn.Module], type[Converted]] = {
@@ -46,8 +47,26 @@ def is_low_bit(module: nn.Module) -> TypeGuard[Converted]:
     return isinstance(module, tuple(LOW_BIT.values()))
 
 
+def holds_weight(module: nn.Module) -> bool:
+    """Return whether a module itself, and not a part of it, holds a matrix or larger; a quantizer's is no weight."""
+    if isinstance(module, Quantization):
+        return False
+    return any(p is not None and p.dim() >= 2 for p in module._parameters.values())
+
+
+def converted_layers(model: nn.Module) -> dict[str, Converted]:
+    """Return the low-bit layers by name, without those that are parts of another one."""
+    layers: dict[str, Converted] = {}
+    parts: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, Converted) and module not in parts:
+            layers[name] = module
+            parts.update(module.modules())
+    return layers
+
+
 def reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
-    """Return, for every module that directly holds a matrix or larger, why it cannot be converted; "" if it can."""
+    """Return, for every module that holds a weight, why it cannot be converted; "" if it can."""
     reasons: dict[str, str] = {}
     opaque: list[str] = []
     for name, module in model.named_modules():
@@ -55,7 +74,7 @@ def reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
             raise ValueError(f"layer {name!r} has no shape yet; run one batch through the model first")
         if isinstance(module, OPAQUE):
             opaque.append(f"{name}." if name else "")
-        if not any(p is not None and p.dim() >= 2 for p in module._parameters.values()):
+        if not holds_weight(module):
             continue
         if any(name.startswith(prefix) for prefix in opaque):
             reasons[name] = "its parent reads the weight without calling it"

@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from torch import nn
 
 from ..layers import QActivation
-from ..layers.low_bit import WeightQuantized
+from ..layers.low_bit import Converted
 from ..quantizations import Quantization
 from .filters import FilterFn, chosen_by
+from .kinds import converted_layers, holds_weight
 from .nearest import nearest
 from .quantize import replace_modules
 from .relus import restore_relus
@@ -37,19 +38,19 @@ def float_(model: nn.Module, filter_fn: FilterFn | Collection[str] | None = None
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, WeightQuantized):
+    if isinstance(model, Converted):
         raise ValueError(
             f"model is itself a {type(model).__name__}, which cannot be replaced in place; "
             "wrap it: nn.Sequential(model)"
         )
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, WeightQuantized)}
+    layers = converted_layers(model)
     if not layers:
         raise ValueError("the model has no low-bit layer to take out; it is float already")
     chosen = chosen_by(filter_fn, layers, lambda name: _check_low_bit(name, layers))
     for name in chosen:
         _check_restorable(name, layers[name])
     new: dict[nn.Module, nn.Module] = {layers[name]: layers[name]._as_float() for name in chosen}
-    rows = list(_rows(model, new))
+    rows = list(_rows(model, layers, new))
     replace_modules(model, new)
     return Conversion((*rows, *restore_relus(model)))
 
@@ -59,7 +60,7 @@ def _check_low_bit(name: str, layers: Mapping[str, nn.Module]) -> None:
         raise ValueError(f"filter_fn names {name!r}, which is no low-bit layer; {nearest(name, list(layers))}")
 
 
-def _check_restorable(name: str, layer: WeightQuantized) -> None:
+def _check_restorable(name: str, layer: Converted) -> None:
     kind = type(layer)
     if "_float_class" not in vars(kind):
         raise ValueError(
@@ -73,17 +74,21 @@ def _check_restorable(name: str, layer: WeightQuantized) -> None:
         )
 
 
-def _rows(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> Iterator[LayerConversion]:
-    parts: set[nn.Module] = set()  # of layers and quantizers that have a row
+def _rows(
+    model: nn.Module, layers: Mapping[str, nn.Module], new: Mapping[nn.Module, nn.Module]
+) -> Iterator[LayerConversion]:
+    parts: set[nn.Module] = set()  # of what has a row
     for name, module in model.named_modules():
+        if module in parts:
+            continue
         if module in new:
             yield dataclasses.replace(row_of(name, module, new[module], ""), became=type(new[module]).__name__)
-        elif isinstance(module, WeightQuantized):
+        elif name in layers:
             yield row_of(name, module, module, "left out by filter_fn")
-        elif isinstance(module, QActivation | Quantization) and module not in parts:
+        elif isinstance(module, QActivation | Quantization):
             kind = type(module).__name__
             yield LayerConversion(name, kind, (), kind, None, None, None, "stays: it stands outside a layer")
-        elif any(p is not None and p.dim() >= 2 for p in module._parameters.values()):
+        elif holds_weight(module):
             yield row_of(name, module, module, "float already")
-        if isinstance(module, WeightQuantized | QActivation | Quantization):
+        if isinstance(module, Converted | QActivation | Quantization):
             parts.update(module.modules())

@@ -8,11 +8,12 @@ from typing import TypeVar
 
 from torch import nn
 
-from ..layers.low_bit import LowBit, WeightQuantized
+from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..quantizations import GradientDoReFa, Quantization
 from ..quantizations.bits import FLOAT_BITS
 from .bits import Bits
 from .deciding import deciding_rules, titled
+from .kinds import holds_weight
 from .rules import Match, Rule, are_rules, as_rules
 from .table import Conversion, bits_of, row_of
 
@@ -72,7 +73,7 @@ def _wanted(model: nn.Module, layers: Mapping[str, WeightQuantized], given: obje
     others = {
         name: f"a float {type(module).__name__}"
         for name, module in model.named_modules()
-        if name not in layers and any(p is not None and p.dim() >= 2 for p in module._parameters.values())
+        if not isinstance(module, Converted) and holds_weight(module)
     }
     remedy = "bitorch.quantize_ converts float layers; or change the match, or leave the rule out"
     decided = deciding_rules(rules, model, layers, others, remedy)
@@ -171,6 +172,6 @@ def _table(model: nn.Module, wanted: _Wanted, before: Mapping[str, Sequence[int 
                 note = "unchanged" if before[name] == bits_of(module) else f"was {_spelled(before[name])}"
                 rule = wanted[name][1]
             rows.append(row_of(name, module, module, note, rule))
-        elif any(p is not None and p.dim() >= 2 for p in module._parameters.values()):
+        elif not isinstance(module, Converted) and holds_weight(module):
             rows.append(row_of(name, module, module, "float"))
     return Conversion(tuple(rows))

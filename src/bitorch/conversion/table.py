@@ -55,9 +55,14 @@ def _cells(row: LayerConversion) -> tuple[str, ...]:
 
 def row_of(name: str, was: nn.Module, now: nn.Module, note: str, rule: str | None = None) -> LayerConversion:
     """Return the row of a layer that was `was` and is `now`, which may be the same module."""
-    largest = max((p for p in was._parameters.values() if p is not None), key=lambda p: p.numel())
     became = type(now).__name__ if isinstance(now, Converted) else "float"
-    return LayerConversion(name, type(was).__name__, tuple(largest.shape), became, *bits_of(now), note, rule)
+    return LayerConversion(name, type(was).__name__, _shape(was), became, *bits_of(now), note, rule)
+
+
+def _shape(layer: nn.Module) -> tuple[int, ...]:
+    if isinstance(layer, WeightQuantized):
+        return tuple(layer.weight.shape)
+    return tuple(max((p for p in layer._parameters.values() if p is not None), key=lambda p: p.numel()).shape)
 
 
 def bits_of(layer: nn.Module) -> tuple[int | None, int | None, int | None]:

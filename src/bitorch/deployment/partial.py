@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..conversion.kinds import OPAQUE
+from ..conversion.kinds import OPAQUE, holds_weight
 from ..layers import QConv1d, QConv2d, QLinear
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..text_table import aligned, ruled
@@ -95,9 +95,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
 
 
 def _has_weight(module: nn.Module) -> bool:
-    return isinstance(module, WeightQuantized) or any(
-        p is not None and p.dim() >= 2 for p in module._parameters.values()
-    )
+    return isinstance(module, WeightQuantized) or holds_weight(module)
 
 
 def _pack(layer: nn.Module) -> PackedLayer:
