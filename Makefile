@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo test sweep lint format bench bench-networks bench-step bench-bf16 clean
+.PHONY: demo test sweep lint format bench bench-networks bench-step bench-bf16 bench-methods clean
 
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
@@ -47,6 +47,10 @@ $(VENV)/.installed-bench: $(RUNTIME_STAMP)
 
 bench-bf16: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py --bf16
+
+# What a training step costs with each method, beside the float step.
+bench-methods: $(STAMP)
+	$(BIN)/python benchmarks/train_step.py --methods --rounds 20
 
 $(BITORCH)/.installed: constraints.txt
 	$(PYTHON) -m venv --clear $(BITORCH)

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import bitorch
-from train_step_worker import THEIRS
+from train_step_worker import METHODS, THEIRS
 
 BASE = "float"
 FLOAT32 = ("W1A2G6", "W1A2G6, ReLUs kept", "W1A2")
@@ -39,6 +39,8 @@ class Options:
     """Steps that are counted, after warm-up."""
     warmup: int = 5
     """Steps that are not."""
+    methods: bool = False
+    """Compare every method with float, in place of DoReFa's bits."""
     bf16: bool = False
     """Compare under autocast to bfloat16, with exact low-bit layers and without."""
     theirs: Annotated[Path | None, tyro.conf.arg(metavar="PYTHON")] = None
@@ -87,7 +89,8 @@ def start(name: str, python: str, batch: int) -> Contestant:
 
 
 def main(options: Options) -> None:
-    contestants = [start(name, sys.executable, options.batch) for name in (BASE, *(BF16 if options.bf16 else FLOAT32))]
+    names = METHODS if options.methods else BF16 if options.bf16 else FLOAT32
+    contestants = [start(name, sys.executable, options.batch) for name in (BASE, *names)]
     if options.theirs is not None:
         contestants.append(start(THEIRS, str(options.theirs), options.batch))
     for round_ in range(options.warmup + options.rounds):

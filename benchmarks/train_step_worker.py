@@ -9,7 +9,8 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,23 +20,40 @@ from svhn_a import IMAGE_SIZE, svhn_a
 
 @dataclass(frozen=True)
 class Variant:
-    """What is measured: bits (None: float), absorbed ReLUs, autocast to bfloat16, and exactness under it."""
+    """What is measured: bits (None: float), autocast to bfloat16, and other fields of DoReFaConfig."""
 
     bits: tuple[int, int, int] | None = None
-    absorb_relu: bool = True
     bf16: bool = False
-    exact: bool = True
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 OURS = {
     "float": Variant(),
     "W1A2G6": Variant((1, 2, 6)),
-    "W1A2G6, ReLUs kept": Variant((1, 2, 6), absorb_relu=False),
+    "W1A2G6, ReLUs kept": Variant((1, 2, 6), config={"absorb_relu": False}),
     "W1A2": Variant((1, 2, 32)),
     "float, bf16": Variant(bf16=True),
     "W1A2G6, bf16": Variant((1, 2, 6), bf16=True),
-    "W1A2G6, bf16, exact=False": Variant((1, 2, 6), bf16=True, exact=False),
+    "W1A2G6, bf16, exact=False": Variant((1, 2, 6), bf16=True, config={"exact": False}),
 }
+#: Every method, at the bits that it is for.
+METHODS = {
+    "DoReFa W2A2": Variant((2, 2, 32)),
+    "DoReFa W1A2 per channel": Variant((1, 2, 32), config={"weight_scale": "channel"}),
+    "calibrated W2A2": Variant((2, 2, 32), config={"range": "calibrated"}),
+    "PACT W2A2": Variant((2, 2, 32), config={"range": "learned", "learned_by": "pact"}),
+    "LSQ W2A2": Variant((2, 2, 32), config={"range": "learned"}),
+    "LSQ W4A4 per channel": Variant((4, 4, 32), config={"range": "learned", "weight_scale": "channel"}),
+    "LSQ+ W4A4": Variant((4, 4, 32), config={"range": "learned", "learned_by": "lsq+"}),
+    "TWN A2": Variant((2, 2, 32), config={"weights": "twn"}),
+    "TTQ A2": Variant((2, 2, 32), config={"weights": "ttq"}),
+    "ApproxSign W1A1": Variant((1, 1, 32), config={"sign": "approxsign"}),
+    "RSign W1A1": Variant((1, 1, 32), config={"sign": "rsign"}),
+    "DoReFa W1A2G4": Variant((1, 2, 4)),
+    "signed gradients W1A2G4": Variant((1, 2, 4), config={"gradients": "signed"}),
+    "LUQ W1A2G4": Variant((1, 2, 4), config={"gradients": "luq"}),
+}
+OURS |= METHODS
 THEIRS = "BITorch 0.4.1, W1A2"
 
 
@@ -53,9 +71,12 @@ def build(name: str) -> nn.Module:
     variant = OURS[name]
     net = svhn_a(lambda i, o, kernel, padding: nn.Conv2d(i, o, kernel, padding=padding, bias=False), relu=True)
     if variant.bits is not None:
-        from bitorch import DoReFaConfig, quantize_
+        from bitorch import DoReFaConfig, calibrate, quantize_
 
-        quantize_(net, DoReFaConfig(*variant.bits, absorb_relu=variant.absorb_relu, exact=variant.exact))
+        config = DoReFaConfig(*variant.bits, **{"absorb_relu": True, **variant.config})
+        quantize_(net, config)
+        if config.range != "unit":
+            calibrate(net, [torch.rand(4, 3, IMAGE_SIZE, IMAGE_SIZE)])
     return net
 
 
