@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -75,6 +77,8 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
             return _max_pool(x, settings)
         case "avg_pool":
             return _avg_pool(x, settings)
+        case "adaptive_avg_pool":
+            return _adaptive_avg_pool(x, settings["output_size"])
         case "global_avg_pool":
             return x.reshape(*x.shape[:2], -1).astype(np.float64).mean(2).reshape(len(x), *shape)
     raise AssertionError(f"no such kind: {kind}")
@@ -143,6 +147,22 @@ def _plus_bias(y: Array, bias: Tensor | None) -> Array:
 def _max_pool(x: Array, settings: dict[str, Any]) -> Array:
     windows = _windows(x, settings, -np.inf)
     result: Array = windows.reshape(*windows.shape[: x.ndim], -1).max(-1)
+    return result
+
+
+def _adaptive_avg_pool(x: Array, output_size: tuple[int, ...]) -> Array:
+    """Values of a window one after the other, row by row, then a division for each axis."""
+    result = np.zeros((*x.shape[:2], *output_size), np.float32)
+    whole = (slice(None), slice(None))
+    for at in np.ndindex(output_size):
+        spans = [
+            range(math.floor(i * size / count), math.ceil((i + 1) * size / count))
+            for i, size, count in zip(at, x.shape[2:], output_size, strict=True)
+        ]
+        for pixel in itertools.product(*spans):
+            result[whole + at] += x[whole + pixel]
+        for span in spans:
+            result[whole + at] /= np.float32(len(span))
     return result
 
 

@@ -103,7 +103,8 @@ class RandomNet(nn.Module):
         self.end = rng.choice(
             ["flatten", "mean", "adaptive"] if channels * size * size < 8000 else ["mean", "adaptive"]
         )
-        features = channels * size * size if self.end == "flatten" else channels
+        self.pooled = rng.choice((1, 2, 3)) if self.end == "adaptive" else 1
+        features = channels * size * size if self.end == "flatten" else channels * self.pooled**2
         self.hidden = QLinear(
             features,
             17,
@@ -137,7 +138,7 @@ class RandomNet(nn.Module):
         elif self.end == "mean":
             x = x.mean((2, 3))
         else:
-            x = torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1)
+            x = torch.flatten(nn.functional.adaptive_avg_pool2d(x, self.pooled), 1)
         scores: Tensor = self.last(torch.relu(self.norm(self.hidden(x))))
         return scores
 

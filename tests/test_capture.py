@@ -142,6 +142,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "F.avg_pool2d": (lambda m, x: F.avg_pool2d(x, 3, 1, 1), "avg_pool"),
     "F.avg_pool2d uncounted": (lambda m, x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), "avg_pool"),
     "F.adaptive_avg_pool2d": (lambda m, x: F.adaptive_avg_pool2d(x, (1, 1)), "global_avg_pool"),
+    "F.adaptive_avg_pool2d to more": (lambda m, x: F.adaptive_avg_pool2d(x, (4, 9)), "adaptive_avg_pool"),
     "F.adaptive_avg_pool2d as is": (lambda m, x: F.adaptive_avg_pool2d(x, (6, None)), "identity"),
     "F.adaptive_max_pool2d": (lambda m, x: F.adaptive_max_pool2d(x, (3, 1)), "max_pool"),
     "x.mean": (lambda m, x: x.mean((2, 3)), "global_avg_pool"),

@@ -68,7 +68,11 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
         "mean\\(\\(2, 3\\)\\)",
     ),
     "amax over rows": (lambda m, x: x.amax(2), "other dimensions than all pixels", "amax\\(\\(2, 3\\)\\)"),
-    "adaptive average": (lambda m, x: F.adaptive_avg_pool2d(x, 2), "more than one pixel", "F.avg_pool2d"),
+    "adaptive average": (
+        lambda m, x: F.adaptive_avg_pool2d(x.to(memory_format=torch.channels_last), 2),
+        "of an image that is not contiguous",
+        "x.contiguous()",
+    ),
     "uneven adaptive maximum": (lambda m, x: F.adaptive_max_pool2d(x, 4), "differ in size", "divides the image"),
     "ceil_mode average": (lambda m, x: F.avg_pool2d(x, 3, 2, ceil_mode=True), "ceil_mode=True", "Leave ceil_mode out"),
     "divisor": (

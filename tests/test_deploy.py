@@ -26,7 +26,7 @@ from bitorch.deployment.groups import group
 from bitorch.deployment.pipeline import compile_graph
 from bitorch.deployment.staircases import _reach
 from bitorch.deployment.verification import Verification, compare, verify_batches
-from bitorch.layers import QConv2d, QLinear
+from bitorch.layers import QConv1d, QConv2d, QLinear
 from bitorch.models import LeNet8, LeNet28, ResNet20, SVHNNet
 from bitorch.quantizations import InputDoReFa, Quantization, Sign, SteHeaviside, WeightDoReFa
 from random_nets import RandomGraph, RandomNet, SignalNet
@@ -272,6 +272,24 @@ def test_two_quantizers_of_one_tensor_are_one() -> None:
     packed = deploy(model, torch.rand(1, 1, 6, 6))
     made = [t["name"] for operation in packed.operations() for t in operation["outputs"] if t["dtype"] == "codes"]
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (7, 7), (1, 3), (9, 14)])
+def test_adaptive_pools_of_any_size(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layer = QConv2d(8, 4, 1, weight_quantization=WeightDoReFa(1), input_quantization=InputDoReFa(2))
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(size), layer, nn.Flatten()).eval()
+    for side in (6, 9, 11):
+        packed = deploy(model, torch.rand(1, 1, side, side))
+        assert verify(model, packed, torch.rand(3, 1, side, side))
+
+
+def test_adaptive_pools_of_lines() -> None:
+    torch.manual_seed(0)
+    layer = QConv1d(8, 4, 1, weight_quantization=WeightDoReFa(1), input_quantization=InputDoReFa(2))
+    model = nn.Sequential(nn.Conv1d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(5), layer, nn.AdaptiveAvgPool1d(9))
+    packed = deploy(model.eval(), torch.rand(1, 1, 13))
+    assert [op["op"] for op in packed.operations()].count("adaptive_avg_pool") == 2
 
 
 def test_sign_layers_pad_with_minus_one() -> None:

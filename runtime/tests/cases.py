@@ -568,10 +568,14 @@ def dequantize(b: _Builder, name: str) -> None:
 
 
 def pool(b: _Builder, name: str) -> None:
-    """Append a max_pool, avg_pool or global_avg_pool."""
+    """Append a max_pool, avg_pool, global_avg_pool or adaptive_avg_pool."""
     known, (height, width, _) = b.known[name], b.shape(name)
     op = b.choose(("max_pool", "max_pool", "avg_pool", "global_avg_pool"))
     operation: dict[str, Any] = {"op": op, "input": name, "output": b.fresh()}
+    if op == "global_avg_pool" and known.bits is None and b.chance(0.5):
+        pixels = [int(b.choose((1, 2, 3, extent, 2 * extent))) for extent in (height, width)]
+        b.add({**operation, "op": "adaptive_avg_pool", "output_size": pixels}, output=_Known(exact=known.exact))
+        return
     if op != "global_avg_pool":
         kernel = [int(b.choose((1, 2, 2, 3, 3, 4))) for _ in range(2)]
         padding = [int(b.rng.integers(0, k)) for k in (*kernel, *kernel)] if b.chance(0.5) else [0, 0, 0, 0]

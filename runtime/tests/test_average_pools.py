@@ -39,6 +39,25 @@ def test_average_pool_is_torchs_to_the_last_bit(
 
 
 @pytest.mark.parametrize("channels", [1, 5, 40])
+@pytest.mark.parametrize("size", [(4, 3), (3, 9), (13, 2), (17, 20), (1, 6), (26, 22)])
+def test_adaptive_pool_is_torchs_to_the_last_bit(channels: int, size: tuple[int, int]) -> None:
+    x = np.random.default_rng(channels).normal(0, 3, (2, channels, 13, 11)).astype(np.float32)
+    y = pooled(x, {"op": "adaptive_avg_pool", "output_size": list(size)})
+    expected = F.adaptive_avg_pool2d(torch.from_numpy(x), size).numpy()
+    np.testing.assert_array_equal(y, expected.reshape(y.shape))
+
+
+def test_adaptive_pool_divides_twice() -> None:
+    x = np.full((1, 1, 3, 3), 0, np.float32)
+    x[0, 0, 0, 0] = seven = np.float32(7)
+    three, nine = np.float32(3), np.float32(9)
+    x = np.tile(x, (1, 1, 2, 2))
+    assert seven / three / three != seven / nine
+    y = pooled(x, {"op": "adaptive_avg_pool", "output_size": [2, 2]})
+    np.testing.assert_array_equal(y, np.full((1, 1, 2, 2), seven / three / three))
+
+
+@pytest.mark.parametrize("channels", [1, 5, 40])
 def test_global_average_pool_is_equal(channels: int) -> None:
     x = np.random.default_rng(channels).normal(0, 3, (2, channels, 13, 11)).astype(np.float32)
     y = pooled(x, {"op": "global_avg_pool"})

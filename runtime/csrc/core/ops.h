@@ -22,6 +22,7 @@ std::unique_ptr<Operation> make_linear_float(const OperationReader& reader);
 std::unique_ptr<Operation> make_max_pool(const OperationReader& reader);
 std::unique_ptr<Operation> make_avg_pool(const OperationReader& reader);
 std::unique_ptr<Operation> make_global_avg_pool(const OperationReader& reader);
+std::unique_ptr<Operation> make_adaptive_avg_pool(const OperationReader& reader);
 
 std::unique_ptr<Operation> make_quantize(const OperationReader& reader);
 std::unique_ptr<Operation> make_dequantize(const OperationReader& reader);

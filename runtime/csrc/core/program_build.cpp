@@ -23,6 +23,7 @@ constexpr NamedOperation kOperations[] = {
     {"max_pool", make_max_pool},
     {"avg_pool", make_avg_pool},
     {"global_avg_pool", make_global_avg_pool},
+    {"adaptive_avg_pool", make_adaptive_avg_pool},
     {"quantize", make_quantize},
     {"dequantize", make_dequantize},
     {"lookup", make_lookup},

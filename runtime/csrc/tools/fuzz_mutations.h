@@ -68,11 +68,11 @@ inline const std::vector<std::string> kLeaves = {
 
 inline const std::vector<std::string> kOperations = {
     "input", "quantize", "lookup", "dequantize", "conv2d", "linear", "conv2d_float", "linear_float", "max_pool", "avg_pool",
-    "global_avg_pool", "add", "affine", "concat", "flatten", "activation", "softmax", "mul", "select", "pad", "output",
+    "global_avg_pool", "adaptive_avg_pool", "add", "affine", "concat", "flatten", "activation", "softmax", "mul", "select", "pad", "output",
 };
 
 inline const std::vector<std::string> kKeys = {
-    "function", "slope", "log", "channels", "mode", "value",
+    "function", "slope", "log", "output_size", "channels", "mode", "value",
     "op", "input", "inputs", "output", "dtype", "shape", "order", "bits", "thresholds", "descending", "table", "sign", "scale", "weight",
     "weight_bits", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "sign_activations", "weight_grid", "zero_point", "multiply", "offset",
     "norm_multiply", "norm_offset", "divide", "residual", "relu", "int32", "float32", "codes", "count_include_pad", "low", "high",

@@ -51,6 +51,9 @@ class Program:
     - ``avg_pool``: ``input``, ``output``, ``kernel_size``, ``stride``, ``padding``, ``count_include_pad``,
       ``scale?`` of codes (1/n where missing): to float32. Floats are added row by row, then divided by their number.
     - ``global_avg_pool``: ``input``, ``output``, ``scale?``: to float32 [1, 1, C]
+    - ``adaptive_avg_pool``: ``input`` float32, ``output``, ``output_size`` [h, w]: pixel i of h along the height H is
+      the mean of rows ⌊i·H/h⌋ … ⌈(i + 1)·H/h⌉ − 1, and likewise for columns: added row by row, then divided by the
+      number of rows, then by that of columns
     - ``add``: ``inputs`` (two float32 tensors of one shape), ``relu?``, ``float32?``, ``codes?`` with ``bits``,
       ``thresholds?``, ``descending?``
     - ``affine``: ``input``, one or more of ``divide`` float32 [C], ``multiply`` and ``offset`` [C],

@@ -332,6 +332,25 @@ def global_avg_pool(x: NDArray[Any], scale: float | None = None) -> Floats:
     return avg_pool(x, x.shape[1:3], scale=scale)
 
 
+def adaptive_avg_pool(x: Floats, output_size: Sequence[int]) -> Floats:
+    """Mean over windows that cover an image [B, H, W, C] evenly: [B, *output_size, C].
+
+    Pixel i of h takes the rows ⌊i·H/h⌋ … ⌈(i + 1)·H/h⌉ − 1, and likewise for columns. Values are added one after the
+    other, from 0 on, row by row from the top left, and divided by the number of rows, then by that of columns.
+    """
+    rows, columns = (
+        [range(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+        for size, count in zip(x.shape[1:3], output_size, strict=True)
+    )
+    y = np.zeros((x.shape[0], len(rows), len(columns), x.shape[3]), np.float32)
+    for i, j in np.ndindex(len(rows), len(columns)):
+        for row in rows[i]:
+            for column in columns[j]:
+                y[:, i, j] += x[:, row, column]
+        y[:, i, j] = y[:, i, j] / np.float32(len(rows[i])) / np.float32(len(columns[j]))
+    return y
+
+
 def pad(
     x: NDArray[Any], padding: Sequence[int], mode: str, value: float = 0, channels: Sequence[int] = (0, 0)
 ) -> NDArray[Any]:
@@ -600,6 +619,8 @@ def apply(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[s
             result = Tensor(x.values[..., arrays[operation["channels"]]], x.bits)
         elif op == "pad":
             result = _pad(operation, x)
+        elif op == "adaptive_avg_pool":
+            result = Tensor(adaptive_avg_pool(x.values, operation["output_size"]))
         elif op in ("max_pool", "avg_pool", "global_avg_pool"):
             result = _pool(operation, x)
         elif op == "flatten":

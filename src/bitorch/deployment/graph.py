@@ -14,7 +14,8 @@ be replayed on any batch and compared with the model. Kinds of nodes, and their 
   ``clamp`` (``low``, ``high``, either may be None), ``leaky_relu`` (``slope`` [C]), ``hardswish``, ``hardsigmoid``,
   ``sigmoid``, ``tanh``, ``silu``, ``plus``, ``times``, ``divide`` (``constant`` [C])
 - ``max_pool``: ``kernel_size``, ``stride``, ``padding`` (as conv), ``dilation``; ``avg_pool``: these without dilation,
-  and ``count_include_pad``; ``global_avg_pool``: the mean over all pixels, to [C, 1, 1] or [C]
+  and ``count_include_pad``; ``global_avg_pool``: the mean over all pixels, to [C, 1, 1] or [C];
+  ``adaptive_avg_pool``: ``output_size``
 - ``add``, ``mul`` (two tensors), ``concat`` (along channels), ``flatten`` (channel-major, to [F])
 - ``select``: ``channels``, a list of source channels; ``pad``: ``padding`` (as conv), ``channels`` (before, after),
   ``mode``, ``value``; ``softmax``: over channels, ``log``

@@ -270,6 +270,8 @@ class _Lowering:
                 return "max_pool", self._window(node)
             case "avg_pool":
                 return "avg_pool", self._window(node) | {"count_include_pad": settings["count_include_pad"]}
+            case "adaptive_avg_pool":
+                return "adaptive_avg_pool", {"output_size": _pair(settings["output_size"], 1)}
             case "leaky_relu":
                 slope = settings["slope"].expand(node.shape[0])
                 return "activation", {"function": "leaky_relu", "slope": self.floats(f"{node.name}.slope", slope)}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .builder import PARTIAL, Reader
@@ -157,12 +158,16 @@ def adaptive_avg_pool(dimensions: int) -> Any:
         _check_image(call, x, dimensions)
         if tuple(call.result.shape) == tuple(input.shape):
             return call.add("identity", x)
-        if math.prod(call.result.shape[2:]) != 1:
+        if math.prod(call.result.shape[2:]) == 1:
+            return call.add("global_avg_pool", x)
+        if not input.is_contiguous():
             raise Refusal(
-                "adaptive average pooling to more than one pixel rounds in a way of its own",
-                "Use F.avg_pool2d with a kernel_size, or adaptive pooling to 1",
+                "adaptive average pooling of an image that is not contiguous rounds in a way of its own",
+                "Call x.contiguous() before it, or leave channels_last out",
             )
-        return call.add("global_avg_pool", x)
+        size = tuple(call.result.shape[2:])
+        pool: Any = F.adaptive_avg_pool1d if dimensions == 1 else F.adaptive_avg_pool2d
+        return call.add("adaptive_avg_pool", x, function=lambda v: pool(v.contiguous(), size), output_size=size)
 
     return rule
 
