@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,8 +11,10 @@ from torch import Tensor
 
 #: "mse" takes the range of least mean squared error, "percentile" the one that holds this share of the numbers.
 CalibrationMethod = Literal["mse", "percentile"]
-#: Shares of the whole range that the search for the least error tries.
-_SHARES = 128
+#: Steps below this count as this much, so that no reciprocal is infinite.
+SMALLEST = 2.0**-60
+#: Shares of the whole range that the search for the least error tries, and how often it then improves on the best.
+_SHARES, _REFINEMENTS = 128, 20
 
 
 @dataclass(frozen=True)
@@ -41,21 +44,22 @@ def check_calibration(calibration: str, percentile: float) -> CalibrationMethod:
 def fit_unsigned(x: Tensor, n: int, calibration: CalibrationMethod, percentile: float) -> Fit:
     """Return the grid of levels 0 … width for numbers x [count], of which those below 0 count as 0."""
     highest = _quantile(x, percentile) if calibration == "percentile" else float(x.max())
-    return _best(x, 0.0, highest, n, 0, calibration)
+    return _best(x, 0.0, max(highest, 0.0), n, 0, calibration)
 
 
 def fit_symmetric(x: Tensor, n: int, calibration: CalibrationMethod, percentile: float) -> Fit:
-    """Return the grid with zero in its middle, code (n + 1)/2, for numbers x [count]."""
-    sizes = x.abs()
-    largest = _quantile(sizes, percentile) if calibration == "percentile" else float(sizes.max())
+    """Return the grid with zero in its middle, code (n + 1)/2, for numbers x [count]; n is at least 3."""
     zero = (n + 1) // 2
-    return _best(x, -largest, largest * (n - zero) / zero if n > 1 else largest, n, zero, calibration)
+    steps = torch.maximum(x / (n - zero), x / -zero)  # that each number needs
+    step = _quantile(steps, percentile) if calibration == "percentile" else float(steps.max())
+    return _best(x, -zero * step, (n - zero) * step, n, zero, calibration)
 
 
 def fit_with_offset(x: Tensor, n: int, calibration: CalibrationMethod, percentile: float) -> Fit:
     """Return the grid from about the least of the numbers x [count] to about the largest, 0 being one of its levels."""
     if calibration == "percentile":
-        low, high = -_quantile(-x, percentile), _quantile(x, percentile)
+        each = (100 + percentile) / 2  # half of what is left out lies at either end
+        low, high = -_quantile(-x, each), _quantile(x, each)
     else:
         low, high = float(x.min()), float(x.max())
     low, high = min(low, 0.0), max(high, 0.0)
@@ -65,22 +69,48 @@ def fit_with_offset(x: Tensor, n: int, calibration: CalibrationMethod, percentil
 def _quantile(x: Tensor, percentile: float) -> float:
     """The percentile by counting: torch.quantile takes no more than 16 million numbers."""
     count = x.numel()
-    rank = min(count, max(1, round(percentile / 100 * count)))
+    rank = min(count, math.ceil(percentile / 100 * count))
     return float(x.kthvalue(rank).values)
 
 
 def _best(x: Tensor, low: float, high: float, n: int, zero: int | None, calibration: CalibrationMethod) -> Fit:
     """Return the grid over low … high, or over the share of it that has the least error; zero None follows from low."""
-    if not high > low or not high - low < float("inf"):
-        raise ValueError(f"the range collapses: the inputs seen lie in {low:g} … {high:g}")
-    shares = torch.tensor([1.0]) if calibration == "percentile" else torch.arange(1, _SHARES + 1) / _SHARES
-    fits = [_fit(x, low * share, high * share, n, zero) for share in shares.tolist()]
-    return min(fits, key=lambda fit: fit.error)
+    whole = high - low
+    if not whole > n * SMALLEST:
+        raise ValueError(f"the range collapses: it would be {low:g} … {high:g}")
+    if whole > torch.finfo(torch.float32).max:
+        raise ValueError(f"the range overflows: it would be {low:g} … {high:g}")
+    x = x / whole  # so that no square of a difference is infinite, or 0
+    low, high = low / whole, high / whole
+    if calibration == "percentile":
+        return _scaled(_fit(x, low, high, n, zero), whole)
+    shares = [share / _SHARES for share in range(1, _SHARES + 1)]
+    best = min((_fit(x, low * share, high * share, n, zero) for share in shares), key=lambda fit: fit.error)
+    return _scaled(_refined(x, best, n), whole)
+
+
+def _scaled(fit: Fit, factor: float) -> Fit:
+    return Fit(fit.width * factor, fit.zero, fit.error * factor**2)
 
 
 def _fit(x: Tensor, low: float, high: float, n: int, zero: int | None) -> Fit:
     width = high - low
     at = round(-low / width * n) if zero is None else zero
-    codes = (x * (n / width) + at).round_().clamp_(0, n)
-    error = (codes - at).mul_(width / n).sub_(x).square_().mean()
-    return Fit(width, at, float(error))
+    return Fit(width, at, float((_codes(x, width, at, n) * (width / n)).sub_(x).square_().mean()))
+
+
+def _refined(x: Tensor, fit: Fit, n: int) -> Fit:
+    """Return the grid with the step of least squares for the codes that x has, again and again while that helps."""
+    for _ in range(_REFINEMENTS):
+        codes = _codes(x, fit.width, fit.zero, n)
+        width = n * float(torch.dot(x, codes) / torch.dot(codes, codes))
+        better = _fit(x, 0.0, width, n, fit.zero) if width > 0 else fit  # NaN where all codes are 0
+        if not better.error < fit.error:
+            return fit
+        fit = better
+    return fit
+
+
+def _codes(x: Tensor, width: float, zero: int, n: int) -> Tensor:
+    """round(clip(x·n/width + zero, 0, n)) − zero."""
+    return (x * (n / width)).add_(zero).round_().clamp_(0, n).sub_(zero)

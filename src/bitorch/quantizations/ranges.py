@@ -10,10 +10,8 @@ from torch import Tensor
 
 from .base import Quantization, as_internal
 from .bits import FLOAT_BITS, check_bits
-from .range_fit import Fit, check_calibration
+from .range_fit import SMALLEST, Fit, check_calibration
 
-#: Steps below this count as this much, so that no reciprocal is infinite.
-SMALLEST = 2.0**-60
 #: Bits of the grid that a range is found for while the quantizer is switched off.
 FINEST = 8
 
@@ -91,7 +89,7 @@ class RangeQuantization(Quantization):
         """Set the range by numbers that were seen, any shape.
 
         Raises:
-            ValueError: none were seen, some are not finite, or the range collapses because all are 0 (or, for
+            ValueError: none were seen, some are not finite, or the range collapses because all are about 0 (or, for
                 quantizers that clip them, below); the range is then as before.
         """
         if x.numel() == 0:
@@ -128,7 +126,7 @@ class RangeQuantization(Quantization):
         if self.max_code is None:
             return super().scale(x)
         self._check_set()
-        return (self.width() / self.max_code).to(as_internal(x, type(self).__name__).dtype)
+        return self.width().to(as_internal(x, type(self).__name__).dtype) / self.max_code
 
     def _check_set(self) -> None:
         if not self._is_set:
@@ -146,7 +144,8 @@ class RangeQuantization(Quantization):
         return value.to(x.dtype)
 
     def _loaded(self) -> None:
-        if bool(self.width().isfinite()):
+        self._is_set = bool(self.width().isfinite())
+        if self._is_set:
             self._mark_set()
             self._follow_bits()
 
@@ -174,8 +173,8 @@ class RangeValue(torch.autograd.Function):
 
 
 def at_least_smallest(x: Tensor) -> Tensor:
-    """Return x, but SMALLEST where it is less (negative, too); NaN stays."""
-    return x.detach().clamp(min=SMALLEST)
+    """Return x in the internal dtype, but SMALLEST where it is less (negative, too); NaN stays."""
+    return as_internal(x.detach(), "a range").clamp(min=SMALLEST)
 
 
 def position(x: Tensor, width: Tensor, zero: Tensor | None, n: int) -> Tensor:
