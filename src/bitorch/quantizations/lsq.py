@@ -15,20 +15,20 @@ from torch.autograd.function import once_differentiable
 
 from .base import Grid, Quantization, as_internal, gradient_inside, sign_plus
 from .bits import FLOAT_BITS, check_bits
-from .range_fit import Fit, fit_symmetric, fit_unsigned, fit_with_offset
-from .ranges import FINEST, SMALLEST, RangeQuantization, RangeValue, at_least_smallest, codes_at, position
+from .range_fit import SMALLEST, Fit, fit_symmetric, fit_unsigned, fit_with_offset
+from .ranges import FINEST, RangeQuantization, RangeValue, at_least_smallest, codes_at, position
 
 
 class _InputCodes(Function):
-    """Codes of activations. With y = x/s: ∂(code·s)/∂s = code − y·1[inside], and ∂(code·s)/∂β = 1[outside]."""
+    """Codes of activations; gradients as `InputLSQ` has them."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, step: Tensor, offset: Tensor | None, zero: Tensor | None, n: int, factor: float
     ) -> Tensor:
-        width = (at_least_smallest(step) * n).to(x.dtype)
+        width = at_least_smallest(step).to(x.dtype) * n
         ctx.save_for_backward(x, width, zero)
-        ctx.n, ctx.factor, ctx.has_offset = n, factor, offset is not None
+        ctx.n, ctx.factor, ctx.dtypes = n, factor, (step.dtype, None if offset is None else offset.dtype)
         return codes_at(position(x, width, zero, n), zero, n)
 
     @staticmethod
@@ -38,13 +38,19 @@ class _InputCodes(Function):
         n = ctx.n
         u = position(x, width, zero, n)
         inside = gradient_inside(output_gradient, u, 0, 1)
-        codes = codes_at(u, zero, n)
-        # Dot products of what is there already, in place of a tensor for each factor.
-        step_gradient = _dot(output_gradient, codes) - _dot(inside, x) * (n / width)
+        # Stored code less n·u where inside: 0 below and n above. Dot products of what is there already, in place of a
+        # tensor for each factor; u is clipped first, so that no 0 meets an infinity.
+        of_inside = _dot(inside, u.clamp_(0, 1))
+        step_gradient = _dot(output_gradient, codes_at(u, None, n)) - n * of_inside
+        of_step, of_offset = ctx.dtypes
         offset_gradient = None
-        if ctx.has_offset:
-            offset_gradient = (ctx.factor * (output_gradient.sum() - inside.sum())).to(torch.float32)
-        return inside, (ctx.factor * step_gradient).to(torch.float32), offset_gradient, None, None, None
+        if zero is not None:
+            outside = output_gradient.sum() - inside.sum()
+            if of_offset is not None:
+                offset_gradient = (ctx.factor * outside).to(of_offset)
+            else:  # the bounds are −z·s and (n − z)·s, and move with s
+                step_gradient = step_gradient - zero * outside
+        return inside, (ctx.factor * step_gradient).to(of_step), offset_gradient, None, None, None
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
@@ -65,11 +71,16 @@ class InputLSQ(RangeQuantization):
         ∂x̂/∂x = 1[−Q_N ≤ y ≤ Q_P],   ∂x̂/∂s = round(y) − y inside, −Q_N below, Q_P above
 
     Unsigned, Q_N = 0 and Q_P = n = 2^bits − 1, or signed, Q_N = 2^(bits−1) and Q_P = 2^(bits−1) − 1: `fit_` takes what
-    has the smaller error on the inputs seen. At 1 bit always unsigned: 0 and s.
+    has the smaller error on the inputs seen. At 1 bit always unsigned: 0 and s; a signed range of
+    more bits keeps its upper end then, and is unsigned from there on.
 
-    LSQ+ with offset β: x̂ = s·round(clip((x − β)/s, 0, n)) + β, ∂x̂/∂β = 1[clipped], else 0. Here β is rounded to a
-    multiple of s, the zero point z = clip(round(−β/s), 0, n), so that 0.0 is a level and a layer computes on the
-    integers q − z; its gradient passes that rounding straight through.
+    LSQ+ with offset β and v = (x − β)/s:
+
+        x̂ = s·round(clip(v, 0, n)) + β
+        ∂x̂/∂s = round(v) − v inside, 0 below, n above,   ∂x̂/∂β = 1 where clipped, else 0
+
+    Here β is rounded to a multiple of s, the zero point z = clip(round(−β/s), 0, n), so that 0.0 is a level and a layer
+    computes on the integers q − z; the gradients pass that rounding straight through.
 
     Gradients of s and β are multiplied by 1/√(N·Q_P), N numbers in one sample's input. s is the Parameter `step`,
     β the Parameter `offset`, both 0-dim. `fit_` starts both with the range of least error (LSQ+, section 3),
@@ -126,9 +137,12 @@ class InputLSQ(RangeQuantization):
         self._is_offset = self._is_offset or self.offset is not None  # it may move away from 0
 
     def _rescale(self, old: int, new: int) -> None:
-        self.step.data.mul_(old / new)
+        factor = old / new
         if self.offset is None and bool(self.range_zero != 0):
+            if new == 1:  # 0 and s: what is left of the range is its upper part
+                factor = old // 2
             self.range_zero.fill_((new + 1) // 2 if new > 1 else 0)
+        self.step.data.mul_(factor)
 
     def codes(self, x: Tensor) -> Tensor:
         if self.max_code is None:
@@ -155,8 +169,8 @@ class _WeightCodes(Function):
     def forward(ctx: Any, weight: Tensor, step: Tensor, low: int, high: int, factor: float) -> Tensor:
         s = at_least_smallest(step).to(weight.dtype)
         ctx.save_for_backward(weight, s)
-        ctx.bounds, ctx.factor = (low, high), factor
-        return _weight_codes(weight / s, low, high)
+        ctx.bounds, ctx.factor, ctx.dtype = (low, high), factor, step.dtype
+        return sign_plus(weight) if low == -high else (weight / s).clamp_(low, high).round_()
 
     @staticmethod
     @once_differentiable
@@ -165,16 +179,11 @@ class _WeightCodes(Function):
         low, high = ctx.bounds
         y = weight / s
         inside = gradient_inside(output_gradient, y, low, high)
-        of_inside = inside * y
-        each = (output_gradient * _weight_codes(y, low, high)).sub_(of_inside)
+        of_inside = inside * y.clamp_(low, high)  # clipped, so that no 0 meets an infinity
+        each = (sign_plus(weight) if low == -high else y.round_()).mul_(output_gradient).sub_(of_inside)
         axes = tuple(range(1, weight.dim())) if s.dim() > 0 else tuple(range(weight.dim()))
         step_gradient = each.sum(axes, keepdim=s.dim() > 0).mul_(ctx.factor)
-        return inside, step_gradient.to(torch.float32), None, None, None
-
-
-def _weight_codes(y: Tensor, low: int, high: int) -> Tensor:
-    """round(clip(y, low, high)), or the sign where there are but two levels; in place of y."""
-    return sign_plus(y) if low == -high else y.clamp_(low, high).round_()
+        return inside, step_gradient.to(ctx.dtype), None, None, None
 
 
 class WeightLSQ(Quantization):
@@ -187,7 +196,8 @@ class WeightLSQ(Quantization):
     At 1 bit, which the paper has not: ŵ = s·sign⁺(w), Q_N = Q_P = 1, and s starts at mean|w|.
     Codes: −Q_N … Q_P with a zero level (grid "signed"); ±1 at 1 bit (grid "odd"). Scale: s.
     At 0: code 0; +1 at 1 bit. All zeros: the same, and the step starts as for weights of about 1/(2√K), K inputs per
-    output, so that they can leave 0. A step at 0 or below counts as 2^-60. NaN stays NaN, ±inf saturates.
+    output, so that they can leave 0; at 1 bit, where no level is 0, it starts at 2^-60. A step at 0 or below counts as
+    2^-60. NaN stays NaN, ±inf saturates.
     bits=32: unchanged, without a grid.
 
     The Parameter `step`, float32, 0-dim or [channels], is set by `initialize_`: a layer does so when it gets the

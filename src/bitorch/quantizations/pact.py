@@ -19,6 +19,7 @@ class _PACTCodes(Function):
     def forward(ctx: Any, x: Tensor, alpha: Tensor, n: int) -> Tensor:
         width = at_least_smallest(alpha).to(x.dtype)
         ctx.save_for_backward(x, width)
+        ctx.dtype = alpha.dtype
         return codes_at(position(x, width, None, n), None, n)
 
     @staticmethod
@@ -28,7 +29,7 @@ class _PACTCodes(Function):
         u = position(x, width, None, 1)
         inside = gradient_inside(output_gradient, u, 0, 1)
         above = (u >= 1).to(u.dtype).mul_(output_gradient).sum()
-        return inside, above.to(torch.float32), None
+        return inside, above.to(ctx.dtype), None
 
 
 class InputPACT(RangeQuantization):
