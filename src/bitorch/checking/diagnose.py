@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from ..layers.low_bit import WeightQuantized
-from ..quantizations.ranges import SMALLEST, RangeQuantization
+from ..quantizations.range_fit import SMALLEST
+from ..quantizations.ranges import RangeQuantization
 from ..quantizations.sign_grid import SignGrid
 from .findings import Finding
 from .layers import named_layers

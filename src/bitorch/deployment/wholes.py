@@ -21,7 +21,7 @@ from ..layers import (
 )
 from ..layers.low_bit import LowBit
 from ..quantizations import GradientQuantization, Quantization, RangeQuantization, WeightDoReFa
-from ..quantizations.ranges import SMALLEST
+from ..quantizations.range_fit import SMALLEST
 from .builder import PARTIAL, Reader
 from .forms import form
 from .problems import Refusal
