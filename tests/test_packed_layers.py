@@ -831,12 +831,64 @@ def test_operator_arguments_are_checked() -> None:
         ("weight_bits", 9, "weight_bits must be 1 to 8, got 9"),
         ("quantizer", "round", "quantizer must be one of 'unit', 'sign', 'heaviside', got 'round'"),
         ("quantizer", "sign", "needs activation_bits=1, got 3"),
+        ("zero_point", 8, "zero_point must be 0 to 7 with quantizer='unit' and activation_bits=3, got 8"),
+        ("zero_point", -1, "zero_point must be 0 to 7 .* got -1"),
+        ("weight_grid", "even", "weight_grid must be one of 'odd', 'signed', got 'even'"),
     ]
     for name, value, message in wrong:
         for device in ("cpu", "meta"):
             arguments: dict[str, Any] = {**good, name: value}
             with pytest.raises(ValueError, match=message):
                 torch_ops.packed_linear(**{k: v.to(device) if k in tensors else v for k, v in arguments.items()})
+
+
+def test_signs_have_no_zero_point() -> None:
+    packed = PackedLinear(QLinear(12, 5, **paper(1, 1)).eval())
+    with pytest.raises(ValueError, match="zero_point must be 0 to 0 with quantizer='sign'"):
+        torch_ops.packed_linear(torch.rand(3, 12), packed.packed_weight, packed.scale, None, 1, 1, "sign", 1)
+
+
+def signed_weight(weight_bits: int, *shape: int) -> tuple[Tensor, Tensor]:
+    """Random codes of the signed grid, and the same packed."""
+    half = 2 ** (weight_bits - 1)
+    codes = torch.randint(-half, half, shape)
+    return codes, torch.from_numpy(bitorch_runtime.pack_weights(codes.numpy(), weight_bits, grid="signed"))
+
+
+@pytest.mark.parametrize(
+    ("weight_bits", "activation_bits", "zero_point"), [(2, 2, 1), (4, 4, 15), (8, 8, 128), (2, 1, 0)]
+)
+def test_signed_codes_and_zero_points(weight_bits: int, activation_bits: int, zero_point: int) -> None:
+    torch.manual_seed(0)
+    n = 2**activation_bits - 1
+    bits, meaning = (weight_bits, activation_bits, "unit"), (zero_point, "signed")
+    scale, bias = torch.tensor(0.37), torch.rand(6)
+    codes, packed = signed_weight(weight_bits, 6, 12)
+    q = torch.randint(0, n + 1, (3, 12))
+    sums = (q - zero_point) @ codes.T
+    y = torch_ops.packed_linear(q / n, packed, scale, bias, *bits, *meaning)
+    assert torch.equal(y, sums.float() * scale + bias)
+    codes, packed = signed_weight(weight_bits, 6, 2, 3, 2)
+    image = torch.randint(0, n + 1, (3, 4, 7, 6))
+    values = F.pad((image - zero_point).double(), (0, 1, 1, 2))  # left, right, top, bottom
+    sums = F.conv2d(values, codes.double(), None, (2, 1), 0, (1, 2), 2)
+    geometry = ((3, 2), (2, 1), (1, 0, 2, 1), (1, 2), 2)
+    for channels_last in (False, True):
+        x = image.permute(0, 2, 3, 1) if channels_last else image
+        y = torch_ops.packed_conv2d(x / n, packed, scale, bias, *geometry, *bits, channels_last, *meaning)
+        expected = sums.float() * scale + bias.view(-1, 1, 1)
+        assert torch.equal(y, expected.permute(0, 2, 3, 1) if channels_last else expected)
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_operators_with_a_zero_point_are_operators_like_any_other() -> None:
+    _, packed = signed_weight(2, 6, 12)
+    linear = (torch.rand(3, 12), packed, torch.tensor(0.5), None, 2, 3, "unit", 3, "signed")
+    torch.library.opcheck(torch.ops.bitorch.packed_linear.default, linear)
+    _, packed = signed_weight(2, 6, 2, 3, 2)
+    geometry = ((3, 2), (2, 1), (1, 0, 2, 1), (1, 2), 2, 2, 3, "unit", False, 3, "signed")
+    conv = (torch.rand(2, 4, 7, 6), packed, torch.tensor(0.5), None, *geometry)
+    torch.library.opcheck(torch.ops.bitorch.packed_conv2d.default, conv)
 
 
 def test_geometry_is_checked() -> None:

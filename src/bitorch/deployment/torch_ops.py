@@ -30,15 +30,18 @@ KEPT_PROGRAMS = 16
 #: What `quantizer` may be. "unit": round(n·clip(x, 0, 1)). "sign": x ≥ 0, "heaviside": x > 0, both to ±1.
 QUANTIZERS = ("unit", "sign", "heaviside")
 
+#: What `weight_grid` may be. Codes of k bits are odd, −n … n with n = 2^k − 1, or signed, −2^(k−1) … 2^(k−1) − 1.
+WEIGHT_GRIDS = ("odd", "signed")
+
 _LIBRARY = torch.library.Library("bitorch", "FRAGMENT")
 _LIBRARY.define(
     "packed_linear(Tensor x, Tensor weight, Tensor scale, Tensor? bias, int weight_bits, int activation_bits, "
-    "str quantizer) -> Tensor"
+    "str quantizer, int zero_point=0, str weight_grid='odd') -> Tensor"
 )
 _LIBRARY.define(
     "packed_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor? bias, int[2] kernel_size, int[2] stride, "
     "int[4] padding, int[2] dilation, int groups, int weight_bits, int activation_bits, str quantizer, "
-    "bool channels_last) -> Tensor"
+    "bool channels_last, int zero_point=0, str weight_grid='odd') -> Tensor"
 )
 
 
@@ -50,8 +53,10 @@ def packed_linear(
     weight_bits: int,
     activation_bits: int,
     quantizer: str,
+    zero_point: int = 0,
+    weight_grid: str = "odd",
 ) -> Tensor:
-    """Quantize x, multiply it with a packed weight exactly, and scale: float32(Σ c·q)·scale + bias.
+    """Quantize x, multiply it with a packed weight exactly, and scale: float32(Σ c·(q − zero_point))·scale + bias.
 
     Args:
         x: float32 [batch, in_features]. A NaN makes its row NaN, as in PyTorch.
@@ -60,11 +65,15 @@ def packed_linear(
         bias: float32 [out_features].
         weight_bits, activation_bits: 1 to 8.
         quantizer: one of `QUANTIZERS`; the last two need activation_bits=1.
+        zero_point: the code q that means 0, 0 to 2^activation_bits − 1; 0 unless the quantizer is "unit".
+        weight_grid: one of `WEIGHT_GRIDS`, the one that the weight was packed with.
 
     Returns:
         float32 [batch, out_features], without gradient.
     """
-    y: Tensor = torch.ops.bitorch.packed_linear.default(x, weight, scale, bias, weight_bits, activation_bits, quantizer)
+    y: Tensor = torch.ops.bitorch.packed_linear.default(
+        x, weight, scale, bias, weight_bits, activation_bits, quantizer, zero_point, weight_grid
+    )
     return y
 
 
@@ -82,8 +91,10 @@ def packed_conv2d(
     activation_bits: int,
     quantizer: str,
     channels_last: bool,
+    zero_point: int = 0,
+    weight_grid: str = "odd",
 ) -> Tensor:
-    """Quantize x, pad and convolve it with a packed weight exactly, and scale: float32(Σ c·q)·scale + bias.
+    """Quantize x, convolve it with a packed weight exactly, and scale: float32(Σ c·(q − zero_point))·scale + bias.
 
     Args:
         x: float32 [batch, in_channels, H, W], or [batch, H, W, in_channels] with channels_last. A NaN makes every
@@ -97,6 +108,7 @@ def packed_conv2d(
         weight_bits, activation_bits: 1 to 8.
         quantizer: one of `QUANTIZERS`; the last two need activation_bits=1.
         channels_last: the order of x and of the result.
+        zero_point, weight_grid: as of `packed_linear`.
 
     Returns:
         float32, in the order of x, without gradient.
@@ -115,6 +127,8 @@ def packed_conv2d(
         activation_bits,
         quantizer,
         channels_last,
+        zero_point,
+        weight_grid,
     )
     return y
 
@@ -197,6 +211,8 @@ class _Linear(NamedTuple):
     weight_bits: int
     activation_bits: int
     quantizer: str
+    zero_point: int = 0  # PyTorch leaves arguments out that are as the operator's schema has them
+    weight_grid: str = "odd"
 
     def size(self) -> tuple[int, int]:
         """Return the shape of the result, after a check of all arguments."""
@@ -228,6 +244,8 @@ class _Conv2d(NamedTuple):
     activation_bits: int
     quantizer: str
     channels_last: bool
+    zero_point: int = 0
+    weight_grid: str = "odd"
 
     def image(self) -> tuple[int, int, int]:
         """Return channels, height and width of x."""
@@ -311,6 +329,20 @@ def _check(call: _Call, operator: str, dimensions: int) -> None:
         raise ValueError(
             f"{operator}: quantizer={call.quantizer!r} needs activation_bits=1, got {call.activation_bits}"
         )
+    _check_meaning(operator, call)
+
+
+def _check_meaning(operator: str, call: _Call) -> None:
+    """Check what codes stand for."""
+    largest = 2**call.activation_bits - 1 if call.quantizer == "unit" else 0
+    if not 0 <= call.zero_point <= largest:
+        raise ValueError(
+            f"{operator}: zero_point must be 0 to {largest} with quantizer={call.quantizer!r} and "
+            f"activation_bits={call.activation_bits}, got {call.zero_point}"
+        )
+    if call.weight_grid not in WEIGHT_GRIDS:
+        known = ", ".join(map(repr, WEIGHT_GRIDS))
+        raise ValueError(f"{operator}: weight_grid must be one of {known}, got {call.weight_grid!r}")
 
 
 def _check_row(operator: str, call: _Call, count: int) -> None:
@@ -346,7 +378,9 @@ def _make_program(call: _Call, operation: dict[str, Any], shape: list[int], orde
         "weight": "weight",
         "weight_bits": call.weight_bits,
         "out_channels": channels,
+        "weight_grid": call.weight_grid,
         "sign_activations": call.quantizer != "unit",
+        "zero_point": call.zero_point,
         "multiply": "multiply",
         "offset": "offset",
         "float32": "y",
