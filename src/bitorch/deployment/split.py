@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..layers import QConv1d, QConv2d, QLinear
 from ..layers.exact import over_outputs, scaled_convolution, scaled_linear
-from ..quantizations import InputDoReFa, Quantization, RangeQuantization
+from ..quantizations import InputDoReFa, Quantization, RangeQuantization, RSign, Sign
 from ..quantizations.base import divide
 from .graph import Graph, Node
 
@@ -63,7 +63,8 @@ def split_quantized(graph: Graph) -> Graph:
 def quantized(node: Node, quantizer: Quantization, shape: tuple[int, ...]) -> list[Node]:
     """Return the nodes from a node's input to the stored codes of a quantizer, the last of them `codes`.
 
-    A range of its own is a division, and an addition for its zero point, in front of the unit quantizer.
+    A range of its own is a division, and an addition for its zero point, in front of the unit quantizer; RSign is an
+    addition in front of Sign, for x + (−α) has the bits of x − α.
     """
     nodes: list[Node] = []
 
@@ -78,6 +79,10 @@ def quantized(node: Node, quantizer: Quantization, shape: tuple[int, ...]) -> li
             shift = quantizer.zero().clone() / n
             add("zero", "plus", lambda x: x + shift, {"constant": shift.reshape(1)})
         quantizer = InputDoReFa(quantizer.bit_width, variant="paper")
+    elif isinstance(quantizer, RSign):
+        negative = -quantizer.shift.detach()
+        add("shift", "plus", lambda x: x + negative, {"constant": negative.flatten()})
+        quantizer = Sign()
     settings = {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
     add("codes", "codes", quantizer.codes, settings)
     return nodes

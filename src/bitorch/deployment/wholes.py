@@ -20,7 +20,7 @@ from ..layers import (
     QLinear,
 )
 from ..layers.low_bit import LowBit
-from ..quantizations import GradientQuantization, Quantization, RangeQuantization, WeightDoReFa
+from ..quantizations import GradientQuantization, Quantization, RangeQuantization, RSign, WeightDoReFa
 from ..quantizations.range_fit import SMALLEST
 from .builder import PARTIAL, Reader
 from .forms import form
@@ -67,6 +67,7 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     module = call.call.function
     x = call.read(input)
     if isinstance(module, LowBit):
+        _check_shift(call, x, module.input_quantization)
         if isinstance(module, QLinear):
             check_features(call, x, "a low-bit linear layer")
         elif len(call.shape(x)) != _DIMENSIONS[type(module)] + 1:
@@ -76,6 +77,7 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
         return call.add("low_bit", x, layer=module)
     if isinstance(module, GradientQuantization):
         return call.add("identity", x)
+    _check_shift(call, x, _quantizer(module))
     return call.add("quantizer", x, quantizer=_quantizer(module))
 
 
@@ -141,7 +143,23 @@ def _check_borders(layer: QConv1d | QConv2d) -> None:
         )
 
 
+def _check_shift(call: Reader, x: str, quantizer: Quantization) -> None:
+    """Refuse an RSign whose channels are not those of the image."""
+    if type(quantizer) is RSign and quantizer.dimensions != len(call.shape(x)) - 1:
+        raise Refusal(
+            f"{quantizer} shifts axis {-1 - quantizer.dimensions} of {['batch', *call.shape(x)]}, not the channels",
+            f"Make it with dimensions={len(call.shape(x)) - 1}, {PARTIAL}",
+        )
+
+
 def _check_pointwise(quantizer: Quantization) -> None:
+    if isinstance(quantizer, RSign):  # an addition and a sign: see split.py
+        if type(quantizer) is not RSign:
+            raise Refusal(
+                f"{type(quantizer).__name__} is a subclass of RSign, and may compute something else",
+                f"Use RSign itself, {PARTIAL}",
+            )
+        return
     if isinstance(quantizer, WeightDoReFa):
         raise Refusal(
             "WeightDoReFa scales by statistics of a whole tensor, so an image's codes would depend on its neighbours",
