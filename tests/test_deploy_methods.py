@@ -95,6 +95,16 @@ def test_partial_deployment_takes_rsign() -> None:
     packed = deploy(net, x, partial=True)
     assert [row.became for row in packed.rows if row.bits] == ["PackedConv2d", "PackedConv2d", "PackedLinear"]
     assert torch.equal(packed.model(x), net(x))
+    assert not [row.name for row in packed.rows if row.layer == "RSign"]
+
+
+def test_a_shift_stays_in_single_precision_as_scales_do() -> None:
+    net = shaken(nn.Sequential(QLinear(6, 3, **binary(RSign(6, 0)))), 6).eval()  # type: ignore[arg-type]
+    x = torch.randn(50, 6)
+    packed = deploy(net, x, partial=True).model
+    expected = packed(x)
+    assert not any(parameter.requires_grad for parameter in packed.parameters())
+    assert torch.equal(packed.to(torch.bfloat16)(x), expected.to(torch.bfloat16))
 
 
 def test_rsign_of_another_axis_is_refused() -> None:

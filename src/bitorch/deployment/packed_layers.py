@@ -64,7 +64,7 @@ class _Packed(nn.Module):
         self.activation_bits, self._kind = _input_grid(quantizer)
         # Other quantizers, and float64 input, are quantized in PyTorch first.
         self._is_in_runtime = type(quantizer) in _IN_RUNTIME
-        self.input_quantization = copy.deepcopy(quantizer)
+        self.input_quantization = copy.deepcopy(quantizer).requires_grad_(False)
         self.output_dtype = layer.weight.dtype
         with torch.inference_mode(False), torch.no_grad():
             codes, self.weight_bits = _weight_codes(layer)
@@ -81,12 +81,15 @@ class _Packed(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         kept = {name: getattr(self, name) for name in ("scale", "bias")}
+        of_quantizer = {name: p.data for name, p in self.input_quantization.named_parameters()}
         self.output_dtype = fn(torch.zeros(1, dtype=self.output_dtype, device=self.scale.device)).dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, value in kept.items():
             changed = getattr(self, name)
             if value is not None and changed.dtype != value.dtype:
                 self._buffers[name] = value.to(changed.device)
+        for name, parameter in self.input_quantization.named_parameters():
+            parameter.data = of_quantizer[name].to(parameter.device)
         return self
 
     def _quantizable(self, x: Tensor, dimensions: str) -> Tensor:
