@@ -23,6 +23,7 @@ _PREDICT = {**_DEPLOY, "PIL": 'pip install ".[train]"'}
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "train": ("train", "Train a low-bit image classifier.", _TRAIN),
     "check": ("check", "Name what will go wrong in training, from one batch.", _TRAIN),
+    "report": ("report", "Say what each layer of a net costs.", _TRAIN),
     "eval": ("evaluate", "Evaluate a checkpoint, or a packed net, on test images.", _TRAIN),
     "deploy": ("deploy", "Write a trained net as a packed file that runs without PyTorch.", _DEPLOY),
     "verify": ("verify", "Compare a packed net with its checkpoint on test images, number by number.", _DEPLOY),

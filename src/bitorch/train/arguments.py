@@ -1,4 +1,4 @@
-"""The command lines of `bitorch train`, `bitorch check` and `bitorch eval`."""
+"""The command lines of `bitorch train`, `bitorch check`, `bitorch report` and `bitorch eval`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import tyro
 
@@ -52,6 +52,28 @@ class _CheckArguments:
 
 
 @dataclass(frozen=True)
+class ReportArguments:
+    """Say of each layer of a net what it costs, whether it deploys and with which kernel, on test images.
+
+    Exit code 0: reported; 2: wrong arguments or files.
+    """
+
+    settings: tyro.conf.OmitArgPrefixes[_Flags]
+    checkpoint: tyro.conf.Positional[Path | None] = None
+    """Report the net of this checkpoint, in front of all flags. Without it: a new net, as bitorch train starts it."""
+    config: Path | None = None
+    """YAML or JSON file with any of the settings, such as the settings.yaml of a run. Flags override it."""
+    images: int = 256
+    """Test images that levels and ranges of activations are those of."""
+    html: Path | None = None
+    """Write a page with plots to this file."""
+    csv: Path | None = None
+    """Write the table to this file, one line for each row."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True)
 class EvalArguments:
     """Evaluate a checkpoint, or a packed net, on test images: top-1 and top-5 accuracy."""
 
@@ -65,6 +87,10 @@ class EvalArguments:
     """Hardware to run on. Packed nets run on the CPU."""
     json: bool = False
     """Print JSON instead of a table."""
+
+
+#: Arguments that a net is made of.
+_Net = TypeVar("_Net", _CheckArguments, ReportArguments)
 
 
 def parse_train(arguments: Sequence[str]) -> Settings:
@@ -85,15 +111,25 @@ def parse_check(arguments: Sequence[str]) -> Settings:
     Raises:
         SystemExit, ValueError, TypeError, OSError: as `parse_train`; ValueError for a checkpoint behind the flags.
     """
+    return _parse_net(_CheckArguments, "bitorch check", arguments)[0]
+
+
+def parse_report(arguments: Sequence[str]) -> tuple[Settings, ReportArguments]:
+    """Return the settings of the net to report, and all arguments; raises as `parse_check`."""
+    return _parse_net(ReportArguments, "bitorch report", arguments)
+
+
+def _parse_net(kind: type[_Net], prog: str, arguments: Sequence[str]) -> tuple[Settings, _Net]:
+    """Return the settings that make a net, of a checkpoint that stands first and of flags, and all arguments."""
     path = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
     fields = _fields_from_files(arguments)
     if path is not None:
         fields = {**_fields_of_run(path), "distil": None, "init": path, **fields}
-    default = _CheckArguments(_Flags(**convert_fields(Settings, fields)))
-    parsed = tyro.cli(_CheckArguments, args=arguments, prog="bitorch check", default=default)
+    default = kind(_Flags(**convert_fields(Settings, fields)))
+    parsed = tyro.cli(kind, args=arguments, prog=prog, default=default)
     if parsed.checkpoint != path:
         raise ValueError(f"the checkpoint {parsed.checkpoint} must stand in front of the flags")
-    return Settings(**dataclasses.asdict(parsed.settings))
+    return Settings(**dataclasses.asdict(parsed.settings)), parsed
 
 
 def parse_eval(arguments: Sequence[str]) -> EvalArguments:

@@ -1,0 +1,79 @@
+"""`bitorch report`: what each layer of a net costs."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .console import print_error
+
+if TYPE_CHECKING:
+    from ..deployment.packed_model import PackedModel
+    from ..reporting.report import Report
+    from ..train import Settings
+    from ..train.arguments import ReportArguments
+
+
+def run(arguments: list[str]) -> int:
+    """Report a net, print the table and write the files."""
+    from ..train.arguments import parse_report
+
+    try:
+        settings, options = parse_report(arguments)
+        if options.images < 1:
+            raise ValueError(f"--images {options.images}: must be at least 1")
+        for flag, path in (("--html", options.html), ("--csv", options.csv)):
+            if path is not None:
+                _check_place(flag, path)
+        if options.html is not None and find_spec("matplotlib") is None:
+            raise ImportError('--html needs matplotlib: pip install ".[plots]" in a checkout of bitorch')
+        found = _report(settings, options)
+        if options.html is not None:
+            found.to_html(options.html)
+        if options.csv is not None:
+            found.to_csv(options.csv)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return print_error(error)
+    print(json.dumps(found.to_dict(), indent=2, allow_nan=False) if options.json else found)
+    return 0
+
+
+def _check_place(flag: str, path: Path) -> None:
+    """Raise an OSError if a file cannot be put there, before any work is done."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{flag} {path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise NotADirectoryError(f"there is no folder {path.parent} to write {path.name} to; make it first")
+
+
+def _report(settings: Settings, options: ReportArguments) -> Report:
+    # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
+    from ..data import to_float
+    from ..reporting.report import report
+    from ..train.assemble import assemble
+
+    parts = assemble(settings)
+    images = to_float(parts.dataset.test.images[: options.images])
+    return report(parts.model, images, packed=_packed(settings, options.checkpoint))
+
+
+def _packed(settings: Settings, path: Path | None) -> PackedModel | None:
+    """What `bitorch deploy` writes of a checkpoint, with all its notes; None if there is none, or it cannot."""
+    if path is None or find_spec("bitorch_runtime") is None:
+        return None
+    from ..train import read_checkpoint
+    from .from_checkpoint import deploy_checkpoint
+
+    trained = read_checkpoint(path).settings
+    if trained is None or (trained.model, trained.width, trained.config) != (
+        settings.model,
+        settings.width,
+        settings.config,
+    ):
+        return None  # flags have changed the net
+    try:
+        return deploy_checkpoint(path).packed
+    except ValueError:  # the report says what stands in the way
+        return None
