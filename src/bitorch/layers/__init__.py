@@ -2,6 +2,7 @@
 
 from .absorbed import AbsorbedReLU as AbsorbedReLU
 from .qactivation import QActivation as QActivation
+from .qattention import QMultiheadAttention as QMultiheadAttention
 from .qconv import QConv1d as QConv1d
 from .qconv import QConv1d_NoAct as QConv1d_NoAct
 from .qconv import QConv1dBase as QConv1dBase
