@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from ..layers import QEmbedding, QEmbeddingBag
-from ..layers.low_bit import Converted, LowBit
+from ..layers import QEmbedding, QEmbeddingBag, QMultiheadAttention
+from ..layers.low_bit import Converted, LowBit, WeightQuantized
+from ..layers.qattention import float_projections
 from ..quantizations import Identity, Quantization
 from ..quantizations.bits import FLOAT_BITS
 from .kinds import LOW_BIT
@@ -23,6 +24,8 @@ def low_bit_form(layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool) 
         ValueError: the layer is too wide for exact sums.
     """
     kind = LOW_BIT[type(layer)]
+    if isinstance(layer, nn.MultiheadAttention):
+        return _attention(layer, quantizers_of, exact=exact)
     quantizers = quantizers_of(layer)
     if quantizers is None:
         return None
@@ -40,12 +43,25 @@ def _embedding(
     return kind._sharing(layer, weight_quantization=weight, output_quantization=Identity())
 
 
+def _attention(layer: nn.MultiheadAttention, quantizers_of: QuantizersOf, *, exact: bool) -> QMultiheadAttention | None:
+    projections = {}
+    for name, projection in float_projections(layer).items():
+        quantizers = quantizers_of(projection)
+        if quantizers is None:
+            return None
+        projections[name] = {**quantizers, "gradient_cancellation_threshold": 0.0, "exact": exact}
+    return QMultiheadAttention._sharing(layer, projections=projections)
+
+
 def is_as_wanted(layer: Converted, quantizers_of: QuantizersOf, *, exact: bool) -> bool:
     """Return whether a layer that is low-bit already is what `low_bit_form` would make of its float layer."""
+    if isinstance(layer, QMultiheadAttention):
+        return all(is_as_wanted(part, quantizers_of, exact=exact) for part in layer.projections().values())
     quantizers = quantizers_of(layer)
     wanted = {} if quantizers is None else quantizers
     if isinstance(layer, LowBit):
         return layer.exact == exact and all(repr(has) == repr(wanted.get(name)) for name, has in _has(layer).items())
+    assert isinstance(layer, WeightQuantized)
     return repr(layer.weight_quantization) == repr(wanted.get("weight_quantization"))
 
 

@@ -17,6 +17,7 @@ from ..layers import (
     QEmbedding,
     QEmbeddingBag,
     QLinear,
+    QMultiheadAttention,
 )
 from ..layers.low_bit import Converted
 from ..quantizations import Quantization
@@ -32,9 +33,8 @@ LOW_BIT: dict[type[nn.Module], type[Converted]] = {
     nn.ConvTranspose3d: QConvTranspose3d,
     nn.Embedding: QEmbedding,
     nn.EmbeddingBag: QEmbeddingBag,
+    nn.MultiheadAttention: QMultiheadAttention,
 }
-#: These read the weights of their children instead of calling them, so a converted child would have no effect.
-OPAQUE = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 def supported() -> str:
@@ -68,16 +68,14 @@ def converted_layers(model: nn.Module) -> dict[str, Converted]:
 def reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
     """Return, for every module that holds a weight, why it cannot be converted; "" if it can."""
     reasons: dict[str, str] = {}
-    opaque: list[str] = []
+    owners = attention_parts(model)
     for name, module in model.named_modules():
         if any(is_lazy(p) for p in module._parameters.values()):
             raise ValueError(f"layer {name!r} has no shape yet; run one batch through the model first")
-        if isinstance(module, OPAQUE):
-            opaque.append(f"{name}." if name else "")
         if not holds_weight(module):
             continue
-        if any(name.startswith(prefix) for prefix in opaque):
-            reasons[name] = "its parent reads the weight without calling it"
+        if name in owners:
+            reasons[name] = f"a part of {owners[name]!r}, and becomes what that becomes"
         elif "forward" in module.__dict__:
             reasons[name] = "its forward was replaced on the instance"
         elif type(module) in LOW_BIT or is_low_bit(module):
@@ -87,6 +85,17 @@ def reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
         else:
             reasons[name] = f"{type(module).__name__} is not supported"
     return reasons
+
+
+def attention_parts(model: nn.Module) -> dict[str, str]:
+    """Return the name of its nn.MultiheadAttention for each module inside one, which that may read and not call."""
+    owners: dict[str, str] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            for part, _ in module.named_modules(prefix=name):
+                if part != name:
+                    owners.setdefault(part, name)
+    return owners
 
 
 def check_named(name: str, reasons: dict[str, str], argument: str) -> None:

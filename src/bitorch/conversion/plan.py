@@ -14,7 +14,7 @@ from ..quantizations import Quantization
 from .decisions import Decision, check_filter, decisions, rules_or_config
 from .filters import FilterFn, chosen_by
 from .forms import is_as_wanted, low_bit_form
-from .kinds import LOW_BIT, check_named, is_low_bit, reasons_to_stay_float, supported
+from .kinds import LOW_BIT, attention_parts, check_named, is_low_bit, reasons_to_stay_float, supported
 from .table import LayerConversion, row_of
 
 Place = Literal["first", "inner", "last"]
@@ -55,7 +55,21 @@ def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Coll
         if name in reasons
     ]
     _check_some_low_bit(steps, decided)
-    return steps
+    return _with_parts(steps, model)
+
+
+def _with_parts(steps: Sequence[Step], model: nn.Module) -> list[Step]:
+    """Return the steps with rows that say what parts of an attention become with it."""
+    owners, replacements = attention_parts(model), {step.row.name: step.replacement for step in steps}
+    result = []
+    for step in steps:
+        name = step.row.name
+        new = replacements.get(owners.get(name, ""))
+        if name in owners and new is not None:
+            part = new.get_submodule(name.removeprefix(f"{owners[name]}."))
+            step = dataclasses.replace(step, row=row_of(name, step.module, part, f"with {owners[name]!r}"))
+        result.append(step)
+    return result
 
 
 def _check_ends(decided: Mapping[str, Decision], reasons: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from .decisions import Configs
+from .fast_paths import close_fast_paths
 from .filters import FilterFn
 from .plan import plan_conversion
 from .relus import absorb_relus
@@ -39,6 +40,7 @@ def quantize_(model: nn.Module, config: Configs, filter_fn: FilterFn | Collectio
     """
     plan = plan_conversion(model, config, filter_fn)
     replace_modules(model, {step.module: step.replacement for step in plan if step.replacement is not None})
+    close_fast_paths(model)
     absorbing = [step.replacement or step.module for step in plan if step.absorbs_relu]
     return Conversion((*(step.row for step in plan), *absorb_relus(model, absorbing)))
 

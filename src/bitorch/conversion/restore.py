@@ -10,6 +10,7 @@ from torch import nn
 from ..layers import QActivation
 from ..layers.low_bit import Converted
 from ..quantizations import Quantization
+from .fast_paths import reopen_fast_paths
 from .filters import FilterFn, chosen_by
 from .kinds import converted_layers, holds_weight
 from .nearest import nearest
@@ -52,6 +53,7 @@ def float_(model: nn.Module, filter_fn: FilterFn | Collection[str] | None = None
     new: dict[nn.Module, nn.Module] = {layers[name]: layers[name]._as_float() for name in chosen}
     rows = list(_rows(model, layers, new))
     replace_modules(model, new)
+    reopen_fast_paths(model)
     return Conversion((*rows, *restore_relus(model)))
 
 

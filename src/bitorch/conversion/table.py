@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ..layers import QMultiheadAttention
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled
@@ -74,4 +75,14 @@ def bits_of(layer: nn.Module) -> tuple[int | None, int | None, int | None]:
             layer.input_quantization.bit_width,
             FLOAT_BITS if gradient is None else gradient.bit_width,
         )
+    if isinstance(layer, QMultiheadAttention):
+        # None, too, where the projections differ, which `set_bits` can make them do.
+        weight, activation, gradient = (
+            set(bits) for bits in zip(*map(bits_of, layer.projections().values()), strict=True)
+        )
+        return _only(weight), _only(activation), _only(gradient)
     return (layer.weight_quantization.bit_width if isinstance(layer, WeightQuantized) else None, None, None)
+
+
+def _only(bits: set[int | None]) -> int | None:
+    return next(iter(bits)) if len(bits) == 1 else None

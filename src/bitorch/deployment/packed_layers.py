@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..layers import QActivation, QConv1d, QConv2d, QLinear
 from ..layers.low_bit import LowBit
+from ..layers.qattention import QProjection
 from ..quantizations import (
     ApproxSign,
     GradientDoReFa,
@@ -128,14 +129,15 @@ class PackedLinear(_Packed):
     CPUs, under torch.compile and torch.export too.
 
     Args:
-        layer: a QLinear in eval mode, which stays as it is; later changes of its weight do not reach this one.
+        layer: a QLinear, or a projection of a QMultiheadAttention, in eval mode. It stays as it is; later changes of
+            its weight do not reach this one.
 
     Raises:
         ValueError: the layer cannot be packed; the message says why. ImportError: bitorch_runtime is not installed.
     """
 
     def __init__(self, layer: QLinear) -> None:
-        if type(layer) is not QLinear:
+        if type(layer) not in (QLinear, QProjection):
             raise NotPackableError(f"PackedLinear packs a QLinear, not a {type(layer).__name__}")
         super().__init__(layer)
         self.in_features, self.out_features = layer.in_features, layer.out_features

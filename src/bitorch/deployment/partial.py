@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..conversion.kinds import OPAQUE, holds_weight
-from ..layers import QConv1d, QConv2d, QLinear
+from ..conversion.fast_paths import reads_weights
+from ..conversion.kinds import holds_weight
+from ..layers import QConv1d, QConv2d, QLinear, QMultiheadAttention
 from ..layers.low_bit import LowBit, WeightQuantized
+from ..layers.qattention import INPUT_PROJECTIONS, QProjection
 from ..text_table import aligned, ruled
 from .packed_layers import NotPackableError, PackedConv1d, PackedConv2d, PackedLinear
 from .torch_ops import runtime
@@ -71,9 +73,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
             "the model has no low-bit layer (QLinear, QConv1d, QConv2d); convert it with quantize_ and train"
         )
     runtime()
-    inside_opaque = {
-        id(child) for module in model.modules() if isinstance(module, OPAQUE) for child in module.modules()
-    }
+    inside_opaque = {id(child) for module in model.modules() if reads_weights(module) for child in module.modules()}
     packed: dict[int, PackedLayer] = {}
     rows = []
     for name, layer in layers.items():
@@ -91,7 +91,19 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
         reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows if row.bits)
         raise ValueError(f"none of the model's low-bit layers can be packed ({reasons})")
     # With a packed layer in the memo, deepcopy puts it wherever it meets the original, and does not copy that.
-    return PartialDeployment(copy.deepcopy(model, dict(packed)), tuple(rows))
+    copied = copy.deepcopy(model, dict(packed))
+    _drop_packed_weights(copied)
+    return PartialDeployment(copied, tuple(rows))
+
+
+def _drop_packed_weights(model: nn.Module) -> None:
+    """Take the float weights out of attention whose projections hold them packed."""
+    for module in model.modules():
+        if not isinstance(module, QMultiheadAttention):
+            continue
+        if all(isinstance(getattr(module, name), PackedLinear) for name in INPUT_PROJECTIONS):
+            for name in ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+                module.register_parameter(name, None)
 
 
 def _has_weight(module: nn.Module) -> bool:
@@ -99,7 +111,7 @@ def _has_weight(module: nn.Module) -> bool:
 
 
 def _pack(layer: nn.Module) -> PackedLayer:
-    if type(layer) is QLinear:
+    if isinstance(layer, QLinear) and type(layer) in (QLinear, QProjection):
         return PackedLinear(layer)
     if type(layer) is QConv1d:
         return PackedConv1d(layer)
@@ -107,6 +119,8 @@ def _pack(layer: nn.Module) -> PackedLayer:
         return PackedConv2d(layer)
     if type(layer) in NOT_IN_THE_RUNTIME:
         raise NotPackableError(NOT_IN_THE_RUNTIME[type(layer)][0])
+    if type(layer) is QMultiheadAttention:
+        raise NotPackableError("its softmax and products stay in PyTorch; its projections are packed")
     if isinstance(layer, LowBit):
         raise NotPackableError("a subclass may compute something else")
     raise NotPackableError("its input is not quantized" if isinstance(layer, WeightQuantized) else "a float layer")

@@ -18,6 +18,7 @@ from ..layers import (
     QEmbedding,
     QEmbeddingBag,
     QLinear,
+    QMultiheadAttention,
 )
 from ..layers.low_bit import LowBit
 from ..quantizations import GradientQuantization, Quantization, RangeQuantization, RSign, WeightDoReFa
@@ -35,6 +36,7 @@ NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QConvTranspose1d: _NO_TRANSPOSED,
     QConvTranspose2d: _NO_TRANSPOSED,
     QConvTranspose3d: _NO_TRANSPOSED,
+    QMultiheadAttention: ("the runtime has no attention", "Deploy the part in front of it"),
     QEmbedding: _NO_EMBEDDING,
     QEmbeddingBag: _NO_EMBEDDING,
 }
@@ -50,11 +52,14 @@ def is_whole(module: nn.Module) -> bool:
         module = module.activation_function
     if isinstance(module, Quantization):
         return module.max_code is not None or isinstance(module, GradientQuantization)
-    return isinstance(module, LowBit)
+    return isinstance(module, LowBit) or type(module) in NOT_IN_THE_RUNTIME
 
 
 def check(module: nn.Module) -> None:
     """Refuse modules that have no counterpart, whatever they are called with."""
+    if type(module) in NOT_IN_THE_RUNTIME:
+        what, remedy = NOT_IN_THE_RUNTIME[type(module)]
+        raise Refusal(what, f"{remedy}, {PARTIAL}")
     if isinstance(module, LowBit):
         _check_low_bit(module)
         _check_pointwise(module.input_quantization)
@@ -89,9 +94,6 @@ def _quantizer(module: Any) -> Quantization:
 
 def _check_low_bit(layer: LowBit) -> None:
     kind = type(layer)
-    if kind in NOT_IN_THE_RUNTIME:
-        what, remedy = NOT_IN_THE_RUNTIME[kind]
-        raise Refusal(what, f"{remedy}, {PARTIAL}")
     if kind not in (QLinear, *_DIMENSIONS):
         raise Refusal(
             f"{kind.__name__} is a subclass of a low-bit layer, and may compute something else",

@@ -217,6 +217,15 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
         return torch.cat(parts, 1) if len(parts) > 1 else x
 
 
+def float_projections(attention: nn.MultiheadAttention) -> dict[str, nn.Linear]:
+    """Return linear layers of the sizes of an attention's projections, on the meta device, by their names."""
+    widths = attention.embed_dim, attention.kdim, attention.vdim, attention.embed_dim
+    return {
+        name: nn.Linear(width, attention.embed_dim, device="meta")
+        for name, width in zip((*INPUT_PROJECTIONS, "out_proj"), widths, strict=True)
+    }
+
+
 def _check_inputs(query: Tensor, key: Tensor, value: Tensor) -> None:
     if query.is_nested or key.is_nested or value.is_nested:
         raise TypeError(
