@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bitorch import Bits, DoReFaConfig, float_, quantize_, set_bits
+from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QLinear, QMultiheadAttention
 from bitorch.quantizations import (
     GradientDoReFa,
@@ -423,3 +425,204 @@ def test_wrong_arguments() -> None:
         QMultiheadAttention(E, HEADS, weight_quantization="dorefa")
     with pytest.raises(ValueError, match="inputs per output is too wide"):
         QMultiheadAttention(E, HEADS, kdim=70_000, device="meta", **paper(8, 8))
+
+
+# In a model
+
+
+class Net(nn.Module):
+    """An encoder of PyTorch's own layers between two linear layers."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        layer = nn.TransformerEncoderLayer(E, HEADS, 16, batch_first=True, **options)
+        self.stem = nn.Linear(4, E)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(E, 3)
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+        scores: Tensor = self.head(self.encoder(self.stem(x), src_key_padding_mask=hidden))
+        return scores
+
+
+CONFIG = DoReFaConfig(2, 4, 6, gradient_noise=False)
+LOW_BIT = [
+    f"encoder.layers.{i}.{part}"
+    for i in range(2)
+    for part in (*(f"self_attn.{projection}" for projection in PROJECTIONS), "linear1", "linear2")
+]
+
+
+def called(model: nn.Module, *x: Any) -> list[str]:
+    """Return the names of the low-bit layers that a call of the model calls, found without hooks on them."""
+    seen = []
+    names = {id(m): name for name, m in model.named_modules() if isinstance(m, QLinear)}
+    forward = QLinear.forward
+    patch = pytest.MonkeyPatch()
+    with patch.context() as at:
+        at.setattr(QLinear, "forward", lambda self, x: (seen.append(names[id(self)]), forward(self, x))[1])
+        model(*x)
+    return seen
+
+
+def test_quantize_converts_attention_and_what_is_around_it() -> None:
+    model, like = Net(), Net()
+    parameters, keys = list(model.parameters()), list(model.state_dict())
+    rows = {row.name: row for row in quantize_(model, CONFIG).layers}
+    attention_row, out = rows["encoder.layers.0.self_attn"], rows["encoder.layers.0.self_attn.out_proj"]
+    assert (attention_row.became, attention_row.shape) == ("QMultiheadAttention", (3 * E, E))
+    assert (attention_row.weight_bits, attention_row.activation_bits, attention_row.gradient_bits) == (2, 4, 6)
+    assert (out.became, out.note) == ("QLinear", "with 'encoder.layers.0.self_attn'")
+    assert rows["encoder.layers.1.linear2"].became == "QLinear"
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
+    assert list(model.state_dict()) == keys
+    model.load_state_dict(like.state_dict(), strict=True)
+    model(torch.rand(2, 5, 4)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    again = quantize_(model, CONFIG)
+    assert {row.note for row in again.layers if "self_attn" in row.name and "out" not in row.name} == {
+        "low-bit already"
+    }
+    with pytest.raises(ValueError, match=r"layer 'encoder\.layers\.0\.self_attn' is low-bit already, with other"):
+        quantize_(model, DoReFaConfig(3, 4, 6))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:enable_nested_tensor is True")
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu", nn.GELU()])
+def test_encoders_call_their_low_bit_layers_in_eval_mode(norm_first: bool, masked: bool, activation: Any) -> None:
+    """PyTorch's fast path, taken in eval mode without gradients, would read the weights in place of that."""
+    model = Net(norm_first=norm_first, activation=activation, dropout=0.0)
+    x, hidden = torch.rand(2, 5, 4), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    given = (x, hidden) if masked else (x,)
+    model.eval()
+    with torch.no_grad():
+        fast = model(*given)
+    quantize_(model, CONFIG)
+    with torch.no_grad():
+        y = model(*given)
+        assert called(model, *given) == LOW_BIT
+        assert not torch.allclose(y, fast, atol=1e-3)
+        model.train()
+        torch.testing.assert_close(model(*given)[:, :3], y[:, :3])
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(other.eval()(*given)[:, :3], y[:, :3])
+    float_(model.eval())
+    with torch.no_grad():
+        assert torch.equal(model(*given), fast)
+
+
+@pytest.mark.parametrize("names", [["encoder.layers.1.linear1"], ["encoder.layers.0.self_attn"]])
+def test_encoders_with_one_low_bit_layer(names: list[str]) -> None:
+    model = Net()
+    quantize_(model, CONFIG, names)
+    with torch.no_grad():
+        expected = [name for name in LOW_BIT if name.startswith(names[0])]
+        assert called(model.eval(), torch.rand(2, 5, 4), torch.zeros(2, 5, dtype=torch.bool)) == expected
+
+
+def test_a_low_bit_attention_put_there_by_hand() -> None:
+    layer = nn.TransformerEncoderLayer(E, HEADS, 16, batch_first=True)
+    layer.self_attn = attention(batch_first=True)
+    with torch.no_grad():
+        assert called(layer.eval(), torch.rand(2, 5, E)) == [f"self_attn.{name}" for name in PROJECTIONS]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_float_gives_the_attention_back(options: str) -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.MultiheadAttention(E, HEADS, **OPTIONS[options]))
+    like = copy.deepcopy(model)
+    quantize_(model, DoReFaConfig(2, 4, first="same"))
+    low_bit: Any = model[0]
+    assert type(low_bit) is QMultiheadAttention
+    float_(model)
+    assert type(model[0]) is nn.MultiheadAttention
+    assert type(model[0].out_proj) is type(like[0].out_proj)
+    assert repr(model) == repr(like)
+    assert set(vars(model[0])) == set(vars(like[0]))
+    x = inputs(low_bit)
+    assert torch.equal(model[0](*x)[0], like[0](*x)[0])
+    with torch.no_grad():
+        assert torch.equal(model.eval()[0](*x)[0], like.eval()[0](*x)[0])
+
+
+def test_decoders_and_transformers() -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Transformer(E, HEADS, 1, 1, 16, batch_first=True))
+    quantize_(model, DoReFaConfig(2, 4, first="same", last="same"))
+    kinds = [name for name, m in model.named_modules() if isinstance(m, QMultiheadAttention)]
+    assert len(kinds) == 3
+    source, target = torch.rand(2, 5, E), torch.rand(2, 3, E)
+    mask = nn.Transformer.generate_square_subsequent_mask(3)
+    with torch.no_grad():
+        y = model.eval()[0](source, target, tgt_mask=mask, tgt_is_causal=True)
+        assert torch.equal(model[0](source, target[:, :1])[:, 0].round(decimals=4), y[:, 0].round(decimals=4))
+
+
+def test_rules_name_an_attention() -> None:
+    model = Net()
+    quantize_(model, [("encoder.layers.0.*", CONFIG), (nn.MultiheadAttention, DoReFaConfig(8, 8))])
+    layer: Any = model.encoder.layers[0]
+    assert isinstance(layer.self_attn, QMultiheadAttention)
+    assert layer.self_attn.v_projection.weight_quantization.bit_width == 8
+    assert layer.linear1.weight_quantization.bit_width == 2
+    with pytest.raises(ValueError, match=r"a part of 'encoder\.layers\.0\.self_attn'"):
+        quantize_(Net(), [("encoder.layers.0.self_attn.out_proj", CONFIG)])
+
+
+def test_set_bits_of_projections() -> None:
+    model = Net()
+    quantize_(model, CONFIG)
+    name = "encoder.layers.0.self_attn"
+    set_bits(model, [(name, Bits(weight=4)), (f"{name}.out_proj", Bits(weight=8))])
+    layer: Any = model.get_submodule(name)
+    assert [p.weight_quantization.bit_width for p in layer.projections().values()] == [4, 4, 4, 8]
+    model(torch.rand(2, 5, 4)).sum().backward()
+
+
+def test_32_bits_leave_attention_float() -> None:
+    model = Net()
+    quantize_(model, DoReFaConfig(32, 32, 32))
+    assert type(model.encoder.layers[0].self_attn) is nn.MultiheadAttention
+
+
+# Deployed
+
+
+def test_deployment_says_that_the_runtime_has_none() -> None:
+    model = nn.Sequential(nn.Linear(4, E), attention(batch_first=True))
+
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.attention = model[0], model[1]
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            y: Tensor = self.attention(x, x, x)[0]
+            return y
+
+    found = can_deploy(Attends().eval(), torch.rand(2, 5, 4))
+    assert any("attention" in p.name and "the runtime has no attention" in p.what for p in found.problems), str(found)
+
+
+@pytest.mark.parametrize("config", [CONFIG, DoReFaConfig(1, 1)])
+def test_partial_deployment_packs_the_projections(config: DoReFaConfig) -> None:
+    pytest.importorskip("bitorch_runtime")
+    from bitorch.deployment.partial import pack_layers
+
+    model = Net()
+    quantize_(model, config)
+    packed = pack_layers(model.eval())
+    rows = {row.name: row for row in packed.rows}
+    assert all(rows[name].became == "PackedLinear" for name in LOW_BIT)
+    assert "the projections have rows of their own" in rows["encoder.layers.0.self_attn"].reason
+    x, hidden = torch.rand(2, 5, 4), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    with torch.no_grad():
+        assert torch.equal(packed.model(x), model(x))
+        assert torch.equal(packed.model(x, hidden), model(x, hidden))
+    assert not any("in_proj" in name for name in packed.model.state_dict())
+    assert model.encoder.layers[0].self_attn.in_proj_weight is not None

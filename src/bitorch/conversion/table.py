@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -10,6 +11,9 @@ from ..layers import QMultiheadAttention
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled
+
+#: Of weight, activation and gradient.
+LayerBits = tuple[int | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def _shape(layer: nn.Module) -> tuple[int, ...]:
     return tuple(max((p for p in layer._parameters.values() if p is not None), key=lambda p: p.numel()).shape)
 
 
-def bits_of(layer: nn.Module) -> tuple[int | None, int | None, int | None]:
+def bits_of(layer: nn.Module) -> LayerBits:
     """Return the bits of weight, activation and gradient; None where there is no quantizer, 32 of float ones."""
     if isinstance(layer, LowBit):
         gradient = layer.gradient_quantization
@@ -76,13 +80,15 @@ def bits_of(layer: nn.Module) -> tuple[int | None, int | None, int | None]:
             FLOAT_BITS if gradient is None else gradient.bit_width,
         )
     if isinstance(layer, QMultiheadAttention):
-        # None, too, where the projections differ, which `set_bits` can make them do.
-        weight, activation, gradient = (
-            set(bits) for bits in zip(*map(bits_of, layer.projections().values()), strict=True)
-        )
-        return _only(weight), _only(activation), _only(gradient)
+        return _common([bits_of(projection) for projection in layer.projections().values()])
     return (layer.weight_quantization.bit_width if isinstance(layer, WeightQuantized) else None, None, None)
 
 
-def _only(bits: set[int | None]) -> int | None:
-    return next(iter(bits)) if len(bits) == 1 else None
+def _common(all_bits: Sequence[LayerBits]) -> LayerBits:
+    """Return the bits that all have; None where they differ, as `set_bits` can have it."""
+    weight, activation, gradient = all_bits[0]
+    return (
+        weight if all(bits[0] == weight for bits in all_bits) else None,
+        activation if all(bits[1] == activation for bits in all_bits) else None,
+        gradient if all(bits[2] == gradient for bits in all_bits) else None,
+    )

@@ -117,10 +117,10 @@ def _pack(layer: nn.Module) -> PackedLayer:
         return PackedConv1d(layer)
     if type(layer) is QConv2d:
         return PackedConv2d(layer)
+    if type(layer) is QMultiheadAttention:
+        raise NotPackableError("softmax and its products stay in PyTorch; the projections have rows of their own")
     if type(layer) in NOT_IN_THE_RUNTIME:
         raise NotPackableError(NOT_IN_THE_RUNTIME[type(layer)][0])
-    if type(layer) is QMultiheadAttention:
-        raise NotPackableError("its softmax and products stay in PyTorch; its projections are packed")
     if isinstance(layer, LowBit):
         raise NotPackableError("a subclass may compute something else")
     raise NotPackableError("its input is not quantized" if isinstance(layer, WeightQuantized) else "a float layer")
