@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from bitorch import DoReFaConfig, float_, quantize_
 from bitorch.conversion.kinds import LOW_BIT
-from bitorch.layers import AbsorbedReLU, QActivation, QConv2d_NoAct, QLinear
+from bitorch.layers import AbsorbedReLU, QActivation, QConv2d_NoAct, QLinear, QMultiheadAttention
 from bitorch.layers.low_bit import WeightQuantized
-from bitorch.quantizations import InputDoReFa
+from bitorch.quantizations import InputDoReFa, WeightDoReFa
 
 ALL = DoReFaConfig(1, 2, 4, first="same", last="same", absorb_relu=True)
 
@@ -175,6 +175,20 @@ def test_layers_without_activation_and_loose_quantizers() -> None:
 @pytest.mark.parametrize(("float_class", "low_bit_class"), LOW_BIT.items(), ids=lambda cls: cls.__name__)
 def test_every_low_bit_class_knows_its_float_one(float_class: type, low_bit_class: type) -> None:
     assert vars(low_bit_class)["_float_class"] is float_class
+
+
+def test_attention_is_one_layer() -> None:
+    attention = QMultiheadAttention(4, 2, weight_quantization=WeightDoReFa(2), input_quantization=InputDoReFa(2))
+    expected = nn.MultiheadAttention(4, 2)
+    expected.load_state_dict(attention.state_dict())
+    net: Any = nn.ModuleDict({"attention": attention})
+    refused(net, "filter_fn names 'attention.out_proj', which is no low-bit layer", ["attention.out_proj"])
+    conversion = float_(net)
+    assert [(row.name, row.became) for row in conversion.layers] == [("attention", "MultiheadAttention")]
+    assert type(net["attention"]) is nn.MultiheadAttention
+    x = torch.rand(3, 2, 4)
+    assert torch.equal(net["attention"](x, x, x)[0], expected(x, x, x)[0])
+    assert repr(net["attention"]) == repr(expected)
 
 
 def test_parameters_of_quantizers_are_no_weights() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bitorch import Bits, DoReFaConfig, Rule, quantize_, set_bits
-from bitorch.layers import QConv2d, QConv2d_NoAct, QEmbedding, QLinear
+from bitorch.layers import QConv2d, QConv2d_NoAct, QEmbedding, QLinear, QMultiheadAttention
 from bitorch.layers.low_bit import LowBit
 from bitorch.quantizations import GradientDoReFa, Identity, InputDoReFa, Sign, WeightDoReFa
 
@@ -221,6 +221,18 @@ def test_layers_without_quantized_input_take_the_weight_bits() -> None:
     ]  # fmt: skip
     set_bits(net, [(nn.Embedding, (8, 8))])
     assert table.weight_quantization.bit_width == 8
+
+
+def test_projections_of_attention_go_by_its_name_and_type() -> None:
+    net = nn.ModuleDict({"attention": QMultiheadAttention(
+        4, 2, weight_quantization=WeightDoReFa(1), input_quantization=InputDoReFa(1)
+    )})  # fmt: skip
+    conversion = set_bits(net, [("attention", (2, 2)), ("*.k_projection", (8, 8))])
+    names = ("attention.out_proj", *(f"attention.{letter}_projection" for letter in "qkv"))
+    assert bits_of(net) == {name: (8, 8, None) if "k_" in name else (2, 2, None) for name in names}
+    assert tuple(row.name for row in conversion.layers) == names
+    set_bits(net, [(nn.MultiheadAttention, (3, 3))])
+    assert bits_of(net) == dict.fromkeys(names, (3, 3, None))
 
 
 # Errors
