@@ -12,12 +12,12 @@ def run(arguments: list[str]) -> int:
     from ..train.arguments import parse_check
 
     try:
-        settings = parse_check(arguments)
+        settings, checkpoint = parse_check(arguments)
         # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
         from ..checking.check import check
         from ..train.assemble import assemble, train_loader
 
-        parts = assemble(settings)
+        parts = assemble(settings, of=checkpoint)
     except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)
     images, labels = next(iter(train_loader(parts.dataset, settings)))

@@ -84,7 +84,7 @@ def _print_result(deployed: Deployed, out: Path) -> None:
     floats = weight_bytes(deployed.model).float32
     names = packed.class_names
     rows = {
-        "model": f"{settings.model}, bits {' '.join(map(str, settings.bits))}",
+        "model": f"{settings.model}, {settings.bits_text}",
         "takes": ", ".join(map(str, packed.inputs)),
         "gives": ", ".join(map(str, packed.outputs)),
         "classes": "" if names is None else ", ".join(names),

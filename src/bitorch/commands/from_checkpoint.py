@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..conversion.rules_file import entries_of
 from ..data import load, to_float
 from ..deployment.deploy import deploy
 from ..deployment.packed_model import PackedModel
@@ -19,7 +20,9 @@ from .preprocessing import Preprocessing
 #: Data sets whose class k is called k.
 _CLASS_NAMES = {"digits": tuple("0123456789")}
 #: Of the settings, what says how the net is built and with what it was trained. Not where: files are given away.
-_SETTINGS = ("model", "width", "bits", "first", "last", "data", "pad_to", "epochs", "seed")
+_SETTINGS = ("model", "width", "data", "pad_to", "epochs", "seed")
+#: And these, unless rules say it.
+_BITS = ("bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "gradients")
 _TRIED_IMAGES = 16
 
 
@@ -90,8 +93,12 @@ def _image_size(settings: Settings, shape: tuple[int, int, int], given: tuple[in
 def _provenance(checkpoint: Checkpoint, settings: Settings) -> dict[str, Any]:
     fields = settings.to_dict()
     history = checkpoint.history
+    if checkpoint.rules is None:
+        layers = {name: fields[name] for name in _BITS}
+    else:
+        layers = {"rules": entries_of(checkpoint.rules)}
     return {
-        "run": {name: fields[name] for name in _SETTINGS},
+        "run": {**{name: fields[name] for name in _SETTINGS}, **layers},
         "input_shape": list(checkpoint.input_shape) if checkpoint.input_shape is not None else None,
         "num_classes": checkpoint.num_classes,
         "epoch": checkpoint.epoch,

@@ -54,7 +54,7 @@ def _report(settings: Settings, options: ReportArguments) -> Report:
     from ..reporting.report import report
     from ..train.assemble import assemble
 
-    parts = assemble(settings)
+    parts = assemble(settings, of=options.checkpoint)
     images = to_float(parts.dataset.test.images[: options.images])
     return report(parts.model, images, packed=_packed(settings, options.checkpoint))
 
@@ -67,10 +67,11 @@ def _packed(settings: Settings, path: Path | None) -> PackedModel | None:
     from .from_checkpoint import deploy_checkpoint
 
     trained = read_checkpoint(path).settings
-    if trained is None or (trained.model, trained.width, trained.config) != (
+    if trained is None or (trained.model, trained.width, trained.config, trained.rules) != (
         settings.model,
         settings.width,
         settings.config,
+        settings.rules,
     ):
         return None  # flags have changed the net
     try:

@@ -41,14 +41,7 @@ def load_rules(path: str | PathLike[str]) -> list[Rule]:
     path = Path(path)
     kind = format_of(path)
     try:
-        entries = parse(path.read_text(encoding="utf-8"), kind)
-        if not isinstance(entries, list) or not entries:
-            raise ValueError(
-                f"must hold a list of rules such as `- match: layer3.*`, got {_kind_of(entries)}"
-                if entries
-                else "holds no rules"
-            )
-        return as_rules([_rule(number, entry) for number, entry in enumerate(entries, 1)])
+        return rules_from(parse(path.read_text(encoding="utf-8"), kind))
     except ValueError as error:  # not UTF-8, among others
         raise ValueError(f"{path}: {error}") from None
 
@@ -66,10 +59,26 @@ def save_rules(path: str | PathLike[str], rules: Sequence[Rule | tuple[Match, Do
     """
     path = Path(path)
     kind = format_of(path)
+    text = spell(entries_of(rules), kind).encode()
+    write_and_rename(path, lambda file: file.write(text))
+
+
+def rules_from(entries: object) -> list[Rule]:
+    """Return the rules that a file's content stands for: a list of mappings, see `load_rules`; ValueError else."""
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(
+            f"must hold a list of rules such as `- match: layer3.*`, got {_kind_of(entries)}"
+            if entries
+            else "holds no rules"
+        )
+    return as_rules([_rule(number, entry) for number, entry in enumerate(entries, 1)])
+
+
+def entries_of(rules: Sequence[Rule | tuple[Match, DoReFaConfig | None]]) -> list[dict[str, Any]]:
+    """Return rules as a list of mappings, in types that JSON has; errors as `save_rules`."""
     checked = rules_or_config(list(rules))
     assert isinstance(checked, list)  # a list gives a list
-    text = spell([_entry(rule) for rule in checked], kind).encode()
-    write_and_rename(path, lambda file: file.write(text))
+    return [_entry(rule) for rule in checked]
 
 
 def _rule(number: int, entry: object) -> Rule:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .schedule import Schedule as Schedule
     from .settings_file import read_settings as read_settings
     from .stopping import Interrupted as Interrupted
+    from .warm_start import Stage as Stage
+    from .warm_start import WarmStart as WarmStart
 
 # Lightning takes seconds to import, which `bitorch train --help` and a mistyped flag need not wait for.
 _HOMES = {
@@ -41,6 +43,8 @@ _HOMES = {
     "Result": "run",
     "Run": "run",
     "Schedule": "schedule",
+    "Stage": "warm_start",
+    "WarmStart": "warm_start",
     "evaluate": "evaluation",
     "fit": "run",
     "load_model": "checkpoint",

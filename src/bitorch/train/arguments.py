@@ -105,13 +105,14 @@ def parse_train(arguments: Sequence[str]) -> Settings:
     return Settings(**dataclasses.asdict(parsed.settings))
 
 
-def parse_check(arguments: Sequence[str]) -> Settings:
-    """Return the settings of the run to check: of `bitorch train`'s flags, and of a checkpoint that stands first.
+def parse_check(arguments: Sequence[str]) -> tuple[Settings, Path | None]:
+    """Return the settings of the run to check, and the checkpoint that stands in front of the flags, if one does.
 
     Raises:
         SystemExit, ValueError, TypeError, OSError: as `parse_train`; ValueError for a checkpoint behind the flags.
     """
-    return _parse_net(_CheckArguments, "bitorch check", arguments)[0]
+    settings, parsed = _parse_net(_CheckArguments, "bitorch check", arguments)
+    return settings, parsed.checkpoint
 
 
 def parse_report(arguments: Sequence[str]) -> tuple[Settings, ReportArguments]:

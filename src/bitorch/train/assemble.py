@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ..calibration import Calibration, calibrate
 from ..conversion.quantize import quantize_
+from ..conversion.rules import Rule
+from ..conversion.rules_file import load_rules
 from ..conversion.table import Conversion
-from ..data import BatchLoader, Dataset, load
+from ..data import BatchLoader, Dataset, load, to_float
 from ..models import build
+from ..quantizations import RangeQuantization
 from .checkpoint import load_weights, read_checkpoint
 from .hardware import check_hardware
 from .settings import Settings
 from .teacher import Teacher, load_teacher
+from .warm_start import WarmStart
 from .weights_file import load_weights_file
 
 #: A resumed run keeps these: weights, optimizer state or place in the epoch belong to them.
 _KEPT_ON_RESUME = (
     "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
-    "weight_decay", "seed", "batch_size", "processes", "distil_weight", "distil_temperature",
+    "weight_decay", "seed", "batch_size", "processes", "distil_weight", "distil_temperature", "range", "learned_by",
+    "weights_method", "weight_scale", "sign", "gradients", "rules", "warm_start", "warm_start_epochs",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Images, the model that fits them, and the one that it learns from, if there is one."""
+    """Images, the model that fits them, how it was converted, and the one that it learns from, if there is one."""
 
     dataset: Dataset
     model: nn.Module
     conversion: Conversion
+    calibration: Calibration | None
     teacher: Teacher | None
+    rules: list[Rule] | None
 
 
-def assemble(settings: Settings) -> Parts:
+def assemble(settings: Settings, *, of: Path | None = None) -> Parts:
     """Load the images and build the model, without writing anything.
+
+    Args:
+        settings: of the run.
+        of: a checkpoint that the settings come from; its rules count then, and not what their file has become.
 
     Raises:
         ValueError, TypeError: the model does not fit the data, a checkpoint or weights the settings, or the settings
@@ -50,15 +63,48 @@ def assemble(settings: Settings) -> Parts:
             f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
             f"{len(dataset.train)} training images for {settings.processes} processes, got {settings.batch_size}"
         )
+    rules = _rules(settings, settings.resume if of is None else of)
     model = _float_model(settings, dataset)
-    conversion = quantize_(model, settings.config)
+    conversion = quantize_(model, settings.config if rules is None else rules)
+    start = warm_start(settings)
+    if start is not None:
+        start.check(model)
     for path in (settings.resume, settings.init):
         if path is not None:
             _load_start(model, settings, path)
     teacher = None if settings.distil is None else load_teacher(settings.distil, dataset.train)
     if settings.resume is not None:
         _check_same_teacher(settings.resume, teacher)
-    return Parts(dataset, model, conversion, teacher)
+    return Parts(dataset, model, conversion, _calibration(model, dataset, settings), teacher, rules)
+
+
+def warm_start(settings: Settings) -> WarmStart | None:
+    """Return the warm start that the settings ask for."""
+    if settings.warm_start is None:
+        return None
+    if settings.warm_start == "activations-first":
+        return WarmStart.activations_first(settings.warm_start_epochs)
+    return WarmStart.fewer_bits(settings.warm_start_epochs)
+
+
+def _rules(settings: Settings, of: Path | None) -> list[Rule] | None:
+    """Return the rules of the run: of their file, or of the checkpoint that it goes on from, if it has that file's."""
+    if settings.rules is None:
+        return None
+    if of is not None:
+        checkpoint = read_checkpoint(of)
+        if checkpoint.settings is not None and checkpoint.settings.rules == settings.rules:
+            return checkpoint.rules
+    return load_rules(settings.rules)
+
+
+def _calibration(model: nn.Module, dataset: Dataset, settings: Settings) -> Calibration | None:
+    """Calibrate on training batches if there is a range that no checkpoint has brought."""
+    quantizers = [module for module in model.modules() if isinstance(module, RangeQuantization)]
+    if not any(quantizer.max_code is not None and not quantizer.is_set for quantizer in quantizers):
+        return None
+    batches = islice(train_loader(dataset, settings), settings.calibration_batches)
+    return calibrate(model, (to_float(images) for images, _ in batches))
 
 
 def _float_model(settings: Settings, dataset: Dataset) -> nn.Module:

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..conversion.quantize import quantize_
+from ..conversion.rules import Rule
+from ..conversion.rules_file import rules_from
 from ..models import build
 from ..quantizations import Quantization
+from .bits_in_force import bring_into_force
 from .classifier import CHECKPOINT_KEY
 from .differences import differences
 from .settings import Settings
@@ -34,6 +37,9 @@ class Checkpoint:
         epoch: epochs that were finished.
         step: optimizer steps that were made.
         history: one row per finished epoch.
+        bits: of each low-bit layer when it was written, [weight, activation, gradient]; in a warm start others than at
+            the end.
+        rules: that the model was converted by, None if the settings have its bits.
         teacher: fingerprint of the net that the run learns from, None if it learns from the labels alone.
     """
 
@@ -45,12 +51,14 @@ class Checkpoint:
     epoch: int
     step: int
     history: tuple[dict[str, float], ...]
+    bits: dict[str, list[int]]
+    rules: list[Rule] | None
     teacher: str | None
 
     def __str__(self) -> str:
         if self.settings is None:
             return str(self.path)
-        return f"{self.path} ({self.settings.model}, bits {' '.join(map(str, self.settings.bits))})"
+        return f"{self.path} ({self.settings.model}, {self.settings.bits_text})"
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -83,6 +91,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         epoch=_epochs_finished(content),
         step=content["global_step"],
         history=tuple(recorder.get("history", ())),
+        bits=own.get("bits", {}),
+        rules=rules_from(info["rules"]) if "rules" in info else None,
         teacher=info.get("teacher"),
     )
 
@@ -103,7 +113,8 @@ def load_model(path: str | Path) -> nn.Module:
         model = build(
             checkpoint.settings.model, checkpoint.input_shape[0], checkpoint.num_classes, checkpoint.settings.width
         )
-    quantize_(model, checkpoint.settings.config)
+    quantize_(model, checkpoint.settings.config if checkpoint.rules is None else checkpoint.rules)
+    bring_into_force(model, checkpoint.bits)
     load_weights(model, checkpoint)
     return model.eval()
 

@@ -18,6 +18,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from ..data import to_float
+from .bits_in_force import bits_in_force, bring_into_force
 from .distillation import Distillation
 from .guard import NonFiniteError, describe_non_finite, is_step_finite, locate_non_finite, remedy
 from .randomness import generator_states, restore_generators, seed_generators, step_seed
@@ -184,11 +185,13 @@ class Classifier(pl.LightningModule):
             "format": _FORMAT,
             "num_classes": self.num_classes,
             "info": {} if self.info is None else dict(self.info),
+            "bits": {name: list(bits) for name, bits in bits_in_force(self.model).items()},
             "ranks": ranks,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore this process's state."""
+        """Restore this process's state, and the bits that were in force, before the weights and ranges are loaded."""
+        bring_into_force(self.model, checkpoint[CHECKPOINT_KEY].get("bits", {}))
         ranks = checkpoint[CHECKPOINT_KEY]["ranks"]
         if len(ranks) != self.trainer.world_size:
             raise ValueError(

@@ -21,7 +21,7 @@ class Evaluation:
     """Result on the test images of a data set.
 
     Attributes:
-        checkpoint, data, model, bits: what was evaluated on what.
+        checkpoint, data, model, bits: what was evaluated on what; bits is None if rules say them.
         images: their number.
         loss: mean cross-entropy.
         top1, top5: accuracy in [0, 1]; top5 is None with up to 5 classes.
@@ -30,7 +30,7 @@ class Evaluation:
     checkpoint: str
     data: str
     model: str
-    bits: tuple[int, int, int]
+    bits: tuple[int, int, int] | None
     images: int
     loss: float
     top1: float
@@ -80,7 +80,7 @@ def evaluate(
         checkpoint=str(checkpoint),
         data=data,
         model=read.settings.model,
-        bits=read.settings.bits,
+        bits=read.settings.bits if read.settings.rules is None else None,
         images=len(images),
         loss=metrics["val/loss"],
         top1=metrics["val/acc"],

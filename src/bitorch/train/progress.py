@@ -13,6 +13,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
+from .warm_start import AT_TARGET, METRICS
+
 _LIGHTNING_LOGGERS = ("lightning.pytorch", "lightning.fabric")
 _BAR_REFRESH_STEPS = 10
 
@@ -36,6 +38,8 @@ def epoch_line(row: dict[str, float], epochs: int) -> str:
         f"val loss {row['val/loss']:.3f} acc {row['val/acc']:.2%}",
         f"lr {row['lr']:.1e}",
     ]
+    if AT_TARGET in row:
+        parts.append(f"bits {' '.join(str(int(row[metric])) for metric in METRICS)}")
     return "  ".join(parts)
 
 

@@ -13,9 +13,15 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from .files import link_atomically, write_atomically
+from .warm_start import AT_TARGET
 
 Row = dict[str, float]
 BEST_NAME = "best.ckpt"
+
+
+def is_at_target(row: Row) -> bool:
+    """Return whether an epoch's layers had the bits that they have at the end."""
+    return row.get(AT_TARGET, 1.0) == 1.0
 
 
 class RunStopped(BaseException):
@@ -24,6 +30,8 @@ class RunStopped(BaseException):
 
 class RunRecorder(Checkpoint):
     """Keeps one row per epoch, and after each epoch writes metrics.csv and last.ckpt; best.ckpt if val/acc rose.
+
+    Epochs of a warm start, whose layers have other bits than at the end, are never the best.
 
     Lightning's ModelCheckpoint and CSVLogger do most of this, but a resumed CSVLogger deletes the rows from before, and
     ModelCheckpoint stores absolute paths, forgets the best when the folder was moved, and writes each file separately.
@@ -83,7 +91,9 @@ class RunRecorder(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch. Lightning calls Checkpoint callbacks after the module, so its metrics are there."""
         row = self._row(trainer)
-        is_best = all(row["val/acc"] > earlier["val/acc"] for earlier in self.history)
+        is_best = is_at_target(row) and row["val/acc"] > max(
+            (earlier["val/acc"] for earlier in self.history if is_at_target(earlier)), default=-1.0
+        )
         self.history.append(row)
         trainer.save_checkpoint(self.last_path)
         if trainer.is_global_zero:

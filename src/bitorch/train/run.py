@@ -18,16 +18,19 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
+from ..calibration import Calibration
+from ..conversion.rules import Rule
+from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
 from ..data import BatchLoader, Dataset
-from .assemble import assemble, train_loader
+from .assemble import assemble, train_loader, warm_start
 from .checkpoint_io import AtomicCheckpointIO
 from .classifier import Classifier
 from .files import check_writable, link_atomically
 from .guard import NonFiniteError
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
-from .recorder import BEST_NAME, Row, RunRecorder, RunStopped
+from .recorder import BEST_NAME, Row, RunRecorder, RunStopped, is_at_target
 from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
@@ -43,7 +46,8 @@ class Result:
     """What a finished run has reached.
 
     Attributes:
-        best_accuracy: highest top-1 accuracy on the test images after an epoch, in [0, 1].
+        best_accuracy: highest top-1 accuracy on the test images after an epoch, in [0, 1]; those of a warm start, which
+            had other bits, do not count.
         last_accuracy: that of the last epoch.
         last_top5: share of test images with the label among the five best logits; None with up to 5 classes.
         epochs: that the history has.
@@ -51,7 +55,7 @@ class Result:
         folder: of the run.
         best_checkpoint, last_checkpoint: their files.
         history: one row per epoch: epoch, step, lr, train/loss, train/acc, val/loss, val/acc, val/top5,
-            seconds_per_step.
+            seconds_per_step; with a warm start the fewest bits in force, too.
         conversion: what `quantize_` did to the model.
     """
 
@@ -76,7 +80,9 @@ class Run:
     model: nn.Module
     conversion: Conversion
     folder: Path
+    calibration: Calibration | None = None
     teacher: Teacher | None = None
+    rules: list[Rule] | None = None
 
     def train(self, *, on_epoch: Callable[[Row], None] | None = None, show: bool = True) -> Result:
         """Train to the end, or resume where `settings.resume` was, and return the result.
@@ -92,7 +98,7 @@ class Run:
             OSError: a checkpoint could not be written.
         """
         if show and is_first_process():
-            print(f"{self.settings.name} in {self.folder}\n\n{self.conversion}\n", flush=True)
+            print("\n\n".join([f"{self.settings.name} in {self.folder}", *map(str, self._tables())]) + "\n", flush=True)
 
         def report(row: Row) -> None:
             if show:
@@ -109,7 +115,8 @@ class Run:
             exact_operations(self.settings.deterministic),
             request.listening(),
         ):
-            trainer = self._trainer([recorder, *bars], has_progress_bar=bool(bars))
+            starts = [] if (start := warm_start(self.settings)) is None else [start]
+            trainer = self._trainer([recorder, *starts, *bars], has_progress_bar=bool(bars))
             try:
                 trainer.fit(
                     self._classifier(),
@@ -128,6 +135,9 @@ class Run:
                 checkpoint = recorder.last_path if recorder.last_path.is_file() else None
                 raise NonFiniteError(error.reason, error.step, checkpoint) from None
         return _result(recorder, self.conversion)
+
+    def _tables(self) -> list[Conversion | Calibration]:
+        return [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
 
     def _classifier(self) -> Classifier:
         settings = self.settings
@@ -152,12 +162,15 @@ class Run:
 
     def _info(self) -> dict[str, Any]:
         """Return what checkpoints say about the run."""
-        teacher = {} if self.teacher is None else {"teacher": self.teacher.fingerprint}
-        return {
+        info: dict[str, Any] = {
             "settings": self.settings.to_dict(),
             "input_shape": list(self.dataset.train.images.shape[1:]),
-            **teacher,
         }
+        if self.teacher is not None:
+            info["teacher"] = self.teacher.fingerprint
+        if self.rules is not None:
+            info["rules"] = entries_of(self.rules)
+        return info
 
     def _test_loader(self) -> BatchLoader:
         images = self.dataset.test
@@ -171,7 +184,7 @@ class Run:
             accelerator=settings.accelerator,
             devices=settings.devices,
             num_nodes=settings.num_nodes,
-            strategy="ddp" if settings.processes > 1 else "auto",
+            strategy=self._strategy(),
             precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
             default_root_dir=self.folder,
             logger=TensorBoardLogger(self.folder, name="", version="tensorboard", default_hp_metric=False),
@@ -183,6 +196,12 @@ class Run:
             enable_progress_bar=has_progress_bar,
             enable_model_summary=False,
         )
+
+    def _strategy(self) -> str:
+        if self.settings.processes == 1:
+            return "auto"
+        # In a warm start some quantizers are switched off, and their learned ranges then get no gradient.
+        return "ddp" if self.settings.warm_start is None else "ddp_find_unused_parameters_true"
 
 
 def fit(settings: Settings, *, on_epoch: Callable[[Row], None] | None = None, show: bool = True) -> Result:
@@ -205,7 +224,9 @@ def prepare(settings: Settings) -> Run:
         # Without the places: it is the config file of further runs, which are kept and started elsewhere.
         write_settings(settings.without_places(), folder / "settings.yaml")
         _bring_best(settings, folder)
-    return Run(settings, parts.dataset, parts.model, parts.conversion, folder, parts.teacher)
+    return Run(
+        settings, parts.dataset, parts.model, parts.conversion, folder, parts.calibration, parts.teacher, parts.rules
+    )
 
 
 def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer:
@@ -260,7 +281,7 @@ def _fresh(folder: Path) -> Path:
 def _result(recorder: RunRecorder, conversion: Conversion) -> Result:
     history = tuple(recorder.history)
     return Result(
-        best_accuracy=max(row["val/acc"] for row in history),
+        best_accuracy=max(row["val/acc"] for row in history if is_at_target(row)),
         last_accuracy=history[-1]["val/acc"],
         last_top5=history[-1].get("val/top5"),
         epochs=len(history),

@@ -13,10 +13,19 @@ from ..data import DATA_NAMES, Augmentation
 from ..dorefa_config import DoReFaConfig, EndLayer
 from ..models import MODEL_NAMES, is_external
 from ..quantizations.bits import check_bits
+from ..quantizations.range_fit import CalibrationMethod
+from ..quantizer_choice import Gradients, LearnedBy, Range, SignGradient, Weights
 from .distillation import Distillation
 from .fields import convert_fields, plain, reject_unknown
 
 EndBits = Literal["float", "8", "same"]
+WeightScale = Literal["layer", "channel"]
+WarmStartKind = Literal["activations-first", "bits"]
+#: What rules say, and so not these.
+_SAID_BY_RULES = (
+    "bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "gradients",
+    "calibration", "percentile", "exact",
+)  # fmt: skip
 
 
 # The string under each field is its help text on the command line.
@@ -45,6 +54,33 @@ class Settings:
     """First layer: float (as the paper), 8 (8-bit weights and inputs) or same (as the others)."""
     last: EndBits = "float"
     """Last layer: float (as the paper), 8 (8-bit weights and inputs) or same (as the others)."""
+    range: Range = "unit"
+    """Where activations are clipped: unit at 0 and 1 (the paper), calibrated where a few batches have shown, or learned
+    from there on."""
+    learned_by: LearnedBy = "lsq"
+    """How a learned range learns: lsq (a step), lsq+ (a step and an offset) or pact (the upper end)."""
+    weights_method: Weights | None = None
+    """How weights become low-bit: dorefa, lsq (a learned step), twn or ttq (ternary, 2 bits). Default: lsq beside
+    ranges learned by lsq or lsq+, else dorefa."""
+    weight_scale: WeightScale = "layer"
+    """One scale for a layer's weights, or one for each output channel."""
+    sign: SignGradient | None = None
+    """Activations of ±1 in place of 0 and 1, with the gradient of sign, approxsign or rsign; for 1-bit activations."""
+    gradients: Gradients = "dorefa"
+    """How gradients become low-bit: dorefa (the paper), signed (a grid with a zero) or luq (powers of two)."""
+    calibration: CalibrationMethod = "mse"
+    """How calibration finds a range: mse (least squared error) or percentile (it holds that share of the inputs)."""
+    percentile: float = 99.9
+    """Share of the inputs in a range found by percentile, in percent."""
+    calibration_batches: int = 8
+    """Training batches that ranges are calibrated on, before training."""
+    rules: Path | None = None
+    """Which layers get what: a YAML or JSON file for bitorch.load_rules, in place of --bits and all of the above."""
+    warm_start: WarmStartKind | None = None
+    """Start with more bits: activations-first (float, then low-bit activations, then all) or bits (8, then 4, then
+    those of each layer)."""
+    warm_start_epochs: int = 0
+    """Epochs before all layers have their own bits, at least 2 and below --epochs."""
     epochs: int = 30
     """Passes over the training images."""
     batch_size: int = 64
@@ -121,12 +157,20 @@ class Settings:
 
     @property
     def config(self) -> DoReFaConfig:
-        """The bits as `quantize_` takes them."""
+        """The bits and methods as `quantize_` takes them, where there are no rules."""
         ends: dict[EndBits, EndLayer] = {"float": "float", "8": 8, "same": "same"}
         return DoReFaConfig(
             *self.bits,
             first=ends[self.first],
             last=ends[self.last],
+            range=self.range,
+            learned_by=self.learned_by,
+            weights=self.weights_method,
+            weight_scale=self.weight_scale,
+            sign=self.sign,
+            gradients=self.gradients,
+            calibration=self.calibration,
+            percentile=self.percentile,
             exact=self.exact,
             absorb_relu=not is_external(self.model),  # safe in ours: nothing but the next layer reads their ReLUs
         )
@@ -150,7 +194,13 @@ class Settings:
     def name(self) -> str:
         """What tells this run from others, as a file name: digits-lenet-8-w1a2g6-seed0."""
         weights, activations, gradients = self.bits
-        return f"{self.data}-{self.model.replace(':', '-')}-w{weights}a{activations}g{gradients}-seed{self.seed}"
+        bits = f"w{weights}a{activations}g{gradients}" if self.rules is None else self.rules.stem
+        return f"{self.data}-{self.model.replace(':', '-')}-{bits}-seed{self.seed}"
+
+    @property
+    def bits_text(self) -> str:
+        """What the layers get, for people: "bits 1 2 6"."""
+        return f"bits {' '.join(map(str, self.bits))}" if self.rules is None else f"rules {self.rules.name}"
 
     def without_places(self) -> Settings:
         """Return the settings without where the run is kept and where it starts from."""
@@ -174,7 +224,7 @@ def _check_ranges(settings: Settings) -> None:
         raise ValueError(
             f"model must be one of {', '.join(MODEL_NAMES)}, or timm:NAME or torchvision:NAME, got {settings.model!r}"
         )
-    for name in ("epochs", "batch_size", "devices", "num_nodes"):
+    for name in ("epochs", "batch_size", "devices", "num_nodes", "calibration_batches"):
         _check(settings, name, getattr(settings, name) >= 1, "at least 1")
     for name in ("pad_to", "shift", "pad_crop", "seed", "weight_decay", "warmup_epochs"):
         _check(settings, name, 0 <= getattr(settings, name) < math.inf, "at least 0")
@@ -189,7 +239,9 @@ def _check_ranges(settings: Settings) -> None:
 
 
 def _check_combinations(settings: Settings) -> None:
-    _ = settings.augmentation  # checks itself
+    _ = settings.augmentation, settings.config  # they check themselves
+    _check_rules(settings)
+    _check_warm_start(settings)
     if settings.nesterov and (settings.optimizer != "sgd" or settings.momentum == 0):
         raise ValueError('nesterov needs optimizer="sgd" and a momentum above 0')
     if (settings.schedule == "step") != bool(settings.milestones):
@@ -210,6 +262,28 @@ def _check_combinations(settings: Settings) -> None:
         )
     if settings.new_head and settings.weights is None and settings.resume is None:
         raise ValueError("new_head is about the weights of another program, and there are none; give weights, too")
+
+
+def _check_rules(settings: Settings) -> None:
+    if settings.rules is None:
+        return
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    said = [name for name in _SAID_BY_RULES if getattr(settings, name) != defaults[name]]
+    if said:
+        raise ValueError(f"rules say what each layer gets, and so does {', '.join(said)}; leave one of them out")
+
+
+def _check_warm_start(settings: Settings) -> None:
+    kind, epochs = settings.warm_start, settings.warm_start_epochs
+    if (kind is None) != (epochs == 0):
+        raise ValueError(
+            f"warm_start and warm_start_epochs belong together; got warm_start={kind!r} with warm_start_epochs={epochs}"
+        )
+    if kind is not None and not 2 <= epochs < settings.epochs:
+        raise ValueError(
+            f"warm_start_epochs must be at least 2, one for each stage, and below epochs ({settings.epochs}), so that "
+            f"some are left for the bits that the layers are to have; got {epochs}"
+        )
 
 
 def _check(settings: Settings, name: str, is_met: bool, rule: str) -> None:
