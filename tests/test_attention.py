@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitorch import Bits, DoReFaConfig, float_, quantize_, set_bits
+from bitorch import Bits, DoReFaConfig, float_, quantize_, report, set_bits
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QLinear, QMultiheadAttention
 from bitorch.quantizations import (
@@ -23,6 +23,7 @@ from bitorch.quantizations import (
     WeightDoReFa,
     WeightLSQ,
 )
+from bitorch.reporting.weight_bytes import weight_bytes
 
 E, HEADS = 8, 2
 PROJECTIONS = ("q_projection", "k_projection", "v_projection", "out_proj")
@@ -630,3 +631,25 @@ def test_partial_deployment_packs_the_projections(config: DoReFaConfig) -> None:
         assert torch.equal(packed.model(x, hidden), model(x, hidden))
     assert not any("in_proj" in name for name in packed.model.state_dict())
     assert model.encoder.layers[0].self_attn.in_proj_weight is not None
+
+
+# Reported
+
+
+def test_reports_show_the_projections() -> None:
+    model = Net()
+    float_bytes = 4 * sum(p.numel() for p in model.parameters())
+    quantize_(model, CONFIG)
+    sizes = weight_bytes(model)
+    weights = [p.numel() for name, p in model.named_parameters() if "encoder" in name and p.dim() == 2]
+    assert sizes.float32 == float_bytes
+    assert sizes.packed == float_bytes - sum(4 * n - n // 4 for n in weights) + 4 * len(LOW_BIT)
+    rows = {row.name: row for row in report(model.eval(), torch.rand(2, 5, 4)).rows}
+    for name in LOW_BIT:
+        if "self_attn" in name:
+            assert rows[name].weight_shape == (E, E)
+            assert rows[name].float_bytes == 4 * (E * E + E)
+            assert rows[name].parameters == E * E + E
+    assert rows["encoder.layers.0.self_attn"].parameters == 0
+    assert sum(row.parameters for row in rows.values()) == float_bytes // 4
+    assert sum(row.float_bytes for row in rows.values()) == float_bytes

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import oracle
-from bitorch import DoReFaConfig, float_, quantize_
+from bitorch import DoReFaConfig, calibrate, float_, quantize_
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QEmbedding, QEmbeddingBag
 from bitorch.layers.config import config
@@ -370,11 +370,19 @@ def test_embeddings_stay_float_without_weight_bits() -> None:
     assert rows["hidden"].became == "QLinear"
 
 
+def test_calibration_takes_indices() -> None:
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 8), nn.Linear(8, 3))
+    quantize_(model, DoReFaConfig(2, 4, range="calibrated", first="same"))
+    calibrate(model, [indices(4, 7)])
+    assert model(indices(4, 7)).isfinite().all()
+
+
 def test_deployment_says_that_the_runtime_has_none() -> None:
     model = Classifier()
     quantize_(model, DoReFaConfig(2, 4, first="same", last="same"))
     found = can_deploy(model.eval(), *batch())
-    assert [p.name for p in found.problems if "the runtime has no embedding" in p.what] == ["words", "tags"]
+    assert [p.name for p in found.problems] == ["words", "tags"]
+    assert all("the runtime has no embedding" in p.what for p in found.problems)
 
 
 def test_partial_deployment_leaves_them() -> None:

@@ -172,7 +172,7 @@ def _inputs(batch: object, index: int) -> Tensor:
     x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
     if not isinstance(x, Tensor):
         raise TypeError(f"batch {index} must be a tensor, or a tuple that begins with one, got {type(x).__name__}")
-    if not x.is_floating_point():
+    if not x.is_floating_point() and x.dtype not in (torch.int32, torch.int64):  # these are indices of an embedding
         raise TypeError(f"batch {index} is {x.dtype}; pass what the model takes, such as bitorch.data.to_float(pixels)")
     if x.numel() == 0:
         raise ValueError(f"batch {index} is empty: its shape is {list(x.shape)}")

@@ -14,6 +14,8 @@ from .interpret import check_size
 from .problems import Problem, Refusal
 
 _SHOWN = 5
+#: What embeddings take.
+_INDICES = (torch.int32, torch.int64)
 
 
 def check_types(model: object, example: Sequence[object]) -> None:
@@ -30,11 +32,13 @@ def check_types(model: object, example: Sequence[object]) -> None:
 def why_not_run(model: nn.Module, example: Sequence[Tensor]) -> Iterator[Problem]:
     """Yield what keeps a model from being run on its example here."""
     yield from _model_cannot_run(model)
-    if any(tensor.dtype in (torch.int32, torch.int64) for tensor in example):
-        yield from _embeddings(model)
+    embeddings = list(_embeddings(model))
+    if any(tensor.dtype in _INDICES for tensor in example):
+        yield from embeddings
     for index, tensor in enumerate(example):
         name = f"example {index}" if len(example) > 1 else "example"
-        yield from _example_is_wrong(name, tensor)
+        if tensor.dtype not in _INDICES or not embeddings:
+            yield from _example_is_wrong(name, tensor)
     batches = {tensor.shape[0] for tensor in example if tensor.dim() > 0}
     if len(batches) > 1:
         yield Problem(

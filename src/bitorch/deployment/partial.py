@@ -11,7 +11,7 @@ from ..conversion.fast_paths import reads_weights
 from ..conversion.kinds import holds_weight
 from ..layers import QConv1d, QConv2d, QLinear, QMultiheadAttention
 from ..layers.low_bit import LowBit, WeightQuantized
-from ..layers.qattention import INPUT_PROJECTIONS, QProjection
+from ..layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
 from ..text_table import aligned, ruled
 from .packed_layers import NotPackableError, PackedConv1d, PackedConv2d, PackedLinear
 from .torch_ops import runtime
@@ -102,7 +102,7 @@ def _drop_packed_weights(model: nn.Module) -> None:
         if not isinstance(module, QMultiheadAttention):
             continue
         if all(isinstance(getattr(module, name), PackedLinear) for name in INPUT_PROJECTIONS):
-            for name in ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+            for name in PROJECTED:
                 module.register_parameter(name, None)
 
 

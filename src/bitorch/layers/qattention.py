@@ -17,6 +17,8 @@ from .qlinear import QLinear
 
 #: The submodules that project, in the order of the rows of in_proj_weight, and what comes out.
 INPUT_PROJECTIONS = ("q_projection", "k_projection", "v_projection")
+#: The parameters whose rows are their weights and biases.
+PROJECTED = ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 class QProjection(QLinear):

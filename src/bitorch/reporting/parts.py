@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..layers import QActivation
+from ..layers import QActivation, QMultiheadAttention
 from ..layers.low_bit import LowBit, WeightQuantized
+from ..layers.qattention import PROJECTED, QProjection
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
 from .histograms import of_levels, plain
@@ -77,17 +78,19 @@ def possible_levels(quantizer: Quantization) -> int | None:
 
 
 def weight_of(part: nn.Module) -> Tensor | None:
-    """Return the parameter that stands for a part: its weight, else its largest; None where it has none."""
+    """Return what stands for a part: its weight, else its largest parameter; None where it has none."""
+    if isinstance(part, WeightQuantized):
+        return part.weight
     weight = part._parameters.get("weight")
     if weight is not None:
         return weight
-    own = [parameter for parameter in part._parameters.values() if parameter is not None]
+    own = _without_projections(part)
     return max(own, key=lambda parameter: parameter.numel()) if own else None
 
 
 def weight_levels(part: nn.Module) -> tuple[Levels | None, Histogram | None]:
     """Return the levels of a part's weight that occur, and its histogram: of matrices and kernels only."""
-    weight = weight_of(part)
+    weight = part._quantizer_weight().detach() if isinstance(part, WeightQuantized) else weight_of(part)
     if weight is None or weight.dim() < 2 or not weight.is_floating_point() or weight.numel() == 0:
         return None, None
     quantizer = quantizers(part)[0]
@@ -106,7 +109,7 @@ class Shares:
     """Bytes and numbers of tensors, each of which counts once: with the first part that holds it."""
 
     def __init__(self) -> None:
-        self._seen: set[int] = set()
+        self._seen: dict[int, Tensor] = {}  # with the tensors, so that no other one gets an id of theirs
 
     def parameters(self, part: nn.Module) -> int:
         """Return how many numbers a part's parameters hold, those of its quantizers among them."""
@@ -114,7 +117,7 @@ class Shares:
 
     def float_bytes(self, part: nn.Module) -> int:
         """Return the bytes of what the float layer's state_dict holds: without what quantizers have learned."""
-        own = [tensor for module in _float_modules(part) for tensor in saved_tensors(module)]
+        own = [tensor for module in _float_modules(part) for tensor in _saved(module)]
         return sum(tensor.numel() * tensor.element_size() for tensor in self._new(own))
 
     def estimated_bytes(self, part: nn.Module) -> int:
@@ -124,22 +127,38 @@ class Shares:
         total = self.float_bytes(part)
         if quantizer is None or weight is None or not is_new or known_bits(quantizer) == FLOAT_BITS:
             return total
+        assert isinstance(part, WeightQuantized)  # nothing else has a quantizer of the weight
         with torch.no_grad():
-            scales = 1 if quantizer.max_code is None else quantizer.scale(weight).numel()
+            scales = 1 if quantizer.max_code is None else part.weight_scale().numel()
         packed = -(-weight.numel() * quantizer.bit_width // 8) + _FLOAT_BYTES * scales
         return total - weight.numel() * weight.element_size() + packed
 
     def _new(self, tensors: list[Tensor]) -> Iterator[Tensor]:
         for tensor in tensors:
             if id(tensor) not in self._seen:
-                self._seen.add(id(tensor))
+                self._seen[id(tensor)] = tensor
                 yield tensor
 
 
 def _parameters(part: nn.Module) -> list[Tensor]:
+    if isinstance(part, QProjection):
+        return [*part.parameters(), *_saved(part)]
     if is_unit(part):
         return list(part.parameters())
-    return [parameter for parameter in part._parameters.values() if parameter is not None]
+    return _without_projections(part)
+
+
+def _without_projections(part: nn.Module) -> list[Tensor]:
+    """Return a part's own parameters; those of attention that its projections show are theirs."""
+    hidden = PROJECTED if isinstance(part, QMultiheadAttention) else ()
+    return [parameter for name, parameter in part._parameters.items() if parameter is not None and name not in hidden]
+
+
+def _saved(module: nn.Module) -> list[Tensor]:
+    """Return the tensors of the float layer's state_dict that count as a module's: a projection has its rows."""
+    if isinstance(module, QProjection):
+        return [module.weight] if module.bias is None else [module.weight, module.bias]
+    return _without_projections(module) if isinstance(module, QMultiheadAttention) else saved_tensors(module)
 
 
 def _float_modules(part: nn.Module) -> list[nn.Module]:

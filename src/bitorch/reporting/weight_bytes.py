@@ -26,16 +26,18 @@ class WeightBytes:
 
 def weight_bytes(model: nn.Module) -> WeightBytes:
     """Return the bytes of a model's parameters, float and packed."""
-    bits = {
-        id(layer.weight): layer.weight_quantization.bit_width
-        for layer in model.modules()
-        if isinstance(layer, WeightQuantized)
-    }
+    pieces: dict[int, dict[int, tuple[int, int]]] = {}  # numbers and bits by the offset in a parameter
+    for layer in model.modules():
+        if isinstance(layer, WeightQuantized):
+            weight = layer.weight
+            whole = weight if weight._base is None else weight._base  # a projection has rows of a parameter
+            piece = weight.numel(), layer.weight_quantization.bit_width
+            pieces.setdefault(id(whole), {})[int(weight.storage_offset())] = piece
     float32 = packed = 0
     for parameter in model.parameters():
-        size = parameter.numel()
-        float32 += _FLOAT_BYTES * size
-        width = bits.get(id(parameter), FLOAT_BITS)
-        is_packed = 0 < width < FLOAT_BITS  # a custom quantizer may not say its bits
-        packed += -(-size * width // 8) + _FLOAT_BYTES if is_packed else _FLOAT_BYTES * size
+        float32 += _FLOAT_BYTES * parameter.numel()
+        whole_in_float = {0: (parameter.numel(), FLOAT_BITS)}
+        for size, width in pieces.get(id(parameter), whole_in_float).values():
+            is_packed = 0 < width < FLOAT_BITS  # a custom quantizer may not say its bits
+            packed += -(-size * width // 8) + _FLOAT_BYTES if is_packed else _FLOAT_BYTES * size
     return WeightBytes(float32, packed)
