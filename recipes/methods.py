@@ -1,4 +1,4 @@
-"""Every method beside plain DoReFa, over several seeds: learned ranges, ternary and per-channel weights, a MobileNet."""
+"""Every method beside plain DoReFa, over several seeds: learned ranges, ternary and per-channel weights, MobileNet."""
 
 from __future__ import annotations
 

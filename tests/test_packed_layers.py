@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bitorch_runtime
-from bitorch import DoReFaConfig, quantize_
+from bitorch import DoReFaConfig, calibrate, deploy, quantize_
 from bitorch.deployment import torch_ops
 from bitorch.deployment.packed_layers import PackedConv1d, PackedConv2d, PackedLinear
 from bitorch.deployment.partial import pack_layers
@@ -826,7 +826,7 @@ def test_operator_arguments_are_checked() -> None:
         ("x", torch.rand(3, 16), "a row of weight holds 3 bytes, but 16 weights of 2 bits are 4"),
         ("x", torch.rand(12), "x must be float32 with 2 dimensions"),
         ("weight", packed.packed_weight.float(), "weight must be uint8"),
-        ("scale", torch.ones(5), "scale must be a 0-dim float32 tensor"),
+        ("scale", torch.ones(5), r"scale must be float32, 0-dim or \[\d+\]"),
         ("bias", torch.ones(4), r"bias must be float32 \[5\]"),
         ("weight_bits", 9, "weight_bits must be 1 to 8, got 9"),
         ("quantizer", "round", "quantizer must be one of 'unit', 'sign', 'heaviside', got 'round'"),
@@ -956,3 +956,32 @@ def test_weights_are_in_canonical_order() -> None:
     packed = PackedConv2d(layer)
     codes = bitorch_runtime.unpack_weights(packed.packed_weight.numpy(), 3, layer.weight.shape)
     assert torch.equal(torch.from_numpy(codes), layer.weight_codes())
+
+
+METHODS: list[dict[str, Any]] = [
+    {"range": "learned"},
+    {"range": "learned", "learned_by": "lsq+", "weight_scale": "channel"},
+    {"range": "learned", "learned_by": "pact"},
+    {"range": "calibrated", "weight_scale": "channel"},
+    {"weights": "twn", "weight_scale": "channel"},
+    {"weight_scale": "channel"},
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_every_method_is_packed_bit_for_bit(method: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(4, 6, 3, padding=1, bias=True),
+        nn.Conv2d(6, 9, 3, padding=2, stride=2),
+        nn.Flatten(),
+        nn.Linear(144, 7),
+    )
+    quantize_(model, DoReFaConfig(2, 3, first="same", last="same", **method))
+    x = torch.randn(3, 4, 6, 6)
+    if "range" in method:
+        calibrate(model, [torch.randn(16, 4, 6, 6)])
+    model.eval()
+    packed = deploy(model, x, partial=True)
+    assert [row.became for row in packed.rows] == ["PackedConv2d", "PackedConv2d", "PackedLinear"]
+    assert torch.equal(packed.model(x), model(x))

@@ -25,7 +25,7 @@ from ..quantizations import (
     SteHeaviside,
     SwishSign,
 )
-from ..quantizations.base import divide
+from ..quantizations.base import Grid, divide
 from ..quantizations.sign_grid import SignGrid
 from .torch_ops import packed_conv2d, packed_linear, runtime
 
@@ -63,18 +63,20 @@ class _Packed(nn.Module):
         _check_layer(layer)
         quantizer = layer.input_quantization
         self.activation_bits, self._kind = _input_grid(quantizer)
+        self._zero_point = quantizer.zero_point()
         # Other quantizers, and float64 input, are quantized in PyTorch first.
         self._is_in_runtime = type(quantizer) in _IN_RUNTIME
         self.input_quantization = copy.deepcopy(quantizer).requires_grad_(False)
         self.output_dtype = layer.weight.dtype
         with torch.inference_mode(False), torch.no_grad():
-            codes, self.weight_bits = _weight_codes(layer)
+            codes, self.weight_bits, self._weight_grid = _weight_codes(layer)
             _check_sums(codes, self.weight_bits, self.activation_bits)
             scale = layer.weight_scale().float()
+            scale = scale if scale.dim() == 0 else scale.flatten()  # [out]
             if self._is_in_runtime:
                 scale = layer.input_quantization.scale(layer.weight.new_zeros(())).to(scale.dtype) * scale
             self.out_channels = codes.shape[0]
-            packed = runtime().pack_weights(codes.to(torch.int16).numpy(), self.weight_bits)
+            packed = runtime().pack_weights(codes.to(torch.int16).numpy(), self.weight_bits, self._weight_grid)
             self.register_buffer("packed_weight", torch.from_numpy(packed))
             self.register_buffer("scale", scale.clone())
             self.register_buffer("bias", None if layer.bias is None else layer.bias.float().clone())
@@ -82,15 +84,16 @@ class _Packed(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         kept = {name: getattr(self, name) for name in ("scale", "bias")}
-        of_quantizer = {name: p.data for name, p in self.input_quantization.named_parameters()}
+        quantizer = self.input_quantization
+        of_quantizer = {name: t.data for name, t in (*quantizer.named_parameters(), *quantizer.named_buffers())}
         self.output_dtype = fn(torch.zeros(1, dtype=self.output_dtype, device=self.scale.device)).dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, value in kept.items():
             changed = getattr(self, name)
             if value is not None and changed.dtype != value.dtype:
                 self._buffers[name] = value.to(changed.device)
-        for name, parameter in self.input_quantization.named_parameters():
-            parameter.data = of_quantizer[name].to(parameter.device)
+        for name, tensor in (*quantizer.named_parameters(), *quantizer.named_buffers()):
+            tensor.data = of_quantizer[name].to(tensor.device)
         return self
 
     def _quantizable(self, x: Tensor, dimensions: str) -> Tensor:
@@ -103,18 +106,19 @@ class _Packed(nn.Module):
         if self._is_in_runtime and x.dtype != torch.float64:
             return x if x.dtype == torch.float32 else x.float()
         codes = self.input_quantization.codes(x).float()
-        return divide(codes, 2**self.activation_bits - 1) if self._kind == "unit" else codes
+        return divide(codes + self._zero_point, 2**self.activation_bits - 1) if self._kind == "unit" else codes
 
     def _stages(self) -> tuple[Tensor, Tensor | None]:
         """Return the scale and bias that the runtime applies."""
         if self._is_in_runtime:
             return self.scale, self.bias
-        return torch.ones_like(self.scale), None
+        return self.scale.new_ones(()), None
 
     def _finished(self, y: Tensor, x: Tensor, bias_shape: tuple[int, ...]) -> Tensor:
         """Return y as the layer gives it; scaled here where a custom quantizer has the scale of this very input."""
         if not self._is_in_runtime:
-            y = y * (self.input_quantization.scale(x.detach()).detach().float() * self.scale)
+            scale = self.input_quantization.scale(x.detach()).detach().float() * self.scale
+            y = y * (scale if scale.dim() == 0 else scale.view(bias_shape))
             y = y if self.bias is None else y + self.bias.view(bias_shape)
         return y if self.output_dtype == torch.float32 else y.to(self.output_dtype)
 
@@ -158,6 +162,8 @@ class PackedLinear(_Packed):
             self.weight_bits,
             self.activation_bits,
             self._kind,
+            self._zero_point,
+            self._weight_grid,
         )
         y = y if x.dim() == 2 else y.view(*input.shape[:-1], self.out_features)
         return self._finished(y, input, (-1,))
@@ -215,6 +221,8 @@ class _PackedConv(_Packed):
             self.activation_bits,
             self._kind,
             channels_last,
+            self._zero_point,
+            self._weight_grid,
         )
         y = y.permute(0, 3, 1, 2) if channels_last else y
         return y.squeeze(2) if is_1d else y
@@ -312,15 +320,20 @@ def _input_grid(quantizer: Quantization) -> tuple[int, str]:
     return largest.bit_length(), "unit"
 
 
-def _weight_codes(layer: LowBit) -> tuple[Tensor, int]:
-    """Return the weight codes, odd integers −n … n, and their bits, n = 2^bits − 1."""
+def _weight_codes(layer: LowBit) -> tuple[Tensor, int, Grid]:
+    """Return the weight codes, their bits and their grid."""
     quantizer = layer.weight_quantization
     codes = quantizer.codes(layer.weight)
     assert quantizer.max_code is not None  # checked before
-    bits = max(int(codes.abs().max()), quantizer.max_code).bit_length()
-    if (codes % 2).abs().ne(1).any() or bits > 8:
-        raise NotPackableError(f"{quantizer}, of the weight, has codes other than odd integers of up to 8 bits")
-    return codes, bits
+    if quantizer.grid == "signed":
+        bits = quantizer.bit_width
+        is_wrong, which = (codes < -(1 << bits - 1)) | (codes >= 1 << bits - 1), "signed"
+    else:
+        bits = max(int(codes.abs().max()), quantizer.max_code).bit_length()
+        is_wrong, which = (codes % 2).abs() != 1, "odd"
+    if not 1 <= bits <= 8 or bool(is_wrong.any()):
+        raise NotPackableError(f"{quantizer}, of the weight, has codes other than {which} integers of up to 8 bits")
+    return codes, bits, quantizer.grid
 
 
 def _check_sums(codes: Tensor, weight_bits: int, activation_bits: int) -> None:

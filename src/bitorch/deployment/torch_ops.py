@@ -61,7 +61,7 @@ def packed_linear(
     Args:
         x: float32 [batch, in_features]. A NaN makes its row NaN, as in PyTorch.
         weight: uint8 [out_features, row_bytes], see `bitorch_runtime.pack_weights`.
-        scale: float32, 0-dim.
+        scale: float32, 0-dim or [out].
         bias: float32 [out_features].
         weight_bits, activation_bits: 1 to 8.
         quantizer: one of `QUANTIZERS`; the last two need activation_bits=1.
@@ -100,7 +100,7 @@ def packed_conv2d(
         x: float32 [batch, in_channels, H, W], or [batch, H, W, in_channels] with channels_last. A NaN makes every
             output that sees it NaN, as in PyTorch.
         weight: uint8 [out_channels, row_bytes], see `bitorch_runtime.pack_weights`.
-        scale: float32, 0-dim.
+        scale: float32, 0-dim or [out].
         bias: float32 [out_channels].
         kernel_size, stride, dilation: (vertical, horizontal).
         padding: (top, left, bottom, right); padding contributes 0.
@@ -315,8 +315,10 @@ def _check(call: _Call, operator: str, dimensions: int) -> None:
         raise ValueError(f"{operator}: x must be float32 with {dimensions} dimensions, got {x.dtype} {tuple(x.shape)}")
     if weight.dtype != torch.uint8 or weight.dim() != 2:
         raise ValueError(f"{operator}: weight must be uint8 [out, bytes], got {weight.dtype} {tuple(weight.shape)}")
-    if scale.dtype != torch.float32 or scale.dim() != 0:
-        raise ValueError(f"{operator}: scale must be a 0-dim float32 tensor, got {scale.dtype} {tuple(scale.shape)}")
+    if scale.dtype != torch.float32 or scale.shape not in (torch.Size(), weight.shape[:1]):
+        raise ValueError(
+            f"{operator}: scale must be float32, 0-dim or [{weight.shape[0]}], got {scale.dtype} {tuple(scale.shape)}"
+        )
     if bias is not None and (bias.dtype != torch.float32 or bias.shape != weight.shape[:1]):
         raise ValueError(f"{operator}: bias must be float32 [{weight.shape[0]}], got {bias.dtype} {tuple(bias.shape)}")
     for name, value in (("weight_bits", call.weight_bits), ("activation_bits", call.activation_bits)):
