@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .layers.low_bit import LowBit
 from .quantizations import Identity, Quantization, RangeQuantization
+from .quantizations.base import as_internal
 from .text_table import aligned, ruled
 
 #: Numbers that are kept of one batch, and looked at in all, for one quantizer.
@@ -74,8 +75,8 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
 
     Args:
         model: converted with range="calibrated" or "learned".
-        batches: inputs of the model, float tensors [batch, …], or tuples that begin with one, such as images and
-            labels. They may come from a loader; all of them are used. A few hundred inputs are plenty.
+        batches: inputs of the model, tensors [batch, …] of floats or tokens, or tuples that begin with one, such as
+            images and labels. They may come from a loader; all of them are used. A few hundred inputs are plenty.
 
     Returns:
         A table of the ranges.
@@ -83,7 +84,8 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
     Raises:
         ValueError: no batch, an empty one, no quantizer with a range, one that no batch reached, inputs that are NaN or
             infinite, or all 0; the layer is named, and all ranges are as they were.
-        TypeError: no module, or a batch that is no tensor.
+        TypeError: no module, or a batch that is no tensor, or of pixels as uint8.
+        RuntimeError: it failed in another process.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -94,16 +96,11 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
             'range="calibrated" or range="learned"'
         )
     seen = {quantizer: _Seen() for quantizer in names}
-    _run(model, batches, seen)
-    before = {quantizer: copy.deepcopy(quantizer.__dict__) for quantizer in names}
-    try:
-        rows = [_fit(name, quantizer, seen[quantizer]) for quantizer, name in names.items()]
-    except ValueError:
-        for quantizer, state in before.items():
-            _restore(quantizer, state)
-        raise
+    with _all_or_none(names):
+        _run(model, batches, seen)
+        samples = {quantizer: _fit(name, quantizer, seen[quantizer]) for quantizer, name in names.items()}
     _share(names)
-    return Calibration(tuple(rows))
+    return Calibration(tuple(_row(name, q, seen[q], samples[q]) for q, name in names.items()))
 
 
 def _quantizer_names(model: nn.Module) -> dict[RangeQuantization, str]:
@@ -121,6 +118,7 @@ class _Seen:
     def __init__(self) -> None:
         self.samples: list[Tensor] = []
         self.low, self.high = float("inf"), float("-inf")
+        self.finite = True
         self._generator = torch.Generator().manual_seed(0)
 
     def add(self, x: Tensor) -> None:
@@ -128,6 +126,7 @@ class _Seen:
             return
         flat = x.detach().flatten().float()
         self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        self.finite = self.finite and bool(flat.isfinite().all())  # a sample might miss the only NaN
         self.samples.append(_some(flat, _PER_BATCH, self._generator).cpu())
 
     def all(self) -> Tensor:
@@ -149,20 +148,21 @@ class _Recorder(Quantization):
     def __init__(self, quantizer: RangeQuantization, seen: _Seen) -> None:
         super().__init__()
         self._relu = quantizer.clips_negative
+        self._quantizer = type(quantizer).__name__
         self._seen = seen
 
     def quantize(self, x: Tensor) -> Tensor:
-        self._seen.add(x)
+        self._seen.add(as_internal(x, self._quantizer))
         return F.relu(x) if self._relu else x
 
 
 def _run(model: nn.Module, batches: Iterable[object], seen: dict[RangeQuantization, _Seen]) -> None:
     count = 0
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with _recording(model, seen), _eval_mode(model), torch.no_grad():
+    with _recording(model, seen) as recorded, _eval_mode(model), torch.no_grad():
         for batch in batches:
             x = _inputs(batch, count)
-            model(x.to(device))
+            recorded(x.to(device))
             count += 1
     if count == 0:
         raise ValueError("batches is empty; pass a few batches of inputs, such as the training loader's first ones")
@@ -191,8 +191,8 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _recording(model: nn.Module, seen: dict[RangeQuantization, _Seen]) -> Iterator[None]:
-    """Put recorders in the places of the quantizers, and take their layers' weights as they are."""
+def _recording(model: nn.Module, seen: dict[RangeQuantization, _Seen]) -> Iterator[nn.Module]:
+    """Put recorders in the places of the quantizers, and take their layers' weights as they are; give what to run."""
     recorders = {quantizer: _Recorder(quantizer, found) for quantizer, found in seen.items()}
     with ExitStack() as stack:
         for module in list(model.modules()):
@@ -201,7 +201,7 @@ def _recording(model: nn.Module, seen: dict[RangeQuantization, _Seen]) -> Iterat
             for name, child in list(module._modules.items()):
                 if isinstance(child, RangeQuantization):
                     _swap(stack, module, name, recorders[child])
-        yield
+        yield recorders[model] if isinstance(model, RangeQuantization) else model
 
 
 def _swap(stack: ExitStack, parent: nn.Module, name: str, new: nn.Module) -> None:
@@ -209,20 +209,55 @@ def _swap(stack: ExitStack, parent: nn.Module, name: str, new: nn.Module) -> Non
     parent._modules[name] = new
 
 
-def _fit(name: str, quantizer: RangeQuantization, seen: _Seen) -> CalibratedRange:
+def _fit(name: str, quantizer: RangeQuantization, seen: _Seen) -> Tensor:
+    """Set the range, and return the inputs that it was found by, [count]."""
     if not seen.samples:
         raise ValueError(f"layer {name!r}: no batch reached its quantizer, so it has no range; is the layer used?")
     samples = seen.all()
     try:
-        quantizer.fit_(samples)
+        quantizer.fit_(samples if seen.finite else torch.full((), float("nan")))
     except ValueError as error:
         raise ValueError(
             f"layer {name!r}: {error}. Look at what comes before it (a dead ReLU, a BatchNorm without statistics), or "
             "leave the layer float with a rule"
         ) from None
+    return samples
+
+
+def _row(name: str, quantizer: RangeQuantization, seen: _Seen, samples: Tensor) -> CalibratedRange:
     low, high = quantizer.limits()
     clipped = float(((samples < low) | (samples > high)).float().mean())
     return CalibratedRange(name, type(quantizer).__name__, quantizer.bit_width, low, high, seen.low, seen.high, clipped)
+
+
+@contextmanager
+def _all_or_none(quantizers: Iterable[RangeQuantization]) -> Iterator[None]:
+    """Bring back all ranges after an error, also one in another process, which would wait for this one."""
+    before = {quantizer: copy.deepcopy(quantizer.__dict__) for quantizer in quantizers}
+    done = everywhere = False
+    try:
+        yield
+        done = True
+    finally:
+        everywhere = _everywhere(done, next(iter(before)).range_bits.device)
+        if not everywhere:
+            for quantizer, state in before.items():
+                _restore(quantizer, state)
+    if not everywhere:
+        raise RuntimeError("calibration failed in another process, which says why; all ranges are as they were")
+
+
+def _everywhere(done: bool, device: torch.device) -> bool:
+    """Whether all processes got this far."""
+    if not _are_several():
+        return done
+    least = torch.tensor(int(done), device=device)
+    dist.all_reduce(least, op=dist.ReduceOp.MIN)
+    return bool(least)
+
+
+def _are_several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _restore(quantizer: RangeQuantization, state: dict[str, object]) -> None:
@@ -240,7 +275,7 @@ def _restore(quantizer: RangeQuantization, state: dict[str, object]) -> None:
 
 def _share(quantizers: Iterable[RangeQuantization]) -> None:
     """Take the ranges of the first process, where there are several."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not _are_several():
         return
     for quantizer in quantizers:
         for tensor in (*quantizer.parameters(), *quantizer.buffers()):
