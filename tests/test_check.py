@@ -147,7 +147,7 @@ PROVOKED: dict[str, tuple[Callable[[], nn.Module], str, str, str]] = {
     "learned step of 0": (
         lambda: net(*normalized(nn.ReLU()), layer=ranged(InputLSQ(2), step=0)), "3", "collapsed range", "range is 8.6"),
     "saturated, calibrated": (
-        lambda: net(Affine(1, 4), layer=ranged(InputCalibrated(2), step=1)), "2", "saturated activations", "end 1.73 "),
+        lambda: net(Affine(1, 4), layer=ranged(InputCalibrated(2), step=1)), "2", "saturated activations", "end 1.7"),
     "no gradient": (lambda: net(*normalized(NoGradient())), "0", "zero gradient", "does not depend on its weight"),
     "zero gradient": (lambda: net(*normalized(Affine(0))), "0", "zero gradient", "exactly zero"),
     "unused layer": (unused, "more", "zero gradient", "does not depend on its weight"),
