@@ -111,7 +111,9 @@ def configs() -> st.SearchStrategy[DoReFaConfig | None]:
 
 def texts() -> st.SearchStrategy[str]:
     """Return module names, and anything else that UTF-8 can hold, what YAML reads as another type among it."""
-    odd = st.sampled_from(["*", "?", "1", "1.0", "on", "null", "~", "<<", "=", "- a", "a: b", "#", " a", "2001-01-01"])
+    odd = st.sampled_from(
+        ["*", "?", "1", "1.0", "on", "null", "~", "<<", "=", "- a", "a: b", "#", " a", "2001-01-01", "\x85", "\n"]
+    )
     any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
     return (odd | any_text | st.text(string.ascii_letters + "._*0", min_size=1)).filter(lambda s: s[:3] != "re:")
 

@@ -38,7 +38,8 @@ def spell(entries: Sequence[dict[str, Any]], kind: Format) -> str:
     """Return the text of entries, which `parse` reads; ImportError for YAML without PyYAML."""
     if kind == "json":
         return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
-    text: str = _yaml().safe_dump(list(entries), sort_keys=False, allow_unicode=True)
+    # Not allow_unicode=True, which writes U+0085 as it is and reads it back as a space.
+    text: str = _yaml().safe_dump(list(entries), sort_keys=False)
     return text
 
 
