@@ -10,18 +10,22 @@ import sys
 from collections import Counter
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import bitorch
-from bitorch import DoReFaConfig, quantize_
+from architectures import ARCHITECTURES
+from architectures_trial import Architecture
+from bitorch import DoReFaConfig, float_, quantize_
 from bitorch.layers import QActivation, QConv2d, QLinear
-from bitorch.models import MODEL_NAMES, build
+from bitorch.models import MODEL_NAMES, LeNet8, build
 from bitorch.quantizations import InputDoReFa, Quantization, WeightDoReFa
 from bitorch.reporting.histograms import BINS, merged, plain
 from bitorch.reporting.macs import count_macs
@@ -107,6 +111,74 @@ def test_bytes_sum_to_those_of_the_file(name: str, bits: tuple[int, int], tmp_pa
     layers = [n for n, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
     assert all(row_of(found, n).deploys and row_of(found, n).packed_bytes > 0 for n in layers)
     assert all(row_of(found, n).kernel for n in layers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+def test_networks_from_elsewhere(architecture: Architecture) -> None:
+    torch.manual_seed(0)
+    model = architecture.build()
+    parameters = sum(p.numel() for p in model.parameters())
+    quantize_(model, DoReFaConfig(2, 2))
+    model.eval()
+    x = architecture.images(2)
+    found = bitorch.report(model, x, repeats=1)
+    check_sums(found)
+    assert found.totals.parameters == parameters
+    if architecture.is_cnn:
+        assert found.totals.packed_bytes == bitorch.deploy(model, x[:1]).nbytes
+    else:
+        state = bitorch.deploy(model, x[:1], partial=True).model.state_dict().values()
+        assert found.totals.packed_bytes == sum(tensor.nbytes for tensor in state)
+    float_(model)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(x[:1])
+    assert found.totals.macs == counter.get_total_flops() // 2
+
+
+METHODS: list[dict[str, Any]] = [
+    {"range": "calibrated"},
+    {"range": "learned"},
+    {"range": "learned", "learned_by": "lsq+"},
+    {"range": "learned", "learned_by": "pact"},
+    {"weights": "twn"},
+    {"weights": "twn", "weight_scale": "channel"},
+    {"weights": "dorefa", "weight_scale": "channel"},
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_every_method(method: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = LeNet8(width=0.25)
+    quantize_(model, DoReFaConfig(2, 2, **method))
+    x = torch.rand(8, 1, 8, 8)
+    if "range" in method:
+        bitorch.calibrate(model, [x])
+    found = bitorch.report(model, x, repeats=1)
+    assert found.totals.packed_bytes == bitorch.deploy(model.eval(), x[:1]).nbytes
+    row = row_of(found, "layers.3")
+    levels = 3 if method.get("weights") == "twn" else 4
+    assert row.weight_levels is not None
+    assert row.weight_levels.possible == levels
+    assert row.weights is not None
+    assert len(row.weights.levels) == row.weight_levels.seen
+    assert row.activation_range is not None
+    assert row.activation_range.low is not None
+    assert row.activation_range.high is not None
+    quantizer = model.get_submodule("layers.3").input_quantization  # of the layer, whose input is what layers.2 gives
+    assert isinstance(quantizer, Quantization)
+    values = quantizer(torch.linspace(-1e3, 1e3, 4001)).detach()
+    assert (row.activation_range.low, row.activation_range.high) == pytest.approx(
+        (float(values.min()), float(values.max()))
+    )
+
+
+def test_a_range_that_is_not_set() -> None:
+    model = LeNet8(width=0.25)
+    quantize_(model, DoReFaConfig(2, 2, range="calibrated"))
+    with pytest.raises(ValueError, match=r"bitorch\.calibrate\(model, batches\)"):
+        bitorch.report(model, torch.rand(2, 1, 8, 8))
 
 
 def test_numbers_counted_by_hand() -> None:
@@ -290,6 +362,24 @@ def test_a_model_that_deploys_in_parts() -> None:
     assert any("the runtime has no attention" in problem for problem in found.problems)
     assert "state_dict" in found.bytes_are
     assert row_of(found, "(model)").weight_shape == (1, 1, 8)
+
+
+def test_projections_of_attention_have_rows() -> None:
+    model = Attention()
+    quantize_(model, DoReFaConfig(2, 2, first="same"))
+    found = bitorch.report(model, torch.rand(1, 5, 8), repeats=1)
+    rows = [row_of(found, f"attention.{name}_projection") for name in "qkv"]
+    assert [row.weight_shape for row in rows] == [(8, 8)] * 3
+    assert [row.macs for row in rows] == [5 * 64] * 3
+    assert all(row.weight_levels is not None and row.weights is not None for row in rows)
+    assert [row.parameters for row in rows] == [0, 0, 0]  # the parameter is the attention's
+    assert row_of(found, "attention").parameters == 3 * 64 + 3 * 8
+    assert found.totals.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_a_layer_that_is_not_called_says_so() -> None:
+    row = row_of(bitorch.report(Attention(), torch.rand(1, 5, 8), repeats=1), "attention.out_proj")
+    assert (row.note, row.output_shape, row.macs, row.parameters) == ("its forward is not called", (), 0, 72)
 
 
 def test_a_float_model() -> None:

@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from ..deployment.checks import check_types
 from ..deployment.trials import as_it_was
+from ..layers.low_bit import WeightQuantized
 from ..quantizations.bits import FLOAT_BITS
 from .deployed import NO_RUNTIME, Deployed, deployed
 from .macs import REST, count_macs
@@ -123,7 +124,7 @@ def report(model: nn.Module, *example: Tensor, packed: PackedModel | None = None
         totals=Totals.of(rows),
         deployment=made.how,
         bytes_are=made.bytes_are,
-        notes=tuple(_notes(made)),
+        notes=tuple(_notes(made, any(isinstance(part, WeightQuantized) for part in parts.values()))),
         problems=made.problems,
         packed=made.packed,
     )
@@ -261,11 +262,16 @@ def _fate(name: str, is_layer: bool, seen: Observation, made: Deployed) -> tuple
     return made.deploys.get(name, False), made.kernels.get(name, ""), note
 
 
-def _notes(made: Deployed) -> list[str]:
+def _notes(made: Deployed, is_low_bit: bool) -> list[str]:
     notes = [f"packed bytes are {made.bytes_are}"]
     if made.how == "unknown":
         return [*notes, NO_RUNTIME, "no time was measured"]
-    where = "the packed program" if made.how == "whole" else "PyTorch, in which low-bit layers are emulated"
-    if made.how == "partial":
-        where = "PyTorch with packed layers"
-    return [*notes, f"milliseconds are those of one image in {where}"]
+    if made.how == "whole":
+        import bitorch_runtime
+
+        where, threads = "the packed program", bitorch_runtime.get_num_threads()
+    else:
+        where, threads = "PyTorch", torch.get_num_threads()
+        where += " with packed layers" if made.how == "partial" else ", which emulates low-bit layers" * is_low_bit
+    with_threads = f"{threads} thread{'s' if threads > 1 else ''}"
+    return [*notes, f"milliseconds are those of one image in {where}, with {with_threads}"]
