@@ -372,8 +372,8 @@ def test_projections_of_attention_have_rows() -> None:
     assert [row.weight_shape for row in rows] == [(8, 8)] * 3
     assert [row.macs for row in rows] == [5 * 64] * 3
     assert all(row.weight_levels is not None and row.weights is not None for row in rows)
-    assert [row.parameters for row in rows] == [0, 0, 0]  # the parameter is the attention's
-    assert row_of(found, "attention").parameters == 3 * 64 + 3 * 8
+    assert [row.parameters for row in rows] == [64 + 8] * 3  # rows of the attention's parameters
+    assert row_of(found, "attention").parameters == 0
     assert found.totals.parameters == sum(p.numel() for p in model.parameters())
 
 

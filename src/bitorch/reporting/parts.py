@@ -80,7 +80,7 @@ def possible_levels(quantizer: Quantization) -> int | None:
 def weight_of(part: nn.Module) -> Tensor | None:
     """Return the tensor that stands for a part: its weight, else its largest parameter; None where it has none.
 
-    The weight of a projection of attention is a slice of its parent's parameter.
+    The weight of a projection of attention is some rows of its parent's parameter.
     """
     if isinstance(part, WeightQuantized):
         return part.weight
@@ -126,7 +126,7 @@ class Shares:
     def estimated_bytes(self, part: nn.Module) -> int:
         """Return the bytes with the weight in its bits and one float32 for each scale; all else float32 as it is."""
         quantizer, weight = quantizers(part)[0], weight_of(part)
-        is_new = weight is part._parameters.get("weight") and id(weight) not in self._seen
+        is_new = weight is not None and id(weight) not in self._seen
         total = self.float_bytes(part)
         if quantizer is None or weight is None or not is_new or known_bits(quantizer) == FLOAT_BITS:
             return total
