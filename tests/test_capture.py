@@ -208,6 +208,29 @@ FUNCTIONS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         lambda m, x: x * m.linear(F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1)).view(len(x), -1, 1, 1).expand_as(x),
         "global_avg_pool flatten linear identity mul",
     ),
+    "gate added": (
+        lambda m, x: x + x.mean((2, 3), keepdim=True),
+        "global_avg_pool adaptive_avg_pool add",
+    ),
+    "gate subtracted": (
+        lambda m, x: x.mean((2, 3), keepdim=True) - x,
+        "global_avg_pool times adaptive_avg_pool add",
+    ),
+    "features added": (
+        lambda m, x: x + x.mean((2, 3))[:, [1, 0, 2, 2], None, None].expand_as(x),
+        "global_avg_pool select identity adaptive_avg_pool add",
+    ),
+    "gate of pixels": (lambda m, x: x[:, 1:2] * x, "select select mul"),
+    "row and column": (
+        lambda m, x: F.max_pool2d(x, (6, 1)) * F.max_pool2d(x[:, :1], (1, 6)),
+        "max_pool select max_pool adaptive_avg_pool select adaptive_avg_pool mul",
+    ),
+    "every second row": (lambda m, x: x[:, :, ::2, ::5], "max_pool"),
+    "every row, the first column": (lambda m, x: x[..., :1], "max_pool"),
+    "F.interpolate": (lambda m, x: F.interpolate(x, scale_factor=(2, 3)), "adaptive_avg_pool"),
+    "F.interpolate to less": (lambda m, x: F.interpolate(x, 3, None, "nearest"), "max_pool"),
+    "nn.Upsample": (lambda m, x: nn.Upsample(size=(6, 12))(x), "adaptive_avg_pool"),
+    "x.repeat_interleave": (lambda m, x: x.repeat_interleave(2, 3), "adaptive_avg_pool"),
     "shapes are looked at": (
         lambda m, x: x.relu() if x.dim() == 4 and x.shape[-1] > 2 else x,
         "relu",

@@ -284,6 +284,29 @@ def test_adaptive_pools_of_any_size(size: tuple[int, int]) -> None:
         assert verify(model, packed, torch.rand(3, 1, side, side))
 
 
+class Pyramid(nn.Module):
+    """Branches of other sizes come back by repeating pixels, and gates of one channel or one pixel are spread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3, padding=1)
+        self.small = QConv2d(8, 8, 3, 2, 1, weight_quantization=WeightDoReFa(2), input_quantization=InputDoReFa(2))
+        self.large = QConv2d(8, 8, 3, 1, 1, weight_quantization=WeightDoReFa(1), input_quantization=InputDoReFa(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = self.large(x) + nn.functional.interpolate(self.small(x), scale_factor=2)
+        y = y * y[:, 3:4] + y.amax((2, 3), keepdim=True)
+        z: Tensor = self.large(y[:, :, ::3, ::2]) - nn.functional.max_pool2d(y, (8, 1), (1, 2))
+        return z
+
+
+def test_pixels_and_channels_are_repeated() -> None:
+    torch.manual_seed(0)
+    model = Pyramid().eval()
+    assert verify(model, deploy(model, torch.rand(1, 1, 8, 10)), torch.randn(5, 1, 8, 10))
+
+
 def test_adaptive_pools_of_lines() -> None:
     torch.manual_seed(0)
     layer = QConv1d(8, 4, 1, weight_quantization=WeightDoReFa(1), input_quantization=InputDoReFa(2))

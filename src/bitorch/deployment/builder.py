@@ -157,8 +157,7 @@ class Builder:
             by = f"by {function_name(call.function)} in {call.place}"
             raise Refusal(f"{refusal.what}, {by}", refusal.remedy) from None
         for move in moves:
-            settings = {} if move.channels is None else {"channels": move.channels}
-            name = self.add(call, move.kind, (name,), move.shape, move.function, self.name_of(call), settings)
+            name = self.add(call, move.kind, (name,), move.shape, move.function, self.name_of(call), move.settings)
         return replace(value, node=name, positions=None)
 
     def record_strangers(self, call: Call) -> None:

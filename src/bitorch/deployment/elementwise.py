@@ -220,11 +220,38 @@ def _add_two(call: Reader, one: Any, other: Any) -> str:
 
 
 def _sum(call: Reader, one: str, other: str) -> str:
-    if call.shape(one) != call.shape(other):
+    return call.add("add", _spread(call, one), _spread(call, other), function=torch.add)
+
+
+def _spread(call: Reader, name: str) -> str:
+    """Return a node of the result's shape: the node itself, or its channel or pixels repeated, as broadcasting does."""
+    shape, wanted = call.shape(name), tuple(call.result.shape[1:])
+    if shape == wanted:
+        return name
+    if len(shape) != len(wanted) or len(wanted) < 2:
         raise Refusal(
-            f"it adds {_text(call, one)} and {_text(call, other)}, which differ in shape", "Add tensors of one shape"
+            f"it broadcasts {_text(call, name)} to {['batch', *wanted]}", "Give both tensors as many dimensions"
         )
-    return call.add("add", one, other, function=torch.add)
+    if shape[0] != wanted[0]:
+        one_image = (wanted[0], *shape[1:])
+        name = call.add(
+            "select",
+            name,
+            function=lambda v: v.expand(-1, *one_image).contiguous(),
+            shape=one_image,
+            step="channels",
+            channels=(0,) * wanted[0],
+        )
+    if shape[1:] == wanted[1:]:
+        return name
+    return call.add(
+        "adaptive_avg_pool",
+        name,
+        function=lambda v: v.expand(-1, *wanted).contiguous(),
+        shape=wanted,
+        step="pixels",
+        output_size=wanted[1:],
+    )
 
 
 def mul(call: Reader, input: _Number, other: _Number) -> str:
@@ -251,12 +278,9 @@ def _mul_two(call: Reader, input: Tensor, other: Tensor) -> str:
     shapes = call.shape(one), call.shape(two)
     if tuple(call.result.shape[1:]) == shapes[1] != shapes[0]:
         one, two, shapes = two, one, (shapes[1], shapes[0])
-    if shapes[0] != shapes[1] and shapes[1] != (shapes[0][0], *[1] * (len(shapes[0]) - 1)):
-        raise Refusal(
-            f"it multiplies {_text(call, one)} with {_text(call, two)}",
-            "Multiply tensors of one shape, or an image with one number per channel [batch, channels, 1, 1]",
-        )
-    return call.add("mul", one, two, function=torch.mul if shapes[0] == shapes[1] else _gated)
+    if shapes[1] == (shapes[0][0], *[1] * (len(shapes[0]) - 1)) != shapes[0]:
+        return call.add("mul", one, two, function=_gated)
+    return call.add("mul", _spread(call, one), _spread(call, two), function=torch.mul)
 
 
 def _gated(x: Tensor, gate: Tensor) -> Tensor:

@@ -103,6 +103,18 @@ MOVEMENTS = frozenset(
     )
 ) | {_Tensor.unfold, _Tensor.T.__get__, _Tensor.mT.__get__, _Tensor.data.__get__}
 
+
+def is_nearest(function: Any, *args: Any, mode: str | None = None, **_: Any) -> bool:
+    """Say whether a call is F.interpolate without arithmetic, which only puts numbers elsewhere."""
+    given = mode if mode is not None else args[3] if len(args) > 3 else "nearest"
+    return function is F.interpolate and given in ("nearest", "nearest-exact")
+
+
+def nearest(positions: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """F.interpolate of int64 positions, which it does not take itself."""
+    return F.interpolate(positions.double(), *args, **kwargs).long()
+
+
 #: Functions that move nothing, and return the tensor itself or a copy where type and device are as they were.
 CASTS = frozenset(_named("to type type_as float cpu requires_grad_", _Tensor))
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import wholes
 from .builder import PARTIAL, Builder, Reader, function_name
-from .functions import BROADCASTING, CASTS, DROPOUT, FACTORIES, METADATA, MOVEMENTS, RULES, Rule
+from .functions import BROADCASTING, CASTS, DROPOUT, FACTORIES, METADATA, MOVEMENTS, RULES, Rule, is_nearest, nearest
 from .problems import ReadsValues, Refusal
 from .tape import Call, mapped, tensors_in
 
@@ -33,7 +34,7 @@ _INSTEAD = {
     ),
     **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "where", "sign", "abs"], "Use relu, leaky_relu or clamp"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
-    "interpolate": "Let the network work on images of one size",
+    "interpolate": 'Use mode="nearest", or let the network work on images of one size',
     "stack": "Use torch.cat along the channels",
 }
 
@@ -72,7 +73,7 @@ def _interpret(builder: Builder, call: Call) -> None:
         raise Refusal("it is a dropout at work, which is random", "Pass training=self.training, or use nn.Dropout")
     elif results and not call.changed and all(any(r is t for t in call.tensors) for r in results):
         return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
-    elif function in MOVEMENTS or function in CASTS:
+    elif function in MOVEMENTS or function in CASTS or is_nearest(function, *call.args, **call.kwargs):
         _move(builder, call)
     elif function in RULES and not _writes_elsewhere(call):
         builder.bind(call, _ruled(builder, call, RULES[function]))
@@ -118,7 +119,14 @@ def _move(builder: Builder, call: Call) -> None:
         )
     if not builder.varies(call.args[0] if call.args else None):
         raise _unknown(call)
-    builder.moved(call, function=_as_it_is if call.function in CASTS else call.function)
+    builder.moved(call, function=_of_positions(call.function))
+
+
+def _of_positions(function: Any) -> Any:
+    """What a function that moves numbers does to positions."""
+    if function in CASTS:
+        return _as_it_is
+    return nearest if function is F.interpolate else function
 
 
 def _as_it_is(positions: Tensor, *_: Any, **__: Any) -> Tensor:

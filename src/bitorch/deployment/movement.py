@@ -7,8 +7,9 @@ chain of them the positions say what the chain means, however it was written.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,12 +23,12 @@ _WITHIN_IMAGES = (
 
 @dataclass(frozen=True)
 class Move:
-    """One node of what a movement means: "flatten", "select" or "identity"."""
+    """One node of what a movement means: flattening, a choice of channels or of pixels, or an identity."""
 
     kind: str
     shape: tuple[int, ...]
     function: Callable[[Tensor], Tensor]
-    channels: tuple[int, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,21 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
         return [_identity(moved)]
     if len(moved) > 1 and len(shape) == 1 and math.prod(moved[1:]) == 1:
         return [_select(first.flatten(), shape), _identity(moved)]
+    if len(moved) > 1 and len(shape) == 1 and torch.equal(first, _first_pixel(first).expand_as(first)):
+        pixel = _first_pixel(first)
+        return [*moves(pixel, shape), *moves(_spread(pixel, moved), tuple(pixel.shape))]
     if moved[1:] == shape[1:] and math.prod(moved) > 0:
         channels = first.reshape(moved[0], -1)[:, 0] // math.prod(shape[1:])
         if torch.equal(first, start(1, shape)[0][channels]):
             return [_select(channels, shape)]
+    pixels = _pixels(first, shape)
+    if pixels is not None:
+        return [pixels]
     raise Refusal(
         f"the numbers of an image are moved from {_shape(shape)} to {_shape(moved)}, which is neither a choice of "
         "channels nor a flattening",
-        "Keep images as [batch, channels, height, width]; slices, chunks and shuffles of channels, and flattening, "
-        "can be deployed",
+        "Keep images as [batch, channels, height, width]; slices, chunks and shuffles of channels, every n-th pixel, "
+        "pixels repeated, and flattening can be deployed",
     )
 
 
@@ -144,7 +151,62 @@ def _select(channels: Tensor, shape: tuple[int, ...]) -> Move:
         def function(x: Tensor) -> Tensor:
             return x.index_select(1, channels)
 
-    return Move("select", (len(chosen), *shape[1:]), function, chosen)
+    return Move("select", (len(chosen), *shape[1:]), function, {"channels": chosen})
+
+
+def _first_pixel(first: Tensor) -> Tensor:
+    """[C, 1, …] of positions [C, …]."""
+    return first.reshape(first.shape[0], -1)[:, :1].reshape(-1, *[1] * (first.dim() - 1))
+
+
+def _spread(pixel: Tensor, moved: tuple[int, ...]) -> Tensor:
+    """Positions [C, …] that say of a tensor [C, 1, …] that it is repeated at all pixels."""
+    return torch.arange(len(pixel)).view(pixel.shape).expand(moved)
+
+
+def _pixels(first: Tensor, shape: tuple[int, ...]) -> Move | None:
+    """Return what takes every n-th row and column, or each several times; None if it is neither."""
+    moved = tuple(first.shape)
+    if len(moved) != len(shape) or len(shape) < 2 or moved[0] != shape[0] or math.prod(moved) == 0:
+        return None
+    # Along each axis, the coordinates of the pixels of the first channel: rows, then columns.
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(1, len(shape))]
+    lines = [first[0].movedim(axis, 0).reshape(moved[axis + 1], -1)[:, 0] for axis in range(len(shape) - 1)]
+    places = [line // step % size for line, step, size in zip(lines, strides, shape[1:], strict=True)]
+    if not torch.equal(first, _at(start(1, shape), places)[0]):
+        return None
+
+    def function(x: Tensor) -> Tensor:
+        return _at(x, places)
+
+    if all(map(_is_repeated, places, shape[1:])):
+        return Move("adaptive_avg_pool", moved, function, {"output_size": moved[1:]})
+    steps = tuple(map(_step, places, shape[1:]))
+    if None in steps:
+        return None
+    ones, none = (1,) * len(steps), (0,) * 2 * len(steps)
+    window = {"kernel_size": ones, "stride": steps, "padding": none, "dilation": ones}
+    return Move("max_pool", moved, function, window)
+
+
+def _at(x: Tensor, places: Sequence[Tensor]) -> Tensor:
+    """Return the pixels of images [batch, C, …] at these coordinates of each axis."""
+    for axis, place in enumerate(places, 2):
+        x = x.index_select(axis, place)
+    return x
+
+
+def _is_repeated(place: Tensor, size: int) -> bool:
+    """Say whether an axis shows each pixel equally often, one after the other."""
+    count = len(place)
+    return count % size == 0 and torch.equal(place, torch.arange(count) * size // count)
+
+
+def _step(place: Tensor, size: int) -> int | None:
+    """Return n where an axis shows every n-th pixel from the first on, as many as there are; else None."""
+    step = size if len(place) == 1 else int(place[1])
+    is_all = step > 0 and len(place) == (size - 1) // step + 1
+    return step if is_all and torch.equal(place, torch.arange(len(place)) * step) else None
 
 
 def _shape(shape: tuple[int, ...]) -> str:
