@@ -21,7 +21,7 @@ BITS: tuple[Bits, ...] = ((1, 2, 6), (2, 2, 32), (4, 4, 32))
 ARCHITECTURES = (
     Architecture("torchvision:resnet18", 64),
     Architecture("timm:resnext26ts", 64),
-    Architecture("torchvision:vgg11_bn", 64),
+    Architecture("timm:vgg11_bn", 64, options={"mlp_ratio": 1 / 16}),
     Architecture("torchvision:densenet121", 64),
     Architecture("torchvision:mobilenet_v2", 64),
     Architecture("torchvision:mobilenet_v3_small", 64),
@@ -32,7 +32,6 @@ ARCHITECTURES = (
     Architecture("torchvision:regnet_y_400mf", 64),
     Architecture("torchvision:googlenet", 64),
     Architecture("torchvision:inception_v3", 96),
-    Architecture("torchvision:alexnet", 64),
     Architecture("timm:ghostnet_050", 64),
     Architecture("timm:convnext_atto", 64, is_cnn=False),
     Architecture("timm:vit_tiny_patch16_224", 64, is_cnn=False, options={"img_size": 64}),

@@ -76,7 +76,7 @@ def test_the_page() -> None:
 
 
 def test_unknown_names() -> None:
-    assert [a.name for a in chosen(["torchvision:vgg11_bn"])] == ["torchvision:vgg11_bn"]
+    assert [a.name for a in chosen(["timm:vgg11_bn"])] == ["timm:vgg11_bn"]
     with pytest.raises(ValueError, match="unknown names vgg, lenet; there are torchvision:resnet18, "):
         chosen(["vgg", "lenet"])
 
