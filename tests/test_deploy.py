@@ -330,10 +330,10 @@ def test_a_program_that_differs_is_not_returned(monkeypatch: pytest.MonkeyPatch)
     model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2, first=8, last=8))
     pack = bitorch_runtime.pack_weights
 
-    def wrong(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    def wrong(codes: NDArray[Any], bits: int, grid: str) -> NDArray[np.uint8]:
         codes = codes.copy()
         codes.flat[0] = -codes.flat[0]
-        return pack(codes, bits)
+        return pack(codes, bits, grid)
 
     monkeypatch.setattr("bitorch.deployment.lower.pack_weights", wrong)
     with pytest.raises(DeploymentError, match=r"differs first in 'layers\.0/sum'"):
