@@ -6,6 +6,11 @@ import signal
 
 import pytest
 
+from bitorch.torchvision_operators import import_torchvision_if_installed
+
+# Tests that import Lightning by themselves need what `bitorch.train` does first.
+import_torchvision_if_installed()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_works() -> None:

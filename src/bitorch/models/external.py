@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import re
 from types import ModuleType
 from typing import Any, cast
 
-import torch
 from torch import nn
 
+from ..torchvision_operators import import_torchvision
 from .blocks import check_counts
 
 #: The packages that `build_external` knows, as they stand before the colon.
 PACKAGES = ("timm", "torchvision")
 _NEAR_NAMES = 5
 _RGB = 3
-#: What torchvision registers shapes for while it is imported, whether or not its C++ operators could be loaded.
-_TORCHVISION_SCHEMAS = dict.fromkeys(("nms", "qnms"), "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-_MISSING_OPERATOR = re.compile(r"operator torchvision::(\w+) does not exist")
 #: These two have second heads while they train, and warn unless told how to initialise.
 _TORCHVISION_OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
 
@@ -128,35 +123,10 @@ def _timm() -> ModuleType:
 
 
 def _torchvision_models() -> ModuleType:
-    """Import torchvision.models, also beside a torch that its C++ operators were not built for.
-
-    They are for detection; a classifier needs none of them. But importing torchvision registers the shapes of two, and
-    fails where they do not exist. Declaring them lets the import succeed; called, they still say that they are missing.
-    """
-    for _ in range(len(_TORCHVISION_SCHEMAS)):
-        try:
-            return _import_torchvision_models()
-        except RuntimeError as error:
-            missing = _MISSING_OPERATOR.search(str(error))
-            if missing is None or missing[1] not in _TORCHVISION_SCHEMAS:
-                raise
-            _declare(missing[1])
-    return _import_torchvision_models()
-
-
-def _import_torchvision_models() -> ModuleType:
     try:
-        import torchvision
+        torchvision = import_torchvision()
     except ModuleNotFoundError as error:
         if error.name != "torchvision":
             raise
         raise ImportError('torchvision is missing: pip install ".[models]" in a checkout of bitorch') from error
     return cast(ModuleType, torchvision.models)
-
-
-@functools.cache
-def _declare(operator: str) -> torch.library.Library:
-    """Declare an operator of torchvision, once; the declaration lives as long as the object returned, which is kept."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define(operator + _TORCHVISION_SCHEMAS[operator])
-    return library

@@ -9,7 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..torchvision_operators import import_torchvision_if_installed
 from .settings import Settings as Settings
+
+# Lightning imports torchmetrics, which imports torchvision where it is installed and fails with one that does not fit.
+import_torchvision_if_installed()
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint as Checkpoint
