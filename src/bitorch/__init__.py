@@ -14,6 +14,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .allocation.sensitivity import LayerSensitivity as LayerSensitivity
+from .allocation.sensitivity import Sensitivity as Sensitivity
+from .allocation.sensitivity import sensitivity as sensitivity
 from .calibration import CalibratedRange as CalibratedRange
 from .calibration import Calibration as Calibration
 from .calibration import calibrate as calibrate

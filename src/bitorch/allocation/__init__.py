@@ -1,0 +1,1 @@
+"""How sensitive a model's layers are to few bits, and which bits to give them for a budget."""

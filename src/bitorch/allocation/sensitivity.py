@@ -1,0 +1,185 @@
+"""How much worse a model is with other bits in one layer: `bitorch.sensitivity`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..conversion.rules import Match
+from ..conversion.set_bits import set_bits
+from ..text_table import aligned, ruled
+from .candidates import Candidates, Pair, Refused, candidates, pairs_of, pattern
+from .evaluation import Batch, Score, labelled, quietly, score
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """How good the model is with other bits in one layer, all other layers as they are.
+
+    Attributes:
+        layer: its name.
+        weight_bits, activation_bits: that it has here; activation_bits is None of a layer without quantized input.
+        accuracy, loss: of the model then.
+        accuracy_change, loss_change: from the model as it is; worse is below 0 for accuracy, and above 0 for loss.
+    """
+
+    layer: str
+    weight_bits: int
+    activation_bits: int | None
+    accuracy: float
+    loss: float
+    accuracy_change: float
+    loss_change: float
+
+    @property
+    def bits(self) -> Pair:
+        """Bits of weight and activation."""
+        return self.weight_bits, self.activation_bits
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What `bitorch.sensitivity` found. Printing it shows a table.
+
+    Attributes:
+        accuracy, loss: of the model as it is, evaluated in the same way.
+        images: number of labelled inputs.
+        renewed: whether BatchNorm statistics were taken anew.
+        present: the bits of each layer in the model, by its name.
+        rows: of each layer and all its other bits, in the model's order.
+        refused: bits that a layer cannot get.
+    """
+
+    accuracy: float
+    loss: float
+    images: int
+    renewed: bool
+    present: Mapping[str, Pair]
+    rows: tuple[LayerSensitivity, ...]
+    refused: tuple[Refused, ...]
+
+    def __str__(self) -> str:
+        header = ("layer", "is", "with", "accuracy", "change", "loss", "change")
+        lines = aligned([header, *map(self._cells, self.rows)], right=range(3, 7))
+        base = f"as it is: accuracy {self.accuracy:.2%}, loss {self.loss:.4f}, on {self.images} inputs"
+        how = "BatchNorm statistics taken anew from them" if self.renewed else "BatchNorm statistics as they are"
+        refused = [f"{row.layer} cannot have {spelled(row.bits)}: {row.reason}" for row in self.refused]
+        return "\n".join([ruled(lines), f"{base}; {how}", *refused])
+
+    def _cells(self, row: LayerSensitivity) -> tuple[str, ...]:
+        return (
+            row.layer,
+            spelled(self.present[row.layer]),
+            spelled(row.bits),
+            f"{row.accuracy:.2%}",
+            f"{100 * row.accuracy_change:+.2f}",
+            f"{row.loss:.4f}",
+            f"{row.loss_change:+.4f}",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same in types that JSON has; a loss that is not finite is None."""
+        rows = [{name: _finite(value) for name, value in asdict(row).items()} for row in self.rows]
+        return {
+            **{name: getattr(self, name) for name in ("accuracy", "loss", "images", "renewed")},
+            "present": {name: list(pair) for name, pair in self.present.items()},
+            "rows": rows,
+            "refused": [{**asdict(row), "bits": list(row.bits)} for row in self.refused],
+        }
+
+    def loss_changes(self, layer: str) -> dict[Pair, float]:
+        """Return the change of the loss for all bits that a layer was tried with; its present bits have 0.
+
+        Raises:
+            KeyError: no such layer.
+        """
+        found = {row.bits: row.loss_change for row in self.rows if row.layer == layer}
+        return {self.present[layer]: 0.0, **found}
+
+
+def spelled(pair: Pair) -> str:
+    """Return such as W2A4."""
+    weight, activation = pair
+    return f"W{weight}" if activation is None else f"W{weight}A{activation}"
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not torch.tensor(value).isfinite() else value
+
+
+def sensitivity(
+    model: nn.Module,
+    data: Iterable[tuple[Tensor, Tensor]],
+    bits: Sequence[int] | Sequence[tuple[int, int]] = ((1, 1), (2, 2), (4, 4)),
+    *,
+    layers: Sequence[Match] | None = None,
+    renew_statistics: bool = True,
+) -> Sensitivity:
+    """Evaluate a classifier with other bits in one layer at a time.
+
+    Quantizers keep their ranges, as in `set_bits`; nothing is trained. With few bits, the outputs of a layer have other
+    means and variances, which mere training of a BatchNorm's statistics corrects. So that a layer is not blamed for
+    that, all BatchNorms take their statistics anew from the data in every trial, and for the model as it is:
+    the means over its batches, for which batches of 32 inputs and more are best. Copies are changed, never the model,
+    and the random generator stays as it is. The same call gives the same numbers.
+
+    Args:
+        model: converted and trained, on any device. It returns logits [batch, classes].
+        data: batches of inputs [batch, …] and labels, int64 [batch]; taken once, and kept. A few hundred images that
+            training has not seen are enough to tell layers apart.
+        bits: to try: pairs of weight and activation bits, or numbers, of which weights and activations get all pairs.
+            1…8, or 32 for none. What a layer has already is not tried.
+        layers: those to change: names, globs, "re:…" or layer types, as in rules; None for all low-bit layers.
+        renew_statistics: False keeps the statistics of BatchNorms.
+
+    Returns:
+        A table of accuracy and mean cross-entropy for each layer and its bits. Bits that a layer cannot have, such
+        as 2 behind a sign, are listed with the reason.
+
+    Raises:
+        TypeError: no module, no pairs of tensors, labels that are not int64, bits or matches that are none.
+        ValueError: no low-bit layer, a match without one, bits that no layer can have, no data or an empty batch,
+            labels without a class; the loss of the model as it is is not finite.
+    """
+    pairs = pairs_of(bits)
+    found = candidates(model, pairs, layers)
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    return measured(model, labelled(data, device), found, renew_statistics=renew_statistics)
+
+
+def measured(model: nn.Module, batches: Sequence[Batch], found: Candidates, *, renew_statistics: bool) -> Sensitivity:
+    """Return the sensitivity to candidates that were found before."""
+    with quietly(batches[0][0].device):
+        base = score(copy.deepcopy(model), batches, renew_statistics=renew_statistics)
+        if base.loss == float("inf"):
+            raise ValueError(
+                "the model's loss on the data is not finite; bitorch.check(model, batch) names the layer it starts in"
+            )
+        rows = []
+        for name, pairs in found.possible.items():
+            for pair in pairs:
+                if pair != found.present[name]:
+                    trial = copy.deepcopy(model)
+                    set_bits(trial, [(pattern(name), pair)])
+                    rows.append(_row(name, pair, score(trial, batches, renew_statistics=renew_statistics), base))
+    count = sum(len(labels) for _, labels in batches)
+    return Sensitivity(
+        base.accuracy, base.loss, count, renew_statistics, dict(found.present), tuple(rows), found.refused
+    )
+
+
+def _row(name: str, pair: Pair, found: Score, base: Score) -> LayerSensitivity:
+    return LayerSensitivity(
+        layer=name,
+        weight_bits=pair[0],
+        activation_bits=pair[1],
+        accuracy=found.accuracy,
+        loss=found.loss,
+        accuracy_change=found.accuracy - base.accuracy,
+        loss_change=found.loss - base.loss,
+    )
