@@ -282,6 +282,7 @@ def test_gradient_quantizers_see_each_sample_of_each_projection() -> None:
     layer = attention(paper(3, 4, 1))
     x = numbers(5, 3, E)  # length, batch
     seen: dict[str, Tensor] = {}
+    assert len({id(p.gradient_quantization) for p in layer.projections().values()}) == 4
     for name in PROJECTIONS:
         quantizer: Any = layer.get_submodule(name).gradient_quantization
         quantizer.register_full_backward_hook(lambda _, given, __, name=name: seen.__setitem__(name, given[0]))
@@ -291,6 +292,15 @@ def test_gradient_quantizers_see_each_sample_of_each_projection() -> None:
         assert gradient.shape == (3, 5, E)  # batch first
         for sample in gradient:
             assert sample.abs().unique().numel() == 1  # one bit: ±m of the sample
+
+
+def test_gradient_quantizers_share_a_random_generator() -> None:
+    generator = torch.Generator().manual_seed(3)
+    layer = attention({**paper(2, 2), "gradient_quantization": GradientDoReFa(4, generator=generator)})
+    quantizers: list[Any] = [p.gradient_quantization for p in layer.projections().values()]
+    assert all(quantizer.generator is generator for quantizer in quantizers)
+    quantizers[0].set_bits_(2)
+    assert [quantizer.bit_width for quantizer in quantizers] == [2, 4, 4, 4]
 
 
 def test_training_reduces_the_loss() -> None:

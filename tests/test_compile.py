@@ -11,7 +11,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from bitorch import DoReFaConfig, quantize_
-from bitorch.layers import QActivation, QConv1d, QConv2d, QConv2d_NoAct, QConv3d, QLinear, RPReLU
+from bitorch.layers import QActivation, QConv1d, QConv2d, QConv2d_NoAct, QConv3d, QConvTranspose2d, QLinear, RPReLU
 from bitorch.quantizations import (
     ApproxSign,
     GradientDoReFa,
@@ -184,6 +184,7 @@ def layers() -> tuple[list[nn.Module], list[Tensor]]:
     pairs: list[tuple[nn.Module, tuple[int, ...]]] = [
         (QLinear(12, 5, **bits(1, 2, 6)), (3, 12)),
         (QLinear(300, 4, **bits(8, 8)), (3, 300)),  # its sums need digits
+        (QConvTranspose2d(4, 6, 3, 2, groups=2, **bits(2, 2, 6)), (2, 4, 5, 5)),
         (QConv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=True, **bits(2, 2, 6)), (2, 4, 7, 7)),
         (QLinear(12, 5), (3, 12)),
         (QConv1d(4, 6, 3, padding=1, **bits(1, 2, 4)), (2, 4, 9)),

@@ -15,7 +15,7 @@ from .table import Conversion
 
 
 def quantize_(model: nn.Module, config: Configs, filter_fn: FilterFn | Collection[str] | None = None) -> Conversion:
-    """Replace the model's linear layers and convolutions by low-bit ones, in place.
+    """Replace the model's linear layers, convolutions, embeddings and attention by low-bit ones, in place.
 
     The new layers hold the same Parameter objects and add no state_dict keys, so float checkpoints load with
     strict=True before and after, and optimizers built earlier stay valid. A module that is used in several places is

@@ -1,4 +1,4 @@
-"""What a quantized linear layer and a quantized convolution have in common."""
+"""What quantized layers have in common."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class WeightQuantized(Converted):
 
 
 class LowBit(WeightQuantized):
-    """Mixin of layers with quantized weight, input and (optionally) gradient: `QLinear` and `QConv1d/2d/3d`."""
+    """Mixin of layers with quantized weight, input and (optionally) gradient: `QLinear`, `QConv2d` and their like."""
 
     activation: QActivation
     gradient_quantization: Quantization | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,8 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from ..quantizations import Quantization
 from .low_bit import Converted
 from .qlinear import QLinear
+
+_Given = TypeVar("_Given")
 
 #: The submodules that project, in the order of the rows of in_proj_weight, and what comes out.
 INPUT_PROJECTIONS = ("q_projection", "k_projection", "v_projection")
@@ -111,9 +113,9 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
         self._set_quantization(
             {
                 name: {
-                    "input_quantization": copy.deepcopy(input_quantization),
-                    "weight_quantization": copy.deepcopy(weight_quantization),
-                    "gradient_quantization": copy.copy(gradient_quantization),  # its random generator stays one
+                    "input_quantization": _copied(input_quantization),
+                    "weight_quantization": _copied(weight_quantization),
+                    "gradient_quantization": _copied(gradient_quantization),
                     "gradient_cancellation_threshold": gradient_cancellation_threshold,
                     "exact": exact,
                 }
@@ -217,6 +219,12 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
         if self.add_zero_attn:
             parts.append(x.new_zeros(len(x), 1, x.shape[2]))
         return torch.cat(parts, 1) if len(parts) > 1 else x
+
+
+def _copied(quantization: _Given) -> _Given:
+    """Return a copy of a quantizer, whose random generator stays the same one."""
+    kept = vars(quantization).values() if isinstance(quantization, Quantization) else ()
+    return copy.deepcopy(quantization, {id(value): value for value in kept if isinstance(value, torch.Generator)})
 
 
 def float_projections(attention: nn.MultiheadAttention) -> dict[str, nn.Linear]:
