@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .base import Quantization, as_internal
 from .bits import FLOAT_BITS, check_bits
-from .range_fit import SMALLEST, Fit, check_calibration
+from .range_fit import Fit, check_calibration
 
 #: Bits of the grid that a range is found for while the quantizer is switched off.
 FINEST = 8
@@ -174,7 +174,8 @@ class RangeValue(torch.autograd.Function):
 
 def at_least_smallest(x: Tensor) -> Tensor:
     """Return x in the internal dtype, but SMALLEST where it is less (negative, too); NaN stays."""
-    return as_internal(x.detach(), "a range").clamp(min=SMALLEST)
+    # The number itself: with dynamic=True torch.compile takes a float that has a name for an input, and fails.
+    return as_internal(x.detach(), "a range").clamp(min=2.0**-60)
 
 
 def position(x: Tensor, width: Tensor, zero: Tensor | None, n: int) -> Tensor:
