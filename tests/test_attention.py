@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import io
 import pickle
 from typing import Any
@@ -12,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitorch import Bits, DoReFaConfig, float_, quantize_, report, set_bits
+import bitorch
+from bitorch import Bits, DoReFaConfig, calibrate, float_, quantize_, report, set_bits
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QLinear, QMultiheadAttention
 from bitorch.quantizations import (
@@ -663,3 +665,60 @@ def test_reports_show_the_projections() -> None:
     assert rows["encoder.layers.0.self_attn"].parameters == 0
     assert sum(row.parameters for row in rows.values()) == float_bytes // 4
     assert sum(row.float_bytes for row in rows.values()) == float_bytes
+
+
+# All methods of a config
+
+
+METHODS: list[dict[str, Any]] = [
+    {"weight_bits": 1, "activation_bits": 1, "sign": "rsign"},
+    {"weight_bits": 2, "activation_bits": 2, "weights": "lsq", "weight_scale": "channel"},
+    {"weight_bits": 2, "activation_bits": 2, "weights": "twn"},
+    {"weight_bits": 3, "activation_bits": 3, "range": "calibrated"},
+    {"weight_bits": 3, "activation_bits": 3, "range": "learned", "learned_by": "lsq+", "weight_scale": "channel"},
+    {"weight_bits": 2, "activation_bits": 2, "gradient_bits": 4, "gradients": "luq"},
+]
+
+
+class AllKinds(nn.Module):
+    """Embedding, bag of them, encoder, attention between different widths, transposed convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.words, self.tags = nn.Embedding(20, E), nn.EmbeddingBag(10, E)
+        self.encoder = nn.TransformerEncoderLayer(E, HEADS, 16, dropout=0.0, batch_first=True)
+        self.attention = nn.MultiheadAttention(E, HEADS, kdim=6, vdim=4, batch_first=True)
+        self.up = nn.ConvTranspose1d(E, 6, 4, 2, groups=2)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.encoder(self.words(x) + self.tags(x[:, :3] % 10).unsqueeze(1))
+        z = self.attention(y, y[..., :6], y[..., :4], need_weights=False)[0]
+        scores: Tensor = self.head(self.up(z.transpose(1, 2)).mean(2))
+        return scores
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: str(list(m.values())))
+def test_methods(method: dict[str, Any]) -> None:
+    """Each trains, loads what the float model saves, gives it back, and deploys in parts with the same bits."""
+    model, like = AllKinds(), AllKinds().eval()
+    x = torch.randint(20, (4, 6), generator=torch.Generator().manual_seed(8))
+    config = DoReFaConfig(first="same", last="same", **method)
+    quantize_(model, config)
+    if "range" in method:
+        calibrate(model, [x])
+    model(x).sum().backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+    quantize_(model, config)  # which changes nothing
+    model.load_state_dict(like.state_dict(), strict=True)
+    model.eval()
+    if importlib.util.find_spec("bitorch_runtime") is not None:
+        packed = bitorch.deploy(model, x, partial=True)
+        with torch.no_grad():
+            assert torch.equal(packed.model(x), model(x))
+    float_(model)
+    assert repr(model) == repr(like)
+    assert torch.equal(model(x), like(x))
