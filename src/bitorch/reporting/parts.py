@@ -12,7 +12,7 @@ from ..layers.low_bit import LowBit, WeightQuantized
 from ..layers.qattention import PROJECTED, QProjection
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
-from .histograms import of_levels, plain
+from .histograms import of_levels, plain, together
 from .rows import Histogram, Levels
 
 #: Series of a weight's histogram; with more levels one series has them all.
@@ -103,9 +103,11 @@ def weight_levels(part: nn.Module) -> tuple[Levels | None, Histogram | None]:
     with torch.no_grad():
         codes = quantizer.codes(weight)
         values = codes * quantizer.scale(weight)
-    found, index = codes.unique(return_inverse=True)
-    histogram = of_levels(weight, index, values) if len(found) <= _MOST_SERIES else plain(weight)
-    return Levels(int(found.isfinite().sum()), possible), histogram
+    histogram = of_levels(weight, codes, values)
+    if histogram is None:  # nothing is finite
+        return None, None
+    seen = len(histogram.levels)
+    return Levels(seen, possible), histogram if seen <= _MOST_SERIES else together(histogram)
 
 
 class Shares:
