@@ -241,6 +241,28 @@ def test_functional_calls_count_like_modules() -> None:
     assert "no normalization" in [finding.what for finding in bitorch.check(model, images).findings]
 
 
+def test_a_residual_block_that_starts_at_nothing_is_a_note() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm = nn.Linear(8, 16), nn.BatchNorm1d(16)
+            self.body = nn.Sequential(linear(), nn.BatchNorm1d(16))
+            self.dead = nn.Linear(16, 16)
+            self.head = nn.Linear(16, 3)
+            nn.init.zeros_(self.body[1].weight)  # type: ignore[arg-type]  # a Parameter
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.relu(self.norm(self.stem(x)))
+            logits: Tensor = self.head(x + self.body(x) + 0 * self.dead(x))
+            return logits
+
+    torch.manual_seed(0)
+    model = Block()
+    result = bitorch.check(model, batch())
+    assert {f.layer: f.is_note for f in result.findings if f.what == "zero gradient"} == {"body.0": True, "dead": False}
+    assert not model.body[1].weight.any()  # type: ignore[operator]
+
+
 def test_input_and_loss_that_are_not_finite() -> None:
     model = net(*normalized(nn.ReLU()))
     x, y = batch()

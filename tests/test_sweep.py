@@ -76,6 +76,28 @@ def test_an_interrupted_run_ends_as_a_straight_one(trained: tuple[Path, dict[str
     assert accuracies == [row["val/acc"] for row in trained[1]["low"].history]
 
 
+def test_an_interrupted_run_that_had_started_from_weights_goes_on(
+    trained: tuple[Path, dict[str, Outcome]], tmp_path: Path
+) -> None:
+    start = trained[0] / "float" / "best.ckpt"
+    runs = {"low": dataclasses.replace(RUNS["low"], init=start)}
+    straight = sweep(runs, tmp_path / "straight")["low"]
+
+    class StopError(Exception):
+        pass
+
+    def stop(name: str, row: dict[str, float]) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        sweep(runs, tmp_path / "stopped", on_epoch=stop)
+    outcome = sweep(runs, tmp_path / "stopped")["low"]
+    assert [row["val/acc"] for row in outcome.history] == [row["val/acc"] for row in straight.history]
+    assert sweep(runs, tmp_path / "stopped")["low"].history == outcome.history
+    with pytest.raises(ValueError, match="holds a run with other settings"):
+        sweep({"low": RUNS["low"]}, tmp_path / "stopped")
+
+
 def test_a_run_that_ended_before_its_outcome_was_written_is_not_trained_again(
     trained: tuple[Path, dict[str, Outcome]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

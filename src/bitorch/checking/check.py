@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -105,7 +106,40 @@ def _findings(
             if known is None or finding.figure > known.figure:
                 worst[finding.layer, finding.what] = finding
     found += [*worst.values(), *weight_findings(model)]
-    return found if first.output is not None else [*found, *zero_gradient_findings(model)]
+    if first.output is not None:
+        return found
+    return [*found, *_zero_gradients(model, lambda: _loss(model(inputs), labels, loss).backward())]
+
+
+def _zero_gradients(model: nn.Module, run: Callable[[], None]) -> list[Finding]:
+    """Return the layers without a gradient; as notes those that only a normalization with a weight of 0 keeps from it.
+
+    Residual blocks often start so, and the first step ends it.
+    """
+    zero = zero_gradient_findings(model)
+    silent = [weight for weight in _normalization_weights(model) if not weight.any()]
+    if not zero or not silent:
+        return zero
+    with torch.no_grad():
+        for weight in silent:
+            weight.fill_(1)
+    model.zero_grad(set_to_none=True)
+    with torch.enable_grad():
+        run()
+    lasting = {finding.layer for finding in zero_gradient_findings(model)}
+    return [finding if finding.layer in lasting else _at_the_start(finding) for finding in zero]
+
+
+def _normalization_weights(model: nn.Module) -> list[Tensor]:
+    """Return the weights of BatchNorm, LayerNorm and the like, of subclasses too."""
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+    return [m.weight for m in model.modules() if isinstance(m, kinds) and isinstance(m.weight, Tensor)]
+
+
+def _at_the_start(finding: Finding) -> Finding:
+    detail = "the gradient of its weight is exactly zero, as a normalization behind it still has a weight of 0"
+    remedy = "nothing: the first step changes that weight, and then this layer learns"
+    return dataclasses.replace(finding, detail=detail, remedy=remedy, is_note=True)
 
 
 def _loss(outputs: Any, labels: Tensor | None, loss: Callable[..., Tensor] | None) -> Tensor:
