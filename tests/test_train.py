@@ -229,6 +229,10 @@ def test_non_finite_step_is_not_made(tmp_path: Path, value: float) -> None:
     assert ("non-finite gradients in 1.weight" if not math.isfinite(value) else "too large to square") in message
 
 
+#: What Fragile has drawn in each call.
+DRAWS: list[float] = []
+
+
 class Fragile(nn.Module):
     """√x, or x with an infinite gradient, once there were enough batches; draws a random number each time."""
 
@@ -238,7 +242,7 @@ class Fragile(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += self.training
-        x = x + 0 * torch.rand(())
+        DRAWS.append(torch.rand(()).item())
         if self.calls <= 3:
             return x
         return (x - 9).sqrt() if self.kind == "output" else x + (x - x.detach()).abs().sqrt()
@@ -277,6 +281,8 @@ def test_the_layer_that_is_not_finite_is_named(
         )
     assert raised.value.step == 3
     assert where in str(raised.value)
+    if kind in ("output", "gradient"):  # the failed step was made again, with the same random numbers
+        assert DRAWS[-1] == DRAWS[-2] != DRAWS[-3]
     assert hooks == [len(module._forward_hooks) for module in model.modules()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +117,25 @@ def test_without_an_epoch_at_the_bits_of_the_end_there_is_no_best(tmp_path: Path
     assert not (tmp_path / "best.ckpt").exists()
 
 
-@pytest.mark.parametrize("stop_after", [2, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 3, 2 * STEPS_PER_EPOCH + 1])
-@pytest.mark.parametrize("make", [WarmStart.activations_first, WarmStart.fewer_bits])
-@pytest.mark.parametrize(
-    "methods", [{}, {"range": "learned"}, {"range": "calibrated", "gradients": "signed"}], ids=["unit", "lsq", "fixed"]
-)
-def test_resumed_run_equals_straight_run(
-    tmp_path: Path, stop_after: int, make: Callable[[int], WarmStart], methods: dict[str, Any]
-) -> None:
+METHODS: dict[str, dict[str, Any]] = {
+    "unit": {},
+    "lsq": {"range": "learned"},
+    "fixed": {"range": "calibrated", "gradients": "signed"},
+}
+MIDDLE = STEPS_PER_EPOCH + 3
+#: All of them, of which these are quick enough for each change.
+QUICK = [("lsq", "fewer_bits", MIDDLE), ("lsq", "activations_first", 2), ("fixed", "fewer_bits", STEPS_PER_EPOCH)]
+RESUMED = [
+    pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow])
+    for case in product(
+        METHODS, ("activations_first", "fewer_bits"), (2, STEPS_PER_EPOCH, MIDDLE, 2 * STEPS_PER_EPOCH + 1)
+    )
+]
+
+
+@pytest.mark.parametrize(("kind", "start", "stop_after"), RESUMED)
+def test_resumed_run_equals_straight_run(tmp_path: Path, kind: str, start: str, stop_after: int) -> None:
+    make, methods = getattr(WarmStart, start), METHODS[kind]
     straight, straight_history, _ = train(tmp_path / "straight", make(2), mixed_net(**methods))
     with pytest.raises(RunStopped):
         train(tmp_path / "stopped", make(2), mixed_net(**methods), stop_after=stop_after)
