@@ -108,6 +108,17 @@ def test_calibration_takes_training_images_alone(tmp_path: Path, monkeypatch: py
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_ranges_of_a_new_net_are_those_of_normalized_activations(tmp_path: Path) -> None:
+    """Its BatchNorms know nothing yet: without their statistics the ranges would be those of a net that shrinks."""
+    run = prepare(short(bits=(2, 4, 32), range="calibrated", out=tmp_path / "run"))
+    assert run.calibration is not None
+    assert all(0.8 < row.high < 4 for row in run.calibration.ranges)
+    unit = prepare(short(bits=(2, 4, 32), out=tmp_path / "unit")).model.state_dict()
+    ranged = run.model.state_dict()
+    assert all(torch.equal(unit[name], ranged[name]) for name in unit if "running" not in name and "num_" not in name)
+    assert prepare(short(model="resnet-20", pad_to=12, range="calibrated", out=tmp_path / "other")).calibration
+
+
 def test_a_float_checkpoint_starts_a_run_with_ranges(tmp_path: Path) -> None:
     twin = fit(short(bits=(32, 32, 32), out=tmp_path / "twin"), show=False)
     run = prepare(short(bits=(2, 2, 32), range="learned", init=twin.last_checkpoint, out=tmp_path / "run"))
