@@ -118,6 +118,28 @@ def test_a_layers_plots_open(shown: Browser, report: Report) -> None:
     assert shown.log() == []
 
 
+def test_dead_levels_and_clipped_inputs_are_marked(window: Browser, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    quantize_(model, DoReFaConfig(2, 2, first="same", last="same"))
+    with torch.no_grad():
+        for index, bias in ((0, 0.5), (1, 3.0)):  # what the second and the third layer get
+            layer = model[index]
+            assert isinstance(layer, nn.Linear)
+            layer.bias.fill_(bias)
+            layer.weight.copy_(torch.tensor([[1.0, -1.0], [0.1, -0.1]]))
+    bitorch.report(model, torch.tensor([[0.0, 0.0], [0.4, 0.4]]), repeats=1).to_html(tmp_path / "marks.html")
+    window.open((tmp_path / "marks.html").as_uri())
+    marked = window.run(
+        "return Array.from(document.querySelectorAll('td.warn')).map(c => [c.parentNode.rowIndex - 1, c.cellIndex])"
+    )
+    assert [(row, NAMES[column]) for row, column in marked] == [
+        (0, "A levels"),
+        (1, "A levels"),
+        (2, "A levels"),
+        (2, "clipped"),
+    ]
+
+
 @pytest.mark.parametrize("width", [1200, 390])
 def test_the_page_is_as_wide_as_the_window(shown: Browser, width: int) -> None:
     """Wide tables scroll by themselves."""

@@ -24,6 +24,8 @@ _DEPLOYS = {
 }
 #: Of more levels some may well be missing.
 _FEW_LEVELS = 16
+#: Share of levels that occur up to which a cell is marked.
+_FEW_SEEN = 0.75
 #: Share of clipped inputs from which a cell is marked.
 _MUCH_CLIPPED = 0.5
 
@@ -104,8 +106,8 @@ def _table(report: Report) -> str:
     return (
         '<section><h2>Layers</h2><div class="scroll" tabindex="0"><table id="layers">'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n<tfoot><tr>{totals}</tr></tfoot></table></div>"
-        '<p class="quiet">A click on a heading sorts. Marked are quantizers of up to 16 levels some of which never '
-        "occur, and inputs of which half or more is clipped.</p></section>"
+        '<p class="quiet">A click on a heading sorts. Marked are quantizers of up to 16 levels of which a quarter or '
+        "more never occurs, and inputs of which half or more is clipped.</p></section>"
     )
 
 
@@ -139,7 +141,7 @@ def _marked(row: Row) -> set[str]:
     marks = {
         name
         for name, levels in (("W levels", row.weight_levels), ("A levels", row.activation_levels))
-        if levels is not None and levels.seen < levels.possible <= _FEW_LEVELS
+        if levels is not None and levels.possible <= _FEW_LEVELS and levels.seen <= _FEW_SEEN * levels.possible
     }
     found = row.activation_range
     if found is not None and found.below is not None and found.above is not None:
