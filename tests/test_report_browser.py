@@ -122,7 +122,7 @@ def test_dead_levels_and_clipped_inputs_are_marked(window: Browser, tmp_path: Pa
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
     quantize_(model, DoReFaConfig(2, 2, first="same", last="same"))
     with torch.no_grad():
-        for index, bias in ((0, 0.5), (1, 3.0)):  # what the second and the third layer get
+        for index, bias in ((0, 0.5), (1, 3.0), (2, 0.0)):  # what the second and the third layer get
             layer = model[index]
             assert isinstance(layer, nn.Linear)
             layer.bias.fill_(bias)
