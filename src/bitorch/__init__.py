@@ -14,6 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .allocation.budget import Budget as Budget
 from .allocation.sensitivity import LayerSensitivity as LayerSensitivity
 from .allocation.sensitivity import Sensitivity as Sensitivity
 from .allocation.sensitivity import sensitivity as sensitivity
@@ -35,6 +36,8 @@ from .conversion.table import LayerConversion as LayerConversion
 from .dorefa_config import DoReFaConfig as DoReFaConfig
 
 if TYPE_CHECKING:
+    from .allocation.allocate import Allocation as Allocation
+    from .allocation.allocate import allocate as allocate
     from .deployment.can_deploy import Deployability as Deployability
     from .deployment.can_deploy import can_deploy as can_deploy
     from .deployment.deploy import DeploymentError as DeploymentError
@@ -50,12 +53,14 @@ __version__ = "0.1.0"
 
 # Only when they are asked for: most need bitorch_runtime, which quantizing and training do not.
 _HOMES = {
+    "Allocation": "allocation.allocate",
     "Deployability": "deployment.can_deploy",
     "DeploymentError": "deployment.deploy",
     "PackedModel": "deployment.packed_model",
     "PartialDeployment": "deployment.partial",
     "Report": "reporting.report",
     "Verification": "deployment.verification",
+    "allocate": "allocation.allocate",
     "can_deploy": "deployment.can_deploy",
     "deploy": "deployment.deploy",
     "report": "reporting.report",

@@ -86,6 +86,18 @@ def candidates(model: nn.Module, pairs: Sequence[Pair], layers: Sequence[Match] 
     return Candidates(present, possible, tuple(refused))
 
 
+def spelled(pair: Pair) -> str:
+    """Return such as W2A4."""
+    weight, activation = pair
+    return f"W{weight}" if activation is None else f"W{weight}A{activation}"
+
+
+def order(pair: Pair) -> tuple[int, int]:
+    """Return the key by which pairs are sorted."""
+    weight, activation = pair
+    return weight, 0 if activation is None else activation
+
+
 def pattern(name: str) -> str:
     """Return the match of a rule that is for one layer only."""
     return glob.escape(name) if name else "*"  # a model that is one layer has no name

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..conversion.rules import Match
 from ..conversion.set_bits import set_bits
 from ..text_table import aligned, ruled
-from .candidates import Candidates, Pair, Refused, candidates, pairs_of, pattern
+from .candidates import Candidates, Pair, Refused, candidates, pairs_of, pattern, spelled
 from .evaluation import Batch, Score, labelled, quietly, score
 
 
@@ -100,12 +100,6 @@ class Sensitivity:
         """
         found = {row.bits: row.loss_change for row in self.rows if row.layer == layer}
         return {self.present[layer]: 0.0, **found}
-
-
-def spelled(pair: Pair) -> str:
-    """Return such as W2A4."""
-    weight, activation = pair
-    return f"W{weight}" if activation is None else f"W{weight}A{activation}"
 
 
 def _finite(value: object) -> object:

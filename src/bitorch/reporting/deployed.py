@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HEADER = "file header"
 #: Keys of operations that name tensors; the others may name arrays.
-_TENSORS = frozenset({"op", "input", "inputs", "output", "codes", "float32", "int32", "residual"})
+TENSOR_KEYS = frozenset({"op", "input", "inputs", "output", "codes", "float32", "int32", "residual"})
 #: Operations that belong to the part that an array of theirs is called after, by the key of the array, first things
 #: first. Any other operation, such as a pool, is one by itself.
 _OWNING = ("weight", "norm_multiply", "multiply", "divide", "slope", "thresholds")
@@ -107,7 +107,9 @@ def _whole(packed: PackedModel, parts: Mapping[str, nn.Module], image: Sequence[
     timings = packed.profile(*_as_inputs(packed, image), repeats=repeats)
     left = dict(arrays)
     for operation, owner, timing in zip(operations, owners, timings, strict=True):
-        used = {name for key, name in operation.items() if key not in _TENSORS and isinstance(name, str)} & left.keys()
+        used = {
+            name for key, name in operation.items() if key not in TENSOR_KEYS and isinstance(name, str)
+        } & left.keys()
         size = sum(left.pop(name).nbytes for name in used)
         if owner is None:
             _add_rest(found, operation["op"], size, timing["seconds"], timing["kernel"])
@@ -126,12 +128,12 @@ def _owner(operation: Mapping[str, Any], parts: Mapping[str, nn.Module]) -> str 
     if operation["op"] not in _OPERATIONS_OF_PARTS:
         return None
     for key in _OWNING:
-        if key in operation and (owner := _part_of(operation[key], parts)) is not None:
+        if key in operation and (owner := part_of(operation[key], parts)) is not None:
             return owner
-    return _part_of(operation["output"], parts) if operation["op"] == "quantize" else None
+    return part_of(operation["output"], parts) if operation["op"] == "quantize" else None
 
 
-def _part_of(name: str, parts: Mapping[str, nn.Module]) -> str | None:
+def part_of(name: str, parts: Iterable[str]) -> str | None:
     """The part with the longest name that a tensor or array is called after: "conv/sum.weight", "conv@2/codes"."""
     matching = [part for part in parts if name.startswith(part) and (name[len(part) :])[:1] in ("", "/", "@", ".")]
     return max(matching, key=len) if matching else None
