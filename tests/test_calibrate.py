@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitorch import DoReFaConfig, calibrate, quantize_
@@ -29,8 +30,9 @@ METHODS: list[dict[str, Any]] = [
 
 
 def float_net() -> nn.Sequential:
+    """A net whose BatchNorms have seen a batch."""
     torch.manual_seed(0)
-    return nn.Sequential(
+    net = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1),
         nn.BatchNorm2d(6),
         nn.SiLU(),
@@ -42,6 +44,8 @@ def float_net() -> nn.Sequential:
         nn.Linear(96, 10),
         nn.Linear(10, 2),
     )
+    net(batches()[0])
+    return net
 
 
 def converted(**method: Any) -> nn.Sequential:
@@ -343,3 +347,24 @@ def test_two_processes_get_the_ranges_of_the_first_one(tmp_path: Path) -> None:
         "calibration failed in another process, which says why; all ranges are as they were",
     ]
     assert first["is_set"] == second["is_set"] == [False, False]
+
+
+def test_a_new_batch_norm_normalizes_by_the_batch_and_stays_new() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    quantize_(model, DoReFaConfig(2, 2, range="calibrated"))
+    images = 1e-3 * torch.rand(16, 1, 8, 8)  # so small that only a normalization makes them large
+    (row,) = calibrate(model, [images]).ranges
+    expected = F.batch_norm(model[0](images), None, None, norm.weight, norm.bias, training=True)
+    assert row.seen_high == pytest.approx(float(expected.max().detach()), rel=1e-5)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert (norm.running_mean == 0).all()
+    assert (norm.running_var == 1).all()
+    assert norm.num_batches_tracked == 0
+    assert norm.training
+    norm(model[0](images))  # now it has seen one
+    (after,) = calibrate(model, [images]).ranges
+    assert after.seen_high < 0.1 * row.seen_high

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers.low_bit import LowBit
-from .quantizations import Identity, Quantization, RangeQuantization
-from .quantizations.base import as_internal
+from .quantizations import RangeQuantization
+from .recording import Seen, eval_mode, recording
 from .text_table import aligned, ruled
-
-#: Numbers that are kept of one batch, and looked at in all, for one quantizer.
-_PER_BATCH, _IN_ALL = 2**14, 2**16
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,8 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
     """Set the ranges of all activation quantizers that have one, by what a few batches bring.
 
     The model is run in eval mode, its layers with a range in float, so that every range is that of the float net;
-    learned ranges start there. Nothing else changes. Quantizers say themselves how a range is found, see
+    learned ranges start there. Nothing else changes. A BatchNorm that has seen no batch yet, of a new net, normalizes
+    by the batches here, as it will in training. Quantizers say themselves how a range is found, see
     `DoReFaConfig.calibration`. In distributed training all processes call it, and get the ranges of the first one.
 
     Args:
@@ -95,7 +91,7 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
             "the model has no range to calibrate; convert it with a DoReFaConfig of "
             'range="calibrated" or range="learned"'
         )
-    seen = {quantizer: _Seen() for quantizer in names}
+    seen = {quantizer: Seen() for quantizer in names}
     with _all_or_none(names):
         _run(model, batches, seen)
         samples = {quantizer: _fit(name, quantizer, seen[quantizer]) for quantizer, name in names.items()}
@@ -112,54 +108,10 @@ def _quantizer_names(model: nn.Module) -> dict[RangeQuantization, str]:
     return names
 
 
-class _Seen:
-    """Some of the inputs of a quantizer, and their extremes."""
-
-    def __init__(self) -> None:
-        self.samples: list[Tensor] = []
-        self.low, self.high = float("inf"), float("-inf")
-        self.finite = True
-        self._generator = torch.Generator().manual_seed(0)
-
-    def add(self, x: Tensor) -> None:
-        if x.numel() == 0:
-            return
-        flat = x.detach().flatten().float()
-        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
-        self.finite = self.finite and bool(flat.isfinite().all())  # a sample might miss the only NaN
-        self.samples.append(_some(flat, _PER_BATCH, self._generator).cpu())
-
-    def all(self) -> Tensor:
-        return _some(torch.cat(self.samples), _IN_ALL, self._generator)
-
-
-def _some(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return at most `count` of the numbers x [n], drawn at random."""
-    if x.numel() <= count:
-        return x.clone()
-    return x[torch.randint(x.numel(), (count,), generator=generator).to(x.device)]
-
-
-class _Recorder(Quantization):
-    """Stands for a quantizer while its inputs are looked at; without a grid, so its layer computes in float."""
-
-    unsigned = True
-
-    def __init__(self, quantizer: RangeQuantization, seen: _Seen) -> None:
-        super().__init__()
-        self._relu = quantizer.clips_negative
-        self._quantizer = type(quantizer).__name__
-        self._seen = seen
-
-    def quantize(self, x: Tensor) -> Tensor:
-        self._seen.add(as_internal(x, self._quantizer))
-        return F.relu(x) if self._relu else x
-
-
-def _run(model: nn.Module, batches: Iterable[object], seen: dict[RangeQuantization, _Seen]) -> None:
+def _run(model: nn.Module, batches: Iterable[object], seen: dict[RangeQuantization, Seen]) -> None:
     count = 0
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with _recording(model, seen) as recorded, _eval_mode(model), torch.no_grad():
+    with recording(model, seen) as recorded, eval_mode(model), torch.no_grad():
         for batch in batches:
             x = _inputs(batch, count)
             recorded(x.to(device))
@@ -179,37 +131,7 @@ def _inputs(batch: object, index: int) -> Tensor:
     return x
 
 
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextmanager
-def _recording(model: nn.Module, seen: dict[RangeQuantization, _Seen]) -> Iterator[nn.Module]:
-    """Put recorders in the places of the quantizers, and take their layers' weights as they are; give what to run."""
-    recorders = {quantizer: _Recorder(quantizer, found) for quantizer, found in seen.items()}
-    with ExitStack() as stack:
-        for module in list(model.modules()):
-            if isinstance(module, LowBit) and any(isinstance(m, RangeQuantization) for m in module.modules()):
-                _swap(stack, module, "weight_quantization", Identity())
-            for name, child in list(module._modules.items()):
-                if isinstance(child, RangeQuantization):
-                    _swap(stack, module, name, recorders[child])
-        yield recorders[model] if isinstance(model, RangeQuantization) else model
-
-
-def _swap(stack: ExitStack, parent: nn.Module, name: str, new: nn.Module) -> None:
-    stack.callback(parent._modules.__setitem__, name, parent._modules[name])
-    parent._modules[name] = new
-
-
-def _fit(name: str, quantizer: RangeQuantization, seen: _Seen) -> Tensor:
+def _fit(name: str, quantizer: RangeQuantization, seen: Seen) -> Tensor:
     """Set the range, and return the inputs that it was found by, [count]."""
     if not seen.samples:
         raise ValueError(f"layer {name!r}: no batch reached its quantizer, so it has no range; is the layer used?")
@@ -224,7 +146,7 @@ def _fit(name: str, quantizer: RangeQuantization, seen: _Seen) -> Tensor:
     return samples
 
 
-def _row(name: str, quantizer: RangeQuantization, seen: _Seen, samples: Tensor) -> CalibratedRange:
+def _row(name: str, quantizer: RangeQuantization, seen: Seen, samples: Tensor) -> CalibratedRange:
     low, high = quantizer.limits()
     clipped = float(((samples < low) | (samples > high)).float().mean())
     return CalibratedRange(name, type(quantizer).__name__, quantizer.bit_width, low, high, seen.low, seen.high, clipped)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 from ..calibration import Calibration, calibrate
 from ..conversion.quantize import quantize_
@@ -17,7 +16,6 @@ from ..conversion.rules import Rule
 from ..conversion.rules_file import load_rules
 from ..conversion.table import Conversion
 from ..data import BatchLoader, Dataset, load, to_float
-from ..dorefa_config import DoReFaConfig
 from ..models import build
 from ..quantizations import RangeQuantization
 from .checkpoint import load_weights, read_checkpoint
@@ -68,8 +66,6 @@ def assemble(settings: Settings, *, of: Path | None = None) -> Parts:
         )
     rules = _rules(settings, settings.resume if of is None else of)
     model = _float_model(settings, dataset)
-    if _has_ranges(settings, rules) and settings.resume is settings.init is settings.weights is None:
-        _set_statistics(model, dataset, settings)
     conversion = quantize_(model, settings.config if rules is None else rules)
     start = warm_start(settings)
     if start is not None:
@@ -109,22 +105,6 @@ def _calibration(model: nn.Module, dataset: Dataset, settings: Settings) -> Cali
     if not any(quantizer.max_code is not None and not quantizer.is_set for quantizer in quantizers):
         return None
     return calibrate(model, _calibration_images(dataset, settings))
-
-
-def _has_ranges(settings: Settings, rules: list[Rule] | None) -> bool:
-    """Return whether some layer gets a range that has to be calibrated."""
-    configs = [settings.config] if rules is None else [rule.config for rule in rules]
-    return any(isinstance(config, DoReFaConfig) and config.range != "unit" for config in configs)
-
-
-def _set_statistics(model: nn.Module, dataset: Dataset, settings: Settings) -> None:
-    """Give the BatchNorms of a new float net the statistics of training images, by which its ranges are found.
-
-    Its own are mean 0 and variance 1, whatever comes; training will normalize, and what it then sees is far larger.
-    """
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.default_generator.manual_seed(settings.seed)  # of dropout
-        update_bn(_calibration_images(dataset, settings), model)
 
 
 def _calibration_images(dataset: Dataset, settings: Settings) -> Iterator[Tensor]:
