@@ -102,7 +102,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 def _has_seen_nothing(module: nn.Module) -> bool:
     """Whether a BatchNorm still has the mean 0 and variance 1 that it began with."""
-    counts = (
-        isinstance(module, _NormBase) and module.running_mean is not None and module.num_batches_tracked is not None
-    )
-    return counts and int(module.num_batches_tracked) == 0
+    if not isinstance(module, _NormBase) or module.running_mean is None:
+        return False
+    batches = module.num_batches_tracked
+    return isinstance(batches, Tensor) and int(batches) == 0
