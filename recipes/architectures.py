@@ -69,7 +69,7 @@ def main(options: Options) -> None:
     for architecture in chosen(options.names):
         trials = {bits: attempt(architecture, bits, options.seed) for bits in BITS}
         tried.append((architecture, trials))
-        console.print(" | ".join(row(architecture, trials)), markup=False, highlight=False)
+        console.print(" | ".join(row(architecture, trials)), markup=False, highlight=False, soft_wrap=True)
     if options.docs is not None:
         options.docs.write_text(page(tried), encoding="utf-8")
 

@@ -70,7 +70,8 @@ def _short(trial: Trial) -> str:
     """The functions without a counterpart; where there are none, the first problem."""
     suffix = " cannot be deployed"
     functions = [problem.removesuffix(suffix) for problem in trial.problems if problem.endswith(suffix)]
-    return ", ".join(f"`{name}`" for name in functions) if functions else next(iter(trial.problems))
+    quoted = [f"`{name}`" if name.isidentifier() else name for name in functions]
+    return ", ".join(quoted) if quoted else next(iter(trial.problems))
 
 
 def _counted(reasons: Mapping[str, int]) -> str:

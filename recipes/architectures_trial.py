@@ -155,7 +155,8 @@ def _deploy(
 def _without_shapes(problem: str) -> str:
     """Return what a problem has in common with those of other places."""
     moved = re.sub(r" from [\d×]+ to [\d×]+(.*), by .*", r" about\1", problem)
-    return re.sub(r"( of shape| on) \[[^]]*\]", "", moved)
+    mixed = re.sub(r"gives \[[^]]*\] for a batch of \d+: it ", "", moved)
+    return re.sub(r"( of shape| on) \[[^]]*\]", "", mixed)
 
 
 def _staying(partial: PartialDeployment) -> dict[str, int]:
