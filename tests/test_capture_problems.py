@@ -102,6 +102,13 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
         "Use zeros",
     ),
     "crop": (lambda m, x: x[:, :, 1:-1].relu(), "4×6×6 to 4×4×6", "Keep images as"),
+    "some of every second row": (lambda m, x: x[:, :, :4:2].relu(), "4×6×6 to 4×2×6", "every n-th pixel"),
+    "the first rows": (lambda m, x: x[:, :, :4].relu(), "4×6×6 to 4×4×6", "every n-th pixel"),
+    "other rows for other channels": (
+        lambda m, x: torch.cat([x[:, :2, ::2], x[:, 2:, 1::2]], 1).relu(),
+        "4×6×6 to 2×3×6, .* by getitem",
+        "every n-th pixel",
+    ),
     "permute": (
         lambda m, x: x.permute(0, 2, 3, 1).relu(),
         "4×6×6 to 6×6×4, .* by permute in",
