@@ -127,7 +127,7 @@ def test_dead_levels_and_clipped_inputs_are_marked(window: Browser, tmp_path: Pa
             assert isinstance(layer, nn.Linear)
             layer.bias.fill_(bias)
             layer.weight.copy_(torch.tensor([[1.0, -1.0], [0.1, -0.1]]))
-    bitorch.report(model, torch.tensor([[0.0, 0.0], [0.4, 0.4]]), repeats=1).to_html(tmp_path / "marks.html")
+    bitorch.report(model, torch.tensor([[-5.0, -5.0], [0.4, 0.4]]), repeats=1).to_html(tmp_path / "marks.html")
     window.open((tmp_path / "marks.html").as_uri())
     marked = window.run(
         "return Array.from(document.querySelectorAll('td.warn')).map(c => [c.parentNode.rowIndex - 1, c.cellIndex])"

@@ -107,7 +107,8 @@ def _table(report: Report) -> str:
         '<section><h2>Layers</h2><div class="scroll" tabindex="0"><table id="layers">'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n<tfoot><tr>{totals}</tr></tfoot></table></div>"
         '<p class="quiet">A click on a heading sorts. Marked are quantizers of up to 16 levels of which a quarter or '
-        "more never occurs, and inputs of which half or more is clipped.</p></section>"
+        "more never occurs, and inputs of which half or more is clipped, not counting what a ReLU would clip.</p>"
+        "</section>"
     )
 
 
@@ -145,7 +146,9 @@ def _marked(row: Row) -> set[str]:
     }
     found = row.activation_range
     if found is not None and found.below is not None and found.above is not None:
-        marks |= {"clipped"} if found.below + found.above >= _MUCH_CLIPPED else set()
+        # What is below 0 would be lost to a ReLU, too.
+        lost = found.above if found.low == 0 else found.above + found.below
+        marks |= {"clipped"} if lost >= _MUCH_CLIPPED else set()
     return marks
 
 
