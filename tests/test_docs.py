@@ -21,6 +21,8 @@ from bitorch.layers import QActivation, QConv1d, QConv2d, QLinear
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Pages of results.
+NUMBERS = ("results.md", "architectures.md")
 # What a shell snippet may hold besides bitorch: make targets that exist, and installation.
 OTHER_COMMANDS = ("make", "pip", "python")
 
@@ -44,7 +46,7 @@ def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     namespace: dict[str, object] = {"__name__": "snippet"}
     for number, block in enumerate(blocks(page, "python")):
         exec(compile(block, f"{page.name}, snippet {number}", "exec"), namespace)
-    assert blocks(page, "python") or page.name == "results.md", "a page without a snippet?"
+    assert blocks(page, "python") or page.name in NUMBERS, "a page without a snippet?"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
