@@ -26,7 +26,7 @@ class Options:
     """Folder with the four IDX files of Fashion-MNIST."""
     out: Path = Path("runs/from-float")
     """Folder of the runs. Runs that are done there are not trained again; interrupted ones go on."""
-    epochs: int = 8
+    epochs: int = 6
     """Passes over the training images from scratch, an even number; from the float net half as many."""
     width: float = 0.25
     """Factor on the channels of LeNet28."""

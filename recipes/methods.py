@@ -50,9 +50,9 @@ NETS: dict[str, dict[str, Fields]] = {
         "MobileNetV2": {"model": "mobilenet-v2", "pad_to": 16, "epochs": 30, "batch_size": 64, "lr": 4e-3},
     },
     "fashion-mnist": {
-        "LeNet": {"model": "lenet-28", "width": 0.25, "epochs": 3, "batch_size": 256, "lr": 4e-3, "flip": True},
+        "LeNet": {"model": "lenet-28", "width": 0.25, "epochs": 2, "batch_size": 256, "lr": 4e-3, "flip": True},
         "MobileNetV2": {
-            "model": "mobilenet-v2", "width": 0.5, "epochs": 3, "batch_size": 256, "lr": 4e-3, "flip": True
+            "model": "mobilenet-v2", "width": 0.5, "epochs": 2, "batch_size": 256, "lr": 4e-3, "flip": True
         },
     },
 }  # fmt: skip
