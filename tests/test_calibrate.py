@@ -191,6 +191,9 @@ def broken_loader() -> Iterator[Tensor]:
 
 ERRORS: list[tuple[str, Any, type[Exception], str]] = [
     ("fine", [], ValueError, "batches is empty; pass a few batches"),
+    ("fine", torch.randn(5, 4), TypeError, r"batches must be .* a loader or the list \[batch\], got Tensor"),
+    ("fine", {"x": torch.randn(5, 4)}, TypeError, "batches must be .* got dict"),
+    ("fine", 3, TypeError, "batches must be .* got int"),
     ("fine", [torch.empty(0, 4)], ValueError, r"batch 0 is empty: its shape is \[0, 4\]"),
     ("fine", [torch.randn(5, 4), torch.empty(0, 4)], ValueError, "batch 1 is empty"),
     ("fine", [torch.zeros(5, 4, dtype=torch.uint8)], TypeError, r"batch 0 is torch\.uint8; pass what the model takes"),

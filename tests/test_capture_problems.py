@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.deployment.capture import capture
 from bitorch.layers import QActivation, QConv2d, QConv3d, QLinear
-from bitorch.quantizations import Identity, InputDoReFa, Quantization, WeightDoReFa
+from bitorch.quantizations import Identity, InputCalibrated, InputDoReFa, Quantization, WeightDoReFa
 from capture_nets import LOW_BIT, NO_LOW_BIT, Net, TwoInputs, captured, image, kinds, problem, problems
 
 
@@ -372,6 +372,20 @@ def test_scripted_modules() -> None:
 )
 def test_wrong_examples(example: Tensor, what: str) -> None:
     assert problem(low_bit_net(), example).what.startswith(what)
+
+
+def test_pixels_have_a_remedy_of_their_own() -> None:
+    pixels = torch.zeros(2, 4, 6, 6, dtype=torch.uint8)
+    assert problem(low_bit_net(), pixels).remedy.startswith("Pass pixels/255")
+    with pytest.raises(TypeError, match=r"got torch\.uint8; pass pixels/255"):
+        InputDoReFa(8)(pixels)
+
+
+def test_a_range_that_is_not_set_is_one_problem() -> None:
+    """It holds NaN, and not because something diverged."""
+    model = nn.Sequential(QLinear(4, 3, input_quantization=InputCalibrated(2), weight_quantization=WeightDoReFa(1)))
+    found = problem(model.eval(), torch.rand(2, 4))
+    assert "the range of InputCalibrated is not set; call bitorch.calibrate(model, batches)" in found.what
 
 
 def test_examples_of_different_batches() -> None:

@@ -347,6 +347,7 @@ class _Constant(nn.Module):
         ("net", torch.rand(4, 8), TypeError, "model must be a torch.nn.Module, got str"),
         (nn.LazyLinear(3), torch.rand(4, 8), ValueError, "layers without a shape; run one batch"),
         (nn.Linear(8, 3), 3, TypeError, r"batch must be a tensor, or a pair of tensors \(inputs, labels\), got int"),
+        (nn.Linear(8, 3), iter(()), TypeError, r"got \w+; next\(iter\(loader\)\) is one batch of a loader"),
         (nn.Linear(8, 3), (torch.rand(4, 8), "y"), TypeError, r"got \(Tensor, str\)"),
         (nn.Linear(8, 3), torch.rand(1, 8), ValueError, r"at least 2 samples, .*, got inputs \[1, 8\]"),
         (nn.Linear(8, 3), (torch.rand(4, 8), torch.arange(3)), ValueError, "4 inputs and 3 labels"),

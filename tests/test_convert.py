@@ -558,8 +558,23 @@ def test_a_model_without_layers() -> None:
 def test_wrong_types() -> None:
     with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got function"):
         quantize_(small_net, W1A2)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="config must be a DoReFaConfig, got tuple"):
+    with pytest.raises(TypeError, match=r"config must be a DoReFaConfig such as DoReFaConfig\(1, 2\), got tuple"):
         quantize_(small_net(), (1, 2, 6))  # type: ignore[arg-type]
+
+
+def test_torchscript_is_refused() -> None:
+    net = small_net()
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        scripted = torch.jit.script(net)
+    with pytest.raises(
+        TypeError, match="model is a TorchScript module, whose layers cannot be replaced; convert it be"
+    ):
+        quantize_(scripted, W1A2)
+
+
+def test_a_way_of_learning_needs_a_range_that_learns() -> None:
+    with pytest.raises(ValueError, match="learned_by='pact' needs range=\"learned\", got range='calibrated'"):
+        DoReFaConfig(1, 2, range="calibrated", learned_by="pact")
 
 
 def test_a_layer_that_is_too_wide_is_named() -> None:

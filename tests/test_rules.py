@@ -225,9 +225,17 @@ def test_a_match_of_another_type(match: Any) -> None:
 def test_what_are_no_rules() -> None:
     refused("the list of rules is empty; a first rule", [])
     refused("rule 2 must be a bitorch.Rule or a pair", [("*", W1A2), "head"], error=TypeError)
-    refused(r"rule 1 \(\*\) must give a DoReFaConfig or None, got \(1, 2\)", [("*", (1, 2))], error=TypeError)
+    refused(
+        r"rule 1 \(\*\) must give a DoReFaConfig such as DoReFaConfig\(4, 4\), or None, got \(1, 2\)",
+        [("*", (1, 2))],
+        error=TypeError,
+    )
     for nothing in ({"*": W1A2}, ("*", W1A2), "rules.yaml", None):
-        refused("config must be a DoReFaConfig, got .* or a list of rules such as", nothing, error=TypeError)
+        refused(
+            "config must be a DoReFaConfig such as .*, got .* or a list of rules .* bitorch.load_rules reads a file",
+            nothing,
+            error=TypeError,
+        )
 
 
 def test_a_tuple_of_rules() -> None:

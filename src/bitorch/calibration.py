@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -85,6 +85,10 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(batches, Tensor | str | Mapping) or not isinstance(batches, Iterable):
+        raise TypeError(
+            f"batches must be batches of inputs, such as a loader or the list [batch], got {type(batches).__name__}"
+        )
     names = _quantizer_names(model)
     if not names:
         raise ValueError(
@@ -123,7 +127,10 @@ def _run(model: nn.Module, batches: Iterable[object], seen: dict[RangeQuantizati
 def _inputs(batch: object, index: int) -> Tensor:
     x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
     if not isinstance(x, Tensor):
-        raise TypeError(f"batch {index} must be a tensor, or a tuple that begins with one, got {type(x).__name__}")
+        raise TypeError(
+            f"batch {index} must be a tensor, or a tuple that begins with one, got {type(x).__name__}; "
+            "(to_inputs(batch) for batch in loader) makes one of anything else"
+        )
     if not x.is_floating_point() and x.dtype not in (torch.int32, torch.int64):  # these are indices of an embedding
         raise TypeError(f"batch {index} is {x.dtype}; pass what the model takes, such as bitorch.data.to_float(pixels)")
     if x.numel() == 0:

@@ -59,7 +59,8 @@ class DoReFaConfig:
             time and memory. Do it only if nothing else reads that ReLU's output.
 
     Raises:
-        ValueError, TypeError: bits, first or last outside their sets, names that are no tuple of strings.
+        ValueError, TypeError: bits, first or last outside their sets, names that are no tuple of strings, methods
+            that do not go together.
     """
 
     weight_bits: int
@@ -104,6 +105,8 @@ class DoReFaConfig:
                 raise ValueError(
                     f"{field} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, field)!r}"
                 )
+        if self.learned_by != "lsq" and self.range != "learned":
+            raise ValueError(f'learned_by={self.learned_by!r} needs range="learned", got range={self.range!r}')
         check_calibration(self.calibration, self.percentile)
         if self.weights in ("twn", "ttq") and self.weight_bits not in (2, FLOAT_BITS):
             raise ValueError(

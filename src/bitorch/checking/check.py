@@ -64,7 +64,10 @@ def check(model: nn.Module, batch: Tensor | Sequence[Tensor], loss: Callable[...
 def _parts(batch: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
     """Return inputs and labels."""
     if not isinstance(batch, Tensor | tuple | list):
-        raise TypeError(f"batch must be a tensor, or a pair of tensors (inputs, labels), got {type(batch).__name__}")
+        raise TypeError(
+            f"batch must be a tensor, or a pair of tensors (inputs, labels), got {type(batch).__name__}; "
+            "next(iter(loader)) is one batch of a loader"
+        )
     parts = [batch] if isinstance(batch, Tensor) else list(batch)
     if not 1 <= len(parts) <= 2 or not all(isinstance(part, Tensor) for part in parts):
         kinds = ", ".join(type(part).__name__ for part in parts)

@@ -37,13 +37,16 @@ def rules_or_config(config: object) -> DoReFaConfig | list[Rule]:
         return config
     if not are_rules(config):
         raise TypeError(
-            f"config must be a DoReFaConfig, got {type(config).__name__}; "
-            "or a list of rules such as [('*', config), ('layer3.*', None)]"
+            f"config must be a DoReFaConfig such as DoReFaConfig(1, 2), got {type(config).__name__}; "
+            "or a list of rules such as [('*', config), ('layer3.*', None)]; bitorch.load_rules reads a file of them"
         )
     rules = as_rules(config)
     for index, rule in enumerate(rules):
         if rule.config is not None and not isinstance(rule.config, DoReFaConfig):
-            raise TypeError(f"{titled(rules, index)} must give a DoReFaConfig or None, got {rule.config!r}")
+            raise TypeError(
+                f"{titled(rules, index)} must give a DoReFaConfig such as DoReFaConfig(4, 4), or None, "
+                f"got {rule.config!r}"
+            )
     return rules
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 
 from ..dorefa_config import DoReFaConfig
@@ -39,6 +40,10 @@ def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Coll
         raise ValueError(
             f"model is itself a {type(model).__name__}, which cannot be replaced in place; "
             "wrap it: nn.Sequential(model)"
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            "model is a TorchScript module, whose layers cannot be replaced; convert it before torch.jit.script"
         )
     reasons = reasons_to_stay_float(model)
     convertible = {name: module for name, module in model.named_modules() if name in reasons and not reasons[name]}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ..quantizations.ranges import RangeQuantization
 from .builder import PARTIAL
 from .interpret import check_size
 from .problems import Problem, Refusal
@@ -78,9 +79,10 @@ def _embeddings(model: nn.Module) -> Iterator[Problem]:
 
 def _example_is_wrong(name: str, tensor: Tensor) -> Iterator[Problem]:
     if tensor.dtype != torch.float32:
-        yield Problem(
-            name, "", f"the {name} is {tensor.dtype}, but a model is deployed with float32 inputs", "Pass x.float()"
-        )
+        remedy = "Pass x.float()"
+        if tensor.dtype == torch.uint8:
+            remedy = "Pass pixels/255, as bitorch.data.to_float does; with pixels=True the packed model takes uint8"
+        yield Problem(name, "", f"the {name} is {tensor.dtype}, but a model is deployed with float32 inputs", remedy)
     if tensor.device.type != "cpu":
         yield Problem(name, "", f"the {name} is on {tensor.device}", "Pass x.cpu()")
     if tensor.layout != torch.strided:
@@ -108,11 +110,18 @@ def faults(model: nn.Module) -> Iterator[Problem]:
     for path, _ in model.named_modules():
         if any(unicodedata.category(character) == "Cc" for character in path.rpartition(".")[2]):
             yield Problem(path, repr(path), "its name has control characters, which a file cannot hold", "Rename it")
+    unset = {id(tensor) for tensor in _unset_ranges(model)}  # NaN until then, and the run on the example tells it
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if id(tensor) not in unset and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             yield Problem(
                 name, "", f"{name} has values that are NaN or infinite", "Load a checkpoint from before it diverged"
             )
+
+
+def _unset_ranges(model: nn.Module) -> Iterator[Tensor]:
+    for module in model.modules():
+        if isinstance(module, RangeQuantization) and not module.is_set:
+            yield from (*module.parameters(), *module.buffers())
 
 
 def _some(names: Iterable[str]) -> str:

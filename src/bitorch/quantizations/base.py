@@ -163,9 +163,10 @@ def divide(codes: Tensor, n: int) -> Tensor:
 def as_internal(x: Tensor, quantizer: str) -> Tensor:
     """Return x in the internal dtype: float32, or float64 for float64. Integer and complex input is a TypeError."""
     if not x.is_floating_point():
-        raise TypeError(
-            f"{quantizer}: the input must be a floating-point tensor, got {x.dtype}; convert it with .float()"
+        remedy = (
+            "pass pixels/255, as bitorch.data.to_float does" if x.dtype == torch.uint8 else "convert it with .float()"
         )
+        raise TypeError(f"{quantizer}: the input must be a floating-point tensor, got {x.dtype}; {remedy}")
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
