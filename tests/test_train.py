@@ -657,7 +657,7 @@ def test_init_starts_from_the_float_twin(tmp_path: Path) -> None:
     assert_same_state(run.model.state_dict(), read_checkpoint(twin.last_checkpoint).state_dict)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"hello", b"\x80\x02hello", b"PK\x03\x04 broken"])
 def test_damaged_checkpoint_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.ckpt"
     path.write_bytes(content)

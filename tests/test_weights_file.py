@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,9 @@ def test_a_head_of_other_classes_is_named_or_left_out(tmp_path: Path) -> None:
     ("content", "name", "message"),
     [
         (b"", "w.pt", r"w\.pt is no PyTorch file of tensors alone, or a damaged one"),
+        (b"hello", "w.pt", r"w\.pt is no PyTorch file .* it does not begin like a PyTorch file"),
+        (b"\x80\x02hello", "w.pt", r"w\.pt is no PyTorch file of tensors alone, or a damaged one"),
+        ({}, "w.pt", r"w\.pt holds an empty mapping, and no state dict"),
         (b"abc", "w.safetensors", r"w\.safetensors is no safetensors file, or a damaged one"),
         ({"a": 3, "b": 4}, "w.pt", r"w\.pt holds a mapping with a, b, and no state dict"),
         ([torch.zeros(3)], "w.pt", r"w\.pt holds no mapping, and no state dict; save model\.state_dict\(\) alone"),
@@ -112,6 +116,24 @@ def test_other_files(content: Any, name: str, message: str, tmp_path: Path) -> N
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(ValueError, match=message):
         read_weights(path)
+
+
+def test_keys_of_a_wrapped_model_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({f"module.{name}": tensor for name, tensor in net().state_dict().items()}, path)
+    with pytest.raises(ValueError, match=r"all its keys begin with 'module\.': save model\.module\.state_dict\(\)"):
+        load_weights_file(net(), path, 10, new_head=False)
+
+
+def test_weights_that_are_not_finite(tmp_path: Path) -> None:
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+    state = {**before, "layers.14.weight": before["layers.14.weight"] / 0}
+    path = tmp_path / "w.pt"
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"w\.pt are not finite in layers\.14\.weight; take a file from before that"):
+        load_weights_file(model, path, 10, new_head=False)
+    assert_same_state(model.state_dict(), before)
 
 
 def test_missing_file_and_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

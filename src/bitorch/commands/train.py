@@ -52,4 +52,4 @@ def _print_result(result: Result) -> None:
         "time per step": f"{result.seconds_per_step * 1e3:.1f} ms",
         "best checkpoint": str(result.best_checkpoint),
     }
-    print_table(f"{result.epochs} epochs", rows)
+    print_table("1 epoch" if result.epochs == 1 else f"{result.epochs} epochs", rows)

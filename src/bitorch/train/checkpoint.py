@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from .bits_in_force import bring_into_force
 from .classifier import CHECKPOINT_KEY
 from .differences import differences
 from .settings import Settings
+from .tensor_file import load_tensor_file
 
 _PREFIX = "model."
 
@@ -71,11 +71,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        reason = f": {str(error).splitlines()[0]}" if str(error) else ""
-        raise ValueError(f"{path} is not a checkpoint, or a damaged one{reason}") from None
+    content = load_tensor_file(path, "not a checkpoint")
     if not isinstance(content, Mapping) or CHECKPOINT_KEY not in content:
         raise ValueError(f"{path} is a PyTorch file, but not a checkpoint of bitorch's Classifier")
     own = content[CHECKPOINT_KEY]

@@ -21,9 +21,10 @@ def differences(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
         "it has besides": [name for name in got if name not in wanted],
         "other shapes in": shapes,
     }
-    return "; ".join(f"{kind} {_shorten(names)}" for kind, names in kinds.items() if names)
+    return "; ".join(f"{kind} {shortened(names)}" for kind, names in kinds.items() if names)
 
 
-def _shorten(names: list[str]) -> str:
+def shortened(names: list[str]) -> str:
+    """Return the first few names, and how many more there are."""
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return ", ".join(names[:_NAMES_SHOWN]) + more

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .differences import differences
+from ..checking.non_finite import is_finite
+from .differences import differences, shortened
+from .tensor_file import load_tensor_file
 
 #: Keys that files put their state dict under.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -27,7 +27,8 @@ def load_weights_file(model: nn.Module, path: Path, num_classes: int, *, new_hea
 
     Raises:
         FileNotFoundError: no such file. ImportError: a safetensors file without the package.
-        ValueError: no such file format; other keys or shapes than the model's, which the message lists.
+        ValueError: no such file format; other keys or shapes than the model's, which the message lists; NaN or
+            infinity.
     """
     state = read_weights(path)
     wanted = model.state_dict()
@@ -35,11 +36,14 @@ def load_weights_file(model: nn.Module, path: Path, num_classes: int, *, new_hea
     if head and new_head:
         state = {name: wanted[name] if name in head else tensor for name, tensor in state.items()}
         head = {}
+    broken = [name for name, tensor in state.items() if not is_finite(tensor)]
+    if broken:
+        raise ValueError(f"the weights {path} are not finite in {shortened(broken)}; take a file from before that")
     # PyTorch's loader makes up for this one, which older files lack.
     counted = {name for name in wanted if name.endswith("num_batches_tracked") and name not in state}
     found = differences({name: tensor for name, tensor in wanted.items() if name not in counted}, state)
     if found:
-        hint = ""
+        hint = _hint_at_wrapper(wanted, state)
         if head:
             names, classes = ", ".join(head), next(iter(head.values()))
             hint = (
@@ -56,12 +60,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"there is no file of weights {path}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        reason = f": {str(error).splitlines()[0]}" if str(error) else ""
-        raise ValueError(f"{path} is no PyTorch file of tensors alone, or a damaged one{reason}") from None
-    return _state_dict(content, path)
+    return _state_dict(load_tensor_file(path, "no PyTorch file of tensors alone"), path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -81,8 +80,18 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         state = content if key == "" else content.get(key) if isinstance(content, Mapping) else None
         if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
             return dict(state)
-    held = f"a mapping with {', '.join(map(str, list(content)[:4]))}" if isinstance(content, Mapping) else "no mapping"
+    held = "no mapping"
+    if isinstance(content, Mapping):
+        held = f"a mapping with {', '.join(map(str, list(content)[:4]))}" if content else "an empty mapping"
     raise ValueError(f"{path} holds {held}, and no state dict; save model.state_dict() alone")
+
+
+def _hint_at_wrapper(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
+    """Return what to do about weights of DistributedDataParallel, torch.compile and the like: "" if they are none."""
+    wrapper = next(iter(got)).partition(".")[0]
+    if {f"{wrapper}.{name}" for name in wanted} != set(got):
+        return ""
+    return f". The names are right but that all its keys begin with '{wrapper}.': save model.{wrapper}.state_dict()"
 
 
 def _other_head(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor], num_classes: int) -> dict[str, int]:
