@@ -32,6 +32,7 @@ from bitorch.reporting.macs import count_macs
 from bitorch.reporting.parts import parts_of
 from bitorch.reporting.report import Report
 from bitorch.reporting.rows import Levels, Row
+from bitorch.reporting.tables import COLUMNS, plain_table
 
 #: Height and width of images, where the nets have a fixed one; all others take 32.
 SIZES = {**dict.fromkeys(("svhn-a", "svhn-b", "svhn-c", "svhn-d"), 40), "lenet-28": 28, "lenet-8": 8}
@@ -478,6 +479,22 @@ def test_texts() -> None:
     text = console.export_text()
     assert all(row.name in text for row in found.rows)
     console.file.close()
+
+
+def words(table: str) -> list[str]:
+    """All but the names of rows, of which one has a space, and the rules."""
+    return [word for line in table.replace("file header", "file").splitlines() for word in line.split()[1:]]
+
+
+@pytest.mark.parametrize("width", [20, 80, 120, 1000])
+def test_a_table_for_a_terminal_has_every_cell_in_lines_that_fit(width: int) -> None:
+    found = bitorch.report(*zoo("lenet-8", (1, 2)), repeats=1)
+    tables = [block for block in plain_table(found, width).split("\n\n") if block.startswith("layer")]
+    whole = str(found).split("\n\n")[1]
+    assert Counter(word for block in tables for word in words(block)) == Counter(words(whole))
+    assert {block.split()[0] for block in tables} == {"layer"}
+    assert width == 20 or max(len(line) for block in tables for line in block.splitlines()) <= width
+    assert len(tables) == {20: len(COLUMNS) - 1, 1000: 1}.get(width, len(tables))
 
 
 def test_histograms() -> None:

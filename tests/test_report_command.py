@@ -67,6 +67,17 @@ def test_a_new_net_as_text_and_files(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.csv"}
 
 
+def test_in_a_terminal_the_table_has_its_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*NEW]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("layer ") for line in lines) > 1
+    assert max(len(line) for line in lines if line.startswith("layers.")) <= 80
+
+
 def test_without_the_runtime(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -671,6 +671,8 @@ def test_other_files_are_not_checkpoints(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "other.pt")
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         read_checkpoint(tmp_path / "missing.ckpt")
+    with pytest.raises(IsADirectoryError, match=r"is a folder; name a checkpoint in it, such as .*best\.ckpt"):
+        read_checkpoint(tmp_path)
 
 
 def test_model_must_fit_the_images(tmp_path: Path) -> None:

@@ -22,6 +22,25 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[
     ]
 
 
+def folded(rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Return which columns go beside each other in lines of this width: the first one always, so that rows have names.
+
+    Args:
+        rows: as for `aligned`.
+        width: of a line; a column that is too wide by itself stands alone beside the first.
+    """
+    first, *widths = [2 + max(map(len, column)) for column in zip(*rows, strict=True)]
+    blocks = [[0]]
+    used = first
+    for index, needed in enumerate(widths, start=1):
+        if used + needed > width + 2 and len(blocks[-1]) > 1:  # no gap behind the last column
+            blocks.append([0])
+            used = first
+        blocks[-1].append(index)
+        used += needed
+    return blocks
+
+
 def ruled(lines: Sequence[str]) -> str:
     """Return the text of a table with a rule under its heading, and nothing behind the last cells."""
     rule = "─" * max(map(len, lines))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,8 +38,15 @@ def run(arguments: list[str]) -> int:
             found.to_csv(options.csv)
     except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)
-    print(json.dumps(found.to_dict(), indent=2, allow_nan=False) if options.json else found)
+    print(json.dumps(found.to_dict(), indent=2, allow_nan=False) if options.json else _text(found))
     return 0
+
+
+def _text(found: Report) -> str:
+    """The table as wide as it is, or as the terminal."""
+    from ..reporting.tables import plain_table
+
+    return plain_table(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
 
 
 def _check_place(flag: str, path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..text_table import aligned, ruled
+from ..text_table import aligned, folded, ruled
 from .numbers import bytes_of, clipped_text, count, milliseconds, percent, range_text, shape_text
 from .rows import Row, Totals
 
@@ -109,13 +110,25 @@ def remarks(report: Report) -> list[str]:
     return [*rows, *problems, *report.notes]
 
 
-def plain_table(report: Report) -> str:
-    """Return title, table, totals and remarks."""
-    header = tuple(column.name for column in COLUMNS)
-    lines = aligned([header, *map(cells, report.rows), total_cells(report.totals)], right=RIGHT)
-    rule = "─" * max(map(len, lines))
-    table = ruled(lines[:-1]).split("\n")
-    return "\n".join([title(report), "", *table, rule, lines[-1].rstrip(), "", *remarks(report)])
+def plain_table(report: Report, width: int | None = None) -> str:
+    """Return title, table, totals and remarks.
+
+    Args:
+        width: of a line: columns that do not fit stand in further tables below. None: all columns beside each other.
+    """
+    rows = [tuple(column.name for column in COLUMNS), *map(cells, report.rows), total_cells(report.totals)]
+    blocks = [list(range(len(COLUMNS)))] if width is None else folded(rows, width)
+    tables = [_block(rows, columns) for columns in blocks]
+    return "\n".join([title(report), "", *tables, *remarks(report)])
+
+
+def _block(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> str:
+    """Return some columns as a table with its totals, if there are any, and an empty line."""
+    right = [place for place, column in enumerate(columns) if column in RIGHT]
+    lines = aligned([[row[column] for column in columns] for row in rows], right=right)
+    has_totals = any(rows[-1][column] for column in columns if column > 0)
+    totals = ["─" * max(map(len, lines)), lines[-1].rstrip()] if has_totals else []
+    return "\n".join([ruled(lines[:-1]), *totals, ""])
 
 
 def rich_table(report: Report) -> Table:

@@ -65,10 +65,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint that `fit`, or a Trainer with a Classifier, has written. No code in the file is run.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file. IsADirectoryError: a run's folder.
         ValueError: not such a checkpoint, or one with settings that this version does not know.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a checkpoint in it, such as {path / 'best.ckpt'}")
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     content = load_tensor_file(path, "not a checkpoint")

@@ -12,8 +12,7 @@ import torch
 #: First bytes of the zip archive, and of the older pickle, that torch.save writes.
 _BEGINNINGS = (b"PK", b"\x80")
 #: What torch.load raises for files that only begin like one.
-_DAMAGED = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, TypeError,
-            struct.error)  # fmt: skip
+_DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, struct.error)
 
 
 def load_tensor_file(path: Path, kind: str) -> Any:
@@ -31,6 +30,11 @@ def load_tensor_file(path: Path, kind: str) -> Any:
         raise ValueError(f"{path} is {kind}, or a damaged one: it does not begin like a PyTorch file")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # its text is an advice to run the code in the file
+        raise ValueError(
+            f"{path} is {kind}, or a damaged one: it holds other objects than tensors and plain values; "
+            "model.state_dict() has these alone"
+        ) from None
     except _DAMAGED as error:
         reason = f": {str(error).splitlines()[0]}" if str(error) else ""
         raise ValueError(f"{path} is {kind}, or a damaged one{reason}") from None
