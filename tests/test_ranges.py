@@ -620,6 +620,25 @@ def test_a_signed_range_at_one_bit_ends_where_it_ended() -> None:
     quantizer.set_bits_(1)
     assert quantizer.zero_point() == 0
     assert quantizer.limits() == (0, 7)
+    assert torch.equal(quantizer(torch.tensor([-7.0, 3.0, 9.0])), torch.tensor([0.0, 0.0, 7.0]))
+
+
+@pytest.mark.parametrize("zero", [1, 5, 6, 8, 14])
+@pytest.mark.parametrize("kind", ["calibrated", "lsq", "lsq+"])
+def test_bits_that_come_back_bring_the_range_back(kind: str, zero: int) -> None:
+    if kind == "lsq" and zero != 8:
+        return
+    quantizer = on_grid(kind, Grid(0.1, zero, 15))
+    x = torch.linspace(-2, 2, 401) + 0.0123  # no ties
+    before = quantizer(x)
+    for bits in (1, 2, 3, 8, 32):
+        quantizer.set_bits_(bits)
+        other = new(kind, bits)
+        other.load_state_dict(quantizer.state_dict())
+        assert torch.equal(other(x), quantizer(x))
+        quantizer.set_bits_(4)
+        assert quantizer.zero_point() == zero
+        torch.testing.assert_close(quantizer(x), before)
 
 
 @pytest.mark.parametrize("kind", ["pact", "lsq", "lsq+"])

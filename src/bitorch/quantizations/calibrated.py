@@ -50,7 +50,7 @@ class InputCalibrated(RangeQuantization):
         return self.range_width
 
     def zero(self) -> Tensor:
-        return self.range_zero
+        return self.range_zero.round()
 
     def _fitted(self, x: Tensor, n: int) -> Fit:
         fit = fit_with_offset if bool((x < 0).any()) else fit_unsigned
@@ -61,13 +61,13 @@ class InputCalibrated(RangeQuantization):
         self.range_zero.fill_(fit.zero)
 
     def _rescale(self, old: int, new: int) -> None:
-        self.range_zero.mul_(new / old).round_()
+        self.range_zero.mul_(new / old)  # not rounded, so that it comes back with the bits
 
     def codes(self, x: Tensor) -> Tensor:
         if self.max_code is None:
             return super().codes(x)
         self._check_set()
         x = as_internal(x, "InputCalibrated")
-        zero = self.range_zero.to(x.dtype) if self._is_offset else None
+        zero = self.zero().to(x.dtype) if self._is_offset else None
         codes: Tensor = _CalibratedCodes.apply(x, self.range_width.to(x.dtype), zero, self.max_code)
         return codes

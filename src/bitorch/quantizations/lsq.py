@@ -71,8 +71,8 @@ class InputLSQ(RangeQuantization):
         ∂x̂/∂x = 1[−Q_N ≤ y ≤ Q_P],   ∂x̂/∂s = round(y) − y inside, −Q_N below, Q_P above
 
     Unsigned, Q_N = 0 and Q_P = n = 2^bits − 1, or signed, Q_N = 2^(bits−1) and Q_P = 2^(bits−1) − 1: `fit_` takes what
-    has the smaller error on the inputs seen. At 1 bit always unsigned: 0 and s; a signed range of
-    more bits keeps its upper end then, and is unsigned from there on.
+    has the smaller error on the inputs seen. At 1 bit always unsigned: 0 and s; a signed range of more bits keeps its
+    upper end then, and is signed again when it gets more bits again.
 
     LSQ+ with offset β and v = (x − β)/s:
 
@@ -109,9 +109,9 @@ class InputLSQ(RangeQuantization):
         return at_least_smallest(self.step).to(as_internal(x, "InputLSQ").dtype)
 
     def zero(self) -> Tensor:
-        if self.offset is None:
-            return self.range_zero
         n = self.levels() if self.max_code is None else self.max_code
+        if self.offset is None:  # at 1 bit it only says that the range is signed with more
+            return self.range_zero if n > 1 else torch.zeros_like(self.range_zero)
         return (-self.offset.detach() / at_least_smallest(self.step)).round_().clamp_(0, n)
 
     def _fitted(self, x: Tensor, n: int) -> Fit:
@@ -139,9 +139,9 @@ class InputLSQ(RangeQuantization):
     def _rescale(self, old: int, new: int) -> None:
         factor = old / new
         if self.offset is None and bool(self.range_zero != 0):
-            if new == 1:  # 0 and s: what is left of the range is its upper part
-                factor = old // 2
-            self.range_zero.fill_((new + 1) // 2 if new > 1 else 0)
+            if 1 in (old, new):  # 0 and s: what is left of the range is its upper part
+                factor = max(1, old // 2) / max(1, new // 2)
+            self.range_zero.fill_((new + 1) // 2)
         self.step.data.mul_(factor)
 
     def codes(self, x: Tensor) -> Tensor:
