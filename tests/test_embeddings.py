@@ -19,7 +19,7 @@ from bitorch import DoReFaConfig, calibrate, float_, quantize_
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QEmbedding, QEmbeddingBag
 from bitorch.layers.config import config
-from bitorch.quantizations import Identity, InputDoReFa, Quantization, Sign, WeightDoReFa, WeightLSQ
+from bitorch.quantizations import Identity, InputDoReFa, Quantization, Sign, WeightDoReFa, WeightLSQ, WeightTTQ, WeightTWN
 from bitorch.quantizations.names import quantizations_by_name
 
 PAPER = [WeightDoReFa(bits, variant="paper") for bits in (1, 2, 3, 8)]
@@ -360,6 +360,20 @@ def test_rules_for_embeddings() -> None:
     assert isinstance(model.tags, QEmbeddingBag)
     assert model.tags.weight_quantization.bit_width == 8
     assert type(model.hidden) is nn.Linear
+
+
+def test_a_table_may_have_any_kind_of_weights() -> None:
+    """Ternary ones with two scales, too, which have no grid of integers."""
+    for method, kind in (("dorefa", WeightDoReFa), ("lsq", WeightLSQ), ("twn", WeightTWN), ("ttq", WeightTTQ)):
+        model = Classifier()
+        quantize_(model, DoReFaConfig(2, 4, first="same", weights=method))  # type: ignore[arg-type]  # one of them
+        for table in (model.words, model.tags):
+            assert isinstance(table, QEmbedding | QEmbeddingBag)
+            assert type(table.weight_quantization) is kind
+        twin = pickle.loads(pickle.dumps(model))
+        assert torch.equal(model(*batch()), twin(*batch()))
+        model(*batch()).sum().backward()
+        assert all(p.grad is not None for name, p in model.words.named_parameters())
 
 
 def test_embeddings_stay_float_without_weight_bits() -> None:

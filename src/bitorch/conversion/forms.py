@@ -38,7 +38,7 @@ def _embedding(
     kind: type[QEmbedding | QEmbeddingBag], layer: nn.Module, weight: Quantization | None
 ) -> QEmbedding | QEmbeddingBag | None:
     """Indices have no levels and rows no product that a gradient would go through: only the table is quantized."""
-    if weight is None or weight.max_code is None:
+    if weight is None or weight.bit_width == FLOAT_BITS:
         return None
     return kind._sharing(layer, weight_quantization=weight, output_quantization=Identity())
 
