@@ -219,3 +219,20 @@ def test_kept_on_resume(tmp_path: Path) -> None:
         prepare(short(range="calibrated", gradients="signed", epochs=2, resume=result.last_checkpoint))
     with pytest.raises(ValueError, match=r"does not fit the model LeNet8: it lacks layers\.3\.activation"):
         prepare(short(range="learned", learned_by="pact", epochs=2, resume=result.last_checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("fields", "strategy"),
+    [
+        ({"range": "learned", "bits": (2, 2, 6)}, "ddp"),
+        ({"range": "learned", "bits": (32, 2, 6)}, "ddp_find_unused_parameters_true"),
+        ({"range": "learned", "bits": (2, 32, 6), "learned_by": "pact"}, "ddp_find_unused_parameters_true"),
+        ({"bits": (32, 2, 6)}, "ddp"),
+    ],
+)
+def test_several_processes_take_steps_of_quantizers_that_are_off(
+    tmp_path: Path, fields: dict[str, Any], strategy: str
+) -> None:
+    """They get no gradient, which DistributedDataParallel must know."""
+    settings = short(out=tmp_path, devices=2, batch_size=180, **fields)
+    assert prepare(settings)._strategy() == strategy

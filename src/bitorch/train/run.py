@@ -23,6 +23,8 @@ from ..conversion.rules import Rule
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
 from ..data import BatchLoader, Dataset
+from ..quantizations import Quantization
+from ..quantizations.bits import FLOAT_BITS
 from .assemble import assemble, train_loader, warm_start
 from .checkpoint_io import AtomicCheckpointIO
 from .classifier import Classifier
@@ -200,8 +202,15 @@ class Run:
     def _strategy(self) -> str:
         if self.settings.processes == 1:
             return "auto"
-        # In a warm start some quantizers are switched off, and their learned ranges then get no gradient.
-        return "ddp" if self.settings.warm_start is None else "ddp_find_unused_parameters_true"
+        # What quantizers that are switched off have learned gets no gradient; a warm start switches some off.
+        has_unused = self.settings.warm_start is not None or any(map(_has_idle_parameters, self.model.modules()))
+        return "ddp_find_unused_parameters_true" if has_unused else "ddp"
+
+
+def _has_idle_parameters(module: nn.Module) -> bool:
+    if not isinstance(module, Quantization) or module.bit_width != FLOAT_BITS:
+        return False
+    return next(module.parameters(), None) is not None
 
 
 def fit(settings: Settings, *, on_epoch: Callable[[Row], None] | None = None, show: bool = True) -> Result:
