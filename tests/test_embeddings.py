@@ -19,7 +19,16 @@ from bitorch import DoReFaConfig, calibrate, float_, quantize_
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QEmbedding, QEmbeddingBag
 from bitorch.layers.config import config
-from bitorch.quantizations import Identity, InputDoReFa, Quantization, Sign, WeightDoReFa, WeightLSQ, WeightTTQ, WeightTWN
+from bitorch.quantizations import (
+    Identity,
+    InputDoReFa,
+    Quantization,
+    Sign,
+    WeightDoReFa,
+    WeightLSQ,
+    WeightTTQ,
+    WeightTWN,
+)
 from bitorch.quantizations.names import quantizations_by_name
 
 PAPER = [WeightDoReFa(bits, variant="paper") for bits in (1, 2, 3, 8)]
