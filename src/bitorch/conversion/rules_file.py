@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from torch import nn
 
-from ..atomic_file import write_and_rename
+from ..atomic_file import write_text
 from ..dorefa_config import DoReFaConfig
 from .decisions import rules_or_config
 from .kinds import LOW_BIT
@@ -59,8 +59,7 @@ def save_rules(path: str | PathLike[str], rules: Sequence[Rule | tuple[Match, Do
     """
     path = Path(path)
     kind = format_of(path)
-    text = spell(entries_of(rules), kind).encode()
-    write_and_rename(path, lambda file: file.write(text))
+    write_text(path, spell(entries_of(rules), kind))
 
 
 def rules_from(entries: object) -> list[Rule]:

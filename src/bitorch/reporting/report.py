@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ..atomic_file import write_text
 from ..deployment.checks import check_types
 from ..deployment.trials import as_it_was
 from ..layers.low_bit import WeightQuantized
@@ -22,7 +23,6 @@ from .observation import Observation, observe
 from .parts import Shares, bits, parts_of, weight_levels, weight_of
 from .rows import Row, Totals
 from .tables import as_dict, csv_text, plain_table, rich_table
-from .writing import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,11 +13,7 @@ from ..atomic_file import write_and_rename
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file under a temporary name in the same folder, then rename it. On an error the old file stays.
-
-    Raises:
-        OSError: naming the path; that of a full disk does not by itself.
-    """
+    """Write a file as `write_and_rename`; its OSError says what to do in a training run."""
     try:
         write_and_rename(path, write)
     except OSError as error:
