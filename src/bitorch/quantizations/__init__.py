@@ -11,7 +11,6 @@ from .gradient_signed import GradientSigned as GradientSigned
 from .gradients import GradientQuantization as GradientQuantization
 from .identity import Identity as Identity
 from .lsq import InputLSQ as InputLSQ
-from .lsq import WeightLSQ as WeightLSQ
 from .names import quantization_from_name as quantization_from_name
 from .names import quantization_names as quantization_names
 from .names import quantizations_by_name as quantizations_by_name
@@ -23,5 +22,6 @@ from .rsign import RSign as RSign
 from .sign import Sign as Sign
 from .ste_heaviside import SteHeaviside as SteHeaviside
 from .swish_sign import SwishSign as SwishSign
+from .weight_lsq import WeightLSQ as WeightLSQ
 from .weight_ttq import WeightTTQ as WeightTTQ
 from .weight_twn import WeightTWN as WeightTWN

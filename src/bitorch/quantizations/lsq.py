@@ -1,4 +1,4 @@
-"""Learned step sizes: LSQ for weights and activations, LSQ+ for activations with an offset.
+"""Activations with a learned step, LSQ, and a learned offset, LSQ+.
 
 Esser et al. 2019, https://arxiv.org/abs/1902.08153; Bhalgat et al. 2020, LSQ+, https://arxiv.org/abs/2004.09576.
 """
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .base import Grid, Quantization, as_internal, gradient_inside, sign_plus
-from .bits import FLOAT_BITS, check_bits
-from .range_fit import SMALLEST, Fit, fit_symmetric, fit_unsigned, fit_with_offset
-from .ranges import FINEST, RangeQuantization, RangeValue, at_least_smallest, codes_at, position
+from .base import as_internal, gradient_inside
+from .range_fit import Fit, fit_symmetric, fit_unsigned, fit_with_offset
+from .ranges import RangeQuantization, at_least_smallest, codes_at, position
 
 
 class _InputCodes(Function):
@@ -160,161 +159,3 @@ class InputLSQ(RangeQuantization):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, offset={self.offset is not None}"
-
-
-class _WeightCodes(Function):
-    """Codes of a weight, 0-dim step or [C_out, 1, …]; ∂(code·s)/∂s as of activations."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, step: Tensor, low: int, high: int, factor: float) -> Tensor:
-        s = at_least_smallest(step).to(weight.dtype)
-        ctx.save_for_backward(weight, s)
-        ctx.bounds, ctx.factor, ctx.dtype = (low, high), factor, step.dtype
-        return sign_plus(weight) if low == -high else (weight / s).clamp_(low, high).round_()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        weight, s = ctx.saved_tensors
-        low, high = ctx.bounds
-        y = weight / s
-        inside = gradient_inside(output_gradient, y, low, high)
-        of_inside = inside * y.clamp_(low, high)  # clipped, so that no 0 meets an infinity
-        each = (sign_plus(weight) if low == -high else y.round_()).mul_(output_gradient).sub_(of_inside)
-        axes = tuple(range(1, weight.dim())) if s.dim() > 0 else tuple(range(weight.dim()))
-        step_gradient = each.sum(axes, keepdim=s.dim() > 0).mul_(ctx.factor)
-        return inside, step_gradient.to(ctx.dtype), None, None, None
-
-
-class WeightLSQ(Quantization):
-    """Weights to 2^bits levels with a learned step, for the layer or for each output channel (LSQ).
-
-        ŵ = s·round(clip(w/s, −Q_N, Q_P)),   Q_N = 2^(bits−1),   Q_P = 2^(bits−1) − 1
-        ∂ŵ/∂w = 1[−Q_N ≤ w/s ≤ Q_P],   ∂ŵ/∂s = round(w/s) − w/s inside, −Q_N below, Q_P above
-
-    The gradient of s is multiplied by 1/√(N·Q_P), N weights that share it. s starts at 2·mean|w|/√Q_P.
-    At 1 bit, which the paper has not: ŵ = s·sign⁺(w), Q_N = Q_P = 1, and s starts at mean|w|.
-    Codes: −Q_N … Q_P with a zero level (grid "signed"); ±1 at 1 bit (grid "odd"). Scale: s.
-    At 0: code 0; +1 at 1 bit. All zeros: the same, and the step starts as for weights of about 1/(2√K), K inputs per
-    output, so that they can leave 0; at 1 bit, where no level is 0, it starts at 2^-60. A step at 0 or below counts as
-    2^-60. NaN stays NaN, ±inf saturates.
-    bits=32: unchanged, without a grid.
-
-    The Parameter `step`, float32, 0-dim or [channels], is set by `initialize_`: a layer does so when it gets the
-    quantizer, and when it loads a state_dict without the step, as that of a float model.
-
-    Args:
-        bits: 1…8, or 32 for none.
-        channels: None for one step; else the number of output channels, dim 0 of the weight.
-
-    Raises:
-        ValueError, TypeError: bits outside the set, channels below 1; a weight that is not floating point, or has
-            another number of channels.
-    """
-
-    name = "weightlsq"
-
-    def __init__(self, bits: int, channels: int | None = None) -> None:
-        super().__init__()
-        self.bit_width = check_bits(bits)
-        if channels is not None and channels < 1:
-            raise ValueError(f"channels must be at least 1, or None for one step per layer, got {channels}")
-        self.channels = channels
-        self.step = nn.Parameter(torch.full(() if channels is None else (channels,), float("nan")))
-        #: The bits that the step belongs to; kept in the state_dict.
-        self.register_buffer("step_bits", torch.tensor(min(self.bit_width, FINEST), dtype=torch.uint8))
-        self._is_set = False
-
-    step_bits: Tensor
-
-    @property
-    def grid(self) -> Grid:  # type: ignore[override]  # of the class it is the default
-        return "odd" if self.bit_width == 1 else "signed"
-
-    @property
-    def max_code(self) -> int | None:
-        return None if self.bit_width == FLOAT_BITS else -_bounds(self.bit_width)[0]
-
-    def initialize_(self, weight: Tensor) -> None:
-        if weight.device.type == "meta":
-            return
-        w = as_internal(weight.detach(), "WeightLSQ").float()
-        self._check_channels(w)
-        if w.numel() == 0:
-            return
-        sizes = w.abs().mean() if self.channels is None else w.abs().flatten(1).mean(1)
-        usual = 0.5 / math.sqrt(math.prod(w.shape[1:]))
-        bits = FINEST if self.bit_width == FLOAT_BITS else self.bit_width
-        sizes = torch.where(sizes > SMALLEST, sizes, usual if bits > 1 else SMALLEST)
-        self.step.data.copy_(sizes * _start(bits))
-        self.step_bits.fill_(bits)
-        self._is_set = True
-
-    def set_bits_(self, bits: int) -> None:
-        """Change the bits; the step changes as its start would, so what was learned stays as a factor."""
-        self.bit_width = check_bits(bits)
-        self._follow_bits()
-
-    def _follow_bits(self) -> None:
-        old, new = int(self.step_bits), self.bit_width
-        if self._is_set and new not in (FLOAT_BITS, old):
-            self.step.data.mul_(_start(new) / _start(old))
-            self.step_bits.fill_(new)
-
-    def _loaded(self) -> None:
-        self._is_set = bool(self.step.isfinite().all())
-        self._follow_bits()
-
-    def _check_channels(self, weight: Tensor) -> None:
-        if self.channels is not None and weight.shape[0] != self.channels:
-            raise ValueError(
-                f"WeightLSQ has a step for each of {self.channels} channels, but the weight {list(weight.shape)} has "
-                f"{weight.shape[0]} in dim 0"
-            )
-
-    def _shaped(self, x: Tensor) -> Tensor:
-        """The step as it broadcasts against a weight."""
-        if not self._is_set:
-            raise RuntimeError("WeightLSQ has no step yet; call initialize_(weight), or give it to a layer")
-        return self.step if self.channels is None else self.step.view(-1, *[1] * (x.dim() - 1))
-
-    def codes(self, x: Tensor) -> Tensor:
-        if self.max_code is None:
-            return super().codes(x)
-        weight = as_internal(x, "WeightLSQ")
-        self._check_channels(weight)
-        low, high = _bounds(self.bit_width)
-        shared = weight.numel() if self.channels is None else weight[0].numel()
-        factor = 1 / math.sqrt(max(1, shared) * _positive(self.bit_width))
-        codes: Tensor = _WeightCodes.apply(weight, self._shaped(weight), low, high, factor)
-        return codes
-
-    def scale(self, x: Tensor) -> Tensor:
-        if self.max_code is None:
-            return super().scale(x)
-        return at_least_smallest(self._shaped(x)).to(as_internal(x, "WeightLSQ").dtype)
-
-    def quantize(self, x: Tensor) -> Tensor:
-        """Quantize a float weight, [C_out, …]; see the class for the formula."""
-        if self.max_code is None:
-            return x
-        value: Tensor = RangeValue.apply(self.codes(x), self.scale(x))
-        return value.to(x.dtype)
-
-    def extra_repr(self) -> str:
-        return f"bits={self.bit_width}, channels={self.channels}"
-
-
-def _start(bits: int) -> float:
-    """Where a step starts, in units of mean|w|."""
-    return 2 / math.sqrt(_positive(bits)) if bits > 1 else 1.0
-
-
-def _positive(bits: int) -> int:
-    """Q_P."""
-    return max(1, (1 << bits - 1) - 1)
-
-
-def _bounds(bits: int) -> tuple[int, int]:
-    """−Q_N and Q_P."""
-    return (-1, 1) if bits == 1 else (-(1 << bits - 1), (1 << bits - 1) - 1)
