@@ -86,6 +86,13 @@ def test_conversion_table_of_the_docs_is_current(monkeypatch: pytest.MonkeyPatch
     assert printed == [blocks(page, "text")[0].rstrip("\n")]
 
 
+def test_every_public_name_is_in_the_table_of_names() -> None:
+    table = (ROOT / "docs" / "any-model.md").read_text(encoding="utf-8").split("## Every name")[1]
+    names = {name for name in dir(bitorch) if not name.startswith("_")}
+    public = {name for name in names if getattr(getattr(bitorch, name), "__module__", "").startswith("bitorch.")}
+    assert set(re.findall(r"`(\w+)`", table)) == public
+
+
 def test_deploying_lists_what_can_be_deployed() -> None:
     """The tables in deploying.md have every function that has a rule, and every pass."""
     section = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8").split("## What can be deployed")[1]
