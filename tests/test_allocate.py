@@ -48,16 +48,16 @@ def test_the_best_mix_within_the_budget(tmp_path: Path) -> None:
 
 
 def test_no_other_mix_within_the_budget_is_predicted_to_be_better() -> None:
-    model, data = net(), batches()
+    model, data, pairs = net(), batches(), PAIRS[:3]
     limit = uniform_bytes((2, 2)) + 200
-    found = bitorch.allocate(model, data, bitorch.Budget(bytes=limit), PAIRS)
+    found = bitorch.allocate(model, data, bitorch.Budget(bytes=limit), pairs)
     changes = {name: found.sensitivity.loss_changes(name) for name in ("3", "6")}
     best = {
-        name: {pair: min(changes[name][other] for other in PAIRS[: index + 1]) for index, pair in enumerate(PAIRS)}
-        for name in changes  # PAIRS are in order, so that each has the bits of those before it
+        name: {pair: min(changes[name][other] for other in pairs[: index + 1]) for index, pair in enumerate(pairs)}
+        for name in changes  # in order, so that each has the bits of those before it
     }
     losses = []
-    for first, second in product(PAIRS, PAIRS):
+    for first, second in product(pairs, pairs):
         other = net()
         bitorch.set_bits(other, [("3", first), ("6", second)])
         if bitorch.deploy(other.eval(), data[0][0][:1]).nbytes <= limit:
@@ -81,9 +81,9 @@ def test_model_and_random_generator_stay() -> None:
 
 
 def test_a_wide_budget_gives_the_most_bits_and_numbers_mean_all_pairs() -> None:
-    found = bitorch.allocate(net(), batches(), bitorch.Budget(bytes=10**9), bits=(1, 2, 4))
+    found = bitorch.allocate(net(), batches(), bitorch.Budget(bytes=10**9), bits=(1, 4))
     assert [row.bits for row in found.layers] == [(4, 4), (4, 4)]
-    assert {row.bits for row in found.uniform} == set(product((1, 2, 4), repeat=2))
+    assert {row.bits for row in found.uniform} == set(product((1, 4), repeat=2))
 
 
 def test_a_budget_that_cannot_be_met_names_the_least_bytes_that_can() -> None:
@@ -185,13 +185,15 @@ def test_it_prints_and_becomes_json() -> None:
 
 
 def test_the_prediction_is_close_to_the_file_of_a_resnet() -> None:
+    """Up to 4 bits codes come from thresholds, from 5 bits on from scales and BatchNorm: other arrays, other header."""
     torch.manual_seed(0)
     model = ResNet20(in_channels=1, width=4)
     bitorch.quantize_(model, bitorch.DoReFaConfig(2, 2))
     data = [(torch.rand(8, 1, 8, 8), torch.arange(8))]
-    found = bitorch.allocate(model, data, bitorch.Budget(bytes=21_500), [(1, 2), (2, 2), (2, 4)])
-    assert 20_500 < found.cost <= 21_500
-    assert abs(found.predicted_cost - found.cost) < 0.01 * found.cost
+    found = bitorch.allocate(model, data, bitorch.Budget(bytes=24_000), [(1, 2), (2, 2), (2, 4), (2, 6)])
+    assert {row.bits[1] for row in found.layers} >= {2, 6}
+    assert found.cost <= 24_000
+    assert 0 <= found.predicted_cost - found.cost < 128
 
 
 @pytest.mark.parametrize(

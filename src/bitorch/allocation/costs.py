@@ -11,16 +11,14 @@ from torch import Tensor, nn
 
 from ..conversion.set_bits import set_bits
 from ..deployment.trials import as_it_was
-from ..reporting.deployed import TENSOR_KEYS, Deployed, deployed, part_of
+from ..reporting.deployed import Deployed, deployed
 from ..reporting.parts import parts_of
 from .budget import ticks
 from .candidates import Pair, order, pattern, spelled
+from .file_bytes import bytes_by_layer, operation_layer
 
 if TYPE_CHECKING:
     from ..deployment.packed_model import PackedModel
-
-#: Arrays under these keys belong to what computes with them; others may belong to the codes that they make.
-_OF_WEIGHT = frozenset({"weight", "bias"})
 
 
 @dataclass(frozen=True)
@@ -97,32 +95,14 @@ class Meter:
 
     def _of_program(self, packed: PackedModel) -> tuple[dict[str, int], int]:
         if self._unit == "bytes":
-            return self._bytes_of(packed), packed.nbytes
+            return bytes_by_layer(packed, self._layers), packed.nbytes
         profile = packed.profile(self._image, repeats=self._repeats)
         found = dict.fromkeys(self._layers, 0)
         for operation, timing in zip(packed.program()[0], profile, strict=True):
-            owner = self._layer(operation.get("weight", operation.get("codes", "")))
+            owner = operation_layer(operation, self._layers)
             if owner is not None:
                 found[owner] += ticks(timing["seconds"])
         return found, ticks(profile.seconds)
-
-    def _bytes_of(self, packed: PackedModel) -> dict[str, int]:
-        """Count the arrays that are called after a layer, and those that only make the codes that it reads."""
-        operations, arrays = packed.program()
-        found, left = dict.fromkeys(self._layers, 0), dict(arrays)
-        for operation in operations:
-            reader = self._layer(operation["codes"]) if "codes" in operation else None
-            for key, name in operation.items():
-                if key not in TENSOR_KEYS and isinstance(name, str) and name in left:
-                    named = self._layer(name)
-                    owner = reader if named is None and key not in _OF_WEIGHT else named
-                    size = left.pop(name).nbytes
-                    if owner is not None:
-                        found[owner] += size
-        return found
-
-    def _layer(self, name: str) -> str | None:
-        return "" if "" in self._layers else part_of(name, self._layers)  # a model that is one layer has no name
 
 
 def all_costs(meter: Meter, possible: Mapping[str, Sequence[Pair]]) -> Costs:

@@ -1,0 +1,70 @@
+"""Which bytes of a packed file are a layer's: arrays, what makes the codes of its input, and what describes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..reporting.deployed import TENSOR_KEYS, part_of
+
+if TYPE_CHECKING:
+    from ..deployment.packed_model import PackedModel
+
+#: Arrays under these keys belong to what computes with them; others may belong to the codes that they make.
+_OF_WEIGHT = frozenset({"weight", "bias"})
+#: What an operation says of the codes that it makes.
+_OF_CODES = frozenset({"bits", "codes"})
+#: Results that an operation may have besides codes.
+_OTHER_RESULTS = frozenset({"float32", "int32", "output"})
+
+
+def bytes_by_layer(packed: PackedModel, layers: Sequence[str]) -> dict[str, int]:
+    """Return the bytes of each layer: its share of the arrays and of the header.
+
+    The layer that reads codes has the thresholds that make them, or from 5 bits on what takes their place: scales and
+    BatchNorm, where they have no other use. It has an operation without a weight that makes them, too. What belongs to
+    no layer is left out.
+    """
+    operations, arrays = packed.program()
+    found, left = dict.fromkeys(layers, 0), dict(arrays)
+    for operation in operations:
+        reader = layer_of(operation["codes"], layers) if "codes" in operation else None
+        maker = operation_layer(operation, layers)
+        is_for_reader = reader is not None and not _OTHER_RESULTS & operation.keys()
+        for key, value in operation.items():
+            size = _described(key, value)
+            owner = reader if key in _OF_CODES else maker
+            if key not in TENSOR_KEYS and isinstance(value, str) and value in arrays:
+                named = layer_of(value, layers)
+                is_readers = key not in _OF_WEIGHT and (named is None or is_for_reader)
+                owner = reader if is_readers else named
+                size += _stored(value, left)
+            if owner is not None:
+                found[owner] += size
+    return found
+
+
+def operation_layer(operation: dict[str, Any], layers: Sequence[str]) -> str | None:
+    """Return the layer that an operation computes, or else the one whose codes it makes; None for others."""
+    name = operation.get("weight", operation.get("codes"))
+    return None if name is None else layer_of(name, layers)
+
+
+def layer_of(name: str, layers: Sequence[str]) -> str | None:
+    """Return the layer that a tensor or array is called after."""
+    return "" if "" in layers else part_of(name, layers)  # a model that is one layer has no name
+
+
+def _described(key: str, value: object) -> int:
+    """Return the bytes of one entry of an operation: JSON in a text of JSON, with a comma for the braces."""
+    return len(json.dumps(json.dumps({key: value}, separators=(",", ":")))) - 3
+
+
+def _stored(name: str, left: dict[str, Any]) -> int:
+    """Return the bytes of an array and of its entry in the header, once; its offsets have about so many digits."""
+    array = left.pop(name, None)
+    if array is None:
+        return 0
+    entry = {name: {"dtype": "F32", "shape": list(array.shape), "data_offsets": [array.nbytes, array.nbytes]}}
+    return int(array.nbytes) + len(json.dumps(entry, separators=(",", ":"))) - 1
