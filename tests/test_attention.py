@@ -21,9 +21,11 @@ from bitorch.quantizations import (
     GradientDoReFa,
     Identity,
     InputDoReFa,
+    Quantization,
     Sign,
     WeightDoReFa,
     WeightLSQ,
+    WeightTTQ,
 )
 from bitorch.reporting.weight_bytes import weight_bytes
 
@@ -383,6 +385,29 @@ def test_quantizers_of_their_own() -> None:
     x = inputs(layer)
     layer(*x)[0].sum().backward()
     assert all(p.grad is not None for p in layer.parameters())
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("quantizer", [WeightLSQ(3), WeightLSQ(3, channels=E), WeightTTQ()], ids=repr)
+def test_steps_are_those_of_float_weights_that_are_loaded(quantizer: Quantization, separate: bool) -> None:
+    sizes = {"kdim": 5, "vdim": 7} if separate else {}
+    model = nn.ModuleDict({"attention": attention({**paper(3, 4), "weight_quantization": quantizer}, **sizes)})
+    like = nn.ModuleDict({"attention": nn.MultiheadAttention(E, HEADS, **sizes)})
+    for weight in like.parameters():
+        weight.data.mul_(7).add_(0.3)
+    for _ in range(2):
+        model.load_state_dict(like.state_dict(), strict=True)
+        for name in PROJECTIONS:
+            projection: Any = model["attention"].get_submodule(name)
+            fresh = copy.deepcopy(quantizer)
+            fresh.initialize_(projection.weight)
+            for found, expected in zip(projection.weight_quantization.parameters(), fresh.parameters(), strict=True):
+                assert torch.equal(found, expected)
+                found.data.mul_(3)
+    trained = copy.deepcopy(model)
+    model.load_state_dict(trained.state_dict())  # one that has steps brings its own
+    for tensor, expected in zip(model.parameters(), trained.parameters(), strict=True):
+        assert torch.equal(tensor, expected)
 
 
 def test_defaults() -> None:

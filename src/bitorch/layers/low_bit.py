@@ -72,8 +72,12 @@ class WeightQuantized(Converted):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Load the weight; a state_dict of the float layer has no steps for it, so they are set anew."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        has_steps = any(key.startswith(f"{prefix}weight_quantization.") for key in state_dict)
-        if f"{prefix}weight" in state_dict and not has_steps:
+        if f"{prefix}weight" in state_dict:
+            self._initialize_without_steps(state_dict, prefix)
+
+    def _initialize_without_steps(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Set the steps anew after a weight was loaded, where the state_dict has none for them."""
+        if not any(key.startswith(f"{prefix}weight_quantization.") for key in state_dict):
             self.weight_quantization.initialize_(self._quantizer_weight())
 
     def _quantizer_weight(self) -> Tensor:

@@ -41,11 +41,14 @@ class QProjection(QLinear):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # a Parameter of the attention
-        attention = self._attention[0]
-        if attention.in_proj_weight is None:
-            separate: Tensor = getattr(attention, f"{'qkv'[self._index]}_proj_weight")
-            return separate
-        return attention.in_proj_weight.chunk(3)[self._index]
+        weight: Tensor = getattr(self._attention[0], self.weight_name)
+        return weight.chunk(3)[self._index] if self.weight_name == "in_proj_weight" else weight
+
+    @property
+    def weight_name(self) -> str:
+        """The attention's parameter that has the weight."""
+        is_common = self._attention[0].in_proj_weight is not None
+        return "in_proj_weight" if is_common else f"{'qkv'[self._index]}_proj_weight"
 
     @property
     def bias(self) -> Tensor | None:  # type: ignore[override]  # a Parameter of the attention
@@ -142,6 +145,14 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
         self._qkv_same_embed_dim = self.in_proj_weight is not None
         super()._reset_parameters()
         self._close_fast_path()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load the weights; the projections, which are loaded after this, are not shown the keys of theirs."""
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        for name in INPUT_PROJECTIONS:
+            projection = self.get_submodule(name)
+            if isinstance(projection, QProjection) and f"{prefix}{projection.weight_name}" in state_dict:
+                projection._initialize_without_steps(state_dict, f"{prefix}{name}.")
 
     def _as_float(self) -> nn.Module:
         new = super()._as_float()
