@@ -118,6 +118,20 @@ def test_other_files(content: Any, name: str, message: str, tmp_path: Path) -> N
         read_weights(path)
 
 
+def test_the_first_layer_of_a_net_for_colours_is_summed(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    colours = build("lenet-8", 3, 10).eval()
+    path = as_safetensors(colours.state_dict(), tmp_path / "w")
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"layers\.0\.weight: the file's is for 3 channels.*--sum-channels"):
+        load_weights_file(model, path, 10)
+    assert_same_state(model.state_dict(), before)
+    load_weights_file(model, path, 10, sum_channels=True)
+    grey = torch.rand(4, 1, 8, 8)
+    torch.testing.assert_close(model.eval()(grey), colours(grey.expand(-1, 3, -1, -1)))
+
+
 def test_keys_of_a_wrapped_model_are_explained(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save({f"module.{name}": tensor for name, tensor in net().state_dict().items()}, path)
@@ -174,6 +188,7 @@ def test_a_run_starts_from_the_weights(tmp_path: Path) -> None:
     [
         ({"weights": "a", "init": "b"}, "init and weights exclude each other"),
         ({"weights": "a", "resume": "b"}, "resume and weights exclude each other"),
+        ({"sum_channels": True}, "sum_channels is about the weights of another program, and there are none"),
         ({"new_head": True}, "new_head is about the weights of another program, and there are none"),
         ({"model": "timm"}, "model must be one of svhn-a, .*, or timm:NAME or torchvision:NAME, got 'timm'"),
         ({"model": "hub:resnet18"}, "or timm:NAME or torchvision:NAME, got 'hub:resnet18'"),

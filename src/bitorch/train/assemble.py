@@ -128,7 +128,13 @@ def _float_model(settings: Settings, dataset: Dataset) -> nn.Module:
             "several images to normalize over, got 1"
         )
     if settings.weights is not None:
-        load_weights_file(model, settings.weights, images.num_classes, new_head=settings.new_head)
+        load_weights_file(
+            model,
+            settings.weights,
+            images.num_classes,
+            new_head=settings.new_head,
+            sum_channels=settings.sum_channels,
+        )
     return model
 
 

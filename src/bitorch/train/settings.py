@@ -146,6 +146,8 @@ class Settings:
     """Start from float weights that come from elsewhere: a safetensors file, or a PyTorch file with a state dict."""
     new_head: bool = False
     """Leave out the last layer of --weights if it is for another number of classes, and train a new one."""
+    sum_channels: bool = False
+    """Sum the first layer of --weights over its three channels, for grey images."""
 
     def __post_init__(self) -> None:
         for name, value in convert_fields(type(self), dataclasses.asdict(self)).items():
@@ -204,7 +206,9 @@ class Settings:
 
     def without_places(self) -> Settings:
         """Return the settings without where the run is kept and where it starts from."""
-        return dataclasses.replace(self, out=None, resume=None, init=None, weights=None, new_head=False)
+        return dataclasses.replace(
+            self, out=None, resume=None, init=None, weights=None, new_head=False, sum_channels=False
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as types that JSON and YAML have."""
@@ -260,8 +264,9 @@ def _check_combinations(settings: Settings) -> None:
             f"{' and '.join(starts)} exclude each other: resume continues a run, init starts a new one from a "
             "checkpoint's weights, and weights from those of another program"
         )
-    if settings.new_head and settings.weights is None and settings.resume is None:
-        raise ValueError("new_head is about the weights of another program, and there are none; give weights, too")
+    for name in ("new_head", "sum_channels"):
+        if getattr(settings, name) and settings.weights is None and settings.resume is None:
+            raise ValueError(f"{name} is about the weights of another program, and there are none; give weights, too")
 
 
 def _check_rules(settings: Settings) -> None:

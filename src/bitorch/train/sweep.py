@@ -24,7 +24,7 @@ _OUTCOME = "outcome.json"
 #: Where a run is kept and goes on say nothing about what it reaches.
 _PLACES = ("out", "resume")
 #: Where a run starts from; one that goes on does not have them any more.
-_STARTS = ("init", "weights", "new_head")
+_STARTS = ("init", "weights", "new_head", "sum_channels")
 
 
 @dataclass(frozen=True)

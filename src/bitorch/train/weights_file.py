@@ -16,7 +16,9 @@ from .tensor_file import load_tensor_file
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
-def load_weights_file(model: nn.Module, path: Path, num_classes: int, *, new_head: bool) -> None:
+def load_weights_file(
+    model: nn.Module, path: Path, num_classes: int, *, new_head: bool = False, sum_channels: bool = False
+) -> None:
     """Copy a file's weights into a float model, all of them, strictly.
 
     Args:
@@ -24,6 +26,8 @@ def load_weights_file(model: nn.Module, path: Path, num_classes: int, *, new_hea
             or "model". No code in it is run.
         num_classes: of the model.
         new_head: leave out weights of a head for another number of classes; the model keeps its own, new ones.
+        sum_channels: sum the weights of a first convolution for 3 channels over them, where the model's has 1. It then
+            computes of a grey image what it computed of one with that image in all three.
 
     Raises:
         FileNotFoundError: no such file. ImportError: a safetensors file without the package.
@@ -36,6 +40,10 @@ def load_weights_file(model: nn.Module, path: Path, num_classes: int, *, new_hea
     if head and new_head:
         state = {name: wanted[name] if name in head else tensor for name, tensor in state.items()}
         head = {}
+    stem = _colour_stem(wanted, state)
+    if stem and sum_channels:
+        state = {**state, stem: state[stem].sum(dim=1, keepdim=True)}
+        stem = ""
     broken = [name for name, tensor in state.items() if not is_finite(tensor)]
     if broken:
         raise ValueError(f"the weights {path} are not finite in {shortened(broken)}; take a file from before that")
@@ -44,9 +52,13 @@ def load_weights_file(model: nn.Module, path: Path, num_classes: int, *, new_hea
     found = differences({name: tensor for name, tensor in wanted.items() if name not in counted}, state)
     if found:
         hint = _hint_at_wrapper(wanted, state)
+        if stem:
+            hint += (
+                f". {stem}: the file's is for 3 channels, the data have 1; with --sum-channels it is summed over them"
+            )
         if head:
             names, classes = ", ".join(head), next(iter(head.values()))
-            hint = (
+            hint += (
                 f". {names}: the file's head has {classes} classes, the data {num_classes}; with --new-head it is left "
                 "out, and a new one is trained"
             )
@@ -84,6 +96,17 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         held = f"a mapping with {', '.join(map(str, list(content)[:4]))}" if content else "an empty mapping"
     raise ValueError(f"{path} holds {held}, and no state dict; save model.state_dict() alone")
+
+
+def _colour_stem(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
+    """Return the weight of the one convolution for 3 channels in the file and 1 here; "" for none or several."""
+    stems = [
+        name
+        for name, tensor in wanted.items()
+        if name in got and tensor.dim() == got[name].dim() == 4 and tensor.shape[1] == 1 and got[name].shape[1] == 3
+        and tensor.shape[0] == got[name].shape[0] and tensor.shape[2:] == got[name].shape[2:]
+    ]  # fmt: skip
+    return stems[0] if len(stems) == 1 else ""
 
 
 def _hint_at_wrapper(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
