@@ -21,6 +21,7 @@ from bitorch.quantizations import (
     InputDoReFa,
     InputLSQ,
     InputPACT,
+    Quantization,
     RangeQuantization,
     Sign,
     WeightDoReFa,
@@ -205,6 +206,17 @@ def test_a_range_with_an_offset_loses_no_negative_input() -> None:
     quantizer.fit_(torch.linspace(-2, 2, 50))
     model = net(*normalized(), layer=ranged(quantizer))
     assert bitorch.check(model, batch()).findings == ()
+
+
+@pytest.mark.parametrize("quantizer", [InputDoReFa(2, variant="paper"), InputLSQ(2)], ids=["unit", "learned"])
+def test_inputs_far_above_a_range_ask_for_one_that_fits(quantizer: Quantization) -> None:
+    layer = linear()
+    layer.activation.activation_function = quantizer
+    if isinstance(quantizer, InputLSQ):
+        quantizer.fit_(torch.linspace(0, 1e-3, 50))
+    (finding,) = (f for f in bitorch.check(net(Affine(0, 9), layer=layer), batch()).findings if "saturated" in f.what)
+    wanted = "calibrate again" if isinstance(quantizer, InputLSQ) else 'use range="calibrated" or "learned"'
+    assert wanted in finding.remedy
 
 
 def test_a_channel_of_zeros_is_found() -> None:

@@ -28,7 +28,6 @@ _TOO_WIDE = 4.0
 _NEGATIVE = 0.01
 
 _BATCH_NORM = "put a BatchNorm between the convolution and this layer"
-_CALIBRATE = 'range="calibrated" or "learned" with bitorch.calibrate'
 _LOWER_LR = "look for NaN or huge values in the data, and lower the learning rate or give the gradients more bits"
 
 
@@ -38,6 +37,12 @@ def activation_findings(seen: Observation) -> list[Finding]:
     found.append(_no_normalization(seen))
     found.append(_negative_inputs(seen))
     return [finding for finding in found if finding is not None]
+
+
+def _fit_the_range(seen: Observation) -> str:
+    if isinstance(seen.quantizer, RangeQuantization):
+        return "calibrate again on batches like this one: bitorch.calibrate(model, batches)"
+    return 'use range="calibrated" or "learned" with bitorch.calibrate'
 
 
 def _collapsed(seen: Observation) -> Finding | None:
@@ -63,7 +68,7 @@ def _dead(seen: Observation) -> Finding | None:
     if seen.negative > _DEAD:
         remedy = f"nearly all of them are negative: {_BATCH_NORM}, or look at its weight and bias"
     else:
-        remedy = f"they are smaller than half a step: {_BATCH_NORM}, or use {_CALIBRATE}"
+        remedy = f"they are smaller than half a step: {_BATCH_NORM}, or {_fit_the_range(seen)}"
     return Finding(seen.layer, "dead activations", seen.zero, detail, remedy)
 
 
@@ -71,7 +76,9 @@ def _one_level(seen: Observation) -> Finding | None:
     if seen.level is None:
         return None
     detail = f"all inputs become {seen.level:.3g} (mean {seen.mean:.3g}, standard deviation {seen.std:.3g})"
-    return Finding(seen.layer, "activations at one level", seen.level, detail, f"{_BATCH_NORM}, or use {_CALIBRATE}")
+    return Finding(
+        seen.layer, "activations at one level", seen.level, detail, f"{_BATCH_NORM}, or {_fit_the_range(seen)}"
+    )
 
 
 def _saturated(seen: Observation) -> Finding | None:
@@ -80,8 +87,8 @@ def _saturated(seen: Observation) -> Finding | None:
     detail = f"{seen.above:.0%} of the inputs are above the range's end {seen.upper:.3g} and get no gradient"
     if seen.comes_from.is_normalized:
         is_note = seen.above <= _SATURATED_NORMALIZED
-        return Finding(seen.layer, "saturated activations", seen.above, detail, f"use {_CALIBRATE}", is_note)
-    return Finding(seen.layer, "saturated activations", seen.above, detail, f"{_BATCH_NORM}, or use {_CALIBRATE}")
+        return Finding(seen.layer, "saturated activations", seen.above, detail, _fit_the_range(seen), is_note)
+    return Finding(seen.layer, "saturated activations", seen.above, detail, f"{_BATCH_NORM}, or {_fit_the_range(seen)}")
 
 
 def _no_normalization(seen: Observation) -> Finding | None:
@@ -95,7 +102,7 @@ def _no_normalization(seen: Observation) -> Finding | None:
         return None
     place = "a sign's threshold 0" if seen.upper is None else f"the range 0 … {seen.upper:.3g}"
     detail = f"mean {seen.mean:.3g} and standard deviation {seen.std:.3g} are far from {place}"
-    return Finding(seen.layer, "no normalization", seen.std, detail, f"{_BATCH_NORM}, or use {_CALIBRATE}")
+    return Finding(seen.layer, "no normalization", seen.std, detail, f"{_BATCH_NORM}, or {_fit_the_range(seen)}")
 
 
 def _negative_inputs(seen: Observation) -> Finding | None:
