@@ -7,6 +7,7 @@ the import succeed; called, they still say that they are missing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import re
@@ -37,9 +38,13 @@ def import_torchvision() -> ModuleType:
 
 
 def import_torchvision_if_installed() -> None:
-    """Import torchvision where there is one, so that what imports it later does not fail with its operators."""
+    """Import torchvision where there is one, so that what imports it later does not fail with its operators.
+
+    Where a package is missing that torchvision itself needs, who imports it later is told.
+    """
     if importlib.util.find_spec("torchvision") is not None:
-        import_torchvision()
+        with contextlib.suppress(ModuleNotFoundError):
+            import_torchvision()
 
 
 @functools.cache
