@@ -821,6 +821,10 @@ def test_nan_in_validation_is_seen() -> None:
 
 
 def test_classifier_checks_its_arguments() -> None:
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got str"):
+        Classifier("lenet-8", 10)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"teacher must be a torch\.nn\.Module, got str"):
+        Classifier(nn.Linear(2, 2), 2, teacher="best.ckpt")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_classes must be at least 2, got 1"):
         Classifier(nn.Linear(2, 1), 1)
     with pytest.raises(ValueError, match="label_smoothing must be at least 0 and below 1, got 1"):

@@ -59,6 +59,7 @@ class Classifier(pl.LightningModule):
 
     Raises:
         ValueError: num_classes or label_smoothing out of range.
+        TypeError: a model or teacher that is no module.
     """
 
     def __init__(
@@ -76,6 +77,9 @@ class Classifier(pl.LightningModule):
         info: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        for name, module in (("model", model), ("teacher", teacher)):
+            if not isinstance(module, nn.Module) and not (name == "teacher" and module is None):
+                raise TypeError(f"{name} must be a torch.nn.Module, got {type(module).__name__}")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if not 0 <= label_smoothing < 1:
