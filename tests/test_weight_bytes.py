@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from torch import Tensor, nn
 
 from bitorch import DoReFaConfig, quantize_
@@ -28,6 +31,17 @@ def test_shared_parameters_count_once() -> None:
     model = nn.Sequential(nn.Linear(8, 8, bias=False), layer, layer, nn.Linear(8, 8, bias=False))
     quantize_(model, DoReFaConfig(1, 1))
     assert weight_bytes(model) == WeightBytes(float32=3 * 256, packed=2 * 256 + 8 + 4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "weight_scale", "scales"),
+    [("lsq", "layer", 1), ("lsq", "channel", 8), ("dorefa", "channel", 8), ("twn", "channel", 8), ("ttq", "layer", 2)],
+)
+def test_scales_of_channels_count_and_learned_ranges_do_not(weights: Any, weight_scale: Any, scales: int) -> None:
+    model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(3)])
+    bits = 1 if weights == "dorefa" else 2
+    quantize_(model, DoReFaConfig(bits, 2, range="learned", weights=weights, weight_scale=weight_scale))
+    assert weight_bytes(model) == WeightBytes(float32=3 * 256, packed=2 * 256 + 8 * bits + 4 * scales)
 
 
 def test_32_bit_weights_stay_float() -> None:

@@ -14,6 +14,7 @@ from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
 from .histograms import of_levels, plain, together
 from .rows import Histogram, Levels
+from .weight_bytes import scales_of
 
 #: Series of a weight's histogram; with more levels one series has them all.
 _MOST_SERIES = 16
@@ -133,9 +134,7 @@ class Shares:
         if quantizer is None or weight is None or not is_new or known_bits(quantizer) == FLOAT_BITS:
             return total
         assert isinstance(part, WeightQuantized)  # nothing else has a quantizer of the weight
-        with torch.no_grad():
-            scales = 1 if quantizer.max_code is None else part.weight_scale().numel()
-        packed = -(-weight.numel() * quantizer.bit_width // 8) + _FLOAT_BYTES * scales
+        packed = -(-weight.numel() * quantizer.bit_width // 8) + _FLOAT_BYTES * scales_of(part)
         return total - weight.numel() * weight.element_size() + packed
 
     def _new(self, tensors: list[Tensor]) -> Iterator[Tensor]:
