@@ -129,11 +129,6 @@ class _Lowering:
             op, keys = self._single(node)
             self.emit({"op": op, **ends, "output": node.name, **keys}, node.name)
 
-    def _moves_nothing(self, node: Node) -> bool:
-        """Whether a node only says otherwise what an image's dimensions are."""
-        before = image(self.graph[node.inputs[0]].shape)
-        return node.kind == "identity" or (node.kind == "flatten" and before[1:] == [1, 1])
-
     def _convolution(self, one: Group) -> None:
         node = one.anchor
         channels = node.shape[0]
