@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitorch import DoReFaConfig, calibrate, quantize_
+from bitorch.layers import QActivation
 from bitorch.quantizations import InputCalibrated, InputLSQ, InputPACT, RangeQuantization
 
 NAN, INF = float("nan"), float("inf")
@@ -371,3 +372,8 @@ def test_a_new_batch_norm_normalizes_by_the_batch_and_stays_new() -> None:
     norm(model[0](images))  # now it has seen one
     (after,) = calibrate(model, [images]).ranges
     assert after.seen_high == pytest.approx(float(norm.eval()(model[0](images)).max().detach()), rel=1e-5)
+
+
+def test_an_activation_by_itself_goes_by_its_own_name() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), QActivation(InputLSQ(3), 0.0))
+    assert [row.name for row in calibrate(model, [torch.randn(16, 4)]).ranges] == ["1"]

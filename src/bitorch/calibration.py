@@ -108,7 +108,8 @@ def _quantizer_names(model: nn.Module) -> dict[RangeQuantization, str]:
     names: dict[RangeQuantization, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, RangeQuantization):
-            names[module] = name.removesuffix(".activation.activation_function") if name else "the quantizer"
+            layer = name.removesuffix(".activation_function").removesuffix(".activation")
+            names[module] = layer if name else "the quantizer"
     return names
 
 
