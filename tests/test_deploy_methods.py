@@ -12,10 +12,12 @@ from bitorch.quantizations import (
     GradientLUQ,
     GradientSigned,
     InputDoReFa,
+    InputLSQ,
     Quantization,
     RSign,
     Sign,
     WeightDoReFa,
+    WeightLSQ,
     WeightTTQ,
     WeightTWN,
 )
@@ -170,3 +172,31 @@ def test_gradient_quantizers_are_left_behind(gradient: Quantization) -> None:
     packed = deploy(net, x)
     assert verify(net, packed, x)
     assert torch.equal(deploy(net, x, partial=True).model(x), net(x))
+
+
+class Doubled(InputLSQ):
+    """Other codes than its range has."""
+
+    def codes(self, x: Tensor) -> Tensor:
+        return super().codes(2 * x)
+
+
+class Renamed(InputLSQ):
+    """The same codes."""
+
+
+@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize("kind", [Doubled, Renamed])
+def test_a_subclass_with_a_range_is_what_its_codes_are(kind: type[InputLSQ], offset: bool) -> None:
+    quantizer = kind(3, offset=offset)
+    net = nn.Sequential(
+        QLinear(6, 4, input_quantization=quantizer, weight_quantization=WeightLSQ(3), gradient_cancellation_threshold=0)
+    ).eval()
+    x = torch.randn(20, 6)
+    quantizer.fit_(x)
+    found = can_deploy(net, x)
+    assert bool(found) == (kind is Renamed)
+    if found:
+        assert verify(net, deploy(net, x), x)
+    else:
+        assert "has other codes than those of the range" in str(found)

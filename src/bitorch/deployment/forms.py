@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..quantizations import Quantization
+from ..quantizations import Quantization, RangeQuantization
 from ..quantizations.base import sign_plus
+from ..quantizations.ranges import codes_at, position
 
 #: "unit": round(n·clip(x, 0, 1)) with n = 2^bits − 1. "sign": x ≥ 0, "heaviside": x > 0, both to ±1.
 Form = Literal["unit", "sign", "heaviside"]
@@ -32,6 +33,16 @@ def form(quantizer: Quantization) -> Form | None:
         if torch.equal(codes, expected) and torch.equal(scale, unit):
             return name
     return None
+
+
+def is_uniform(quantizer: RangeQuantization) -> bool:
+    """Say whether a quantizer has the codes of its width and zero point, as a subclass of the user's own may not."""
+    n, width = 2**quantizer.bit_width - 1, quantizer.width()
+    zero = quantizer.zero() if quantizer.zero_point() != 0 else None
+    x = _points(n) * width
+    with torch.no_grad():
+        codes = quantizer.codes(x.clone())
+    return torch.equal(codes, codes_at(position(x, width, zero, n), zero, n))
 
 
 def _expected(quantizer: Quantization, x: Tensor, largest: int) -> Iterator[tuple[Form, Tensor]]:

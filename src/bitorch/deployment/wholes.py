@@ -24,7 +24,7 @@ from ..layers.low_bit import LowBit
 from ..quantizations import GradientQuantization, Quantization, RangeQuantization, RSign, WeightDoReFa
 from ..quantizations.range_fit import SMALLEST
 from .builder import PARTIAL, Reader
-from .forms import form
+from .forms import form, is_uniform
 from .problems import Refusal
 from .windows import check_features
 
@@ -183,4 +183,9 @@ def _check_range(quantizer: RangeQuantization) -> None:
         raise Refusal(
             f"the range of {quantizer} has collapsed to zero in training",
             "Train on from an earlier checkpoint with a lower learning rate, or calibrate again",
+        )
+    if not is_uniform(quantizer):
+        raise Refusal(
+            f"{quantizer} is a subclass of a quantizer with a range, and has other codes than those of the range",
+            f"Use one with the same codes and another gradient, {PARTIAL}",
         )
