@@ -13,7 +13,7 @@ from bitorch.cli import main
 from bitorch.deployment.packed_model import PackedModel
 from bitorch.layers.low_bit import LowBit
 from bitorch.quantizations import InputCalibrated, InputLSQ, InputPACT, Sign, WeightLSQ
-from bitorch.train import Settings, evaluate, fit, load_model, prepare, read_checkpoint, read_settings
+from bitorch.train import NonFiniteError, Settings, evaluate, fit, load_model, prepare, read_checkpoint, read_settings
 from bitorch.train.bits_in_force import bits_in_force
 from test_train import assert_same_state, short
 
@@ -236,3 +236,25 @@ def test_several_processes_take_steps_of_quantizers_that_are_off(
     """They get no gradient, which DistributedDataParallel must know."""
     settings = short(out=tmp_path, devices=2, batch_size=180, **fields)
     assert prepare(settings)._strategy() == strategy
+
+
+def test_a_range_that_collapses_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    run = prepare(short(range="learned", learned_by="pact", epochs=3, out=tmp_path / "run"))
+    quantizer = next(module for module in run.model.modules() if isinstance(module, InputPACT))
+
+    epochs: list[Any] = []
+
+    def collapse(*_: Any) -> None:  # in the second epoch, and with no gradient to bring it back
+        if epochs:
+            quantizer.alpha.requires_grad_(False).fill_(-1.0)
+
+    run.model.register_forward_pre_hook(collapse)
+    with pytest.raises(
+        NonFiniteError, match=r"epoch 2: the learned range of \S+ has collapsed .* rule.*last\.ckpt"
+    ) as stop:
+        run.train(on_epoch=epochs.append, show=False)
+    assert stop.value.checkpoint is not None
+    kept = read_checkpoint(stop.value.checkpoint)
+    alphas = [value for name, value in kept.state_dict.items() if name.endswith("alpha")]
+    assert alphas
+    assert all(alpha > 0 for alpha in alphas)

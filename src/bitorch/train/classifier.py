@@ -20,7 +20,14 @@ from torchmetrics.classification import MulticlassAccuracy
 from ..data import to_float
 from .bits_in_force import bits_in_force, bring_into_force
 from .distillation import Distillation
-from .guard import NonFiniteError, describe_non_finite, is_step_finite, locate_non_finite, remedy
+from .guard import (
+    NonFiniteError,
+    describe_collapsed,
+    describe_non_finite,
+    is_step_finite,
+    locate_non_finite,
+    remedy,
+)
 from .randomness import generator_states, restore_generators, seed_generators, step_seed
 from .schedule import Schedule
 
@@ -154,8 +161,11 @@ class Classifier(pl.LightningModule):
             raise NonFiniteError(self._why_not_finite(optimizer.param_groups[0]["lr"]), self.global_step)
 
     def on_train_epoch_end(self) -> None:
-        """Log what the epoch's steps have summed up."""
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
+        """Log what the epoch's steps have summed up; NonFiniteError if a learned range has collapsed meanwhile."""
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        if collapsed := describe_collapsed(self.model, lr):
+            raise NonFiniteError(f"epoch {self.current_epoch + 1}: {collapsed}", self.global_step)
+        self.log("lr", lr, sync_dist=True)
         self._log_and_reset({"train/loss": self.train_loss, "train/acc": self.train_accuracy})
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

@@ -12,19 +12,21 @@ from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
 from ..checking.non_finite import is_finite, watch
+from ..quantizations import RangeQuantization
+from ..quantizations.range_fit import SMALLEST
 
 _NAMES_SHOWN = 3
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss or gradient was NaN or infinite. The parameters are as they were before the step.
+    """A loss or gradient was NaN or infinite, or a learned range of activations has collapsed to zero.
 
-    The model in memory has made the forward pass, so its running statistics may be NaN. Those of the checkpoint are
-    finite.
+    In the first case the parameters are as they were before the step. The model in memory has made the forward pass, so
+    its running statistics may be NaN. Those of the checkpoint are finite.
 
     Attributes:
         reason: which step, which layer, which parameters, what to do.
-        step: the optimizer step that was not made, counted from 0.
+        step: the optimizer step that was not made, counted from 0; of a collapsed range the first of the next epoch.
         checkpoint: the last good checkpoint, None if there is none.
     """
 
@@ -47,6 +49,24 @@ def is_step_finite(loss: Tensor, parameters: Iterable[Parameter]) -> Tensor:
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     return torch.isfinite(loss + get_total_norm(gradients))
+
+
+def describe_collapsed(model: nn.Module, lr: float) -> str:
+    """Return which activation ranges have fallen to zero or below, and what a user can do about it; "" if none has."""
+    names = [
+        name.removesuffix(".activation.activation_function")
+        for name, module in model.named_modules()
+        if isinstance(module, RangeQuantization) and module.is_set and not module.width() > module.levels() * SMALLEST
+    ]
+    if not names:
+        return ""
+    shown = ", ".join(names[:_NAMES_SHOWN]) + (
+        f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    )
+    return (
+        f"the learned range of {shown} has collapsed to zero, so nothing passes there any more. Lower the learning "
+        f"rate (now {lr:g}), calibrate on batches like those of training, or give the layer another range by a rule."
+    )
 
 
 def locate_non_finite(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> str:
