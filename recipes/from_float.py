@@ -67,6 +67,8 @@ def main(options: Options) -> None:
             "from float, activations first": {
                 "epochs": half, "init": float_twin, "warm_start": "activations-first", "warm_start_epochs": 2,
             },
+            "learned ranges, from scratch": {"epochs": options.epochs, "range": "learned"},
+            "learned ranges, from float": {"epochs": half, "range": "learned", "init": float_twin},
         }
     )  # fmt: skip
     console.print(table(f"W1A2 LeNet28, width {options.width}, Fashion-MNIST, {options.seeds} seeds", rows))
