@@ -826,7 +826,7 @@ def test_operator_arguments_are_checked() -> None:
         ("x", torch.rand(3, 16), "a row of weight holds 3 bytes, but 16 weights of 2 bits are 4"),
         ("x", torch.rand(12), "x must be float32 with 2 dimensions"),
         ("weight", packed.packed_weight.float(), "weight must be uint8"),
-        ("scale", torch.ones(5), r"scale must be float32, 0-dim or \[\d+\]"),
+        ("scale", torch.ones(4), r"scale must be float32, 0-dim or \[\d+\]"),
         ("bias", torch.ones(4), r"bias must be float32 \[5\]"),
         ("weight_bits", 9, "weight_bits must be 1 to 8, got 9"),
         ("quantizer", "round", "quantizer must be one of 'unit', 'sign', 'heaviside', got 'round'"),
