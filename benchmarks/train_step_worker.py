@@ -69,7 +69,8 @@ def build(name: str) -> nn.Module:
 
         return svhn_a(quantized, relu=False)  # its activation quantizer clips
     variant = OURS[name]
-    net = svhn_a(lambda i, o, kernel, padding: nn.Conv2d(i, o, kernel, padding=padding, bias=False), relu=True)
+    relu = "sign" not in variant.config  # behind a ReLU all signs are +1
+    net = svhn_a(lambda i, o, kernel, padding: nn.Conv2d(i, o, kernel, padding=padding, bias=False), relu=relu)
     if variant.bits is not None:
         from bitorch import DoReFaConfig, calibrate, quantize_
 
