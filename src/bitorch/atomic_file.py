@@ -36,7 +36,7 @@ def _write_and_rename(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             os.fsync(file.fileno())  # the data before the name, or a power cut leaves an empty file
         temporary.chmod(0o666 & ~_umask())  # a temporary file is private
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, must not leave the temporary file behind; all go on up
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise

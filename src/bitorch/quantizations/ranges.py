@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Quantization, as_internal
+from .base import CodeValue, Quantization, as_internal
 from .bits import FLOAT_BITS, check_bits
 from .range_fit import Fit, check_calibration
 
@@ -140,7 +138,7 @@ class RangeQuantization(Quantization):
         if self.max_code is None:
             return F.relu(x) if self.clips_negative else x
         codes = self.codes(x)
-        value: Tensor = RangeValue.apply(codes, self.scale(x))
+        value: Tensor = CodeValue.apply(codes, self.max_code, self.scale(x))
         return value.to(x.dtype)
 
     def _loaded(self) -> None:
@@ -158,18 +156,6 @@ class RangeQuantization(Quantization):
         n = self.levels()
         step, zero = float(self.width()) / n, self.zero_point()
         return 0.0 - zero * step, (n - zero) * step
-
-
-class RangeValue(torch.autograd.Function):
-    """codes·scale forward, g backward: see the gradient convention in base."""
-
-    @staticmethod
-    def forward(ctx: Any, codes: Tensor, scale: Tensor) -> Tensor:
-        return codes * scale
-
-    @staticmethod
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
-        return output_gradient, None
 
 
 def at_least_smallest(x: Tensor) -> Tensor:

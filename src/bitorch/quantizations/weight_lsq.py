@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .base import Grid, Quantization, as_internal, gradient_inside, sign_plus
+from .base import CodeValue, Grid, Quantization, as_internal, gradient_inside, sign_plus
 from .bits import FLOAT_BITS, check_bits
 from .range_fit import SMALLEST
-from .ranges import FINEST, RangeValue, at_least_smallest
+from .ranges import FINEST, at_least_smallest
 
 
 class _WeightCodes(Function):
@@ -155,7 +155,7 @@ class WeightLSQ(Quantization):
         """Quantize a float weight, [C_out, …]; see the class for the formula."""
         if self.max_code is None:
             return x
-        value: Tensor = RangeValue.apply(self.codes(x), self.scale(x))
+        value: Tensor = CodeValue.apply(self.codes(x), self.max_code, self.scale(x))
         return value.to(x.dtype)
 
     def extra_repr(self) -> str:
