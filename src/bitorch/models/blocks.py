@@ -46,3 +46,12 @@ def check_input(x: Tensor, net: str, in_channels: int, image_size: int) -> None:
             f"{net} takes images of shape [batch, {in_channels}, {image_size}, {image_size}], got {list(x.shape)}; "
             "resize or pad the images, or build the net with other in_channels"
         )
+
+
+def check_channels(x: Tensor, net: str, in_channels: int) -> None:
+    """Raise ValueError unless x is [B, in_channels, H, W], of any height and width. Reads the shape only."""
+    if x.dim() != 4 or x.shape[1] != in_channels:
+        raise ValueError(
+            f"{net} takes images of shape [batch, {in_channels}, height, width], got {list(x.shape)}; "
+            "resize or pad the images to one size, or build the net with other in_channels"
+        )

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import check_counts
+from .blocks import check_channels, check_counts
 
 #: Expansion, channels at width 16, blocks and stride of each stage.
 _STAGES = ((1, 16, 1, 1), (4, 24, 2, 1), (4, 40, 2, 2), (4, 64, 2, 2))
@@ -53,11 +53,7 @@ class MobileNetV2(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"MobileNetV2 takes images of shape [batch, {self.in_channels}, height, width], got {list(x.shape)}; "
-                "resize or pad the images to one size, or build the net with other in_channels"
-            )
+        check_channels(x, "MobileNetV2", self.in_channels)
         x = self.head(self.blocks(self.stem(x)))
         logits: Tensor = self.classifier(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
         return logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .blocks import check_counts
+from .blocks import check_channels, check_counts
 
 _BLOCKS_PER_STAGE = 2
 
@@ -49,11 +49,7 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"ResNet18 takes images of shape [batch, {self.in_channels}, height, width], got {list(x.shape)}; "
-                "resize or pad the images to one size, or build the net with other in_channels"
-            )
+        check_channels(x, "ResNet18", self.in_channels)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         logits: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
