@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitorch.deployment.thresholds import Staircase, float_staircase, integer_staircase
+from bitorch.deployment.thresholds import Staircase, float_staircase, integer_staircase, makes_nan
 
 LOW, HIGH = -700, 650
 
@@ -58,7 +58,7 @@ def test_integer_thresholds_give_the_codes_of_every_integer(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
 def test_float_thresholds_are_the_first_floats_of_their_codes(bits: int) -> None:
-    norm = batch_norm(7, bits, torch.tensor([1.0, -1.0, 0.0, 1e-3, -1e-3, 50.0, -50.0]))
+    norm = batch_norm(7, bits, torch.tensor([1.0, -1.0, 1e-30, 1e-3, -1e-3, 50.0, -50.0]))
     codes = chain(norm, bits, 1.0)
     staircase = float_staircase(codes, (7, 1, 1), 2**bits - 1)
     steps = staircase.thresholds.t()
@@ -71,6 +71,8 @@ def test_float_thresholds_are_the_first_floats_of_their_codes(bits: int) -> None
             torch.randn(500, 7) * 100,
             torch.zeros(1, 7),
             -torch.zeros(1, 7),
+            torch.full((1, 7), torch.inf),
+            torch.full((1, 7), -torch.inf),
         ]
     )
     assert torch.equal(apply(staircase, near).float(), codes(near[..., None, None]).flatten(1))
@@ -83,6 +85,31 @@ def test_thresholds_of_a_constant_channel_are_always_or_never_reached() -> None:
     assert staircase.thresholds[0].tolist() == [LOW, HIGH + 1, HIGH + 1]
     assert staircase.thresholds[1].tolist() == [LOW, LOW, LOW]
     assert not staircase.descending.any()
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["rising", "falling"])
+def test_a_code_that_no_float_gives_is_told_from_one_that_only_infinity_gives(sign: int) -> None:
+    def never(x: Tensor) -> Tensor:
+        return (sign * x).clamp(max=0.6).clamp(0, 1).mul(3).round()
+
+    def infinity(x: Tensor) -> Tensor:
+        return (sign * x == torch.inf).float() * 3
+
+    thresholds = float_staircase(never, (1, 1, 1), 3).thresholds
+    assert thresholds[0, :2].isfinite().all()
+    assert thresholds[0, 2].isnan()
+    assert float_staircase(infinity, (1, 1, 1), 3).thresholds.tolist() == [[sign * torch.inf] * 3]
+    always = float_staircase(lambda x: torch.full_like(x, 2.0), (1, 1, 1), 3).thresholds
+    assert always[0, :2].tolist() == [-torch.inf, -torch.inf]
+    assert always[0, 2].isnan()
+
+
+def test_what_makes_nan_is_no_staircase() -> None:
+    norm = batch_norm(3, 0, torch.tensor([1.0, 0.0, -1.0]))
+    codes = chain(norm, 2, 1.0)
+    assert makes_nan(codes, (3, 1, 1), -torch.inf, torch.inf)
+    assert not makes_nan(codes, (3, 1, 1), LOW, HIGH)
+    assert makes_nan(chain(norm, 2, 1e38), (3, 1, 1), LOW, HIGH)
 
 
 def test_the_sign_of_zero_does_not_matter() -> None:

@@ -91,7 +91,7 @@ struct FloatStage {
 using FloatFunction = void (*)(const FloatStage*, void* tile);
 
 // Codes: q = number of j with  x >= threshold[j][c], x = D or y, after a change of sign where negate says so. NaN gives 0.
-// Thresholds rise with j and are not NaN.
+// Thresholds rise with j; a float32 one may be NaN, which no x reaches, and then so are all that follow.
 // kAffine: q = round_half_even(v), v = clamp(float(x) * multiply[c] + offset[c], 0, n), n = 2^bits - 1, two roundings, never
 // fused; negate is null. Chosen only where it was checked to give the codes that the thresholds give.
 // kGuided: the thresholds decide, but where v (x after negate) is less than `margin` away from an integer, that integer is

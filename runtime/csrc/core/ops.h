@@ -13,6 +13,8 @@ using MakeOperation = std::unique_ptr<Operation> (*)(const OperationReader& read
 // The index-th input or output operation, and the array it stands for.
 std::unique_ptr<Operation> make_input(const OperationReader& reader, size_t index, Program::Port* port);
 std::unique_ptr<Operation> make_output(const OperationReader& reader, size_t index, Program::Port* port);
+// The key "array_shape" of both: one image of the array in other dimensions, the same numbers in the same order.
+void read_array_shape(const OperationReader& reader, Program::Port* port);
 
 std::unique_ptr<Operation> make_conv2d(const OperationReader& reader);
 std::unique_ptr<Operation> make_linear(const OperationReader& reader);

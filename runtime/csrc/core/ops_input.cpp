@@ -29,7 +29,7 @@ uint8_t or_codes(const uint8_t* in, int64_t n) {
 class Input : public Operation {
  public:
   Input(const OperationReader& reader, size_t index, Program::Port* port) : Operation(reader), index_(index) {
-    reader.allow({"output", "dtype", "shape", "order", "bits"});
+    reader.allow({"output", "dtype", "shape", "order", "bits", "array_shape"});
     codes_ = reader.choice("dtype", {"float32", "uint8"}) == "uint8";
     if (!codes_ && reader.has("bits")) reader.fail("bits", "has a meaning only with \"dtype\": \"uint8\"");
     const std::vector<int64_t> shape = read_shape(reader);
@@ -42,6 +42,7 @@ class Input : public Operation {
     *port = {tensor_->name, codes_ ? Dtype::kUint8 : Dtype::kFloat32, shape,
              image ? (channels_last_ ? "nhwc" : "nchw") : "nf", tensor_->bits};
     if (image && channels_last_) port->shape = {shape[1], shape[2], shape[0]};
+    read_array_shape(reader, port);
   }
 
   int64_t scratch_bytes(int64_t, int threads) const override {

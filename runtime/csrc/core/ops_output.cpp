@@ -12,13 +12,14 @@ namespace {
 class Output : public Operation {
  public:
   Output(const OperationReader& reader, size_t index, Program::Port* port) : Operation(reader), index_(index) {
-    reader.allow({"input", "order"});
+    reader.allow({"input", "order", "array_shape"});
     tensor_ = reader.input("input", {Values::kFloat32, Values::kInt32, Values::kCodes});
     inputs_ = {tensor_};
     if (tensor_->pixels() > 1 || reader.has("order")) {
       channels_last_ = reader.choice("order", {"nchw", "nhwc"}) == "nhwc";
     }
     describe(port);
+    read_array_shape(reader, port);
     channels_last_ = channels_last_ || tensor_->channels == 1 || tensor_->pixels() == 1;
   }
 

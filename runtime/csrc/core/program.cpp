@@ -8,6 +8,7 @@
 
 #include "aligned.h"
 #include "checked.h"
+#include "float_mode.h"
 #include "layout.h"
 #include "program_build.h"
 #include "threads.h"
@@ -153,6 +154,7 @@ void Program::run(const std::vector<ArrayView>& inputs, const std::vector<void*>
   const int64_t batch = this->batch(inputs);
   if (outputs.size() != state_->program.outputs.size()) throw Error("the number of output arrays is wrong");
   if (batch == 0) return;
+  const IeeeFloats floats;
   const WorkspaceList::Lease workspace(state_->workspaces);
   const RunContext context = state_->context(*workspace, inputs, outputs, batch);
   const KeepAwake awake;
@@ -214,6 +216,7 @@ std::vector<double> Program::profile(const std::vector<ArrayView>& inputs, int r
   }
   const WorkspaceList::Lease workspace(state_->workspaces);
   const RunContext context = state_->context(*workspace, inputs, outputs, batch);
+  const IeeeFloats floats;
   const KeepAwake awake;
   std::map<const Operation*, size_t> index;
   for (size_t i = 0; i < operations.size(); ++i) index[operations[i].get()] = i;

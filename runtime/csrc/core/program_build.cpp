@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "float_mode.h"
 #include "memory_plan.h"
 #include "ops.h"
 
@@ -95,6 +96,7 @@ void read_operations(const std::string& text, ArrayTable& arrays, BuiltProgram* 
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
                            const KernelTable& kernels, int64_t memory_limit) {
+  const IeeeFloats floats;
   ArrayTable table(arrays);
   BuiltProgram program;
   program.graph.weight_bytes_left = memory_limit;

@@ -19,6 +19,7 @@
 
 #include "checked.h"
 #include "cpu_count.h"
+#include "float_mode.h"
 
 namespace bitorch {
 namespace {
@@ -145,6 +146,7 @@ void Pool::stop() {
 }
 
 void Pool::work(int index) {
+  const IeeeFloats floats;  // a new thread inherits the mode of the one that made it
   uint64_t seen = 0;
   for (;;) {
     const auto has_job = [&] { return ticket_.load(std::memory_order_acquire) != seen; };

@@ -25,6 +25,12 @@ float below(float x) { return std::nextafter(x, -std::numeric_limits<float>::inf
 bool is_nan(int32_t) { return false; }
 bool is_nan(float x) { return std::isnan(x); }
 
+// Whether an |x| <= reach can be at the threshold. NaN is out of reach.
+template <class T>
+bool within(T threshold, T reach) {
+  return threshold <= reach;
+}
+
 template <class F>
 struct Line {
   F multiply, offset;
@@ -69,7 +75,7 @@ template <class T>
 Line<double> find_line(const T* t, int n, T reach) {
   int first = 0, last = n;
   while (first < n && t[first] <= -reach) ++first;
-  while (last > first && t[last - 1] > reach) --last;
+  while (last > first && !within(t[last - 1], reach)) --last;
   if (first == last) return {0.0, static_cast<double>(first)};  // one code for every x
   const double span = static_cast<double>(t[last - 1]) - static_cast<double>(t[first]);
   // One step within reach: any slope that keeps the codes beside it.
@@ -103,14 +109,15 @@ template <class T>
 Fit fit_of(const Line<float>& line, const T* t, int n, T reach) {
   Fit fit;
   for (int j = 0; j < n; ++j) {
-    const T at = t[j] < -reach ? -reach : t[j];
-    if (at <= reach) {
+    const bool reached = within(t[j], reach);
+    if (reached) {
+      const T at = t[j] < -reach ? -reach : t[j];
       const float v = on_line(static_cast<float>(at), line, n);
       fit.exact = fit.exact && std::nearbyint(v) >= j + 1;
       fit.deviation = std::max(fit.deviation, j + 0.5 - static_cast<double>(v));
     }
     if (t[j] <= -reach) continue;
-    const float v = on_line(static_cast<float>(t[j] > reach ? reach : below(t[j])), line, n);
+    const float v = on_line(static_cast<float>(reached ? below(t[j]) : reach), line, n);
     fit.exact = fit.exact && std::nearbyint(v) <= j;
     fit.deviation = std::max(fit.deviation, static_cast<double>(v) - (j + 0.5));
   }
@@ -120,11 +127,11 @@ Fit fit_of(const Line<float>& line, const T* t, int n, T reach) {
 template <class T>
 void check_order(const T* t, int n, bool descending, int64_t channel) {
   for (int j = 0; j < n; ++j) {
-    if (is_nan(t[j])) throw Error("thresholds: NaN at channel " + std::to_string(channel));
-    if (j > 0 && (descending ? t[j] > t[j - 1] : t[j] < t[j - 1])) {
+    if (j == 0 || is_nan(t[j])) continue;
+    if (is_nan(t[j - 1]) || (descending ? t[j] > t[j - 1] : t[j] < t[j - 1])) {
       throw Error("thresholds: channel " + std::to_string(channel) + " must be in " + (descending ? "falling" : "rising") +
-                  " order, but threshold " + std::to_string(j) + " is " + std::to_string(t[j]) + " after " +
-                  std::to_string(t[j - 1]));
+                  " order, and NaN behind all numbers, but threshold " + std::to_string(j) + " is " + std::to_string(t[j]) +
+                  " after " + std::to_string(t[j - 1]));
     }
   }
 }

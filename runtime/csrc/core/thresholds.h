@@ -15,7 +15,8 @@ struct BlockRange {
 // 0..31, 32..63, ...
 std::vector<BlockRange> plain_blocks(int64_t channels);
 
-// q = number of j with x >= threshold[j] (x <= threshold[j] where descending), x an int32 or a float32.
+// q = number of j with x >= threshold[j] (x <= threshold[j] where descending), x an int32 or a float32. No x reaches a
+// threshold that is NaN, not even an infinity.
 //
 // Comparing with up to 255 thresholds is slow, and most thresholds come from a straight line. The rule of a block is affine,
 // round(x * multiply + offset), where that gives the same codes on both sides of every threshold: each operation in it is
@@ -24,7 +25,8 @@ std::vector<BlockRange> plain_blocks(int64_t channels);
 class CodeRule {
  public:
   CodeRule() = default;
-  // Thresholds [channels][2^bits - 1] in rising order per channel, or falling where descending[c] (null: none); else Error.
+  // Thresholds [channels][2^bits - 1] in rising order per channel, or falling where descending[c] (null: none), NaN behind
+  // all others; else Error.
   // reach: the largest |x| there can be. negate_weights: the caller turns the sign of x itself for descending channels, by
   // negating their weights.
   CodeRule(const int32_t* thresholds, const uint8_t* descending, int32_t reach, int bits, bool negate_weights,

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -589,6 +590,10 @@ void check_to_codes(Random& random, const KernelTable& table, bool from_int) {
         if (f[0] > f[kBlock]) std::swap(f[0], f[kBlock]);
       }
     }
+  }
+  for (int c = 0; rule == kCompare && c < kBlock; ++c) {  // the last ones are never reached
+    const int numbers = random.one_in(3) ? random.from(0, most) : most;
+    for (int j = numbers; j < most; ++j) float_thresholds[j * kBlock + c] = std::numeric_limits<float>::quiet_NaN();
   }
   const float margin = 0.3f;
   for (int c = 0; rule == kGuided && c < kBlock; ++c) {  // thresholds up to a tenth away from where the line says

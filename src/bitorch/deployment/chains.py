@@ -19,9 +19,13 @@ ELEMENTWISE = _RISING | _SIGNED.keys() | _OTHER | {"leaky_relu"}
 
 
 def is_monotone(node: Node) -> bool:
-    """Whether every channel of an elementwise node rises or falls throughout, with the rounding of float32 too."""
+    """Whether every channel of an elementwise node rises or falls throughout, with the rounding of float32 too.
+
+    It may make NaN of −inf or inf: at its ends, and nowhere between.
+    """
     if node.kind == "leaky_relu":
-        return bool((node.settings["slope"] > 0).all())  # −∞·0 is NaN, where bisection begins
+        slope = node.settings["slope"]
+        return bool((slope > 0).all() and slope.isfinite().all())  # −inf·0 and 0·inf are NaN, and behind that it goes on
     if node.kind in _SIGNED:
         factor = torch.as_tensor(node.settings[_SIGNED[node.kind]])
         return bool(factor.isfinite().all()) and (node.kind != "divide" or bool((factor != 0).all()))
@@ -29,9 +33,14 @@ def is_monotone(node: Node) -> bool:
 
 
 def is_rising(node: Node) -> bool:
-    """Whether no channel of an elementwise node falls anywhere, so that it commutes with a maximum."""
+    """Whether no channel of an elementwise node falls anywhere or makes NaN, so that it commutes with a maximum.
+
+    A factor of 0 makes NaN of infinities, which wins a maximum that the infinity, if it is −inf, would have lost.
+    """
     if node.kind in _SIGNED:
-        return is_monotone(node) and bool((torch.as_tensor(node.settings[_SIGNED[node.kind]]) >= 0).all())
+        return is_monotone(node) and bool((torch.as_tensor(node.settings[_SIGNED[node.kind]]) > 0).all())
+    if node.kind == "plus":
+        return bool(node.settings["constant"].isfinite().all())
     return is_monotone(node)
 
 
@@ -74,3 +83,8 @@ def probe(points: Tensor, shape: tuple[int, ...]) -> Tensor:
 def stored(codes: Tensor, *, sign: bool) -> Tensor:
     """Return codes as the program stores them: ±1 as 1 and 0."""
     return (codes + 1) / 2 if sign else codes
+
+
+def without_nan(codes: Tensor, *, sign: bool) -> Tensor:
+    """Return codes of a model as a program has them, where NaN has no code: the lowest one takes its place."""
+    return codes.nan_to_num(nan=-1.0 if sign else 0.0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .chains import ELEMENTWISE, composed, is_rising, is_the_same_everywhere, probe, source, stored
+from .chains import ELEMENTWISE, composed, is_rising, is_the_same_everywhere, probe, source, stored, without_nan
 from .forms import form
 from .graph import Graph, Node
 
@@ -102,7 +102,8 @@ def _fold_codes(graph: Graph, node: Node) -> Node:
     if values.kind != "values":
         return node
     steps = composed([values, *chain, node])
-    table = stored(steps(_levels(values)), sign=node.settings["sign"]).flatten(1).t().to(torch.uint8)
+    sign = node.settings["sign"]
+    table = stored(without_nan(steps(_levels(values)), sign=sign), sign=sign).flatten(1).t().to(torch.uint8)
     settings = {"bits": node.settings["bits"], "sign": node.settings["sign"], "table": _narrowed(table)}
     return replace(node, kind="lookup", inputs=values.inputs, function=steps, settings=settings)
 
@@ -144,7 +145,8 @@ def _levels(values: Node) -> Tensor:
 
 def _narrowed(table: Tensor) -> Tensor:
     """[levels] where all channels agree, else [C, levels]."""
-    return (table[0] if bool((table == table[:1]).all()) else table).contiguous()
+    same = (table == table[:1]) | (table.isnan() & table[:1].isnan())
+    return (table[0] if bool(same.all()) else table).contiguous()
 
 
 def drop_lookups(graph: Graph) -> Graph:

@@ -17,10 +17,9 @@ from .capture import Capture, capture, tensors_of
 from .packed_model import PackedModel
 from .partial import PartialDeployment, pack_layers
 from .pipeline import Compiled, compile_graph
+from .subnormals import subnormals_kept
+from .trial_inputs import trial_inputs
 from .verification import compare
-
-#: Of a random batch, about.
-_TRIAL_NUMBERS = 2**14
 
 
 class DeploymentError(RuntimeError):
@@ -43,6 +42,7 @@ def deploy(
 def deploy(model: nn.Module, *example: Tensor, partial: Literal[True]) -> PartialDeployment: ...
 
 
+@subnormals_kept()
 def deploy(
     model: nn.Module,
     *example: Tensor,
@@ -54,9 +54,10 @@ def deploy(
 ) -> PackedModel | PartialDeployment:
     """Turn a trained low-bit model into a packed program that runs without PyTorch and gives the same numbers.
 
-    The model is captured with its example, lowered, and then verified on the example and on random inputs: D of every
-    low-bit layer, all codes and all floats are equal to the model's, bit for bit. Sums of float layers and means are
-    not, since their order of summation is free (see `verify`). The model itself is not changed.
+    The model is captured with its example, lowered, and then verified on the example and on random inputs, with
+    infinities, subnormals and the largest numbers among them: D of every low-bit layer, all codes and all floats are
+    equal to the model's, bit for bit. Sums of float layers and means are not, since their order of summation is free
+    (see `verify`). The model itself is not changed.
 
     Args:
         model: in eval mode, float32, on the CPU, with low-bit layers (`quantize_`).
@@ -84,7 +85,7 @@ def deploy(
     _check_runs(compiled)
     packed = _packed(model, captured, compiled, class_names, preprocessing, provenance)
     inputs = [pixels_of(x) if pixels else x for x in example]
-    for trial in (inputs, *_random_inputs(inputs)):
+    for trial in (inputs, *trial_inputs(inputs)):
         verification = compare(model, compiled, compiled.lowered.operations, compiled.lowered.arrays, packed, trial)
         if not verification:
             raise DeploymentError(f"the packed program {verification}")
@@ -151,21 +152,3 @@ def _provenance(model: nn.Module) -> dict[str, Any]:
 def pixels_of(x: Tensor) -> Tensor:
     """The pixels behind an example of floats: the nearest ones."""
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def _random_inputs(inputs: Sequence[Tensor]) -> list[list[Tensor]]:
-    """A batch over [0, 1], and one that goes beyond; of small images more, since each meets few of the thresholds."""
-    generator = torch.Generator().manual_seed(0)
-    batch = min(16, max(2, _TRIAL_NUMBERS // max(x[0].numel() for x in inputs)))
-    trials = []
-    for spread in (0.0, 1.0):
-        trial = []
-        for x in inputs:
-            shape = (batch, *x.shape[1:])
-            if x.dtype == torch.uint8:
-                trial.append(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator))
-            else:
-                uniform = torch.rand(shape, generator=generator)
-                trial.append(uniform + spread * torch.randn(shape, generator=generator))
-        trials.append(trial)
-    return trials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -74,18 +75,27 @@ def _clamp(call: Reader, x: Tensor, low: _Number | None, high: _Number | None) -
     name = call.read(x)
     if tuple(call.result.shape) != tuple(x.shape):
         raise Refusal("its bounds have more dimensions than the image", "Clamp with numbers")
-    return call.add("clamp", name, low=_bound(call, low), high=_bound(call, high))
+    lower, upper = _bound(call, low, no_bound=-torch.inf), _bound(call, high, no_bound=torch.inf)
+    return call.add("identity" if lower is None and upper is None else "clamp", name, low=lower, high=upper)
 
 
-def _bound(call: Reader, bound: _Number | None) -> float | None:
-    if bound is None or not isinstance(bound, Tensor):
-        return None if bound is None else float32(bound)
-    if call.varies(bound):
-        raise Refusal("it clamps to bounds that depend on the image", "Clamp with numbers")
-    values = bound.detach().flatten()
-    if not bool((values == values[0]).all()):
-        raise Refusal("it clamps to bounds that differ from channel to channel", "Clamp with numbers")
-    return float32(values[0])
+def _bound(call: Reader, bound: _Number | None, no_bound: float) -> float | None:
+    """Return a bound, None where there is none: also for the infinity that limits nothing."""
+    if bound is None:
+        return None
+    if isinstance(bound, Tensor):
+        if call.varies(bound):
+            raise Refusal("it clamps to bounds that depend on the image", "Clamp with numbers")
+        values = bound.detach().flatten()
+        if not bool((values == values[0]).all() | values.isnan().any()):
+            raise Refusal("it clamps to bounds that differ from channel to channel", "Clamp with numbers")
+        bound = values[0]
+    number = float32(bound)
+    if number == no_bound:
+        return None
+    if not math.isfinite(number):
+        raise Refusal(f"it clamps to {number}, which no file can hold", "Clamp with finite numbers")
+    return number
 
 
 def float32(number: float | Tensor) -> float:

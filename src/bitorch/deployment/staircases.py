@@ -11,7 +11,7 @@ from torch import Tensor
 from .chains import composed, is_monotone, source, stored
 from .graph import Graph, Node
 from .split import max_codes, weight_codes
-from .thresholds import Staircase, float_staircase, integer_staircase
+from .thresholds import Staircase, float_staircase, integer_staircase, makes_nan
 
 #: More levels take more room as thresholds than as a multiplication and an addition, and no less time.
 _MOST_LEVELS = 15
@@ -21,6 +21,7 @@ def fuse_thresholds(graph: Graph) -> Graph:
     """Let codes of few levels come from D, or from a float tensor further up, by thresholds.
 
     Codes of more levels stay with the unit quantizer, which reads the float chain as it is computed: that is as exact.
+    So does what turns a number into NaN, such as inf·0: it is no staircase.
     """
     claimed: set[str] = set()  # sums D whose codes are fused: a layer writes one tensor of codes
     alone = {name for name, readers in graph.readers().items() if len(readers) == 1 and name not in graph.outputs}
@@ -36,10 +37,13 @@ def _fused(graph: Graph, node: Node, claimed: set[str], alone: set[str]) -> Node
     levels = 2 ** node.settings["bits"] - 1
     start, chain = source(graph, node, is_monotone)
     if levels <= _MOST_LEVELS and start.kind == "product" and start.name not in claimed:
-        claimed.add(start.name)
-        staircase = integer_staircase(_stored(chain, node), node.shape, levels, *_reach(start))
-        return _with(node, start, chain, staircase)
+        codes, reach = _stored(chain, node), _reach(start)
+        if not makes_nan(codes, node.shape, *reach):
+            claimed.add(start.name)
+            return _with(node, start, chain, integer_staircase(codes, node.shape, levels, *reach))
     start, chain = source(graph, node, lambda at: is_monotone(at) and at.kind != "scale")
+    while chain and makes_nan(composed(chain), node.shape, -torch.inf, torch.inf):
+        start = chain.pop(0)
     while chain and not node.settings["sign"] and chain[-1].name in alone and _changes_nothing(chain[-1]):
         chain.pop()  # where something else reads it, it is computed anyway, in the same operation
     if not node.settings["sign"] and all(map(_changes_nothing, chain)):

@@ -16,7 +16,7 @@ from torch import Tensor
 from .chains import probe
 
 #: Of float32, as an ordered integer: see `_to_float`.
-_LARGEST_FLOAT = 0x7F7FFFFF
+_INFINITY = 0x7F800000
 _INT32_MAX = 2**31 - 1
 
 
@@ -25,7 +25,8 @@ class Staircase:
     """Codes as comparisons: code = number of j with x ≥ thresholds[c, j], or x ≤ thresholds[c, j] where descending[c].
 
     Attributes:
-        thresholds: [C, n], int32 or float32, never falling with j; never rising in descending channels.
+        thresholds: [C, n], int32 or float32, never falling with j; never rising in descending channels. A float32 one
+            that is NaN, behind all others, is one that no number reaches: ±inf are numbers that a chain may reach.
         descending: bool [C].
     """
 
@@ -41,7 +42,8 @@ def integer_staircase(
     Args:
         codes: D as float32 [P, C, 1…] to codes 0 … levels, monotone in every channel.
         shape: of one image, [C, …].
-        low, high: the least and largest D that can be reached.
+        low, high: the least and largest D that can be reached. A code that no D gives has a threshold beyond them,
+            which int32 still holds: ±(2^31 − 1) is a prime, and so no sum of weight codes times activation codes.
     """
 
     def codes_at(d: Tensor) -> Tensor:  # the layer rounds D to float32 once, where it is beyond 2^24
@@ -51,18 +53,28 @@ def integer_staircase(
 
 
 def float_staircase(codes: Callable[[Tensor], Tensor], shape: tuple[int, ...], levels: int) -> Staircase:
-    """Find the thresholds of a chain that reads float32; arguments as in `integer_staircase`."""
+    """Find the thresholds of a chain that reads float32, −inf and inf among them; arguments as in `integer_staircase`.
+
+    No number may become NaN on the chain: see `makes_nan`.
+    """
 
     def codes_at(ordered: Tensor) -> Tensor:
         return codes(probe(_to_float(ordered), shape)).reshape(ordered.shape)
 
     def to_threshold(ordered: Tensor) -> Tensor:
-        value = _to_float(ordered.clamp(-_LARGEST_FLOAT, _LARGEST_FLOAT)) + 0.0  # −0 becomes +0
-        value[ordered > _LARGEST_FLOAT] = torch.inf
-        value[ordered <= -_LARGEST_FLOAT] = -torch.inf
-        return value
+        value = _to_float(ordered.clamp(-_INFINITY, _INFINITY)) + 0.0  # −0 becomes +0
+        return value.masked_fill(ordered.abs() > _INFINITY, torch.nan)
 
-    return _search(codes_at, shape[0], levels, -_LARGEST_FLOAT, _LARGEST_FLOAT, to_threshold)
+    return _search(codes_at, shape[0], levels, -_INFINITY, _INFINITY, to_threshold)
+
+
+def makes_nan(codes: Callable[[Tensor], Tensor], shape: tuple[int, ...], low: float, high: float) -> bool:
+    """Say whether a chain of monotone operations gives NaN for a number between two, themselves included.
+
+    NaN comes of infinities only, inf·0 and inf − inf, and what a monotone operation makes infinite lies at an end.
+    """
+    ends = torch.tensor([[low], [high]], dtype=torch.float32).repeat(1, shape[0])
+    return bool(codes(probe(ends, shape)).isnan().any())
 
 
 def _to_float(ordered: Tensor) -> Tensor:

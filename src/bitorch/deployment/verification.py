@@ -15,11 +15,13 @@ import bitorch_runtime
 
 from ..text_table import aligned
 from .capture import capture, tensors_of
+from .chains import without_nan
 from .graph import INEXACT, Node
 from .lower import Lowered, Operation
 from .packed_model import PackedModel
 from .pipeline import Compiled, compile_graph
 from .split import pixel_values
+from .subnormals import subnormals_kept
 
 if TYPE_CHECKING:
     from bitorch_runtime._native import Port
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 _KINDS = {"int32": "sums", "uint8": "codes"}
 #: Largest difference of a float sum, as a share of the largest number in its tensor.
 _TOLERANCE = 1e-4
+#: What adds floats, and from where on a finite number in an image lets it depend on the order whether it overflows.
+_SUMS = frozenset({"conv", "linear", "global_avg_pool"})
+_HUGE = 1e24
+#: What makes codes of floats, or of codes: there NaN ends.
+_CODES = frozenset({"codes", "thresholds", "lookup"})
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,9 @@ def verify(model: nn.Module, packed: PackedModel, *inputs: Tensor) -> Verificati
 
     The model's own modules and functions are called one by one. Where floats are summed (float layers, means) the order
     is free and the last bits may differ; such a tensor is compared with a tolerance, and what follows it is then
-    computed by the model from the program's numbers, so that everything else can be held to equality.
+    computed by the model from the program's numbers, so that everything else can be held to equality. Likewise, where
+    the model quantizes NaN, what follows is computed from the program's code, the lowest one. A float sum is not
+    compared in images whose numbers are so huge (beyond 10²⁴) that it may overflow in one order and not in another.
 
     Args:
         model: in eval mode.
@@ -155,9 +164,10 @@ def verify_batches(
     for inputs in batches:
         packed._given(tuple(inputs))  # raises, with both shapes, if it does not take them
         if compiled is None:
-            captured = capture(model, *map(as_floats, inputs))
-            captured.check()
-            compiled = compile_graph(captured.graph, pixels=any(x.dtype == torch.uint8 for x in inputs))
+            with subnormals_kept():
+                captured = capture(model, *map(as_floats, inputs))
+                captured.check()
+                compiled = compile_graph(captured.graph, pixels=any(x.dtype == torch.uint8 for x in inputs))
             operations, arrays = packed.program()
             _check_same_network(compiled.lowered.operations, operations)
             program = _all_tensors(compiled.lowered, operations, arrays)
@@ -195,8 +205,9 @@ def _compare(
     inputs: Sequence[Tensor],
 ) -> Verification:
     """Compare one batch, with a program that has every tensor as an output."""
-    comparisons, values = _Walk(compiled, program, inputs).compare()
-    comparisons.extend(_outputs(model, compiled, packed, values, inputs))
+    with subnormals_kept():
+        comparisons, values = _Walk(compiled, program, inputs).compare()
+        comparisons.extend(_outputs(model, compiled, packed, values, inputs))
     return Verification(tuple(comparisons))
 
 
@@ -238,14 +249,21 @@ class _Walk:
         values: dict[str, Tensor] = dict(zip((node.name for node in graph.inputs), self.inputs, strict=True))
         comparisons = []
         inexact: set[str] = set()  # floats that follow a free sum within one operation
+        unsure: dict[str, Tensor] = {}  # of those and the sums: in which images it is not compared
         with torch.no_grad():
             for node in graph:
                 if node.kind == "input":
                     continue
                 value = node.function(*(values[name] for name in node.inputs))
                 self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
+                if node.kind in _CODES:
+                    value = without_nan(value, sign=self.signs[node.name])
                 is_inexact = node.kind in INEXACT or any(name in inexact for name in node.inputs)
                 values[node.name] = value
+                if node.kind in _SUMS:
+                    unsure[node.name] = _may_overflow(values[node.inputs[0]])
+                elif is_inexact:
+                    unsure |= _of_any(node, [unsure[name] for name in node.inputs if name in inexact & unsure.keys()])
                 if node.name not in self.results:
                     if is_inexact:
                         inexact.add(node.name)
@@ -253,6 +271,8 @@ class _Walk:
                 found = self._found(node)
                 kind = _KINDS.get(self.results[node.name].dtype.name, "floats")
                 operation = self.operation[node.name]
+                if node.name in unsure:
+                    value = torch.where(unsure[node.name].reshape(-1, *[1] * (value.dim() - 1)), found, value)
                 comparisons.append(_comparison(node.name, operation, kind, value, found, exact=not is_inexact))
                 if is_inexact and comparisons[-1].ok:
                     values[node.name] = found
@@ -266,6 +286,16 @@ class _Walk:
             return found.to(torch.float32)
         codes = found.to(torch.float32)
         return 2 * codes - 1 if self.signs[node.name] else codes
+
+
+def _may_overflow(x: Tensor) -> Tensor:
+    """Say of which images x, [batch, …], a float sum is not compared: bool [batch]."""
+    return (x.isfinite() & (x.abs() > _HUGE)).flatten(1).any(1)
+
+
+def _of_any(node: Node, unsure: Sequence[Tensor]) -> dict[str, Tensor]:
+    """What holds for a node, by its name, if some of its inputs are not compared in these images."""
+    return {node.name: torch.stack(list(unsure)).any(0)} if unsure else {}
 
 
 def _operation_of(lowered: Lowered) -> dict[str, str]:

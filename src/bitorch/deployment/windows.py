@@ -255,8 +255,16 @@ def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant",
         raise Refusal(f"padding of channels in mode {mode!r} cannot be deployed", 'Use mode="constant"')
     if not any(width for pair in pairs for width in pair):
         return call.add("identity", x)
-    fill = 0.0 if value is None else float32(value)
+    fill = 0.0 if value is None else _fill(value)
     return call.add("pad", x, padding=_flat(pairs[2:]), channels=pairs[1], mode=mode, value=fill)
+
+
+def _fill(value: float) -> float:
+    """Return what a border is filled with, as float32."""
+    number = float32(value)
+    if not math.isfinite(number):
+        raise Refusal(f"it pads with {number}, which no file can hold", "Pad with a finite number")
+    return number
 
 
 def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
@@ -287,9 +295,9 @@ def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> 
 
 def _pad_with_constants(call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequence[Tensor]]) -> str:
     values = torch.cat([t.detach().flatten() for end in ends for t in end])
-    if not bool((values == values[0]).all()):
+    if not bool((values == values[0]).all() | values.isnan().any()):
         raise Refusal("it concatenates with constants that are not all one number", f"Use zeros, {PARTIAL}")
-    value = float(values[0])
+    value = _fill(float(values[0]))
     before, after = (sum(t.shape[1] for t in end) for end in ends)
     spatial = len(call.shape(x)) - 1
     widths = [*[0, 0] * spatial, before, after]
