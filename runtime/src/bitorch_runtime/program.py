@@ -27,10 +27,13 @@ class Program:
     − 1. A vector of F features is an image [1, 1, F]. In the list below ``?`` marks a key that may be left out.
 
     - ``input``: ``output``, ``dtype`` "float32" or "uint8", ``shape`` [C, H, W] or [F], ``order`` of the array
-      "nchw" or "nhwc" (vectors need none), ``bits`` of uint8. Arrays of uint8 are codes; a call checks that they
-      fit in their bits.
-    - ``output``: ``input``, ``order``. The result is [batch, C, H, W] or [batch, H, W, C], or [batch, F] of a
-      vector. Codes leave as uint8.
+      "nchw" or "nhwc" (vectors need none), ``bits`` of uint8, ``array_shape?``. Arrays of uint8 are codes; a call
+      checks that they fit in their bits.
+    - ``output``: ``input``, ``order``, ``array_shape?``. The result is [batch, C, H, W] or [batch, H, W, C], or
+      [batch, F] of a vector. Codes leave as uint8.
+
+      ``array_shape`` is that of one image of the array, where it is another one for the same numbers in the same order:
+      [C, L] of a signal, [C, 1, 1] of a vector, [] of one number; up to three dimensions.
     - ``conv2d``: ``input`` codes, ``weight`` packed (see `pack_weights`), ``weight_bits``, ``out_channels``,
       ``kernel_size`` [h, w], ``stride`` [h, w], ``padding`` [top, left, bottom, right], ``dilation`` [h, w],
       ``groups``, ``weight_grid?`` "odd" (where missing: weight codes are the odd integers −n … n) or "signed"
@@ -78,8 +81,8 @@ class Program:
     PyTorch), + ``residual?`` (a float32 tensor), then ``relu?`` (NaN and −0 stay as they are); y leaves as ``float32``.
     Low-bit layers need multiply and offset for all of it, float layers do not. Codes leave as ``codes``, with ``bits``,
     and ``thresholds`` [N, n]: q is the number of thresholds j with D ≥ t[j] (int32) or y ≥ t[j] (float32), or ≤ in the
-    channels that ``descending``, bool [N], says. Thresholds never fall with j, or never rise in those channels. Without
-    thresholds q = round(n·clip(y, 0, 1)), half to even. NaN gives code 0. ``int32``, ``float32`` and ``codes`` are
+    channels that ``descending``, bool [N], says. Thresholds never fall with j, or never rise in those channels; one of
+    float32 that no y reaches, not even an infinite one, is NaN, and then all behind it are. Without thresholds q = round(n·clip(y, 0, 1)), half to even. NaN gives code 0. ``int32``, ``float32`` and ``codes`` are
     names of tensors; one or more of them must be there.
     """
 
@@ -128,7 +131,10 @@ class Program:
 
     @property
     def inputs(self) -> list[Port]:
-        """The inputs in the order of a call: ``name``, ``dtype``, ``shape`` of one image, ``order``, ``bits``."""
+        """The inputs in the order of a call: ``name``, ``dtype``, ``shape`` of one image, ``order``, ``bits``.
+
+        ``order`` is that of the numbers in memory: "nchw", "nhwc", or "nf" of vectors.
+        """
         return self._native.inputs()
 
     @property
@@ -264,7 +270,7 @@ def _array(name: str, value: object) -> Array:
 
 
 def _shape(port: Port) -> str:
-    return f"(batch, {', '.join(map(str, port['shape']))})"
+    return f"(batch, {', '.join(map(str, port['shape']))})" if port["shape"] else "(batch,)"
 
 
 def _input(port: Port, value: object) -> Array:

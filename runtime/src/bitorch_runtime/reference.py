@@ -242,7 +242,7 @@ def apply_thresholds(
 
     Args:
         x: D or y, [B, H, W, C]. NaN gives code 0.
-        thresholds: [C, n], int32 for D, float32 for y.
+        thresholds: [C, n], int32 for D, float32 for y. No x reaches one that is NaN.
         descending: bool [C]; None means ascending everywhere.
     """
     falls = np.zeros(x.shape[-1], np.bool_) if descending is None else descending.astype(np.bool_)
@@ -447,8 +447,10 @@ def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
     shape, name = operation["shape"], operation["output"]
     nhwc = len(shape) == 3 and operation["order"] == "nhwc"
     expected = [shape[1], shape[2], shape[0]] if nhwc else list(shape)
-    if list(array.shape[1:]) != expected or array.ndim == 0:
-        raise ValueError(f"input {name!r} must be of shape [batch, {str(expected)[1:]}, got {list(array.shape)}")
+    outside = list(operation.get("array_shape", expected))
+    if list(array.shape[1:]) != outside or array.ndim == 0:
+        raise ValueError(f"input {name!r} must be of shape {['batch', *outside]}, got {list(array.shape)}")
+    array = array.reshape(len(array), *expected)
     if array.dtype != operation["dtype"]:
         raise ValueError(f"input {name!r} must be of dtype {operation['dtype']}, got {array.dtype}")
     if len(shape) == 1:
@@ -631,15 +633,20 @@ def apply(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[s
 
 
 def write_output(operation: Operation, tensor: Tensor) -> NDArray[Any]:
-    """The array that an output gives: float32, int32, or uint8 for codes; [B, C, H, W], [B, H, W, C], or [B, F]."""
+    """The array that an output gives: float32, int32, or uint8 for codes.
+
+    Its shape is [B, C, H, W], [B, H, W, C], or [B, F], or what the key "array_shape" makes of it.
+    """
     values = tensor.values
     if tensor.bits is not None:
         values = values.astype(np.uint8)
     elif values.dtype == np.int64:
         values = values.astype(np.int32)
     if values.shape[1:3] == (1, 1):
-        return values[:, 0, 0, :]
-    return values if operation["order"] == "nhwc" else values.transpose(0, 3, 1, 2)
+        values = values[:, 0, 0, :]
+    elif operation["order"] != "nhwc":
+        values = values.transpose(0, 3, 1, 2)
+    return values.reshape(len(values), *operation.get("array_shape", values.shape[1:]))
 
 
 def run(

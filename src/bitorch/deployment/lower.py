@@ -15,6 +15,7 @@ from bitorch_runtime import pack_weights
 
 from .graph import Graph, Node
 from .groups import AFFINE, SUMS, Group, group
+from .sharing import share_arrays
 from .split import weight_codes
 
 Operation = dict[str, Any]
@@ -45,6 +46,7 @@ def lower(graph: Graph) -> Lowered:
         lowering.add(one)
     for name in dict.fromkeys(graph.outputs):
         lowering.emit({"op": "output", "input": lowering.tensor(name), "order": "nchw"}, name)
+    share_arrays(lowering.result.operations, lowering.result.arrays)
     return lowering.result
 
 
@@ -102,7 +104,7 @@ class _Lowering:
         self.result.values.append(anchor if value is None else value)
 
     def array(self, name: str, values: NDArray[Any]) -> str:
-        """Keep an array of the program; the same numbers under the same name only once."""
+        """Keep an array of the program under a name of its own."""
         self.result.arrays[name] = values
         return name
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bitorch_runtime._native import Operation, Port
 
 _DTYPES = {"float32": torch.float32, "uint8": torch.uint8, "int32": torch.int32}
-#: Where a file's provenance keeps the shapes that the model has in PyTorch, and the program perhaps not.
+#: Where the provenance of older files keeps the shapes that the model has in PyTorch; now the program has them itself.
 _SHAPES = "torch_shapes"
 
 
@@ -71,7 +71,7 @@ class PackedModel:
         operations: Sequence[Mapping[str, Any]],
         arrays: Mapping[str, NDArray[Any]],
         *,
-        output_shapes: Sequence[Sequence[int]],
+        output_shapes: Sequence[Sequence[int]] | None = None,
         input_shapes: Sequence[Sequence[int]] | None = None,
         class_names: Sequence[str] | None = None,
         preprocessing: Mapping[str, Any] | None = None,
@@ -82,17 +82,19 @@ class PackedModel:
 
         Args:
             operations, arrays: as `bitorch_runtime.Program` takes them. They are copied.
-            output_shapes: of one image's results in the model, in the order of the program's outputs.
-            input_shapes: of one image in the model, in the order of the program's inputs; None: as in the program.
+            output_shapes: of one image's results in the model, in the order of the program's outputs; None: as in the
+                program.
+            input_shapes: of one image in the model, in the order of the program's inputs; likewise.
             class_names, preprocessing, provenance, passes: see the class.
 
         Raises:
             TypeError, ValueError: an operation is wrong, a shape does not fit the program's, or something is not what
                 a file can hold.
         """
-        if input_shapes is None:
-            input_shapes = [port["shape"] for port in bitorch_runtime.Program(operations, arrays).inputs]
-        info: dict[str, Any] = {"provenance": _with_shapes(provenance, input_shapes, output_shapes)}
+        operations = _with_shapes(operations, arrays, input_shapes, output_shapes)
+        info: dict[str, Any] = {}
+        if provenance is not None:
+            info["provenance"] = dict(provenance)
         if class_names is not None:
             info["class_names"] = list(class_names)
         if preprocessing is not None:
@@ -113,7 +115,16 @@ class PackedModel:
         """
         packed = cls.__new__(cls)
         # The C++ reader comes first, because it also refuses what takes more memory than any net in use.
-        packed._take(bitorch_runtime.load(path), *bitorch_runtime.format.read(path), os.path.getsize(path))
+        program: bitorch_runtime.Program = bitorch_runtime.load(path)
+        operations, arrays, info = bitorch_runtime.format.read(path)
+        shapes = info.get("provenance", {}).pop(_SHAPES, None)
+        if shapes is not None:
+            try:
+                operations = _with_shapes(operations, arrays, *_shapes_of_older_file(shapes))
+            except ValueError as error:
+                raise ValueError(f"{os.fspath(path)}: {error}") from None
+            program = bitorch_runtime.Program(operations, arrays)
+        packed._take(program, operations, arrays, info, os.path.getsize(path))
         packed.passes = ()
         return packed
 
@@ -126,12 +137,8 @@ class PackedModel:
         nbytes: int,
     ) -> None:
         self._program, self._operations, self._arrays = program, operations, arrays
-        names = info.get("class_names")
-        provenance = dict(info.get("provenance", {}))
-        shapes = provenance.pop(_SHAPES, {})
-        self._program_shapes = [port["shape"] for port in program.inputs]
-        self.inputs = _specs("input", program.inputs, shapes.get("inputs"))
-        self.outputs = _specs("output", program.outputs, shapes.get("outputs"))
+        names, provenance = info.get("class_names"), info.get("provenance")
+        self.inputs, self.outputs = _specs(program.inputs), _specs(program.outputs)
         self.class_names = None if names is None else tuple(names)
         self.preprocessing = info.get("preprocessing")
         self.provenance = provenance if provenance else None
@@ -150,12 +157,10 @@ class PackedModel:
             TypeError: too few or too many inputs, no tensors, another dtype.
             ValueError: another shape or device, batches that differ.
         """
-        given = self._given(inputs)
-        results = self._program(*given)
-        batch = len(given[0])
+        results = self._program(*self._given(inputs))
         if not isinstance(results, dict):
-            return torch.from_numpy(results.reshape(batch, *self.outputs[0].shape))
-        return {spec.name: torch.from_numpy(results[spec.name].reshape(batch, *spec.shape)) for spec in self.outputs}
+            return torch.from_numpy(results)
+        return {name: torch.from_numpy(result) for name, result in results.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file that `load` and `bitorch_runtime.load` read. Its name should end in .bit.safetensors.
@@ -169,9 +174,7 @@ class PackedModel:
             self._arrays,
             class_names=self.class_names,
             preprocessing=self.preprocessing,
-            provenance=_with_shapes(
-                self.provenance, [spec.shape for spec in self.inputs], [spec.shape for spec in self.outputs]
-            ),
+            provenance=self.provenance,
         )
 
     def profile(self, *inputs: Tensor, repeats: int = 10) -> bitorch_runtime.Profile:
@@ -201,9 +204,7 @@ class PackedModel:
 
     def __reduce__(self) -> tuple[Callable[..., PackedModel], tuple[Any, ...]]:
         arguments = {
-            "input_shapes": [spec.shape for spec in self.inputs],
-            "output_shapes": [spec.shape for spec in self.outputs],
-            **{name: getattr(self, name) for name in ("class_names", "preprocessing", "provenance", "passes")},
+            name: getattr(self, name) for name in ("class_names", "preprocessing", "provenance", "passes")
         }
         return _rebuild, (self._operations, self._arrays, arguments)
 
@@ -217,10 +218,7 @@ class PackedModel:
         if any(len(value) != len(inputs[0]) for value in inputs):
             batches = ", ".join(f"{len(value)} ({spec.name})" for spec, value in zip(self.inputs, inputs, strict=True))
             raise ValueError(f"all inputs must have one batch, but they have {batches}")
-        return [
-            value.detach().numpy().reshape(len(value), *shape)
-            for value, shape in zip(inputs, self._program_shapes, strict=True)
-        ]
+        return [value.detach().numpy() for value in inputs]
 
 
 def _rebuild(
@@ -230,17 +228,26 @@ def _rebuild(
 
 
 def _with_shapes(
-    provenance: Mapping[str, Any] | None, inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
-) -> dict[str, Any]:
-    """What the file says of the provenance."""
-    shapes = {"inputs": [list(shape) for shape in inputs], "outputs": [list(shape) for shape in outputs]}
-    return {**({} if provenance is None else provenance), _SHAPES: shapes}
+    operations: Sequence[Mapping[str, Any]],
+    arrays: Mapping[str, NDArray[Any]],
+    inputs: Sequence[Sequence[int]] | None,
+    outputs: Sequence[Sequence[int]] | None,
+) -> list[dict[str, Any]]:
+    """Return the operations of a program whose inputs and outputs have these shapes; None leaves them as they are."""
+    if inputs is None and outputs is None:
+        return [dict(operation) for operation in operations]
+    program = bitorch_runtime.Program(operations, arrays)
+    shapes = {"input": _checked("input", program.inputs, inputs), "output": _checked("output", program.outputs, outputs)}
+    return [
+        {**operation, **next(shapes[operation["op"]])} if operation["op"] in shapes else dict(operation)
+        for operation in operations
+    ]
 
 
-def _specs(side: str, ports: Sequence[Port], shapes: Sequence[Sequence[int]] | None) -> tuple[TensorSpec, ...]:
-    """Name, dtype and shape in PyTorch of each port; the shapes are the program's own if None."""
+def _checked(side: str, ports: Sequence[Port], shapes: Sequence[Sequence[int]] | None) -> Iterator[dict[str, Any]]:
+    """What to say of each port in its operation: nothing of those that have the shape already."""
     if shapes is None:
-        shapes = [port["shape"] for port in ports]
+        return iter([{}] * len(ports))
     if len(shapes) != len(ports):
         raise ValueError(f"{side}_shapes: there must be one for each of the program's {len(ports)}, got {len(shapes)}")
     for port, shape in zip(ports, shapes, strict=True):
@@ -249,10 +256,33 @@ def _specs(side: str, ports: Sequence[Port], shapes: Sequence[Sequence[int]] | N
                 f"{side}_shapes: {_batch_of(shape)} of {port['name']!r} does not have as many numbers as "
                 f"{_batch_of(port['shape'])} in the program"
             )
-    return tuple(
-        TensorSpec(port["name"], _DTYPES[port["dtype"]], tuple(shape))
-        for port, shape in zip(ports, shapes, strict=True)
+    return iter(
+        [
+            {} if tuple(shape) == port["shape"] else {"array_shape": list(shape)}
+            for port, shape in zip(ports, shapes, strict=True)
+        ]
     )
+
+
+def _shapes_of_older_file(shapes: object) -> tuple[list[list[int]] | None, list[list[int]] | None]:
+    """Those of inputs and of outputs.
+
+    Raises:
+        ValueError: they are none.
+    """
+    found = [shapes.get(side) for side in ("inputs", "outputs")] if isinstance(shapes, dict) else [0]
+    for side in found:
+        if side is not None and not (
+            isinstance(side, list)
+            and all(isinstance(shape, list) and all(type(size) is int for size in shape) for shape in side)
+        ):
+            raise ValueError(f"the provenance has {_SHAPES} that are no lists of shapes")
+    inputs, outputs = found
+    return inputs, outputs
+
+
+def _specs(ports: Sequence[Port]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(port["name"], _DTYPES[port["dtype"]], tuple(port["shape"])) for port in ports)
 
 
 def _check(spec: TensorSpec, value: object) -> None:

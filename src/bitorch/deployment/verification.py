@@ -20,6 +20,7 @@ from .graph import INEXACT, Node
 from .lower import Lowered, Operation
 from .packed_model import PackedModel
 from .pipeline import Compiled, compile_graph
+from .sharing import array_names
 from .split import pixel_values
 from .subnormals import subnormals_kept
 
@@ -175,14 +176,20 @@ def verify_batches(
 
 
 def _check_same_network(expected: list[Operation], found: list[Operation]) -> None:
-    """Raise a ValueError unless both programs have the same operations; numbers in arrays may differ."""
+    """Raise a ValueError unless both programs have the same operations; arrays and the shapes of ports may differ."""
     for wanted, operation in zip(expected, found, strict=False):
-        if wanted != operation:
+        if _of_network(wanted) != _of_network(operation):
             raise ValueError(f"the program is of another network: {operation} stands where the model has {wanted}")
     if len(expected) != len(found):
         raise ValueError(
             f"the program is of another network: it has {len(found)} operations, the model's would have {len(expected)}"
         )
+
+
+def _of_network(operation: Operation) -> Operation:
+    """An operation without what two files of one network may have differently: names of arrays, shapes outside."""
+    named = array_names(operation)
+    return {key: "array" if key in named else value for key, value in operation.items() if key != "array_shape"}
 
 
 def compare(
