@@ -160,11 +160,22 @@ class _Builder:
         operation["order"] = self.choose(("nchw", "nhwc"))
         if len(shape) == 3 and operation["order"] == "nhwc":
             values = np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+        values = values.reshape(len(values), *self.shape_outside(operation, values.shape[1:]))
         self.operations.append(operation)
         self.inputs.append(values)
         self.tensors[name] = reference.read_input(operation, values)
         self.known[name] = _Known(bits)
         return name
+
+    def shape_outside(self, operation: dict[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one image of an array, now and then another one than it would have, by a key of its port."""
+        if not self.chance(0.2):
+            return shape
+        count = int(np.prod(shape))
+        others: list[tuple[int, ...]] = [(count,), (1, count), (count, 1, 1), (shape[0], count // shape[0])]
+        chosen: tuple[int, ...] = () if count == 1 else self.choose(others)
+        operation["array_shape"] = list(chosen)
+        return chosen
 
     def random_codes(self, shape: Sequence[int], bits: int) -> Array:
         n = reference.levels(bits)
@@ -201,6 +212,7 @@ class _Builder:
         expected, tolerance = {}, {}
         for name in [*extra, last]:
             operation = {"op": "output", "input": name, "order": self.choose(("nchw", "nhwc"))}
+            self.shape_outside(operation, reference.write_output(operation, self.tensors[name]).shape[1:])
             self.operations.append(operation)
             expected[name] = np.ascontiguousarray(reference.write_output(operation, self.tensors[name]))
             if not self.known[name].exact:
@@ -254,9 +266,9 @@ def _int_thresholds(b: _Builder, d: Array, count: int, descending: Array | None)
 
 
 def _float_thresholds(b: _Builder, y: Array, count: int, descending: Array | None) -> Array:
-    """float32 [C, n] thresholds of y [.., C]."""
+    """float32 [C, n] thresholds of y [.., C], the last ones perhaps NaN, which nothing reaches."""
     thresholds = _sample(b, y, y.shape[-1], count).astype(np.float32)
-    style = b.choose(("sample", "sample", "near", "extreme"))
+    style = b.choose(("sample", "sample", "near", "extreme", "never"))
     if style == "near":
         thresholds = np.nextafter(thresholds, b.rng.choice(np.array([-np.inf, np.inf], np.float32), thresholds.shape))
     if style == "extreme":
@@ -264,7 +276,10 @@ def _float_thresholds(b: _Builder, y: Array, count: int, descending: Array | Non
         thresholds = np.where(
             b.rng.random(thresholds.shape) < 0.3, b.rng.choice(extremes, thresholds.shape), thresholds
         )
-    return _sorted(thresholds, descending).astype(np.float32)
+    rows = _sorted(thresholds, descending).astype(np.float32)
+    if style == "never":
+        rows[np.arange(count) >= b.rng.integers(0, count + 1, (len(rows), 1))] = np.nan
+    return rows
 
 
 def _code_stage(b: _Builder, y: Array | None, d: Array | None) -> dict[str, Any]:

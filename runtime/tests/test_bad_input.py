@@ -910,7 +910,7 @@ BAD_STAGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "NaN among thresholds": (
         floats(thresholds=one_channel(rows(0, 1, 2, dtype=np.float32), 1, 0, np.nan, 2)),
-        "thresholds: NaN at (1, 1); a threshold is a number",
+        "thresholds: 2.0 at (1, 2) comes after NaN, which no number reaches, and which must therefore be the last",
     ),
 }
 

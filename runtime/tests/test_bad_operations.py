@@ -163,10 +163,10 @@ MISTAKES: list[Mistake] = [
     ),
     (
         "add",
-        {"codes": "c", "bits": 1, "thresholds": "t"},
-        {"t": np.full((3, 1), np.nan, np.float32)},
+        {"codes": "c", "bits": 2, "thresholds": "t"},
+        {"t": np.array([[1, 2, 3], [1, np.nan, np.inf], [1, np.nan, np.nan]], np.float32)},
         None,
-        "thresholds: NaN at channel 0",
+        "thresholds: channel 1, threshold 2 is inf after NaN, which no number reaches, and which must therefore be the",
     ),
     ("concat", {"inputs": ["x", "q"]}, {}, "inputs", "and the kind of values must be equal"),
     ("concat", {"inputs": ["q", "p"]}, {}, "inputs", '"p" is codes [4, 5, 2] of 1 bit, but "q" is codes'),

@@ -128,10 +128,14 @@ template <class T>
 void check_order(const T* t, int n, bool descending, int64_t channel) {
   for (int j = 0; j < n; ++j) {
     if (j == 0 || is_nan(t[j])) continue;
-    if (is_nan(t[j - 1]) || (descending ? t[j] > t[j - 1] : t[j] < t[j - 1])) {
+    if (is_nan(t[j - 1])) {
+      throw Error("thresholds: channel " + std::to_string(channel) + ", threshold " + std::to_string(j) + " is " +
+                  std::to_string(t[j]) + " after NaN, which no number reaches, and which must therefore be the last");
+    }
+    if (descending ? t[j] > t[j - 1] : t[j] < t[j - 1]) {
       throw Error("thresholds: channel " + std::to_string(channel) + " must be in " + (descending ? "falling" : "rising") +
-                  " order, and NaN behind all numbers, but threshold " + std::to_string(j) + " is " + std::to_string(t[j]) +
-                  " after " + std::to_string(t[j - 1]));
+                  " order, but threshold " + std::to_string(j) + " is " + std::to_string(t[j]) + " after " +
+                  std::to_string(t[j - 1]));
     }
   }
 }

@@ -75,7 +75,7 @@ inline const std::vector<std::string> kKeys = {
     "function", "slope", "log", "output_size", "channels", "mode", "value",
     "op", "input", "inputs", "output", "dtype", "shape", "order", "bits", "thresholds", "descending", "table", "sign", "scale", "weight",
     "weight_bits", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "sign_activations", "weight_grid", "zero_point", "multiply", "offset",
-    "norm_multiply", "norm_offset", "divide", "residual", "relu", "int32", "float32", "codes", "count_include_pad", "low", "high",
+    "norm_multiply", "norm_offset", "divide", "residual", "relu", "int32", "float32", "codes", "count_include_pad", "low", "high", "array_shape",
 };
 
 inline void change_leaf(Random& random, Node* leaf, const std::vector<Node*>& leaves) {
