@@ -121,9 +121,9 @@ class PackedModel:
         if shapes is not None:
             try:
                 operations = _with_shapes(operations, arrays, *_shapes_of_older_file(shapes))
+                program = bitorch_runtime.Program(operations, arrays)
             except ValueError as error:
                 raise ValueError(f"{os.fspath(path)}: {error}") from None
-            program = bitorch_runtime.Program(operations, arrays)
         packed._take(program, operations, arrays, info, os.path.getsize(path))
         packed.passes = ()
         return packed
