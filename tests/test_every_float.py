@@ -1,4 +1,4 @@
-"""The packed program equals the model on every float32 there is: infinities, zeros of both signs, subnormals, the largest.
+"""The packed program equals the model on every float32: infinities, zeros of both signs, subnormals, the largest.
 
 A NaN has no code: where a quantizer meets one, the packed net goes on with code 0 (the lowest). So it is told here what
 the model computes after `nan_as_lowest`.
@@ -29,7 +29,7 @@ import bitorch_runtime
 from bitorch import deploy, verify
 from bitorch.deployment import staircases
 from bitorch.deployment.subnormals import are_flushed
-from bitorch.deployment.thresholds import Staircase
+from bitorch.deployment.thresholds import Staircase, float_staircase
 from bitorch.deployment.trial_inputs import SPECIAL, trial_inputs
 from bitorch.layers import QConv2d, QLinear
 from bitorch.quantizations import InputDoReFa, Quantization, RSign, Sign, SteHeaviside, WeightDoReFa
@@ -242,12 +242,9 @@ class Net(nn.Module):
         slope = torch.tensor([*slopes, 1.0, -0.7, 0.0, 1e-30][:4])
         self.norm.weight.data.copy_(slope)
         self.norm.bias.data.copy_(torch.tensor([0.3, 0.6, 0.7, 0.2]))
-        quantization = {
-            "input_quantization": unit(bits),
-            "weight_quantization": WeightDoReFa(2, variant="paper"),
-        }
-        self.one = QConv2d(4, 4, 3, padding=1, **quantization)
-        self.two = QConv2d(4, 4, 1, **quantization)
+        weights = WeightDoReFa(2, variant="paper")
+        self.one = QConv2d(4, 4, 3, padding=1, input_quantization=unit(bits), weight_quantization=weights)
+        self.two = QConv2d(4, 4, 1, input_quantization=unit(bits), weight_quantization=weights)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.two(self.function(x, self.one, self.norm))
@@ -356,7 +353,7 @@ def test_trials_have_special_numbers_in_floats_alone() -> None:
 
 
 def test_deploy_finds_a_program_that_differs_at_infinity_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    search = staircases.float_staircase
+    search = float_staircase
 
     def reached(*arguments: Any) -> Staircase:
         found = search(*arguments)

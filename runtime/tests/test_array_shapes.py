@@ -93,7 +93,9 @@ def test_errors_name_the_shape_outside() -> None:
     x = np.zeros((3, 2, 6), np.float32)
     with pytest.raises(ValueError, match=r"the shape is \(3, 2, 1, 6\), but must be \(batch, 2, 6\)"):
         signal(x[:, :, np.newaxis])
-    with pytest.raises(ValueError, match=r"\(2, 6\), but must be \(batch, 2, 6\); one image is a batch of one, array\[None\]"):
+    with pytest.raises(
+        ValueError, match=r"\(2, 6\), but must be \(batch, 2, 6\); one image is a batch of one, array\[None\]"
+    ):
         signal(x[0])
     number = Program(relu([1], [], []), {})
     assert repr(number).startswith("Program(x: float32 (batch,) -> y: float32 (batch,);")

@@ -82,8 +82,9 @@ class Program:
     Low-bit layers need multiply and offset for all of it, float layers do not. Codes leave as ``codes``, with ``bits``,
     and ``thresholds`` [N, n]: q is the number of thresholds j with D ≥ t[j] (int32) or y ≥ t[j] (float32), or ≤ in the
     channels that ``descending``, bool [N], says. Thresholds never fall with j, or never rise in those channels; one of
-    float32 that no y reaches, not even an infinite one, is NaN, and then all behind it are. Without thresholds q = round(n·clip(y, 0, 1)), half to even. NaN gives code 0. ``int32``, ``float32`` and ``codes`` are
-    names of tensors; one or more of them must be there.
+    float32 that no y reaches, not even an infinite one, is NaN, and then all behind it are. Without thresholds
+    q = round(n·clip(y, 0, 1)), half to even. NaN gives code 0. ``int32``, ``float32`` and ``codes`` are names of
+    tensors; one or more of them must be there.
     """
 
     def __init__(self, operations: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> None:

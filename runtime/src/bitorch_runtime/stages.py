@@ -120,14 +120,14 @@ def _bits_of(thresholds: Array, channels: int, bits: int | None) -> int:
 
 
 def _check_order(thresholds: Array, falls: NDArray[np.bool_]) -> None:
-    """Raise a ValueError unless rows never fall, or never rise where `falls` says so, and hold NaN behind all numbers."""
+    """Raise a ValueError unless rows never fall, or never rise where `falls` says so, NaN behind all others."""
     before, after = thresholds[:, :-1], thresholds[:, 1:]
     behind_nan = np.argwhere(np.isnan(before) & ~np.isnan(after))
     if len(behind_nan) > 0:
         channel, j = _position(behind_nan)
         raise ValueError(
-            f"thresholds: {after[channel, j]} at {(channel, j + 1)} comes after NaN, which no number reaches, and which "
-            "must therefore be the last"
+            f"thresholds: {after[channel, j]} at {(channel, j + 1)} comes after NaN, which no number reaches, and "
+            "which must therefore be the last"
         )
     wrong = np.argwhere(np.where(falls[:, np.newaxis], before < after, before > after))
     if len(wrong) == 0:

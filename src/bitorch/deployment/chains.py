@@ -25,7 +25,9 @@ def is_monotone(node: Node) -> bool:
     """
     if node.kind == "leaky_relu":
         slope = node.settings["slope"]
-        return bool((slope > 0).all() and slope.isfinite().all())  # −inf·0 and 0·inf are NaN, and behind that it goes on
+        return bool(
+            (slope > 0).all() and slope.isfinite().all()
+        )  # −inf·0 and 0·inf are NaN, and behind that it goes on
     if node.kind in _SIGNED:
         factor = torch.as_tensor(node.settings[_SIGNED[node.kind]])
         return bool(factor.isfinite().all()) and (node.kind != "divide" or bool((factor != 0).all()))

@@ -203,9 +203,7 @@ class PackedModel:
         return f"{self!r}\n{operation_table(self.operations())}"
 
     def __reduce__(self) -> tuple[Callable[..., PackedModel], tuple[Any, ...]]:
-        arguments = {
-            name: getattr(self, name) for name in ("class_names", "preprocessing", "provenance", "passes")
-        }
+        arguments = {name: getattr(self, name) for name in ("class_names", "preprocessing", "provenance", "passes")}
         return _rebuild, (self._operations, self._arrays, arguments)
 
     def _given(self, inputs: tuple[Tensor, ...]) -> list[NDArray[Any]]:
@@ -237,7 +235,10 @@ def _with_shapes(
     if inputs is None and outputs is None:
         return [dict(operation) for operation in operations]
     program = bitorch_runtime.Program(operations, arrays)
-    shapes = {"input": _checked("input", program.inputs, inputs), "output": _checked("output", program.outputs, outputs)}
+    shapes = {
+        "input": _checked("input", program.inputs, inputs),
+        "output": _checked("output", program.outputs, outputs),
+    }
     return [
         {**operation, **next(shapes[operation["op"]])} if operation["op"] in shapes else dict(operation)
         for operation in operations
@@ -265,20 +266,20 @@ def _checked(side: str, ports: Sequence[Port], shapes: Sequence[Sequence[int]] |
 
 
 def _shapes_of_older_file(shapes: object) -> tuple[list[list[int]] | None, list[list[int]] | None]:
-    """Those of inputs and of outputs.
+    """Return those of inputs and of outputs.
 
     Raises:
         ValueError: they are none.
     """
-    found = [shapes.get(side) for side in ("inputs", "outputs")] if isinstance(shapes, dict) else [0]
-    for side in found:
-        if side is not None and not (
-            isinstance(side, list)
-            and all(isinstance(shape, list) and all(type(size) is int for size in shape) for shape in side)
-        ):
-            raise ValueError(f"the provenance has {_SHAPES} that are no lists of shapes")
-    inputs, outputs = found
-    return inputs, outputs
+    if not isinstance(shapes, dict) or not all(map(_are_shapes, shapes.values())):
+        raise ValueError(f"the provenance has {_SHAPES} that are no lists of shapes")
+    return shapes.get("inputs"), shapes.get("outputs")
+
+
+def _are_shapes(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(shape, list) and all(type(size) is int for size in shape) for shape in value
+    )
 
 
 def _specs(ports: Sequence[Port]) -> tuple[TensorSpec, ...]:
