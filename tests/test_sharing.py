@@ -96,8 +96,8 @@ def test_equal_arrays_of_two_modules_stay_two() -> None:
         {"op": "select", "channels": "a@2.channels"},
     ]
     weight, offset = np.ones((2, 2), np.uint8), np.zeros(2, np.float32)
-    arrays: dict[str, Any] = {name: weight for name in of_key(operations, "weight")}
-    arrays |= {name: offset for name in of_key(operations, "offset")}
+    arrays: dict[str, Any] = dict.fromkeys(of_key(operations, "weight"), weight)
+    arrays |= dict.fromkeys(of_key(operations, "offset"), offset)
     arrays["a@2.channels"] = offset.view(np.int32)
     share_arrays(operations, arrays)
     assert of_key(operations, "weight") == ["a/sum.weight", "a/sum.weight", "b/sum.weight"]
