@@ -103,7 +103,7 @@ def test_errors_name_the_shape_outside() -> None:
         number(x[:, 0, :1])
     with pytest.raises(ValueError, match=r"the shape is \(\), but must be \(batch,\); one image is a batch of one"):
         number(np.array(1, np.float32))
-    with pytest.raises(ValueError, match=r"must be of shape \['batch', 2, 6\]"):
+    with pytest.raises(ValueError, match=r"must be of shape \[batch, 2, 6\]"):
         reference.run(relu([2, 1, 6], [2, 6], None), {}, x[:, :1])
 
 

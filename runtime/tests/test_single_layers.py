@@ -258,3 +258,25 @@ def test_repr_says_what_it_is() -> None:
         "norm_multiply=float32 [4], norm_offset=float32 [4], thresholds=float32 [4, 3], descending=bool [4], "
         "relu=True, bits=2)"
     )
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_thresholds_that_no_number_reaches(bits: int) -> None:
+    """The last ones are NaN: an infinite y stops before them."""
+    n = 2**bits - 1
+    weight = np.ones((4, 1), np.int64)
+    multiply = np.array([np.inf, np.inf, -np.inf, -np.inf], np.float32)
+    thresholds = np.repeat(np.arange(n, dtype=np.float32)[np.newaxis], 4, 0)
+    thresholds[1::2, -1] = np.nan
+    thresholds[2:] *= -1
+    descending = np.array([False, False, True, True])
+    layer = Linear(
+        weight,
+        weight_bits=1,
+        activation_bits=2,
+        multiply=multiply,
+        offset=np.zeros(4, np.float32),
+        thresholds=thresholds,
+        descending=descending,
+    )
+    assert layer(np.array([[1], [0]], np.uint8)).tolist() == [[n, n - 1, n, n - 1], [0, 0, 0, 0]]  # inf·0 is NaN

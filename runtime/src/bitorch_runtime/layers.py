@@ -192,7 +192,8 @@ class Conv2d(_Layer):
             norm_offset: float32 [out_channels].
             relu: y becomes max(y, 0).
             thresholds: [out_channels, 2^bits − 1], never falling within a row; int32, compared with D, or float32,
-                compared with y, and not NaN. The code is the number of thresholds that are reached.
+                compared with y. The code is the number of thresholds that are reached; nothing reaches NaN, which may
+                stand behind all others.
             descending: bool [out_channels]: in these channels the code is the number of thresholds that D or y does not
                 exceed, and they never rise.
             bits: of the codes that leave, 1 to 8. Without thresholds the code is round((2^bits − 1)·clip(y, 0, 1)),

@@ -449,7 +449,8 @@ def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
     expected = [shape[1], shape[2], shape[0]] if nhwc else list(shape)
     outside = list(operation.get("array_shape", expected))
     if list(array.shape[1:]) != outside or array.ndim == 0:
-        raise ValueError(f"input {name!r} must be of shape {['batch', *outside]}, got {list(array.shape)}")
+        wanted = ", ".join(map(str, ["batch", *outside]))
+        raise ValueError(f"input {name!r} must be of shape [{wanted}], got {list(array.shape)}")
     array = array.reshape(len(array), *expected)
     if array.dtype != operation["dtype"]:
         raise ValueError(f"input {name!r} must be of dtype {operation['dtype']}, got {array.dtype}")
