@@ -41,7 +41,7 @@ def integer_staircase(
 
     Args:
         codes: D as float32 [P, C, 1…] to codes 0 … levels, monotone in every channel.
-        shape: of one image, [C, …].
+        shape: of one image, [C, …], or () of one number.
         low, high: the least and largest D that can be reached. A code that no D gives has a threshold beyond them,
             which int32 still holds: ±(2^31 − 1) is a prime, and so no sum of weight codes times activation codes.
     """
@@ -49,7 +49,7 @@ def integer_staircase(
     def codes_at(d: Tensor) -> Tensor:  # the layer rounds D to float32 once, where it is beyond 2^24
         return codes(probe(d.to(torch.float32), shape)).reshape(d.shape)
 
-    return _search(codes_at, shape[0], levels, low, high, lambda d: d.clamp(-_INT32_MAX - 1, _INT32_MAX).int())
+    return _search(codes_at, (*shape, 1)[0], levels, low, high, lambda d: d.clamp(-_INT32_MAX - 1, _INT32_MAX).int())
 
 
 def float_staircase(codes: Callable[[Tensor], Tensor], shape: tuple[int, ...], levels: int) -> Staircase:
@@ -65,7 +65,7 @@ def float_staircase(codes: Callable[[Tensor], Tensor], shape: tuple[int, ...], l
         value = _to_float(ordered.clamp(-_INFINITY, _INFINITY)) + 0.0  # −0 becomes +0
         return value.masked_fill(ordered.abs() > _INFINITY, torch.nan)
 
-    return _search(codes_at, shape[0], levels, -_INFINITY, _INFINITY, to_threshold)
+    return _search(codes_at, (*shape, 1)[0], levels, -_INFINITY, _INFINITY, to_threshold)
 
 
 def makes_nan(codes: Callable[[Tensor], Tensor], shape: tuple[int, ...], low: float, high: float) -> bool:
@@ -73,7 +73,7 @@ def makes_nan(codes: Callable[[Tensor], Tensor], shape: tuple[int, ...], low: fl
 
     NaN comes of infinities only, inf·0 and inf − inf, and what a monotone operation makes infinite lies at an end.
     """
-    ends = torch.tensor([[low], [high]], dtype=torch.float32).repeat(1, shape[0])
+    ends = torch.tensor([[low], [high]], dtype=torch.float32).repeat(1, (*shape, 1)[0])
     return bool(codes(probe(ends, shape)).isnan().any())
 
 
