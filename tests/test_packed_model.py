@@ -183,6 +183,13 @@ def test_program_is_what_the_file_holds(packed: PackedModel) -> None:
     assert all(np.array_equal(arrays[name], wanted_arrays[name]) for name in arrays)
 
 
+def test_an_empty_provenance_is_none(tmp_path: Path) -> None:
+    empty, none = (PackedModel(*image_net(), output_shapes=[(5,)], provenance=given) for given in ({}, None))
+    empty.save(tmp_path / "net")
+    assert empty.provenance is none.provenance is None
+    assert empty.nbytes == none.nbytes == (tmp_path / "net").stat().st_size
+
+
 def test_arguments_are_copied() -> None:
     operations, arrays = image_net()
     packed = PackedModel(operations, arrays, output_shapes=[(5,)])

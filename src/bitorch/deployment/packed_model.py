@@ -93,7 +93,7 @@ class PackedModel:
         """
         operations = _with_shapes(operations, arrays, input_shapes, output_shapes)
         info: dict[str, Any] = {}
-        if provenance is not None:
+        if provenance:  # as `save` has it: an empty one is none
             info["provenance"] = dict(provenance)
         if class_names is not None:
             info["class_names"] = list(class_names)
