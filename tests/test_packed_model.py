@@ -184,7 +184,8 @@ def test_program_is_what_the_file_holds(packed: PackedModel) -> None:
 
 
 def test_an_empty_provenance_is_none(tmp_path: Path) -> None:
-    empty, none = (PackedModel(*image_net(), output_shapes=[(5,)], provenance=given) for given in ({}, None))
+    empty = PackedModel(*image_net(), output_shapes=[(5,)], provenance={})
+    none = PackedModel(*image_net(), output_shapes=[(5,)])
     empty.save(tmp_path / "net")
     assert empty.provenance is none.provenance is None
     assert empty.nbytes == none.nbytes == (tmp_path / "net").stat().st_size
