@@ -83,12 +83,13 @@ def input_quantizer(module: nn.Module) -> Quantization | None:
 @torch.no_grad()
 def _observation(name: str, quantizer: Quantization, input_tensor: Tensor) -> Observation:
     x = input_tensor.detach().float()
-    has_grid = quantizer.max_code is not None
-    codes = quantizer.codes(x) if has_grid else quantizer.quantize(x)
+    largest = quantizer.exact_max_code
+    has_grid = largest is not None
+    codes = quantizer.codes(x) if has_grid else quantizer.forward(x)
     step = quantizer.scale(x).item() if has_grid else 1.0
     upper = None
-    if quantizer.unsigned and quantizer.max_code is not None:
-        upper = (quantizer.max_code - quantizer.zero_point()) * step
+    if quantizer.unsigned and largest is not None:
+        upper = (largest - quantizer.zero_point()) * step
     low, high = codes.amin().item(), codes.amax().item()
     return Observation(
         layer=name,

@@ -72,7 +72,7 @@ def known_bits(quantizer: Quantization | None) -> int:
 
 def possible_levels(quantizer: Quantization) -> int | None:
     """Return how many levels a quantizer has: 2^bits, or fewer where its largest code says so; None without a grid."""
-    largest = quantizer.max_code
+    largest = quantizer.exact_max_code
     if largest is None:
         return None
     return min(2**quantizer.bit_width, 2 * largest + 1) if 0 < quantizer.bit_width < FLOAT_BITS else 2 * largest + 1
