@@ -96,7 +96,7 @@ class GivingWay(nn.Module):
         return found
 
     def _refuse(self, name: str) -> NoReturn:
-        owner = next(cls for cls in type(self).__mro__ if name in cls.__dict__)
+        owner = next(cls for cls in reversed(type(self).__mro__) if name in cls.__dict__)
         raise AttributeError(
             f"{type(self).__name__}: the name {name!r} is reserved for what {owner.__name__} means by it; "
             f"choose another one, such as {f'own_{name}'!r}"

@@ -21,7 +21,7 @@ from ..layers import (
     QMultiheadAttention,
 )
 from ..layers.input_quantizer import gives_its_quantizers_values
-from ..layers.low_bit import LowBit
+from ..layers.low_bit import LowBit, Values
 from ..quantizations import GradientQuantization, Quantization, RangeQuantization, RSign, WeightDoReFa
 from ..quantizations.range_fit import SMALLEST
 from .builder import PARTIAL, Reader
@@ -74,6 +74,7 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     x = call.read(input)
     if isinstance(module, LowBit):
         _check_shift(call, x, module.input_quantization)
+        _check_hooks(module, input)
         if isinstance(module, QLinear):
             check_features(call, x, "a low-bit linear layer")
         elif len(call.shape(x)) != _DIMENSIONS[type(module)] + 1:
@@ -125,6 +126,16 @@ def _with_codes(quantizer: Quantization) -> str:
     if quantizer.max_code is None:
         return "Use one that has (1 to 8 bits)"
     return "Define max_code, codes and scale beside it, for the same values"
+
+
+def _check_hooks(layer: LowBit, x: Tensor) -> None:
+    """Refuse hooks on the quantizers that change what they take or give; those that look on do no harm."""
+    with torch.no_grad():
+        if layer._is_watched() and isinstance(layer._operands(x), Values):
+            raise Refusal(
+                "a forward hook changes what one of its quantizers takes or gives",
+                f"Remove the hook, or do what it does in a module, {PARTIAL}",
+            )
 
 
 def _check_weight(layer: LowBit) -> None:

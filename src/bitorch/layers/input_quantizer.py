@@ -20,6 +20,7 @@ class ForeignActivation(Quantization):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self._module = (module,)  # in a tuple, so that it is no submodule
+        self.training = module.training
         self.no_grid = f"is a {type(module).__name__}, not a quantizer"
 
     def quantize(self, x: Tensor) -> Tensor:

@@ -270,7 +270,7 @@ class LowBit(WeightQuantized):
         quantizer = self.input_quantization
         if max_codes is None:
             return Values(self.activation(x), self.weight_quantization(weight))
-        if is_watched(self.activation, quantizer, self.weight_quantization):
+        if self._is_watched():
             values = Values(self.activation(x), self.weight_quantization(weight))
             c = codes_behind(values.weight, self.weight_quantization, weight)
             q = codes_behind(values.input, quantizer, x)
@@ -281,6 +281,12 @@ class LowBit(WeightQuantized):
             q = quantizer.codes(before_quantizer(self.activation, x))
         input_scale, weight_scale = quantizer.scale(x).to(c.dtype), self.weight_quantization.scale(weight)
         return Codes(q.to(c.dtype), c, input_scale, weight_scale, max_codes)
+
+    def _is_watched(self) -> bool:
+        """Say whether there are hooks on the quantizers, which are called then, although the layer needs codes only."""
+        activation = self.activation
+        function = activation.activation_function if isinstance(activation, QActivation) else activation
+        return is_watched(activation, function, self.weight_quantization)
 
     def _quantize_gradient(self, y: Tensor) -> Tensor:
         if self.gradient_quantization is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -90,6 +91,8 @@ class _Convolution(WeightQuantized):
 
 
 def _finite(pad_value: float) -> float:
+    if not isinstance(pad_value, Real):
+        raise TypeError(f"pad_value must be a number, got a {type(pad_value).__name__}")
     if not math.isfinite(pad_value):
         raise ValueError(f"pad_value must be finite, got {pad_value}")
     return float(pad_value)
@@ -120,7 +123,7 @@ class _ConvNoAct(_Convolution):
         )
         self._set_weight_quantization(weight_quantization)
         self._pad_value = 0.0
-        self.pad_value = pad_value  # type: ignore[assignment]  # of the setter it may be None
+        self.pad_value = pad_value
 
     def forward(self, input: Tensor) -> Tensor:
         """Return conv(pad(x), w_q) + b for x of shape [batch, channels, …] or [channels, …]."""
@@ -166,7 +169,7 @@ class _Conv(_Convolution, LowBit):
     def _set_quantization(self, *, pad_value: float | None = None, **quantization: object) -> None:
         self._pad_value = 0.0  # a level of every grid, until the input quantizer is known
         super()._set_quantization(**quantization)  # type: ignore[arg-type]  # passed on as they came
-        self.pad_value = pad_value  # type: ignore[assignment]  # of the setter it may be None
+        self.pad_value = pad_value
 
     def _default_pad_value(self, activation: nn.Module | None) -> float:
         assert activation is not None  # these layers have one

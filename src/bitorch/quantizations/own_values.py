@@ -12,6 +12,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..giving_way import GivesWay
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def codes_are_values(quantizer: Quantization) -> bool:
     instance, cls = quantizer.__dict__, type(quantizer)
     if _has_other_zero_point(quantizer):
         return False
+    if torch.compiler.is_compiling():  # guards an attribute that is read, but not what is looked for in a dict
+        _ = quantizer.quantize, quantizer.forward, quantizer.codes, quantizer.scale
     if "quantize" in instance or "forward" in instance or "codes" in instance or "scale" in instance:
         return _are_values(cls, instance)
     made = cls._as_made
