@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import AbsorbedReLU, QActivation
+from ..layers.input_quantizer import quantizer_of
 from ..layers.low_bit import LowBit
 from ..quantizations import Quantization
 from .layers import named_layers
@@ -77,7 +78,7 @@ def input_quantizer(module: nn.Module) -> Quantization | None:
     """Return the quantizer of a low-bit layer's input, or of an activation; None for any other module."""
     if isinstance(module, LowBit):
         return module.input_quantization
-    return module.activation_function if isinstance(module, QActivation) else None
+    return quantizer_of(module) if isinstance(module, QActivation) else None
 
 
 @torch.no_grad()

@@ -49,7 +49,7 @@ def is_whole(module: nn.Module) -> bool:
 
     Quantizers without a grid are not: what they compute is floating-point arithmetic like any other.
     """
-    if isinstance(module, QActivation):
+    if isinstance(module, QActivation) and gives_its_quantizers_values(module):
         module = module.activation_function
     if isinstance(module, Quantization):
         return module.exact_max_code is not None or isinstance(module, GradientQuantization)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import QActivation, QMultiheadAttention
+from ..layers.input_quantizer import quantizer_of
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..layers.qattention import PROJECTED, QProjection
 from ..quantizations import Quantization
@@ -52,7 +53,7 @@ def quantizers(part: nn.Module) -> tuple[Quantization | None, Quantization | Non
     if isinstance(part, WeightQuantized):
         return part.weight_quantization, None
     if isinstance(part, QActivation):
-        return None, part.activation_function
+        return None, quantizer_of(part)
     return None, part if isinstance(part, Quantization) else None
 
 
