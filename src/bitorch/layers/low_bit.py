@@ -252,9 +252,10 @@ class LowBit(WeightQuantized):
         That is so with exact=False, where a quantizer has no fixed grid (32 bits, Identity, a custom one) or values
         that its codes do not stand for, and where `activation` is a module that may give anything.
         """
-        if not self.exact or not gives_its_quantizers_values(self.activation):
+        activation = self.activation
+        if not self.exact or not gives_its_quantizers_values(activation):
             return None
-        input_grid, weight_grid = self.input_quantization.exact_max_code, self.weight_quantization.exact_max_code
+        input_grid, weight_grid = quantizer_of(activation).exact_max_code, self.weight_quantization.exact_max_code
         if input_grid is None or weight_grid is None:
             return None
         max_codes = self._largest_input_code(input_grid), weight_grid
@@ -267,26 +268,25 @@ class LowBit(WeightQuantized):
         Quantizers are called for their values, and where there are hooks that a call runs.
         """
         max_codes, weight = self._max_codes(), self._quantizer_weight()
-        quantizer = self.input_quantization
+        activation, of_weight = self.activation, self.weight_quantization
         if max_codes is None:
-            return Values(self.activation(x), self.weight_quantization(weight))
-        if self._is_watched():
-            values = Values(self.activation(x), self.weight_quantization(weight))
-            c = codes_behind(values.weight, self.weight_quantization, weight)
+            return Values(activation(x), of_weight(weight))
+        quantizer = quantizer_of(activation)
+        if is_watched(activation, quantizer, of_weight):
+            values = Values(activation(x), of_weight(weight))
+            c = codes_behind(values.weight, of_weight, weight)
             q = codes_behind(values.input, quantizer, x)
             if c is None or q is None:
                 return values
         else:
-            c = self.weight_quantization.codes(weight)
-            q = quantizer.codes(before_quantizer(self.activation, x))
-        input_scale, weight_scale = quantizer.scale(x).to(c.dtype), self.weight_quantization.scale(weight)
+            c = of_weight.codes(weight)
+            q = quantizer.codes(before_quantizer(activation, x))
+        input_scale, weight_scale = quantizer.scale(x).to(c.dtype), of_weight.scale(weight)
         return Codes(q.to(c.dtype), c, input_scale, weight_scale, max_codes)
 
     def _is_watched(self) -> bool:
         """Say whether there are hooks on the quantizers, which are called then, although the layer needs codes only."""
-        activation = self.activation
-        function = activation.activation_function if isinstance(activation, QActivation) else activation
-        return is_watched(activation, function, self.weight_quantization)
+        return is_watched(self.activation, self.input_quantization, self.weight_quantization)
 
     def _quantize_gradient(self, y: Tensor) -> Tensor:
         if self.gradient_quantization is None:

@@ -179,18 +179,19 @@ class _Conv(_Convolution, LowBit):
         return {} if self._is_pad_value_given else {"_pad_value": self._default_pad_value(activation)}
 
     def _pad_code(self, grid: int) -> int:
-        if self._pad_value == 0 and self.input_quantization.unsigned:
+        quantizer = self.input_quantization
+        if self._pad_value == 0 and quantizer.unsigned:
             return 0
-        if isinstance(self.input_quantization, RangeQuantization):
+        if isinstance(quantizer, RangeQuantization):
             raise ValueError(
-                f"pad_value must be 0 with {type(self.input_quantization).__name__}, whose levels move but keep 0.0; "
+                f"pad_value must be 0 with {type(quantizer).__name__}, whose levels move but keep 0.0; "
                 f"got {self._pad_value}"
             )
         code = self._pad_value * grid
         if abs(code - round(code)) > 1e-6 * grid:
             levels = f"multiple of 1/{grid}"
             raise ValueError(
-                f"pad_value={self._pad_value} is no {levels}, which the levels of {self.input_quantization} are; "
+                f"pad_value={self._pad_value} is no {levels}, which the levels of {quantizer} are; "
                 f"the nearest is {round(code) / grid:.6g}"
             )
         return round(code)
