@@ -337,6 +337,29 @@ def test_layers(backend: str, count: int) -> None:
             torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_values_of_ones_own() -> None:
+    """What replaces a quantizer's method, before compiling or later, is in force in compiled layers too."""
+
+    class Own(Sign):
+        name = "own"
+
+        def quantize(self, x: Tensor) -> Tensor:
+            return x * 2 + 0.3
+
+    x = torch.randn(5, 4)
+    layer = QLinear(4, 3, input_quantization=Own(), weight_quantization=Sign())
+    assert torch.equal(torch.compile(layer, fullgraph=True, backend="eager")(x), layer(x))
+    plain = QLinear(4, 3, input_quantization=Sign(), weight_quantization=Sign())
+    compiled = torch.compile(plain, fullgraph=True, backend="eager")
+    before = plain(x)
+    assert torch.equal(compiled(x), before)
+    plain.input_quantization.quantize = lambda x: x * 2 + 0.3  # type: ignore[method-assign]
+    assert not torch.equal(plain(x), before)
+    assert torch.equal(compiled(x), plain(x))
+    del plain.input_quantization.quantize
+    assert torch.equal(compiled(x), before)
+
+
 def low_bit_net() -> nn.Sequential:
     torch.manual_seed(9)
     net = nn.Sequential(

@@ -945,15 +945,24 @@ def test_weight_codes_and_scale() -> None:
         torch.testing.assert_close(codes * scale, layer.weight_quantization(layer.weight).detach())
 
 
-def test_quantizers_of_a_layer_are_read_only_views() -> None:
+def test_settings_of_a_layer_can_be_read_and_set() -> None:
     layer: Any = QLinear(4, 3, **paper(2, 3))
     assert layer.input_quantization is layer.activation.activation_function
     assert layer.gradient_cancellation_threshold == layer.activation.gradient_cancellation_threshold == 0
-    with pytest.raises(AttributeError):
-        layer.gradient_cancellation_threshold = 1.0
-    conv: Any = QConv2d(1, 1, 3)
-    with pytest.raises(AttributeError):
-        conv.pad_value = 1.0
+    layer.gradient_cancellation_threshold = 1.0
+    assert layer.gradient_cancellation_threshold == layer.activation.gradient_cancellation_threshold == 1
+    with pytest.raises(ValueError, match="must be finite and at least 0"):
+        layer.gradient_cancellation_threshold = -1.0
+    conv: Any = QConv2d(1, 1, 3, padding=1)
+    conv.pad_value = 1
+    assert conv.pad_value == 1
+    conv.weight.data.fill_(1)
+    assert conv(torch.full((1, 1, 1, 1), -1.0)).item() == 7
+    with pytest.raises(ValueError, match=r"pad_value=0\.3 is no multiple"):
+        conv.pad_value = 0.3
+    assert conv.pad_value == 1
+    conv.pad_value = None  # as it goes with the quantizer
+    assert conv.pad_value == -1
 
 
 def test_quantizer_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1031,10 +1040,11 @@ def test_in_place_activation_after_a_layer_with_gradient_quantizer() -> None:
     assert layer.weight.grad is not None
 
 
-def test_input_quantization_is_read_only_and_says_what_to_set() -> None:
-    layer = QLinear(2, 3)
-    with pytest.raises(AttributeError, match=r"set layer\.activation\.activation_function"):
-        layer.input_quantization = Sign()  # type: ignore[misc]
+def test_input_quantization_can_be_set_in_two_places() -> None:
+    layer: Any = QLinear(2, 3)
+    layer.input_quantization = InputDoReFa(3)
+    assert layer.activation.activation_function is layer.input_quantization
+    assert layer.input_quantization.bit_width == 3
     layer.activation.activation_function = InputDoReFa(2)
     assert layer.input_quantization.bit_width == 2
 

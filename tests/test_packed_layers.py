@@ -294,7 +294,7 @@ class Grid(Quantization):
     def __init__(self, largest: int, unsigned: bool) -> None:
         super().__init__()
         self.largest = largest
-        self.unsigned = unsigned  # type: ignore[misc]  # of the instance here
+        self.unsigned = unsigned
         self.bit_width = largest.bit_length()
 
     @property

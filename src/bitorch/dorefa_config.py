@@ -47,6 +47,9 @@ class DoReFaConfig:
             learned shift per channel); activation_bits must be 1, and range "unit".
         gradients: "dorefa" (the paper), "signed" (a grid with a zero) or "luq" (powers of two); the last two take 2
             bits or more.
+        pad_value: what low-bit convolutions fill borders with. 0 is what the float layer did: for ±1 activations a zero
+            term, which is no code, and exact as well. −1 and 1 are for ±1 activations, −1 as BITorch has it. Other
+            activations, 8-bit ends among them, always have 0, which is one of their levels.
         calibration, percentile: how calibration finds a range: the least squared error ("mse"), or the one that holds
             this share of the inputs, in percent ("percentile").
         first, last: "float" (as the paper), 8 (8-bit weights and inputs, float gradients) or "same".
@@ -81,6 +84,7 @@ class DoReFaConfig:
     gradients: Gradients = "dorefa"
     calibration: CalibrationMethod = "mse"
     percentile: float = 99.9
+    pad_value: float = 0.0
 
     def __post_init__(self) -> None:
         for field in ("weight_bits", "activation_bits", "gradient_bits"):
@@ -123,6 +127,20 @@ class DoReFaConfig:
                 f'sign={self.sign!r} means activations of ±1: it needs activation_bits=1 and range="unit", got '
                 f"activation_bits={self.activation_bits} and range={self.range!r}"
             )
+
+        self._check_pad_value()
+
+    def _check_pad_value(self) -> None:
+        value = self.pad_value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"pad_value must be -1, 0 or 1, got {value!r}")
+        if value not in (-1, 0, 1):
+            raise ValueError(f"pad_value must be 0 (zero padding, as the float layer has it), -1 or 1, got {value}")
+        if value != 0 and self.sign is None:
+            raise ValueError(
+                f"pad_value={value:g} is for activations of ±1 and needs sign=…; others have a level 0 and pad with it"
+            )
+        object.__setattr__(self, "pad_value", float(value) + 0.0)  # -0.0 becomes 0.0
 
     @property
     def weight_method(self) -> Weights:

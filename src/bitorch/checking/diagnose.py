@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..layers.low_bit import WeightQuantized
+from ..quantizations.own_values import codes_are_values
 from ..quantizations.range_fit import SMALLEST
 from ..quantizations.ranges import RangeQuantization
 from ..quantizations.sign_grid import SignGrid
@@ -106,7 +107,8 @@ def _no_normalization(seen: Observation) -> Finding | None:
 
 
 def _negative_inputs(seen: Observation) -> Finding | None:
-    if not seen.quantizer.clips_negative or seen.comes_from.has_absorbed_relu or seen.negative < _NEGATIVE:
+    clips = seen.quantizer.clips_negative and codes_are_values(seen.quantizer)
+    if not clips or seen.comes_from.has_absorbed_relu or seen.negative < _NEGATIVE:
         return None
     detail = f"{seen.negative:.0%} of the inputs are below 0 and become 0, as behind a ReLU"
     remedy = 'nothing, if that is meant; else range="learned", learned_by="lsq+", or a float layer'
@@ -118,7 +120,7 @@ def weight_findings(model: nn.Module) -> list[Finding]:
     """Return the layers whose quantized weight has one value only, and those whose weight's range has collapsed."""
     found = []
     for name, module in named_layers(model):
-        if not isinstance(module, WeightQuantized) or module.weight_quantization.max_code is None:
+        if not isinstance(module, WeightQuantized) or module.weight_quantization.exact_max_code is None:
             continue
         weight, quantizer = module._quantizer_weight(), module.weight_quantization
         if weight.numel() < 2 or not is_finite(weight):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import AbsorbedReLU, QActivation
+from ..layers.input_quantizer import quantizer_of
 from ..layers.low_bit import LowBit
 from ..quantizations import Quantization
 from .layers import named_layers
@@ -77,18 +78,19 @@ def input_quantizer(module: nn.Module) -> Quantization | None:
     """Return the quantizer of a low-bit layer's input, or of an activation; None for any other module."""
     if isinstance(module, LowBit):
         return module.input_quantization
-    return module.activation_function if isinstance(module, QActivation) else None
+    return quantizer_of(module) if isinstance(module, QActivation) else None
 
 
 @torch.no_grad()
 def _observation(name: str, quantizer: Quantization, input_tensor: Tensor) -> Observation:
     x = input_tensor.detach().float()
-    has_grid = quantizer.max_code is not None
-    codes = quantizer.codes(x) if has_grid else quantizer.quantize(x)
+    largest = quantizer.exact_max_code
+    has_grid = largest is not None
+    codes = quantizer.codes(x) if has_grid else quantizer.forward(x)
     step = quantizer.scale(x).item() if has_grid else 1.0
     upper = None
-    if quantizer.unsigned and quantizer.max_code is not None:
-        upper = (quantizer.max_code - quantizer.zero_point()) * step
+    if quantizer.unsigned and largest is not None:
+        upper = (largest - quantizer.zero_point()) * step
     low, high = codes.amin().item(), codes.amax().item()
     return Observation(
         layer=name,

@@ -22,7 +22,9 @@ _CLASS_NAMES = {"digits": tuple("0123456789")}
 #: Of the settings, what says how the net is built and with what it was trained. Not where: files are given away.
 _SETTINGS = ("model", "width", "data", "pad_to", "epochs", "seed")
 #: And these, unless rules say it.
-_BITS = ("bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "gradients")
+_BITS = (
+    "bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "pad_value", "gradients",
+)  # fmt: skip
 _TRIED_IMAGES = 16
 
 

@@ -6,19 +6,26 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from ..layers import QEmbedding, QEmbeddingBag, QMultiheadAttention
+from ..layers import QConv1d, QConv2d, QConv3d, QEmbedding, QEmbeddingBag, QMultiheadAttention
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qattention import float_projections
 from ..quantizations import Identity, Quantization
 from ..quantizations.bits import FLOAT_BITS
+from ..quantizations.sign_grid import SignGrid
 from .kinds import LOW_BIT
+from .table import pad_value_of
+
+_PADDED = (QConv1d, QConv2d, QConv3d)
 
 #: What a config gives a layer, by the names of a low-bit layer's arguments; None for a layer that stays float.
 QuantizersOf = Callable[[nn.Module], Mapping[str, Quantization | None] | None]
 
 
-def low_bit_form(layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool) -> Converted | None:
+def low_bit_form(layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float) -> Converted | None:
     """Return a low-bit layer with a float layer's parameters, hooks and settings; None where it stays float.
+
+    Args:
+        pad_value: of borders in front of ±1 activations; others keep the float layer's zeros.
 
     Raises:
         ValueError: the layer is too wide for exact sums.
@@ -31,7 +38,13 @@ def low_bit_form(layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool) 
         return None
     if issubclass(kind, QEmbedding | QEmbeddingBag):
         return _embedding(kind, layer, quantizers["weight_quantization"])
-    return kind._sharing(layer, **quantizers, gradient_cancellation_threshold=0.0, exact=exact)
+    borders = {"pad_value": _pad_value(quantizers, pad_value)} if issubclass(kind, _PADDED) else {}
+    return kind._sharing(layer, **quantizers, **borders, gradient_cancellation_threshold=0.0, exact=exact)
+
+
+def _pad_value(quantizers: Mapping[str, Quantization | None], of_signs: float) -> float:
+    quantizer = quantizers["input_quantization"]
+    return of_signs if isinstance(quantizer, SignGrid) else 0.0
 
 
 def _embedding(
@@ -53,12 +66,16 @@ def _attention(layer: nn.MultiheadAttention, quantizers_of: QuantizersOf, *, exa
     return QMultiheadAttention._sharing(layer, projections=projections)
 
 
-def is_as_wanted(layer: Converted, quantizers_of: QuantizersOf, *, exact: bool) -> bool:
+def is_as_wanted(layer: Converted, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float) -> bool:
     """Return whether a layer that is low-bit already is what `low_bit_form` would make of its float layer."""
     if isinstance(layer, QMultiheadAttention):
-        return all(is_as_wanted(part, quantizers_of, exact=exact) for part in layer.projections().values())
+        parts = layer.projections().values()
+        return all(is_as_wanted(part, quantizers_of, exact=exact, pad_value=pad_value) for part in parts)
     quantizers = quantizers_of(layer)
     wanted = {} if quantizers is None else quantizers
+    padded = pad_value_of(layer)
+    if padded is not None and wanted and padded != _pad_value(wanted, pad_value):
+        return False
     if isinstance(layer, LowBit):
         return layer.exact == exact and all(repr(has) == repr(wanted.get(name)) for name, has in _has(layer).items())
     assert isinstance(layer, WeightQuantized)

@@ -137,15 +137,15 @@ def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Place, r
         return config.quantizers(place, layer)
 
     if is_low_bit(module):
-        if not is_as_wanted(module, quantizers_of, exact=config.exact):
+        if not is_as_wanted(module, quantizers_of, exact=config.exact, pad_value=config.pad_value):
             raise ValueError(
-                f"layer {name!r} is low-bit already, with other quantizers or another `exact` than the config asks "
-                "for; change its bits with bitorch.set_bits, take it out with bitorch.float_, leave it out with "
-                "filter_fn, or convert a fresh float model (parameters load with strict=True)"
+                f"layer {name!r} is low-bit already, with other quantizers, another `pad_value` or another `exact` "
+                "than the config asks for; change its bits with bitorch.set_bits, take it out with bitorch.float_, "
+                "leave it out with filter_fn, or convert a fresh float model (parameters load with strict=True)"
             )
         return Step(module, None, row_of(name, module, module, "low-bit already", rule))
     try:
-        replacement = low_bit_form(module, quantizers_of, exact=config.exact)
+        replacement = low_bit_form(module, quantizers_of, exact=config.exact, pad_value=config.pad_value)
     except ValueError as error:
         raise ValueError(f"layer {name!r}: {error}") from None
     if replacement is None:

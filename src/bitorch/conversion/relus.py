@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..layers import AbsorbedReLU
+from ..layers.input_quantizer import gives_its_quantizers_values
 from ..layers.low_bit import LowBit
+from ..quantizations.own_values import codes_are_values
 from .table import LayerConversion
 
 #: Modules that commute with max(x, 0).
@@ -48,7 +50,10 @@ def restore_relus(model: nn.Module) -> list[LayerConversion]:
 
 
 def _clips(reader: nn.Module | None) -> bool:
-    return isinstance(reader, LowBit) and reader.input_quantization.clips_negative
+    if not isinstance(reader, LowBit) or not gives_its_quantizers_values(reader.activation):
+        return False
+    quantizer = reader.input_quantization
+    return quantizer.clips_negative and codes_are_values(quantizer)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from ..layers import QActivation
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..quantizations import GradientDoReFa, Quantization
 from ..quantizations.bits import FLOAT_BITS
@@ -126,18 +127,27 @@ def _check_shared(layers: Mapping[str, WeightQuantized], wanted: _Wanted) -> Non
 def _check(name: str, layer: WeightQuantized, bits: Bits) -> None:
     """Raise a ValueError that names the layer if it cannot have the bits, trying them on copies of its quantizers."""
     trial = _copied(layer)
-    trial.weight_quantization = copy.deepcopy(layer.weight_quantization)
+    trial._put("weight_quantization", copy.deepcopy(layer.weight_quantization))
     if isinstance(layer, LowBit) and isinstance(trial, LowBit):
-        trial.activation = _copied(layer.activation)
-        trial.activation.activation_function = copy.deepcopy(layer.input_quantization)
+        trial._put("activation", _trial_activation(layer.activation))
         if layer.gradient_quantization is not None:
-            trial.gradient_quantization = copy.copy(layer.gradient_quantization)  # its random generator stays one
+            trial._put(
+                "gradient_quantization", copy.copy(layer.gradient_quantization)
+            )  # its random generator stays one
     try:
         _set(trial, bits)
         if isinstance(trial, LowBit):
             trial._max_codes()
     except ValueError as error:
         raise ValueError(f"layer {name!r}: {error}") from None
+
+
+def _trial_activation(activation: nn.Module) -> nn.Module:
+    if not isinstance(activation, QActivation):
+        return copy.deepcopy(activation)
+    trial = _copied(activation)
+    trial.activation_function = copy.deepcopy(activation.activation_function)
+    return trial
 
 
 def _copied(module: _Module) -> _Module:

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..layers import QMultiheadAttention
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
+from ..layers.qconv import _Convolution
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled
 
@@ -20,6 +21,7 @@ LayerBits = tuple[int | None, int | None, int | None]
 class LayerConversion:
     """What became of one layer. Bits are None for a float layer.
 
+    `pad_value` is what a convolution on ±1 activations fills its borders with; None of layers without such borders.
     `rule` is the number and the match of the rule that decided, empty where none matches, None where rules have no say.
     """
 
@@ -32,6 +34,7 @@ class LayerConversion:
     gradient_bits: int | None
     note: str
     rule: str | None = None
+    pad_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,27 +44,39 @@ class Conversion:
     layers: tuple[LayerConversion, ...]
 
     def __str__(self) -> str:
-        header: tuple[str, ...] = ("layer", "was", "weight shape", "is", "W", "A", "G", "note")
-        rows = [_cells(row) for row in self.layers]
+        columns = {"layer": [row.name for row in self.layers], "was": [row.layer for row in self.layers]}
+        columns["weight shape"] = ["×".join(map(str, row.shape)) for row in self.layers]
+        columns["is"] = [row.became for row in self.layers]
+        columns["W"] = [_number(row.weight_bits) for row in self.layers]
+        columns["A"] = [_number(row.activation_bits) for row in self.layers]
+        columns["G"] = [_number(row.gradient_bits) for row in self.layers]
+        if any(row.pad_value is not None for row in self.layers):
+            columns["pad"] = [_number(row.pad_value) for row in self.layers]
         if any(row.rule is not None for row in self.layers):
-            header = (*header[:-1], "rule", "note")
-            rows = [
-                (*cells[:-1], "" if row.rule is None else row.rule, cells[-1])
-                for cells, row in zip(rows, self.layers, strict=True)
-            ]
-        return ruled(aligned([header, *rows]))
+            columns["rule"] = ["" if row.rule is None else row.rule for row in self.layers]
+        columns["note"] = [row.note for row in self.layers]
+        return ruled(aligned([tuple(columns), *zip(*columns.values(), strict=True)]))
 
 
-def _cells(row: LayerConversion) -> tuple[str, ...]:
-    bits = (row.weight_bits, row.activation_bits, row.gradient_bits)
-    shape = "×".join(map(str, row.shape))
-    return (row.name, row.layer, shape, row.became, *("" if b is None else str(b) for b in bits), row.note)
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
 def row_of(name: str, was: nn.Module, now: nn.Module, note: str, rule: str | None = None) -> LayerConversion:
     """Return the row of a layer that was `was` and is `now`, which may be the same module."""
     became = type(now).__name__ if isinstance(now, Converted) else "float"
-    return LayerConversion(name, type(was).__name__, _shape(was), became, *bits_of(now), note, rule)
+    return LayerConversion(name, type(was).__name__, _shape(was), became, *bits_of(now), note, rule, pad_value_of(now))
+
+
+def pad_value_of(layer: nn.Module) -> float | None:
+    """Return what a low-bit convolution fills its borders with, where that can be something else than the level 0.
+
+    None of layers without borders, or whose borders repeat pixels, and of zeros in front of unsigned codes.
+    """
+    if not isinstance(layer, _Convolution) or layer.padding_mode != "zeros" or not any(map(any, layer._borders())):
+        return None
+    is_level_0 = isinstance(layer, LowBit) and layer.input_quantization.unsigned and layer.pad_value == 0
+    return None if is_level_0 else layer.pad_value
 
 
 def _shape(layer: nn.Module) -> tuple[int, ...]:

@@ -45,6 +45,17 @@ def is_uniform(quantizer: RangeQuantization) -> bool:
     return torch.equal(codes, codes_at(position(x, width, zero, n), zero, n))
 
 
+def signed_grid_remedy(quantizer: Quantization, codes: Tensor) -> str:
+    """Say, behind a message about a weight's codes, that they are those of a grid that the quantizer does not name."""
+    bits = quantizer.bit_width
+    half = 2 ** (bits - 1) if 1 <= bits <= 8 else 0
+    is_signed = bool(((codes >= -half) & (codes < half) & (codes == codes.round())).all())
+    if quantizer.grid == "signed" or codes.numel() == 0 or not is_signed:
+        return ""
+    name = type(quantizer).__name__
+    return f'; set grid = "signed" on {name}: they are integers of {bits} bits, from {-half} to {half - 1}'
+
+
 def _expected(quantizer: Quantization, x: Tensor, largest: int) -> Iterator[tuple[Form, Tensor]]:
     if quantizer.unsigned:
         yield "unit", x.clamp(0, 1).mul(largest).round()

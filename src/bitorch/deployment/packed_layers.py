@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import QActivation, QConv1d, QConv2d, QLinear
+from ..layers.input_quantizer import gives_its_quantizers_values
 from ..layers.low_bit import LowBit
 from ..layers.qattention import QProjection
 from ..quantizations import (
@@ -26,7 +27,9 @@ from ..quantizations import (
     SwishSign,
 )
 from ..quantizations.base import Grid, divide
+from ..quantizations.own_values import is_as_made
 from ..quantizations.sign_grid import SignGrid
+from .forms import signed_grid_remedy
 from .torch_ops import packed_conv2d, packed_linear, runtime
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class _Packed(nn.Module):
         self.activation_bits, self._kind = _input_grid(quantizer)
         self._zero_point = quantizer.zero_point()
         # Other quantizers, and float64 input, are quantized in PyTorch first.
-        self._is_in_runtime = type(quantizer) in _IN_RUNTIME
+        self._is_in_runtime = _is_in_runtime(quantizer)
         self.input_quantization = copy.deepcopy(quantizer).requires_grad_(False)
         self.output_dtype = layer.weight.dtype
         with torch.inference_mode(False), torch.no_grad():
@@ -282,17 +285,18 @@ def _check_layer(layer: LowBit) -> None:
         raise ValueError("the layer is in training mode; call .eval() first")
     if "forward" in layer.__dict__:
         raise NotPackableError("its forward was replaced on the instance")
-    if layer._forward_hooks or layer._forward_pre_hooks:
-        raise NotPackableError("it has forward hooks, which may change its input, weight or result")
-    if type(layer.activation) is not QActivation:
-        raise NotPackableError(f"its activation is a {type(layer.activation).__name__}, not a QActivation")
-    if type(layer.gradient_quantization) not in (type(None), GradientDoReFa, GradientSigned, GradientLUQ):
+    _check_unwatched(layer)
+    activation = layer.activation
+    is_plain = type(activation) is QActivation and gives_its_quantizers_values(activation)
+    if not is_plain and not isinstance(activation, Quantization):
+        raise NotPackableError(f"its activation is a {type(activation).__name__}, not a QActivation as it comes")
+    if not _changes_nothing(layer.gradient_quantization):
         raise NotPackableError(f"{layer.gradient_quantization} may change the result, not only the gradient")
     if not layer.exact:
         raise NotPackableError("exact=False computes on values, not on codes")
     for side, quantizer in (("input", layer.input_quantization), ("weight", layer.weight_quantization)):
-        if quantizer.max_code is None:
-            raise NotPackableError(f"{quantizer}, of the {side}, {quantizer.no_grid}")
+        if quantizer.exact_max_code is None:
+            raise NotPackableError(f"{quantizer}, of the {side}, {quantizer.why_no_codes}")
     if layer.weight.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise NotPackableError(f"{layer.weight.dtype}: the runtime scales in float32")
     if layer.weight.numel() == 0:
@@ -303,11 +307,34 @@ def _check_layer(layer: LowBit) -> None:
         raise ValueError("the weight holds NaN, for which there is no code; train on from an earlier checkpoint")
 
 
+def _is_in_runtime(quantizer: Quantization) -> bool:
+    kind = type(quantizer)
+    return kind in _IN_RUNTIME and all(is_as_made(quantizer, kind, name) for name in ("codes", "scale"))
+
+
+def _check_unwatched(layer: LowBit) -> None:
+    """Raise if hooks may change what the layer or one of its quantizers takes or gives."""
+    parts: list[nn.Module | None] = [layer.activation, layer.input_quantization, layer.weight_quantization]
+    for part in (layer, *parts, layer.gradient_quantization):
+        if part is not None and (part._forward_hooks or part._forward_pre_hooks):
+            which = "it" if part is layer else f"its {type(part).__name__}"
+            raise NotPackableError(f"{which} has forward hooks, which may change its input, weight or result")
+
+
+def _changes_nothing(gradient: Quantization | None) -> bool:
+    """Whether a gradient quantizer is sure to be the identity forward."""
+    if gradient is None:
+        return True
+    kind = type(gradient)
+    known = kind in (GradientDoReFa, GradientSigned, GradientLUQ)
+    return known and all(is_as_made(gradient, kind, name) for name in ("quantize", "forward"))
+
+
 def _input_grid(quantizer: Quantization) -> tuple[int, str]:
     """Return the bits of the activations, and the kind of quantizer that makes them of what `_quantizable` returns."""
     largest = quantizer.max_code
     assert largest is not None  # checked before
-    if type(quantizer) in _IN_RUNTIME:
+    if _is_in_runtime(quantizer):
         return largest.bit_length(), _IN_RUNTIME[type(quantizer)]
     if isinstance(quantizer, SignGrid):
         return 1, "sign"
@@ -332,7 +359,10 @@ def _weight_codes(layer: LowBit) -> tuple[Tensor, int, Grid]:
         bits = max(int(codes.abs().max()), quantizer.max_code).bit_length()
         is_wrong, which = (codes % 2).abs() != 1, "odd"
     if not 1 <= bits <= 8 or bool(is_wrong.any()):
-        raise NotPackableError(f"{quantizer}, of the weight, has codes other than {which} integers of up to 8 bits")
+        raise NotPackableError(
+            f"{quantizer}, of the weight, has codes other than {which} integers of up to 8 bits"
+            + signed_grid_remedy(quantizer, codes)
+        )
     return codes, bits, quantizer.grid
 
 

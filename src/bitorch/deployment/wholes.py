@@ -20,11 +20,12 @@ from ..layers import (
     QLinear,
     QMultiheadAttention,
 )
-from ..layers.low_bit import LowBit
+from ..layers.input_quantizer import gives_its_quantizers_values
+from ..layers.low_bit import LowBit, Values
 from ..quantizations import GradientQuantization, Quantization, RangeQuantization, RSign, WeightDoReFa
 from ..quantizations.range_fit import SMALLEST
 from .builder import PARTIAL, Reader
-from .forms import form, is_uniform
+from .forms import form, is_uniform, signed_grid_remedy
 from .problems import Refusal
 from .windows import check_features
 
@@ -48,10 +49,10 @@ def is_whole(module: nn.Module) -> bool:
 
     Quantizers without a grid are not: what they compute is floating-point arithmetic like any other.
     """
-    if isinstance(module, QActivation):
+    if isinstance(module, QActivation) and gives_its_quantizers_values(module):
         module = module.activation_function
     if isinstance(module, Quantization):
-        return module.max_code is not None or isinstance(module, GradientQuantization)
+        return module.exact_max_code is not None or isinstance(module, GradientQuantization)
     return isinstance(module, LowBit) or type(module) in NOT_IN_THE_RUNTIME
 
 
@@ -73,6 +74,7 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     x = call.read(input)
     if isinstance(module, LowBit):
         _check_shift(call, x, module.input_quantization)
+        _check_hooks(module, input)
         if isinstance(module, QLinear):
             check_features(call, x, "a low-bit linear layer")
         elif len(call.shape(x)) != _DIMENSIONS[type(module)] + 1:
@@ -104,15 +106,36 @@ def _check_low_bit(layer: LowBit) -> None:
             "a layer with exact=False computes on floats, whose sums depend on the machine",
             "Set layer.exact = True; the parameters stay",
         )
+    if not gives_its_quantizers_values(layer.activation):
+        raise Refusal(
+            f"its activation is a {type(layer.activation).__name__} with a forward of its own",
+            f"Use QActivation itself, with a quantizer, {PARTIAL}",
+        )
     for which, quantizer in (("weight", layer.weight_quantization), ("input", layer.input_quantization)):
-        if quantizer.max_code is None:
+        if quantizer.exact_max_code is None:
             raise Refusal(
-                f"its {which} quantizer {quantizer} {quantizer.no_grid}, so there are no codes to compute on",
-                f"Use one that has (1 to 8 bits), or a float layer instead, {PARTIAL}",
+                f"its {which} quantizer {quantizer} {quantizer.why_no_codes}, so there are no codes to compute on",
+                f"{_with_codes(quantizer)}, or a float layer instead, {PARTIAL}",
             )
     _check_weight(layer)
     if isinstance(layer, (QConv1d, QConv2d)):
         _check_borders(layer)
+
+
+def _with_codes(quantizer: Quantization) -> str:
+    if quantizer.max_code is None:
+        return "Use one that has (1 to 8 bits)"
+    return "Define max_code, codes and scale beside it, for the same values"
+
+
+def _check_hooks(layer: LowBit, x: Tensor) -> None:
+    """Refuse hooks on the quantizers that change what they take or give; those that look on do no harm."""
+    with torch.no_grad():
+        if layer._is_watched() and isinstance(layer._operands(x), Values):
+            raise Refusal(
+                "a forward hook changes what one of its quantizers takes or gives",
+                f"Remove the hook, or do what it does in a module, {PARTIAL}",
+            )
 
 
 def _check_weight(layer: LowBit) -> None:
@@ -127,7 +150,8 @@ def _check_weight(layer: LowBit) -> None:
     # NaN passes here: it is told with all other parameters that are not finite
     if not 1 <= bits <= 8 or bool(outside.any()):
         raise Refusal(
-            f"its weight quantizer {quantizer} has other codes than {which} of 1 to 8 bits",
+            f"its weight quantizer {quantizer} has other codes than {which} of 1 to 8 bits"
+            + signed_grid_remedy(quantizer, codes),
             f"Use WeightDoReFa, WeightLSQ, WeightTWN or Sign, {PARTIAL}",
         )
 
@@ -169,7 +193,7 @@ def _check_pointwise(quantizer: Quantization) -> None:
         )
     if isinstance(quantizer, RangeQuantization):
         _check_range(quantizer)
-    elif quantizer.max_code is not None and form(quantizer) is None:
+    elif quantizer.exact_max_code is not None and form(quantizer) is None:
         raise Refusal(
             f"{quantizer} computes neither round(n·clip(x, 0, 1)) / n nor a sign, which are what the runtime has",
             f"Use InputDoReFa or Sign, or a class of your own with the same values and another gradient, {PARTIAL}",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..giving_way import gives_way
 from ..quantizations import Quantization
+from .assigning import Assigning, given_quantizer
 from .config import config, resolve_quantization
 from .exact import digit_base
-from .qactivation import QActivation
+from .input_quantizer import before_quantizer, gives_its_quantizers_values, quantizer_of
+from .qactivation import QActivation, check_threshold
+from .watched import codes_behind, is_watched
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,7 +31,15 @@ class Converted(nn.Module):
     _float_class: ClassVar[type[nn.Module]]
     #: Attributes and submodules that the float layer does not have.
     _quantized_names: ClassVar[frozenset[str]] = frozenset(
-        {"activation", "weight_quantization", "gradient_quantization", "output_quantization", "exact", "_pad_value"}
+        {
+            "activation",
+            "weight_quantization",
+            "gradient_quantization",
+            "output_quantization",
+            "exact",
+            "_pad_value",
+            "_is_pad_value_given",
+        }
     )
 
     def _as_float(self) -> nn.Module:
@@ -52,7 +64,7 @@ class Converted(nn.Module):
         return new
 
 
-class WeightQuantized(Converted):
+class WeightQuantized(Converted, Assigning):
     """Mixin of layers with a quantized weight: the quantizer, and the integers it stands for."""
 
     weight: Tensor
@@ -63,11 +75,28 @@ class WeightQuantized(Converted):
         """BITorch's name of `weight_quantization` on convolutions."""
         return self.weight_quantization
 
+    @_weight_quantize.setter
+    def _weight_quantize(self, value: Quantization) -> None:
+        self.weight_quantization = value
+
     def _set_weight_quantization(self, weight_quantization: Quantization | str | None) -> None:
-        self.weight_quantization = resolve_quantization(
-            weight_quantization, config.weight_quantization, "weight_quantization"
-        )
-        self.weight_quantization.initialize_(self._quantizer_weight())
+        quantizer = resolve_quantization(weight_quantization, config.weight_quantization, "weight_quantization")
+        self._put("weight_quantization", quantizer)
+        quantizer.initialize_(self._quantizer_weight())
+
+    def _assign_weight_quantization(self, value: object) -> None:
+        """Take another quantizer; one whose steps are not set gets them from the weight."""
+        quantizer = given_quantizer(value, "weight_quantization")
+
+        def check() -> None:
+            self._check_quantizers()
+            if not quantizer._is_set:
+                quantizer.initialize_(self._quantizer_weight())
+
+        self._exchange({"weight_quantization": quantizer}, check)
+
+    def _check_quantizers(self) -> None:
+        """Raise a ValueError if the layer cannot compute with the quantizers that it has."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Load the weight; a state_dict of the float layer has no steps for it, so they are set anew."""
@@ -84,38 +113,90 @@ class WeightQuantized(Converted):
         """Return the weight as its quantizer sees it, with the output channel first."""
         return self.weight
 
+    @gives_way
     def weight_codes(self) -> Tensor:
-        """Return the integers behind the weight, as int16; the value is `weight_codes() * weight_scale()`."""
-        with torch.no_grad():
-            return self.weight_quantization.codes(self._quantizer_weight()).to(torch.int16)
+        """Return the integers behind the weight, as int16; the value is `weight_codes() * weight_scale()`.
 
+        Raises:
+            TypeError: the weight's quantizer has no codes, or has values that they do not stand for.
+        """
+        with torch.no_grad():
+            return self._quantizer_with_codes("codes").codes(self._quantizer_weight()).to(torch.int16)
+
+    @gives_way
     def weight_scale(self) -> Tensor:
-        """Return what one weight code is worth: 0-dim, or [C_out, 1, …] with a scale per channel."""
-        return self.weight_quantization.scale(self._quantizer_weight())
+        """Return what one weight code is worth: 0-dim, or [C_out, 1, …] with a scale per channel; TypeError without."""
+        return self._quantizer_with_codes("scale").scale(self._quantizer_weight())
+
+    def _quantizer_with_codes(self, wanted: str) -> Quantization:
+        quantizer = self.weight_quantization
+        if quantizer.exact_max_code is None:
+            raise TypeError(
+                f"{type(quantizer).__name__} {quantizer.why_no_codes}, so it has no {wanted}; use "
+                "layer.weight_quantization(layer.weight)"
+            )
+        return quantizer
+
+
+class Codes(NamedTuple):
+    """What a layer multiplies, exactly: integers and what one is worth, as `scaled_linear` takes them."""
+
+    input: Tensor
+    weight: Tensor
+    input_scale: Tensor
+    weight_scale: Tensor
+    max_codes: tuple[int, int]
+
+
+class Values(NamedTuple):
+    """What a layer multiplies where there are no codes."""
+
+    input: Tensor
+    weight: Tensor
 
 
 class LowBit(WeightQuantized):
     """Mixin of layers with quantized weight, input and (optionally) gradient: `QLinear`, `QConv2d` and their like."""
 
-    activation: QActivation
+    activation: nn.Module
     gradient_quantization: Quantization | None
     exact: bool
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "input_quantization":
-            # nn.Module would take it as a new submodule, beside the one that is in use.
-            raise AttributeError("input_quantization is read-only; set layer.activation.activation_function")
-        super().__setattr__(name, value)
-
     @property
     def input_quantization(self) -> Quantization:
-        """The quantizer of the input."""
-        return self.activation.activation_function
+        """The quantizer of the input; what stands for `activation`, where that is another module."""
+        return quantizer_of(self.activation)
+
+    @input_quantization.setter
+    def input_quantization(self, value: Quantization | str) -> None:
+        quantizer, activation = given_quantizer(value, "input_quantization"), self.activation
+        if not isinstance(activation, QActivation):
+            self._assign_activation(quantizer)
+            return
+        before = activation.activation_function
+        activation.activation_function = quantizer
+        is_fine = False
+        try:
+            self._assign_activation(activation)
+            is_fine = True
+        finally:
+            if not is_fine:
+                activation.activation_function = before
 
     @property
     def gradient_cancellation_threshold(self) -> float:
-        """The threshold of `activation`."""
-        return self.activation.gradient_cancellation_threshold
+        """The threshold of `activation`; 0 where that cancels no gradient."""
+        activation = self.activation
+        return activation.gradient_cancellation_threshold if isinstance(activation, QActivation) else 0.0
+
+    @gradient_cancellation_threshold.setter
+    def gradient_cancellation_threshold(self, value: float) -> None:
+        if not isinstance(self.activation, QActivation):
+            raise AttributeError(
+                f"the layer's activation is a {type(self.activation).__name__}, which has no "
+                "gradient_cancellation_threshold; set layer.activation = QActivation(quantizer, threshold)"
+            )
+        self.activation.gradient_cancellation_threshold = check_threshold(value)
 
     def _set_quantization(
         self,
@@ -126,18 +207,36 @@ class LowBit(WeightQuantized):
         gradient_cancellation_threshold: float | None,
         exact: bool,
     ) -> None:
-        if gradient_quantization is not None and not isinstance(gradient_quantization, Quantization):
-            raise TypeError(
-                "gradient_quantization must be None or a Quantization instance such as GradientDoReFa(6), "
-                f"got {gradient_quantization!r}"
-            )
-        self.activation = QActivation(
+        gradient = _gradient_quantizer(gradient_quantization)
+        activation = QActivation(
             resolve_quantization(input_quantization, config.input_quantization, "input_quantization"),
             gradient_cancellation_threshold,
         )
+        self._put("activation", activation)
         self._set_weight_quantization(weight_quantization)
-        self.gradient_quantization = gradient_quantization
-        self.exact = exact
+        self._put("gradient_quantization", gradient)
+        self._put("exact", exact)
+        self._check_quantizers()
+
+    def _assign_activation(self, value: object) -> None:
+        if not isinstance(value, nn.Module):
+            hint = f"; did you mean {value.__name__}()?" if isinstance(value, type) else ""
+            raise TypeError(
+                f"activation must be a module, such as a quantizer, a QActivation or nn.Identity(), got {value!r}{hint}"
+            )
+        self._exchange({"activation": value, **self._going_with(value)}, self._check_quantizers)
+
+    def _going_with(self, activation: nn.Module) -> dict[str, Any]:
+        """Return the attributes that another activation changes, where the user has not set them."""
+        return {}
+
+    def _assign_gradient_quantization(self, value: object) -> None:
+        self._put("gradient_quantization", _gradient_quantizer(value))
+
+    def _assign_exact(self, value: bool) -> None:
+        self._exchange({"exact": value}, self._check_quantizers)
+
+    def _check_quantizers(self) -> None:
         self._max_codes()
 
     def _inputs_per_output(self) -> int:
@@ -150,24 +249,55 @@ class LowBit(WeightQuantized):
     def _max_codes(self) -> tuple[int, int] | None:
         """Largest codes of input and weight, or None where the layer computes on values instead.
 
-        That is so with exact=False, and where a quantizer has no fixed grid (32 bits, Identity, a custom one).
+        That is so with exact=False, where a quantizer has no fixed grid (32 bits, Identity, a custom one) or values
+        that its codes do not stand for, and where `activation` is a module that may give anything.
         """
-        input_grid, weight_grid = self.input_quantization.max_code, self.weight_quantization.max_code
-        if not self.exact or input_grid is None or weight_grid is None:
+        activation = self.activation
+        if not self.exact or not gives_its_quantizers_values(activation):
+            return None
+        input_grid, weight_grid = quantizer_of(activation).exact_max_code, self.weight_quantization.exact_max_code
+        if input_grid is None or weight_grid is None:
             return None
         max_codes = self._largest_input_code(input_grid), weight_grid
         digit_base(self._inputs_per_output(), max_codes[1], max_codes[0])
         return max_codes
 
-    def _codes(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return input codes, weight codes, input scale and weight scale, as `scaled_linear` takes them."""
-        weight = self._quantizer_weight()
-        c = self.weight_quantization.codes(weight)
-        q = self.input_quantization.codes(self.activation.cancel_gradient(x)).to(c.dtype)
-        return q, c, self.input_quantization.scale(x).to(c.dtype), self.weight_quantization.scale(weight)
+    def _operands(self, x: Tensor) -> Codes | Values:
+        """Return what the layer multiplies: codes, or the values where it has to.
+
+        Quantizers are called for their values, and where there are hooks that a call runs.
+        """
+        max_codes, weight = self._max_codes(), self._quantizer_weight()
+        activation, of_weight = self.activation, self.weight_quantization
+        if max_codes is None:
+            return Values(activation(x), of_weight(weight))
+        quantizer = quantizer_of(activation)
+        if is_watched(activation, quantizer, of_weight):
+            values = Values(activation(x), of_weight(weight))
+            c = codes_behind(values.weight, of_weight, weight)
+            q = codes_behind(values.input, quantizer, x)
+            if c is None or q is None:
+                return values
+        else:
+            c = of_weight.codes(weight)
+            q = quantizer.codes(before_quantizer(activation, x))
+        input_scale, weight_scale = quantizer.scale(x).to(c.dtype), of_weight.scale(weight)
+        return Codes(q.to(c.dtype), c, input_scale, weight_scale, max_codes)
+
+    def _is_watched(self) -> bool:
+        """Say whether there are hooks on the quantizers, which are called then, although the layer needs codes only."""
+        return is_watched(self.activation, self.input_quantization, self.weight_quantization)
 
     def _quantize_gradient(self, y: Tensor) -> Tensor:
         if self.gradient_quantization is None:
             return y
         quantized: Tensor = self.gradient_quantization(y)
         return quantized
+
+
+def _gradient_quantizer(value: object) -> Quantization | None:
+    if value is not None and not isinstance(value, Quantization):
+        raise TypeError(
+            f"gradient_quantization must be None or a Quantization instance such as GradientDoReFa(6), got {value!r}"
+        )
+    return value

@@ -28,6 +28,15 @@ class GradientCancellation(Function):
         return gradient_inside(output_gradient, x, -ctx.threshold, ctx.threshold), None
 
 
+def check_threshold(threshold: float) -> float:
+    """Return a gradient_cancellation_threshold; ValueError where it is none."""
+    if not 0 <= threshold < math.inf:
+        raise ValueError(
+            f"gradient_cancellation_threshold must be finite and at least 0 (0 switches it off), got {threshold}"
+        )
+    return threshold
+
+
 class QActivation(nn.Module):
     """Quantize activations; the gradient is cancelled where |x| is larger than a threshold.
 
@@ -47,11 +56,7 @@ class QActivation(nn.Module):
         threshold = gradient_cancellation_threshold
         if threshold is None:
             threshold = config.gradient_cancellation_threshold
-        if not 0 <= threshold < math.inf:
-            raise ValueError(
-                f"gradient_cancellation_threshold must be finite and at least 0 (0 switches it off), got {threshold}"
-            )
-        self.gradient_cancellation_threshold = threshold
+        self.gradient_cancellation_threshold = check_threshold(threshold)
 
     def cancel_gradient(self, x: Tensor) -> Tensor:
         """Return x, with the gradient cancellation attached where there is one."""

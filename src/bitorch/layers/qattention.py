@@ -23,6 +23,12 @@ INPUT_PROJECTIONS = ("q_projection", "k_projection", "v_projection")
 PROJECTED = ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
+#: What the projections have, and what would be ignored on the attention itself.
+_OF_PROJECTIONS = frozenset(
+    {"input_quantization", "weight_quantization", "gradient_quantization", "gradient_cancellation_threshold", "exact"}
+)
+
+
 class QProjection(QLinear):
     """A projection into attention: a QLinear whose weight and bias are rows of those of its QMultiheadAttention.
 
@@ -125,6 +131,14 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
                 for name in (*INPUT_PROJECTIONS, "out_proj")
             }
         )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OF_PROJECTIONS:
+            raise AttributeError(
+                f"QMultiheadAttention has no {name} of its own, but each of its projections has: set "
+                f"{', '.join(f'layer.{part}.{name}' for part in (*INPUT_PROJECTIONS, 'out_proj'))}"
+            )
+        super().__setattr__(name, value)
 
     def _set_quantization(self, projections: Mapping[str, Mapping[str, Any]]) -> None:
         """Make low-bit projections.

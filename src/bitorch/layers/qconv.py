@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from ..quantizations import Quantization, RangeQuantization
 from .config import config
 from .exact import CONVOLUTIONS, scaled_convolution
-from .low_bit import LowBit, WeightQuantized
+from .input_quantizer import quantizer_of
+from .low_bit import LowBit, Values, WeightQuantized
 
 _Size = int | tuple[int, ...]
 
@@ -28,6 +30,8 @@ class _Convolution(WeightQuantized):
     padding_mode: Literal["zeros", "reflect", "replicate", "circular"]
     bias: Tensor | None
     _pad_value: float
+    #: Whether the user has said it, and it is not what goes with the quantizer.
+    _is_pad_value_given: bool = False
 
     def reset_parameters(self) -> None:
         """Initialise the weight with xavier_normal, as BITorch, and the bias with zeros."""
@@ -35,15 +39,20 @@ class _Convolution(WeightQuantized):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def _set_pad_value(self, pad_value: float | None, default: float) -> None:
-        self._pad_value = float(default if pad_value is None else pad_value)
-        if not math.isfinite(self._pad_value):
-            raise ValueError(f"pad_value must be finite, got {self._pad_value}")
+    def _default_pad_value(self, activation: nn.Module | None) -> float:
+        """Return what borders are filled with where the user has not said it."""
+        return config.padding_value
 
     @property
     def pad_value(self) -> float:
-        """The value that borders are filled with."""
+        """The value that borders are filled with. It can be set; None is what goes with the quantizer."""
         return self._pad_value
+
+    @pad_value.setter
+    def pad_value(self, value: float | None) -> None:
+        default = self._default_pad_value(getattr(self, "activation", None))
+        new = {"_pad_value": _finite(default if value is None else value), "_is_pad_value_given": value is not None}
+        self._exchange(new, self._check_quantizers)
 
     def _borders(self) -> list[tuple[int, int]]:
         """Return the padding before and after each spatial dimension."""
@@ -71,15 +80,22 @@ class _Convolution(WeightQuantized):
             return x, tuple(before for before, _ in borders)
         return self._padded(x, value), (0,) * len(borders)
 
-    def _convolve_values(self, x: Tensor) -> Tensor:
+    def _convolve_values(self, x: Tensor, weight: Tensor) -> Tensor:
         """Convolve quantized values, in whatever precision autocast asks for."""
         convolve = CONVOLUTIONS[len(self.kernel_size) - 1]
-        weight = self.weight_quantization(self.weight)
         x, padding = self._pad(x, self._pad_value)
         return convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _batched(self, x: Tensor) -> bool:
         return x.dim() == len(self.kernel_size) + 2
+
+
+def _finite(pad_value: float) -> float:
+    if not isinstance(pad_value, Real):
+        raise TypeError(f"pad_value must be a number, got a {type(pad_value).__name__}")
+    if not math.isfinite(pad_value):
+        raise ValueError(f"pad_value must be finite, got {pad_value}")
+    return float(pad_value)
 
 
 class _ConvNoAct(_Convolution):
@@ -106,11 +122,12 @@ class _ConvNoAct(_Convolution):
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )
         self._set_weight_quantization(weight_quantization)
-        self._set_pad_value(pad_value, config.padding_value)
+        self._pad_value = 0.0
+        self.pad_value = pad_value
 
     def forward(self, input: Tensor) -> Tensor:
         """Return conv(pad(x), w_q) + b for x of shape [batch, channels, …] or [channels, …]."""
-        return self._convolve_values(input)
+        return self._convolve_values(input, self.weight_quantization(self.weight))
 
 
 class _Conv(_Convolution, LowBit):
@@ -152,22 +169,29 @@ class _Conv(_Convolution, LowBit):
     def _set_quantization(self, *, pad_value: float | None = None, **quantization: object) -> None:
         self._pad_value = 0.0  # a level of every grid, until the input quantizer is known
         super()._set_quantization(**quantization)  # type: ignore[arg-type]  # passed on as they came
-        self._set_pad_value(pad_value, 0.0 if self.input_quantization.unsigned else config.padding_value)
-        self._max_codes()
+        self.pad_value = pad_value
+
+    def _default_pad_value(self, activation: nn.Module | None) -> float:
+        assert activation is not None  # these layers have one
+        return 0.0 if quantizer_of(activation).unsigned else config.padding_value
+
+    def _going_with(self, activation: nn.Module) -> dict[str, Any]:
+        return {} if self._is_pad_value_given else {"_pad_value": self._default_pad_value(activation)}
 
     def _pad_code(self, grid: int) -> int:
-        if self._pad_value == 0 and self.input_quantization.unsigned:
+        quantizer = self.input_quantization
+        if self._pad_value == 0 and quantizer.unsigned:
             return 0
-        if isinstance(self.input_quantization, RangeQuantization):
+        if isinstance(quantizer, RangeQuantization):
             raise ValueError(
-                f"pad_value must be 0 with {type(self.input_quantization).__name__}, whose levels move but keep 0.0; "
+                f"pad_value must be 0 with {type(quantizer).__name__}, whose levels move but keep 0.0; "
                 f"got {self._pad_value}"
             )
         code = self._pad_value * grid
         if abs(code - round(code)) > 1e-6 * grid:
             levels = f"multiple of 1/{grid}"
             raise ValueError(
-                f"pad_value={self._pad_value} is no {levels}, which the levels of {self.input_quantization} are; "
+                f"pad_value={self._pad_value} is no {levels}, which the levels of {quantizer} are; "
                 f"the nearest is {round(code) / grid:.6g}"
             )
         return round(code)
@@ -176,10 +200,10 @@ class _Conv(_Convolution, LowBit):
         return max(grid, abs(self._pad_code(grid)))
 
     def _convolve(self, x: Tensor) -> Tensor:
-        max_codes = self._max_codes()
-        if max_codes is None:
-            return self._convolve_values(self.activation(x))
-        q, c, input_scale, weight_scale = self._codes(x)
+        operands = self._operands(x)
+        if isinstance(operands, Values):
+            return self._convolve_values(*operands)
+        q, c, input_scale, weight_scale, max_codes = operands
         grid = self.input_quantization.max_code
         pad_code = float(self._pad_code(grid)) if grid is not None else 0.0
         q, padding = self._pad(q, pad_code)

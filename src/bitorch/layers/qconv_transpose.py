@@ -17,7 +17,7 @@ from .exact_transposed import (
     swap_channels,
     taps_per_output,
 )
-from .low_bit import LowBit
+from .low_bit import LowBit, Values
 
 _Size = int | tuple[int, ...]
 
@@ -86,12 +86,11 @@ class _ConvTranspose(LowBit):
     def _convolve(self, x: Tensor, output_padding: tuple[int, ...]) -> Tensor:
         assert isinstance(self.padding, tuple)  # a name such as "same" is for convolutions
         geometry = Geometry(self.stride, self.padding, output_padding, self.groups, self.dilation)
-        max_codes = self._max_codes()
-        if max_codes is None:
+        operands = self._operands(x)
+        if isinstance(operands, Values):
             convolve = TRANSPOSED_CONVOLUTIONS[len(self.stride) - 1]
-            weight = swap_channels(self.weight_quantization(self._quantizer_weight()), self.groups)
-            return convolve(self.activation(x), weight, self.bias, *geometry)
-        y = scaled_transposed_convolution(*self._codes(x), max_codes, self._inputs_per_output(), geometry)
+            return convolve(operands.input, swap_channels(operands.weight, self.groups), self.bias, *geometry)
+        y = scaled_transposed_convolution(*operands, self._inputs_per_output(), geometry)
         if self.bias is not None:
             y = y + self.bias.view(-1, *[1] * len(self.stride))
         return y.to(self.weight.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..quantizations import Quantization
+from .assigning import given_quantizer
 from .config import config, resolve_quantization
 from .low_bit import WeightQuantized
 
@@ -43,6 +44,10 @@ class _Embedding(WeightQuantized):
         """BITorch's name of `weight_quantization`."""
         return self.weight_quantization
 
+    @embedding_weight_quantization.setter
+    def embedding_weight_quantization(self, value: Quantization) -> None:
+        self.weight_quantization = value
+
     def _set_quantization(
         self,
         *,
@@ -50,9 +55,13 @@ class _Embedding(WeightQuantized):
         output_quantization: Quantization | str | None,
     ) -> None:
         self._set_weight_quantization(weight_quantization)
-        self.output_quantization = resolve_quantization(
-            output_quantization, config.input_quantization, "output_quantization"
+        self._put(
+            "output_quantization",
+            resolve_quantization(output_quantization, config.input_quantization, "output_quantization"),
         )
+
+    def _assign_output_quantization(self, value: object) -> None:
+        self._put("output_quantization", given_quantizer(value, "output_quantization"))
 
     def _quantized_table(self, used: Tensor) -> Tensor:
         """Return the quantized table, after the norms of the rows that are used were limited.
@@ -129,6 +138,10 @@ class QEmbedding(_Embedding, nn.Embedding):
         """BITorch's name of `output_quantization`."""
         return self.output_quantization
 
+    @embedding_output_quantization.setter
+    def embedding_output_quantization(self, value: Quantization) -> None:
+        self.output_quantization = value
+
     def forward(self, input: Tensor) -> Tensor:
         """Return [..., embedding_dim] for indices [...], int32 or int64."""
         table = self._quantized_table(input)
@@ -195,6 +208,10 @@ class QEmbeddingBag(_Embedding, nn.EmbeddingBag):
     def embedding_input_quantization(self) -> Quantization:
         """BITorch's name of `output_quantization`."""
         return self.output_quantization
+
+    @embedding_input_quantization.setter
+    def embedding_input_quantization(self, value: Quantization) -> None:
+        self.output_quantization = value
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """Return [bags, embedding_dim]; the arguments are those of nn.EmbeddingBag."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..quantizations import Quantization
 from .exact import scaled_linear
-from .low_bit import LowBit
+from .low_bit import LowBit, Values
 
 
 class QLinear(LowBit, nn.Linear):
@@ -56,10 +56,10 @@ class QLinear(LowBit, nn.Linear):
         )
 
     def _product(self, x: Tensor) -> Tensor:
-        max_codes = self._max_codes()
-        if max_codes is None:
-            return F.linear(self.activation(x), self.weight_quantization(self.weight), self.bias)
-        y = scaled_linear(*self._codes(x), max_codes)
+        operands = self._operands(x)
+        if isinstance(operands, Values):
+            return F.linear(operands.input, operands.weight, self.bias)
+        y = scaled_linear(*operands)
         return (y if self.bias is None else y + self.bias).to(self.weight.dtype)
 
     def forward(self, input: Tensor) -> Tensor:

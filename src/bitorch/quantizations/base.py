@@ -19,16 +19,23 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from ..giving_way import GivingWay, gives_way
+from . import own_values
 from .bits import check_bits
 
 #: Which integers weight codes are: "odd" −n, −n + 2, …, n, n = 2^bits − 1; or "signed" −2^(bits−1) … 2^(bits−1) − 1.
 Grid = Literal["odd", "signed"]
+
+
+#: Methods that an instance may have others for, but no numbers, where its class has them.
+_CALLED = ("quantize", "forward", "codes", "scale", "zero_point")
 
 
 class STE(Function):
@@ -53,34 +60,84 @@ class _DeprecatedBitwidth:
         return owner.bit_width if instance is None else instance.bit_width
 
 
-class Quantization(nn.Module):
+class Quantization(GivingWay):
     """Base class of all quantizers. It holds no parameters or buffers, so most quantizers add no state_dict keys.
 
     A subclass sets `name` and `bit_width` and defines `quantize`. If its values lie on a fixed grid it also defines
     `max_code`, `codes` and `scale`; quantized layers then compute on the integers. Quantizers with a learned or
     observed range hold it in parameters or buffers of their own; a state_dict without them loads with strict=True.
+
+    Layers use what a call gives. Where `quantize` or `forward` is overridden below the class that defines `codes`, or
+    replaced on an instance, the codes do not stand for that any more, and layers compute on the values.
+
+    A parameter, buffer or submodule may be called `scale`, `zero_point` or `codes`, unless a base class has such a
+    method of its own. The other names of this class are reserved.
     """
 
     name: ClassVar[str] = "None"
     bit_width: int = -1
     bitwidth = _DeprecatedBitwidth()
     #: True if the codes are 0 … max_code less the zero point, so that 0.0, and zero padding, is a level; False for ±1.
-    unsigned: ClassVar[bool] = False
+    unsigned: bool = False
     #: Of weight quantizers.
     grid: Grid = "odd"
     #: Why there are no codes, where `max_code` is None.
-    no_grid: ClassVar[str] = "has no fixed grid"
+    no_grid: str = "has no fixed grid"
+    #: Whether what is learned, or was observed, has been set: by the weight, by calibration or by a state_dict.
+    _is_set: bool = False
+
+    if TYPE_CHECKING:
+
+        @property
+        def max_code(self) -> int | None:
+            """Largest absolute code, or None while the values do not lie on a fixed grid."""
+            return None
+
+        @property
+        def clips_negative(self) -> bool:
+            """Whether every x < 0 gives what 0 gives, so that a ReLU in front changes nothing."""
+            return False
+
+    else:  # no properties, so that an instance of a subclass may say its own
+        max_code = None
+        clips_negative = False
+
+    _own_as_made: ClassVar[Mapping[str, object]]
+    _as_made: ClassVar[tuple[object, ...]]
+    _codes_are_values: ClassVar[bool]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own_values.remember(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _CALLED and isinstance(value, nn.Module):
+            nn.Module.__setattr__(self, name, value)
+            self.__dict__[name] = value  # the class's method would be found first
+            return
+        if name in _CALLED and not callable(value):
+            self._check_free(name)
+        super().__setattr__(name, value)
 
     @property
-    def max_code(self) -> int | None:
-        """Largest absolute code, or None while the values do not lie on a fixed grid."""
-        return None
+    def exact_max_code(self) -> int | None:
+        """`max_code` where codes times scale are the values that a call gives, so that layers may compute on the codes.
+
+        None where there is no fixed grid, or where `quantize` or `forward` was overridden and the codes were not.
+        """
+        largest = self.max_code
+        return largest if largest is not None and own_values.codes_are_values(self) else None
 
     @property
-    def clips_negative(self) -> bool:
-        """Whether every x < 0 gives what 0 gives, so that a ReLU in front changes nothing."""
-        return False
+    def why_no_codes(self) -> str:
+        """What follows the quantizer's name in messages, where `exact_max_code` is None."""
+        if self.max_code is None:
+            return self.no_grid
+        if not own_values.has_codes(self):
+            return "has a max_code, but not all of the methods codes, scale and zero_point"
+        return "has a quantize or forward of its own, which its codes do not follow"
 
+    @gives_way
     def zero_point(self) -> int:
         """Return the stored code, 0 … 2^bits − 1, that stands for 0.0: `codes` are the stored ones less this."""
         return 0
@@ -121,6 +178,7 @@ class Quantization(nn.Module):
         """Quantize x, any shape, any floating dtype, to the same shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} does not define quantize(x)")
 
+    @gives_way
     def codes(self, x: Tensor) -> Tensor:
         """Return the integers behind `quantize(x)`: same shape, float32 (float64 for float64 input), differentiable.
 
@@ -128,6 +186,7 @@ class Quantization(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} {self.no_grid}, so it has no codes; use quantize(x)")
 
+    @gives_way
     def scale(self, x: Tensor) -> Tensor:
         """Return what one code is worth, float32 (float64 for float64 input), without gradient.
 
@@ -141,6 +200,9 @@ class Quantization(nn.Module):
 
     def extra_repr(self) -> str:
         return f"bits={self.bit_width}"
+
+
+own_values.remember(Quantization)
 
 
 class CodeValue(Function):

@@ -18,6 +18,7 @@ from .base import STE, CodeValue, Quantization, as_internal, divide, gradient_in
 from .bits import FLOAT_BITS, check_bits
 from .config import config
 from .gradients import GradientQuantization, add_noise_, draw_noise, maximum, or_one, sample_axes
+from .own_values import is_as_made
 
 Variant = Literal["bitorch", "paper"]
 
@@ -164,10 +165,9 @@ class InputDoReFa(Quantization):
         """Quantize a float tensor of any shape; see the class for the formula."""
         if self.max_code is None:
             return F.relu(x)
-        if self.variant == "bitorch":
-            value: Tensor = InputDoReFaFunction.apply(x, self.bit_width)
-            return value
-        value = CodeValue.apply(self.codes(x), self.max_code)
+        # A division rounds codes/n correctly; a scale that a subclass defines is multiplied.
+        step = None if is_as_made(self, InputDoReFa, "scale") else self.scale(x)
+        value: Tensor = CodeValue.apply(self.codes(x), self.max_code, step)
         return value.to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -259,7 +259,8 @@ class WeightDoReFa(Quantization):
         """Quantize a float weight of any shape; see the class for the formula."""
         if self.max_code is None:
             return x
-        value: Tensor = CodeValue.apply(self.codes(x), self.max_code, self.scale(x) if self._is_mean_scaled else None)
+        is_a_step = self._is_mean_scaled or not is_as_made(self, WeightDoReFa, "scale")
+        value: Tensor = CodeValue.apply(self.codes(x), self.max_code, self.scale(x) if is_a_step else None)
         return value.to(x.dtype)
 
     def extra_repr(self) -> str:

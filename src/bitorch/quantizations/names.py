@@ -33,6 +33,8 @@ def quantization_from_name(name: str) -> type[Quantization]:
 def register_custom_quantization(cls: type[Quantization]) -> None:
     """Make a Quantization subclass known under its `name`, so that layers accept the name as a string.
 
+    A class that was defined again, as by a notebook cell that runs twice, takes the place of the earlier one.
+
     Raises:
         TypeError: cls is not a Quantization subclass.
         ValueError: it has no name of its own, or another class has that name.
@@ -41,6 +43,10 @@ def register_custom_quantization(cls: type[Quantization]) -> None:
         raise TypeError(f"register_custom_quantization takes a subclass of Quantization, got {cls!r}")
     if cls.name == Quantization.name:
         raise ValueError(f"{cls.__name__} needs a class attribute `name`")
-    if quantizations_by_name.get(cls.name, cls) is not cls:
+    if not _is_defined_again(quantizations_by_name.get(cls.name, cls), cls):
         raise ValueError(f"the name {cls.name!r} belongs to {quantizations_by_name[cls.name].__name__}; choose another")
     quantizations_by_name[cls.name] = cls
+
+
+def _is_defined_again(known: type[Quantization], cls: type[Quantization]) -> bool:
+    return known is cls or (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -44,6 +45,9 @@ class ProgressiveSign(SignGrid):
     Backward: g. Codes ±1 and scale 1 in eval mode; in training the values lie on no grid. At 0: 0 in training, +1 in
     eval. NaN stays NaN.
 
+    Setting `scale_factor`, or `scale` as in BITorch, to a number ends global scaling: it is the number in use then.
+    What `scale` gives stays the method of all quantizers.
+
     Args:
         use_global_scaling: take the scale from `bitorch.quantizations.progressive_sign.config`, at every forward pass.
         initial_scale: the quantizer's own scale, 0…1; only without global scaling. None takes the config's.
@@ -70,11 +74,18 @@ class ProgressiveSign(SignGrid):
                 f"initial_scale={initial_scale} has no effect with use_global_scaling=True; pass "
                 "use_global_scaling=False, or set progressive_sign.config.progressive_sign_scale"
             )
-        self.global_scaling = use_global_scaling
         self.scale_factor = config.progressive_sign_scale if initial_scale is None else initial_scale
+        self.global_scaling = use_global_scaling
         self.custom_transform = custom_transform
         self.alpha = config.progressive_sign_alpha if alpha is None else alpha
         self.beta = config.progressive_sign_beta if beta is None else beta
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("scale", "scale_factor") and isinstance(value, Real):
+            super().__setattr__("scale_factor", float(value))
+            self.global_scaling = False  # a number that was set is the one in use
+        else:
+            super().__setattr__(name, value)
 
     @property
     def current_scale(self) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Quantization, as_internal
+from .base import CodeValue, Quantization, as_internal
+from .own_values import is_as_made
 
 
 class SignGrid(Quantization):
-    """Base of the quantizers whose values are ±1: a subclass defines `codes`, with its own gradient."""
+    """Base of the quantizers whose values are ±1: a subclass defines `codes`, with its own gradient, or `scale`."""
 
     bit_width = 1
 
@@ -22,4 +23,7 @@ class SignGrid(Quantization):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Quantize a float tensor of any shape to ±1; see the class for the formula."""
-        return self.codes(x).to(x.dtype)
+        codes = self.codes(x)
+        if not is_as_made(self, SignGrid, "scale"):  # of a subclass, such as that of XNOR-Net's inputs
+            codes = CodeValue.apply(codes, 1, self.scale(x))
+        return codes.to(x.dtype)

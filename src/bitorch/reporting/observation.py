@@ -95,7 +95,7 @@ class _Watch:
         self._add_range(name, _range(x, low, high), count, x.numel())
 
     def _count_levels(self, name: str, quantizer: Quantization, x: Tensor, possible: int) -> None:
-        largest = quantizer.max_code
+        largest = quantizer.exact_max_code
         assert largest is not None  # or there are no levels
         codes = quantizer.codes(x)
         places = (codes[codes.isfinite()] + largest).long().clamp_(0, 2 * largest)

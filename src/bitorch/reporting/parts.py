@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import QActivation, QMultiheadAttention
+from ..layers.input_quantizer import quantizer_of
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..layers.qattention import PROJECTED, QProjection
 from ..quantizations import Quantization
@@ -52,7 +53,7 @@ def quantizers(part: nn.Module) -> tuple[Quantization | None, Quantization | Non
     if isinstance(part, WeightQuantized):
         return part.weight_quantization, None
     if isinstance(part, QActivation):
-        return None, part.activation_function
+        return None, quantizer_of(part)
     return None, part if isinstance(part, Quantization) else None
 
 
@@ -72,7 +73,7 @@ def known_bits(quantizer: Quantization | None) -> int:
 
 def possible_levels(quantizer: Quantization) -> int | None:
     """Return how many levels a quantizer has: 2^bits, or fewer where its largest code says so; None without a grid."""
-    largest = quantizer.max_code
+    largest = quantizer.exact_max_code
     if largest is None:
         return None
     return min(2**quantizer.bit_width, 2 * largest + 1) if 0 < quantizer.bit_width < FLOAT_BITS else 2 * largest + 1

@@ -50,7 +50,7 @@ def weight_bytes(model: nn.Module) -> WeightBytes:
 def scales_of(layer: WeightQuantized) -> int:
     """Return how many scales a layer's quantized weight has."""
     quantizer = layer.weight_quantization
-    if quantizer.max_code is None:  # such as ternary values with a scale each
+    if quantizer.exact_max_code is None:  # such as ternary values with a scale each
         return max(1, sum(parameter.numel() for parameter in quantizer.parameters()))
     with torch.no_grad():
-        return layer.weight_scale().numel()
+        return quantizer.scale(layer._quantizer_weight()).numel()

@@ -23,7 +23,7 @@ WeightScale = Literal["layer", "channel"]
 WarmStartKind = Literal["activations-first", "bits"]
 #: What rules say, and so not these.
 _SAID_BY_RULES = (
-    "bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "gradients",
+    "bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "pad_value", "gradients",
     "calibration", "percentile", "exact",
 )  # fmt: skip
 
@@ -66,6 +66,8 @@ class Settings:
     """One scale for a layer's weights, or one for each output channel."""
     sign: SignGradient | None = None
     """Activations of ±1 in place of 0 and 1, with the gradient of sign, approxsign or rsign; for 1-bit activations."""
+    pad_value: float = 0.0
+    """What low-bit convolutions fill borders with: 0 as the float net, or -1 or 1, which need --sign."""
     gradients: Gradients = "dorefa"
     """How gradients become low-bit: dorefa (the paper), signed (a grid with a zero) or luq (powers of two)."""
     calibration: CalibrationMethod = "mse"
@@ -170,6 +172,7 @@ class Settings:
             weights=self.weights_method,
             weight_scale=self.weight_scale,
             sign=self.sign,
+            pad_value=self.pad_value,
             gradients=self.gradients,
             calibration=self.calibration,
             percentile=self.percentile,
@@ -216,8 +219,13 @@ class Settings:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Settings:
-        """Return the settings of `to_dict`. Missing fields keep their defaults; an unknown one is a ValueError."""
+        """Return the settings of `to_dict`. Missing fields keep their defaults; an unknown one is a ValueError.
+
+        Runs that were written before there was a pad_value, and have a sign, padded with -1, and get that.
+        """
         reject_unknown(fields, [field.name for field in dataclasses.fields(cls)])
+        if fields.get("sign") is not None and "pad_value" not in fields:
+            return cls(**{**fields, "pad_value": -1.0})
         return cls(**fields)
 
 

@@ -1,0 +1,54 @@
+"""Layers that compute on codes call no quantizer; where somebody watches one by hooks, it is called all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn.modules import module as torch_module
+
+from ..quantizations import Quantization
+
+
+def is_watched(*modules: nn.Module) -> bool:
+    """Say whether there are hooks that a call of one of the modules would run, those of all modules among them."""
+    if (
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    ):
+        return True
+    for module in modules:
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+            return True
+    return False
+
+
+class _CodesOf(Function):
+    """The codes behind values, whose gradient is that of the values: the convention of `bitorch.quantizations.base`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, codes: Tensor) -> Tensor:
+        ctx.dtype = value.dtype
+        return codes.view_as(codes)
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
+        return output_gradient.to(ctx.dtype), None
+
+
+def codes_behind(value: Tensor, quantizer: Quantization, x: Tensor) -> Tensor | None:
+    """Return the codes behind the value that a call gave for x, through which gradients reach the call and its hooks.
+
+    None where the value is another one than the quantizer's: a hook has changed it, or x.
+    """
+    with torch.no_grad():
+        expected = quantizer.quantize(x).to(value.dtype)
+        if value.shape != expected.shape or not bool(((value == expected) | (value.isnan() & expected.isnan())).all()):
+            return None
+        codes = quantizer.codes(x)
+    behind: Tensor = _CodesOf.apply(value, codes)
+    return behind
