@@ -239,7 +239,7 @@ class Builder:
         for index, tensor in enumerate([*results, *written]):
             function = _Result(replay(call, names, inputs, written), index)
             node = self.add(call, "unsupported", inputs, tuple(tensor.shape[1:]), function, name, {})
-            is_image = 2 <= tensor.dim() <= 4 and tensor.shape[0] == self.batch
+            is_image = 1 <= tensor.dim() <= 4 and tensor.shape[0] == self.batch
             follows = is_image and tensor.dtype == torch.float32
             silence = None if follows else Silent()
             self.values[id(tensor)] = Value(tensor, node, call.after[id(tensor)], call, refusal=silence)

@@ -104,7 +104,7 @@ def prelu(call: Reader, input: Tensor, weight: Tensor) -> str:
     name = call.read(input)
     if call.varies(weight):
         raise Refusal("its slope depends on the image", f"Use a slope that is fixed after training, {PARTIAL}")
-    return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(input.shape[1]).clone())
+    return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(_channels(input)).clone())
 
 
 def batch_norm(
@@ -278,7 +278,7 @@ def _mul_two(call: Reader, input: Tensor, other: Tensor) -> str:
     shapes = call.shape(one), call.shape(two)
     if tuple(call.result.shape[1:]) == shapes[1] != shapes[0]:
         one, two, shapes = two, one, (shapes[1], shapes[0])
-    if shapes[1] == (shapes[0][0], *[1] * (len(shapes[0]) - 1)) != shapes[0]:
+    if shapes[1] == (*shapes[0][:1], *[1] * (len(shapes[0]) - 1)) != shapes[0]:
         return call.add("mul", one, two, function=_gated)
     return call.add("mul", _spread(call, one), _spread(call, two), function=torch.mul)
 
@@ -312,7 +312,12 @@ def neg(call: Reader, input: Tensor) -> str:
 
 
 def _minus_one(x: Tensor) -> Tensor:
-    return torch.full((x.shape[1],), -1, dtype=torch.float32)
+    return torch.full((_channels(x),), -1, dtype=torch.float32)
+
+
+def _channels(x: Tensor) -> int:
+    """C of [batch, C, …]; 1 of [batch]."""
+    return x.shape[1] if x.dim() > 1 else 1
 
 
 def pow(call: Reader, input: _Number, exponent: _Number) -> str:
@@ -344,7 +349,7 @@ def _per_channel(call: Reader, value: _Number, x: Tensor) -> Tensor:
                 "Use one number, or one per channel: shape [1, channels, 1, 1]",
             )
         return constant.flatten().clone()
-    return constant.flatten()[:1].expand(x.shape[1]).clone()
+    return constant.flatten()[:1].expand(_channels(x)).clone()
 
 
 def _text(call: Reader, name: str) -> str:

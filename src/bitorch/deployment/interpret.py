@@ -13,7 +13,20 @@ from torch import Tensor, nn
 
 from . import wholes
 from .builder import PARTIAL, Builder, Reader, function_name
-from .functions import BROADCASTING, CASTS, DROPOUT, FACTORIES, METADATA, MOVEMENTS, RULES, Rule, is_nearest, nearest
+from .functions import (
+    BROADCASTING,
+    CASTS,
+    DROPOUT,
+    FACTORIES,
+    METADATA,
+    MOVEMENTS,
+    REDUCTIONS,
+    RULES,
+    Rule,
+    is_movement,
+    nearest,
+    without_ones,
+)
 from .problems import ReadsValues, Refusal
 from .tape import Call, mapped, tensors_in
 
@@ -73,9 +86,9 @@ def _interpret(builder: Builder, call: Call) -> None:
         raise Refusal("it is a dropout at work, which is random", "Pass training=self.training, or use nn.Dropout")
     elif results and not call.changed and all(any(r is t for t in call.tensors) for r in results):
         return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
-    elif function in MOVEMENTS or function in CASTS or is_nearest(function, *call.args, **call.kwargs):
+    elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
-    elif function in RULES and not _writes_elsewhere(call):
+    elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
         builder.bind(call, _ruled(builder, call, RULES[function]))
     else:
         raise _unknown(call)
@@ -102,7 +115,7 @@ def _without_batch(builder: Builder, call: Call) -> Call:
             return value
         return value[:1] if torch.equal(value, value[:1].expand_as(value)) else value
 
-    rank = next(tensors_in(call.result)).dim()  # at least 2
+    rank = next(tensors_in(call.result)).dim()  # at least 1
     return replace(call, args=mapped(call.args, for_one), kwargs=mapped(call.kwargs, for_one))
 
 
@@ -126,6 +139,8 @@ def _of_positions(function: Any) -> Any:
     """What a function that moves numbers does to positions."""
     if function in CASTS:
         return _as_it_is
+    if function in REDUCTIONS:
+        return without_ones
     return nearest if function is F.interpolate else function
 
 
@@ -142,7 +157,7 @@ def _checked(builder: Builder, call: Call) -> Reader:
     _check_type(call)
     for result in list(tensors_in(call.result))[:1]:
         shape = tuple(result.shape)
-        if len(shape) < 2 or shape[0] != builder.batch:
+        if len(shape) < 1 or shape[0] != builder.batch:
             raise Refusal(
                 f"{_name(call)} gives {list(shape)} for a batch of {builder.batch}: it mixes or drops the batch",
                 "Keep the batch as the first dimension",
@@ -157,7 +172,7 @@ def check_size(shape: Sequence[int]) -> None:
         raise Refusal(f"images of {list(shape)} have more than channels, rows and columns", "Use up to two dimensions")
     if 0 in shape:
         raise Refusal(f"an image of {list(shape)} is empty", "Use larger images, or fewer pools and strides")
-    if shape[0] > _LARGEST_CHANNELS or max(shape[1:], default=0) > _LARGEST_EXTENT:
+    if max(shape[:1], default=0) > _LARGEST_CHANNELS or max(shape[1:], default=0) > _LARGEST_EXTENT:
         raise Refusal(
             f"an image of {list(shape)} is too large",
             f"Use at most {_LARGEST_CHANNELS} channels, and {_LARGEST_EXTENT} pixels a side",
@@ -177,6 +192,11 @@ def _writes_elsewhere(call: Call) -> bool:
     """Say whether a call changes another tensor than the one that it returns: out=, for example."""
     results = list(tensors_in(call.result))
     return any(not any(t is r for r in results) for t in call.changed) or call.kwargs.get("out") is not None
+
+
+def _stacks_images(call: Call) -> bool:
+    """Say whether it is torch.stack of more than single numbers."""
+    return call.function is torch.stack and next(tensors_in(call.result)).dim() != 2
 
 
 def _unknown(call: Call) -> Refusal:

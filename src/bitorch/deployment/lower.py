@@ -61,9 +61,9 @@ def _input(node: Node) -> Operation:
 
 
 def image(shape: tuple[int, ...]) -> list[int]:
-    """[C, H, W] of a node's shape: a signal (C, L) is an image of height 1, a vector (F,) one of a single pixel."""
-    if len(shape) == 1:
-        return [shape[0], 1, 1]
+    """[C, H, W] of a node's shape: a signal (C, L) is an image of height 1, a vector (F,) or number () one pixel."""
+    if len(shape) < 2:
+        return [*shape, 1, 1, 1][:3]
     return [shape[0], 1, shape[1]] if len(shape) == 2 else list(shape)
 
 
@@ -207,7 +207,7 @@ class _Lowering:
 
     def _affine(self, one: Group) -> None:
         steps = {node.kind: node for node in (one.anchor, *one.stages)}
-        channels = one.anchor.shape[0]
+        channels = one.anchor.channels
         operation: Operation = {"op": "affine", "input": self.tensor(one.anchor.inputs[0])}
         if "divide" in steps:
             constant = steps["divide"].settings["constant"].expand(channels)
@@ -268,7 +268,7 @@ class _Lowering:
             case "adaptive_avg_pool":
                 return "adaptive_avg_pool", {"output_size": _pair(settings["output_size"], 1)}
             case "leaky_relu":
-                slope = settings["slope"].expand(node.shape[0])
+                slope = settings["slope"].expand(node.channels)
                 return "activation", {"function": "leaky_relu", "slope": self.floats(f"{node.name}.slope", slope)}
             case "hardswish" | "hardsigmoid" | "sigmoid" | "tanh" | "silu":
                 return "activation", {"function": node.kind}

@@ -80,6 +80,10 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
         Refusal: it has no counterpart in a deployed network.
     """
     moved = tuple(first.shape)
+    if shape == () != moved:
+        return [_identity((1,)), *moves(first, (1,))]
+    if moved == () != shape:
+        return [*moves(first.reshape(1), shape), _identity(())]
     in_order = torch.equal(first.flatten(), torch.arange(math.prod(shape)))
     if len(moved) == 1 and len(shape) > 1:
         flatten = Move("flatten", (math.prod(shape),), _flatten)

@@ -40,14 +40,14 @@ def integer_staircase(
 
     Args:
         codes: D as float32 [P, C, 1…] to codes 0 … levels, monotone in every channel.
-        shape: of one image, [C, …].
+        shape: of one image, [C, …], or () of one number.
         low, high: the least and largest D that can be reached.
     """
 
     def codes_at(d: Tensor) -> Tensor:  # the layer rounds D to float32 once, where it is beyond 2^24
         return codes(probe(d.to(torch.float32), shape)).reshape(d.shape)
 
-    return _search(codes_at, shape[0], levels, low, high, lambda d: d.clamp(-_INT32_MAX - 1, _INT32_MAX).int())
+    return _search(codes_at, (*shape, 1)[0], levels, low, high, lambda d: d.clamp(-_INT32_MAX - 1, _INT32_MAX).int())
 
 
 def float_staircase(codes: Callable[[Tensor], Tensor], shape: tuple[int, ...], levels: int) -> Staircase:
@@ -62,7 +62,7 @@ def float_staircase(codes: Callable[[Tensor], Tensor], shape: tuple[int, ...], l
         value[ordered <= -_LARGEST_FLOAT] = -torch.inf
         return value
 
-    return _search(codes_at, shape[0], levels, -_LARGEST_FLOAT, _LARGEST_FLOAT, to_threshold)
+    return _search(codes_at, (*shape, 1)[0], levels, -_LARGEST_FLOAT, _LARGEST_FLOAT, to_threshold)
 
 
 def _to_float(ordered: Tensor) -> Tensor:

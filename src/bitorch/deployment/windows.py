@@ -285,6 +285,19 @@ def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> 
     return _pad_with_constants(call, joined, ends) if is_padded else joined
 
 
+def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
+    """The rule of torch.stack: of one number each, [batch], to [batch, features]."""
+    if dim % 2 != 1:
+        raise Refusal("it stacks along the batch", "Use torch.stack(numbers, 1)")
+    if not all(call.varies(t) for t in tensors):
+        raise Refusal("it stacks constants beside what depends on the image", f"Use F.pad, {PARTIAL}")
+    numbers = [
+        call.add("identity", call.read(t), function=lambda v: v.unsqueeze(1), shape=(1,), step="column")
+        for t in tensors
+    ]
+    return call.add("concat", *numbers, function=lambda *values: torch.cat(values, 1))
+
+
 def _pad_with_constants(call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequence[Tensor]]) -> str:
     values = torch.cat([t.detach().flatten() for end in ends for t in end])
     if not bool((values == values[0]).all()):
