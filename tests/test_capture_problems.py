@@ -166,7 +166,7 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
     ),
     "constant output": (lambda m, x: m.slopes, "does not depend on the input", "computed from the images"),
     "no output": (lambda m, x: None, "returns no tensor, but NoneType", "Return tensors"),
-    "other outputs": (lambda m, x: {"a": x, "n": 3}, "returns int as 'n'", "Return tensors"),
+    "other outputs": (lambda m, x: {"n": 3}, "returns no tensor, but dict", "Return tensors"),
     "failing": (
         lambda m, x: m.nothing(x),
         "fails on the example, of shape \\[2, 4, 6, 6\\]: AttributeError: ",

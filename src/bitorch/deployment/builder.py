@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from . import movement
 from .graph import Graph, Node
+from .output_names import unused
 from .problems import Problem, ReadsValues, Refusal, Silent
 from .tape import Call, mapped, tensors_in, version
 
@@ -66,11 +67,7 @@ class Builder:
 
     def unused(self, name: str) -> str:
         """Return the name, or with "@2", "@3", … behind it."""
-        unused, count = name, 1
-        while unused in self.nodes:
-            count += 1
-            unused = f"{name}@{count}"
-        return unused
+        return unused(name, self.nodes)
 
     def varies(self, tensor: object) -> bool:
         """Say whether an argument is a tensor that depends on the input."""

@@ -13,6 +13,7 @@ from ..layers import QConv1d, QConv2d, QLinear, QMultiheadAttention
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
 from ..text_table import aligned, ruled
+from ..wrappers import unwrapped
 from .packed_layers import NotPackableError, PackedConv1d, PackedConv2d, PackedLinear
 from .torch_ops import runtime
 from .wholes import NOT_IN_THE_RUNTIME
@@ -63,6 +64,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
             weight holds NaN or is not on the CPU. The message names the layer.
         ImportError: bitorch_runtime is not installed.
     """
+    model = unwrapped(model)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if model.training:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .codes import drop_lookups, fold_tables, move_codes, share_codes, swap_pools
@@ -31,7 +31,7 @@ class Compiled:
     """A program, the graph that it computes, and how it came about.
 
     Attributes:
-        graph: after all passes. The program's tensors have the names of its nodes.
+        graph: after all passes. The program's tensors have the names of its nodes, see `Lowered`.
         lowered: the program.
         steps: (name of the pass, the graph after it), "captured" first.
     """
@@ -41,10 +41,15 @@ class Compiled:
     steps: tuple[tuple[str, Graph], ...]
 
 
-def compile_graph(graph: Graph, *, pixels: bool = False) -> Compiled:
-    """Run all passes over a captured graph; with `pixels` the inputs become uint8, see `read_pixels`."""
+def compile_graph(graph: Graph, *, pixels: bool = False, names: Sequence[str | None] = ()) -> Compiled:
+    """Run all passes over a captured graph.
+
+    Args:
+        pixels: the inputs become uint8, see `read_pixels`.
+        names: of the program's outputs, see `lower`.
+    """
     steps = [("captured", graph)]
     for step in (read_pixels, *PASSES) if pixels else PASSES:
         graph = step(graph)
         steps.append((step.__name__, graph))
-    return Compiled(graph, lower(graph), tuple(steps))
+    return Compiled(graph, lower(graph, names), tuple(steps))

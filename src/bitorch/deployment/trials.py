@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .builder import Builder
 from .graph import Graph, Node
 from .problems import Problem
+from .returned import Returned, returned
 from .tape import Call, recording, version
 from .wholes import is_whole
 
@@ -38,15 +39,20 @@ class Run:
         what: the inputs are, for messages.
         inputs: as they were before the run.
         given: the tensors that the model was given, and the version of each then. It may have changed them in place.
-        outputs: names and tensors.
+        returned: what it returned.
         calls: what was recorded.
     """
 
     what: str
     inputs: tuple[Tensor, ...]
     given: tuple[tuple[Tensor, int], ...]
-    outputs: list[tuple[str, Tensor]]
+    returned: Returned
     calls: list[Call]
+
+    @property
+    def outputs(self) -> list[tuple[str, Tensor]]:
+        """Names and tensors of what it returned."""
+        return list(zip(self.returned.names, self.returned.tensors, strict=True))
 
 
 def batch_of(x: Tensor, size: int) -> Tensor:
@@ -57,11 +63,19 @@ def batch_of(x: Tensor, size: int) -> Tensor:
     return torch.stack(changed)
 
 
-def run(model: nn.Module, inputs: Sequence[Tensor], what: str, remedy: str, *, recorded: bool = False) -> Run:
+def run(
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    what: str,
+    remedy: str,
+    *,
+    recorded: bool = False,
+    whose: str = "the model's forward",
+) -> Run:
     """Run the model.
 
     Args:
-        what: the inputs are, and `remedy`: against its failing on them; for messages.
+        what: the inputs are, and `remedy`: against its failing on them; `whose`: forward it is; for messages.
 
     Raises:
         CannotRun: its forward raises, or returns no tensors.
@@ -76,44 +90,33 @@ def run(model: nn.Module, inputs: Sequence[Tensor], what: str, remedy: str, *, r
             result = model(*given)
     except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
         raise CannotRun(
-            f"the model's forward fails on {what}, of shape {_shapes(inputs)}: {type(error).__name__}: {error}",
+            f"{whose} fails on {what}, of shape {_shapes(inputs)}: {type(error).__name__}: {error}",
             remedy,
             error,
         ) from error
-    return Run(what, tuple(inputs), versions, named_outputs(result), [] if tape is None else tape.calls)
+    try:
+        found = returned(result)
+    except ValueError as error:
+        raise CannotRun(str(error), "Return tensors", error) from None
+    return Run(what, tuple(inputs), versions, found, [] if tape is None else tape.calls)
 
 
-def named_outputs(result: object) -> list[tuple[str, Tensor]]:
-    """Return the tensors that a model returned, in order, by names.
+def run_or_raise(
+    model: nn.Module, inputs: Sequence[Tensor], what: str, remedy: str, *, whose: str = "the model's forward"
+) -> Returned:
+    """Run the model without gradients, and return what it returned.
+
+    Args:
+        what, remedy, whose: as of `run`.
 
     Raises:
-        CannotRun: there is something else among them, or nothing.
+        ValueError: its forward raises, or returns no tensors.
     """
-    named = list(_named("", result))
-    if not named:
-        raise CannotRun(f"the model returns no tensor, but {type(result).__name__}", "Return tensors")
-    return named
-
-
-def tensors_of(result: object) -> list[Tensor]:
-    """Return the tensors that a model returned, in the order of a graph's outputs."""
-    return [tensor for _, tensor in named_outputs(result)]
-
-
-def _named(name: str, result: object) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(result, Tensor):
-        yield name if name else "output", result
-    elif isinstance(result, Mapping):
-        for key, value in result.items():
-            yield from _named(f"{name}.{key}" if name else str(key), value)
-    elif isinstance(result, (tuple, list)):
-        keys = getattr(result, "_fields", range(len(result)))
-        for key, value in zip(keys, result, strict=True):
-            part = f"output_{key}" if isinstance(key, int) and not name else str(key)
-            yield from _named(f"{name}.{part}" if name else part, value)
-    elif result is not None:
-        where = f" as {name!r}" if name else ""
-        raise CannotRun(f"the model returns {type(result).__name__}{where}", "Return tensors")
+    try:
+        with torch.no_grad():
+            return run(model, inputs, what, remedy, whose=whose).returned
+    except CannotRun as failed:
+        raise ValueError(str(failed.problem)) from failed.problem.cause
 
 
 def differences(two: Builder, three: Builder, problems: Sequence[Problem]) -> Iterator[Problem]:
@@ -165,7 +168,12 @@ def disagreements(model: nn.Module, graph: Graph, runs: Sequence[Run]) -> Iterat
         if [name for name, _ in trial.outputs] != names:
             yield Problem("", "", f"for {trial.what} the model returns other outputs than for {runs[0].what}", _FIXED)
             return
-        values = graph.replay(trial.inputs)
+        try:
+            values = graph.replay(trial.inputs)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            what = f"for {trial.what} its functions fail with what they were given for another batch: {error}"
+            yield Problem("", "", what, _FIXED, error)
+            return
         for (name, own), node in zip(trial.outputs, graph.outputs, strict=True):
             if _equal(own, values[node]):
                 continue

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 import bitorch_runtime
 
 from ..text_table import aligned
-from .capture import capture, tensors_of
+from ..wrappers import unwrapped
+from .capture import capture
 from .graph import INEXACT, Node
 from .lower import Lowered, Operation
 from .packed_model import PackedModel
 from .pipeline import Compiled, compile_graph
 from .split import pixel_values
+from .trials import as_it_was, run_or_raise
 
 if TYPE_CHECKING:
     from bitorch_runtime._native import Port
@@ -149,6 +151,7 @@ def verify_batches(
     Raises:
         ValueError: as `verify`, with the first batch.
     """
+    model = unwrapped(model)
     compiled: Compiled | None = None
     if not isinstance(packed, PackedModel):
         raise TypeError(f"packed must be a PackedModel, as bitorch.deploy returns it, got {type(packed).__name__}")
@@ -157,7 +160,11 @@ def verify_batches(
         if compiled is None:
             captured = capture(model, *map(as_floats, inputs))
             captured.check()
-            compiled = compile_graph(captured.graph, pixels=any(x.dtype == torch.uint8 for x in inputs))
+            compiled = compile_graph(
+                captured.graph,
+                pixels=any(x.dtype == torch.uint8 for x in inputs),
+                names=captured.tensor_names,
+            )
             operations, arrays = packed.program()
             _check_same_network(compiled.lowered.operations, operations)
             program = _all_tensors(compiled.lowered, operations, arrays)
@@ -211,9 +218,9 @@ def _all_tensors(
             continue
         extended = dict(operation)
         if operation["op"] in ("conv2d", "linear"):
-            extended["int32"] = anchor
+            extended["int32"] = lowered.tensor(anchor)
         if operation["op"] in ("conv2d_float", "linear_float", "add", "affine") or "multiply" in operation:
-            extended["float32"] = value
+            extended["float32"] = lowered.tensor(value)
         shown.append(extended)
         tensors |= dict.fromkeys(extended[key] for key in ("output", "int32", "float32", "codes") if key in extended)
     inputs = {operation["output"] for operation in operations if operation["op"] == "input"}
@@ -246,21 +253,22 @@ class _Walk:
                 self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
                 is_inexact = node.kind in INEXACT or any(name in inexact for name in node.inputs)
                 values[node.name] = value
-                if node.name not in self.results:
+                tensor = self.compiled.lowered.tensor(node.name)
+                if tensor not in self.results:
                     if is_inexact:
                         inexact.add(node.name)
                     continue
-                found = self._found(node)
-                kind = _KINDS.get(self.results[node.name].dtype.name, "floats")
+                found = self._found(node, tensor)
+                kind = _KINDS.get(self.results[tensor].dtype.name, "floats")
                 operation = self.operation[node.name]
                 comparisons.append(_comparison(node.name, operation, kind, value, found, exact=not is_inexact))
                 if is_inexact and comparisons[-1].ok:
                     values[node.name] = found
         return comparisons, values
 
-    def _found(self, node: Node) -> Tensor:
+    def _found(self, node: Node, tensor: str) -> Tensor:
         """The program's tensor, as the model would have it."""
-        found = torch.from_numpy(self.results[node.name])
+        found = torch.from_numpy(self.results[tensor])
         found = found.reshape(len(found), *node.shape)
         if found.dtype != torch.uint8:
             return found.to(torch.float32)
@@ -271,10 +279,14 @@ class _Walk:
 def _operation_of(lowered: Lowered) -> dict[str, str]:
     """The operation that makes each tensor."""
     names: dict[str, str] = {}
+    nodes = {tensor: name for name, tensor in lowered.names.items()}
     for operation, anchor, value in zip(lowered.operations, lowered.anchors, lowered.values, strict=True):
-        for name in (anchor, value, operation.get("codes")):
-            if name is not None:
-                names.setdefault(name, operation["op"])
+        made = [anchor, value]
+        if "codes" in operation:
+            codes: str = operation["codes"]
+            made.append(nodes.get(codes, codes))
+        for name in made:
+            names.setdefault(name, operation["op"])
     return names
 
 
@@ -309,19 +321,19 @@ def _outputs(
     model: nn.Module, compiled: Compiled, packed: PackedModel, values: dict[str, Tensor], inputs: Sequence[Tensor]
 ) -> list[Comparison]:
     """Compare the packed model's results with those of the walk, and the model's own with those of its graph."""
-    names = list(dict.fromkeys(compiled.graph.outputs))
+    names = [spec.name for spec in packed.outputs]
     results = packed(*inputs)
     given = list(results.values()) if isinstance(results, dict) else [results]
     rows = [
-        _comparison(f"{name} (result)", "output", "floats", values[name], found, exact=True)
-        for name, found in zip(names, given, strict=True)
+        _comparison(f"{name} (result)", "output", "floats", values[node], found, exact=True)
+        for name, node, found in zip(names, compiled.graph.outputs, given, strict=True)
     ]
     replayed = compiled.graph.replay(inputs)
-    with torch.no_grad():
-        own = tensors_of(model(*(as_floats(x) for x in inputs)))
-    expected = dict(zip(compiled.graph.outputs, own, strict=True))
+    with as_it_was(model):
+        own = run_or_raise(model, [*map(as_floats, inputs)], "the inputs", "Give inputs that the model takes").tensors
     rows.extend(
-        _comparison(f"{name} (graph)", "", "floats", expected[name], replayed[name], exact=True) for name in names
+        _comparison(f"{name} (graph)", "", "floats", expected, replayed[node], exact=True)
+        for name, node, expected in zip(names, compiled.graph.outputs, own, strict=True)
     )
     return rows
 

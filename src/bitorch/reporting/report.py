@@ -17,6 +17,7 @@ from ..deployment.checks import check_types
 from ..deployment.trials import as_it_was
 from ..layers.low_bit import WeightQuantized
 from ..quantizations.bits import FLOAT_BITS
+from ..wrappers import unwrapped
 from .deployed import NO_RUNTIME, Deployed, deployed
 from .macs import REST, count_macs
 from .observation import Observation, observe
@@ -107,6 +108,7 @@ def report(model: nn.Module, *example: Tensor, packed: PackedModel | None = None
         TypeError: no module, no example, no tensor, `repeats` no int, `packed` no PackedModel.
         ValueError: the model cannot be run on the example, batches are empty or differ, `repeats` is below 1.
     """
+    model = unwrapped(model)
     _check(model, example, packed, repeats)
     with torch.random.fork_rng(devices=[]):
         own = copy.deepcopy(model).to("cpu").eval()
