@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from . import movement
 from .graph import Graph, Node
 from .output_names import unused
-from .problems import Problem, ReadsValues, Refusal, Silent
+from .problems import PARTIAL, Problem, ReadsValues, Refusal, Silent
 from .tape import Call, mapped, tensors_in, version
 
 #: Whose modules compute one thing, so that its node has the module's name.
 _KNOWN_MODULES = ("torch.nn.modules.", "bitorch.layers.", "bitorch.quantizations.")
-PARTIAL = "or pass partial=True, which leaves this part to PyTorch"
 
 
 @dataclass(frozen=True)
@@ -251,7 +250,7 @@ class Builder:
         """
         value = self.values.get(id(tensor))
         if value is None:
-            raise Refusal("it does not depend on the input", "Return what is computed from the images")
+            raise Refusal("it does not depend on the input", "Return what is computed from the images, or leave it out")
         return value.node if isinstance(value.refusal, Silent) else self.read(tensor, version(tensor))
 
     def place_of(self, tensor: Tensor) -> str:
@@ -285,7 +284,10 @@ class Reader:
     def read(self, tensor: Tensor) -> str:
         """Return the node of an argument."""
         if not self.varies(tensor):
-            raise Refusal("it computes with a constant where the images' values should be", f"Swap them, {PARTIAL}")
+            raise Refusal(
+                "it computes with a constant where the images' values should be",
+                f"Give the images' values as its first argument, {PARTIAL}",
+            )
         name = self.builder.read(tensor, self.call.before[id(tensor)])
         self._names[id(tensor)] = name
         return name

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .capture import capture, listing
-from .problems import Problem
+from .capture import Capture, capture, listing
+from .pipeline import check_runs, compile_graph
+from .problems import PARTIAL, Problem
 
 
 @dataclass(frozen=True)
@@ -42,4 +43,14 @@ def can_deploy(model: nn.Module, *example: Tensor) -> Deployability:
         TypeError: no module, no tensors.
     """
     found = capture(model, *example)
-    return Deployability(found.problems, found.left_out)
+    problems = found.problems if found.problems else _beyond_the_runtime(found)
+    return Deployability(problems, found.left_out)
+
+
+def _beyond_the_runtime(found: Capture) -> tuple[Problem, ...]:
+    """What the runtime does not take of a graph that is fine otherwise."""
+    try:
+        check_runs(compile_graph(found.graph, names=found.tensor_names))
+    except ValueError as error:
+        return (Problem("", "", str(error), f"Change this layer, {PARTIAL}", error),)
+    return ()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..layers.low_bit import LowBit
 from ..wrappers import unwrapped
 from .builder import Builder
-from .checks import check_types, faults, why_not_run
+from .checks import check_types, faults, indices_remain, why_not_run
 from .graph import Graph
 from .interpret import interpret
 from .problems import Problem, Refusal
@@ -112,6 +112,8 @@ def _captured(model: nn.Module, example: Sequence[Tensor]) -> Capture:
         other, other_graph = _built(model, three)
         problems = list(differences(builder, other, _problems_in(other, other_graph)))
     if not problems:
+        problems = list(indices_remain(example))
+    if not problems:
         problems = list(disagreements(model, graph, (two, three, one, given)))
     made = two.returned
     return Capture(graph, tuple(problems), made.names, made.named, made.left_out)
@@ -140,8 +142,12 @@ def _built(model: nn.Module, recorded: Run) -> tuple[Builder, Graph]:
 def _input_names(model: nn.Module, count: int) -> list[str]:
     """The names of forward's parameters, in the order in which a call fills them."""
     names = []
-    for parameter in inspect.signature(model.forward).parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
+    try:
+        parameters = list(inspect.signature(model.forward).parameters.values())
+    except (TypeError, ValueError):  # a function of C has none
+        parameters = []
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             break
         names.append(parameter.name)
     rest = range(len(names), count)

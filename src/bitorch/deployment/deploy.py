@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -19,7 +18,7 @@ from .checks import check_types
 from .packed_model import PackedModel
 from .partial import PartialDeployment, pack_layers
 from .partial_trial import first_difference
-from .pipeline import Compiled, compile_graph
+from .pipeline import Compiled, check_runs, compile_graph
 from .verification import compare
 
 #: Of a random batch, about.
@@ -86,7 +85,7 @@ def deploy(
     captured = capture(model, *example)
     captured.check()
     compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
-    _check_runs(compiled)
+    check_runs(compiled)
     packed = _packed(model, captured, compiled, class_names, preprocessing, provenance)
     inputs = [pixels_of(x) if pixels else x for x in example]
     for trial in (inputs, *_random_inputs(inputs)):
@@ -94,19 +93,6 @@ def deploy(
         if not verification:
             raise DeploymentError(f"the packed program {verification}")
     return packed
-
-
-def _check_runs(compiled: Compiled) -> None:
-    """Raise a ValueError that names the layer unless the runtime takes the program."""
-    try:
-        bitorch_runtime.Program(compiled.lowered.operations, compiled.lowered.arrays)
-    except ValueError as error:
-        found = re.match(r"operation (\d+) ", str(error))
-        if found is None:
-            raise
-        anchor = compiled.graph[compiled.lowered.anchors[int(found[1])]]
-        where = anchor.place if anchor.place else anchor.name
-        raise ValueError(f"{where}: the runtime cannot compute this layer: {error}") from error
 
 
 def _deploy_layers(model: nn.Module, example: Sequence[Tensor]) -> PartialDeployment:

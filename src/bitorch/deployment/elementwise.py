@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .builder import PARTIAL, Reader
-from .problems import Refusal
+from .builder import Reader
+from .problems import PARTIAL, Refusal
+from .remedies import constant_per_channel, instead_of_maximum
 
 _Number = int | float | Tensor
 
@@ -62,18 +63,19 @@ def maximum(call: Reader, input: Tensor, other: Any = None, **rest: Any) -> str:
 
 
 def _with_constant(call: Reader, one: Tensor, other: Any, what: str) -> tuple[Tensor, Tensor]:
-    if not isinstance(other, Tensor) or (call.varies(one) and call.varies(other)):
-        raise Refusal(
-            f"{what} of several numbers of an image cannot be deployed",
-            "Use clamp with numbers, a max-pool, or x.amax((2, 3))",
-        )
+    told = f"{what} of several numbers of an image cannot be deployed"
+    if not isinstance(other, Tensor):
+        raise Refusal(told, instead_of_maximum(one))
+    if call.varies(one) and call.varies(other):
+        instead = "b + relu(a - b)" if what == "a maximum" else "a - relu(a - b)"
+        raise Refusal(told, f"Use {instead}, which is {what} but for rounding, or clamp with numbers, {PARTIAL}")
     return (one, other) if call.varies(one) else (other, one)
 
 
 def _clamp(call: Reader, x: Tensor, low: _Number | None, high: _Number | None) -> str:
     name = call.read(x)
     if tuple(call.result.shape) != tuple(x.shape):
-        raise Refusal("its bounds have more dimensions than the image", "Clamp with numbers")
+        raise Refusal("its bounds have more dimensions than the image", f"Clamp with numbers, {PARTIAL}")
     return call.add("clamp", name, low=_bound(call, low), high=_bound(call, high))
 
 
@@ -81,10 +83,10 @@ def _bound(call: Reader, bound: _Number | None) -> float | None:
     if bound is None or not isinstance(bound, Tensor):
         return None if bound is None else float32(bound)
     if call.varies(bound):
-        raise Refusal("it clamps to bounds that depend on the image", "Clamp with numbers")
+        raise Refusal("it clamps to bounds that depend on the image", f"Clamp with numbers, {PARTIAL}")
     values = bound.detach().flatten()
     if not bool((values == values[0]).all()):
-        raise Refusal("it clamps to bounds that differ from channel to channel", "Clamp with numbers")
+        raise Refusal("it clamps to bounds that differ from channel to channel", f"Clamp with numbers, {PARTIAL}")
     return float32(values[0])
 
 
@@ -159,7 +161,10 @@ def softmax(log: bool) -> Callable[..., str]:
         name = call.read(input)
         implicit = 0 if input.dim() in (0, 1, 3) else 1  # as F.softmax has it
         if (implicit if dim is None else dim % input.dim()) != 1:
-            raise Refusal("it is a softmax over another dimension than the channels", "Use dim=1")
+            raise Refusal(
+                "it is a softmax over another dimension than the channels",
+                f"Use dim=1 where channels are meant, {PARTIAL}",
+            )
         return call.add("softmax", name, log=log)
 
     return rule
@@ -230,7 +235,8 @@ def _spread(call: Reader, name: str) -> str:
         return name
     if len(shape) != len(wanted) or len(wanted) < 2:
         raise Refusal(
-            f"it broadcasts {_text(call, name)} to {['batch', *wanted]}", "Give both tensors as many dimensions"
+            f"it broadcasts {_text(call, name)} to {['batch', *wanted]}",
+            f"Give both tensors as many dimensions, {PARTIAL}",
         )
     if shape[0] != wanted[0]:
         one_image = (wanted[0], *shape[1:])
@@ -293,7 +299,7 @@ def div(call: Reader, input: _Number, other: _Number, *, rounding_mode: str | No
     if rounding_mode is not None:
         raise Refusal("a division that rounds cannot be deployed", "Divide without rounding_mode")
     if not isinstance(input, Tensor) or not call.varies(input) or call.varies(other):
-        raise Refusal("it divides by numbers that depend on the image", "Divide by constants only")
+        raise Refusal("it divides by numbers that depend on the image", f"Divide by constants only, {PARTIAL}")
     name = call.read(input)
     constant = _per_channel(call, other, input)
     if bool(((constant == 0) | constant.isnan()).any()):
@@ -303,7 +309,7 @@ def div(call: Reader, input: _Number, other: _Number, *, rounding_mode: str | No
 
 def reciprocal(call: Reader, input: Tensor, other: _Number = 1) -> str:
     """The rule of constant / x: there is none."""
-    raise Refusal("it divides by numbers that depend on the image", "Divide by constants only")
+    raise Refusal("it divides by numbers that depend on the image", f"Divide by constants only, {PARTIAL}")
 
 
 def neg(call: Reader, input: Tensor) -> str:
@@ -323,7 +329,9 @@ def _channels(x: Tensor) -> int:
 def pow(call: Reader, input: _Number, exponent: _Number) -> str:
     """The rule of torch.pow: a square is the number times itself, and so rounds as PyTorch's."""
     if not isinstance(input, Tensor) or isinstance(exponent, Tensor) or exponent != 2:
-        raise Refusal("powers other than squares cannot be deployed", "Use x * x for a square")
+        raise Refusal(
+            "powers other than squares cannot be deployed", f"Write powers as products, as x * x * x, {PARTIAL}"
+        )
     name = call.read(input)
     return call.add("mul", name, name, function=torch.mul)
 
@@ -338,7 +346,7 @@ def _per_channel(call: Reader, value: _Number, x: Tensor) -> Tensor:
     if tuple(call.result.shape) != tuple(x.shape):
         raise Refusal(
             f"its constant of shape {list(torch.as_tensor(value).shape)} makes the result larger than the image",
-            "Use one number, or one per channel: shape [1, channels, 1, 1]",
+            constant_per_channel(x),
         )
     constant = torch.as_tensor(value).detach().to(torch.float32)
     constant = constant.reshape(*[1] * (x.dim() - constant.dim()), *constant.shape)
@@ -346,7 +354,7 @@ def _per_channel(call: Reader, value: _Number, x: Tensor) -> Tensor:
         if any(size != 1 for axis, size in enumerate(constant.shape) if axis != 1):
             raise Refusal(
                 f"its constant of shape {list(torch.as_tensor(value).shape)} differs from pixel to pixel",
-                "Use one number, or one per channel: shape [1, channels, 1, 1]",
+                constant_per_channel(x),
             )
         return constant.flatten().clone()
     return constant.flatten()[:1].expand(_channels(x)).clone()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import wholes
-from .builder import PARTIAL, Builder, Reader, function_name
+from .builder import Builder, Reader, function_name
 from .functions import (
     BROADCASTING,
     CASTS,
@@ -27,7 +27,7 @@ from .functions import (
     nearest,
     without_ones,
 )
-from .problems import ReadsValues, Refusal
+from .problems import PARTIAL, ReadsValues, Refusal
 from .tape import Call, mapped, tensors_in
 
 _LARGEST_EXTENT = 2**20  # of images, in the runtime
@@ -80,7 +80,7 @@ def _interpret(builder: Builder, call: Call) -> None:
     elif not results and not call.changed:
         raise ReadsValues(
             f"{_name(call)} reads the values of a tensor, so what the model computes may depend on them",
-            "Decide by shapes only, and keep tensors tensors (no item(), bool() or numpy() of them)",
+            f"Decide by shapes only, and keep tensors tensors (no item(), bool() or numpy() of them), {PARTIAL}",
         )
     elif function in DROPOUT and call.kwargs.get("training", False):
         raise Refusal("it is a dropout at work, which is random", "Pass training=self.training, or use nn.Dropout")
@@ -160,7 +160,7 @@ def _checked(builder: Builder, call: Call) -> Reader:
         if len(shape) < 1 or shape[0] != builder.batch:
             raise Refusal(
                 f"{_name(call)} gives {list(shape)} for a batch of {builder.batch}: it mixes or drops the batch",
-                "Keep the batch as the first dimension",
+                f"Keep the batch as the first dimension, {PARTIAL}",
             )
         check_size(shape[1:])
     return Reader(builder, call)
@@ -169,7 +169,10 @@ def _checked(builder: Builder, call: Call) -> Reader:
 def check_size(shape: Sequence[int]) -> None:
     """Refuse shapes of an image that the runtime does not have."""
     if len(shape) > 3:
-        raise Refusal(f"images of {list(shape)} have more than channels, rows and columns", "Use up to two dimensions")
+        raise Refusal(
+            f"images of {list(shape)} have more than channels, rows and columns",
+            f"Use up to two dimensions of pixels, {PARTIAL}",
+        )
     if 0 in shape:
         raise Refusal(f"an image of {list(shape)} is empty", "Use larger images, or fewer pools and strides")
     if max(shape[:1], default=0) > _LARGEST_CHANNELS or max(shape[1:], default=0) > _LARGEST_EXTENT:
@@ -184,7 +187,7 @@ def _check_type(call: Call) -> None:
         if result.dtype != torch.float32:
             raise Refusal(
                 f"{_name(call)} gives {result.dtype}, where a deployed network has float32",
-                "Leave out casts and autocast, and compare no values",
+                f"Leave out casts and autocast, and compare no values, {PARTIAL}",
             )
 
 
@@ -202,7 +205,9 @@ def _stacks_images(call: Call) -> bool:
 def _unknown(call: Call) -> Refusal:
     name = function_name(call.function)
     if name == "setitem":
-        return Refusal("it writes into a tensor", "Build the tensor with torch.cat or F.pad")
+        return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
+    if name in ("embedding", "embedding_bag"):
+        return Refusal("the runtime has no embedding", f"Deploy the part behind it, {PARTIAL}")
     full_name = str(getattr(call.function, "__name__", name))
     if full_name == f"{name}_" and getattr(Tensor, name, None) in MOVEMENTS:
         return Refusal(f"{full_name} cannot be deployed", "Use the function without the underscore")

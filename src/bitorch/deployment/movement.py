@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .problems import Refusal
+from .problems import PARTIAL, Refusal
 
 _WITHIN_IMAGES = (
-    "Keep the batch as the first dimension: x.flatten(1) or x.view(x.shape[0], -1), x[:, a:b], x.mean((2, 3))"
+    f"Keep the batch as the first dimension, as x.flatten(1), x.view(x.shape[0], -1) and x[:, a:b] do, {PARTIAL}"
 )
 
 
@@ -107,8 +107,8 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
     raise Refusal(
         f"the numbers of an image are moved from {_shape(shape)} to {_shape(moved)}, which is neither a choice of "
         "channels nor a flattening",
-        "Keep images as [batch, channels, height, width]; slices, chunks and shuffles of channels, every n-th pixel, "
-        "pixels repeated, and flattening can be deployed",
+        "Keep images as [batch, channels, height, width]; slices, chunks and shuffles of channels, every n-th pixel "
+        f"from the first on, pixels repeated, and flattening can be deployed, {PARTIAL}",
     )
 
 

@@ -128,7 +128,7 @@ class PackedModel:
         self._program, self._operations, self._arrays = program, operations, arrays
         names = info.get("class_names")
         provenance = dict(info.get("provenance", {}))
-        shapes = provenance.pop(_SHAPES, {})
+        shapes = _stored_shapes(provenance.pop(_SHAPES, {}))
         self._program_shapes = [port["shape"] for port in program.inputs]
         self.inputs = _specs("input", program.inputs, shapes.get("inputs"))
         self.outputs = _specs("output", program.outputs, shapes.get("outputs"))
@@ -227,6 +227,19 @@ def _rebuild(
     operations: list[dict[str, Any]], arrays: dict[str, NDArray[Any]], arguments: dict[str, Any]
 ) -> PackedModel:
     return PackedModel(operations, arrays, **arguments)
+
+
+def _stored_shapes(given: object) -> dict[str, list[list[int]]]:
+    """The shapes that a file has of inputs and outputs; raise ValueError if they are none."""
+    if not isinstance(given, dict) or not all(map(_are_shapes, given.values())):
+        raise ValueError(f"the file's provenance holds {_SHAPES} that are no lists of sizes: {str(given)[:200]}")
+    return given
+
+
+def _are_shapes(given: object) -> bool:
+    if not isinstance(given, list) or not all(isinstance(shape, list) for shape in given):
+        return False
+    return all(type(size) is int and size > 0 for shape in given for size in shape)
 
 
 def _with_shapes(

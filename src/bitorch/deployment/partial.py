@@ -14,6 +14,7 @@ from ..layers.low_bit import LowBit, WeightQuantized
 from ..layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
 from ..text_table import aligned, ruled
 from ..wrappers import unwrapped
+from .checks import in_training_mode, some
 from .packed_layers import NotPackableError, PackedConv1d, PackedConv2d, PackedLinear
 from .torch_ops import runtime
 from .wholes import NOT_IN_THE_RUNTIME
@@ -67,8 +68,9 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
     model = unwrapped(model)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if model.training:
-        raise ValueError("the model is in training mode; call model.eval() first")
+    training = in_training_mode(model)
+    if training:
+        raise ValueError(f"the model is in training mode ({some(training)}); call model.eval() first")
     layers = {name: module for name, module in model.named_modules() if _has_weight(module)}
     if not any(isinstance(layer, WeightQuantized) for layer in layers.values()):
         raise ValueError(
@@ -93,7 +95,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
         reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows if row.bits)
         raise ValueError(f"none of the model's low-bit layers can be packed ({reasons})")
     # With a packed layer in the memo, deepcopy puts it wherever it meets the original, and does not copy that.
-    copied = copy.deepcopy(model, dict(packed))
+    copied = copy.deepcopy(model, dict(packed)).eval()
     _drop_packed_weights(copied)
     return PartialDeployment(copied, tuple(rows))
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -34,23 +33,16 @@ def first_difference(model: nn.Module, packed: nn.Module, example: Sequence[Tens
 
 
 def _outputs(model: nn.Module, example: Sequence[Tensor], whose: str) -> Returned:
-    with as_it_was(model), _seeded():
+    with as_it_was(model):  # which leaves all generators as they were
+        _seed()
         return run_or_raise(model, example, "the example", _REMEDY, whose=whose)
 
 
-@contextmanager
-def _seeded() -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and PyTorch inside, and leave them as they were."""
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - that of models which use it
-    with torch.random.fork_rng(devices=[]):
-        try:
-            random.seed(0)
-            np.random.seed(0)  # noqa: NPY002
-            torch.manual_seed(0)
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
+def _seed() -> None:
+    """Seed the global generators of Python, NumPy and PyTorch."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - that of models which use it
+    torch.manual_seed(0)
 
 
 def _differing(expected: Returned, found: Returned) -> str | None:
@@ -63,4 +55,6 @@ def _differing(expected: Returned, found: Returned) -> str | None:
 def _equal(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
+    if one.layout != torch.strided or other.layout != torch.strided:
+        return _equal(one.to_dense(), other.to_dense())
     return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())

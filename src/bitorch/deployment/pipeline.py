@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import bitorch_runtime
 
 from .codes import drop_lookups, fold_tables, move_codes, share_codes, swap_pools
 from .graph import Graph
@@ -53,3 +56,16 @@ def compile_graph(graph: Graph, *, pixels: bool = False, names: Sequence[str | N
         graph = step(graph)
         steps.append((step.__name__, graph))
     return Compiled(graph, lower(graph, names), tuple(steps))
+
+
+def check_runs(compiled: Compiled) -> None:
+    """Raise a ValueError that names the layer unless the runtime takes the program."""
+    try:
+        bitorch_runtime.Program(compiled.lowered.operations, compiled.lowered.arrays)
+    except ValueError as error:
+        found = re.match(r"operation (\d+) ", str(error))
+        if found is None:
+            raise
+        anchor = compiled.graph[compiled.lowered.anchors[int(found[1])]]
+        where = anchor.place if anchor.place else anchor.name
+        raise ValueError(f"{where}: the runtime cannot compute this layer: {error}") from error

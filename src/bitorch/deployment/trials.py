@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .builder import Builder
 from .graph import Graph, Node
-from .problems import Problem
+from .problems import PARTIAL, Problem
 from .returned import Returned, returned
 from .tape import Call, recording, version
 from .wholes import is_whole
 
 _VARIES = "it is not the same for every batch: it depends on the batch's size, on values, or on random numbers"
 _FIXED = (
-    "Compute the same for every image and every batch: x.flatten(1), x.view(x.shape[0], -1), no batch size in numbers"
+    "Compute the same for every image and every batch: x.flatten(1), x.view(x.shape[0], -1), no batch size and no "
+    f"random numbers in what is computed, {PARTIAL}"
 )
 
 
@@ -59,8 +62,13 @@ def batch_of(x: Tensor, size: int) -> Tensor:
     """Return a batch of images that are like those of an example, and differ from each other."""
     x = x.detach().as_subclass(Tensor)
     images = [x[index % len(x)] for index in range(size)]
-    changed = [image.flip(-1) * (1 - index / 8) if index >= len(x) else image for index, image in enumerate(images)]
+    changed = [_changed(image, index) if index >= len(x) else image for index, image in enumerate(images)]
     return torch.stack(changed)
+
+
+def _changed(image: Tensor, index: int) -> Tensor:
+    flipped = image.flip(-1)
+    return flipped * (1 - index / 8) if image.is_floating_point() else flipped
 
 
 def run(
@@ -195,20 +203,23 @@ def disagreements(model: nn.Module, graph: Graph, runs: Sequence[Run]) -> Iterat
                     name,
                     "",
                     f"for {trial.what} the model gives other numbers than the functions that it was seen to call",
-                    f"{_FIXED}, and no .data or other ways around PyTorch's functions",
+                    "Compute the same for every batch, with no .data or other ways around PyTorch's functions, "
+                    f"{PARTIAL}",
                 )
             return
 
 
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
-    """Run the model in eval mode inside, and leave its modes and buffers and the random generator as they were."""
+    """Run the model in eval mode inside, and leave its modes and buffers and all random generators as they were."""
     modes = [(module, module.training, dict(module._buffers)) for module in model.modules()]
     values = [(buffer, version(buffer), buffer.clone()) for buffer in model.buffers()]
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - that of models which use it
         if "torch._dynamo" in sys.modules:  # else nothing can be compiled, and importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:

@@ -23,9 +23,9 @@ from ..layers import (
 from ..layers.low_bit import LowBit
 from ..quantizations import GradientQuantization, Quantization, RangeQuantization, RSign, WeightDoReFa
 from ..quantizations.range_fit import SMALLEST
-from .builder import PARTIAL, Reader
+from .builder import Reader
 from .forms import form, is_uniform
-from .problems import Refusal
+from .problems import PARTIAL, Refusal
 from .windows import check_features
 
 _NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"

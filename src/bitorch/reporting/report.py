@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from ..atomic_file import write_text
 from ..deployment.checks import check_types
-from ..deployment.trials import as_it_was
+from ..deployment.trials import as_it_was, run_or_raise
 from ..layers.low_bit import WeightQuantized
 from ..quantizations.bits import FLOAT_BITS
 from ..wrappers import unwrapped
@@ -117,6 +117,7 @@ def report(model: nn.Module, *example: Tensor, packed: PackedModel | None = None
         parts = parts_of(own)
         with as_it_was(own):
             seen = observe(own, parts, given)
+            run_or_raise(own, image, "the first input alone", "Let forward take a batch of one")
             macs = count_macs(own, parts, image)
             made = deployed(own, parts, image, packed, repeats)
     rows = _rows(parts, seen, macs, made)
