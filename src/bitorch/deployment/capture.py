@@ -18,7 +18,10 @@ from .problems import Problem, Refusal
 from .tape import version
 from .trials import CannotRun, Run, as_it_was, batch_of, differences, disagreements, run
 
-_TAKEN = "Pass an example that the model takes: float32 [batch, channels, height, width]"
+_TAKEN = (
+    "Pass an example that the model takes: float32 [batch, channels, height, width], [batch, channels, length] or "
+    "[batch, features]"
+)
 _ANY_BATCH = (
     "Let forward take any batch (x.flatten(1), x.view(x.shape[0], -1)), and pass an example with a batch dimension"
 )

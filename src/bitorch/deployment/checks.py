@@ -97,9 +97,8 @@ def _example_is_wrong(name: str, tensor: Tensor, *, may_be_indices: bool) -> Ite
     if tensor.layout != torch.strided:
         yield Problem(name, "", f"the {name} is {tensor.layout}", "Pass x.to_dense()")
     if tensor.dim() < 2:
-        yield Problem(
-            name, "", f"the {name} has shape {list(tensor.shape)}", "Pass a batch: [batch, channels, height, width]"
-        )
+        one = "x.unsqueeze(0)" if tensor.dim() == 1 else "x.reshape(1, 1)"
+        yield Problem(name, "", f"the {name} has shape {list(tensor.shape)}", f"Pass a batch, of one: {one}")
     elif tensor.shape[0] == 0:
         yield Problem(
             name, "", f"the {name} is an empty batch, of shape {list(tensor.shape)}", "Pass one image or more"
