@@ -18,6 +18,8 @@ import bitorch
 from bitorch.deployment.deploy import DeploymentError
 from bitorch.deployment.packed_model import PackedModel
 from bitorch.deployment.verification import verify_batches
+from bitorch.layers import QLinear
+from bitorch.quantizations import InputDoReFa, WeightDoReFa
 
 PUBLIC = (ValueError, TypeError, DeploymentError, OSError, ImportError)
 
@@ -198,3 +200,61 @@ def test_files_with_shapes_that_are_none(shapes: Any, packed: PackedModel, tmp_p
     bitorch_runtime.save(path, operations, arrays, provenance={"torch_shapes": shapes})
     with pytest.raises(ValueError, match=r"torch_shapes|must be one for each|does not have as many"):
         PackedModel.load(path)
+
+
+class Fails(InputDoReFa):
+    """A quantizer of a user that takes finite numbers only."""
+
+    def codes(self, x: Tensor) -> Tensor:
+        if not bool(x.isfinite().all()):
+            raise KeyError("not finite")
+        return super().codes(x)
+
+
+def test_a_quantizer_that_raises() -> None:
+    layer = QLinear(4, 4, weight_quantization=WeightDoReFa(1), input_quantization=Fails(2))
+    model, x = nn.Sequential(layer).eval(), torch.rand(2, 4)
+    assert "0 (QLinear): its quantizer fails on some numbers" in str(bitorch.can_deploy(model, x))
+    with pytest.raises(ValueError, match="KeyError: 'not finite'"):
+        bitorch.deploy(model, x)
+
+
+WRONG: list[tuple[Callable[[], Tensor], str]] = [
+    (lambda: X.to("meta"), "is on meta. Pass one with numbers"),
+    (lambda: X.to_sparse(), "Pass x.to_dense()"),
+    (lambda: X * float("nan"), "holds NaN, for which a packed net has no code"),
+    (lambda: X + 1j, "is torch.complex64, .* Pass real numbers"),
+    (lambda: X[0, 0, 0], "has shape [6]. Pass a batch, of one: x.unsqueeze(0)"),
+    (lambda: X.sum(), "has shape []. Pass a batch, of one: x.reshape(1, 1)"),
+    (lambda: X[:0], "an empty batch"),
+    (lambda: X.double(), "Pass x.float()"),
+]
+
+
+@pytest.mark.parametrize(("example", "said"), WRONG)
+def test_examples_that_are_wrong(example: Callable[[], Tensor], said: str) -> None:
+    model, x = Net(lambda y: y), example()
+    pattern = said if ".*" in said else re.escape(said)
+    assert re.search(pattern, str(bitorch.can_deploy(model, x)))
+    with pytest.raises(ValueError, match=pattern):
+        bitorch.deploy(model, x)
+    try:
+        bitorch.report(model, x, repeats=1)
+    except ValueError as error:
+        assert str(error)  # noqa: PT017
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors() -> None:
+    nested = torch.nested.nested_tensor([torch.rand(1, 6, 6), torch.rand(1, 6, 7)])
+    for call in (bitorch.can_deploy, bitorch.deploy, bitorch.report):
+        with pytest.raises(TypeError, match="nested tensor; pad it"):
+            call(Net(lambda y: y), nested)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_scripted_models() -> None:
+    scripted = torch.jit.trace(nn.Sequential(nn.Conv2d(1, 2, 3)).eval(), X)
+    assert "(the model, 0). Pass the Python module" in str(bitorch.can_deploy(scripted, X))
+    with pytest.raises(ValueError, match="pass the Python module"):
+        bitorch.report(scripted, X)

@@ -43,7 +43,10 @@ def quantize_(model: nn.Module, config: Configs, filter_fn: FilterFn | Collectio
     """
     model = unwrapped_to_change(model, "quantize_")
     plan = plan_conversion(model, config, filter_fn)
-    replace_modules(model, {step.module: step.replacement for step in plan if step.replacement is not None})
+    new = {step.module: step.replacement for step in plan if step.replacement is not None}
+    for old, layer in new.items():
+        layer.train(old.training)  # its quantizers too
+    replace_modules(model, new)
     close_fast_paths(model)
     absorbing = [step.replacement or step.module for step in plan if step.absorbs_relu]
     return Conversion((*(step.row for step in plan), *absorb_relus(model, absorbing)))

@@ -27,6 +27,8 @@ def check_types(model: object, example: Sequence[object]) -> None:
     for index, tensor in enumerate(example):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"example {index} must be a tensor, got {type(tensor).__name__}; {_instead(tensor)}")
+        if tensor.is_nested:
+            raise TypeError(f"example {index} is a nested tensor; pad it to one size: torch.nested.to_padded_tensor")
 
 
 def _instead(example: object) -> str:
@@ -55,7 +57,8 @@ def why_not_run(model: nn.Module, example: Sequence[Tensor]) -> Iterator[Problem
 
 
 def _model_cannot_run(model: nn.Module) -> Iterator[Problem]:
-    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    modules = [(name if name else "the model", module) for name, module in model.named_modules()]
+    scripted = [name for name, module in modules if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
         yield Problem(
             scripted[0], "", f"scripted modules cannot be looked into ({some(scripted)})", "Pass the Python module"
@@ -69,7 +72,8 @@ def _model_cannot_run(model: nn.Module) -> Iterator[Problem]:
     elsewhere = [name for name, tensor in tensors if tensor.device.type != "cpu"]
     if elsewhere:
         device = dict(tensors)[elsewhere[0]].device
-        yield Problem(elsewhere[0], "", f"{some(elsewhere)} are on {device}", "Move the model: model.cpu()")
+        remedy = "Load its weights first" if device.type == "meta" else "Move the model: model.cpu()"
+        yield Problem(elsewhere[0], "", f"{some(elsewhere)} are on {device}", remedy)
     other = [name for name, tensor in tensors if tensor.is_floating_point() and tensor.dtype != torch.float32]
     other += [name for name, tensor in tensors if tensor.is_complex()]
     if other:
@@ -88,14 +92,19 @@ def indices_remain(example: Sequence[Tensor]) -> Iterator[Problem]:
 
 def _example_is_wrong(name: str, tensor: Tensor, *, may_be_indices: bool) -> Iterator[Problem]:
     if tensor.dtype != torch.float32 and not (may_be_indices and tensor.dtype in _INDICES):
-        remedy = "Pass x.float()"
-        if tensor.dtype == torch.uint8:
+        remedy = "Pass real numbers" if tensor.is_complex() else "Pass x.float()"
+        if tensor.is_quantized:
+            remedy = "Pass x.dequantize()"
+        elif tensor.dtype == torch.uint8:
             remedy = "Pass pixels/255, as bitorch.data.to_float does; with pixels=True the packed model takes uint8"
         yield Problem(name, "", f"the {name} is {tensor.dtype}, but a model is deployed with float32 inputs", remedy)
     if tensor.device.type != "cpu":
-        yield Problem(name, "", f"the {name} is on {tensor.device}", "Pass x.cpu()")
+        remedy = "Pass one with numbers, as torch.rand gives" if tensor.is_meta else "Pass x.cpu()"
+        yield Problem(name, "", f"the {name} is on {tensor.device}", remedy)
     if tensor.layout != torch.strided:
         yield Problem(name, "", f"the {name} is {tensor.layout}", "Pass x.to_dense()")
+    elif not tensor.is_meta and bool(tensor.isnan().any()):
+        yield Problem(name, "", f"the {name} holds NaN, for which a packed net has no code", "Pass numbers")
     if tensor.dim() < 2:
         one = "x.unsqueeze(0)" if tensor.dim() == 1 else "x.reshape(1, 1)"
         yield Problem(name, "", f"the {name} has shape {list(tensor.shape)}", f"Pass a batch, of one: {one}")

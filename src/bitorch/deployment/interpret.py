@@ -69,7 +69,7 @@ def _interpret(builder: Builder, call: Call) -> None:
     function: Any = call.function
     results = list(tensors_in(call.result))
     if isinstance(function, nn.Module):
-        wholes.check(function)
+        _check_whole(function)
         builder.bind(call, wholes.rule(_checked(builder, call), *call.args, **call.kwargs))
     elif _is_metadata(function) and not results:
         return
@@ -92,6 +92,19 @@ def _interpret(builder: Builder, call: Call) -> None:
         builder.bind(call, _ruled(builder, call, RULES[function]))
     else:
         raise _unknown(call)
+
+
+def _check_whole(module: nn.Module) -> None:
+    """Refuse modules without a counterpart, and quantizers of the user's that fail on numbers they are asked about."""
+    try:
+        wholes.check(module)
+    except Refusal:
+        raise
+    except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
+        raise Refusal(
+            f"its quantizer fails on some numbers, large and infinite ones among them: {type(error).__name__}: {error}",
+            f"Let its codes() take any float tensor, {PARTIAL}",
+        ) from error
 
 
 def _ruled(builder: Builder, call: Call, rule: Rule) -> str:

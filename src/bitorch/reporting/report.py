@@ -141,8 +141,13 @@ def _check(model: object, example: Sequence[object], packed: object, repeats: ob
             raise ValueError(f"{name} has no shape yet; run one batch through the model first")
         if tensor.is_meta:
             raise ValueError(f"{name} is on the device meta, which holds no numbers; load the model's weights first")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError("scripted modules cannot be looked into; pass the Python module")
     for index, x in enumerate(example):
         assert isinstance(x, Tensor)  # just checked
+        if x.is_meta or x.layout != torch.strided:
+            kind = "on the device meta, and holds no numbers" if x.is_meta else f"{x.layout}; pass x.to_dense()"
+            raise ValueError(f"example {index} is {kind}")
         if x.dim() == 0 or len(x) == 0:
             raise ValueError(f"example {index}: the shape is {list(x.shape)}, but it must be a batch of at least one")
     batches = [len(x) for x in example if isinstance(x, Tensor)]
