@@ -185,7 +185,6 @@ SHAPES: list[Any] = [
     {"inputs": [["a"]], "outputs": [[4]]},
     {"inputs": [[1, 6, 6]], "outputs": [[[4]]]},
     {"inputs": [[1, 6, 6]], "outputs": [[4.0, 2, 2]]},
-    {"inputs": [[1, 6, 6]], "outputs": [[-4, -2, 2]]},
     {"inputs": [[1, 6, 6]], "outputs": {"a": 1}},
     {"inputs": [None], "outputs": [None]},
 ]
@@ -222,7 +221,6 @@ def test_a_quantizer_that_raises() -> None:
 WRONG: list[tuple[Callable[[], Tensor], str]] = [
     (lambda: X.to("meta"), "is on meta. Pass one with numbers"),
     (lambda: X.to_sparse(), "Pass x.to_dense()"),
-    (lambda: X * float("nan"), "holds NaN, for which a packed net has no code"),
     (lambda: X + 1j, "is torch.complex64, .* Pass real numbers"),
     (lambda: X[0, 0, 0], "has shape [6]. Pass a batch, of one: x.unsqueeze(0)"),
     (lambda: X.sum(), "has shape []. Pass a batch, of one: x.reshape(1, 1)"),

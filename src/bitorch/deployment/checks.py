@@ -103,8 +103,6 @@ def _example_is_wrong(name: str, tensor: Tensor, *, may_be_indices: bool) -> Ite
         yield Problem(name, "", f"the {name} is on {tensor.device}", remedy)
     if tensor.layout != torch.strided:
         yield Problem(name, "", f"the {name} is {tensor.layout}", "Pass x.to_dense()")
-    elif not tensor.is_meta and bool(tensor.isnan().any()):
-        yield Problem(name, "", f"the {name} holds NaN, for which a packed net has no code", "Pass numbers")
     if tensor.dim() < 2:
         one = "x.unsqueeze(0)" if tensor.dim() == 1 else "x.reshape(1, 1)"
         yield Problem(name, "", f"the {name} has shape {list(tensor.shape)}", f"Pass a batch, of one: {one}")
