@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ def test_many_random_nets_are_equal_in_every_tensor(seed: int, pixels: bool) -> 
 
 @ORDINARY
 @given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans())
+@example(seed=413, pixels=True)  # hardswish and sigmoid of codes: PyTorch's exp differs from place to place
 def test_random_graphs_are_equal_in_every_tensor(seed: int, pixels: bool) -> None:
     net = RandomGraph(seed)
     deploy(net, *net.example(2), pixels=pixels)

@@ -563,13 +563,13 @@ def test_layers_whose_weight_is_read_stay() -> None:
 def test_refusals() -> None:
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got int"):
         pack_layers(3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"training mode; call model.eval\(\) first"):
+    with pytest.raises(ValueError, match=r"training mode .*; call model.eval\(\) first"):
         pack_layers(conv_net().train())
     with pytest.raises(ValueError, match="no low-bit layer"):
         pack_layers(nn.Sequential(nn.Linear(3, 3)).eval())
     net = conv_net()
     net[7].train()
-    with pytest.raises(ValueError, match=r"layer '7': the layer is in training mode"):
+    with pytest.raises(ValueError, match=r"the model is in training mode \(7, "):
         pack_layers(net)
     net = conv_net()
     with torch.no_grad():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .quantizations import RangeQuantization
 from .recording import Seen, eval_mode, recording
 from .text_table import aligned, ruled
+from .wrappers import unwrapped
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
         TypeError: no module, or a batch that is no tensor, or of pixels as uint8.
         RuntimeError: it failed in another process.
     """
+    model = unwrapped(model)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if isinstance(batches, Tensor | str | Mapping) or not isinstance(batches, Iterable):

@@ -14,6 +14,7 @@ from ..conversion.bits import Bits
 from ..conversion.rules import Match, Rule
 from ..conversion.set_bits import set_bits
 from ..text_table import aligned, ruled
+from ..wrappers import unwrapped
 from .budget import Budget, amount, amount_text
 from .candidates import Pair, candidates, pairs_of, pattern, spelled
 from .choice import LayerCosts, Losses, best_bits, cost_of, fewest, finite_monotone
@@ -143,6 +144,7 @@ def allocate(
             below 1; milliseconds of a model that does not deploy.
     """
     _check(budget, repeats)
+    model = unwrapped(model)
     found = candidates(model, pairs_of(bits), layers)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     batches = labelled(data, device)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..conversion.rules import Match
 from ..conversion.set_bits import set_bits
 from ..text_table import aligned, ruled
+from ..wrappers import unwrapped
 from .candidates import Candidates, Pair, Refused, candidates, pairs_of, pattern, spelled
 from .evaluation import Batch, Score, labelled, quietly, score
 
@@ -140,6 +141,7 @@ def sensitivity(
         ValueError: no low-bit layer, a match without one, bits that no layer can have, no data or an empty batch,
             labels without a class; the loss of the model as it is is not finite.
     """
+    model = unwrapped(model)
     pairs = pairs_of(bits)
     found = candidates(model, pairs, layers)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))

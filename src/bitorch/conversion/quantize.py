@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
+from ..wrappers import unwrapped_to_change
 from .decisions import Configs
 from .fast_paths import close_fast_paths
 from .filters import FilterFn
@@ -22,7 +23,9 @@ def quantize_(model: nn.Module, config: Configs, filter_fn: FilterFn | Collectio
     converted once. Functional calls are left alone. A second call with the same config changes nothing.
 
     Args:
-        model: any tree of modules. Not itself a layer to convert, because it could not be replaced in place.
+        model: any tree of modules. Not itself a layer to convert, because it could not be replaced in place. Of
+            torch.compile, DataParallel and averaged models, what they wrap is changed; on DistributedDataParallel it
+            raises.
         config: the bits, and what happens to the first and last layer. Or a list of rules, each a `Rule` or a pair of
             match and config, where None leaves layers float. The last rule that matches a layer decides; a layer that
             none matches stays as it is. What happens to the first and last layer is up to the config that decides on
@@ -38,8 +41,12 @@ def quantize_(model: nn.Module, config: Configs, filter_fn: FilterFn | Collectio
             layer that already has other bits, a layer that is too wide for exact sums; a rule that matches nothing or
             is overruled everywhere. The model is then unchanged.
     """
+    model = unwrapped_to_change(model, "quantize_")
     plan = plan_conversion(model, config, filter_fn)
-    replace_modules(model, {step.module: step.replacement for step in plan if step.replacement is not None})
+    new = {step.module: step.replacement for step in plan if step.replacement is not None}
+    for old, layer in new.items():
+        layer.train(old.training)  # its quantizers too
+    replace_modules(model, new)
     close_fast_paths(model)
     absorbing = [step.replacement or step.module for step in plan if step.absorbs_relu]
     return Conversion((*(step.row for step in plan), *absorb_relus(model, absorbing)))

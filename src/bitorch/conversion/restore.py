@@ -10,6 +10,7 @@ from torch import nn
 from ..layers import QActivation
 from ..layers.low_bit import Converted
 from ..quantizations import Quantization
+from ..wrappers import unwrapped_to_change
 from .fast_paths import reopen_fast_paths
 from .filters import FilterFn, chosen_by
 from .kinds import converted_layers, holds_weight
@@ -27,7 +28,9 @@ def float_(model: nn.Module, filter_fn: FilterFn | Collection[str] | None = None
     has its old state_dict keys; optimizers stay valid. The quantizers are dropped, with the ranges that they learned.
 
     Args:
-        model: any tree of modules. Not itself a low-bit layer, because it could not be replaced in place.
+        model: any tree of modules. Not itself a low-bit layer, because it could not be replaced in place. Of
+            torch.compile, DataParallel and averaged models, what they wrap is changed; on DistributedDataParallel it
+            raises.
         filter_fn: which layers to take out: a function of module and name, or a collection of names. None: all.
 
     Returns:
@@ -37,6 +40,7 @@ def float_(model: nn.Module, filter_fn: FilterFn | Collection[str] | None = None
         ValueError: no low-bit layer, a filter that matches none, a name of none, a layer whose class was derived from
             a low-bit one, or whose forward was replaced. The model is then unchanged.
     """
+    model = unwrapped_to_change(model, "float_")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, Converted):

@@ -12,6 +12,7 @@ from ..layers import QActivation
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..quantizations import GradientDoReFa, Quantization
 from ..quantizations.bits import FLOAT_BITS
+from ..wrappers import unwrapped_to_change
 from .bits import Bits
 from .deciding import deciding_rules, titled
 from .kinds import holds_weight
@@ -32,7 +33,8 @@ def set_bits(model: nn.Module, rules: BitsLike | Sequence[Rule | tuple[Match, Bi
     take the weight's bits only. Nothing else changes, and a later call can take it back.
 
     Args:
-        model: any tree of modules with low-bit layers, or one such layer.
+        model: any tree of modules with low-bit layers, or one such layer. Of torch.compile, DataParallel and averaged
+            models, what they wrap is changed; on DistributedDataParallel it raises.
         rules: for all low-bit layers `Bits(weight=2)`, or a tuple of weight, activation and (optionally) gradient bits.
             Or a list of rules, each a `Rule` or a pair of match and one of these. The last rule that matches a layer
             decides; a layer that none matches keeps its bits.
@@ -45,6 +47,7 @@ def set_bits(model: nn.Module, rules: BitsLike | Sequence[Rule | tuple[Match, Bi
             that a layer is too wide for, a quantizer whose bits are part of what it is, such as Sign, or that layers
             with different bits share. The model is then unchanged.
     """
+    model = unwrapped_to_change(model, "set_bits")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WeightQuantized)}

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from . import movement
 from .graph import Graph, Node
-from .problems import Problem, ReadsValues, Refusal, Silent
+from .output_names import unused
+from .problems import PARTIAL, Problem, ReadsValues, Refusal, Silent
 from .tape import Call, mapped, tensors_in, version
 
 #: Whose modules compute one thing, so that its node has the module's name.
 _KNOWN_MODULES = ("torch.nn.modules.", "bitorch.layers.", "bitorch.quantizations.")
-PARTIAL = "or pass partial=True, which leaves this part to PyTorch"
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,7 @@ class Builder:
 
     def unused(self, name: str) -> str:
         """Return the name, or with "@2", "@3", … behind it."""
-        unused, count = name, 1
-        while unused in self.nodes:
-            count += 1
-            unused = f"{name}@{count}"
-        return unused
+        return unused(name, self.nodes)
 
     def varies(self, tensor: object) -> bool:
         """Say whether an argument is a tensor that depends on the input."""
@@ -239,7 +235,7 @@ class Builder:
         for index, tensor in enumerate([*results, *written]):
             function = _Result(replay(call, names, inputs, written), index)
             node = self.add(call, "unsupported", inputs, tuple(tensor.shape[1:]), function, name, {})
-            is_image = 2 <= tensor.dim() <= 4 and tensor.shape[0] == self.batch
+            is_image = 1 <= tensor.dim() <= 4 and tensor.shape[0] == self.batch
             follows = is_image and tensor.dtype == torch.float32
             silence = None if follows else Silent()
             self.values[id(tensor)] = Value(tensor, node, call.after[id(tensor)], call, refusal=silence)
@@ -254,7 +250,7 @@ class Builder:
         """
         value = self.values.get(id(tensor))
         if value is None:
-            raise Refusal("it does not depend on the input", "Return what is computed from the images")
+            raise Refusal("it does not depend on the input", "Return what is computed from the images, or leave it out")
         return value.node if isinstance(value.refusal, Silent) else self.read(tensor, version(tensor))
 
     def place_of(self, tensor: Tensor) -> str:
@@ -288,7 +284,10 @@ class Reader:
     def read(self, tensor: Tensor) -> str:
         """Return the node of an argument."""
         if not self.varies(tensor):
-            raise Refusal("it computes with a constant where the images' values should be", f"Swap them, {PARTIAL}")
+            raise Refusal(
+                "it computes with a constant where the images' values should be",
+                f"Give the images' values as its first argument, {PARTIAL}",
+            )
         name = self.builder.read(tensor, self.call.before[id(tensor)])
         self._names[id(tensor)] = name
         return name

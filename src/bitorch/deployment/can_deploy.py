@@ -6,21 +6,31 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .capture import capture, listing
-from .problems import Problem
+from .capture import Capture, capture, listing
+from .pipeline import check_runs, compile_graph
+from .problems import PARTIAL, Problem
 
 
 @dataclass(frozen=True)
 class Deployability:
-    """What stands in the way of deploying a model. True if nothing does; printing it shows a list."""
+    """What stands in the way of deploying a model. True if nothing does; printing it shows a list.
+
+    Attributes:
+        problems: all of them.
+        left_out: what the model returns beside tensors, such as numbers and caches: a packed net does not.
+    """
 
     problems: tuple[Problem, ...]
+    left_out: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return not self.problems
 
     def __str__(self) -> str:
-        return listing(self.problems) if self.problems else "the model can be deployed"
+        said = listing(self.problems) if self.problems else "the model can be deployed"
+        if not self.left_out:
+            return said
+        return f"{said}\nThe packed net returns tensors only, and leaves out {', '.join(self.left_out)}."
 
 
 def can_deploy(model: nn.Module, *example: Tensor) -> Deployability:
@@ -32,4 +42,15 @@ def can_deploy(model: nn.Module, *example: Tensor) -> Deployability:
     Raises:
         TypeError: no module, no tensors.
     """
-    return Deployability(capture(model, *example).problems)
+    found = capture(model, *example)
+    problems = found.problems if found.problems else _beyond_the_runtime(found)
+    return Deployability(problems, found.left_out)
+
+
+def _beyond_the_runtime(found: Capture) -> tuple[Problem, ...]:
+    """What the runtime does not take of a graph that is fine otherwise."""
+    try:
+        check_runs(compile_graph(found.graph, names=found.tensor_names))
+    except ValueError as error:
+        return (Problem("", "", str(error), f"Change this layer, {PARTIAL}", error),)
+    return ()

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from ..layers.low_bit import LowBit
+from ..wrappers import unwrapped
 from .builder import Builder
-from .checks import check_types, faults, why_not_run
+from .checks import check_types, faults, indices_remain, why_not_run
 from .graph import Graph
 from .interpret import interpret
 from .problems import Problem, Refusal
 from .tape import version
 from .trials import CannotRun, Run, as_it_was, batch_of, differences, disagreements, run
-from .trials import tensors_of as tensors_of
 
-_TAKEN = "Pass an example that the model takes: float32 [batch, channels, height, width]"
+_TAKEN = (
+    "Pass an example that the model takes: float32 [batch, channels, height, width], [batch, channels, length] or "
+    "[batch, features]"
+)
 _ANY_BATCH = (
     "Let forward take any batch (x.flatten(1), x.view(x.shape[0], -1)), and pass an example with a batch dimension"
 )
@@ -33,13 +36,22 @@ class Capture:
         graph: of the model's computation; without nodes if the model could not be run. Calls that cannot be deployed
             are nodes of kind "unsupported".
         problems: all that was found; none if the graph can be deployed.
-        output_names: of the graph's outputs, in order: keys of a dict, fields of a named tuple, else "output",
-            "output_1", …
+        output_names: of the graph's outputs, in order, see `Returned`.
+        named: of each, whether the model names it.
+        left_out: what the model returns beside tensors, which a program does not.
     """
 
     graph: Graph
     problems: tuple[Problem, ...]
     output_names: tuple[str, ...] = ()
+    named: tuple[bool, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def tensor_names(self) -> tuple[str | None, ...]:
+        """What the program's outputs are to be called: as the model calls them; None where it has no name."""
+        pairs = zip(self.output_names, self.named, strict=True)
+        return tuple(name if is_named else None for name, is_named in pairs)
 
     def check(self) -> None:
         """Raise ValueError, with all problems in it, if there are any."""
@@ -62,7 +74,7 @@ def capture(model: nn.Module, *example: Tensor) -> Capture:
     that neither the batch nor the values change what it does. It is left as it was.
 
     Args:
-        model: float32, on the CPU, in eval mode.
+        model: float32, on the CPU, in eval mode. Wrappers such as torch.compile and DataParallel are seen through.
         example: the arguments of its forward, float32 [batch, …], of any batch of at least one.
 
     Returns:
@@ -71,6 +83,7 @@ def capture(model: nn.Module, *example: Tensor) -> Capture:
     Raises:
         TypeError: the model is no module, there is no example, or it is no tensor.
     """
+    model = unwrapped(model)
     check_types(model, example)
     problems = list(why_not_run(model, example))
     if problems:
@@ -85,7 +98,7 @@ def capture(model: nn.Module, *example: Tensor) -> Capture:
             found = _captured(model, example)
     except CannotRun as failed:
         return Capture(_NO_GRAPH, tuple(dict.fromkeys([*problems, failed.problem])))
-    return Capture(found.graph, tuple(dict.fromkeys([*problems, *found.problems])), found.output_names)
+    return replace(found, problems=tuple(dict.fromkeys([*problems, *found.problems])))
 
 
 def _captured(model: nn.Module, example: Sequence[Tensor]) -> Capture:
@@ -102,8 +115,11 @@ def _captured(model: nn.Module, example: Sequence[Tensor]) -> Capture:
         other, other_graph = _built(model, three)
         problems = list(differences(builder, other, _problems_in(other, other_graph)))
     if not problems:
+        problems = list(indices_remain(example))
+    if not problems:
         problems = list(disagreements(model, graph, (two, three, one, given)))
-    return Capture(graph, tuple(problems), tuple(name for name, _ in two.outputs))
+    made = two.returned
+    return Capture(graph, tuple(problems), made.names, made.named, made.left_out)
 
 
 def _built(model: nn.Module, recorded: Run) -> tuple[Builder, Graph]:
@@ -129,8 +145,12 @@ def _built(model: nn.Module, recorded: Run) -> tuple[Builder, Graph]:
 def _input_names(model: nn.Module, count: int) -> list[str]:
     """The names of forward's parameters, in the order in which a call fills them."""
     names = []
-    for parameter in inspect.signature(model.forward).parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
+    try:
+        parameters = list(inspect.signature(model.forward).parameters.values())
+    except (TypeError, ValueError):  # a function of C has none
+        parameters = []
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             break
         names.append(parameter.name)
     rest = range(len(names), count)

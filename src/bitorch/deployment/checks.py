@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..quantizations.ranges import RangeQuantization
-from .builder import PARTIAL
 from .interpret import check_size
-from .problems import Problem, Refusal
+from .problems import PARTIAL, Problem, Refusal
 
 _SHOWN = 5
 #: What embeddings take.
@@ -27,19 +26,29 @@ def check_types(model: object, example: Sequence[object]) -> None:
         raise TypeError("an example is missing: pass the tensors that the model's forward takes, for example one batch")
     for index, tensor in enumerate(example):
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"example {index} must be a tensor, got {type(tensor).__name__}; torch.as_tensor makes one")
+            raise TypeError(f"example {index} must be a tensor, got {type(tensor).__name__}; {_instead(tensor)}")
+        if tensor.is_nested:
+            raise TypeError(f"example {index} is a nested tensor; pad it to one size: torch.nested.to_padded_tensor")
+
+
+def _instead(example: object) -> str:
+    """What to pass for an example that is no tensor."""
+    if isinstance(example, Mapping):
+        keys = list(example)[:2]
+        named = ", ".join(f"batch[{key!r}]" for key in keys) + (", …" if len(example) > 2 else "")
+        return f"pass its tensors one by one, in the order of forward's parameters: {named}"
+    if isinstance(example, (tuple, list)) and all(isinstance(item, Tensor) for item in example) and example:
+        return "pass its tensors one by one: (model, *example)"
+    return "torch.as_tensor makes one"
 
 
 def why_not_run(model: nn.Module, example: Sequence[Tensor]) -> Iterator[Problem]:
     """Yield what keeps a model from being run on its example here."""
     yield from _model_cannot_run(model)
-    embeddings = list(_embeddings(model))
-    if any(tensor.dtype in _INDICES for tensor in example):
-        yield from embeddings
+    has_embeddings = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
     for index, tensor in enumerate(example):
         name = f"example {index}" if len(example) > 1 else "example"
-        if tensor.dtype not in _INDICES or not embeddings:
-            yield from _example_is_wrong(name, tensor)
+        yield from _example_is_wrong(name, tensor, may_be_indices=has_embeddings)
     batches = {tensor.shape[0] for tensor in example if tensor.dim() > 0}
     if len(batches) > 1:
         yield Problem(
@@ -48,49 +57,55 @@ def why_not_run(model: nn.Module, example: Sequence[Tensor]) -> Iterator[Problem
 
 
 def _model_cannot_run(model: nn.Module) -> Iterator[Problem]:
-    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    modules = [(name if name else "the model", module) for name, module in model.named_modules()]
+    scripted = [name for name, module in modules if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
         yield Problem(
-            scripted[0], "", f"scripted modules cannot be looked into ({_some(scripted)})", "Pass the Python module"
+            scripted[0], "", f"scripted modules cannot be looked into ({some(scripted)})", "Pass the Python module"
         )
         return
     tensors = [*model.named_parameters(), *model.named_buffers()]
     lazy = [name for name, tensor in tensors if is_lazy(tensor)]
     if lazy:
-        yield Problem(lazy[0], "", f"{_some(lazy)} have no shape yet", "Run one batch through the model first")
+        yield Problem(lazy[0], "", f"{some(lazy)} have no shape yet", "Run one batch through the model first")
     tensors = [(name, tensor) for name, tensor in tensors if not is_lazy(tensor)]
     elsewhere = [name for name, tensor in tensors if tensor.device.type != "cpu"]
     if elsewhere:
         device = dict(tensors)[elsewhere[0]].device
-        yield Problem(elsewhere[0], "", f"{_some(elsewhere)} are on {device}", "Move the model: model.cpu()")
+        remedy = "Load its weights first" if device.type == "meta" else "Move the model: model.cpu()"
+        yield Problem(elsewhere[0], "", f"{some(elsewhere)} are on {device}", remedy)
     other = [name for name, tensor in tensors if tensor.is_floating_point() and tensor.dtype != torch.float32]
     other += [name for name, tensor in tensors if tensor.is_complex()]
     if other:
         dtype = dict(tensors)[other[0]].dtype
-        yield Problem(other[0], "", f"{_some(other)} are {dtype}", "Convert the model to float32: model.float()")
+        yield Problem(other[0], "", f"{some(other)} are {dtype}", "Convert the model to float32: model.float()")
 
 
-def _embeddings(model: nn.Module) -> Iterator[Problem]:
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            what = f"{path} ({type(module).__name__}) looks up indices, and the runtime has no embedding"
-            yield Problem(path, "", what, f"Deploy the part behind it, {PARTIAL}")
+def indices_remain(example: Sequence[Tensor]) -> Iterator[Problem]:
+    """Yield the inputs that are indices, which no program takes."""
+    for index, tensor in enumerate(example):
+        if tensor.dtype in _INDICES:
+            name = f"example {index}" if len(example) > 1 else "example"
+            what = f"the {name} is {tensor.dtype}, but a model is deployed with float32 inputs"
+            yield Problem(name, "", what, f"Pass x.float(), {PARTIAL}")
 
 
-def _example_is_wrong(name: str, tensor: Tensor) -> Iterator[Problem]:
-    if tensor.dtype != torch.float32:
-        remedy = "Pass x.float()"
-        if tensor.dtype == torch.uint8:
+def _example_is_wrong(name: str, tensor: Tensor, *, may_be_indices: bool) -> Iterator[Problem]:
+    if tensor.dtype != torch.float32 and not (may_be_indices and tensor.dtype in _INDICES):
+        remedy = "Pass real numbers" if tensor.is_complex() else "Pass x.float()"
+        if tensor.is_quantized:
+            remedy = "Pass x.dequantize()"
+        elif tensor.dtype == torch.uint8:
             remedy = "Pass pixels/255, as bitorch.data.to_float does; with pixels=True the packed model takes uint8"
         yield Problem(name, "", f"the {name} is {tensor.dtype}, but a model is deployed with float32 inputs", remedy)
     if tensor.device.type != "cpu":
-        yield Problem(name, "", f"the {name} is on {tensor.device}", "Pass x.cpu()")
+        remedy = "Pass one with numbers, as torch.rand gives" if tensor.is_meta else "Pass x.cpu()"
+        yield Problem(name, "", f"the {name} is on {tensor.device}", remedy)
     if tensor.layout != torch.strided:
         yield Problem(name, "", f"the {name} is {tensor.layout}", "Pass x.to_dense()")
     if tensor.dim() < 2:
-        yield Problem(
-            name, "", f"the {name} has shape {list(tensor.shape)}", "Pass a batch: [batch, channels, height, width]"
-        )
+        one = "x.unsqueeze(0)" if tensor.dim() == 1 else "x.reshape(1, 1)"
+        yield Problem(name, "", f"the {name} has shape {list(tensor.shape)}", f"Pass a batch, of one: {one}")
     elif tensor.shape[0] == 0:
         yield Problem(
             name, "", f"the {name} is an empty batch, of shape {list(tensor.shape)}", "Pass one image or more"
@@ -104,9 +119,9 @@ def _example_is_wrong(name: str, tensor: Tensor) -> Iterator[Problem]:
 
 def faults(model: nn.Module) -> Iterator[Problem]:
     """Yield what is wrong with a model that can be run."""
-    training = [path if path else "the model" for path, module in model.named_modules() if module.training]
+    training = in_training_mode(model)
     if training:
-        yield Problem("", "", f"the model is in training mode ({_some(training)})", "Call model.eval() first")
+        yield Problem("", "", f"the model is in training mode ({some(training)})", "Call model.eval() first")
     for path, _ in model.named_modules():
         if any(unicodedata.category(character) == "Cc" for character in path.rpartition(".")[2]):
             yield Problem(path, repr(path), "its name has control characters, which a file cannot hold", "Rename it")
@@ -118,13 +133,21 @@ def faults(model: nn.Module) -> Iterator[Problem]:
             )
 
 
+def in_training_mode(model: nn.Module) -> list[str]:
+    """Return the modules that are, but for mere containers of others: a slice of an nn.Sequential begins so."""
+    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    named = {path: module for path, module in model.named_modules() if module.training}
+    does = {path for path, module in named.items() if type(module) not in containers or not any(module.children())}
+    return [path if path else "the model" for path in named if does]
+
+
 def _unset_ranges(model: nn.Module) -> Iterator[Tensor]:
     for module in model.modules():
         if isinstance(module, RangeQuantization) and not module.is_set:
             yield from (*module.parameters(), *module.buffers())
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
     """The first few names."""
     names = list(names)
     more = len(names) - _SHOWN

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .chains import ELEMENTWISE, composed, is_rising, is_the_same_everywhere, probe, source, stored, without_nan
 from .forms import form
-from .graph import Graph, Node
+from .graph import INEXACT, Graph, Node
 
 #: Codes of what these give are these of codes: a maximum and a move of numbers commute with what never falls.
 _MOVES = frozenset({"max_pool", "flatten", "select", "concat"})
@@ -88,7 +88,10 @@ def _move_one(graph: Graph) -> Graph | None:
 
 
 def fold_tables(graph: Graph) -> Graph:
-    """Compute what is elementwise between codes and codes, or between codes and floats, once for each level."""
+    """Compute what is elementwise between codes and codes, or between codes and floats, once for each level.
+
+    What has a library's exp in it stays: PyTorch's own differs with the place of a number in its tensor.
+    """
     nodes: list[Node] = []
     for node in graph:
         if node.kind == "codes":
@@ -98,7 +101,7 @@ def fold_tables(graph: Graph) -> Graph:
 
 
 def _fold_codes(graph: Graph, node: Node) -> Node:
-    values, chain = source(graph, node, lambda _: True)
+    values, chain = source(graph, node, lambda at: at.kind not in INEXACT)
     if values.kind != "values":
         return node
     steps = composed([values, *chain, node])
@@ -130,7 +133,8 @@ def _fold_values(graph: Graph) -> Graph:
 
 def _only_elementwise_reader(graph: Graph, readers: dict[str, list[Node]], node: Node) -> Node | None:
     following = readers[node.name]
-    if len(following) != 1 or following[0].kind not in ELEMENTWISE or node.name in graph.outputs:
+    is_one = len(following) == 1 and following[0].kind in ELEMENTWISE - INEXACT
+    if not is_one or node.name in graph.outputs:
         return None
     return following[0]
 
@@ -140,7 +144,7 @@ def _levels(values: Node) -> Tensor:
     bits, sign = values.settings["bits"], values.settings["sign"]
     codes = torch.arange(2**bits, dtype=torch.float32)
     codes = 2 * codes - 1 if sign else codes
-    return probe(codes.unsqueeze(1).repeat(1, values.shape[0]), values.shape)
+    return probe(codes.unsqueeze(1).repeat(1, values.channels), values.shape)
 
 
 def _narrowed(table: Tensor) -> Tensor:

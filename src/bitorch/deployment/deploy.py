@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -13,10 +12,13 @@ import bitorch_runtime
 
 from .. import __version__
 from ..layers.low_bit import LowBit
-from .capture import Capture, capture, tensors_of
+from ..wrappers import unwrapped
+from .capture import Capture, capture
+from .checks import check_types
 from .packed_model import PackedModel
 from .partial import PartialDeployment, pack_layers
-from .pipeline import Compiled, compile_graph
+from .partial_trial import first_difference
+from .pipeline import Compiled, check_runs, compile_graph
 from .subnormals import subnormals_kept
 from .trial_inputs import trial_inputs
 from .verification import compare
@@ -64,25 +66,27 @@ def deploy(
         example: inputs of any batch of at least one; the shapes behind the batch are the program's for good.
         partial: for models that are no single graph (attention, control flow by values): the low-bit layers of a copy
             become packed PyTorch modules, see `PartialDeployment`, which is then the result. The example is run through
-            both, and must give equal outputs; without one nothing is run.
+            both, with equal random numbers, and must give equal outputs; without one nothing is run.
         pixels: the program takes uint8 pixels q where the model takes floats q/255.
         class_names: one for each score; kept in the file.
         preprocessing: how images become inputs, in types that JSON has; kept in the file.
         provenance: where the model comes from, likewise; the bits of each layer and the versions are added.
 
     Raises:
-        ValueError: what `can_deploy` finds, all of it; notes for a file beside partial=True, which writes none.
+        ValueError: what `can_deploy` finds, all of it; notes for a file beside partial=True, which writes none; with
+            partial=True: no layer that can be packed, or a forward that fails on the example.
         TypeError: no module, no tensors.
         DeploymentError: the program differs from the model.
     """
+    model = unwrapped(model)
     if partial:
         if pixels or any(note is not None for note in (class_names, preprocessing, provenance)):
             raise ValueError("partial=True takes neither pixels nor class_names, preprocessing or provenance")
         return _deploy_layers(model, example)
     captured = capture(model, *example)
     captured.check()
-    compiled = compile_graph(captured.graph, pixels=pixels)
-    _check_runs(compiled)
+    compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
+    check_runs(compiled)
     packed = _packed(model, captured, compiled, class_names, preprocessing, provenance)
     inputs = [pixels_of(x) if pixels else x for x in example]
     for trial in (inputs, *trial_inputs(inputs)):
@@ -92,27 +96,13 @@ def deploy(
     return packed
 
 
-def _check_runs(compiled: Compiled) -> None:
-    """Raise a ValueError that names the layer unless the runtime takes the program."""
-    try:
-        bitorch_runtime.Program(compiled.lowered.operations, compiled.lowered.arrays)
-    except ValueError as error:
-        found = re.match(r"operation (\d+) ", str(error))
-        if found is None:
-            raise
-        anchor = compiled.graph[compiled.lowered.anchors[int(found[1])]]
-        where = anchor.place if anchor.place else anchor.name
-        raise ValueError(f"{where}: the runtime cannot compute this layer: {error}") from error
-
-
 def _deploy_layers(model: nn.Module, example: Sequence[Tensor]) -> PartialDeployment:
-    deployment = pack_layers(model)
     if example:
-        with torch.no_grad():
-            expected, found = (tensors_of(net(*(x.clone() for x in example))) for net in (model, deployment.model))
-        for i, (one, other) in enumerate(zip(expected, found, strict=True)):
-            if not torch.equal(one, other) and not torch.allclose(one, other, rtol=0, atol=0, equal_nan=True):
-                raise DeploymentError(f"output {i} of the partially packed model differs from the model's")
+        check_types(model, example)
+    deployment = pack_layers(model)
+    differing = first_difference(model, deployment.model, example) if example else None
+    if differing is not None:
+        raise DeploymentError(f"output {differing!r} of the model with packed layers differs from the model's")
     return deployment
 
 
@@ -131,22 +121,23 @@ def _packed(
         compiled.lowered.operations,
         compiled.lowered.arrays,
         input_shapes=[node.shape for node in graph.inputs],
-        output_shapes=[graph[name].shape for name in dict.fromkeys(graph.outputs)],
+        output_shapes=[graph[name].shape for name in graph.outputs],
         class_names=class_names,
         preprocessing=preprocessing,
-        provenance={**_provenance(model), **({} if provenance is None else provenance)},
+        provenance={**_provenance(model, captured), **({} if provenance is None else provenance)},
         passes=[*steps, ("lower", listing)],
     )
 
 
-def _provenance(model: nn.Module) -> dict[str, Any]:
+def _provenance(model: nn.Module, captured: Capture) -> dict[str, Any]:
     bits = {
         name: [layer.weight_quantization.bit_width, layer.input_quantization.bit_width]
         for name, layer in model.named_modules()
         if isinstance(layer, LowBit)
     }
     versions = {"bitorch": __version__, "bitorch_runtime": bitorch_runtime.__version__, "torch": torch.__version__}
-    return {"model": type(model).__name__, "bits": bits, **versions}
+    left_out = {"left_out": list(captured.left_out)} if captured.left_out else {}
+    return {"model": type(model).__name__, "bits": bits, **left_out, **versions}
 
 
 def pixels_of(x: Tensor) -> Tensor:

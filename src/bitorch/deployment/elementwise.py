@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .builder import PARTIAL, Reader
-from .problems import Refusal
+from .builder import Reader
+from .problems import PARTIAL, Refusal
+from .remedies import constant_per_channel, instead_of_maximum
 
 _Number = int | float | Tensor
 
@@ -63,18 +64,19 @@ def maximum(call: Reader, input: Tensor, other: Any = None, **rest: Any) -> str:
 
 
 def _with_constant(call: Reader, one: Tensor, other: Any, what: str) -> tuple[Tensor, Tensor]:
-    if not isinstance(other, Tensor) or (call.varies(one) and call.varies(other)):
-        raise Refusal(
-            f"{what} of several numbers of an image cannot be deployed",
-            "Use clamp with numbers, a max-pool, or x.amax((2, 3))",
-        )
+    told = f"{what} of several numbers of an image cannot be deployed"
+    if not isinstance(other, Tensor):
+        raise Refusal(told, instead_of_maximum(one))
+    if call.varies(one) and call.varies(other):
+        instead = "b + relu(a - b)" if what == "a maximum" else "a - relu(a - b)"
+        raise Refusal(told, f"Use {instead}, which is {what} but for rounding, or clamp with numbers, {PARTIAL}")
     return (one, other) if call.varies(one) else (other, one)
 
 
 def _clamp(call: Reader, x: Tensor, low: _Number | None, high: _Number | None) -> str:
     name = call.read(x)
     if tuple(call.result.shape) != tuple(x.shape):
-        raise Refusal("its bounds have more dimensions than the image", "Clamp with numbers")
+        raise Refusal("its bounds have more dimensions than the image", f"Clamp with numbers, {PARTIAL}")
     lower, upper = _bound(call, low, no_bound=-torch.inf), _bound(call, high, no_bound=torch.inf)
     return call.add("identity" if lower is None and upper is None else "clamp", name, low=lower, high=upper)
 
@@ -85,16 +87,16 @@ def _bound(call: Reader, bound: _Number | None, no_bound: float) -> float | None
         return None
     if isinstance(bound, Tensor):
         if call.varies(bound):
-            raise Refusal("it clamps to bounds that depend on the image", "Clamp with numbers")
+            raise Refusal("it clamps to bounds that depend on the image", f"Clamp with numbers, {PARTIAL}")
         values = bound.detach().flatten()
         if not bool((values == values[0]).all() | values.isnan().any()):
-            raise Refusal("it clamps to bounds that differ from channel to channel", "Clamp with numbers")
+            raise Refusal("it clamps to bounds that differ from channel to channel", f"Clamp with numbers, {PARTIAL}")
         bound = values[0]
     number = float32(bound)
     if number == no_bound:
         return None
     if not math.isfinite(number):
-        raise Refusal(f"it clamps to {number}, which no file can hold", "Clamp with finite numbers")
+        raise Refusal(f"it clamps to {number}, which no file can hold", f"Clamp with finite numbers, {PARTIAL}")
     return number
 
 
@@ -114,7 +116,7 @@ def prelu(call: Reader, input: Tensor, weight: Tensor) -> str:
     name = call.read(input)
     if call.varies(weight):
         raise Refusal("its slope depends on the image", f"Use a slope that is fixed after training, {PARTIAL}")
-    return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(input.shape[1]).clone())
+    return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(_channels(input)).clone())
 
 
 def batch_norm(
@@ -169,7 +171,10 @@ def softmax(log: bool) -> Callable[..., str]:
         name = call.read(input)
         implicit = 0 if input.dim() in (0, 1, 3) else 1  # as F.softmax has it
         if (implicit if dim is None else dim % input.dim()) != 1:
-            raise Refusal("it is a softmax over another dimension than the channels", "Use dim=1")
+            raise Refusal(
+                "it is a softmax over another dimension than the channels",
+                f"Use dim=1 where channels are meant, {PARTIAL}",
+            )
         return call.add("softmax", name, log=log)
 
     return rule
@@ -240,7 +245,8 @@ def _spread(call: Reader, name: str) -> str:
         return name
     if len(shape) != len(wanted) or len(wanted) < 2:
         raise Refusal(
-            f"it broadcasts {_text(call, name)} to {['batch', *wanted]}", "Give both tensors as many dimensions"
+            f"it broadcasts {_text(call, name)} to {['batch', *wanted]}",
+            f"Give both tensors as many dimensions, {PARTIAL}",
         )
     if shape[0] != wanted[0]:
         one_image = (wanted[0], *shape[1:])
@@ -288,7 +294,7 @@ def _mul_two(call: Reader, input: Tensor, other: Tensor) -> str:
     shapes = call.shape(one), call.shape(two)
     if tuple(call.result.shape[1:]) == shapes[1] != shapes[0]:
         one, two, shapes = two, one, (shapes[1], shapes[0])
-    if shapes[1] == (shapes[0][0], *[1] * (len(shapes[0]) - 1)) != shapes[0]:
+    if shapes[1] == (*shapes[0][:1], *[1] * (len(shapes[0]) - 1)) != shapes[0]:
         return call.add("mul", one, two, function=_gated)
     return call.add("mul", _spread(call, one), _spread(call, two), function=torch.mul)
 
@@ -303,7 +309,7 @@ def div(call: Reader, input: _Number, other: _Number, *, rounding_mode: str | No
     if rounding_mode is not None:
         raise Refusal("a division that rounds cannot be deployed", "Divide without rounding_mode")
     if not isinstance(input, Tensor) or not call.varies(input) or call.varies(other):
-        raise Refusal("it divides by numbers that depend on the image", "Divide by constants only")
+        raise Refusal("it divides by numbers that depend on the image", f"Divide by constants only, {PARTIAL}")
     name = call.read(input)
     constant = _per_channel(call, other, input)
     if bool(((constant == 0) | constant.isnan()).any()):
@@ -313,7 +319,7 @@ def div(call: Reader, input: _Number, other: _Number, *, rounding_mode: str | No
 
 def reciprocal(call: Reader, input: Tensor, other: _Number = 1) -> str:
     """The rule of constant / x: there is none."""
-    raise Refusal("it divides by numbers that depend on the image", "Divide by constants only")
+    raise Refusal("it divides by numbers that depend on the image", f"Divide by constants only, {PARTIAL}")
 
 
 def neg(call: Reader, input: Tensor) -> str:
@@ -322,13 +328,20 @@ def neg(call: Reader, input: Tensor) -> str:
 
 
 def _minus_one(x: Tensor) -> Tensor:
-    return torch.full((x.shape[1],), -1, dtype=torch.float32)
+    return torch.full((_channels(x),), -1, dtype=torch.float32)
+
+
+def _channels(x: Tensor) -> int:
+    """C of [batch, C, …]; 1 of [batch]."""
+    return x.shape[1] if x.dim() > 1 else 1
 
 
 def pow(call: Reader, input: _Number, exponent: _Number) -> str:
     """The rule of torch.pow: a square is the number times itself, and so rounds as PyTorch's."""
     if not isinstance(input, Tensor) or isinstance(exponent, Tensor) or exponent != 2:
-        raise Refusal("powers other than squares cannot be deployed", "Use x * x for a square")
+        raise Refusal(
+            "powers other than squares cannot be deployed", f"Write powers as products, as x * x * x, {PARTIAL}"
+        )
     name = call.read(input)
     return call.add("mul", name, name, function=torch.mul)
 
@@ -343,7 +356,7 @@ def _per_channel(call: Reader, value: _Number, x: Tensor) -> Tensor:
     if tuple(call.result.shape) != tuple(x.shape):
         raise Refusal(
             f"its constant of shape {list(torch.as_tensor(value).shape)} makes the result larger than the image",
-            "Use one number, or one per channel: shape [1, channels, 1, 1]",
+            constant_per_channel(x),
         )
     constant = torch.as_tensor(value).detach().to(torch.float32)
     constant = constant.reshape(*[1] * (x.dim() - constant.dim()), *constant.shape)
@@ -351,10 +364,10 @@ def _per_channel(call: Reader, value: _Number, x: Tensor) -> Tensor:
         if any(size != 1 for axis, size in enumerate(constant.shape) if axis != 1):
             raise Refusal(
                 f"its constant of shape {list(torch.as_tensor(value).shape)} differs from pixel to pixel",
-                "Use one number, or one per channel: shape [1, channels, 1, 1]",
+                constant_per_channel(x),
             )
         return constant.flatten().clone()
-    return constant.flatten()[:1].expand(x.shape[1]).clone()
+    return constant.flatten()[:1].expand(_channels(x)).clone()
 
 
 def _text(call: Reader, name: str) -> str:

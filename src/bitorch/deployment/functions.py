@@ -56,6 +56,7 @@ RULES: dict[Any, Rule] = _rules(
         "mean": windows.mean,
         "amax": windows.amax,
         "cat concat concatenate": windows.cat,
+        "stack": windows.stack,
         "relu": elementwise.activation("relu"),
         "relu6": elementwise.relu6,
         "hardtanh": elementwise.hardtanh,
@@ -113,6 +114,35 @@ def is_nearest(function: Any, *args: Any, mode: str | None = None, **_: Any) -> 
 def nearest(positions: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """F.interpolate of int64 positions, which it does not take itself."""
     return F.interpolate(positions.double(), *args, **kwargs).long()
+
+
+#: Functions that make one number of several; of one number they make the same.
+REDUCTIONS = frozenset(_named("sum mean amax amin prod", _torch, _Tensor))
+
+
+def is_movement(function: Any, *args: Any, **kwargs: Any) -> bool:
+    """Say whether a call only puts the numbers of its first argument elsewhere."""
+    if function in REDUCTIONS:
+        return _is_of_ones(*args, **kwargs)
+    return function in MOVEMENTS or function in CASTS or is_nearest(function, *args, **kwargs)
+
+
+def _is_of_ones(input: Tensor, dim: Any = None, *_: Any, axis: Any = None, dtype: Any = None, **__: Any) -> bool:
+    """Say whether a reduction takes dimensions of one number each."""
+    dims = _dimensions(input, dim if axis is None else axis)
+    return dtype is None and bool(dims) and all(d > 0 and input.shape[d] == 1 for d in dims)
+
+
+def _dimensions(x: Tensor, dim: Any) -> list[int]:
+    """The dimensions that are meant by an argument `dim`; [] where all are."""
+    given = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    return [d % x.dim() for d in given]
+
+
+def without_ones(positions: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, **_: Any) -> Tensor:
+    """Do to positions what a reduction over dimensions of one number each does."""
+    dims = tuple(_dimensions(positions, dim if axis is None else axis))
+    return positions.clone() if keepdim else positions.squeeze(dims)
 
 
 #: Functions that move nothing, and return the tensor itself or a copy where type and device are as they were.

@@ -4,7 +4,8 @@
 be replayed on any batch and compared with the model. Kinds of nodes, and their settings:
 
 - ``input``: ``pixels``, True where it takes uint8. ``identity``: another memory layout, padding by nothing, [F] as
-  [F, 1, 1], [C, L] as [C, 1, L] and back. ``unsupported``: what has no other kind; capture tells a problem then
+  [F, 1, 1], [C, L] as [C, 1, L], [1] as a number, and back. ``unsupported``: what has no other kind; capture tells
+  a problem then
 - ``low_bit``: a QConv1d, QConv2d or QLinear. ``layer``
 - ``quantizer``: a QActivation or Quantization whose values go on as floats. ``quantizer``
 - ``conv``: float, 1d or 2d. ``weight``, ``bias`` (or None), ``kernel_size``, ``stride``, ``padding`` (before and after
@@ -52,7 +53,7 @@ class Node:
         name: of the tensor, unique in its graph: the module's path, or the path of the calling module and the function.
         kind, settings: see the module.
         inputs: names of the nodes it reads.
-        shape: of one image, without the batch: (C, H, W), (C, L) or (F,).
+        shape: of one image, without the batch: (C, H, W), (C, L), (F,), or () of one number.
         function: computes the value, [batch, *shape], from the values of the inputs.
         place: for messages: where in the model it is, and what it is there.
     """
@@ -64,6 +65,11 @@ class Node:
     function: Callable[..., Tensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
+
+    @property
+    def channels(self) -> int:
+        """C, or F; 1 of a single number."""
+        return self.shape[0] if self.shape else 1
 
     def __str__(self) -> str:
         shape = "×".join(map(str, self.shape))

@@ -12,9 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import wholes
-from .builder import PARTIAL, Builder, Reader, function_name
-from .functions import BROADCASTING, CASTS, DROPOUT, FACTORIES, METADATA, MOVEMENTS, RULES, Rule, is_nearest, nearest
-from .problems import ReadsValues, Refusal
+from .builder import Builder, Reader, function_name
+from .functions import (
+    BROADCASTING,
+    CASTS,
+    DROPOUT,
+    FACTORIES,
+    METADATA,
+    MOVEMENTS,
+    REDUCTIONS,
+    RULES,
+    Rule,
+    is_movement,
+    nearest,
+    without_ones,
+)
+from .problems import PARTIAL, ReadsValues, Refusal
 from .tape import Call, mapped, tensors_in
 
 _LARGEST_EXTENT = 2**20  # of images, in the runtime
@@ -56,7 +69,7 @@ def _interpret(builder: Builder, call: Call) -> None:
     function: Any = call.function
     results = list(tensors_in(call.result))
     if isinstance(function, nn.Module):
-        wholes.check(function)
+        _check_whole(function)
         builder.bind(call, wholes.rule(_checked(builder, call), *call.args, **call.kwargs))
     elif _is_metadata(function) and not results:
         return
@@ -67,18 +80,31 @@ def _interpret(builder: Builder, call: Call) -> None:
     elif not results and not call.changed:
         raise ReadsValues(
             f"{_name(call)} reads the values of a tensor, so what the model computes may depend on them",
-            "Decide by shapes only, and keep tensors tensors (no item(), bool() or numpy() of them)",
+            f"Decide by shapes only, and keep tensors tensors (no item(), bool() or numpy() of them), {PARTIAL}",
         )
     elif function in DROPOUT and call.kwargs.get("training", False):
         raise Refusal("it is a dropout at work, which is random", "Pass training=self.training, or use nn.Dropout")
     elif results and not call.changed and all(any(r is t for t in call.tensors) for r in results):
         return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
-    elif function in MOVEMENTS or function in CASTS or is_nearest(function, *call.args, **call.kwargs):
+    elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
-    elif function in RULES and not _writes_elsewhere(call):
+    elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
         builder.bind(call, _ruled(builder, call, RULES[function]))
     else:
         raise _unknown(call)
+
+
+def _check_whole(module: nn.Module) -> None:
+    """Refuse modules without a counterpart, and quantizers of the user's that fail on numbers they are asked about."""
+    try:
+        wholes.check(module)
+    except Refusal:
+        raise
+    except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
+        raise Refusal(
+            f"its quantizer fails on some numbers, large and infinite ones among them: {type(error).__name__}: {error}",
+            f"Let its codes() take any float tensor, {PARTIAL}",
+        ) from error
 
 
 def _ruled(builder: Builder, call: Call, rule: Rule) -> str:
@@ -102,7 +128,7 @@ def _without_batch(builder: Builder, call: Call) -> Call:
             return value
         return value[:1] if torch.equal(value, value[:1].expand_as(value)) else value
 
-    rank = next(tensors_in(call.result)).dim()  # at least 2
+    rank = next(tensors_in(call.result)).dim()  # at least 1
     return replace(call, args=mapped(call.args, for_one), kwargs=mapped(call.kwargs, for_one))
 
 
@@ -126,6 +152,8 @@ def _of_positions(function: Any) -> Any:
     """What a function that moves numbers does to positions."""
     if function in CASTS:
         return _as_it_is
+    if function in REDUCTIONS:
+        return without_ones
     return nearest if function is F.interpolate else function
 
 
@@ -142,10 +170,10 @@ def _checked(builder: Builder, call: Call) -> Reader:
     _check_type(call)
     for result in list(tensors_in(call.result))[:1]:
         shape = tuple(result.shape)
-        if len(shape) < 2 or shape[0] != builder.batch:
+        if len(shape) < 1 or shape[0] != builder.batch:
             raise Refusal(
                 f"{_name(call)} gives {list(shape)} for a batch of {builder.batch}: it mixes or drops the batch",
-                "Keep the batch as the first dimension",
+                f"Keep the batch as the first dimension, {PARTIAL}",
             )
         check_size(shape[1:])
     return Reader(builder, call)
@@ -154,10 +182,13 @@ def _checked(builder: Builder, call: Call) -> Reader:
 def check_size(shape: Sequence[int]) -> None:
     """Refuse shapes of an image that the runtime does not have."""
     if len(shape) > 3:
-        raise Refusal(f"images of {list(shape)} have more than channels, rows and columns", "Use up to two dimensions")
+        raise Refusal(
+            f"images of {list(shape)} have more than channels, rows and columns",
+            f"Use up to two dimensions of pixels, {PARTIAL}",
+        )
     if 0 in shape:
         raise Refusal(f"an image of {list(shape)} is empty", "Use larger images, or fewer pools and strides")
-    if shape[0] > _LARGEST_CHANNELS or max(shape[1:], default=0) > _LARGEST_EXTENT:
+    if max(shape[:1], default=0) > _LARGEST_CHANNELS or max(shape[1:], default=0) > _LARGEST_EXTENT:
         raise Refusal(
             f"an image of {list(shape)} is too large",
             f"Use at most {_LARGEST_CHANNELS} channels, and {_LARGEST_EXTENT} pixels a side",
@@ -169,7 +200,7 @@ def _check_type(call: Call) -> None:
         if result.dtype != torch.float32:
             raise Refusal(
                 f"{_name(call)} gives {result.dtype}, where a deployed network has float32",
-                "Leave out casts and autocast, and compare no values",
+                f"Leave out casts and autocast, and compare no values, {PARTIAL}",
             )
 
 
@@ -179,10 +210,17 @@ def _writes_elsewhere(call: Call) -> bool:
     return any(not any(t is r for r in results) for t in call.changed) or call.kwargs.get("out") is not None
 
 
+def _stacks_images(call: Call) -> bool:
+    """Say whether it is torch.stack of more than single numbers."""
+    return call.function is torch.stack and next(tensors_in(call.result)).dim() != 2
+
+
 def _unknown(call: Call) -> Refusal:
     name = function_name(call.function)
     if name == "setitem":
-        return Refusal("it writes into a tensor", "Build the tensor with torch.cat or F.pad")
+        return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
+    if name in ("embedding", "embedding_bag"):
+        return Refusal("the runtime has no embedding", f"Deploy the part behind it, {PARTIAL}")
     full_name = str(getattr(call.function, "__name__", name))
     if full_name == f"{name}_" and getattr(Tensor, name, None) in MOVEMENTS:
         return Refusal(f"{full_name} cannot be deployed", "Use the function without the underscore")

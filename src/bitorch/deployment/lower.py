@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from bitorch_runtime import pack_weights
 
 from .graph import Graph, Node
 from .groups import AFFINE, SUMS, Group, group
+from .output_names import OutputNames
 from .sharing import share_arrays
 from .split import weight_codes
 
@@ -28,24 +29,33 @@ class Lowered:
     Attributes:
         operations, arrays: the program.
         anchors: of each operation, the name of the node that it begins with: D, of a low-bit layer.
-        values: of each operation, the name of its float tensor after all stages, whether it leaves or not.
+        values: of each operation, the node of its float tensor after all stages, whether it leaves or not.
+        names: of nodes, the names of their tensors where these have others.
     """
 
     operations: list[Operation] = field(default_factory=list)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     anchors: list[str] = field(default_factory=list)
     values: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def tensor(self, node: str) -> str:
+        """The tensor of a node."""
+        return self.names.get(node, node)
 
 
-def lower(graph: Graph) -> Lowered:
-    """Write a graph as a program. Tensors keep the names of their nodes."""
+def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
+    """Write a graph as a program. Tensors keep the names of their nodes, but for outputs with names of their own.
+
+    Args:
+        names: of the outputs, all different; None: that of the node. (): all None.
+    """
     lowering = _Lowering(graph)
     for node in graph.inputs:
         lowering.emit(_input(node), node.name)
     for one in group(graph):
         lowering.add(one)
-    for name in dict.fromkeys(graph.outputs):
-        lowering.emit({"op": "output", "input": lowering.tensor(name), "order": "nchw"}, name)
+    lowering.leave(names if names else [None] * len(graph.outputs))
     share_arrays(lowering.result.operations, lowering.result.arrays)
     return lowering.result
 
@@ -63,9 +73,9 @@ def _input(node: Node) -> Operation:
 
 
 def image(shape: tuple[int, ...]) -> list[int]:
-    """[C, H, W] of a node's shape: a signal (C, L) is an image of height 1, a vector (F,) one of a single pixel."""
-    if len(shape) == 1:
-        return [shape[0], 1, 1]
+    """[C, H, W] of a node's shape: a signal (C, L) is an image of height 1, a vector (F,) or number () one pixel."""
+    if len(shape) < 2:
+        return [*shape, 1, 1, 1][:3]
     return [shape[0], 1, shape[1]] if len(shape) == 2 else list(shape)
 
 
@@ -110,6 +120,26 @@ class _Lowering:
 
     def floats(self, name: str, values: Tensor) -> str:
         return self.array(name, _numpy(values.to(torch.float32)))
+
+    def leave(self, wanted: Sequence[str | None]) -> None:
+        """Add the outputs, and give them their names."""
+        names = OutputNames(self.graph, wanted)
+        tensors: list[str] = []
+        for node, name in zip(self.graph.outputs, wanted, strict=True):
+            tensor = self.tensor(node)
+            if names.must_copy(tensor, name):
+                copied = f"{node}/output {len(tensors)}"
+                self.emit({"op": "concat", "inputs": [tensor], "output": copied}, node)
+                names.leave(copied, name, copy_of=tensor)
+                tensor = copied
+            else:
+                names.leave(tensor, name)
+            tensors.append(tensor)
+        for node, tensor in zip(self.graph.outputs, tensors, strict=True):
+            self.emit({"op": "output", "input": tensor, "order": "nchw"}, node)
+        names.settle()
+        self.result.operations = [names.renamed(operation) for operation in self.result.operations]
+        self.result.names = names.names
 
     def add(self, one: Group) -> None:
         node = one.anchor
@@ -209,7 +239,7 @@ class _Lowering:
 
     def _affine(self, one: Group) -> None:
         steps = {node.kind: node for node in (one.anchor, *one.stages)}
-        channels = one.anchor.shape[0]
+        channels = one.anchor.channels
         operation: Operation = {"op": "affine", "input": self.tensor(one.anchor.inputs[0])}
         if "divide" in steps:
             constant = steps["divide"].settings["constant"].expand(channels)
@@ -270,7 +300,7 @@ class _Lowering:
             case "adaptive_avg_pool":
                 return "adaptive_avg_pool", {"output_size": _pair(settings["output_size"], 1)}
             case "leaky_relu":
-                slope = settings["slope"].expand(node.shape[0])
+                slope = settings["slope"].expand(node.channels)
                 return "activation", {"function": "leaky_relu", "slope": self.floats(f"{node.name}.slope", slope)}
             case "hardswish" | "hardsigmoid" | "sigmoid" | "tanh" | "silu":
                 return "activation", {"function": node.kind}

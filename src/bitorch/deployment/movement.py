@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .problems import Refusal
+from .problems import PARTIAL, Refusal
 
 _WITHIN_IMAGES = (
-    "Keep the batch as the first dimension: x.flatten(1) or x.view(x.shape[0], -1), x[:, a:b], x.mean((2, 3))"
+    f"Keep the batch as the first dimension, as x.flatten(1), x.view(x.shape[0], -1) and x[:, a:b] do, {PARTIAL}"
 )
 
 
@@ -80,6 +80,10 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
         Refusal: it has no counterpart in a deployed network.
     """
     moved = tuple(first.shape)
+    if shape == () != moved:
+        return [_identity((1,)), *moves(first, (1,))]
+    if moved == () != shape:
+        return [*moves(first.reshape(1), shape), _identity(())]
     in_order = torch.equal(first.flatten(), torch.arange(math.prod(shape)))
     if len(moved) == 1 and len(shape) > 1:
         flatten = Move("flatten", (math.prod(shape),), _flatten)
@@ -103,8 +107,8 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
     raise Refusal(
         f"the numbers of an image are moved from {_shape(shape)} to {_shape(moved)}, which is neither a choice of "
         "channels nor a flattening",
-        "Keep images as [batch, channels, height, width]; slices, chunks and shuffles of channels, every n-th pixel, "
-        "pixels repeated, and flattening can be deployed",
+        "Keep images as [batch, channels, height, width]; slices, chunks and shuffles of channels, every n-th pixel "
+        f"from the first on, pixels repeated, and flattening can be deployed, {PARTIAL}",
     )
 
 

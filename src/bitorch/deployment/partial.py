@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -13,7 +16,10 @@ from ..layers import QConv1d, QConv2d, QLinear, QMultiheadAttention
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
 from ..text_table import aligned, ruled
+from ..wrappers import unwrapped
+from .checks import in_training_mode, some
 from .packed_layers import NotPackableError, PackedConv1d, PackedConv2d, PackedLinear
+from .partial_file import PartialFile, save_partial
 from .torch_ops import runtime
 from .wholes import NOT_IN_THE_RUNTIME
 
@@ -31,12 +37,56 @@ class LayerPacking:
     reason: str
 
 
-@dataclass(frozen=True)
-class PartialDeployment:
-    """A model with packed layers, and one row for each layer with a weight. Printing it shows a table."""
+class PartialDeployment(nn.Module):
+    """A model with packed layers, and one row for each layer with a weight. Printing it shows a table.
 
-    model: nn.Module
-    rows: tuple[LayerPacking, ...]
+    It is a module itself: it is called as the model is, copied and pickled, and has a state_dict and all else that
+    modules have.
+
+    Attributes:
+        model: in eval mode, with packed layers.
+        rows: what became of each layer.
+    """
+
+    def __init__(self, model: nn.Module, rows: tuple[LayerPacking, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.rows = rows
+        self.eval()
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Return what the model returns."""
+        return self.model(*inputs, **named)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file that `load` reads: the tensors of the model, and what its packed layers are.
+
+        Raises:
+            OSError: it cannot be written. A file that was there before is then still there.
+            ValueError: the model's state_dict holds more than tensors.
+        """
+        save_partial(self.model, Path(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: nn.Module) -> PartialDeployment:
+        """Read a file that `save` has written. No code in it is run.
+
+        Args:
+            model: the low-bit model as it was deployed, untrained: built and converted with the same config, in eval
+                mode. It is not changed.
+
+        Raises:
+            OSError: it cannot be read.
+            TypeError: no module.
+            ValueError: it is no such file, a damaged one, or that of another model; or the model cannot be packed.
+        """
+        model = unwrapped(model)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        file = PartialFile(Path(path))
+        deployment = pack_layers(file.low_bit(model))
+        file.fill(deployment.model)
+        return deployment
 
     def __str__(self) -> str:
         header = ("layer", "was", "is", "bits", "reason")
@@ -63,10 +113,12 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
             weight holds NaN or is not on the CPU. The message names the layer.
         ImportError: bitorch_runtime is not installed.
     """
+    model = unwrapped(model)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if model.training:
-        raise ValueError("the model is in training mode; call model.eval() first")
+    training = in_training_mode(model)
+    if training:
+        raise ValueError(f"the model is in training mode ({some(training)}); call model.eval() first")
     layers = {name: module for name, module in model.named_modules() if _has_weight(module)}
     if not any(isinstance(layer, WeightQuantized) for layer in layers.values()):
         raise ValueError(
@@ -91,7 +143,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
         reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows if row.bits)
         raise ValueError(f"none of the model's low-bit layers can be packed ({reasons})")
     # With a packed layer in the memo, deepcopy puts it wherever it meets the original, and does not copy that.
-    copied = copy.deepcopy(model, dict(packed))
+    copied = copy.deepcopy(model, dict(packed)).eval()
     _drop_packed_weights(copied)
     return PartialDeployment(copied, tuple(rows))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+#: The end of a remedy, wherever packed layers in a PyTorch model are a way out.
+PARTIAL = "or pass partial=True, which leaves this part to PyTorch"
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .builder import Builder
 from .graph import Graph, Node
-from .problems import Problem
+from .problems import PARTIAL, Problem
+from .returned import Returned, returned
 from .tape import Call, recording, version
 from .wholes import is_whole
 
 _VARIES = "it is not the same for every batch: it depends on the batch's size, on values, or on random numbers"
 _FIXED = (
-    "Compute the same for every image and every batch: x.flatten(1), x.view(x.shape[0], -1), no batch size in numbers"
+    "Compute the same for every image and every batch: x.flatten(1), x.view(x.shape[0], -1), no batch size and no "
+    f"random numbers in what is computed, {PARTIAL}"
 )
 
 
@@ -38,30 +42,48 @@ class Run:
         what: the inputs are, for messages.
         inputs: as they were before the run.
         given: the tensors that the model was given, and the version of each then. It may have changed them in place.
-        outputs: names and tensors.
+        returned: what it returned.
         calls: what was recorded.
     """
 
     what: str
     inputs: tuple[Tensor, ...]
     given: tuple[tuple[Tensor, int], ...]
-    outputs: list[tuple[str, Tensor]]
+    returned: Returned
     calls: list[Call]
+
+    @property
+    def outputs(self) -> list[tuple[str, Tensor]]:
+        """Names and tensors of what it returned."""
+        return list(zip(self.returned.names, self.returned.tensors, strict=True))
 
 
 def batch_of(x: Tensor, size: int) -> Tensor:
     """Return a batch of images that are like those of an example, and differ from each other."""
     x = x.detach().as_subclass(Tensor)
     images = [x[index % len(x)] for index in range(size)]
-    changed = [image.flip(-1) * (1 - index / 8) if index >= len(x) else image for index, image in enumerate(images)]
+    changed = [_changed(image, index) if index >= len(x) else image for index, image in enumerate(images)]
     return torch.stack(changed)
 
 
-def run(model: nn.Module, inputs: Sequence[Tensor], what: str, remedy: str, *, recorded: bool = False) -> Run:
+def _changed(image: Tensor, index: int) -> Tensor:
+    flipped = image.flip(-1)
+    return flipped * (1 - index / 8) if image.is_floating_point() else flipped
+
+
+def run(
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    what: str,
+    remedy: str,
+    *,
+    recorded: bool = False,
+    whose: str = "the model's forward",
+) -> Run:
     """Run the model.
 
     Args:
-        what: the inputs are, and `remedy`: against its failing on them; for messages.
+        what: the inputs are, and `remedy`: against its failing on them; `whose`: forward it is; for messages.
 
     Raises:
         CannotRun: its forward raises, or returns no tensors.
@@ -76,44 +98,33 @@ def run(model: nn.Module, inputs: Sequence[Tensor], what: str, remedy: str, *, r
             result = model(*given)
     except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
         raise CannotRun(
-            f"the model's forward fails on {what}, of shape {_shapes(inputs)}: {type(error).__name__}: {error}",
+            f"{whose} fails on {what}, of shape {_shapes(inputs)}: {type(error).__name__}: {error}",
             remedy,
             error,
         ) from error
-    return Run(what, tuple(inputs), versions, named_outputs(result), [] if tape is None else tape.calls)
+    try:
+        found = returned(result)
+    except ValueError as error:
+        raise CannotRun(str(error), "Return tensors", error) from None
+    return Run(what, tuple(inputs), versions, found, [] if tape is None else tape.calls)
 
 
-def named_outputs(result: object) -> list[tuple[str, Tensor]]:
-    """Return the tensors that a model returned, in order, by names.
+def run_or_raise(
+    model: nn.Module, inputs: Sequence[Tensor], what: str, remedy: str, *, whose: str = "the model's forward"
+) -> Returned:
+    """Run the model without gradients, and return what it returned.
+
+    Args:
+        what, remedy, whose: as of `run`.
 
     Raises:
-        CannotRun: there is something else among them, or nothing.
+        ValueError: its forward raises, or returns no tensors.
     """
-    named = list(_named("", result))
-    if not named:
-        raise CannotRun(f"the model returns no tensor, but {type(result).__name__}", "Return tensors")
-    return named
-
-
-def tensors_of(result: object) -> list[Tensor]:
-    """Return the tensors that a model returned, in the order of a graph's outputs."""
-    return [tensor for _, tensor in named_outputs(result)]
-
-
-def _named(name: str, result: object) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(result, Tensor):
-        yield name if name else "output", result
-    elif isinstance(result, Mapping):
-        for key, value in result.items():
-            yield from _named(f"{name}.{key}" if name else str(key), value)
-    elif isinstance(result, (tuple, list)):
-        keys = getattr(result, "_fields", range(len(result)))
-        for key, value in zip(keys, result, strict=True):
-            part = f"output_{key}" if isinstance(key, int) and not name else str(key)
-            yield from _named(f"{name}.{part}" if name else part, value)
-    elif result is not None:
-        where = f" as {name!r}" if name else ""
-        raise CannotRun(f"the model returns {type(result).__name__}{where}", "Return tensors")
+    try:
+        with torch.no_grad():
+            return run(model, inputs, what, remedy, whose=whose).returned
+    except CannotRun as failed:
+        raise ValueError(str(failed.problem)) from failed.problem.cause
 
 
 def differences(two: Builder, three: Builder, problems: Sequence[Problem]) -> Iterator[Problem]:
@@ -165,7 +176,12 @@ def disagreements(model: nn.Module, graph: Graph, runs: Sequence[Run]) -> Iterat
         if [name for name, _ in trial.outputs] != names:
             yield Problem("", "", f"for {trial.what} the model returns other outputs than for {runs[0].what}", _FIXED)
             return
-        values = graph.replay(trial.inputs)
+        try:
+            values = graph.replay(trial.inputs)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            what = f"for {trial.what} its functions fail with what they were given for another batch: {error}"
+            yield Problem("", "", what, _FIXED, error)
+            return
         for (name, own), node in zip(trial.outputs, graph.outputs, strict=True):
             if _equal(own, values[node]):
                 continue
@@ -187,20 +203,23 @@ def disagreements(model: nn.Module, graph: Graph, runs: Sequence[Run]) -> Iterat
                     name,
                     "",
                     f"for {trial.what} the model gives other numbers than the functions that it was seen to call",
-                    f"{_FIXED}, and no .data or other ways around PyTorch's functions",
+                    "Compute the same for every batch, with no .data or other ways around PyTorch's functions, "
+                    f"{PARTIAL}",
                 )
             return
 
 
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
-    """Run the model in eval mode inside, and leave its modes and buffers and the random generator as they were."""
+    """Run the model in eval mode inside, and leave its modes and buffers and all random generators as they were."""
     modes = [(module, module.training, dict(module._buffers)) for module in model.modules()]
     values = [(buffer, version(buffer), buffer.clone()) for buffer in model.buffers()]
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - that of models which use it
         if "torch._dynamo" in sys.modules:  # else nothing can be compiled, and importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:

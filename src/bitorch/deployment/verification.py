@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import bitorch_runtime
 
 from ..text_table import aligned
-from .capture import capture, tensors_of
+from ..wrappers import unwrapped
+from .capture import capture
 from .chains import without_nan
 from .graph import INEXACT, Node
 from .lower import Lowered, Operation
@@ -23,6 +24,7 @@ from .pipeline import Compiled, compile_graph
 from .sharing import array_names
 from .split import pixel_values
 from .subnormals import subnormals_kept
+from .trials import as_it_was, run_or_raise
 
 if TYPE_CHECKING:
     from bitorch_runtime._native import Port
@@ -159,6 +161,7 @@ def verify_batches(
     Raises:
         ValueError: as `verify`, with the first batch.
     """
+    model = unwrapped(model)
     compiled: Compiled | None = None
     if not isinstance(packed, PackedModel):
         raise TypeError(f"packed must be a PackedModel, as bitorch.deploy returns it, got {type(packed).__name__}")
@@ -168,7 +171,8 @@ def verify_batches(
             with subnormals_kept():
                 captured = capture(model, *map(as_floats, inputs))
                 captured.check()
-                compiled = compile_graph(captured.graph, pixels=any(x.dtype == torch.uint8 for x in inputs))
+                pixels = any(x.dtype == torch.uint8 for x in inputs)
+                compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
             operations, arrays = packed.program()
             _check_same_network(compiled.lowered.operations, operations)
             program = _all_tensors(compiled.lowered, operations, arrays)
@@ -229,9 +233,9 @@ def _all_tensors(
             continue
         extended = dict(operation)
         if operation["op"] in ("conv2d", "linear"):
-            extended["int32"] = anchor
+            extended["int32"] = lowered.tensor(anchor)
         if operation["op"] in ("conv2d_float", "linear_float", "add", "affine") or "multiply" in operation:
-            extended["float32"] = value
+            extended["float32"] = lowered.tensor(value)
         shown.append(extended)
         tensors |= dict.fromkeys(extended[key] for key in ("output", "int32", "float32", "codes") if key in extended)
     inputs = {operation["output"] for operation in operations if operation["op"] == "input"}
@@ -271,12 +275,13 @@ class _Walk:
                     unsure[node.name] = _may_overflow(values[node.inputs[0]])
                 elif is_inexact:
                     unsure |= _of_any(node, [unsure[name] for name in node.inputs if name in inexact & unsure.keys()])
-                if node.name not in self.results:
+                tensor = self.compiled.lowered.tensor(node.name)
+                if tensor not in self.results:
                     if is_inexact:
                         inexact.add(node.name)
                     continue
-                found = self._found(node)
-                kind = _KINDS.get(self.results[node.name].dtype.name, "floats")
+                found = self._found(node, tensor)
+                kind = _KINDS.get(self.results[tensor].dtype.name, "floats")
                 operation = self.operation[node.name]
                 if node.name in unsure:
                     value = torch.where(unsure[node.name].reshape(-1, *[1] * (value.dim() - 1)), found, value)
@@ -285,9 +290,9 @@ class _Walk:
                     values[node.name] = found
         return comparisons, values
 
-    def _found(self, node: Node) -> Tensor:
+    def _found(self, node: Node, tensor: str) -> Tensor:
         """The program's tensor, as the model would have it."""
-        found = torch.from_numpy(self.results[node.name])
+        found = torch.from_numpy(self.results[tensor])
         found = found.reshape(len(found), *node.shape)
         if found.dtype != torch.uint8:
             return found.to(torch.float32)
@@ -308,10 +313,14 @@ def _of_any(node: Node, unsure: Sequence[Tensor]) -> dict[str, Tensor]:
 def _operation_of(lowered: Lowered) -> dict[str, str]:
     """The operation that makes each tensor."""
     names: dict[str, str] = {}
+    nodes = {tensor: name for name, tensor in lowered.names.items()}
     for operation, anchor, value in zip(lowered.operations, lowered.anchors, lowered.values, strict=True):
-        for name in (anchor, value, operation.get("codes")):
-            if name is not None:
-                names.setdefault(name, operation["op"])
+        made = [anchor, value]
+        if "codes" in operation:
+            codes: str = operation["codes"]
+            made.append(nodes.get(codes, codes))
+        for name in made:
+            names.setdefault(name, operation["op"])
     return names
 
 
@@ -346,19 +355,19 @@ def _outputs(
     model: nn.Module, compiled: Compiled, packed: PackedModel, values: dict[str, Tensor], inputs: Sequence[Tensor]
 ) -> list[Comparison]:
     """Compare the packed model's results with those of the walk, and the model's own with those of its graph."""
-    names = list(dict.fromkeys(compiled.graph.outputs))
+    names = [spec.name for spec in packed.outputs]
     results = packed(*inputs)
     given = list(results.values()) if isinstance(results, dict) else [results]
     rows = [
-        _comparison(f"{name} (result)", "output", "floats", values[name], found, exact=True)
-        for name, found in zip(names, given, strict=True)
+        _comparison(f"{name} (result)", "output", "floats", values[node], found, exact=True)
+        for name, node, found in zip(names, compiled.graph.outputs, given, strict=True)
     ]
     replayed = compiled.graph.replay(inputs)
-    with torch.no_grad():
-        own = tensors_of(model(*(as_floats(x) for x in inputs)))
-    expected = dict(zip(compiled.graph.outputs, own, strict=True))
+    with as_it_was(model):
+        own = run_or_raise(model, [*map(as_floats, inputs)], "the inputs", "Give inputs that the model takes").tensors
     rows.extend(
-        _comparison(f"{name} (graph)", "", "floats", expected[name], replayed[name], exact=True) for name in names
+        _comparison(f"{name} (graph)", "", "floats", expected, replayed[node], exact=True)
+        for name, node, expected in zip(names, compiled.graph.outputs, own, strict=True)
     )
     return rows
 

@@ -24,9 +24,9 @@ from ..layers.input_quantizer import gives_its_quantizers_values
 from ..layers.low_bit import LowBit, Values
 from ..quantizations import GradientQuantization, Quantization, RangeQuantization, RSign, WeightDoReFa
 from ..quantizations.range_fit import SMALLEST
-from .builder import PARTIAL, Reader
+from .builder import Reader
 from .forms import form, is_uniform, signed_grid_remedy
-from .problems import Refusal
+from .problems import PARTIAL, Refusal
 from .windows import check_features
 
 _NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"

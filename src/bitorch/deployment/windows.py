@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .builder import PARTIAL, Reader
+from .builder import Reader
 from .elementwise import float32
-from .problems import Refusal
+from .problems import PARTIAL, Refusal
+from .remedies import instead_of_maximum, instead_of_mean
 
 _Size = int | Sequence[int]
 _Pairs = Sequence[tuple[int, int]]
@@ -95,9 +96,20 @@ def max_pool(dimensions: int) -> Any:
         extents = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
         beyond = _beyond(call, x, extents, strides, paddings)
         borders = _flat([(p, p + more) for p, more in zip(paddings, beyond, strict=True)])
+        if any(map(_sees_nothing, call.shape(x)[1:], call.result.shape[2:], kernel, strides, paddings, dilations)):
+            raise Refusal(
+                "one of its windows lies wholly in padding, where PyTorch gives -inf",
+                f"Use less padding or dilation, or larger images, {PARTIAL}",
+            )
         return call.add("max_pool", x, kernel_size=kernel, stride=strides, padding=borders, dilation=dilations)
 
     return rule
+
+
+def _sees_nothing(size: int, count: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
+    """Say whether one of the windows along an axis has no pixel in it."""
+    starts = range(-padding, -padding + count * stride, stride)
+    return any(not any(0 <= start + dilation * i < size for i in range(kernel)) for start in starts)
 
 
 def avg_pool(dimensions: int) -> Any:
@@ -182,7 +194,7 @@ def adaptive_max_pool(dimensions: int) -> Any:
         if any(size % count for size, count in zip(image, result, strict=True)):
             raise Refusal(
                 "adaptive max pooling whose windows differ in size cannot be deployed",
-                "Use F.max_pool2d with a kernel_size, or an output size that divides the image",
+                f"Use F.max_pool{dimensions}d with a kernel_size, or an output size that divides the image, {PARTIAL}",
             )
         kernel = tuple(size // count for size, count in zip(image, result, strict=True))
         ones, none = (1,) * dimensions, (0,) * 2 * dimensions
@@ -205,10 +217,7 @@ def mean(
     dims = dim if axis is None else axis
     over = set() if dims is None else {d % input.dim() for d in ((dims,) if isinstance(dims, int) else dims)}
     if over != set(range(2, input.dim())) or not over:
-        raise Refusal(
-            "a mean over other dimensions than all pixels cannot be deployed",
-            "Use x.mean((2, 3)) on images [batch, channels, height, width]",
-        )
+        raise Refusal("a mean over other dimensions than all pixels cannot be deployed", instead_of_mean(input, over))
     return call.add("global_avg_pool", x, function=function)
 
 
@@ -218,10 +227,7 @@ def amax(call: Reader, input: Tensor, dim: _Size = (), keepdim: bool = False) ->
     image = call.shape(x)[1:]
     over = {d % input.dim() for d in ((dim,) if isinstance(dim, int) else dim)}
     if not image or over != set(range(2, input.dim())):
-        raise Refusal(
-            "a maximum over other dimensions than all pixels cannot be deployed",
-            "Use F.adaptive_max_pool2d(x, 1), or x.amax((2, 3))",
-        )
+        raise Refusal("a maximum over other dimensions than all pixels cannot be deployed", instead_of_maximum(input))
     channels, ones = call.shape(x)[0], (1,) * len(image)
     axes = tuple(over)
     pooled = call.add(
@@ -247,12 +253,12 @@ def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant",
     if any(width < 0 for pair in pairs for width in pair):
         raise Refusal(
             f"F.pad with negative widths {list(pad)} cuts the image",
-            "Cut the images before the network, or pad less in front",
+            f"Cut the images before the network, or pad less in front, {PARTIAL}",
         )
     if any(pairs[0]):
         raise Refusal("it pads the batch", "Pad channels, rows or columns only")
     if mode != "constant" and any(pairs[1]):
-        raise Refusal(f"padding of channels in mode {mode!r} cannot be deployed", 'Use mode="constant"')
+        raise Refusal(f"padding of channels in mode {mode!r} cannot be deployed", f'Use mode="constant", {PARTIAL}')
     if not any(width for pair in pairs for width in pair):
         return call.add("identity", x)
     fill = 0.0 if value is None else _fill(value)
@@ -271,13 +277,17 @@ def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> 
     """The rule of torch.cat, along channels; constants must be all one number, and stand at the ends."""
     dim = other.get("axis", dim)
     if dim % call.result.dim() != 1:
-        raise Refusal("it concatenates along another dimension than the channels", "Use torch.cat(tensors, 1)")
+        raise Refusal(
+            "it concatenates along another dimension than the channels",
+            "Pad each with zeros to the whole size and add them: F.pad(a, (0, n)) + F.pad(b, (m, 0)) is "
+            f"torch.cat([a, b], -1), {PARTIAL}",
+        )
     tensors = [t for t in tensors if t.numel() > 0 or t.dim() != 1]  # PyTorch skips empty vectors
     varying = [i for i, t in enumerate(tensors) if call.varies(t)]
     ends = tensors[: varying[0]], tensors[varying[-1] + 1 :]
     inner = tensors[varying[0] : varying[-1] + 1]
     if len(varying) < len(inner):
-        raise Refusal("it concatenates with constants in the middle", "Put them first or last, or use F.pad")
+        raise Refusal("it concatenates with constants in the middle", f"Put them first or last, {PARTIAL}")
     names = [call.read(t) for t in inner]
     is_padded = any(len(end) > 0 for end in ends)
     joined = names[0]
@@ -291,6 +301,19 @@ def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> 
             step="inner" if is_padded else "",
         )
     return _pad_with_constants(call, joined, ends) if is_padded else joined
+
+
+def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
+    """The rule of torch.stack: of one number each, [batch], to [batch, features]."""
+    if dim % 2 != 1:
+        raise Refusal("it stacks along the batch", "Use torch.stack(numbers, 1)")
+    if not all(call.varies(t) for t in tensors):
+        raise Refusal("it stacks constants beside what depends on the image", f"Use F.pad, {PARTIAL}")
+    numbers = [
+        call.add("identity", call.read(t), function=lambda v: v.unsqueeze(1), shape=(1,), step="column")
+        for t in tensors
+    ]
+    return call.add("concat", *numbers, function=lambda *values: torch.cat(values, 1))
 
 
 def _pad_with_constants(call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequence[Tensor]]) -> str:
@@ -332,7 +355,7 @@ def check_features(call: Reader, x: str, what: str) -> None:
     if len(shape) != 1:
         raise Refusal(
             f"{what} on {['batch', *shape]} is applied at several places of an image",
-            "Flatten first (x.flatten(1)), or use a convolution with a kernel of 1",
+            f"Flatten first (x.flatten(1)), or use a convolution with a kernel of 1 on channels, {PARTIAL}",
         )
 
 

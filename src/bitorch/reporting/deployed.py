@@ -87,7 +87,7 @@ def deployed(
         shares = Shares()
         return Deployed("unknown", bytes={name: shares.estimated_bytes(part) for name, part in parts.items()})
     from ..deployment.can_deploy import can_deploy
-    from ..deployment.deploy import deploy
+    from ..deployment.deploy import DeploymentError, deploy
 
     if packed is not None:
         return _whole(packed, parts, image, repeats)
@@ -95,7 +95,7 @@ def deployed(
     if not problems:
         try:
             return _whole(deploy(model, *image), parts, image, repeats)
-        except ValueError as error:  # the runtime does not take a layer
+        except (ValueError, DeploymentError) as error:  # with what only trials show
             problems = (str(error),)
     return _partial(model, parts, image, problems, repeats)
 
@@ -166,11 +166,11 @@ def _partial(
     problems: tuple[str, ...],
     repeats: int,
 ) -> Deployed:
-    from ..deployment.deploy import deploy
+    from ..deployment.deploy import DeploymentError, deploy
 
     try:
         partial = deploy(model, *image, partial=True)
-    except ValueError as error:  # no layer of it can be packed
+    except (ValueError, DeploymentError) as error:  # no layer of it can be packed
         shares = Shares()
         reason = (str(error),) if any(isinstance(part, WeightQuantized) for part in parts.values()) else ()
         found = Deployed("none", problems=(*problems, *reason))

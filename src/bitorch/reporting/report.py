@@ -14,9 +14,10 @@ from torch.nn.parameter import is_lazy
 
 from ..atomic_file import write_text
 from ..deployment.checks import check_types
-from ..deployment.trials import as_it_was
+from ..deployment.trials import as_it_was, run_or_raise
 from ..layers.low_bit import WeightQuantized
 from ..quantizations.bits import FLOAT_BITS
+from ..wrappers import unwrapped
 from .deployed import NO_RUNTIME, Deployed, deployed
 from .macs import REST, count_macs
 from .observation import Observation, observe
@@ -107,6 +108,7 @@ def report(model: nn.Module, *example: Tensor, packed: PackedModel | None = None
         TypeError: no module, no example, no tensor, `repeats` no int, `packed` no PackedModel.
         ValueError: the model cannot be run on the example, batches are empty or differ, `repeats` is below 1.
     """
+    model = unwrapped(model)
     _check(model, example, packed, repeats)
     with torch.random.fork_rng(devices=[]):
         own = copy.deepcopy(model).to("cpu").eval()
@@ -115,6 +117,7 @@ def report(model: nn.Module, *example: Tensor, packed: PackedModel | None = None
         parts = parts_of(own)
         with as_it_was(own):
             seen = observe(own, parts, given)
+            run_or_raise(own, image, "the first input alone", "Let forward take a batch of one")
             macs = count_macs(own, parts, image)
             made = deployed(own, parts, image, packed, repeats)
     rows = _rows(parts, seen, macs, made)
@@ -138,8 +141,13 @@ def _check(model: object, example: Sequence[object], packed: object, repeats: ob
             raise ValueError(f"{name} has no shape yet; run one batch through the model first")
         if tensor.is_meta:
             raise ValueError(f"{name} is on the device meta, which holds no numbers; load the model's weights first")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError("scripted modules cannot be looked into; pass the Python module")
     for index, x in enumerate(example):
         assert isinstance(x, Tensor)  # just checked
+        if x.is_meta or x.layout != torch.strided:
+            kind = "on the device meta, and holds no numbers" if x.is_meta else f"{x.layout}; pass x.to_dense()"
+            raise ValueError(f"example {index} is {kind}")
         if x.dim() == 0 or len(x) == 0:
             raise ValueError(f"example {index}: the shape is {list(x.shape)}, but it must be a batch of at least one")
     batches = [len(x) for x in example if isinstance(x, Tensor)]

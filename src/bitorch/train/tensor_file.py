@@ -11,8 +11,8 @@ import torch
 
 #: First bytes of the zip archive, and of the older pickle, that torch.save writes.
 _BEGINNINGS = (b"PK", b"\x80")
-#: What torch.load raises for files that only begin like one.
-_DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, struct.error)
+#: What torch.load raises for files that only begin like one; OSError where it seeks in front of a file that was cut.
+_DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, OSError, struct.error)
 
 
 def load_tensor_file(path: Path, kind: str) -> Any:
