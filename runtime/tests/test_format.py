@@ -305,7 +305,8 @@ def test_huge_image_is_refused() -> None:
         {},
         _native.memory_limit,
     )
-    assert "one image is worked on in 8796093022400 bytes, results included, and the operations keep 8192" in said  # 2·2^42
+    assert "one image is worked on in 8796093022400 bytes, results included" in said  # 2·2^42
+    assert "and the operations keep 8192" in said
     assert "together more than the limit of 1073741824" in said
 
 
@@ -323,7 +324,8 @@ def test_weights_that_grow_are_refused() -> None:
         {"w": np.zeros((1, size * size // 8), np.uint8)},
         2**28,
     )
-    assert "operation 1 (conv2d): needs 537395392 bytes for a border of sums, and of the limit of 268435456 only" in said
+    assert "operation 1 (conv2d): needs 537395392 bytes for a border of sums" in said
+    assert "and of the limit of 268435456 only" in said
 
 
 def test_limit_is_the_callers() -> None:
@@ -335,7 +337,7 @@ def test_limit_is_the_callers() -> None:
     _native.load_bytes(data, needed)
     with pytest.raises(ValueError, match=rf"together more than the limit of {needed - 1}; raise the limit"):
         _native.load_bytes(data, needed - 1)
-    with pytest.raises(ValueError, match=r"^operation 1 \(.*needs 4096 bytes for an operation, and of the limit of 5000 only 904"):
+    with pytest.raises(ValueError, match=r"^operation 1 .* needs 4096 bytes for an operation, .* of 5000 only 904"):
         _native.load_bytes(data, 5000)
 
 
