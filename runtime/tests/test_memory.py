@@ -103,6 +103,62 @@ def test_the_limit_of_a_program_of_ones_own() -> None:
         Program(operations, {}, memory_limit=-1)
 
 
+@pytest.mark.parametrize("op", ["linear", "linear_float"])
+def test_a_large_network_is_far_from_the_limit(op: str) -> None:
+    """A head of 25,000 classes keeps its weights, and hardly more."""
+    array = np.zeros((25_000, 2048), np.uint8 if op == "linear" else np.float32)
+    operations: list[Operation] = [
+        {"op": "input", "output": "x", "dtype": "uint8", "bits": 8, "shape": [2048]},
+        {"op": "dequantize", "input": "x", "output": "f"},
+        {"op": op, "input": "x" if op == "linear" else "f", "weight": "w", "out_channels": 25_000}
+        | ({"weight_bits": 8, "multiply": "m", "offset": "m"} if op == "linear" else {})
+        | {"float32": "y"},
+        {"op": "output", "input": "y"},
+    ]
+    arrays: dict[str, Array] = {"w": array} | ({"m": np.ones(25_000, np.float32)} if op == "linear" else {})
+    program = Program(operations, arrays, memory_limit=_native.memory_limit // 4)
+    assert array.nbytes < program.kept_bytes() < 1.02 * array.nbytes
+
+
+#: Loads files with no limit of ours in a process that has 128 MiB left, and then one that fits.
+SHORT = """
+import resource, sys
+import bitorch_runtime
+def load(path):
+    try:
+        bitorch_runtime.load(path, memory_limit=2**50)
+        print("loaded")
+    except MemoryError:
+        print("out of memory")
+with open("/proc/self/statm") as statm:
+    size = int(statm.read().split()[0]) * resource.getpagesize()
+bitorch_runtime.set_num_threads(1)
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**27, resource.RLIM_INFINITY))
+for path in sys.argv[1:]:
+    load(path)
+"""
+
+
+@linux
+def test_the_end_of_memory_is_a_memory_error(tmp_path: Path) -> None:
+    """While operations are made, for what they keep, and for one image; what comes after is as ever."""
+    softmax: Operation = {"op": "softmax", "input": "x"}
+    grows: Operation = {"op": "pad", "input": "x", "padding": [0, 0, 0, 0], "mode": "constant", "channels": [0, 2**23]}
+    paths = []
+    programs = [
+        many(floats(2**24), softmax, 4),
+        many(floats(2), grows, 9, value=[*range(9)]),
+        many(floats(9), softmax, 2),
+    ]
+    for i, operations in enumerate(programs):
+        paths.append(tmp_path / f"{i}.bit.safetensors")
+        paths[-1].write_bytes(format.encode(operations, {}, {}))
+    done = subprocess.run([sys.executable, "-c", SHORT, *paths], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split("\n")[:3]) == (0, ["out of memory", "out of memory", "loaded"]), (
+        done.stderr
+    )
+
+
 # What is shared is kept once
 
 
