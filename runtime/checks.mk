@@ -3,7 +3,9 @@
 #   make neon                the NEON kernels and whole programs, cross-compiled and emulated: correctness, never speed
 #   make sanitize            the same checks on this machine under Address-, UndefinedBehavior- and ThreadSanitizer
 #   make fuzz SECONDS=600    damaged programs, arrays and files, under sanitizers; what fails stays in build/fuzz
-#   make fuzz-file COUNT=1000000   damaged packed files, loaded and run; what fails stays in build/fuzz-file
+#   make fuzz-file COUNT=1000000   damaged packed files, loaded and run, with 2 GiB for the process; what fails stays in
+#                            build/fuzz-file
+#   make fuzz-file-sanitized COUNT=100000   the same under sanitizers, which find other mistakes
 CASES ?= 400
 SECONDS ?= 60
 COUNT ?= 100000
@@ -18,7 +20,7 @@ CASE_DIR := build/cases-$(CASES)-$(SEED)
 CASE_STAMP := $(CASE_DIR)/.written
 CASE_SOURCES := $(wildcard runtime/tests/cases.py runtime/tests/dump_cases.py runtime/src/bitorch_runtime/reference.py)
 
-.PHONY: neon neon-tools sanitize sanitize-build sanitize-memory sanitize-threads fuzz fuzz-file
+.PHONY: neon neon-tools sanitize sanitize-build sanitize-memory sanitize-threads fuzz fuzz-file fuzz-file-sanitized
 
 $(CASE_STAMP): $(CASE_SOURCES) | $(RUNTIME_STAMP)
 	rm -rf $(CASE_DIR)
@@ -65,5 +67,11 @@ sanitize-threads: $(CASE_STAMP)
 fuzz: sanitize-build $(CASE_STAMP)
 	build/sanitize/fuzz_program --seconds $(SECONDS) --seed $(SEED) --save build/fuzz $(CASE_DIR)
 
-fuzz-file: sanitize-build $(CASE_STAMP)
-	build/sanitize/fuzz_file --count $(COUNT) --seed $(SEED) --save build/fuzz-file $(CASE_DIR)
+# Sanitizers reserve terabytes of address space: a limit on it needs a build without them.
+fuzz-file: $(CASE_STAMP)
+	$(CMAKE) -S runtime -B build/capped -DCMAKE_BUILD_TYPE=Release -DBITORCH_TOOLS=ON
+	$(CMAKE) --build build/capped --target fuzz_file --parallel $(JOBS)
+	build/capped/fuzz_file --memory 2048 --count $(COUNT) --seed $(SEED) --save build/fuzz-file $(CASE_DIR)
+
+fuzz-file-sanitized: sanitize-build $(CASE_STAMP)
+	build/sanitize/fuzz_file --count $(COUNT) --seed $(SEED) --save build/fuzz-file-sanitized $(CASE_DIR)

@@ -58,8 +58,8 @@ typedef struct {
 BITORCH_API const char* bitorch_version(void);
 
 /* Loads a file, or a file's bytes, of which nothing is kept. The file may come from anywhere: it is checked, and may hold
- * nothing but data. memory_limit: the most bytes that its weights may take once they are prepared for this CPU, and again the
- * most that one image may be worked on in; 0 stands for 1 GiB. *model is null where loading fails. */
+ * nothing but data. memory_limit: the most bytes that it may take: weights prepared for this CPU and all else that is kept,
+ * and what one image is worked on in, results included; 0 stands for 1 GiB. *model is null where loading fails. */
 BITORCH_API bitorch_status bitorch_load(const char* path, int64_t memory_limit, bitorch_model** model, char* error, size_t error_size);
 BITORCH_API bitorch_status bitorch_load_memory(const void* data, size_t size, int64_t memory_limit, bitorch_model** model,
                                                char* error, size_t error_size);

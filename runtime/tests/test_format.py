@@ -305,12 +305,13 @@ def test_huge_image_is_refused() -> None:
         {},
         _native.memory_limit,
     )
-    assert "one image is worked on in 43980" in said
-    assert "more than the limit of 1073741824" in said
+    assert "one image is worked on in 8796093022400 bytes, results included" in said  # 2·2^42
+    assert "and the operations keep 8192" in said
+    assert "together more than the limit of 1073741824" in said
 
 
 def test_weights_that_grow_are_refused() -> None:
-    """2^11·2^11 signs in half a megabyte; with as much padding, 2^22 borders of 32 int32."""
+    """2^11·2^11 signs in half a megabyte; with as much padding, 2049² borders of 32 int32."""
     size = 2**11
     window = {"kernel_size": [size, size], "stride": [1, 1], "padding": [size // 2] * 4, "dilation": [1, 1]}
     said = too_large(
@@ -323,13 +324,20 @@ def test_weights_that_grow_are_refused() -> None:
         {"w": np.zeros((1, size * size // 8), np.uint8)},
         2**28,
     )
-    assert "operation 1 (conv2d): the weights, prepared for this CPU, take 537" in said
+    assert "operation 1 (conv2d): needs 537395392 bytes for a border of sums" in said
+    assert "and of the limit of 268435456 only" in said
 
 
 def test_limit_is_the_callers() -> None:
+    """All that a loaded network takes is within it, to the byte."""
     data = golden.FILE.read_bytes()
-    _native.load_bytes(data, 2**20)
-    with pytest.raises(ValueError, match=r"more than the limit of 5000; raise the limit"):
+    program = _native.load_bytes(data, 2**20)[0]
+    results = sum(int(np.prod(port["shape"])) * np.dtype(port["dtype"]).itemsize for port in program.outputs())
+    needed = program.kept_bytes() + program.workspace_bytes(1) + results
+    _native.load_bytes(data, needed)
+    with pytest.raises(ValueError, match=rf"together more than the limit of {needed - 1}; raise the limit"):
+        _native.load_bytes(data, needed - 1)
+    with pytest.raises(ValueError, match=r"^operation 1 .* needs 4096 bytes for an operation, .* of 5000 only 904"):
         _native.load_bytes(data, 5000)
 
 

@@ -57,8 +57,10 @@ std::string ArrayView::describe() const { return std::string(dtype_name(dtype)) 
 
 std::string shape_text(const std::vector<int64_t>& shape) {
   std::string text = "[";
+  constexpr size_t kShown = 8;  // a file may give any number of extents
   for (size_t i = 0; i < shape.size(); ++i) {
     if (i > 0) text += ", ";
+    if (i == kShown) return text + "... (" + std::to_string(shape.size()) + " in all)]";
     text += std::to_string(shape[i]);
   }
   return text + "]";

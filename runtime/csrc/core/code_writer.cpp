@@ -7,9 +7,12 @@
 
 namespace bitorch {
 
-CodeWriter::CodeWriter(const CodeKeys& keys, int64_t channels)
-    : bits_(keys.bits), has_thresholds_(keys.float_thresholds != nullptr), blocks_(plain_blocks(channels)) {
-  if (has_thresholds_) rule_ = CodeRule(keys.float_thresholds, keys.descending, keys.bits, blocks_);
+CodeWriter::CodeWriter(const CodeKeys& keys, int64_t channels, Preparation& preparation) : bits_(keys.bits) {
+  if (keys.float_thresholds == nullptr) return;
+  const auto key = {Preparation::address(keys.float_thresholds), Preparation::address(keys.descending), int64_t{keys.bits}, channels};
+  rule_ = preparation.share<CodeRule>(key, [&] {
+    return CodeRule(preparation.budget(), keys.float_thresholds, keys.descending, keys.bits, plain_blocks(channels));
+  });
 }
 
 // Channels in bytes are quantized where they stay; planes go through bytes, kScratch values at a time.
@@ -39,7 +42,7 @@ void CodeWriter::write_unit(const RowFunctions& rows, const Layout& layout, cons
 
 void CodeWriter::write(const KernelTable& kernels, const Layout& layout, const float* values, int64_t pixels,
                        uint8_t* out, uint8_t* scratch) const {
-  if (!has_thresholds_) return write_unit(kernels.rows, layout, values, pixels, out, scratch);
+  if (rule_ == nullptr) return write_unit(kernels.rows, layout, values, pixels, out, scratch);
   constexpr int kPixels = kMaxTilePixels;
   alignas(64) float tile[kPixels][kBlock] = {};
   uint8_t* pointers[kPixels];
@@ -48,16 +51,16 @@ void CodeWriter::write(const KernelTable& kernels, const Layout& layout, const f
   stage.out = pointers;
   stage.out_plane_bytes = layout.plane_bytes;
   stage.planes = planes;
-  for (size_t b = 0; b < blocks_.size(); ++b) {
-    const BlockRange& block = blocks_[b];
-    rule_.fill(static_cast<int64_t>(b), &stage);
-    stage.channels = block.channels;
-    const float* in = values + block.first_channel;
-    uint8_t* pixel = out + (planes ? block.first_channel / 8 : block.first_channel);
+  for (int64_t first = 0; first < layout.channels; first += kBlock) {
+    const int64_t channels = std::min<int64_t>(kBlock, layout.channels - first);
+    rule_->fill(first / kBlock, &stage);
+    stage.channels = static_cast<int32_t>(channels);
+    const float* in = values + first;
+    uint8_t* pixel = out + (planes ? first / 8 : first);
     for (int64_t x = 0; x < pixels; x += kPixels) {
       stage.pixels = static_cast<int32_t>(std::min<int64_t>(kPixels, pixels - x));
       for (int p = 0; p < stage.pixels; ++p, in += layout.channels, pixel += layout.pixel_bytes) {
-        std::memcpy(tile[p], in, static_cast<size_t>(block.channels) * sizeof(float));
+        std::memcpy(tile[p], in, static_cast<size_t>(channels) * sizeof(float));
         pointers[p] = pixel;
       }
       kernels.float_to_codes(&stage, tile);

@@ -1,6 +1,7 @@
 // Rows of float32 become rows of codes: what quantize, add and affine have in common.
 #pragma once
 #include <cstdint>
+#include <memory>
 
 #include "kernels.h"
 #include "layout.h"
@@ -12,11 +13,11 @@ namespace bitorch {
 class CodeWriter {
  public:
   CodeWriter() = default;  // no codes
-  CodeWriter(const CodeKeys& keys, int64_t channels);
+  CodeWriter(const CodeKeys& keys, int64_t channels, Preparation& preparation);
 
   explicit operator bool() const { return bits_ > 0; }
   int64_t scratch_bytes() const { return kScratch; }
-  double nanoseconds_per_value() const { return has_thresholds_ ? 0.5 : 0.2; }
+  double nanoseconds_per_value() const { return rule_ != nullptr ? 0.5 : 0.2; }
 
   // values: [pixels][channels] of one row; out: the first of those pixels in a tensor of this layout.
   void write(const KernelTable& kernels, const Layout& layout, const float* values, int64_t pixels, uint8_t* out,
@@ -28,9 +29,7 @@ class CodeWriter {
 
   static constexpr int64_t kScratch = 4096;
   int bits_ = 0;
-  bool has_thresholds_ = false;
-  std::vector<BlockRange> blocks_;
-  CodeRule rule_;  // with thresholds only
+  std::shared_ptr<const CodeRule> rule_;  // null without thresholds; of plain_blocks
 };
 
 }  // namespace bitorch

@@ -115,47 +115,51 @@ void check_layouts(const ConvGeometry& g, const ConvSpec& spec, const Layout& in
 }
 
 // The kernel taps of one axis that fall on real pixels: a class per distinct range of taps.
-struct TapClasses {
-  std::vector<int32_t> of;                          // [out size]
-  std::vector<std::pair<int64_t, int64_t>> ranges;  // [classes] first and past-the-last tap
+struct TapRange {
+  int64_t first, last;  // past the last one
 };
 
-TapClasses tap_classes(int64_t size, int64_t out, int64_t pad, int64_t kernel, int64_t stride, int64_t dilation) {
-  TapClasses classes;
+struct TapClasses {
+  AlignedArray<int32_t> of;         // [out size]
+  TemporaryArray<TapRange> ranges;  // [out size], of which there are `count`
+  int64_t count = 0;
+};
+
+TapClasses tap_classes(Budget& budget, int64_t size, int64_t out, int64_t pad, int64_t kernel, int64_t stride, int64_t dilation) {
+  const char* what = "classes of border pixels";
+  TapClasses classes = {{budget, out, what}, {budget, out, what}};
+  budget.work(checked_mul(out, 8, what));
   for (int64_t o = 0; o < out; ++o) {
     const int64_t start = o * stride - pad;
     const int64_t first = start >= 0 ? 0 : std::min(kernel, ceil_div(-start, dilation));
     const int64_t last = start >= size ? 0 : std::min(kernel, (size - 1 - start) / dilation + 1);
-    const std::pair<int64_t, int64_t> range{first, std::max(first, last)};
+    const TapRange range{first, std::max(first, last)};
     // Both ends fall as o grows, so equal ranges are neighbours.
-    if (classes.ranges.empty() || classes.ranges.back() != range) classes.ranges.push_back(range);
-    classes.of.push_back(static_cast<int32_t>(classes.ranges.size()) - 1);
+    const bool is_new = classes.count == 0 || classes.ranges[classes.count - 1].first != range.first || classes.ranges[classes.count - 1].last != range.last;
+    if (is_new) classes.ranges[classes.count++] = range;
+    classes.of[o] = static_cast<int32_t>(classes.count) - 1;
   }
   return classes;
 }
 
-// border[row class][column class][block][kBlock]: minus `times` the sum of the weight codes on real pixels.
-void make_border(const ConvSpec& spec, int64_t times, const uint8_t* negate, ConvState* state) {
+// sums: minus `times` the sum of the weight codes on real pixels.
+ConvBorder make_border(const ConvSpec& spec, int64_t times, const uint8_t* negate, const AlignedArray<ConvBlock>& ranges, Budget& budget) {
   const ConvGeometry& g = spec.geometry;
-  const TapClasses rows = tap_classes(g.height, g.out_height(), g.pad_top, g.kernel_h, g.stride_h, g.dilation_h);
-  const TapClasses columns = tap_classes(g.width, g.out_width(), g.pad_left, g.kernel_w, g.stride_w, g.dilation_w);
-  state->row_class = rows.of;
-  state->column_class = columns.of;
-  state->column_classes = static_cast<int64_t>(columns.ranges.size());
-  const int64_t blocks = static_cast<int64_t>(state->weights.blocks.size());
-  const int64_t classes = checked_mul(static_cast<int64_t>(rows.ranges.size()), state->column_classes, "conv2d");
-  const int64_t entries = checked_mul(classes, blocks * kBlock, "conv2d");
-  spec.spend(checked_mul(entries, 4, "conv2d"));
-  state->border = AlignedArray<int32_t>(entries);
+  TapClasses rows = tap_classes(budget, g.height, g.out_height(), g.pad_top, g.kernel_h, g.stride_h, g.dilation_h);
+  TapClasses columns = tap_classes(budget, g.width, g.out_width(), g.pad_left, g.kernel_w, g.stride_w, g.dilation_w);
+  const int64_t blocks = ranges.size();
+  const int64_t entries = checked_mul(checked_mul(rows.count, columns.count, "conv2d"), blocks * kBlock, "conv2d");
+  ConvBorder border = {std::move(rows.of), std::move(columns.of), columns.count, {budget, entries, "a border of sums"}};
+  budget.work(checked_add(checked_mul(entries, 4, "conv2d"), checked_mul(g.out_channels, checked_mul(g.inputs_per_output(), 3, "conv2d"), "conv2d"), "conv2d"));
   const int64_t per_group = g.in_channels / g.groups;
   const int step = spec.code_step(), lowest = spec.lowest_code();
   // corner[ky][kx]: the sum over the taps above and left of (ky, kx), so that any rectangle of taps is four of them.
   const int64_t stride = g.kernel_w + 1;
-  WeightRows weights(spec, negate);
-  std::vector<int64_t> corner(static_cast<size_t>((g.kernel_h + 1) * stride));
+  WeightRows weights(budget, spec, negate);
+  TemporaryArray<int64_t> corner(budget, checked_mul(g.kernel_h + 1, stride, "conv2d"), "sums of weights");
   for (int64_t b = 0; b < blocks; ++b) {
-    for (int32_t c = 0; c < state->weights.blocks[b].channels; ++c) {
-      const uint8_t* m = weights.codes(state->weights.blocks[b].first_channel + c);
+    for (int32_t c = 0; c < ranges[b].channels; ++c) {
+      const uint8_t* m = weights.codes(ranges[b].first_channel + c);
       for (int64_t ky = 0; ky < g.kernel_h; ++ky) {
         int64_t row = 0;
         for (int64_t kx = 0; kx < g.kernel_w; ++kx) {
@@ -163,28 +167,29 @@ void make_border(const ConvSpec& spec, int64_t times, const uint8_t* negate, Con
           corner[(ky + 1) * stride + kx + 1] = corner[ky * stride + kx + 1] + row;
         }
       }
-      for (size_t r = 0; r < rows.ranges.size(); ++r) {
-        const int64_t top = rows.ranges[r].first * stride, bottom = rows.ranges[r].second * stride;
-        for (size_t q = 0; q < columns.ranges.size(); ++q) {
+      for (int64_t r = 0; r < rows.count; ++r) {
+        const int64_t top = rows.ranges[r].first * stride, bottom = rows.ranges[r].last * stride;
+        for (int64_t q = 0; q < columns.count; ++q) {
           const auto [left, right] = columns.ranges[q];
           const int64_t sum = corner[bottom + right] - corner[bottom + left] - corner[top + right] + corner[top + left];
-          const int64_t klass = static_cast<int64_t>(r) * state->column_classes + static_cast<int64_t>(q);
-          state->border[(klass * blocks + b) * kBlock + c] = static_cast<int32_t>(-times * sum);
+          const int64_t klass = r * columns.count + q;
+          border.sums[(klass * blocks + b) * kBlock + c] = static_cast<int32_t>(-times * sum);
         }
       }
     }
   }
+  return border;
 }
 
 // Per-channel numbers in the order of the blocks: [blocks][kBlock].
-AlignedArray<float> by_block(const float* values, float absent, float sign_flip(float, bool), const uint8_t* negate,
-                             const std::vector<ConvBlock>& blocks) {
-  AlignedArray<float> out(static_cast<int64_t>(blocks.size()) * kBlock);
-  for (size_t b = 0; b < blocks.size(); ++b) {
+AlignedArray<float> by_block(Budget& budget, const float* values, float absent, float sign_flip(float, bool), const uint8_t* negate,
+                             const AlignedArray<ConvBlock>& blocks) {
+  AlignedArray<float> out(budget, blocks.size() * kBlock, "numbers per channel");
+  for (int64_t b = 0; b < blocks.size(); ++b) {
     for (int32_t c = 0; c < blocks[b].channels; ++c) {
       const int64_t channel = blocks[b].first_channel + c;
       const float value = values == nullptr ? absent : values[channel];
-      out[static_cast<int64_t>(b) * kBlock + c] = sign_flip(value, negate != nullptr && negate[channel] != 0);
+      out[b * kBlock + c] = sign_flip(value, negate != nullptr && negate[channel] != 0);
     }
   }
   return out;
@@ -244,15 +249,6 @@ void ConvGeometry::check() const {
 
 int64_t ConvGeometry::out_height() const { return out_size(height, pad_top, pad_bottom, kernel_h, stride_h, dilation_h); }
 int64_t ConvGeometry::out_width() const { return out_size(width, pad_left, pad_right, kernel_w, stride_w, dilation_w); }
-void ConvSpec::spend(int64_t bytes) const {
-  if (bytes_left == nullptr) return;
-  if (bytes > *bytes_left) {
-    throw Error("the weights, prepared for this CPU, take " + std::to_string(bytes) + " bytes, and of the limit only " +
-                std::to_string(*bytes_left) + " are left; raise the limit if you trust where the program comes from");
-  }
-  *bytes_left -= bytes;
-}
-
 int64_t ConvGeometry::inputs_per_output() const { return kernel_h * kernel_w * (in_channels / groups); }
 
 int64_t ConvSpec::largest_sum() const {
@@ -272,7 +268,40 @@ bool can_write_planes(const ConvSpec& spec) {
   return g.out_channels / g.groups % 8 == 0;
 }
 
-Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input, const Layout* out_int,
+namespace {
+
+// Layers with the same weights on images of the same size share it.
+std::shared_ptr<const ConvBorder> border_of(const ConvSpec& spec, int64_t times, const uint8_t* negate, const ConvWeights& weights,
+                                            Preparation& preparation) {
+  const ConvGeometry& g = spec.geometry;
+  const auto key = {Preparation::address(&weights), times, g.height, g.width, g.pad_top, g.pad_left, g.pad_bottom, g.pad_right,
+                    g.stride_h, g.stride_w, g.dilation_h, g.dilation_w};
+  return preparation.share<ConvBorder>(key, [&] { return make_border(spec, times, negate, weights.blocks, preparation.budget()); });
+}
+
+// Layers with the same weights and thresholds share it.
+std::shared_ptr<const CodeRule> code_rule(const ConvSpec& spec, bool negates_weights, const ConvWeights& weights,
+                                          Preparation& preparation) {
+  const bool from_int = spec.int_thresholds != nullptr;
+  const int64_t reach = from_int ? spec.largest_sum() : 0;
+  const void* thresholds = from_int ? static_cast<const void*>(spec.int_thresholds) : spec.float_thresholds;
+  const auto key = {Preparation::address(&weights), Preparation::address(thresholds), Preparation::address(spec.descending),
+                    reach, int64_t{spec.out_bits}, int64_t{from_int}, int64_t{negates_weights}};
+  return preparation.share<CodeRule>(key, [&] {
+    Budget& budget = preparation.budget();
+    std::vector<BlockRange> ranges;
+    for (const ConvBlock& block : weights.blocks) ranges.push_back({block.first_channel, block.channels});
+    if (from_int) {
+      return CodeRule(budget, spec.int_thresholds, spec.descending, static_cast<int32_t>(reach), spec.out_bits, negates_weights, ranges);
+    }
+    if (spec.float_thresholds != nullptr) return CodeRule(budget, spec.float_thresholds, spec.descending, spec.out_bits, ranges);
+    return CodeRule(budget, spec.out_bits, ranges);
+  });
+}
+
+}  // namespace
+
+Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input, const Layout* out_int,
            const Layout* out_float, const Layout* out_codes, const Layout* residual)
     : state_(std::make_unique<State>()) {
   check_spec(spec);
@@ -308,10 +337,11 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input
   // not on the signed grid, which has no -c for its lowest c: there the kernels change the sign of D.
   const bool symmetric = spec.weight_grid == WeightGrid::kOdd;
   const uint8_t* negate = s.codes_from_int && !s.wants_int && symmetric ? spec.descending : nullptr;
-  s.weights = tile_weights(spec, s.method, kernels, s.format, negate);
+  PreparedWeights prepared = prepare_weights(spec, s.method, kernels, s.format, negate, preparation);
+  s.weights = std::move(prepared.weights);
+  s.steps = std::move(prepared.steps);
   if (s.method == kTables) s.blocks_per_call = kernels.table_block / kBlock;
-  std::vector<BlockRange> ranges;
-  for (const ConvBlock& block : s.weights.blocks) ranges.push_back({block.first_channel, block.channels});
+  Budget& budget = preparation.budget();
 
   // D = (accumulator << shift) + scale * window sum + border
   if (s.method == kPopcount || s.method == kTables) {  // the accumulator sums m * q
@@ -324,28 +354,19 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input
   if (spec.sign_activations) {
     s.shift += 1;
     s.sum_scale *= 2;
-    make_border(spec, 1, negate, &s);
+    s.border = border_of(spec, 1, negate, *s.weights, preparation);
   } else if (spec.zero_point != 0) {
-    make_border(spec, spec.zero_point, negate, &s);
+    s.border = border_of(spec, spec.zero_point, negate, *s.weights, preparation);
   }
   if (s.has_float) {
-    s.multiply = by_block(spec.multiply, 1.0f, flip, negate, s.weights.blocks);
-    s.offset = by_block(spec.offset, -0.0f, keep, nullptr, s.weights.blocks);  // x + -0 is x, for -0 too
+    s.multiply = by_block(budget, spec.multiply, 1.0f, flip, negate, s.weights->blocks);
+    s.offset = by_block(budget, spec.offset, -0.0f, keep, nullptr, s.weights->blocks);  // x + -0 is x, for -0 too
   }
   if (spec.norm_multiply != nullptr) {
-    s.norm_multiply = by_block(spec.norm_multiply, 1.0f, keep, nullptr, s.weights.blocks);
-    s.norm_offset = by_block(spec.norm_offset, -0.0f, keep, nullptr, s.weights.blocks);
+    s.norm_multiply = by_block(budget, spec.norm_multiply, 1.0f, keep, nullptr, s.weights->blocks);
+    s.norm_offset = by_block(budget, spec.norm_offset, -0.0f, keep, nullptr, s.weights->blocks);
   }
-  if (spec.out_bits != 0) {
-    if (spec.int_thresholds != nullptr) {
-      const auto reach = static_cast<int32_t>(spec.largest_sum());
-      s.rule = CodeRule(spec.int_thresholds, spec.descending, reach, spec.out_bits, negate != nullptr, ranges);
-    } else if (spec.float_thresholds != nullptr) {
-      s.rule = CodeRule(spec.float_thresholds, spec.descending, spec.out_bits, ranges);
-    } else {
-      s.rule = CodeRule(spec.out_bits, ranges);
-    }
-  }
+  if (spec.out_bits != 0) s.rule = code_rule(spec, negate != nullptr, *s.weights, preparation);
   s.plan_scratch();
 }
 
@@ -370,6 +391,6 @@ int64_t Conv::macs() const {
   const ConvGeometry& g = state_->geometry;
   return g.out_height() * g.out_width() * g.out_channels * g.inputs_per_output();
 }
-int64_t Conv::weight_bytes() const { return state_->weights.data.size(); }
+int64_t Conv::weight_bytes() const { return state_->weights->data.size(); }
 
 }  // namespace bitorch

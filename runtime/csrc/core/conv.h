@@ -6,6 +6,7 @@
 
 #include "kernels.h"
 #include "layout.h"
+#include "preparation.h"
 
 namespace bitorch {
 
@@ -67,10 +68,6 @@ struct ConvSpec {
   int lowest_code() const { return weight_grid == WeightGrid::kOdd ? 1 - (1 << weight_bits) : -(1 << (weight_bits - 1)); }
   // The largest |D| there can be, and no sum of weight code times activation code is larger; Error beyond int64.
   int64_t largest_sum() const;
-
-  // What may still be allocated for weights: shared by the layers of a program, each takes its part of it. Null: no limit.
-  int64_t* bytes_left = nullptr;
-  void spend(int64_t bytes) const;  // Error where fewer are left
 };
 
 // Which layout a low-bit convolution likes its input in: kPlanes, or kBytes, which every one can read; only one that likes
@@ -83,8 +80,9 @@ class Conv {
  public:
   // input and the outputs' layouts are final here: geometry without halo must match. Outputs not wanted: nullptr.
   // Error: geometry, int32 overflow of the largest sum, a float stage without both arrays, thresholds out of order, ...
-  Conv(const ConvSpec& spec, const KernelTable& kernels, const Layout& input, const Layout* out_int, const Layout* out_float,
-       const Layout* out_codes, const Layout* residual);
+  // What it keeps is charged to the preparation's budget.
+  Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input, const Layout* out_int,
+       const Layout* out_float, const Layout* out_codes, const Layout* residual);
   ~Conv();
   Conv(Conv&&) noexcept;
 

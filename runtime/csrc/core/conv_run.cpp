@@ -56,7 +56,7 @@ class Part {
       locate(p, std::min(width, last - p));
       int64_t group = -1, offset = 0;
       for (int64_t b = b0; b < b1; b += s_.blocks_per_call) {
-        const ConvBlock& block = s_.weights.blocks[static_cast<size_t>(b)];
+        const ConvBlock& block = s_.weights->blocks[b];
         if (s_.sum_scale != 0 && block.group != group) window_sums(p, block.group);
         group = block.group;
         if (block.input_offset != offset) {
@@ -108,11 +108,11 @@ class Part {
     if (s_.wants_float) locate_in(s_.out_float, at, count, band.out_float + i);
     if (s_.wants_codes) locate_in(s_.out_codes, at, count, band.out_codes + i);
     if (s_.has_residual) locate_in(s_.residual, at, count, band.residual + i);
-    if (s_.border.size() == 0) return;
-    const int64_t row = s_.row_class[static_cast<size_t>(at.y)] * s_.column_classes;
+    if (s_.border == nullptr) return;
+    const int64_t row = s_.border->row_class[at.y] * s_.border->column_classes;
     for (int64_t k = 0; k < count; ++k) {
-      const int64_t klass = row + s_.column_class[static_cast<size_t>(at.x + k)];
-      band.border[i + k] = s_.border.data() + klass * static_cast<int64_t>(s_.weights.blocks.size()) * kBlock;
+      const int64_t klass = row + s_.border->column_class[at.x + k];
+      band.border[i + k] = s_.border->sums.data() + klass * s_.weights->blocks.size() * kBlock;
     }
   }
 
@@ -250,15 +250,15 @@ class Part {
 
   // Blocks b .. b1 - 1: one, or as many as share a call of kTables.
   void run_tile(int64_t b, int64_t b1, int64_t i, int32_t pixels) {
-    const ConvBlock& block = s_.weights.blocks[static_cast<size_t>(b)];
+    const ConvBlock& block = s_.weights->blocks[b];
     DotTile dot;
     dot.pixel = band_->input + i;
-    dot.step = s_.weights.steps.data();
-    dot.weights = s_.weights.data.data() + block.weight_offset;
+    dot.step = s_.steps.data();
+    dot.weights = s_.weights->data.data() + block.weight_offset;
     dot.plane_bytes = s_.input.plane_bytes;
     dot.pixels = pixels;
-    dot.steps = static_cast<int32_t>(s_.weights.steps.size());
-    dot.channels = static_cast<int32_t>(b1 - b - 1) * kBlock + s_.weights.blocks[static_cast<size_t>(b1 - 1)].channels;
+    dot.steps = static_cast<int32_t>(s_.steps.size());
+    dot.channels = static_cast<int32_t>(b1 - b - 1) * kBlock + s_.weights->blocks[b1 - 1].channels;
     dot.weight_bits = s_.weight_bits;
     dot.activation_bits = s_.activation_bits;
     if (s_.wants_float && s_.out_float.image_bytes > kLargeImage) fetch_floats(block.first_channel, dot.channels, i, pixels);
@@ -276,13 +276,13 @@ class Part {
 
   // What leaves the layer, from the accumulators in a tile.
   void finish(int64_t b, int64_t i, int32_t pixels, int32_t* tile) {
-    const ConvBlock& block = s_.weights.blocks[static_cast<size_t>(b)];
+    const ConvBlock& block = s_.weights->blocks[b];
     const KernelTable& k = *s_.kernels;
     const int32_t* border[kMaxTilePixels];
-    if (s_.border.size() != 0) {
+    if (s_.border != nullptr) {
       for (int32_t p = 0; p < pixels; ++p) border[p] = band_->border[i + p] + b * kBlock;
     }
-    Correction correction = {s_.sum_scale != 0 ? band_->add + i : nullptr, s_.border.size() != 0 ? border : nullptr, s_.shift};
+    Correction correction = {s_.sum_scale != 0 ? band_->add + i : nullptr, s_.border != nullptr ? border : nullptr, s_.shift};
     if (s_.wants_int || (s_.codes_from_int && s_.has_float)) {
       const IntStage stage = {correction, pixels, block.channels};
       k.finish_int(&stage, tile);
@@ -297,7 +297,7 @@ class Part {
   }
 
   void to_float(const Correction& correction, int64_t b, int64_t i, int32_t pixels, int32_t* tile) {
-    const ConvBlock& block = s_.weights.blocks[static_cast<size_t>(b)];
+    const ConvBlock& block = s_.weights->blocks[b];
     const float* residual[kMaxTilePixels];
     if (s_.has_residual) {
       for (int32_t p = 0; p < pixels; ++p) {
@@ -332,13 +332,13 @@ class Part {
   }
 
   void write_codes(const Correction& correction, int64_t b, int64_t i, int32_t pixels, const int32_t* tile) const {
-    const ConvBlock& block = s_.weights.blocks[static_cast<size_t>(b)];
+    const ConvBlock& block = s_.weights->blocks[b];
     const bool planes = s_.out_codes.kind == Kind::kPlanes;
     uint8_t* out[kMaxTilePixels];
     uint8_t* base = buffers_.out_codes + (planes ? block.first_channel / 8 : block.first_channel);
     for (int32_t p = 0; p < pixels; ++p) out[p] = base + band_->out_codes[i + p];
     CodeStage stage;
-    s_.rule.fill(b, &stage);
+    s_.rule->fill(b, &stage);
     stage.correction = correction;
     stage.out = out;
     stage.out_plane_bytes = s_.out_codes.plane_bytes;
@@ -363,7 +363,7 @@ class Part {
 // Instructions on vectors of 16 channels, about one cycle each.
 double tile_work(const ConvState& s) {
   const double products = s.method == kPopcount ? 1.5 * s.weight_bits * s.activation_bits : s.method == kTables ? s.weight_bits : 1.0;
-  return products * 2.0 * static_cast<double>(s.weights.steps.size()) + 20.0;
+  return products * 2.0 * static_cast<double>(s.steps.size()) + 20.0;
 }
 
 }  // namespace
@@ -393,14 +393,14 @@ void ConvState::plan_scratch() {
 ConvParts ConvState::parts(int64_t batch, int threads) const {
   ConvParts best;
   const int64_t pixels = batch * out_pixels();
-  const int64_t blocks = ceil_div(static_cast<int64_t>(weights.blocks.size()), blocks_per_call);
+  const int64_t blocks = ceil_div(weights->blocks.size(), blocks_per_call);
   const int64_t most = std::min<int64_t>(method == kTables ? kTableGrain : kGrain, kernels->tile_pixels[method]);
   const int64_t tiles = std::max<int64_t>(1, ceil_div(pixels, most));
   best.grain = std::max<int64_t>(1, ceil_div(pixels, tiles));
   const double nanoseconds = tile_work(*this) * static_cast<double>(pixels) * static_cast<double>(blocks) / 3.5;
   const int64_t limit = static_cast<int64_t>(std::min<double>(threads, nanoseconds / kPartNanoseconds));
   // Large weights are better divided than streamed by every thread; staged input is better divided by pixels.
-  const bool by_blocks = !staged() && weights.data.size() > 512 * 1024;
+  const bool by_blocks = !staged() && weights->data.size() > 512 * 1024;
   int64_t least = tiles * blocks;
   for (int64_t i = 1; i <= limit; ++i) {
     const int64_t a = i, b = limit / i;  // a along the better axis: of two equal loads the later one divides it more
@@ -418,7 +418,7 @@ void ConvState::run_part(const Conv::Buffers& buffers, int64_t batch, const Conv
   const int64_t pixels = batch * out_pixels();
   const int64_t tiles = ceil_div(pixels, parts.grain);
   const int64_t tile = std::max<int64_t>(1, kernels->tile_pixels[method] / parts.grain) * parts.grain;
-  const int64_t all_blocks = static_cast<int64_t>(weights.blocks.size());
+  const int64_t all_blocks = weights->blocks.size();
   const int64_t blocks = ceil_div(all_blocks, blocks_per_call);
   const int64_t p = part / parts.block_parts, q = part % parts.block_parts;
   const int64_t t0 = tiles * p / parts.pixel_parts, t1 = tiles * (p + 1) / parts.pixel_parts;

@@ -1,7 +1,7 @@
 // What a convolution keeps from load to run. Private to conv*.cpp.
 #pragma once
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "checked.h"
 #include "conv.h"
@@ -17,6 +17,13 @@ struct ConvParts {
   int count() const { return pixel_parts * block_parts; }
 };
 
+// What padding adds to D: sums[row class][column class][block][kBlock].
+struct ConvBorder {
+  AlignedArray<int32_t> row_class, column_class;  // of each output
+  int64_t column_classes = 0;
+  AlignedArray<int32_t> sums;
+};
+
 struct ConvState {
   const KernelTable* kernels = nullptr;
   ConvGeometry geometry;
@@ -26,15 +33,13 @@ struct ConvState {
   int weight_bits = 0, activation_bits = 0;
   Method method = kFloat;
   PixelFormat format{};
-  ConvWeights weights;
+  std::shared_ptr<const ConvWeights> weights;
+  AlignedArray<int32_t> steps;       // byte offsets from a pixel, the same for every block
   int32_t shift = 0, sum_scale = 0;  // sum_scale == 0: no window sums
   AlignedArray<float> multiply, offset;
   AlignedArray<float> norm_multiply, norm_offset;  // empty where absent
-  CodeRule rule;
-  // Sign activations and zero points: border[row class][column class][block][kBlock]
-  std::vector<int32_t> row_class, column_class;
-  int64_t column_classes = 0;
-  AlignedArray<int32_t> border;
+  std::shared_ptr<const CodeRule> rule;  // null without codes
+  std::shared_ptr<const ConvBorder> border;  // of sign activations and zero points, else null
   // Scratch of one part
   int64_t sum_rows = 0, sum_row_bytes = 0;  // ring of rows of pixel sums
   int64_t blocks_per_call = 1;              // blocks that one dot product serves; kTables only

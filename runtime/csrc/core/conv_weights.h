@@ -2,10 +2,12 @@
 // kernels walk through for each output pixel.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "aligned.h"
 #include "conv.h"
+#include "preparation.h"
 #include "thresholds.h"
 
 namespace bitorch {
@@ -26,9 +28,9 @@ struct ConvBlock {
   int64_t group;          // window sums are per group
 };
 
+// The same for images of any size, so that layers with the same weights can share it.
 struct ConvWeights {
-  std::vector<ConvBlock> blocks;
-  std::vector<int32_t> steps;  // byte offsets from a pixel, the same for every block
+  AlignedArray<ConvBlock> blocks;
   AlignedArray<uint8_t> data;
 };
 
@@ -45,7 +47,7 @@ std::vector<BlockRange> conv_blocks(const ConvGeometry& geometry, bool merged);
 class WeightRows {
  public:
   // negate: the output channels whose weights change sign, n - m instead of m, on the odd grid only; or null.
-  WeightRows(const ConvSpec& spec, const uint8_t* negate);
+  WeightRows(Budget& budget, const ConvSpec& spec, const uint8_t* negate);
 
   // m of every weight, [kernel_h * kernel_w][in_channels / groups]; the caller may change them.
   uint8_t* codes(int64_t channel);
@@ -57,11 +59,15 @@ class WeightRows {
   const ConvSpec& spec_;
   const uint8_t* negate_;
   int64_t count_;
-  std::vector<uint8_t> codes_, planes_;
+  TemporaryArray<uint8_t> codes_, planes_;
 };
 
+struct PreparedWeights {
+  std::shared_ptr<const ConvWeights> weights;
+  AlignedArray<int32_t> steps;  // byte offsets from a pixel, the same for every block
+};
 // negate: as of WeightRows.
-ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable& kernels, const PixelFormat& format,
-                         const uint8_t* negate);
+PreparedWeights prepare_weights(const ConvSpec& spec, Method method, const KernelTable& kernels, const PixelFormat& format,
+                                const uint8_t* negate, Preparation& preparation);
 
 }  // namespace bitorch

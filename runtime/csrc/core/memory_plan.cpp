@@ -64,15 +64,12 @@ struct Placed {
   int first, last;
 };
 
-// The lowest place for `bytes` among those already placed that live at the same time.
+// The lowest place for `bytes` among those already placed that live at the same time. `placed` is in the order of offsets: a
+// program of very many operations is planned in a second too.
 int64_t find_offset(const std::vector<Placed>& placed, const Users& life, int64_t bytes) {
-  std::vector<Placed> busy;
-  for (const Placed& other : placed) {
-    if (other.first <= life.last && life.first <= other.last) busy.push_back(other);
-  }
-  std::sort(busy.begin(), busy.end(), [](const Placed& a, const Placed& b) { return a.offset < b.offset; });
   int64_t offset = 0;
-  for (const Placed& other : busy) {
+  for (const Placed& other : placed) {
+    if (other.first > life.last || life.first > other.last) continue;
     if (checked_add(offset, bytes, "the memory of a program") <= other.offset) break;
     offset = std::max(offset, other.end);
   }
@@ -112,7 +109,9 @@ int64_t plan_arena(Graph& graph) {
     const int64_t bytes = checked_add(tensor->layout.image_bytes, kSlack, "the memory of a program");
     tensor->arena_offset = find_offset(placed, life, bytes);
     const int64_t end = checked_add(tensor->arena_offset, bytes, "the memory of a program");
-    placed.push_back({tensor->arena_offset, end, life.first, life.last});
+    const auto place = std::upper_bound(placed.begin(), placed.end(), tensor->arena_offset,
+                                        [](int64_t offset, const Placed& other) { return offset < other.offset; });
+    placed.insert(place, {tensor->arena_offset, end, life.first, life.last});
     arena = std::max(arena, end);
   }
   return arena;

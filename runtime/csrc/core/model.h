@@ -10,7 +10,7 @@
 
 namespace bitorch {
 
-// For prepared weights, and again for what one image is worked on in: more than any network in use needs.
+// For all that is kept, and what one image is worked on in: more than any network in use needs.
 constexpr int64_t kMemoryLimit = int64_t{1} << 30;
 
 struct Model {

@@ -52,15 +52,14 @@ class Activation : public Operation {
     });
   }
 
-  int64_t weight_bytes() const override { return static_cast<int64_t>(slope_.size()) * 4; }
+  int64_t weight_bytes() const override { return slope_ == nullptr ? 0 : slope_->size() * 4; }
 
  private:
   // The slopes of as many pixels as give loops something to do.
   void read_slope(const OperationReader& reader) {
     constexpr int64_t kAtOnce = 256;
     const int64_t channels = input_->channels;
-    const float* slope = reader.floats("slope", {channels});
-    for (int64_t c = 0; c < kAtOnce; c += channels) slope_.insert(slope_.end(), slope, slope + channels);
+    slope_ = reader.keep(reader.floats("slope", {channels}), channels, round_up(std::max(kAtOnce, channels), channels));
   }
 
   void run_row(const RunContext& context, int64_t n, int64_t y) const {
@@ -69,14 +68,14 @@ class Activation : public Operation {
     float* out = reinterpret_cast<float*>(context.data(*output_) + output_->layout.offset(n, y, 0));
     const int64_t values = input_->width * input_->channels;
     if (function_ != nullptr) return (functions.*function_->function)(out, in, values);
-    const int64_t period = static_cast<int64_t>(slope_.size());
+    const int64_t period = slope_->size();
     for (int64_t i = 0; i < values; i += period) {
-      functions.leaky_relu(out + i, in + i, slope_.data(), std::min(period, values - i));
+      functions.leaky_relu(out + i, in + i, slope_->data(), std::min(period, values - i));
     }
   }
 
   const NamedFunction* function_ = nullptr;  // null: leaky_relu
-  std::vector<float> slope_;
+  Kept<float> slope_;
   const Tensor* input_ = nullptr;
   const Tensor* output_ = nullptr;
 };

@@ -53,7 +53,7 @@ class AvgPool : public Operation {
     outputs_ = {output_};
   }
 
-  void plan(const KernelTable&) override {
+  void plan(const KernelTable&, Preparation&) override {
     if (!input_->is_codes()) return;
     const int64_t channels = input_->channels;
     sums_bytes_ = round_up(checked_mul(checked_mul(window_.x.padded(), channels, "a pool"), 4, "a pool"), 64);
@@ -162,7 +162,7 @@ class GlobalAvgPool : public Operation {
     outputs_ = {output_};
   }
 
-  void plan(const KernelTable&) override {
+  void plan(const KernelTable&, Preparation&) override {
     if (!input_->is_codes()) return;
     sums_bytes_ = round_up(checked_mul(input_->channels, 4, "a pool"), 64);
     const int64_t codes = round_up(checked_mul(input_->width, input_->channels, "a pool"), 64);

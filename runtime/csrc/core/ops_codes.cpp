@@ -13,7 +13,7 @@ class OnCodes : public Operation {
  public:
   explicit OnCodes(const OperationReader& reader) : Operation(reader) {}
 
-  void plan(const KernelTable&) override {
+  void plan(const KernelTable&, Preparation&) override {
     step_ = std::clamp<int64_t>(kSpanCodes / input_->channels, 1, input_->width);
     codes_bytes_ = round_up(checked_mul(step_, input_->channels, "a tensor"), 64);
   }
@@ -74,7 +74,7 @@ class Dequantize : public OnCodes {
     outputs_ = {reader.output("output", Values::kFloat32, 0, input_->height, input_->width, input_->channels)};
   }
 
-  int64_t weight_bytes() const override { return static_cast<int64_t>(values_.size()) * 4; }
+  int64_t weight_bytes() const override { return values_->size() * 4; }
 
  private:
   void read_table(const OperationReader& reader) {
@@ -83,8 +83,7 @@ class Dequantize : public OnCodes {
     }
     const std::vector<int64_t> shape = table_shape(reader, *input_);
     per_channel_ = shape.size() == 2;
-    const float* table = reader.floats("table", shape);
-    values_.assign(table, table + reader.array("table").elements());
+    values_ = reader.keep(reader.floats("table", shape), reader.array("table").elements());
   }
 
   void fill_table(const OperationReader& reader) {
@@ -92,17 +91,19 @@ class Dequantize : public OnCodes {
     if (sign && input_->bits != 1) reader.fail("sign", "needs codes of 1 bit, but the input is " + input_->describe());
     const int levels = (1 << input_->bits) - 1;
     const float scale = reader.has("scale") ? reader.number("scale") : 1.0f;
+    AlignedArray<float> values(reader.preparation().budget(), levels + 1, "a table");
     for (int q = 0; q <= levels; ++q) {
       const float value = static_cast<float>(sign ? 2 * q - 1 : q);
       const bool divides = !sign && !reader.has("scale");
-      values_.push_back(divides ? value / static_cast<float>(levels) : value * scale);
+      values[q] = divides ? value / static_cast<float>(levels) : value * scale;
     }
+    values_ = std::make_shared<const AlignedArray<float>>(std::move(values));
   }
 
   void write(const RunContext&, const uint8_t* codes, int64_t pixels, uint8_t* out, uint8_t*) const override {
     float* values = reinterpret_cast<float*>(out);
     const int64_t channels = input_->channels, n = pixels * channels;
-    const float* table = values_.data();
+    const float* table = values_->data();
     if (per_channel_) {
       for (int64_t p = 0; p < n; p += channels) {
         for (int64_t c = 0; c < channels; ++c) values[p + c] = table[(c << input_->bits) + codes[p + c]];
@@ -112,7 +113,7 @@ class Dequantize : public OnCodes {
     }
   }
 
-  std::vector<float> values_;  // [2^bits], or [channels][2^bits]
+  Kept<float> values_;  // [2^bits], or [channels][2^bits]
   bool per_channel_ = false;
 };
 
@@ -125,10 +126,10 @@ class Lookup : public OnCodes {
     const int bits = reader.bits("bits");
     const std::vector<int64_t> shape = table_shape(reader, *input_);
     per_channel_ = shape.size() == 2;
-    const uint8_t* table = reader.bytes("table", shape);
-    table_.assign(table, table + reader.array("table").elements());
+    table_ = reader.keep(reader.bytes("table", shape), reader.array("table").elements());
     const int most = (1 << bits) - 1;
-    for (uint8_t entry : table_) {
+    reader.preparation().budget().work(table_->size());
+    for (uint8_t entry : *table_) {
       if (entry > most) {
         reader.fail("table", "has an entry " + std::to_string(entry) + ", but " + std::to_string(bits) +
                                  "-bit codes are at most " + std::to_string(most));
@@ -138,7 +139,7 @@ class Lookup : public OnCodes {
     outputs_ = {reader.output("output", Values::kCodes, bits, input_->height, input_->width, input_->channels)};
   }
 
-  int64_t weight_bytes() const override { return static_cast<int64_t>(table_.size()); }
+  int64_t weight_bytes() const override { return table_->size(); }
 
  private:
   void write(const RunContext& context, const uint8_t* codes, int64_t pixels, uint8_t* out,
@@ -146,7 +147,7 @@ class Lookup : public OnCodes {
     const Layout& layout = outputs_[0]->layout;
     const int64_t channels = input_->channels, n = pixels * channels;
     uint8_t* target = layout.kind == Kind::kBytes ? out : scratch;
-    const uint8_t* table = table_.data();
+    const uint8_t* table = table_->data();
     if (per_channel_) {
       for (int64_t p = 0; p < n; p += channels) {
         for (int64_t c = 0; c < channels; ++c) target[p + c] = table[(c << shift_) + codes[p + c]];
@@ -157,7 +158,7 @@ class Lookup : public OnCodes {
     write_codes(context.kernels->rows, layout, out, pixels, target);
   }
 
-  std::vector<uint8_t> table_;
+  Kept<uint8_t> table_;
   bool per_channel_ = false;
   int shift_ = 1;
 };

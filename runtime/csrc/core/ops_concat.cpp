@@ -42,7 +42,7 @@ class Concat : public Operation {
     return output_->layout.kind == Kind::kPlanes;
   }
 
-  void plan(const KernelTable&) override {
+  void plan(const KernelTable&, Preparation&) override {
     for (const Tensor* input : inputs_) {
       same_kind_ = same_kind_ && input->layout.kind == output_->layout.kind;
       widest_ = std::max(widest_, input->channels);

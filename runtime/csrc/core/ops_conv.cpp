@@ -46,7 +46,6 @@ class ConvOperation : public Operation {
  public:
   ConvOperation(const OperationReader& reader, Form form, bool low_bit) : Operation(reader), spec_(new ConvSpec) {
     allow_keys(reader, form, low_bit);
-    spec_->bytes_left = &reader.graph().weight_bytes_left;
     const Tensor* input = reader.input("input", {low_bit ? Values::kCodes : Values::kFloat32});
     input_ = input;
     inputs_ = {input};
@@ -71,9 +70,9 @@ class ConvOperation : public Operation {
   }
   Halo halo(const Tensor& tensor) const override { return &tensor == input_ ? pads_ : Halo(); }
 
-  void plan(const KernelTable& kernels) override {
+  void plan(const KernelTable& kernels, Preparation& preparation) override {
     const auto layout = [](const Tensor* tensor) { return tensor == nullptr ? nullptr : &tensor->layout; };
-    conv_ = std::make_unique<Conv>(*spec_, kernels, input_->layout, layout(out_int_), layout(out_float_),
+    conv_ = std::make_unique<Conv>(*spec_, kernels, preparation, input_->layout, layout(out_int_), layout(out_float_),
                                    layout(out_codes_), layout(residual_));
     spec_.reset();  // its arrays belong to the caller of Program's constructor
   }
@@ -186,6 +185,7 @@ class ConvOperation : public Operation {
   // The bits that fill up a row are zero: anything else is a row of another shape or another order.
   void check_fill(const OperationReader& reader, int64_t row_bytes, int64_t row_bits) const {
     if (row_bits % 8 == 0) return;
+    reader.preparation().budget().work(spec_->geometry.out_channels);
     for (int64_t channel = 0; channel < spec_->geometry.out_channels; ++channel) {
       if (spec_->packed_weights[(channel + 1) * row_bytes - 1] >> (row_bits % 8) == 0) continue;
       reader.fail("weight", "channel " + std::to_string(channel) + ": the last " + std::to_string(8 - row_bits % 8) +

@@ -23,7 +23,7 @@ class Elementwise : public Operation {
  public:
   explicit Elementwise(const OperationReader& reader) : Operation(reader) {}
 
-  void plan(const KernelTable&) override {
+  void plan(const KernelTable&, Preparation&) override {
     step_ = std::clamp<int64_t>(kSpanValues / shape_->channels, 1, shape_->width);
     values_bytes_ = round_up(checked_mul(checked_mul(step_, shape_->channels, "a tensor"), 4, "a tensor"), 64);
     part_bytes_ = values_bytes_ + writer_.scratch_bytes();
@@ -47,7 +47,7 @@ class Elementwise : public Operation {
   // For quantize, whose key is "output"; the others have "float32" and "codes".
   void define_codes(const OperationReader& reader, const char* key) {
     const CodeKeys keys = read_code_keys(reader, shape_->channels, false);
-    writer_ = CodeWriter(keys, shape_->channels);
+    writer_ = CodeWriter(keys, shape_->channels, reader.preparation());
     codes_ = reader.output(key, Values::kCodes, keys.bits, shape_->height, shape_->width, shape_->channels);
     outputs_.push_back(codes_);
   }
@@ -175,7 +175,7 @@ class Affine : public Elementwise {
   int64_t weight_bytes() const override {
     int64_t bytes = 0;
     for (const auto* array : {&divide_, &multiply_, &offset_, &norm_multiply_, &norm_offset_}) {
-      bytes += static_cast<int64_t>(array->size()) * 4;
+      if (*array != nullptr) bytes += (*array)->size() * 4;
     }
     return bytes;
   }
@@ -195,17 +195,10 @@ class Affine : public Elementwise {
                 "\"norm_offset\", \"residual\", \"low\" or \"high\"");
   }
 
-  // The array repeated to a period() of values, so that loops over pixels of few channels are long; empty where absent.
-  std::vector<float> read_channels(const OperationReader& reader, const char* key) const {
-    if (!reader.has(key)) return {};
-    const int64_t channels = shape_->channels;
-    const float* values = reader.floats(key, {channels});
-    std::vector<float> repeated;
-    repeated.reserve(static_cast<size_t>(period()));
-    while (static_cast<int64_t>(repeated.size()) < period()) {
-      repeated.insert(repeated.end(), values, values + channels);
-    }
-    return repeated;
+  // The array repeated to a period() of values, so that loops over pixels of few channels are long; null where absent.
+  Kept<float> read_channels(const OperationReader& reader, const char* key) const {
+    if (!reader.has(key)) return nullptr;
+    return reader.keep(reader.floats(key, {shape_->channels}), shape_->channels, period());
   }
 
   int64_t period() const {
@@ -214,7 +207,7 @@ class Affine : public Elementwise {
   }
 
   const float* values(const RunContext& context, const Span& span, float* room) const override {
-    const auto data = [](const std::vector<float>& array) { return array.empty() ? nullptr : array.data(); };
+    const auto data = [](const Kept<float>& array) { return array == nullptr ? nullptr : array->data(); };
     AffineRow row;
     row.x = span_of(context, *shape_, span);
     row.out = room;
@@ -232,7 +225,7 @@ class Affine : public Elementwise {
     return room;
   }
 
-  std::vector<float> divide_, multiply_, offset_, norm_multiply_, norm_offset_;  // [period()], or empty
+  Kept<float> divide_, multiply_, offset_, norm_multiply_, norm_offset_;  // [period()], or null
   float low_ = -std::numeric_limits<float>::infinity(), high_ = std::numeric_limits<float>::infinity();
   const Tensor* residual_ = nullptr;
 };

@@ -26,7 +26,7 @@ class Flatten : public Operation {
     return output_->layout.kind == Kind::kPlanes && copies_planes();
   }
 
-  void plan(const KernelTable&) override {
+  void plan(const KernelTable&, Preparation&) override {
     const Kind from = input_->layout.kind, to = output_->layout.kind;
     copies_ = channels_last_ && from == to && (from != Kind::kPlanes || copies_planes());
     if (!copies_ && input_->is_codes()) part_bytes_ = round_up(checked_mul(features_, 2, "a flatten"), 64);

@@ -59,7 +59,7 @@ class MaxPool : public Operation {
     return output_->layout.kind == Kind::kPlanes;
   }
 
-  void plan(const KernelTable&) override {
+  void plan(const KernelTable&, Preparation&) override {
     const Layout& in = input_->layout;
     planes_ = in.kind == Kind::kPlanes ? in.bits : 1;
     padded_plane_ = checked_mul(window_.x.padded(), in.pixel_bytes, "a pool");

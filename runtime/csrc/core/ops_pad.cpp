@@ -33,6 +33,10 @@ struct PadAxis {
   }
 };
 
+struct ConstantPixel {
+  AlignedArray<uint8_t> bytes;
+};
+
 class Pad : public Operation {
  public:
   explicit Pad(const OperationReader& reader) : Operation(reader) {
@@ -58,10 +62,17 @@ class Pad : public Operation {
     return output_->layout.kind == Kind::kPlanes && !pads_channels_;
   }
 
-  void plan(const KernelTable&) override {
+  void plan(const KernelTable&, Preparation& preparation) override {
     copies_ = !pads_channels_ && input_->layout.kind == output_->layout.kind;
     planes_ = copies_ && input_->layout.kind == Kind::kPlanes ? input_->bits : 1;
-    make_constant_pixel();
+    const bool planes = copies_ && input_->layout.kind == Kind::kPlanes;
+    const int64_t channels = output_->channels;
+    pixel_bytes_ = planes ? output_->layout.pixel_bytes : checked_mul(channels, input_->is_codes() ? 1 : 4, "a pad");
+    if (mode_ == PadMode::kConstant) {
+      const int64_t value = input_->is_codes() ? code_ : static_cast<int64_t>(bits_of(number_));
+      constant_ = preparation.share<ConstantPixel>({input_->is_codes(), planes, planes_, channels, value},
+                                                   [&] { return constant_pixel(preparation.budget(), planes); });
+    }
     if (copies_ || !input_->is_codes()) return;
     codes_bytes_ = round_up(checked_mul(input_->width, input_->channels, "a pad"), 64);
     part_bytes_ =
@@ -116,26 +127,32 @@ class Pad : public Operation {
   }
 
   // One pixel of the output in its layout, or in bytes where it is converted; plane after plane.
-  void make_constant_pixel() {
+  ConstantPixel constant_pixel(Budget& budget, bool planes) const {
     const int64_t channels = output_->channels;
+    AlignedArray<uint8_t> pixel(budget, checked_mul(pixel_bytes_, planes_, "a pad"), "a constant pixel");
     if (!input_->is_codes()) {
-      pixel_bytes_ = checked_mul(channels, 4, "a pad");
-      constant_.resize(static_cast<size_t>(pixel_bytes_));
-      for (int64_t c = 0; c < channels; ++c) std::memcpy(&constant_[static_cast<size_t>(c) * 4], &number_, 4);
-    } else if (copies_ && input_->layout.kind == Kind::kPlanes) {
-      pixel_bytes_ = output_->layout.pixel_bytes;
-      constant_.assign(static_cast<size_t>(pixel_bytes_ * planes_), 0);
+      for (int64_t c = 0; c < channels; ++c) std::memcpy(&pixel[c * 4], &number_, 4);
+    } else if (planes) {
       for (int64_t i = 0; i < planes_; ++i) {
         for (int64_t c = 0; (code_ >> i & 1) != 0 && c < channels; ++c) {
-          uint8_t& byte = constant_[static_cast<size_t>(i * pixel_bytes_ + c / 8)];
+          uint8_t& byte = pixel[i * pixel_bytes_ + c / 8];
           byte = static_cast<uint8_t>(byte | 1 << c % 8);
         }
       }
     } else {
-      pixel_bytes_ = channels;
-      constant_.assign(static_cast<size_t>(channels), code_);
+      std::fill(pixel.begin(), pixel.end(), code_);
     }
+    return {std::move(pixel)};
   }
+
+  static uint32_t bits_of(float number) {
+    uint32_t bits;
+    std::memcpy(&bits, &number, sizeof(bits));
+    return bits;
+  }
+
+  // Of plane i; null where the mode is another.
+  const uint8_t* constant(int64_t i) const { return constant_ == nullptr ? nullptr : constant_->bytes.data() + i * pixel_bytes_; }
 
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const {
     const RowFunctions& rows = context.kernels->rows;
@@ -146,8 +163,7 @@ class Pad : public Operation {
     uint8_t* out = context.data(*output_) + to.offset(n, oy, 0);
     if (copies_) {
       for (int64_t i = 0; i < planes_; ++i) {
-        pad_row(out + i * to.plane_bytes, y < 0 ? nullptr : in + i * from.plane_bytes,
-                constant_.data() + i * pixel_bytes_);
+        pad_row(out + i * to.plane_bytes, y < 0 ? nullptr : in + i * from.plane_bytes, constant(i));
       }
     } else if (!input_->is_codes()) {
       pad_pixels(out, in, 4);
@@ -183,10 +199,10 @@ class Pad : public Operation {
 
   // The same where the channels are padded too, or codes converted: `size` bytes per channel.
   void pad_pixels(uint8_t* out, const uint8_t* in, int64_t size) const {
-    if (!pads_channels_) return pad_row(out, in, constant_.data());
+    if (!pads_channels_) return pad_row(out, in, constant(0));
     const int64_t in_bytes = input_->channels * size, before = channels_before_ * size;
     for (int64_t x = 0; x < output_->width; ++x, out += pixel_bytes_) {
-      std::memcpy(out, constant_.data(), static_cast<size_t>(pixel_bytes_));
+      std::memcpy(out, constant(0), static_cast<size_t>(pixel_bytes_));
       const int64_t from = x_.source(x, mode_);
       if (in != nullptr && from >= 0) std::memcpy(out + before, in + from * in_bytes, static_cast<size_t>(in_bytes));
     }
@@ -202,7 +218,7 @@ class Pad : public Operation {
   const Tensor* output_ = nullptr;
   bool copies_ = true;  // whole pixels, in the layout that both have
   int64_t planes_ = 1, pixel_bytes_ = 0, codes_bytes_ = 0, part_bytes_ = 0;
-  std::vector<uint8_t> constant_;
+  std::shared_ptr<const ConstantPixel> constant_;  // null where the mode is another
 };
 
 }  // namespace

@@ -14,13 +14,17 @@ struct ChannelRun {
   int64_t from, to, count;
 };
 
-std::vector<ChannelRun> find_runs(const std::vector<int32_t>& channels) {
-  std::vector<ChannelRun> runs;
-  for (size_t k = 0; k < channels.size(); ++k) {
-    if (!runs.empty() && runs.back().from + runs.back().count == channels[k]) {
-      ++runs.back().count;
+AlignedArray<ChannelRun> find_runs(const AlignedArray<int32_t>& channels, Budget& budget) {
+  int64_t count = 1;
+  for (int64_t k = 1; k < channels.size(); ++k) count += channels[k] != channels[k - 1] + 1;
+  AlignedArray<ChannelRun> runs(budget, count, "runs of channels");
+  ChannelRun* run = runs.data();
+  *run = {channels[0], 0, 1};
+  for (int64_t k = 1; k < channels.size(); ++k) {
+    if (channels[k] == channels[k - 1] + 1) {
+      ++run->count;
     } else {
-      runs.push_back({channels[k], static_cast<int64_t>(k), 1});
+      *++run = {channels[k], k, 1};
     }
   }
   return runs;
@@ -37,17 +41,20 @@ class Select : public Operation {
       reader.fail("channels", "the array is " + array.describe() + ", but must be int32 [K] of one or more channels");
     }
     const int32_t* channels = reader.integers32("channels", array.shape);
-    channels_.assign(channels, channels + array.shape[0]);
-    for (size_t k = 0; k < channels_.size(); ++k) {
-      if (channels_[k] >= 0 && channels_[k] < input_->channels) continue;
-      reader.fail("channels", "entry " + std::to_string(k) + " is " + std::to_string(channels_[k]) +
+    Preparation& preparation = reader.preparation();
+    preparation.budget().work(checked_mul(array.shape[0], 2, "a select"));
+    for (int64_t k = 0; k < array.shape[0]; ++k) {
+      if (channels[k] >= 0 && channels[k] < input_->channels) continue;
+      reader.fail("channels", "entry " + std::to_string(k) + " is " + std::to_string(channels[k]) +
                                   ", but the channels of \"" + input_->name + "\" are 0 to " +
                                   std::to_string(input_->channels - 1));
     }
     output_ = reader.output("output", input_->values, input_->bits, input_->height, input_->width, array.shape[0]);
     outputs_ = {output_};
-    runs_ = find_runs(channels_);
-    for (const ChannelRun& run : runs_) {
+    channels_ = reader.keep(channels, array.shape[0]);
+    runs_ = preparation.share<AlignedArray<ChannelRun>>({Preparation::address(channels), array.shape[0]},
+                                                        [&] { return find_runs(*channels_, preparation.budget()); });
+    for (const ChannelRun& run : *runs_) {
       // What fills up the last byte of the input is zero.
       const bool whole = run.count % 8 == 0 || run.from + run.count == input_->channels;
       whole_bytes_ = whole_bytes_ && whole && run.from % 8 == 0 && run.to % 8 == 0;
@@ -59,9 +66,9 @@ class Select : public Operation {
     return output_->layout.kind == Kind::kPlanes && whole_bytes_;
   }
 
-  void plan(const KernelTable&) override {
+  void plan(const KernelTable&, Preparation&) override {
     constexpr int64_t kLongRun = 16;  // from here on, copies beat a loop over the channels
-    copies_runs_ = static_cast<int64_t>(channels_.size() / runs_.size()) >= kLongRun;
+    copies_runs_ = channels_->size() / runs_->size() >= kLongRun;
     same_planes_ =
         whole_bytes_ && input_->layout.kind == Kind::kPlanes && output_->layout.kind == Kind::kPlanes;
     if (!input_->is_codes() || same_planes_) return;
@@ -84,7 +91,7 @@ class Select : public Operation {
     });
   }
 
-  int64_t weight_bytes() const override { return static_cast<int64_t>(channels_.size()) * 4; }
+  int64_t weight_bytes() const override { return channels_->size() * 4; }
 
  private:
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const {
@@ -117,7 +124,7 @@ class Select : public Operation {
                 input_->channels * size, size, 1);
       return;
     }
-    const int32_t* channels = channels_.data();
+    const int32_t* channels = channels_->data();
     for (int64_t x = 0; x < output_->width; ++x, out += count, in += input_->channels) {
       for (int64_t k = 0; k < count; ++k) out[k] = in[channels[k]];
     }
@@ -127,7 +134,7 @@ class Select : public Operation {
   void copy_runs(uint8_t* out, int64_t out_step, const uint8_t* in, int64_t in_step, int64_t bytes,
                  int64_t per_byte) const {
     for (int64_t x = 0; x < output_->width; ++x, out += out_step, in += in_step) {
-      for (const ChannelRun& run : runs_) {
+      for (const ChannelRun& run : *runs_) {
         std::memcpy(out + run.to * bytes / per_byte, in + run.from * bytes / per_byte,
                     static_cast<size_t>(ceil_div(run.count * bytes, per_byte)));
       }
@@ -136,8 +143,8 @@ class Select : public Operation {
 
   const Tensor* input_ = nullptr;
   const Tensor* output_ = nullptr;
-  std::vector<int32_t> channels_;
-  std::vector<ChannelRun> runs_;
+  Kept<int32_t> channels_;
+  Kept<ChannelRun> runs_;
   bool whole_bytes_ = true;  // every run begins and ends at a byte of a bit plane
   bool copies_runs_ = false, same_planes_ = false;
   int64_t codes_bytes_ = 0, part_bytes_ = 0;

@@ -46,6 +46,7 @@ struct Program::State {
   State(BuiltProgram built, const KernelTable* table) : program(std::move(built)), kernels(table) {
     int64_t weights = 0;
     for (const auto& operation : operations()) weights = checked_add(weights, operation->weight_bytes(), "the weights");
+    weights = std::min(weights, program.kept_bytes);  // operations may share them
     images_at_once = std::max<int64_t>(1, std::max(weights, kCachedBytes) / std::max<int64_t>(1, program.arena_bytes));
   }
 
@@ -96,14 +97,26 @@ struct Program::State {
   }
 };
 
+namespace {
+
+int64_t port_bytes(const Program::Port& port, int64_t batch) {
+  int64_t bytes = checked_mul(dtype_bytes(port.dtype), batch, "an output");
+  for (int64_t extent : port.shape) bytes = checked_mul(bytes, extent, "an output");
+  return bytes;
+}
+
+}  // namespace
+
 Program::Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
                  int64_t memory_limit)
     : state_(new State(build_program(json, arrays, kernels, memory_limit), &kernels)) {
   if (memory_limit == kNoLimit) return;
-  const int64_t bytes = workspace_bytes(1);
-  if (bytes > memory_limit) {
-    throw Error("one image is worked on in " + std::to_string(bytes) + " bytes, more than the limit of " +
-                std::to_string(memory_limit) + "; raise the limit if you trust where the program comes from");
+  int64_t bytes = workspace_bytes(1);
+  for (const Port& port : outputs()) bytes = checked_add(bytes, port_bytes(port, 1), "the results");
+  if (bytes > memory_limit - kept_bytes()) {
+    throw Error("one image is worked on in " + std::to_string(bytes) + " bytes, results included, and the operations keep " +
+                std::to_string(kept_bytes()) + ": together more than the limit of " + std::to_string(memory_limit) +
+                "; raise the limit if you trust where the program comes from");
   }
 }
 
@@ -206,12 +219,11 @@ std::vector<double> Program::profile(const std::vector<ArrayView>& inputs, int r
   const int64_t batch = this->batch(inputs);
   const auto& operations = state_->operations();
   if (batch == 0) return std::vector<double>(operations.size(), 0.0);
+  Budget no_limit;
   std::vector<AlignedArray<uint8_t>> results;
   std::vector<void*> outputs;
   for (const Port& port : state_->program.outputs) {
-    int64_t bytes = checked_mul(dtype_bytes(port.dtype), batch, "an output");
-    for (int64_t extent : port.shape) bytes = checked_mul(bytes, extent, "an output");
-    results.emplace_back(bytes);
+    results.emplace_back(no_limit, port_bytes(port, batch), "an output");
     outputs.push_back(results.back().data());
   }
   const WorkspaceList::Lease workspace(state_->workspaces);
@@ -242,6 +254,8 @@ int64_t Program::workspace_bytes(int64_t batch) const {
   if (batch < 0) throw Error("batch: " + std::to_string(batch) + " — must not be negative");
   return state_->workspace_bytes(batch, get_num_threads());
 }
+
+int64_t Program::kept_bytes() const { return state_->program.kept_bytes; }
 
 const char* Program::kernels_name() const { return state_->kernels->name; }
 

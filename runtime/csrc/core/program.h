@@ -18,8 +18,9 @@ class Program {
   static constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
   // Checks everything before anything runs; Error names the operation, the key, the value and the rule. The arrays are
-  // copied (weights re-tiled): the caller may free them afterwards. `kernels` must outlive the program. Error also where the
-  // weights, once prepared, or the memory of a run with one image take more than memory_limit bytes, before they are allocated.
+  // copied (weights re-tiled): the caller may free them afterwards. `kernels` must outlive the program. Error also where what the
+  // operations keep, what they need meanwhile, and the memory of a run with one image, its results included, take more than
+  // memory_limit bytes together, before they are allocated; and where preparing it all would take many seconds (budget.h).
   Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
           int64_t memory_limit = kNoLimit);
   ~Program();
@@ -78,6 +79,8 @@ class Program {
   std::vector<double> profile(const std::vector<ArrayView>& inputs, int repeats) const;
 
   int64_t workspace_bytes(int64_t batch) const;  // what one concurrent call needs, with get_num_threads() threads
+  int64_t kept_bytes() const;                    // all that the operations keep: weights, tables, and they themselves
+  static std::vector<std::string> operation_names();  // what "op" may be
   const char* kernels_name() const;              // KernelTable::name
 
  private:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 
 #include "float_mode.h"
 #include "memory_plan.h"
@@ -50,7 +51,7 @@ void about(const std::string& where, const std::function<void()>& step) {
   }
 }
 
-std::unique_ptr<Operation> make_operation(const OperationReader& reader, BuiltProgram* program) {
+std::unique_ptr<Operation> make_operation(const OperationReader& reader, BuiltProgram* program, std::set<std::string>* outputs) {
   if (reader.op() == "input") {
     program->inputs.emplace_back();
     return make_input(reader, program->inputs.size() - 1, &program->inputs.back());
@@ -58,24 +59,21 @@ std::unique_ptr<Operation> make_operation(const OperationReader& reader, BuiltPr
   if (reader.op() == "output") {
     program->outputs.emplace_back();
     auto operation = make_output(reader, program->outputs.size() - 1, &program->outputs.back());
-    for (size_t i = 0; i + 1 < program->outputs.size(); ++i) {
-      if (program->outputs[i].name == program->outputs.back().name)
-        reader.fail("input", "this tensor is an output already");
-    }
+    if (!outputs->insert(program->outputs.back().name).second) reader.fail("input", "this tensor is an output already");
     return operation;
   }
-  std::string names = "\"input\", \"output\"";
   for (const NamedOperation& known : kOperations) {
     if (reader.op() == known.op) return known.make(reader);
-    names += std::string(", \"") + known.op + "\"";
   }
+  std::string names;
+  for (const std::string& name : Program::operation_names()) names += (names.empty() ? "\"" : ", \"") + name + "\"";
   reader.fail("op", "must be one of " + names);
 }
 
 // Planning compares operations with one another; the largest networks in use have some hundreds.
 constexpr size_t kMostOperations = 10000;
 
-void read_operations(const std::string& text, ArrayTable& arrays, BuiltProgram* program) {
+void read_operations(const std::string& text, ArrayTable& arrays, Preparation& preparation, BuiltProgram* program) {
   const Json json = Json::parse(text);
   if (!json.is(Json::Type::kArray)) {
     throw Error(std::string("a program must be a list of operations, not ") + Json::type_name(json.type()));
@@ -84,9 +82,13 @@ void read_operations(const std::string& text, ArrayTable& arrays, BuiltProgram* 
     throw Error("a program of " + std::to_string(json.items().size()) + " operations: at most " +
                 std::to_string(kMostOperations) + " are allowed");
   }
+  std::set<std::string> outputs;
   for (size_t i = 0; i < json.items().size(); ++i) {
-    const OperationReader reader(json.items()[i], i, arrays, program->graph);
-    about(reader.where(), [&] { program->graph.operations.push_back(make_operation(reader, program)); });
+    const OperationReader reader(json.items()[i], i, arrays, program->graph, preparation);
+    about(reader.where(), [&] {
+      preparation.budget().charge(Budget::kOperationBytes, "an operation");
+      program->graph.operations.push_back(make_operation(reader, program, &outputs));
+    });
   }
   if (program->inputs.empty()) throw Error("a program needs at least one \"input\" operation");
   if (program->outputs.empty()) throw Error("a program needs at least one \"output\" operation");
@@ -94,22 +96,37 @@ void read_operations(const std::string& text, ArrayTable& arrays, BuiltProgram* 
 
 }  // namespace
 
+std::vector<std::string> Program::operation_names() {
+  std::vector<std::string> names = {"input", "output"};
+  for (const NamedOperation& known : kOperations) names.push_back(known.op);
+  return names;
+}
+
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
                            const KernelTable& kernels, int64_t memory_limit) {
   const IeeeFloats floats;
-  ArrayTable table(arrays);
+  int64_t array_bytes = 0;
+  for (const auto& [name, array] : arrays) {
+    const int64_t bytes = checked_mul(array.elements(), dtype_bytes(array.dtype), "an array");
+    array_bytes = checked_add(array_bytes, bytes, "the arrays");
+  }
+  Preparation preparation(memory_limit, array_bytes);
   BuiltProgram program;
-  program.graph.weight_bytes_left = memory_limit;
-  read_operations(json, table, &program);
-  table.check_all_used();
-  const auto& operations = program.graph.operations;
-  std::vector<const Operation*>& order = program.graph.run_order;
-  for (const auto& operation : operations) order.push_back(operation.get());
-  std::stable_partition(order.begin(), order.end(),
-                        [](const Operation* operation) { return operation->op() == "input"; });
-  plan_layouts(program.graph, kernels);
-  for (const auto& operation : operations) about(operation->where(), [&] { operation->plan(kernels); });
+  {
+    ArrayTable table(arrays, preparation.budget());  // until plan() is done, which reads arrays too
+    read_operations(json, table, preparation, &program);
+    table.check_all_used();
+    std::vector<const Operation*>& order = program.graph.run_order;
+    for (const auto& operation : program.graph.operations) order.push_back(operation.get());
+    std::stable_partition(order.begin(), order.end(),
+                          [](const Operation* operation) { return operation->op() == "input"; });
+    plan_layouts(program.graph, kernels);
+    for (const auto& operation : program.graph.operations) {
+      about(operation->where(), [&] { operation->plan(kernels, preparation); });
+    }
+  }
   program.arena_bytes = plan_arena(program.graph);
+  program.kept_bytes = preparation.budget().charged();
   return program;
 }
 

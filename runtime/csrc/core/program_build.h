@@ -13,6 +13,7 @@ struct BuiltProgram {
   Graph graph;
   std::vector<Program::Port> inputs, outputs;
   int64_t arena_bytes = 0;  // per image
+  int64_t kept_bytes = 0;   // all that the operations keep
 };
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,

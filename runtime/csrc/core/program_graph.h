@@ -2,7 +2,6 @@
 #pragma once
 #include <cstdint>
 #include <deque>
-#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,6 +14,7 @@
 namespace bitorch {
 
 class OperationReader;
+class Preparation;
 
 enum class Values { kFloat32, kInt32, kCodes };
 const char* values_name(Values values);  // "float32", "int32" or "codes"
@@ -69,7 +69,7 @@ class Operation {
   virtual bool prefers_planes(const Tensor& /*input*/, const KernelTable&) const { return false; }
   virtual Halo halo(const Tensor& /*input*/) const { return {}; }
 
-  virtual void plan(const KernelTable&) {}
+  virtual void plan(const KernelTable&, Preparation&) {}
   virtual int64_t scratch_bytes(int64_t /*batch*/, int /*threads*/) const { return 0; }
   // Writes every pixel of its outputs and their halo. Allocates nothing.
   virtual void run(const RunContext& context) const = 0;
@@ -90,8 +90,6 @@ struct Graph {
   std::map<std::string, Tensor*> by_name;
   std::vector<std::unique_ptr<Operation>> operations;  // as they are described
   std::vector<const Operation*> run_order;             // inputs first, so that a bad value is found before any work
-  // What operations may still allocate for weights as kernels want them, which can be far larger than the arrays.
-  int64_t weight_bytes_left = std::numeric_limits<int64_t>::max();
 };
 
 }  // namespace bitorch

@@ -37,7 +37,7 @@ std::string range_text(int64_t low, int64_t high) {
 
 }  // namespace
 
-ArrayTable::ArrayTable(const std::map<std::string, ArrayView>& arrays) : arrays_(arrays) {
+ArrayTable::ArrayTable(const std::map<std::string, ArrayView>& arrays, Budget& budget) : arrays_(arrays), budget_(budget) {
   for (const auto& [name, array] : arrays) {
     if (!is_name(name)) throw Error("arrays: a name must not be empty or have control characters");
     if (array.elements() > 0 && array.data == nullptr) throw Error("array " + quoted(name) + ": no data");
@@ -55,17 +55,16 @@ const void* ArrayTable::elements(const ArrayView& array) {
   const int64_t size = dtype_bytes(array.dtype);
   if (reinterpret_cast<uintptr_t>(array.data) % static_cast<uintptr_t>(size) == 0) return array.data;
   const int64_t bytes = checked_mul(array.elements(), size, "an array");
-  copies_.emplace_back(bytes);
-  std::memcpy(copies_.back().data(), array.data, static_cast<size_t>(bytes));
-  return copies_.back().data();
+  const auto fill = [&](uint8_t* copy) { std::memcpy(copy, array.data, static_cast<size_t>(bytes)); };
+  return copy_of(array, bytes, fill);
 }
 
 const uint8_t* ArrayTable::booleans(const ArrayView& array) {
   const int64_t count = array.elements();
-  copies_.emplace_back(count);
   const uint8_t* source = static_cast<const uint8_t*>(array.data);
-  for (int64_t i = 0; i < count; ++i) copies_.back()[i] = source[i] != 0;
-  return copies_.back().data();
+  return copy_of(array, count, [&](uint8_t* copy) {
+    for (int64_t i = 0; i < count; ++i) copy[i] = source[i] != 0;
+  });
 }
 
 void ArrayTable::check_all_used() const {
@@ -82,8 +81,13 @@ std::string ArrayTable::names() const {
   return names.empty() ? "there are no arrays" : "the arrays are " + list_of(names, 16);
 }
 
-OperationReader::OperationReader(const Json& description, size_t index, ArrayTable& arrays, Graph& graph)
-    : description_(description), arrays_(arrays), graph_(graph), where_("operation " + std::to_string(index)) {
+OperationReader::OperationReader(const Json& description, size_t index, ArrayTable& arrays, Graph& graph,
+                                 Preparation& preparation)
+    : description_(description),
+      arrays_(arrays),
+      graph_(graph),
+      preparation_(preparation),
+      where_("operation " + std::to_string(index)) {
   if (!description.is(Json::Type::kObject)) {
     throw OperationError(where_ + ": " + description.text() + " — must be an object with an \"op\"");
   }

@@ -1,5 +1,6 @@
 // Reading one operation of the description: typed keys, named arrays, and errors that name all of them.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <map>
@@ -11,6 +12,7 @@
 #include "array.h"
 #include "checked.h"
 #include "json.h"
+#include "preparation.h"
 #include "program_graph.h"
 
 namespace bitorch {
@@ -26,10 +28,11 @@ struct OperationError : Error {
 // The arrays of a program while it is loaded, and which of them were used.
 class ArrayTable {
  public:
-  explicit ArrayTable(const std::map<std::string, ArrayView>& arrays);
+  ArrayTable(const std::map<std::string, ArrayView>& arrays, Budget& budget);
 
   const ArrayView* use(const std::string& name);  // null where there is none
-  // The elements, on an address aligned for them: a copy, kept as long as this table, where the array's own is not.
+  // The elements, on an address aligned for them: a copy, kept as long as this table, where the array's own is not. The same
+  // address whenever the same array is asked for, and so below.
   const void* elements(const ArrayView& array);
   // Booleans as 0 or 1, whatever byte stood for true.
   const uint8_t* booleans(const ArrayView& array);
@@ -37,18 +40,29 @@ class ArrayTable {
   std::string names() const;
 
  private:
+  // Made once for each array.
+  template <class Fill>
+  const uint8_t* copy_of(const ArrayView& array, int64_t bytes, const Fill& fill) {
+    const auto found = copies_.find(&array);
+    if (found != copies_.end()) return found->second.data();
+    TemporaryArray<uint8_t> copy(budget_, bytes, "an aligned copy of an array");
+    fill(copy.data());
+    return copies_.emplace(&array, std::move(copy)).first->second.data();
+  }
+
   const std::map<std::string, ArrayView>& arrays_;
+  Budget& budget_;
   std::set<std::string> used_;
-  std::vector<AlignedArray<uint8_t>> copies_;
+  std::map<const ArrayView*, TemporaryArray<uint8_t>> copies_;
 };
 
 class OperationReader {
  public:
-  OperationReader(const Json& description, size_t index, ArrayTable& arrays, Graph& graph);
+  OperationReader(const Json& description, size_t index, ArrayTable& arrays, Graph& graph, Preparation& preparation);
 
   const std::string& op() const { return op_; }
   const std::string& where() const { return where_; }
-  Graph& graph() const { return graph_; }
+  Preparation& preparation() const { return preparation_; }
 
   [[noreturn]] void fail(const char* key, const std::string& rule) const;  // with the key's value
   [[noreturn]] void fail(const std::string& rule) const;                   // about the operation as a whole
@@ -76,6 +90,21 @@ class OperationReader {
   const int32_t* integers32(const char* key, const std::vector<int64_t>& shape) const;
   const uint8_t* booleans(const char* key, const std::vector<int64_t>& shape) const;
 
+  // For an operation to keep: a copy of `count` values of an array, repeated until there are `period` of them.
+  template <class T>
+  Kept<T> keep(const T* values, int64_t count, int64_t period) const {
+    const auto key = {Preparation::address(values), count, period};
+    return preparation_.share<AlignedArray<T>>(key, [&] {
+      AlignedArray<T> copy(preparation_.budget(), period, "copies of arrays");
+      for (int64_t i = 0; i < period; i += count) std::copy_n(values, std::min(count, period - i), copy.data() + i);
+      return copy;
+    });
+  }
+  template <class T>
+  Kept<T> keep(const T* values, int64_t count) const {
+    return keep(values, count, count);
+  }
+
   // Tensors: defined before, of one of these values.
   const Tensor* input(const char* key, std::initializer_list<Values> allowed) const;
   const Tensor* input_named(const char* key, const std::string& name, std::initializer_list<Values> allowed) const;
@@ -88,6 +117,7 @@ class OperationReader {
   const Json& description_;
   ArrayTable& arrays_;
   Graph& graph_;
+  Preparation& preparation_;
   std::string op_, where_;
 };
 

@@ -14,6 +14,8 @@ constexpr int kCompareBits = 2;
 // A line further off than this would send too many results to their thresholds.
 constexpr double kMostDeviation = 0.05;
 constexpr double kMostFloat = std::numeric_limits<float>::max();
+// Of a budget's work, per threshold.
+constexpr int64_t kLineSteps = 50, kCompareSteps = 4;
 
 int32_t negated(int32_t x) { return x == std::numeric_limits<int32_t>::min() ? std::numeric_limits<int32_t>::max() : -x; }
 float negated(float x) { return -x; }
@@ -150,14 +152,26 @@ std::vector<BlockRange> plain_blocks(int64_t channels) {
   return blocks;
 }
 
+// Everything but what the blocks hold; compares: thresholds are kept beside the lines.
+void CodeRule::reserve(Budget& budget, int64_t blocks, bool compares) {
+  const char* what = "code rules";
+  rules_ = AlignedArray<int32_t>(budget, blocks, what);
+  margins_ = AlignedArray<float>(budget, blocks, what);
+  lines_ = AlignedArray<float>(budget, checked_mul(blocks, 2 * kBlock, what), what);
+  if (!compares) return;
+  const int64_t n = (int64_t{1} << bits_) - 1;
+  thresholds_ = AlignedArray<uint32_t>(budget, checked_mul(blocks, n * kBlock, what), what);
+  negate_ = AlignedArray<int32_t>(budget, checked_mul(blocks, kBlock, what), what);
+  // A line through many thresholds is looked for step by step.
+  budget.work(checked_mul(blocks, n * kBlock * (bits_ > kCompareBits ? kLineSteps : kCompareSteps), what));
+}
+
 template <class T>
-void CodeRule::build(const T* thresholds, const uint8_t* descending, T reach, bool negate_in_stage,
+void CodeRule::build(Budget& budget, const T* thresholds, const uint8_t* descending, T reach, bool negate_in_stage,
                      const std::vector<BlockRange>& blocks) {
   const int n = (1 << bits_) - 1;
   const int64_t count = static_cast<int64_t>(blocks.size());
-  thresholds_ = AlignedArray<uint32_t>(checked_mul(count, static_cast<int64_t>(n) * kBlock, "thresholds"));
-  lines_ = AlignedArray<float>(count * 2 * kBlock);
-  negate_ = AlignedArray<int32_t>(count * kBlock);
+  reserve(budget, count, true);
   std::vector<T> t(static_cast<size_t>(n));
   for (int64_t b = 0; b < count; ++b) {
     Fit worst;
@@ -185,10 +199,10 @@ void CodeRule::build(const T* thresholds, const uint8_t* descending, T reach, bo
       lines_[(b * 2 + 1) * kBlock + c] = line.offset;
     }
     const bool follows = bits_ > kCompareBits && worst.deviation <= kMostDeviation;
-    rules_.push_back(!follows ? kCompare : worst.exact ? kAffine : kGuided);
+    rules_[b] = !follows ? kCompare : worst.exact ? kAffine : kGuided;
     // Rounded down, so that an x which the line puts at the margin is compared.
-    margins_.push_back(static_cast<float>(0.5 - worst.deviation) * (1 - 1e-6f));
-    if (rules_.back() != kAffine) continue;
+    margins_[b] = static_cast<float>(0.5 - worst.deviation) * (1 - 1e-6f);
+    if (rules_[b] != kAffine) continue;
     // A line can have the change of sign in itself: (-x) * m = x * (-m), to the bit.
     for (int c = 0; c < kBlock; ++c) {
       if (negate_[b * kBlock + c] != 0) lines_[b * 2 * kBlock + c] = -lines_[b * 2 * kBlock + c];
@@ -196,21 +210,23 @@ void CodeRule::build(const T* thresholds, const uint8_t* descending, T reach, bo
   }
 }
 
-CodeRule::CodeRule(const int32_t* thresholds, const uint8_t* descending, int32_t reach, int bits, bool negate_weights,
+CodeRule::CodeRule(Budget& budget, const int32_t* thresholds, const uint8_t* descending, int32_t reach, int bits,
+                   bool negate_weights, const std::vector<BlockRange>& blocks)
+    : bits_(bits) {
+  build(budget, thresholds, descending, reach, !negate_weights, blocks);
+}
+
+CodeRule::CodeRule(Budget& budget, const float* thresholds, const uint8_t* descending, int bits,
                    const std::vector<BlockRange>& blocks)
     : bits_(bits) {
-  build(thresholds, descending, reach, !negate_weights, blocks);
+  build(budget, thresholds, descending, std::numeric_limits<float>::infinity(), true, blocks);
 }
 
-CodeRule::CodeRule(const float* thresholds, const uint8_t* descending, int bits, const std::vector<BlockRange>& blocks)
-    : bits_(bits) {
-  build(thresholds, descending, std::numeric_limits<float>::infinity(), true, blocks);
-}
-
-CodeRule::CodeRule(int bits, const std::vector<BlockRange>& blocks)
-    : bits_(bits), rules_(blocks.size(), kAffine), margins_(blocks.size(), 0.5f) {
+CodeRule::CodeRule(Budget& budget, int bits, const std::vector<BlockRange>& blocks) : bits_(bits) {
   const int64_t count = static_cast<int64_t>(blocks.size());
-  lines_ = AlignedArray<float>(count * 2 * kBlock);
+  reserve(budget, count, false);
+  std::fill(rules_.begin(), rules_.end(), kAffine);
+  std::fill(margins_.begin(), margins_.end(), 0.5f);
   const float n = static_cast<float>((1 << bits) - 1);
   for (int64_t b = 0; b < count; ++b) std::fill_n(&lines_[b * 2 * kBlock], kBlock, n);
 }
@@ -218,8 +234,8 @@ CodeRule::CodeRule(int bits, const std::vector<BlockRange>& blocks)
 void CodeRule::fill(int64_t block, CodeStage* stage) const {
   const int n = (1 << bits_) - 1;
   stage->bits = bits_;
-  stage->rule = rules_[static_cast<size_t>(block)];
-  stage->margin = margins_[static_cast<size_t>(block)];
+  stage->rule = rules_[block];
+  stage->margin = margins_[block];
   stage->thresholds = stage->rule == kAffine ? nullptr : &thresholds_[block * n * kBlock];
   stage->multiply = &lines_[block * 2 * kBlock];
   stage->offset = stage->multiply + kBlock;

@@ -5,6 +5,7 @@
 
 #include "aligned.h"
 #include "kernels.h"
+#include "preparation.h"
 
 namespace bitorch {
 
@@ -29,26 +30,28 @@ class CodeRule {
   // all others; else Error.
   // reach: the largest |x| there can be. negate_weights: the caller turns the sign of x itself for descending channels, by
   // negating their weights.
-  CodeRule(const int32_t* thresholds, const uint8_t* descending, int32_t reach, int bits, bool negate_weights,
+  CodeRule(Budget& budget, const int32_t* thresholds, const uint8_t* descending, int32_t reach, int bits, bool negate_weights,
            const std::vector<BlockRange>& blocks);
-  CodeRule(const float* thresholds, const uint8_t* descending, int bits, const std::vector<BlockRange>& blocks);
+  CodeRule(Budget& budget, const float* thresholds, const uint8_t* descending, int bits, const std::vector<BlockRange>& blocks);
   // round_half_even(n * clip(x, 0, 1)), n = 2^bits - 1
-  CodeRule(int bits, const std::vector<BlockRange>& blocks);
+  CodeRule(Budget& budget, int bits, const std::vector<BlockRange>& blocks);
 
   // Fills in thresholds, multiply, offset, margin, negate, bits and rule.
   void fill(int64_t block, CodeStage* stage) const;
 
  private:
   template <class T>
-  void build(const T* thresholds, const uint8_t* descending, T reach, bool negate_in_stage, const std::vector<BlockRange>& blocks);
+  void build(Budget& budget, const T* thresholds, const uint8_t* descending, T reach, bool negate_in_stage,
+             const std::vector<BlockRange>& blocks);
+  void reserve(Budget& budget, int64_t blocks, bool compares);
 
   int bits_ = 0;
   bool has_negation_ = false;
   AlignedArray<uint32_t> thresholds_;  // [blocks][n][kBlock], int32 or float32
   AlignedArray<float> lines_;          // [blocks][multiply, offset][kBlock]
   AlignedArray<int32_t> negate_;       // [blocks][kBlock]
-  std::vector<int32_t> rules_;         // [blocks] CodeStage::rule
-  std::vector<float> margins_;         // [blocks]
+  AlignedArray<int32_t> rules_;        // [blocks] CodeStage::rule
+  AlignedArray<float> margins_;        // [blocks]
 };
 
 }  // namespace bitorch

@@ -1,21 +1,19 @@
 #include "workspace.h"
 
-#include <cstdlib>
 #include <new>
 
 #include "checked.h"
 
 namespace bitorch {
 
-void Workspace::Free::operator()(uint8_t* memory) const { std::free(memory); }
+void Workspace::Free::operator()(uint8_t* memory) const { ::operator delete(memory, std::align_val_t{64}); }
 
 uint8_t* Workspace::reserve(int64_t bytes) {
   if (bytes <= capacity_ && memory_ != nullptr) return memory_.get();
   memory_.reset();
   capacity_ = 0;
   const int64_t rounded = round_up(checked_add(bytes, 64, "a workspace") - 64, 64);
-  memory_.reset(static_cast<uint8_t*>(std::aligned_alloc(64, static_cast<size_t>(rounded))));
-  if (memory_ == nullptr) throw std::bad_alloc();
+  memory_.reset(static_cast<uint8_t*>(::operator new(static_cast<size_t>(rounded), std::align_val_t{64})));
   capacity_ = rounded;
   return memory_.get();
 }

@@ -1,9 +1,11 @@
 #include "core/program.h"
 
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <map>
+#include <optional>
 
 #include "arrays.h"
 #include "core/cpu.h"
@@ -16,7 +18,7 @@ using namespace nb::literals;
 namespace bitorch {
 namespace {
 
-void init(Program* self, const std::string& json, const nb::dict& arrays) {
+void init(Program* self, const std::string& json, const nb::dict& arrays, std::optional<int64_t> memory_limit) {
   std::vector<InputArray> owners;
   std::map<std::string, ArrayView> views;
   for (auto [key, value] : arrays) {
@@ -25,7 +27,7 @@ void init(Program* self, const std::string& json, const nb::dict& arrays) {
     owners.push_back(input_array(value, "array '" + name + "'"));
     views.emplace(name, owners.back().view);
   }
-  new (self) Program(json, views, kernels());
+  new (self) Program(json, views, kernels(), memory_limit.value_or(Program::kNoLimit));
 }
 
 std::vector<InputArray> program_inputs(const Program& program, const nb::list& inputs) {
@@ -132,14 +134,16 @@ nb::tuple load_bytes(const nb::bytes& bytes, int64_t memory_limit) {
 
 void bind_program(nb::module_& module) {
   nb::class_<Program>(module, "Program")
-      .def("__init__", &init, "json"_a, "arrays"_a)
+      .def("__init__", &init, "json"_a, "arrays"_a, "memory_limit"_a.none() = nb::none())
       .def("run", &run, "inputs"_a)
       .def("profile", &profile, "inputs"_a, "repeats"_a)
       .def("describe", &describe)
       .def("inputs", [](const Program& program) { return ports(program.inputs()); })
       .def("outputs", [](const Program& program) { return ports(program.outputs()); })
       .def("workspace_bytes", &Program::workspace_bytes, "batch"_a)
+      .def("kept_bytes", &Program::kept_bytes)
       .def("kernels_name", &Program::kernels_name);
+  module.def("operation_names", &Program::operation_names);
   module.def("load_file", &load_file, "path"_a, "memory_limit"_a);
   module.def("load_bytes", &load_bytes, "bytes"_a, "memory_limit"_a);
 }

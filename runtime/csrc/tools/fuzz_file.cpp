@@ -1,11 +1,15 @@
 // Feeds damaged packed files to the loader. A network and an Error are the only outcomes allowed; running out of memory is none,
-// for a loader must refuse what asks for too much; an Error's text must be UTF-8. Most files get the hash that fits them, so that
-// what comes after its check is reached. Sanitizers find the rest, so build with them.
+// for a loader must refuse what asks for too much; an Error's text must be UTF-8. A load may never have more memory than its
+// limit and what the texts of the file take, and what it keeps must have been charged. Most files get the hash that fits them, so
+// that what comes after its check is reached. Sanitizers find other mistakes, but leave less room and are slower: use both builds.
 //
 //   fuzz_file [--seconds N | --count N] [--seed S] [--memory MB] --save FOLDER FILE|FOLDER ...   (cases of tests/dump_cases.py)
+//
+// MB megabytes of address space are all that the process gets, except in a build with sanitizers.
 //   fuzz_file --replay FILE ...                                                                 (packed files)
 //
 // The file being tried is always in FOLDER/current.safetensors. What is done with it follows from its bytes alone.
+#include <ctime>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -15,13 +19,18 @@
 #include "../core/packed_file.h"
 #include "../core/threads.h"
 #include "fuzz_mutations.h"
+#include "fuzz_sizes.h"
 #include "fuzz_support.h"
 
 namespace bitorch {
 namespace {
 
-constexpr int64_t kMemoryLimitHere = 16 << 20;  // of one load; a sixteenth of what a single allocation may have
+constexpr int64_t kSmallLimit = 16 << 20;  // of most loads; a sixteenth of what a single allocation may have
 constexpr int64_t kMaxMacs = 3000000;
+constexpr int64_t kUnchecked = 10000;   // from so many files on, some must have met the limit
+constexpr double kMostSeconds = 10;     // of a load, on the CPU
+// What a load may take beside its limit: the parsed texts and their copies, 160 bytes for each of the file, and little else.
+constexpr int64_t kBytesPerByte = 160, kLittle = 1 << 20;
 
 // ---- Making files ----
 
@@ -72,6 +81,12 @@ std::string header_of(const std::vector<uint8_t>& bytes) {
   return std::string(bytes.begin() + 8, bytes.begin() + 8 + static_cast<std::ptrdiff_t>(length));
 }
 
+void enlarge(Random& random, Draft* draft) {
+  Enlarger enlarger(random, draft->program, &draft->arrays);
+  for (size_t n = 1 + random.below(6); n > 0; --n) enlarger.change();
+  draft->program = enlarger.json();
+}
+
 void mutate_draft(Random& random, Draft* draft) {
   if (random.one_in(2)) draft->program = mutate_json(random, draft->program);
   if (random.one_in(4)) mutate_arrays(random, &draft->arrays);
@@ -97,6 +112,7 @@ Draft draft_of(Random& random, const std::vector<uint8_t>& seed) {
 std::vector<uint8_t> mutate(Random& random, const std::vector<std::vector<uint8_t>>& seeds) {
   Draft draft = draft_of(random, random.of(seeds));
   const size_t kind = random.below(16);
+  if (random.one_in(3)) enlarge(random, &draft);
   if (kind < 9) mutate_draft(random, &draft);
   std::vector<uint8_t> bytes = write_file(draft);
   if (kind == 9 || kind == 10) {  // the header: names, dtypes, shapes, offsets
@@ -121,12 +137,21 @@ std::vector<uint8_t> mutate(Random& random, const std::vector<std::vector<uint8_
 // ---- Trying them ----
 
 struct Counts {
-  int64_t tried = 0, loaded = 0, ran = 0, too_large = 0, with_class_names = 0;
+  int64_t tried = 0, loaded = 0, ran = 0, too_large = 0, with_class_names = 0, at_usual_limit = 0;
+  int64_t most_memory = 0;  // of one load
+  double slowest = 0;       // in seconds on the CPU
   std::map<std::string, int64_t> refused;  // by where
   void print() const {
     std::printf("%lld tried: %lld loaded (%lld with class names), %lld run, %lld too large to run\n", static_cast<long long>(tried),
                 static_cast<long long>(loaded), static_cast<long long>(with_class_names), static_cast<long long>(ran), static_cast<long long>(too_large));
     for (const auto& [where, count] : refused) std::printf("  refused: %-12s %lld\n", where.c_str(), static_cast<long long>(count));
+    rusage usage = {};
+    getrusage(RUSAGE_SELF, &usage);
+    std::printf("  limits: 16 MiB, and 1 GiB for %lld; most memory of a load: %lld MiB; most of the process: %ld MiB; slowest load: %.2f s\n",
+                static_cast<long long>(at_usual_limit), static_cast<long long>(most_memory >> 20), usage.ru_maxrss >> 10, slowest);
+  }
+  void check() const {
+    if (tried >= kUnchecked && refused.count("limit") == 0) throw Error("no file met the limit on memory: the sizes are not what they should be");
   }
 };
 
@@ -165,7 +190,7 @@ std::vector<OwnedArray> make_inputs(Random& random, const Program& program) {
 void run_model(Random& random, const Program& program, Counts* counts) {
   int64_t macs = 0;
   for (const Program::OperationInfo& operation : program.describe()) macs += operation.macs;
-  if (macs > kMaxMacs || program.workspace_bytes(1) > kMemoryLimitHere / 16) {
+  if (macs > kMaxMacs || program.workspace_bytes(1) > kSmallLimit / 16) {
     ++counts->too_large;
     return;
   }
@@ -174,6 +199,61 @@ void run_model(Random& random, const Program& program, Counts* counts) {
   for (const OwnedArray& input : inputs) views.push_back(input.view);
   program.run(views, pointers(outputs));
   ++counts->ran;
+}
+
+// Once in a while what users have; under sanitizers single allocations are limited to less.
+int64_t limit_for(Random& random, Counts* counts) {
+#ifndef __SANITIZE_ADDRESS__
+  if (random.one_in(512)) {
+    ++counts->at_usual_limit;
+    return kMemoryLimit;
+  }
+#else
+  (void)random;
+  (void)counts;
+#endif
+  return kSmallLimit;
+}
+
+// What a load took, seen from outside.
+class Measured {
+ public:
+  Measured(size_t file_bytes, int64_t limit, Counts* counts)
+      : texts_(static_cast<int64_t>(file_bytes) * kBytesPerByte + kLittle), limit_(limit), counts_(counts), start_(live_bytes), began_(std::clock()) {
+    peak_bytes = live_bytes;
+  }
+  // After the load, whatever came of it.
+  void check_peak() const {
+    const int64_t peak = peak_bytes - start_;
+    const double seconds = static_cast<double>(std::clock() - began_) / CLOCKS_PER_SEC;
+    counts_->most_memory = std::max(counts_->most_memory, peak);
+    counts_->slowest = std::max(counts_->slowest, seconds);
+    if (peak > limit_ + texts_) throw Crash("a load that takes " + std::to_string(peak) + " bytes, with a limit of " + std::to_string(limit_));
+    if (seconds > kMostSeconds) throw Crash("a load that takes " + std::to_string(seconds) + " seconds");
+  }
+  void check_kept(const Program& program) const {
+    const int64_t kept = live_bytes - start_, charged = program.kept_bytes() + program.workspace_bytes(1);
+    if (kept > charged + texts_ / 8) throw Crash("a network that keeps " + std::to_string(kept) + " bytes, of which " + std::to_string(charged) + " were charged");
+  }
+
+ private:
+  int64_t texts_, limit_;
+  Counts* counts_;
+  int64_t start_;
+  std::clock_t began_;
+};
+
+Model load(const OwnedArray& memory, size_t size, const KernelTable& table, int64_t limit, Counts* counts) {
+  const Measured measured(size, limit, counts);
+  try {
+    Model model = Model::read(memory.memory.get(), size, table, limit);
+    measured.check_peak();
+    measured.check_kept(model.program);
+    return model;
+  } catch (const Error&) {
+    measured.check_peak();
+    throw;
+  }
 }
 
 void try_file(const std::vector<uint8_t>& bytes, Counts* counts) {
@@ -185,7 +265,7 @@ void try_file(const std::vector<uint8_t>& bytes, Counts* counts) {
     // In a block of exactly this size, freed before the network runs.
     OwnedArray memory(Dtype::kUint8, {static_cast<int64_t>(bytes.size())});
     std::copy(bytes.begin(), bytes.end(), memory.memory.get());
-    const Model model = Model::read(memory.memory.get(), bytes.size(), table, kMemoryLimitHere);
+    const Model model = load(memory, bytes.size(), table, limit_for(random, counts), counts);
     memory = OwnedArray();
     ++counts->loaded;
     if (!model.class_names.empty()) ++counts->with_class_names;

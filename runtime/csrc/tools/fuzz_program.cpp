@@ -62,6 +62,7 @@ std::vector<uint8_t> mutate(Random& random, const std::vector<std::vector<uint8_
 // ---- Trying a case ----
 
 struct Counts {
+  void check() const {}
   int64_t tried = 0, refused = 0, out_of_memory = 0, loaded = 0, ran = 0, compared = 0, too_large = 0;
   void print() const {
     std::printf("%lld tried: %lld refused, %lld out of memory, %lld loaded, %lld run, %lld compared between kernels, %lld too large to run\n",

@@ -1,10 +1,12 @@
 // The frame of the fuzzers: memory that runs out, the loop, what is saved. To be included by one file of a program, the one with
 // its main(): it replaces operator new.
 #pragma once
+#include <malloc.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -26,10 +28,24 @@
 // malloc, which the sanitizer watches.
 namespace {
 thread_local int64_t allocations_until_failure = -1;  // -1: none fails
+// Bytes that were allocated by this thread and not freed, and the most there were at once.
+thread_local int64_t live_bytes = 0, peak_bytes = 0;
 
-void* allocate(size_t size) {
+void* counted(void* memory) {
+  if (memory == nullptr) return nullptr;
+  live_bytes += static_cast<int64_t>(malloc_usable_size(memory));
+  peak_bytes = std::max(peak_bytes, live_bytes);
+  return memory;
+}
+
+void release(void* memory) {
+  if (memory != nullptr) live_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
+  std::free(memory);
+}
+
+void* allocate(size_t size, size_t alignment = 0) {
   if (allocations_until_failure >= 0 && allocations_until_failure-- == 0) throw std::bad_alloc();
-  void* memory = std::malloc(size > 0 ? size : 1);
+  void* memory = counted(alignment == 0 ? std::malloc(size > 0 ? size : 1) : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment));
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
@@ -37,12 +53,15 @@ void* allocate(size_t size) {
 
 void* operator new(size_t size) { return allocate(size); }
 void* operator new[](size_t size) { return allocate(size); }
-void* operator new(size_t size, const std::nothrow_t&) noexcept { return std::malloc(size > 0 ? size : 1); }
-void* operator new[](size_t size, const std::nothrow_t&) noexcept { return std::malloc(size > 0 ? size : 1); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return counted(std::malloc(size > 0 ? size : 1)); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return counted(std::malloc(size > 0 ? size : 1)); }
+void* operator new(size_t size, std::align_val_t alignment) { return allocate(size, static_cast<size_t>(alignment)); }
+void operator delete(void* memory) noexcept { release(memory); }
+void operator delete[](void* memory) noexcept { release(memory); }
+void operator delete(void* memory, size_t) noexcept { release(memory); }
+void operator delete[](void* memory, size_t) noexcept { release(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { release(memory); }
 
 #ifdef __SANITIZE_ADDRESS__
 // Address space cannot be limited under AddressSanitizer; single allocations can. The options stand in the program, since
@@ -115,7 +134,7 @@ inline void report_alarm(int) {
   _exit(1);
 }
 
-// main() of a fuzzer. Counts has print(). mutate(random, seeds) gives a case; try_case(bytes, &counts) tries it and must do the
+// main() of a fuzzer. Counts has print(), and check(): Error where the cases cannot have been what they should. mutate(random, seeds) gives a case; try_case(bytes, &counts) tries it and must do the
 // same for the same bytes. The case being tried is always in FOLDER/current.safetensors.
 template <class Counts, class Mutate, class TryCase>
 int fuzz_main(const char* name, size_t most_seed_bytes, int argc, char** argv, Mutate mutate, TryCase try_case) {
@@ -153,6 +172,7 @@ int fuzz_main(const char* name, size_t most_seed_bytes, int argc, char** argv, M
     alarm(0);
     std::filesystem::remove(current);
     counts.print();
+    counts.check();
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s: %s\n", name, error.what());

@@ -218,7 +218,7 @@ def _tensors(header: Mapping[str, object], body: memoryview) -> list[Tensor]:
     for name, (dtype, shape, (begin, end)) in sorted(entries.items(), key=lambda item: item[1][2]):
         if begin != covered or end > len(body):
             raise ValueError(f"tensor {name!r} lies at {begin} to {end}, but must begin at {covered}")
-        if end - begin != math.prod(shape) * DTYPES[dtype].itemsize or end == begin:
+        if end - begin != _size(shape) * DTYPES[dtype].itemsize or end == begin:
             raise ValueError(f"tensor {name!r}: {end - begin} bytes are not what {dtype} {list(shape)} takes, or none")
         data = body[begin:end]
         if dtype == "BOOL" and max(data) > 1:
@@ -228,6 +228,14 @@ def _tensors(header: Mapping[str, object], body: memoryview) -> list[Tensor]:
     if covered != len(body):
         raise ValueError(f"the tensors cover {covered} bytes of data, but the file holds {len(body)}")
     return tensors
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    """The number of elements; of a shape that no file holds any number beyond, in no time."""
+    size = 1
+    for extent in shape:
+        size = min(size * extent, 2**63)
+    return size
 
 
 def _entry(name: str, value: object) -> tuple[str, tuple[int, ...], tuple[int, int]]:

@@ -12,7 +12,7 @@ from bitorch_runtime import _native, format
 from bitorch_runtime.arguments import Array, check_integer
 from bitorch_runtime.program import Program
 
-#: Bytes that the prepared weights of a file may take, and again the memory of a run with one image.
+#: Bytes that a network from a file may take: what its operations keep, and a run with one image.
 MEMORY_LIMIT = _native.memory_limit
 
 
@@ -94,8 +94,9 @@ def load(path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT) -> M
 
     Args:
         path: of a file that `save` wrote, by convention ``*.bit.safetensors``.
-        memory_limit: the most bytes that its weights may take once they are prepared for this CPU, and again the most
-            that one image may be worked on in. 1 GiB is more than any network in use needs.
+        memory_limit: the most bytes that it may take: what its operations keep (`kept_bytes`, weights prepared for this
+            CPU among it), and what one image is worked on in, results included. 1 GiB is more than any network in use
+            needs.
 
     Raises:
         OSError: the file cannot be opened.

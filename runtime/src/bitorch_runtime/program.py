@@ -87,21 +87,34 @@ class Program:
     tensors; one or more of them must be there.
     """
 
-    def __init__(self, operations: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        operations: Sequence[Mapping[str, Any]],
+        arrays: Mapping[str, Array],
+        *,
+        memory_limit: int | None = None,
+    ) -> None:
         """Check and plan a program.
 
         Args:
             operations: as described above; numbers may be NumPy's.
             arrays: all arrays that operations name, and no others. They are copied.
+            memory_limit: as of `load`, for a description that comes from elsewhere; None: no limit.
 
         Raises:
             TypeError: the arguments are not of these types.
-            ValueError: an operation is wrong; the message says which, which key, its value and the rule.
+            ValueError: an operation is wrong; the message says which, which key, its value and the rule. Or it asks for
+                more than `memory_limit`.
+            MemoryError: there is not enough memory for it.
         """
-        given = self._plan(operations, arrays)
+        if memory_limit is not None:
+            memory_limit = check_integer("memory_limit", memory_limit, 0, 2**62)
+        given = self._plan(operations, arrays, memory_limit)
         self._arrays = {name: array.copy() for name, array in given.items()}  # as small as a file; for pickles
 
-    def _plan(self, operations: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    def _plan(
+        self, operations: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array], memory_limit: int | None = None
+    ) -> dict[str, Array]:
         """Make the compiled program, and return the arrays as it took them."""
         if not isinstance(operations, (list, tuple)):
             raise TypeError(f"operations: must be a list of dicts, not {type(operations).__name__}")
@@ -112,7 +125,7 @@ class Program:
         ]
         text = f"[{','.join(texts)}]"
         given = {name: _array(f"arrays[{name!r}]", value) for name, value in arrays.items()}
-        self._take_native(_native.Program(text, given), text)
+        self._take_native(_native.Program(text, given, memory_limit), text)
         return given
 
     def _take_native(self, native: _native.Program, description: str) -> None:
@@ -212,6 +225,13 @@ class Program:
             for entry, taken in zip(self._native.describe(), seconds, strict=True)
         ]
         return Profile(rows, batch)
+
+    def kept_bytes(self) -> int:
+        """Return how much memory the operations keep: weights in the kernels' order, tables, and they themselves.
+
+        Operations that use the same array in the same way share what they keep of it.
+        """
+        return self._native.kept_bytes()
 
     def workspace_bytes(self, batch: int) -> int:
         """Return how much memory a call with this batch works in, results aside. It is kept for the next call."""

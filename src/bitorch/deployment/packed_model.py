@@ -13,6 +13,7 @@ from torch import Tensor
 
 try:
     import bitorch_runtime
+    from bitorch_runtime.model import MEMORY_LIMIT
 except ModuleNotFoundError as error:
     raise ImportError(
         f"bitorch.deploy needs {error.name}: pip install ./runtime in a checkout of bitorch", name=error.name
@@ -106,22 +107,28 @@ class PackedModel:
         self.passes = tuple(passes)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PackedModel:
+    def load(cls, path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT) -> PackedModel:
         """Read a file that `save`, or `bitorch_runtime.save`, has written.
+
+        Args:
+            path: of the file.
+            memory_limit: the most bytes that it may take once it is loaded, as of `bitorch_runtime.load`: 1 GiB unless
+                you trust where it comes from.
 
         Raises:
             OSError: it cannot be read.
-            ValueError: it is no packed model, damaged, or newer than this bitorch_runtime; the message names it.
+            ValueError: it is no packed model, damaged, newer than this bitorch_runtime, or asks for more memory; the
+                message names it.
         """
         packed = cls.__new__(cls)
         # The C++ reader comes first, because it also refuses what takes more memory than any net in use.
-        program: bitorch_runtime.Program = bitorch_runtime.load(path)
+        program: bitorch_runtime.Program = bitorch_runtime.load(path, memory_limit=memory_limit)
         operations, arrays, info = bitorch_runtime.format.read(path)
         shapes = info.get("provenance", {}).pop(_SHAPES, None)
         if shapes is not None:
             try:
                 operations = _with_shapes(operations, arrays, *_shapes_of_older_file(shapes))
-                program = bitorch_runtime.Program(operations, arrays)
+                program = bitorch_runtime.Program(operations, arrays, memory_limit=memory_limit)
             except ValueError as error:
                 raise ValueError(f"{os.fspath(path)}: {error}") from None
         packed._take(program, operations, arrays, info, os.path.getsize(path))

@@ -1,0 +1,238 @@
+"""Small files that ask for as much memory, or as much time, as they can: for every operation there is."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from bitorch_runtime import format
+
+Array = np.ndarray[Any, Any]
+Operation = dict[str, Any]
+#: Operations, and the arrays that they share.
+Hostile = tuple[list[Operation], dict[str, Array]]
+
+#: Half a megabyte: the other half of a file of one megabyte describes operations.
+SHARED = 2**19
+WINDOW = {"stride": [1, 1], "padding": [0, 0, 0, 0]}
+CONV = {**WINDOW, "dilation": [1, 1], "groups": 1, "kernel_size": [1, 1]}
+
+
+def floats(channels: int, height: int = 1, width: int = 1) -> list[Operation]:
+    """One channel from outside, padded to a tensor "x"."""
+    start: Operation = {"op": "input", "output": "in", "dtype": "float32", "shape": [1, height, width], "order": "nchw"}
+    pad = {
+        "op": "pad",
+        "input": "in",
+        "output": "x",
+        "padding": [0] * 4,
+        "mode": "constant",
+        "channels": [0, channels - 1],
+    }
+    return [start, pad]
+
+
+def codes(channels: int, height: int = 1, width: int = 1, bits: int = 1) -> list[Operation]:
+    shape = [channels, height, width]
+    return [{"op": "input", "output": "x", "dtype": "uint8", "bits": bits, "shape": shape, "order": "nchw"}]
+
+
+def many(
+    head: list[Operation], operation: Operation, count: int, result: str = "output", **varied: list[Any]
+) -> list[Operation]:
+    """The operation `count` times, each with a result of its own; the keys of `varied` go through their values."""
+    operations = list(head)
+    values = {key: itertools.cycle(each) for key, each in varied.items()}
+    for i in range(count):
+        changed = {key: next(value) for key, value in values.items()}
+        operations.append(operation | changed | {result: f"r{i}"})
+    return [*operations, {"op": "output", "input": "r0", "order": "nchw"}]
+
+
+def line(channels: int, bits: int = 8) -> Array:
+    """Thresholds on a line, the slowest to look at."""
+    n = 2**bits - 1
+    return np.tile(np.arange(n, dtype=np.float32) / n, (channels, 1))
+
+
+def convolutions(op: str) -> Iterator[Hostile]:
+    """Weights that grow, that many layers share, and what stands beside them."""
+    linear, low_bit = op.startswith("linear"), not op.endswith("_float")
+    base: Operation = {"op": op, "input": "x", "weight": "w"} | ({} if linear else CONV)
+    if low_bit:
+        base |= {"weight_bits": 1}
+    result = "int32" if low_bit else "float32"
+
+    def weights(out: int, inputs: int, *kernel: int) -> Array:
+        if low_bit:
+            return np.zeros((out, (inputs * int(np.prod(kernel, dtype=int)) + 7) // 8), np.uint8)
+        return np.zeros((out, inputs) if linear else (out, *(kernel or (1, 1)), inputs), np.float32)
+
+    def layers(out: int, inputs: int, count: int, **more: Any) -> Hostile:
+        head = codes(inputs, bits=8) if low_bit else floats(inputs)
+        return many(head, base | {"out_channels": out}, count, result, **more), {"w": weights(out, inputs)}
+
+    wide = SHARED if low_bit else SHARED // 4
+    yield layers(wide, 1, 3000)  # a block of 32 lanes for each channel
+    yield layers(1, wide * (8 if low_bit else 1), 3000)  # 31 lanes of nothing
+    side = 512 * (4 if low_bit else 1)
+    yield layers(side, 256 * (4 if low_bit else 1), 3000)
+    stage = {"multiply": "a", "offset": "a", "norm_multiply": "a", "norm_offset": "a", "float32": "y"}
+    channels = wide // 8
+    head = codes(1, bits=8) if low_bit else floats(1)
+    scaled = base | stage | {"out_channels": channels}
+    yield many(head, scaled, 3000, "float32"), {"w": weights(channels, 1), "a": np.ones(channels, np.float32)}
+    # Codes by thresholds, other ones each time.
+    channels = SHARED // 255 // 4 // 32 * 32
+    fit = line(channels) if not low_bit else np.tile(np.arange(255, dtype=np.int32), (channels, 1))
+    head = codes(8, bits=8) if low_bit else floats(8)
+    layer = base | {"out_channels": channels, "bits": 8, "thresholds": "t"}
+    masks = {f"d{i}": np.arange(channels) == i for i in range(300)}
+    falling = {name: np.zeros(channels, np.bool_) for name in masks}
+    yield many(head, layer, 3000, "codes", descending=[*falling]), {"w": weights(channels, 8), "t": fit} | falling
+    if linear:
+        return
+    # Kernels as large as the image, of one channel.
+    size = 2048 if low_bit else 256
+    head = codes(1, size, size, bits=8) if low_bit else floats(1, size, size)
+    largest = base | {"kernel_size": [size, size]}
+    yield many(head, largest | {"out_channels": 1}, 3000, result), {"w": weights(1, 1, size, size)}
+    groups = wide
+    head = codes(groups, bits=8) if low_bit else floats(groups)
+    yield many(head, base | {"out_channels": groups, "groups": groups}, 3000, result), {"w": weights(groups, 1)}
+    if not low_bit:
+        return
+    # Borders: a class of pixels for every row and column; or few classes, but all weights are summed for them.
+    head = codes(1, 512, 512, bits=1)
+    padding = [[256 - i % 8] * 4 for i in range(8)]
+    bordered = base | {"kernel_size": [512, 512], "out_channels": 16, "sign_activations": True}
+    yield many(head, bordered, 3000, result, padding=padding), {"w": weights(16, 1, 512, 512)}
+    head = codes(8192, bits=2)
+    pointed = base | {"out_channels": 512, "zero_point": 1}
+    yield many(head, pointed, 4000, result), {"w": weights(512, 8192)}
+    head = codes(1, 2**20, 1, bits=1)
+    yield many(head, base | {"out_channels": 1, "sign_activations": True}, 6000, result), {"w": weights(1, 1)}
+
+
+def pools(widest: int, op: str, **keys: Any) -> Iterator[Hostile]:
+    base = {"op": op, "input": "x", **keys}
+    yield many(floats(widest), base, 5000), {}
+    if op != "adaptive_avg_pool":
+        yield many(codes(widest, bits=8), base, 5000), {}
+
+
+def writers(widest: int, op: str, inputs: Operation, result: str = "codes") -> Iterator[Hostile]:
+    """Codes of floats: the widest tensors, and thresholds with and without channels that fall."""
+    base = {"op": op, **inputs, "bits": 1}
+    yield many(floats(widest), base, 3000, result), {}
+    channels = SHARED // 255 // 4 // 32 * 32
+    yield many(floats(channels), base | {"bits": 8, "thresholds": "t"}, 5000, result), {"t": line(channels)}
+    masks: dict[str, Array] = {f"d{i}": np.zeros(channels, np.bool_) for i in range(300)}
+    varied = base | {"bits": 8, "thresholds": "t"}
+    yield many(floats(channels), varied, 3000, result, descending=[*masks]), {"t": line(channels)} | masks
+
+
+def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
+    """For each operation, files that ask for as much as they can; tensors of `widest` channels fit into the limit."""
+    half = SHARED // 4
+    square = {"kernel_size": [1, 1], **WINDOW}
+
+    def inputs() -> Iterator[Hostile]:
+        shapes: list[Operation] = [
+            {"op": "input", "output": f"i{i}", "dtype": "float32", "shape": [widest]} for i in range(5000)
+        ]
+        yield [*shapes, {"op": "output", "input": "i0"}], {}
+
+    def outputs() -> Iterator[Hostile]:
+        """Results that share their place in the workspace, but not in the caller's memory."""
+        operations = floats(widest)
+        for i in range(4000):
+            operations += [
+                {"op": "softmax", "input": "x", "output": f"s{i}"},
+                {"op": "output", "input": f"s{i}"},
+            ]
+        yield operations, {}
+
+    def pads() -> Iterator[Hostile]:
+        pad = {"op": "pad", "input": "x", "padding": [0] * 4, "mode": "constant"}
+        most = [0, widest - 1]
+        yield many(codes(1, bits=8), pad | {"channels": most}, 60), {}
+        yield many(codes(1, bits=8), pad | {"channels": most}, 256, value=list(range(256))), {}
+        yield many(floats(1), pad | {"channels": most}, 3000, value=[i / 7 for i in range(3000)]), {}
+        yield many(floats(1), pad | {"padding": [2**19 - 1] * 4}, 3000), {}
+
+    def selects() -> Iterator[Hostile]:
+        select = {"op": "select", "input": "x", "channels": "c"}
+        yield many(floats(2), select, 5000), {"c": np.arange(half, dtype=np.int32) % 2}
+        few = np.arange(1000, dtype=np.int32) % 2
+        names = {f"c{i}": few[: 500 + i] for i in range(250)}
+        yield many(floats(2), select, 5000, channels=[*names]), names
+
+    def affines() -> Iterator[Hostile]:
+        keys = ["divide", "multiply", "offset", "norm_multiply", "norm_offset"]
+        affine = {"op": "affine", "input": "x"} | dict.fromkeys(keys, "a")
+        yield many(floats(half), affine, 4000, "float32"), {"a": np.ones(half, np.float32)}
+        yield many(floats(widest), {"op": "affine", "input": "x", "low": 0.0}, 5000, "float32"), {}
+        yield from writers(widest, "affine", {"input": "x", "low": 0.0})
+
+    def activations() -> Iterator[Hostile]:
+        leaky = {"op": "activation", "input": "x", "function": "leaky_relu", "slope": "a"}
+        yield many(floats(half), leaky, 5000), {"a": np.ones(half, np.float32)}
+        yield many(floats(widest), {"op": "activation", "input": "x", "function": "sigmoid"}, 5000), {}
+
+    def dequantizes() -> Iterator[Hostile]:
+        yield (
+            many(codes(half // 256, bits=8), {"op": "dequantize", "input": "x", "table": "t"}, 6000),
+            {"t": np.ones((half // 256, 256), np.float32)},
+        )
+        yield many(codes(widest, bits=8), {"op": "dequantize", "input": "x"}, 6000), {}
+
+    def lookups() -> Iterator[Hostile]:
+        lookup = {"op": "lookup", "input": "x", "bits": 1, "table": "t"}
+        yield many(codes(SHARED // 2), lookup, 6000), {"t": np.ones((SHARED // 2, 2), np.uint8)}
+
+    def concats() -> Iterator[Hostile]:
+        wide = {"op": "concat", "inputs": ["x"] * 60000}
+        yield many(floats(256), wide, 2), {}
+        yield many(floats(2**16), {"op": "concat", "inputs": ["x"] * 256}, 700), {}
+
+    return {
+        "input": inputs,
+        "output": outputs,
+        **{op: lambda op=op: convolutions(op) for op in ("conv2d", "linear", "conv2d_float", "linear_float")},  # type: ignore[misc]
+        "max_pool": lambda: pools(widest, "max_pool", **square),
+        "avg_pool": lambda: pools(widest, "avg_pool", **square, count_include_pad=True),
+        "global_avg_pool": lambda: pools(widest, "global_avg_pool"),
+        "adaptive_avg_pool": lambda: pools(widest, "adaptive_avg_pool", output_size=[2**10, 2**10]),
+        "quantize": lambda: writers(widest, "quantize", {"input": "x"}, "output"),
+        "add": lambda: writers(widest, "add", {"inputs": ["x", "x"]}),
+        "affine": affines,
+        "activation": activations,
+        "dequantize": dequantizes,
+        "lookup": lookups,
+        "concat": concats,
+        "flatten": lambda: iter(
+            [(many(floats(1, 4096, 4096), {"op": "flatten", "input": "x", "order": "chw"}, 6000), {})]
+        ),
+        "softmax": lambda: iter([(many(floats(widest), {"op": "softmax", "input": "x"}, 6000), {})]),
+        "mul": lambda: iter([(many(floats(widest), {"op": "mul", "inputs": ["x", "x"]}, 6000), {})]),
+        "select": selects,
+        "pad": pads,
+    }
+
+
+def small(hostile: Hostile) -> bytes:
+    """The file, with as many of the operations as fit into a megabyte."""
+    operations, arrays = hostile
+    data = format.encode(operations, arrays, {})
+    program = len(json.dumps(json.dumps(operations, separators=(",", ":")))) / len(operations)
+    while len(data) >= 2**20:
+        assert len(operations) > 300, "the arrays alone are too large"
+        spare = int((len(data) - 2**20) / program) + 2
+        operations = [*operations[: -1 - spare], operations[-1]]
+        data = format.encode(operations, arrays, {})
+    return data
