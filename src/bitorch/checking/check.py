@@ -14,6 +14,7 @@ from ..batches import Batch, read_batch
 from ..objective import Loss, Objective, check_loss, objective
 from .diagnose import (
     activation_findings,
+    lost_zero_findings,
     non_finite_findings,
     parameter_findings,
     unset_findings,
@@ -137,6 +138,7 @@ def _findings(trial: _Trial) -> list[Finding]:
         return found
     seen = trial.run()
     found = non_finite_findings(seen.first, seen.value)
+    found += lost_zero_findings(trial.model)
     if seen.first.output is not None:
         return [*found, *_of_activations(seen), *weight_findings(trial.model)]
     return [*found, *told_apart(trial.model, _of_pass(trial, seen), lambda: _of_pass(trial, trial.run()))]
