@@ -164,6 +164,18 @@ def test_a_loss_that_is_passed_comes_first() -> None:
         assert alone.loss == pytest.approx(float(model.eval()(X).square().mean()), rel=1e-6)
 
 
+def test_labels_of_another_length_are_for_a_loss_to_judge() -> None:
+    def of_pieces(outputs: Tensor, labels: Tensor) -> Tensor:
+        return (outputs.sum() - labels.sum()).square()
+
+    assert bitorch.check(net(), (X, numbers(5)), of_pieces).loss == "of_pieces"
+    assert bitorch.sensitivity(net(), [(X, numbers(5))], bits=[(2, 2)], loss=of_pieces).accuracy is None
+    with pytest.raises(ValueError, match="12 inputs and 5 labels"):
+        bitorch.check(net(), (X, numbers(5)))
+    with pytest.raises(ValueError, match="12 inputs and 5 labels"):
+        bitorch.sensitivity(net(), [(X, numbers(5))])
+
+
 UNCLEAR: dict[str, tuple[nn.Module, Tensor, str]] = {
     "floats for classes": (
         net(outputs=3), classes(B).float() / 2,

@@ -41,7 +41,10 @@ def test_the_values_that_zeros_become() -> None:
     assert lost is not None
     assert (lost.share, lost.padding) == (0.75, None)
     assert lost.level == pytest.approx(1 / 3)
-    assert str(lost) == "75% of the weights are 0 and become ±0.333: there is no level at 0"
+    bitorch_way = WeightDoReFa(1)
+    layer.weight_quantization = bitorch_way
+    assert str(lost_zeros(layer)) == "75% of the weights are 0 and become -1: there is no level at 0"
+    assert str(lost) == "75% of the weights are 0 and become 0.333: there is no level at 0"
 
 
 @pytest.mark.parametrize("config", [
@@ -51,7 +54,7 @@ def test_the_values_that_zeros_become() -> None:
 def test_check_and_table_say_that_zeros_are_lost(config: DoReFaConfig) -> None:
     model = net()
     table = bitorch.quantize_(model, config)
-    text = "75% of the weights are 0 and become ±"
+    text = "75% of the weights are 0 and become "
     assert [(row.name, text in row.note) for row in table.layers] == [("0", False), ("3", True), ("6", False)]
     assert text in str(table)
     result = bitorch.check(model, BATCH)
@@ -82,7 +85,7 @@ def test_a_few_zeros_are_an_accident() -> None:
 def test_fewer_bits_lose_them_later() -> None:
     model = net()
     assert "are 0" not in str(bitorch.quantize_(model, DoReFaConfig(4, 4, weights="lsq")))
-    assert "was W4 A4 G32; 75% of the weights are 0 and become ±" in str(bitorch.set_bits(model, (1, 4)))
+    assert "was W4 A4 G32; 75% of the weights are 0 and become " in str(bitorch.set_bits(model, (1, 4)))
     assert "are 0" not in str(bitorch.set_bits(model, (2, 4)))
 
 
@@ -132,7 +135,7 @@ def test_the_row_for_padding_is_a_note() -> None:
     torch.manual_seed(0)
     model = Words()
     table = bitorch.quantize_(model, DoReFaConfig(2, 4, first="same"))
-    assert "the row 3 of zeros, for padding, becomes ±" in table.layers[0].note
+    assert "the row 3 of zeros, for padding, becomes " in table.layers[0].note
     tokens = torch.arange(60).view(12, 5) % 50
     (note,) = [f for f in bitorch.check(model, (tokens, torch.arange(12) % 3)).findings if "lost" in f.what]
     assert (note.layer, note.what, note.is_note) == ("table", "zero weights are lost", True)

@@ -19,7 +19,7 @@ class LostZeros:
 
     Attributes:
         share: of the weights that are 0, in [0, 1].
-        level: mean size of what they become.
+        level: mean of what they become.
         padding: the row of an embedding that padding reads, where it is all zero and the other zeros are few; None
             for zeros all over the weight.
     """
@@ -30,8 +30,8 @@ class LostZeros:
 
     def __str__(self) -> str:
         if self.padding is not None:
-            return f"the row {self.padding} of zeros, for padding, becomes ±{self.level:.3g}: there is no level at 0"
-        return f"{self.share:.0%} of the weights are 0 and become ±{self.level:.3g}: there is no level at 0"
+            return f"the row {self.padding} of zeros, for padding, becomes {self.level:.3g}: there is no level at 0"
+        return f"{self.share:.0%} of the weights are 0 and become {self.level:.3g}: there is no level at 0"
 
 
 def lost_zeros(layer: nn.Module) -> LostZeros | None:
@@ -54,4 +54,4 @@ def lost_zeros(layer: nn.Module) -> LostZeros | None:
     became = became[became != 0]
     if not len(became) or not bool(became.isfinite().all()):
         return None
-    return LostZeros(share, float(became.abs().mean()), padding)
+    return LostZeros(share, float(became.mean()), padding)

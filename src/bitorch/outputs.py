@@ -10,8 +10,12 @@ from .containers import fields_of, named_tensors
 _LOGITS = ("logits", "out")
 
 
-def logits_of(output: object) -> Tensor:
+def logits_of(output: object, remedy: str = "pass loss=, a function of it and the labels") -> Tensor:
     """Return the output itself, its field "logits" or "out", or the only float tensor in it that is no scalar.
+
+    Args:
+        output: what a model has returned.
+        remedy: against none or several, for messages.
 
     Raises:
         TypeError: there is none, or one of several.
@@ -29,11 +33,10 @@ def logits_of(output: object) -> Tensor:
         return output
     kind = f"a {type(output).__name__}"
     if not larger:
-        raise TypeError(f"the model returns {kind} without a floating-point tensor; pass loss=, a function of it")
+        raise TypeError(f"the model returns {kind} without a floating-point tensor; {remedy}")
     texts = [f"{name!r} {list(x.shape)}" for name, x in larger]
     raise TypeError(
-        f"the model returns {kind} with {', '.join(texts[:-1])} and {texts[-1]}, none of them 'logits'; pass loss=, "
-        "a function of it and the labels"
+        f"the model returns {kind} with {', '.join(texts[:-1])} and {texts[-1]}, none of them 'logits'; {remedy}"
     )
 
 

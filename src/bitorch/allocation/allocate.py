@@ -151,7 +151,7 @@ def allocate(
     _check(budget, repeats)
     found = candidates(model, pairs_of(bits), layers)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    batches = read_data(model, data, device)
+    batches = read_data(model, data, device, loss)
     example = [x[:1] for x in batches[0].in_order(model, "data: batch 0")]
     judged = objective_on(model, batches, loss)
     possible = {name: pairs for name, pairs in found.possible.items() if pairs}

@@ -24,17 +24,19 @@ class Score:
     loss: float
 
 
-def read_data(model: nn.Module, data: Iterable[object], device: torch.device) -> list[Batch]:
+def read_data(model: nn.Module, data: Iterable[object], device: torch.device, loss: Loss | None) -> list[Batch]:
     """Return batches of inputs and labels as a list, on a device.
 
     Raises:
-        TypeError, ValueError: no batch, or one that `read_batch` refuses, or not one label for each input.
+        TypeError, ValueError: no batch, or one that `read_batch` refuses, or not one label for each input, where no
+            loss and no model says what labels are.
     """
     batches = []
     for index, item in enumerate(data):
         batch = read_batch(item, model, f"data: batch {index}")
         labels = batch.labels
-        if isinstance(labels, Tensor) and labels.dim() > 0 and len(labels) != len(batch):
+        is_judged = loss is None and batch.labels_name is None and isinstance(labels, Tensor) and labels.dim() > 0
+        if is_judged and len(labels) != len(batch):
             raise ValueError(
                 f"data: batch {index} must have one label for each input, got {len(batch)} inputs and {len(labels)} "
                 "labels"

@@ -157,7 +157,7 @@ def sensitivity(
     pairs = pairs_of(bits)
     found = candidates(model, pairs, layers)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    batches = read_data(model, data, device)
+    batches = read_data(model, data, device, loss)
     return measured(model, batches, objective_on(model, batches, loss), found, renew_statistics=renew_statistics)
 
 

@@ -60,7 +60,7 @@ def check(model: nn.Module, batch: Any, loss: Loss | None = None) -> Check:
     if any(is_lazy(p) for p in model.parameters()):
         raise ValueError("the model has layers without a shape; run one batch through it first")
     given = read_batch(batch, model, "batch", pixels=True)
-    _check_samples(given)
+    _check_samples(given, has_table=loss is None)
     device = next((p.device for p in model.parameters()), given.tensors()[0].device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trial = _Trial(_copy(model).train(), given.mapped(torch.detach).to(device), loss)
@@ -70,11 +70,12 @@ def check(model: nn.Module, batch: Any, loss: Loss | None = None) -> Check:
     return Check(tuple(sorted(findings, key=lambda finding: order[finding.layer])), layers, trial.loss_is)
 
 
-def _check_samples(batch: Batch) -> None:
+def _check_samples(batch: Batch, *, has_table: bool) -> None:
     first, labels = batch.tensors()[0], batch.labels
     if first.dim() == 0 or len(batch) < 2:
         raise ValueError(f"batch must have at least 2 samples, which BatchNorm needs, got inputs {list(first.shape)}")
-    if isinstance(labels, Tensor) and labels.dim() > 0 and len(labels) != len(batch):
+    is_judged = has_table and batch.labels_name is None and isinstance(labels, Tensor) and labels.dim() > 0
+    if is_judged and len(labels) != len(batch):
         raise ValueError(f"batch has {len(batch)} inputs and {len(labels)} labels; there must be as many")
 
 
