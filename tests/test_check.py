@@ -348,6 +348,25 @@ def test_outputs_other_than_a_tensor() -> None:
         bitorch.check(_Constant(), images)
 
 
+def test_heads_beside_the_logits_are_not_dead() -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers, self.auxiliary, self.unused = net(*normalized(nn.ReLU())), nn.Linear(8, 3), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            self.unused(x)
+            return {"logits": self.layers(x), "auxiliary": self.auxiliary(x)}
+
+    assert [f.layer for f in bitorch.check(Heads(), batch()).problems] == ["unused"]
+    own = bitorch.check(Heads(), batch(), lambda out, y: F.cross_entropy(out["logits"], y))
+    assert [f.layer for f in own.problems] == ["auxiliary", "unused"]  # as this loss has it
+
+
+class _Scripted(torch.jit.ScriptModule):
+    """As torch.jit.script and torch.jit.trace give them."""
+
+
 class _Constant(nn.Module):
     def forward(self, x: Tensor) -> int:
         return len(x)
@@ -357,6 +376,7 @@ class _Constant(nn.Module):
     ("model", "data", "error", "message"),
     [
         ("net", torch.rand(4, 8), TypeError, "model must be a torch.nn.Module, got str"),
+        (_Scripted(), torch.rand(4, 8), TypeError, "model is a TorchScript module, which cannot be looked into"),
         (nn.LazyLinear(3), torch.rand(4, 8), ValueError, "layers without a shape; run one batch"),
         (nn.Linear(8, 3), 3, TypeError, r"batch must be a tensor, inputs and labels such as \(x, y\) .*, got int"),
         (nn.Linear(8, 3), iter(()), TypeError, r"got \w+; .* next\(iter\(loader\)\) is one batch of a loader"),

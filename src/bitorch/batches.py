@@ -152,9 +152,12 @@ class Forward:
 def _parameters(model: nn.Module) -> Sequence[inspect.Parameter]:
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return _parameters(model.module)
-    inside = model._modules.get("_orig_mod")  # of torch.compile
-    if inside is not None:
+    inside = getattr(model, "_orig_mod", None)  # of torch.compile
+    if isinstance(inside, nn.Module):
         return _parameters(inside)
+    if isinstance(model, torch.jit.ScriptModule):  # what is traced has no signature
+        kinds = inspect.Parameter
+        return [kinds("inputs", kinds.VAR_POSITIONAL), kinds("named", kinds.VAR_KEYWORD)]
     return list(inspect.signature(model.forward).parameters.values())
 
 

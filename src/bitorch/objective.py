@@ -45,11 +45,13 @@ class Objective:
         name: of the loss, in words.
         loss: from whole output and labels to the mean loss, a tensor of one number.
         right: from the same to a bool tensor, one for each label that counts; None where no label is right or wrong.
+        is_of_table: neither the user's nor the model's own; it knows of logits only.
     """
 
     name: str
     loss: Callable[[Any, Any], Tensor]
     right: Callable[[Any, Any], Tensor] | None
+    is_of_table: bool = True
 
 
 def check_loss(loss: object) -> None:
@@ -77,9 +79,9 @@ def objective(output: object, batches: Sequence[Batch], loss: Loss | None) -> Ob
     got_labels = batches[0].labels_name is not None
     labels = [batch.labels for batch in batches]
     if loss is not None:
-        return Objective(_name(loss), _users(loss), _right_of_classes(output, labels))
+        return Objective(_name(loss), _users(loss), _right_of_classes(output, labels), is_of_table=False)
     if own_loss(output, got_labels=got_labels) is not None:
-        return Objective("the model's own", _own, _right_of_classes(output, labels))
+        return Objective("the model's own", _own, _right_of_classes(output, labels), is_of_table=False)
     if all(label is None for label in labels):
         return None
     return _by_table(logits_of(output), [_labels(label) for label in labels])

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from ..batches import Batch, read_batch
 from ..objective import Loss, Objective, check_loss, objective
+from ..outputs import logits_of
 from .diagnose import (
     activation_findings,
     lost_zero_findings,
@@ -56,6 +57,8 @@ def check(model: nn.Module, batch: Any, loss: Loss | None = None) -> Check:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise TypeError("model is a TorchScript module, which cannot be looked into; pass the Python module")
     check_loss(loss)
     if any(is_lazy(p) for p in model.parameters()):
         raise ValueError("the model has layers without a shape; run one batch through it first")
@@ -114,9 +117,10 @@ class _Trial:
         """Make a pass; gradients are those of this one."""
         self.model.zero_grad(set_to_none=True)
         with torch.enable_grad(), watch(self.model) as first, observe(self.model) as observations:
-            value = self._loss(self.batch.copied().run(self.model))
-            if value.requires_grad:
-                value.backward()
+            output = self.batch.copied().run(self.model)
+            value = self._loss(output)
+            ends = [end for end in (value, *self._beside(output)) if end.requires_grad]
+            torch.autograd.backward([end.sum() for end in ends])
         return _Pass(first, observations, value.detach())
 
     def _loss(self, output: Any) -> Tensor:
@@ -130,7 +134,21 @@ class _Trial:
             raise TypeError(
                 f"the model returns a {type(output).__name__} without a floating-point tensor; pass a loss of it"
             )
-        return torch.stack([(tensor * torch.randn_like(tensor)).mean() for tensor in tensors]).sum()
+        return torch.stack([_in_a_direction(tensor) for tensor in tensors]).sum()
+
+    def _beside(self, output: Any) -> list[Tensor]:
+        """Return the ends of what the model returns beside its logits, such as those of auxiliary heads.
+
+        Training has a loss of them, which the table does not know.
+        """
+        if self.judged is None or not self.judged.is_of_table:
+            return []
+        logits = logits_of(output)
+        return [_in_a_direction(tensor) for tensor in floats_in(output) if tensor is not logits]
+
+
+def _in_a_direction(tensor: Tensor) -> Tensor:
+    return (tensor * torch.randn_like(tensor)).mean()
 
 
 def _findings(trial: _Trial) -> list[Finding]:
