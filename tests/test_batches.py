@@ -141,10 +141,36 @@ def test_a_batch_of_two_inputs_in_every_form(name: str) -> None:
     assert found.loss == pytest.approx(float(F.cross_entropy(logits.double(), Y)), abs=1e-6)
     assert found.accuracy == float((logits.argmax(1) == Y).double().mean())
     assert found.images == 16
+
+
+@pytest.mark.parametrize("name", ["nested list, as the default collate gives it", "flat tuple", "dict with labels"])
+def test_deployment_gets_the_inputs_in_order(name: str) -> None:
+    batch, model = BATCHES[name], converted()
+    bitorch.calibrate(model, [batch])
     budget = bitorch.Budget(bytes=100_000)
     assert bitorch.allocate(model, [batch], budget, bits=[(2, 2), (4, 4)]).accuracy is not None
     report = bitorch.report(model, batch, repeats=1)
-    assert report.to_dict()["rows"][0]["name"] == bitorch.report(model, U, V, repeats=1).rows[0].name
+    assert report.rows[0].name == bitorch.report(model, U, V, repeats=1).rows[0].name
+    assert [x.data_ptr() for x in read_batch(batch, model, "batch").in_order(model, "batch")] == [
+        x.data_ptr() for x in (U, V)
+    ]
+
+
+def test_what_deployment_cannot_pass_by_position() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.two = Two()
+
+        def forward(self, u: Tensor, *, v: Tensor) -> Any:
+            return self.two(u, v)
+
+    model = converted(Named)
+    bitorch.calibrate(model, [{"u": U, "v": V}])
+    with pytest.raises(ValueError, match="the example passes 'v' by name; for deployment all inputs must be tensors"):
+        bitorch.report(model, {"u": U, "v": V})
+    with pytest.raises(ValueError, match="data: batch 0 passes 'v' by name"):
+        bitorch.allocate(model, [{"u": U, "v": V, "labels": Y}], bitorch.Budget(bytes=100_000))
 
 
 def test_inputs_without_labels() -> None:
