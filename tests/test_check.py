@@ -324,6 +324,17 @@ def test_the_model_is_left_as_it_was(labels: bool) -> None:
     assert hooks == [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
 
 
+def test_a_batch_of_inference_mode() -> None:
+    model = net(*normalized(nn.ReLU()))
+    with torch.inference_mode():
+        images, labels = batch()
+        wanted = images[:, :3] * 2
+        inside = bitorch.check(model, (images, wanted))
+    assert inside == bitorch.check(model, (images, wanted)) == bitorch.check(model, (images.clone(), wanted.clone()))
+    assert inside.loss == "mean squared error"
+    assert bitorch.check(model, (images, labels))
+
+
 def test_uint8_images_are_pixels() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))

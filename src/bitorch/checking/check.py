@@ -65,8 +65,8 @@ def check(model: nn.Module, batch: Any, loss: Loss | None = None) -> Check:
     given = read_batch(batch, model, "batch", pixels=True)
     _check_samples(given, has_table=loss is None)
     device = next((p.device for p in model.parameters()), given.tensors()[0].device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trial = _Trial(_copy(model).train(), given.mapped(torch.detach).to(device), loss)
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        trial = _Trial(_copy(model).train(), given.mapped(torch.detach).copied().to(device), loss)
         findings = _findings(trial)
     order = {name: index for index, (name, _) in enumerate(model.named_modules())}
     layers = sum(input_quantizer(module) is not None for _, module in named_layers(model))
