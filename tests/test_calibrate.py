@@ -198,7 +198,7 @@ ERRORS: list[tuple[str, Any, type[Exception], str]] = [
     ("fine", [torch.empty(0, 4)], ValueError, r"batch 0 is empty: its shape is \[0, 4\]"),
     ("fine", [torch.randn(5, 4), torch.empty(0, 4)], ValueError, "batch 1 is empty"),
     ("fine", [torch.zeros(5, 4, dtype=torch.uint8)], TypeError, r"batch 0 is torch\.uint8; pass what the model takes"),
-    ("fine", [{"x": torch.randn(5, 4)}], TypeError, "batch 0 must be a tensor, or a tuple that begins with one, got d"),
+    ("fine", ["text"], TypeError, "batch 0 must be a tensor, inputs and labels such as .* or a dict, got str"),
     ("fine", [()], TypeError, "batch 0 must be a tensor"),
     ("fine", [torch.randn(5, 4), torch.full((5, 4), NAN)], ValueError, "layer '(body|branch)': some inputs are NaN"),
     ("fine", [torch.full((5, 4), INF)], ValueError, "layer '(body|branch)': some inputs are NaN or infinite"),

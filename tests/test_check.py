@@ -139,8 +139,9 @@ PROVOKED: dict[str, tuple[Callable[[], nn.Module], str, str, str]] = {
     "all weights alike": (
         lambda: net(*normalized(nn.ReLU()), layer=with_weight(linear(), 0.3)), "3", "weights at one level",
         "all 256 weights become 0.3"),
-    "zero weights": (
-        lambda: net(*normalized(nn.ReLU()), layer=with_weight(linear(), 0)), "3", "collapsed range", "weight is 0"),
+    "zero weights that no gradient reaches": (
+        lambda: net(*normalized(nn.ReLU()), layer=nn.Sequential(with_weight(linear(), 0), NoGradient())), "3.0",
+        "collapsed range", "weight is 0"),
     "range not set": (
         lambda: net(*normalized(), layer=ranged(InputCalibrated(2))), "2", "uncalibrated range", "Calibrated is not"),
     "learned range not set": (
@@ -323,6 +324,17 @@ def test_the_model_is_left_as_it_was(labels: bool) -> None:
     assert hooks == [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
 
 
+def test_a_batch_of_inference_mode() -> None:
+    model = net(*normalized(nn.ReLU()))
+    with torch.inference_mode():
+        images, labels = batch()
+        wanted = images[:, :3] * 2
+        inside = bitorch.check(model, (images, wanted))
+    assert inside == bitorch.check(model, (images, wanted)) == bitorch.check(model, (images.clone(), wanted.clone()))
+    assert inside.loss == "mean squared error"
+    assert bitorch.check(model, (images, labels))
+
+
 def test_uint8_images_are_pixels() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
@@ -342,10 +354,28 @@ def test_outputs_other_than_a_tensor() -> None:
     images, labels = batch()
     assert bitorch.check(Pair(), images)
     assert bitorch.check(Pair(), (images, labels), lambda out, y: F.cross_entropy(out["logits"][0], y))
-    with pytest.raises(TypeError, match="the model returns a dict, not logits; pass a loss of it and the labels"):
-        bitorch.check(Pair(), (images, labels))
+    assert bitorch.check(Pair(), (images, labels))  # the only tensor of floats
     with pytest.raises(TypeError, match="without a floating-point tensor"):
         bitorch.check(_Constant(), images)
+
+
+def test_heads_beside_the_logits_are_not_dead() -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers, self.auxiliary, self.unused = net(*normalized(nn.ReLU())), nn.Linear(8, 3), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            self.unused(x)
+            return {"logits": self.layers(x), "auxiliary": self.auxiliary(x)}
+
+    assert [f.layer for f in bitorch.check(Heads(), batch()).problems] == ["unused"]
+    own = bitorch.check(Heads(), batch(), lambda out, y: F.cross_entropy(out["logits"], y))
+    assert [f.layer for f in own.problems] == ["auxiliary", "unused"]  # as this loss has it
+
+
+class _Scripted(torch.jit.ScriptModule):
+    """As torch.jit.script and torch.jit.trace give them."""
 
 
 class _Constant(nn.Module):
@@ -357,10 +387,11 @@ class _Constant(nn.Module):
     ("model", "data", "error", "message"),
     [
         ("net", torch.rand(4, 8), TypeError, "model must be a torch.nn.Module, got str"),
+        (_Scripted(), torch.rand(4, 8), TypeError, "model is a TorchScript module, which cannot be looked into"),
         (nn.LazyLinear(3), torch.rand(4, 8), ValueError, "layers without a shape; run one batch"),
-        (nn.Linear(8, 3), 3, TypeError, r"batch must be a tensor, or a pair of tensors \(inputs, labels\), got int"),
-        (nn.Linear(8, 3), iter(()), TypeError, r"got \w+; next\(iter\(loader\)\) is one batch of a loader"),
-        (nn.Linear(8, 3), (torch.rand(4, 8), "y"), TypeError, r"got \(Tensor, str\)"),
+        (nn.Linear(8, 3), 3, TypeError, r"batch must be a tensor, inputs and labels such as \(x, y\) .*, got int"),
+        (nn.Linear(8, 3), iter(()), TypeError, r"got \w+; .* next\(iter\(loader\)\) is one batch of a loader"),
+        (nn.Linear(8, 3), (torch.rand(4, 8), "y"), TypeError, "labels must be a tensor, got str"),
         (nn.Linear(8, 3), torch.rand(1, 8), ValueError, r"at least 2 samples, .*, got inputs \[1, 8\]"),
         (nn.Linear(8, 3), (torch.rand(4, 8), torch.arange(3)), ValueError, "4 inputs and 3 labels"),
     ],

@@ -226,11 +226,13 @@ def test_eval(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_check(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["check", "--bits", "1", "2", "6", "--accelerator", "cpu"]) == 0
-    expected = "digits-lenet-8-w1a2g6-seed0, a batch of 64 images: no problem in 3 quantized layers\n"
-    assert capsys.readouterr().out == expected
+    expected = "digits-lenet-8-w1a2g6-seed0, a batch of 64 images: no problem in 3 quantized layers"
+    assert capsys.readouterr().out == f"{expected}; the loss is cross-entropy\n"
     assert main(["check", str(out / "last.ckpt"), "--seed", "3"]) == 0
-    expected = "digits-lenet-8-w1a2g6-seed3, a batch of 700 images: no problem in 3 quantized layers\n"
-    assert capsys.readouterr().out == expected
+    expected = "digits-lenet-8-w1a2g6-seed3, a batch of 700 images: no problem in 3 quantized layers"
+    assert capsys.readouterr().out == f"{expected}; the loss is cross-entropy\n"
+    assert main(["check", "--label-smoothing", "0.1", "--accelerator", "cpu"]) == 0
+    assert capsys.readouterr().out.endswith("; the loss is CrossEntropyLoss\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -116,6 +116,38 @@ def test_the_teacher_is_not_trained_and_not_kept() -> None:
     assert teacher.modes == [(False, False)] * 2  # once for each training batch, and not in validation
 
 
+class Wrapped(nn.Module):
+    """Logits in a dict, beside other things, as Hugging Face returns them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        logits = self.model(x)
+        return {"loss": None, "logits": logits, "hidden": (logits * 2, x)}
+
+
+def test_student_and_teacher_may_return_more_than_logits() -> None:
+    images = blobs(32)
+    metrics = [
+        run_once(
+            Classifier(wrap(small_net()), 3, teacher=wrap(Watched()), distillation=Distillation(0.5, 2.0)),
+            BatchLoader(images, 16, shuffle=False),
+            BatchLoader(images, 32, shuffle=False),
+        )
+        for wrap in (lambda model: model, Wrapped)
+    ]
+    assert metrics[0] == metrics[1]
+    with pytest.raises(TypeError, match="returns a tuple without a floating-point tensor; return logits alone, or a"):
+        Classifier(nn.Sequential(Nothing()), 3)(images.images)
+
+
+class Nothing(nn.Module):
+    def forward(self, x: Tensor) -> tuple[int, ...]:
+        return (len(x),)
+
+
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A float net of two epochs."""

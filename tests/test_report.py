@@ -525,7 +525,7 @@ def test_bad_input() -> None:
     with pytest.raises(TypeError, match="an example is missing"):
         bitorch.report(model)
     with pytest.raises(TypeError, match=r"example 0 must be a tensor, got ndarray; torch\.as_tensor"):
-        bitorch.report(model, x.numpy())  # type: ignore[arg-type]
+        bitorch.report(model, x.numpy())
     with pytest.raises(ValueError, match="a batch of at least one"):
         bitorch.report(model, x[:0])
     with pytest.raises(ValueError, match=r"the model's forward fails on the example, of shape \[2, 2, 4, 4\]"):

@@ -19,6 +19,7 @@ from bitorch.reporting.report import Report
 from bitorch.reporting.tables import COLUMNS, cells, total_cells
 from webdriver import Browser, browser, missing
 
+WIDTHS = (390, 800, 1200, 1600)  # pixels
 NAMES = [column.name for column in COLUMNS]
 EVIL = '<img src=x onerror="throw 1">&"\''
 
@@ -140,12 +141,89 @@ def test_dead_levels_and_clipped_inputs_are_marked(window: Browser, tmp_path: Pa
     ]
 
 
-@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_is_as_wide_as_the_window(shown: Browser, width: int) -> None:
     """Wide tables scroll by themselves."""
     shown.resize(width, 800)
     assert shown.run("return document.documentElement.scrollWidth <= window.innerWidth")
     assert shown.run("return document.querySelector('.scroll').scrollWidth >= 300")
+
+
+#: Of the cells of each column, headings among them, those that lie outside of what can be seen of the table, to the
+#: right or the left; and those whose text is wider than they are.
+_OUTSIDE = """
+const box = document.querySelector('.scroll').getBoundingClientRect();
+const name = document.querySelector('#layers th').getBoundingClientRect().right;
+const right = box.left + document.querySelector('.scroll').clientWidth + 2;
+const outside = new Set(), tight = new Set();
+for (const cell of document.querySelectorAll('#layers th, #layers td')) {
+  const at = cell.getBoundingClientRect();
+  if (at.right > right || (cell.cellIndex > 0 && at.left < name - 1)) outside.add(cell.cellIndex);
+  if (cell.scrollWidth > cell.clientWidth + 1) tight.add(cell.cellIndex);
+}
+return [Array.from(outside), Array.from(tight)]
+"""
+
+
+#: Whether there is a hint, and a shade at the right: when the page has seen the window's new size.
+_TOLD = """
+const shown = () => [getComputedStyle(document.querySelector('.hint')).display,
+                     getComputedStyle(document.querySelector('.frame'), '::after').opacity];
+return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(shown()))))
+"""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_column_can_be_seen(shown: Browser, width: int) -> None:
+    """As it is from 1200 pixels on; else the table has a bar to scroll it, and says so."""
+    shown.resize(width, 900)
+    shown.run("document.querySelector('.scroll').scrollLeft = 0")
+    outside, tight = shown.run(_OUTSIDE)
+    assert tight == []
+    told = shown.run(_TOLD)
+    if width >= 1200:
+        assert (outside, told) == ([], ["none", "0"])
+        return
+    assert outside != []
+    assert told == ["block", "1"]
+    bar = shown.run("const s = document.querySelector('.scroll'); return s.offsetHeight - s.clientHeight")
+    assert bar > 8  # the bar, beside borders of a pixel
+    seen = set(range(len(NAMES))) - set(outside)
+    while len(seen) < len(NAMES):
+        before = len(seen)
+        moved = shown.run("const s = document.querySelector('.scroll'); s.scrollLeft += 100; return s.scrollLeft")
+        outside, _ = shown.run(_OUTSIDE)
+        seen |= set(range(len(NAMES))) - set(outside)
+        assert len(seen) > before or moved < 2000, [NAMES[index] for index in outside]
+    shown.run("document.querySelector('.scroll').scrollLeft = 1e6")
+    assert NAMES.index("kernel") not in shown.run(_OUTSIDE)[0]
+
+
+def test_the_bar_of_a_long_table_is_in_the_window(window: Browser, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*[nn.BatchNorm1d(4) for _ in range(60)])  # without plots, which take time
+    bitorch.report(model, torch.rand(2, 4), repeats=1).to_html(tmp_path / "long.html")
+    window.resize(800, 700)
+    window.open((tmp_path / "long.html").as_uri())
+    assert window.run("return document.querySelector('.scroll').offsetHeight <= window.innerHeight")
+    head = "document.querySelector('#layers th').getBoundingClientRect().top"
+    before = window.run(f"return {head}")
+    window.run("document.querySelector('.scroll').scrollTop = 500")
+    assert window.run(f"return {head}") == before  # headings stay
+
+
+def test_long_names_are_whole(window: Browser, tmp_path: Path) -> None:
+    name = "a" * 40 + "_without_a_dot_anywhere"
+    model = nn.Sequential()
+    model.add_module(name, nn.Linear(4, 4))
+    bitorch.report(model, torch.rand(2, 4), repeats=1).to_html(tmp_path / "names.html")
+    for width in WIDTHS:
+        window.resize(width, 900)
+        window.open((tmp_path / "names.html").as_uri())
+        assert column(window, "layer")[0] == name
+        wide = "const c = document.querySelector('#layers tbody td'); return [c.scrollWidth, c.clientWidth]"
+        text, cell = window.run(wide)
+        assert text <= cell < width
 
 
 def test_bars_are_as_long_as_their_numbers(shown: Browser, report: Report) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .batches import read_batch
 from .quantizations import RangeQuantization
 from .recording import Seen, eval_mode, recording
 from .text_table import aligned, ruled
@@ -72,16 +73,18 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
 
     Args:
         model: converted with range="calibrated" or "learned".
-        batches: inputs of the model, tensors [batch, …] of floats or tokens, or tuples that begin with one, such as
-            images and labels. They may come from a loader; all of them are used. A few hundred inputs are plenty.
+        batches: inputs of the model, of floats or tokens: tensors [batch, …], pairs of inputs and labels such as
+            (x, y) and ((u, v), y), or dicts for model(**batch); docs/training.md has the whole table. They may come
+            from a loader; all of them are used. A few hundred inputs are plenty.
 
     Returns:
         A table of the ranges.
 
     Raises:
-        ValueError: no batch, an empty one, no quantizer with a range, one that no batch reached, inputs that are NaN or
-            infinite, or all 0; the layer is named, and all ranges are as they were.
-        TypeError: no module, or a batch that is no tensor, or of pixels as uint8.
+        ValueError: no batch, an empty one, one without all inputs that forward needs, no quantizer with a range, one
+            that no batch reached, inputs that are NaN or infinite, or all 0; the layer is named, and all ranges are as
+            they were.
+        TypeError: no module, or a batch without a tensor, or of pixels as uint8.
         RuntimeError: it failed in another process.
     """
     model = unwrapped(model)
@@ -120,25 +123,10 @@ def _run(model: nn.Module, batches: Iterable[object], seen: dict[RangeQuantizati
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with recording(model, seen) as recorded, eval_mode(model), torch.no_grad():
         for batch in batches:
-            x = _inputs(batch, count)
-            recorded(x.to(device))
+            read_batch(batch, model, f"batch {count}").to(device).run(recorded)
             count += 1
     if count == 0:
         raise ValueError("batches is empty; pass a few batches of inputs, such as the training loader's first ones")
-
-
-def _inputs(batch: object, index: int) -> Tensor:
-    x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-    if not isinstance(x, Tensor):
-        raise TypeError(
-            f"batch {index} must be a tensor, or a tuple that begins with one, got {type(x).__name__}; "
-            "(to_inputs(batch) for batch in loader) makes one of anything else"
-        )
-    if not x.is_floating_point() and x.dtype not in (torch.int32, torch.int64):  # these are indices of an embedding
-        raise TypeError(f"batch {index} is {x.dtype}; pass what the model takes, such as bitorch.data.to_float(pixels)")
-    if x.numel() == 0:
-        raise ValueError(f"batch {index} is empty: its shape is {list(x.shape)}")
-    return x
 
 
 def _fit(name: str, quantizer: RangeQuantization, seen: Seen) -> Tensor:

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..conversion.bits import Bits
 from ..conversion.rules import Match, Rule
 from ..conversion.set_bits import set_bits
+from ..objective import Loss
 from ..text_table import aligned, ruled
 from ..wrappers import unwrapped
 from .budget import Budget, amount, amount_text
 from .candidates import Pair, candidates, pairs_of, pattern, spelled
 from .choice import LayerCosts, Losses, best_bits, cost_of, fewest, finite_monotone
 from .costs import Meter, all_costs
-from .evaluation import labelled, quietly, score
+from .evaluation import objective_on, quietly, read_data, score
 from .sensitivity import Sensitivity, measured
 
 
@@ -58,9 +59,10 @@ class Allocation:
         budget: as given.
         rules: for `set_bits(model, allocation.rules)`; one for each layer, by its name.
         layers: what each gets.
-        predicted_cost, predicted_loss: sums over the layers: in bytes or milliseconds, and of the cross-entropy.
+        predicted_cost, predicted_loss: sums over the layers: in bytes or milliseconds, and of the loss.
         cost: of the model with these bits, really deployed: the bytes of its packed file, or the milliseconds.
-        accuracy, loss: of the model with these bits before any training, on the data.
+        accuracy, loss: of the model with these bits before any training, on the data; accuracy is None where no
+            output is right or wrong. `sensitivity.loss_is` says which loss.
         uniform: for comparison, the same for equal bits in all layers.
         costs_are: what bytes or milliseconds they are.
         sensitivity: what the losses are from.
@@ -72,7 +74,7 @@ class Allocation:
     predicted_cost: float
     predicted_loss: float
     cost: float
-    accuracy: float
+    accuracy: float | None
     loss: float
     uniform: tuple[Uniform, ...]
     costs_are: str
@@ -89,7 +91,8 @@ class Allocation:
         ]
         costs = f"{amount_text(self.cost, unit)} (predicted {predicted}); {unit} are {self.costs_are}"
         losses = f"loss predicted {self.predicted_loss:.4f}, before training {self.loss:.4f}"
-        return "\n".join([ruled(lines), costs, f"{losses}; accuracy {self.accuracy:.2%}", *uniform])
+        measured_as = self.sensitivity.loss_is if self.accuracy is None else f"accuracy {self.accuracy:.2%}"
+        return "\n".join([ruled(lines), costs, f"{losses}; {measured_as}", *uniform])
 
     def _cells(self, row: LayerAllocation) -> tuple[str, ...]:
         cost = f"{row.cost:,}" if self.budget.unit == "bytes" else f"{row.cost:.4f}"
@@ -109,13 +112,14 @@ class Allocation:
 
 def allocate(
     model: nn.Module,
-    data: Iterable[tuple[Tensor, Tensor]],
+    data: Iterable[Any],
     budget: Budget,
     bits: Sequence[int] | Sequence[tuple[int, int]] = (1, 2, 3, 4),
     *,
     layers: Sequence[Match] | None = None,
     renew_statistics: bool = True,
     repeats: int = 20,
+    loss: Loss | None = None,
 ) -> Allocation:
     """Choose bits for each layer such that the loss grows least and a budget is kept.
 
@@ -130,16 +134,18 @@ def allocate(
     `set_bits(model, allocation.rules)`, and train on.
 
     Args:
-        model: converted and trained, a classifier.
-        data: as of `sensitivity`. The first input is the example that the model is deployed with.
+        model: converted and trained.
+        data: as of `sensitivity`. The first sample is the example that the model is deployed with, so inputs must be
+            tensors that can be passed by position.
         budget: on the packed file's bytes or on milliseconds. A model that deploys in parts or not at all has the bytes
             that `report` says.
         bits, layers, renew_statistics: as of `sensitivity`. Layers that are left out keep their bits, and are part
             of the costs.
         repeats: runs for milliseconds, of which the fastest counts.
+        loss: as of `sensitivity`.
 
     Raises:
-        TypeError: as of `sensitivity`; a budget that is none, `repeats` that is no int.
+        TypeError: as of `sensitivity`; inputs that are no tensors; a budget that is none, `repeats` that is no int.
         ValueError: as of `sensitivity`; a budget below what the fewest bits cost, which the message says; `repeats`
             below 1; milliseconds of a model that does not deploy.
     """
@@ -147,16 +153,18 @@ def allocate(
     model = unwrapped(model)
     found = candidates(model, pairs_of(bits), layers)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    batches = labelled(data, device)
+    batches = read_data(model, data, device, loss)
+    example = [x[:1] for x in batches[0].in_order(model, "data: batch 0")]
+    judged = objective_on(model, batches, loss)
     possible = {name: pairs for name, pairs in found.possible.items() if pairs}
-    meter = Meter(model, batches[0][0][:1], list(possible), budget.unit, repeats)
+    meter = Meter(model, example, list(possible), budget.unit, repeats)
     costs = all_costs(meter, possible)
     _check_reachable(budget, meter, costs.layers, costs.rest)
-    seen = measured(model, batches, found, renew_statistics=renew_statistics)
+    seen = measured(model, batches, judged, found, renew_statistics=renew_statistics)
     losses = _losses(seen, possible)
     mix, cost = _chosen(budget, meter, losses, costs.layers, costs.rest)
     with quietly(device):
-        before_training = score(_with(model, mix), batches, renew_statistics=renew_statistics)
+        before_training = score(_with(model, mix), batches, judged, renew_statistics=renew_statistics)
     return Allocation(
         budget=budget,
         rules=tuple(Rule(pattern(name), Bits(*pair)) for name, pair in mix.items()),

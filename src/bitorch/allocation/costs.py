@@ -43,14 +43,16 @@ class Meter:
 
     Args:
         model: stays as it is.
-        image: an input of batch 1.
+        image: the inputs, of batch 1.
         layers: names of those whose costs are told apart.
         unit: "bytes" or "milliseconds".
         repeats: runs for milliseconds, of which the fastest counts.
     """
 
-    def __init__(self, model: nn.Module, image: Tensor, layers: Sequence[str], unit: str, repeats: int) -> None:
-        self._model, self._image, self._layers = model, image.cpu(), layers
+    def __init__(
+        self, model: nn.Module, image: Sequence[Tensor], layers: Sequence[str], unit: str, repeats: int
+    ) -> None:
+        self._model, self._image, self._layers = model, [x.cpu() for x in image], layers
         self._unit, self._repeats = unit, repeats
         self._how: str | None = None
         self.what = ""
@@ -66,7 +68,7 @@ class Meter:
             set_bits(own, [(pattern(name), pair) for name, pair in bits.items()])
         repeats = self._repeats if self._unit == "milliseconds" else 1
         with as_it_was(own):
-            made = deployed(own, parts_of(own), [self._image], None, repeats)
+            made = deployed(own, parts_of(own), self._image, None, repeats)
             self._check(made, bits)
             if made.packed is not None:
                 return self._of_program(made.packed)
@@ -96,7 +98,7 @@ class Meter:
     def _of_program(self, packed: PackedModel) -> tuple[dict[str, int], int]:
         if self._unit == "bytes":
             return bytes_by_layer(packed, self._layers), packed.nbytes
-        profile = packed.profile(self._image, repeats=self._repeats)
+        profile = packed.profile(*self._image, repeats=self._repeats)
         found = dict.fromkeys(self._layers, 0)
         for operation, timing in zip(packed.program()[0], profile, strict=True):
             owner = operation_layer(operation, self._layers)

@@ -1,73 +1,66 @@
-"""Accuracy and mean loss of a classifier on labelled batches."""
+"""Mean loss, and where labels are right or wrong the accuracy, of a model on labelled batches."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-#: Inputs [B, …] and labels [B].
-Batch = tuple[Tensor, Tensor]
+from ..batches import Batch, read_batch
+from ..objective import Loss, Objective, check_loss, objective
 
 
 @dataclass(frozen=True)
 class Score:
-    """How good a model is: `accuracy` in [0, 1], and `loss`, the mean cross-entropy."""
+    """How good a model is: `accuracy` in [0, 1], None where no output is right or wrong, and the mean `loss`."""
 
-    accuracy: float
+    accuracy: float | None
     loss: float
 
 
-def labelled(data: Iterable[object], device: torch.device) -> list[Batch]:
+def read_data(model: nn.Module, data: Iterable[object], device: torch.device, loss: Loss | None) -> list[Batch]:
     """Return batches of inputs and labels as a list, on a device.
 
     Raises:
-        TypeError: an item that is no pair of tensors, labels that are not int64.
-        ValueError: no batch, an empty one, or not one label for each input.
+        TypeError, ValueError: no batch, or one that `read_batch` refuses, or not one label for each input, where no
+            loss and no model says what labels are.
     """
-    batches = [_checked(index, item) for index, item in enumerate(data)]
+    batches = []
+    for index, item in enumerate(data):
+        batch = read_batch(item, model, f"data: batch {index}")
+        labels = batch.labels
+        is_judged = loss is None and batch.labels_name is None and isinstance(labels, Tensor) and labels.dim() > 0
+        if is_judged and len(labels) != len(batch):
+            raise ValueError(
+                f"data: batch {index} must have one label for each input, got {len(batch)} inputs and {len(labels)} "
+                "labels"
+            )
+        batches.append(batch.mapped(torch.detach).to(device))
     if not batches:
         raise ValueError("data is empty; pass batches of inputs and labels, such as a loader of validation images")
-    return [(inputs.to(device), labels.to(device)) for inputs, labels in batches]
+    if any((batch.labels is None) != (batches[0].labels is None) for batch in batches):
+        raise ValueError("data has batches with labels and batches without; pass labels with all of them")
+    return batches
 
 
-def _checked(index: int, item: object) -> Batch:
-    inputs, labels = _pair(index, item)
-    if labels.dtype != torch.int64 or labels.dim() != 1:
-        raise TypeError(
-            f"data: the labels of batch {index} must be int64 of shape [batch], got {labels.dtype} of shape "
-            f"{list(labels.shape)}"
-        )
-    if inputs.dim() == 0 or len(inputs) != len(labels):
-        raise ValueError(
-            f"data: batch {index} must have one label for each input, got inputs of shape {list(inputs.shape)} and "
-            f"{len(labels)} labels"
-        )
-    if inputs.dtype == torch.uint8:
-        raise TypeError(f"data: batch {index} is uint8; pass what the model takes: bitorch.data.to_float(pixels)")
-    if not inputs.numel():
-        raise ValueError(f"data: batch {index} is empty: its inputs have shape {list(inputs.shape)}")
-    return inputs.detach(), labels.detach()
+def objective_on(model: nn.Module, batches: Sequence[Batch], loss: Loss | None) -> Objective:
+    """Return how a model is judged on batches, by what a copy of it returns for the first one.
 
-
-def _pair(index: int, item: object) -> Batch:
-    if isinstance(item, tuple | list) and len(item) == 2:
-        inputs, labels = item
-        if isinstance(inputs, Tensor) and isinstance(labels, Tensor):
-            return inputs, labels
-    raise TypeError(f"data: batch {index} must be a pair of tensors, inputs and labels, got {_spelled(item)}")
-
-
-def _spelled(item: object) -> str:
-    if isinstance(item, tuple | list):
-        return f"a {type(item).__name__} of {', '.join(type(x).__name__ for x in item)}" if item else "an empty one"
-    return type(item).__name__
+    Raises:
+        TypeError, ValueError: as `objective`; TypeError too without a loss and without labels.
+    """
+    check_loss(loss)
+    with quietly(batches[0].tensors()[0].device):
+        found = objective(batches[0].copied().run(copy.deepcopy(model).eval()), batches, loss)
+    if found is None:
+        raise TypeError("data: batch 0 has no labels; pass inputs and labels such as (x, y), or loss=")
+    return found
 
 
 @contextmanager
@@ -78,36 +71,24 @@ def quietly(device: torch.device) -> Iterator[None]:
         yield
 
 
-def score(model: nn.Module, batches: Sequence[Batch], *, renew_statistics: bool) -> Score:
+def score(model: nn.Module, batches: Sequence[Batch], judged: Objective, *, renew_statistics: bool) -> Score:
     """Evaluate a model, which may be changed: its mode, and where asked for the statistics of its BatchNorms.
 
-    Raises:
-        TypeError: its output is no float tensor.
-        ValueError: the output is not [batch, classes], or has no class for a label.
+    The loss is the mean over all inputs, the accuracy that over all labels.
     """
     if renew_statistics:
         _renew(model, batches)
     model.eval()
-    right, loss, count = 0, 0.0, 0
-    for inputs, labels in batches:
-        logits = _logits(model(inputs.clone()), labels)
-        right += int((logits.argmax(1) == labels).sum())
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        count += len(labels)
-    return Score(right / count, loss / count if math.isfinite(loss) else math.inf)
-
-
-def _logits(output: object, labels: Tensor) -> Tensor:
-    if not isinstance(output, Tensor) or not output.is_floating_point():
-        raise TypeError(f"the model must return a float tensor [batch, classes], got {type(output).__name__}")
-    if output.dim() != 2 or len(output) != len(labels):
-        raise ValueError(
-            f"the model must return [batch, classes], got shape {list(output.shape)} for {len(labels)} labels"
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= output.shape[1]:
-        raise ValueError(f"data has labels {low}…{high}, but the model has {output.shape[1]} classes")
-    return output.double()
+    right, labels, loss, count = 0, 0, 0.0, 0
+    for batch in batches:
+        output = batch.copied().run(model)
+        loss += float(judged.loss(output, batch.labels)) * len(batch)
+        count += len(batch)
+        if judged.right is not None:
+            found = judged.right(output, batch.labels)
+            right, labels = right + int(found.sum()), labels + found.numel()
+    accuracy = right / labels if labels else None
+    return Score(accuracy, loss / count if math.isfinite(loss) else math.inf)
 
 
 def _renew(model: nn.Module, batches: Sequence[Batch]) -> None:
@@ -121,7 +102,7 @@ def _renew(model: nn.Module, batches: Sequence[Batch]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
         norm.train()
-    for inputs, _ in batches:
-        model(inputs.clone())
+    for batch in batches:
+        batch.copied().run(model)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..layers.low_bit import WeightQuantized
+from ..lost_zeros import lost_zeros
 from ..quantizations.own_values import codes_are_values
 from ..quantizations.range_fit import SMALLEST
 from ..quantizations.ranges import RangeQuantization
@@ -29,6 +30,7 @@ _TOO_WIDE = 4.0
 _NEGATIVE = 0.01
 
 _BATCH_NORM = "put a BatchNorm between the convolution and this layer"
+_KEEP_ZEROS = 'take weights with a level at 0: weights="twn" with 2 bits, or weights="lsq" with 2 or more'
 _LOWER_LR = "look for NaN or huge values in the data, and lower the learning rate or give the gradients more bits"
 
 
@@ -139,6 +141,21 @@ def weight_findings(model: nn.Module) -> list[Finding]:
             detail = f"all {weight.numel()} weights become {level:.3g}"
             remedy = "initialize the weight with values of both signs, as torch.nn does"
             found.append(Finding(name, "weights at one level", level, detail, remedy))
+    return found
+
+
+def lost_zero_findings(model: nn.Module) -> list[Finding]:
+    """Return the layers with weights of 0 that become something else, pruned ones for example."""
+    found = []
+    for name, module in named_layers(model):
+        lost = lost_zeros(module) if isinstance(module, WeightQuantized) else None
+        if lost is None:
+            continue
+        if lost.padding is not None:
+            remedy = f"nothing, if a mask hides what is read there; else {_KEEP_ZEROS}"
+            found.append(Finding(name, "zero weights are lost", lost.level, str(lost), remedy, is_note=True))
+        else:
+            found.append(Finding(name, "zero weights are lost", lost.share, str(lost), _KEEP_ZEROS))
     return found
 
 

@@ -21,6 +21,7 @@ What = Literal[
     "negative inputs are lost",
     "no normalization",
     "weights at one level",
+    "zero weights are lost",
     "zero gradient",
 ]
 
@@ -58,10 +59,12 @@ class Check:
     Attributes:
         findings: in the order of the layers.
         layers: number of layers and activations with a quantizer that the batch went through.
+        loss: which loss it was, in words; "" where something was found before the batch went through.
     """
 
     findings: tuple[Finding, ...]
     layers: int
+    loss: str = ""
 
     def __bool__(self) -> bool:
         return not self.problems
@@ -75,4 +78,6 @@ class Check:
         count = len(self.problems)
         problems = "no problem" if count == 0 else "1 problem" if count == 1 else f"{count} problems"
         head = f"{problems} in {self.layers} quantized {'layer' if self.layers == 1 else 'layers'}"
+        if self.loss:
+            head += f"; the loss is {self.loss}"
         return "\n".join([head, *(str(finding) for finding in self.findings)])

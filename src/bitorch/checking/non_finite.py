@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..containers import tensors_in
 from .layers import named_layers
 
 
@@ -58,11 +59,5 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def floats_in(value: Any) -> list[Tensor]:
-    """Return the floating-point tensors of a module's output: a tensor, or tuples, lists and mappings of them."""
-    if isinstance(value, Tensor):
-        return [value] if value.is_floating_point() else []
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, tuple | list):
-        return [tensor for item in value for tensor in floats_in(item)]
-    return []
+    """Return the floating-point tensors of a module's output, whatever they are in."""
+    return [tensor for tensor in tensors_in(value) if tensor.is_floating_point()]

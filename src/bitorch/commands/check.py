@@ -21,7 +21,8 @@ def run(arguments: list[str]) -> int:
     except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)
     images, labels = next(iter(train_loader(parts.dataset, settings)))
-    loss = torch.nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    smoothing = settings.label_smoothing
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=smoothing) if smoothing else None
     result = check(parts.model, (images, labels), loss)
     print(f"{settings.name}, a batch of {len(images)} images: {result}")
     return 0 if result else FAILED

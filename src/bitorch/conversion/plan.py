@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..dorefa_config import DoReFaConfig
+from ..lost_zeros import lost_zeros
 from ..quantizations import Quantization
 from .decisions import Decision, check_filter, decisions, rules_or_config
 from .filters import FilterFn, chosen_by
@@ -151,5 +152,6 @@ def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Place, r
     if replacement is None:
         note = "32 bits" if config.is_float or place == "inner" else f"{place} layer"
         return Step(module, None, row_of(name, module, module, note, rule))
-    note = "" if place == "inner" else f"{place} layer"
+    lost = lost_zeros(replacement)
+    note = "; ".join([*([] if place == "inner" else [f"{place} layer"]), *([] if lost is None else [str(lost)])])
     return Step(module, replacement, row_of(name, module, replacement, note, rule))

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..layers import QActivation
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
+from ..lost_zeros import lost_zeros
 from ..quantizations import GradientDoReFa, Quantization
 from ..quantizations.bits import FLOAT_BITS
 from ..wrappers import unwrapped_to_change
@@ -174,6 +175,11 @@ def _spelled(bits: Sequence[int | None]) -> str:
     return " ".join(f"{letter}{number}" for letter, number in zip("WAG", bits, strict=True) if number is not None)
 
 
+def _changed(layer: WeightQuantized, before: Sequence[int | None]) -> str:
+    lost = lost_zeros(layer)
+    return f"was {_spelled(before)}" + ("" if lost is None else f"; {lost}")
+
+
 def _table(model: nn.Module, wanted: _Wanted, before: Mapping[str, Sequence[int | None]]) -> Conversion:
     has_rules = any(rule is not None for _, rule in wanted.values())
     rows = []
@@ -182,7 +188,7 @@ def _table(model: nn.Module, wanted: _Wanted, before: Mapping[str, Sequence[int 
             if name not in wanted:
                 note, rule = "no rule", "" if has_rules else None
             else:
-                note = "unchanged" if before[name] == bits_of(module) else f"was {_spelled(before[name])}"
+                note = "unchanged" if before[name] == bits_of(module) else _changed(module, before[name])
                 rule = wanted[name][1]
             rows.append(row_of(name, module, module, note, rule))
         elif not isinstance(module, Converted) and holds_weight(module):

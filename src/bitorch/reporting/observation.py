@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..containers import tensors_in
 from ..deployment.trials import CannotRun, run
 from ..quantizations import Quantization
 from .histograms import merged, plain
@@ -75,10 +76,9 @@ class _Watch:
             self._look(name, quantizer, x.detach())
 
     def leave(self, name: str, part: nn.Module, result: object) -> None:
-        while isinstance(result, (tuple, list)) and result:
-            result = result[0]
-        if isinstance(result, Tensor) and not self.found.shapes[name]:
-            self.found.shapes[name] = tuple(result.shape[1:])
+        tensors = tensors_in(result)
+        if tensors and not self.found.shapes[name]:
+            self.found.shapes[name] = tuple(tensors[0].shape[1:])
 
     def _look(self, name: str, quantizer: Quantization, x: Tensor) -> None:
         histogram = plain(x)

@@ -44,3 +44,17 @@ function open() {
 
 window.addEventListener("hashchange", open);
 open();
+
+// A table wider than the window says so, and has a shade where it goes on.
+const scroll = document.querySelector(".scroll");
+const frame = scroll.parentElement;
+
+function showRest() {
+  const rest = scroll.scrollWidth - scroll.clientWidth;
+  frame.parentElement.classList.toggle("scrolls", rest > 1);
+  frame.classList.toggle("more", rest - scroll.scrollLeft > 1);
+}
+
+scroll.addEventListener("scroll", showRest, { passive: true });
+new ResizeObserver(showRest).observe(scroll);
+showRest();

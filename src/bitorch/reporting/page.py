@@ -22,6 +22,8 @@ _DEPLOYS = {
     "none": ("no", "the notes say why"),
     "unknown": ("not tried", "bitorch_runtime is missing"),
 }
+#: Columns of several words, which may take two lines.
+_WRAPPED = ("clipped", "kernel")
 #: Of more levels some may well be missing.
 _FEW_LEVELS = 16
 #: Share of levels that occur up to which a cell is marked.
@@ -104,8 +106,9 @@ def _table(report: Report) -> str:
         for column, text in zip(COLUMNS, total_cells(report.totals), strict=True)
     )
     return (
-        '<section><h2>Layers</h2><div class="scroll" tabindex="0"><table id="layers">'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n<tfoot><tr>{totals}</tr></tfoot></table></div>"
+        '<section><h2>Layers</h2><p class="hint">The table is wider than the window: scroll it sideways.</p>'
+        '<div class="frame"><div class="scroll" tabindex="0"><table id="layers">'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n<tfoot><tr>{totals}</tr></tfoot></table></div></div>"
         '<p class="quiet">A click on a heading sorts. Marked are quantizers of up to 16 levels of which a quarter or '
         "more never occurs, and inputs of which half or more is clipped, not counting what a ReLU would clip.</p>"
         "</section>"
@@ -119,17 +122,23 @@ def _class(is_number: bool, *others: str) -> str:
 
 def _table_row(row: Row, plot: int | None) -> str:
     texts = [escape(text) for text in cells(row)]
+    texts[0] = texts[0].replace(".", ".<wbr>").replace("_", "_<wbr>")
     if plot is not None:
         texts[0] = f'<a href="#plots-{plot}">{texts[0]}</a>'
     marks = _marked(row)
     values = _sort_values(row)
     tds = (
-        f'<td{_class(column.is_number, *(["warn"] if column.name in marks else []))} data-value="{escape(value)}"'
+        f"<td{_class(column.is_number, *_looks(column.name, marks))}"
+        f' data-value="{escape(value)}"'
         f"{_hint(row, column.name)}>{text}</td>"
         for column, text, value in zip(COLUMNS, texts, values, strict=True)
     )
     is_rest = row.kind in ("operations", "bytes") or row.kernel == "fused"
     return f"<tr{' class=' + chr(34) + 'rest' + chr(34) if is_rest else ''}>{''.join(tds)}</tr>"
+
+
+def _looks(column: str, marks: set[str]) -> list[str]:
+    return [*(["warn"] if column in marks else []), *(["wraps"] if column in _WRAPPED else [])]
 
 
 def _hint(row: Row, column: str) -> str:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..atomic_file import write_text
+from ..batches import read_batch
+from ..containers import is_container
 from ..deployment.checks import check_types
 from ..deployment.trials import as_it_was, run_or_raise
 from ..layers.low_bit import WeightQuantized
@@ -90,7 +92,7 @@ class Report:
         write_text(path, page(self))
 
 
-def report(model: nn.Module, *example: Tensor, packed: PackedModel | None = None, repeats: int = 20) -> Report:
+def report(model: nn.Module, *example: Any, packed: PackedModel | None = None, repeats: int = 20) -> Report:
     """Say what a model costs, layer by layer: bits, bytes, multiply-adds, levels that occur, kernels, milliseconds.
 
     The model may be float, low-bit, trained or not. A copy of it runs in eval mode on the example, and is deployed,
@@ -99,16 +101,20 @@ def report(model: nn.Module, *example: Tensor, packed: PackedModel | None = None
 
     Args:
         model: any module.
-        example: what its forward takes: tensors with a batch as first dimension. Ranges and levels of activations are
-            those of the whole batch; multiply-adds and milliseconds those of its first image.
+        example: what its forward takes: tensors with a batch as first dimension, or one batch of a loader such as
+            (x, y), ((u, v), y) or a dict, whose labels are left out (docs/training.md has the whole table). Ranges and
+            levels of activations are those of the whole batch; multiply-adds and milliseconds those of its first image.
         packed: what `deploy` has made of this model, to be reported in place of what it would make now.
         repeats: how many runs are timed, after one that does not count; the fastest counts.
 
     Raises:
         TypeError: no module, no example, no tensor, `repeats` no int, `packed` no PackedModel.
-        ValueError: the model cannot be run on the example, batches are empty or differ, `repeats` is below 1.
+        ValueError: the model cannot be run on the example, batches are empty or differ, `repeats` is below 1; inputs of
+            a dict that cannot be passed by position, as the packed model takes them.
     """
     model = unwrapped(model)
+    if isinstance(model, nn.Module) and len(example) == 1 and is_container(example[0]):
+        example = read_batch(example[0], model, "the example").in_order(model, "the example")
     _check(model, example, packed, repeats)
     with torch.random.fork_rng(devices=[]):
         own = copy.deepcopy(model).to("cpu").eval()

@@ -18,6 +18,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from ..data import to_float
+from ..outputs import logits_of
 from .bits_in_force import bits_in_force, bring_into_force
 from .distillation import Distillation
 from .guard import (
@@ -42,6 +43,7 @@ _DISTILLATION = Distillation()
 class Classifier(pl.LightningModule):
     """Trains a classifier: any module from images [B, C, H, W] to logits [B, num_classes].
 
+    The logits may also stand under "logits" in a dict, dataclass or the like, or be its only tensor of floats.
     Batches are pairs of images and int64 labels [B]. uint8 images become float in [0, 1] on the device and, in
     training, are augmented; float images are taken as they are.
     Logs train/loss, train/acc, lr, val/loss, val/acc and, with more than 5 classes, val/top5, once per epoch.
@@ -115,7 +117,7 @@ class Classifier(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [B, num_classes] for images [B, C, H, W], uint8 or float."""
-        return self.model(to_float(x) if x.dtype == torch.uint8 else x)  # type: ignore[no-any-return]
+        return _logits(self.model(to_float(x) if x.dtype == torch.uint8 else x))
 
     def on_fit_start(self) -> None:
         """Bring the teacher to the device, in eval mode."""
@@ -140,7 +142,7 @@ class Classifier(pl.LightningModule):
             x = to_float(x)
             if self._augmentation is not None:
                 x = self._augmentation(x)
-        logits = self.model(x)
+        logits = _logits(self.model(x))
         loss = self._loss_of(x, logits, y)
         self._loss = loss.detach()
         self._batch = (x.detach(), y, batch_idx)
@@ -221,7 +223,7 @@ class Classifier(pl.LightningModule):
         loss = F.cross_entropy(logits, y, label_smoothing=self._label_smoothing)
         for teacher in self._teacher:
             with torch.no_grad():
-                teacher_logits = teacher(x)
+                teacher_logits = _logits(teacher(x))
             loss = self._distillation.loss(loss, logits, teacher_logits)
         return loss
 
@@ -231,7 +233,7 @@ class Classifier(pl.LightningModule):
         what = describe_non_finite(self._loss, self.model.named_parameters())
         seed_generators(step_seed(self.seed, self.global_rank, self.global_step, batch_idx), self.device)
         with self.trainer.precision_plugin.forward_context():
-            where = locate_non_finite(self.model, x, lambda logits: self._loss_of(x, logits, y))
+            where = locate_non_finite(self.model, x, lambda output: self._loss_of(x, _logits(output), y))
         step = f"step {self.global_step} (epoch {self.current_epoch + 1})"
         return " ".join(part for part in (f"{step}: {what}", where, remedy(lr)) if part)
 
@@ -250,6 +252,10 @@ class Classifier(pl.LightningModule):
             # compute() is the result of all processes already; sync_dist only tells Lightning.
             self.log(name, metric.compute(), sync_dist=True)
             metric.reset()
+
+
+def _logits(output: object) -> Tensor:
+    return logits_of(output, "return logits alone, or a dict that has them under 'logits'")
 
 
 def _accuracy(num_classes: int, top_k: int) -> MulticlassAccuracy:
