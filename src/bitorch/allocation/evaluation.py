@@ -112,12 +112,18 @@ def _logits(output: object, labels: Tensor) -> Tensor:
 
 def _renew(model: nn.Module, batches: Sequence[Batch]) -> None:
     """Take the running statistics of all BatchNorms anew: the plain mean over the batches, in one pass."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats and module.running_mean is not None
+    ]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:
+        if norm.num_batches_tracked is None:  # as old pickles have it; the mean of all batches needs the count
+            norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=batches[0][0].device)
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
         norm.train()
