@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from ..conversion.rules import Match
 from ..conversion.set_bits import set_bits
+from ..model_copy import copied
 from ..text_table import aligned, ruled
 from .candidates import Candidates, Pair, Refused, candidates, pairs_of, pattern, spelled
 from .evaluation import Batch, Score, labelled, quietly, score
@@ -149,7 +149,7 @@ def sensitivity(
 def measured(model: nn.Module, batches: Sequence[Batch], found: Candidates, *, renew_statistics: bool) -> Sensitivity:
     """Return the sensitivity to candidates that were found before."""
     with quietly(batches[0][0].device):
-        base = score(copy.deepcopy(model), batches, renew_statistics=renew_statistics)
+        base = score(copied(model), batches, renew_statistics=renew_statistics)
         if base.loss == float("inf"):
             raise ValueError(
                 "the model's loss on the data is not finite; bitorch.check(model, batch) names the layer it starts in"
@@ -158,7 +158,7 @@ def measured(model: nn.Module, batches: Sequence[Batch], found: Candidates, *, r
         for name, pairs in found.possible.items():
             for pair in pairs:
                 if pair != found.present[name]:
-                    trial = copy.deepcopy(model)
+                    trial = copied(model)
                     set_bits(trial, [(pattern(name), pair)])
                     rows.append(_row(name, pair, score(trial, batches, renew_statistics=renew_statistics), base))
     count = sum(len(labels) for _, labels in batches)

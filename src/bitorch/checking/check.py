@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..data import to_float
+from ..model_copy import copied
 from .diagnose import (
     activation_findings,
     non_finite_findings,
@@ -52,13 +52,19 @@ def check(model: nn.Module, batch: Tensor | Sequence[Tensor], loss: Callable[...
         raise ValueError("the model has layers without a shape; run one batch through it first")
     inputs, labels = _parts(batch)
     device = next((p.device for p in model.parameters()), inputs.device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        inputs, labels = _differentiable(inputs), None if labels is None else _differentiable(labels)
         findings = _findings(
             _copy(model).train(), inputs.to(device), None if labels is None else labels.to(device), loss
         )
     order = {name: index for index, (name, _) in enumerate(model.named_modules())}
     layers = sum(input_quantizer(module) is not None for _, module in named_layers(model))
     return Check(tuple(sorted(findings, key=lambda finding: order[finding.layer])), layers)
+
+
+def _differentiable(x: Tensor) -> Tensor:
+    """Return x, or a copy of what was made in inference mode, which no graph could keep."""
+    return x.clone() if x.is_inference() else x
 
 
 def _parts(batch: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -82,7 +88,7 @@ def _parts(batch: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
 
 def _copy(model: nn.Module) -> nn.Module:
     """Return a deep copy whose explicit generators are copies, too."""
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     twin.zero_grad(set_to_none=True)
     return twin
 

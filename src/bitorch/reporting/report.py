@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from ..atomic_file import write_text
 from ..deployment.checks import check_types
 from ..deployment.trials import as_it_was
 from ..layers.low_bit import WeightQuantized
+from ..model_copy import copied
 from ..quantizations.bits import FLOAT_BITS
 from .deployed import NO_RUNTIME, Deployed, deployed
 from .macs import REST, count_macs
@@ -109,7 +109,7 @@ def report(model: nn.Module, *example: Tensor, packed: PackedModel | None = None
     """
     _check(model, example, packed, repeats)
     with torch.random.fork_rng(devices=[]):
-        own = copy.deepcopy(model).to("cpu").eval()
+        own = copied(model).to("cpu").eval()
         given = [x.detach().to("cpu") for x in example]
         image = [x[:1] for x in given]
         parts = parts_of(own)
