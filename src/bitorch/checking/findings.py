@@ -21,6 +21,7 @@ What = Literal[
     "negative inputs are lost",
     "no normalization",
     "weights at one level",
+    "step does not fit the weight",
     "zero gradient",
 ]
 

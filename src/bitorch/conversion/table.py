@@ -11,6 +11,7 @@ from ..layers import QMultiheadAttention
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled
+from .kinds import own_tensors
 
 #: Of weight, activation and gradient.
 LayerBits = tuple[int | None, int | None, int | None]
@@ -67,7 +68,7 @@ def row_of(name: str, was: nn.Module, now: nn.Module, note: str, rule: str | Non
 def _shape(layer: nn.Module) -> tuple[int, ...]:
     if isinstance(layer, WeightQuantized):
         return tuple(layer.weight.shape)
-    return tuple(max((p for p in layer._parameters.values() if p is not None), key=lambda p: p.numel()).shape)
+    return tuple(max(own_tensors(layer), key=lambda tensor: tensor.numel()).shape)
 
 
 def bits_of(layer: nn.Module) -> LayerBits:

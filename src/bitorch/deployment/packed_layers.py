@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 from ..layers import QActivation, QConv1d, QConv2d, QLinear
 from ..layers.low_bit import LowBit
 from ..layers.qattention import QProjection
+from ..layers.weight_sources import computes_tensor, refresh
+from ..model_copy import copied
 from ..quantizations import (
     ApproxSign,
     GradientDoReFa,
@@ -66,9 +67,10 @@ class _Packed(nn.Module):
         self._zero_point = quantizer.zero_point()
         # Other quantizers, and float64 input, are quantized in PyTorch first.
         self._is_in_runtime = type(quantizer) in _IN_RUNTIME
-        self.input_quantization = copy.deepcopy(quantizer).requires_grad_(False)
+        self.input_quantization = copied(quantizer).requires_grad_(False)
         self.output_dtype = layer.weight.dtype
         with torch.inference_mode(False), torch.no_grad():
+            refresh(layer, "bias")
             codes, self.weight_bits, self._weight_grid = _weight_codes(layer)
             _check_sums(codes, self.weight_bits, self.activation_bits)
             scale = layer.weight_scale().float()
@@ -282,7 +284,7 @@ def _check_layer(layer: LowBit) -> None:
         raise ValueError("the layer is in training mode; call .eval() first")
     if "forward" in layer.__dict__:
         raise NotPackableError("its forward was replaced on the instance")
-    if layer._forward_hooks or layer._forward_pre_hooks:
+    if layer._forward_hooks or not all(map(computes_tensor, layer._forward_pre_hooks.values())):
         raise NotPackableError("it has forward hooks, which may change its input, weight or result")
     if type(layer.activation) is not QActivation:
         raise NotPackableError(f"its activation is a {type(layer.activation).__name__}, not a QActivation")
@@ -323,7 +325,7 @@ def _input_grid(quantizer: Quantization) -> tuple[int, str]:
 def _weight_codes(layer: LowBit) -> tuple[Tensor, int, Grid]:
     """Return the weight codes, their bits and their grid."""
     quantizer = layer.weight_quantization
-    codes = quantizer.codes(layer.weight)
+    codes = quantizer.codes(layer._current_weight())
     assert quantizer.max_code is not None  # checked before
     if quantizer.grid == "signed":
         bits = quantizer.bit_width

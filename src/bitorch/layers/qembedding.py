@@ -53,6 +53,7 @@ class _Embedding(WeightQuantized):
         self.output_quantization = resolve_quantization(
             output_quantization, config.input_quantization, "output_quantization"
         )
+        self._freeze_with_weight(self.output_quantization)
 
     def _quantized_table(self, used: Tensor) -> Tensor:
         """Return the quantized table, after the norms of the rows that are used were limited.
