@@ -377,3 +377,85 @@ def test_a_new_batch_norm_normalizes_by_the_batch_and_stays_new() -> None:
 def test_an_activation_by_itself_goes_by_its_own_name() -> None:
     model = nn.Sequential(nn.Linear(4, 4), QActivation(InputLSQ(3), 0.0))
     assert [row.name for row in calibrate(model, [torch.randn(16, 4)]).ranges] == ["1"]
+
+
+def trained_statistics(norm: Any) -> None:
+    """Statistics without the counter, as files without `num_batches_tracked` bring them."""
+    norm.running_mean.fill_(0.2)
+    norm.running_var.fill_(100.0)
+
+
+def without_counter(norm: Any) -> None:
+    trained_statistics(norm)
+    norm.num_batches_tracked = None
+
+
+def partly_trained(norm: Any) -> None:
+    norm.running_var[0] = 100.0
+
+
+NORMS: dict[str, tuple[Any, Any]] = {
+    "counter 0": (nn.BatchNorm2d(4), trained_statistics),
+    "no counter": (nn.BatchNorm2d(4), without_counter),
+    "cumulative": (nn.BatchNorm2d(4, momentum=None), trained_statistics),
+    "no affine": (nn.BatchNorm2d(4, affine=False), trained_statistics),
+    "one channel": (nn.BatchNorm2d(1), trained_statistics),
+    "several processes": (nn.SyncBatchNorm(4), trained_statistics),
+    "instances": (nn.InstanceNorm2d(4, track_running_stats=True), trained_statistics),
+    "one channel of several": (nn.BatchNorm2d(4), partly_trained),
+    "mean only": (nn.BatchNorm2d(4), lambda norm: norm.running_mean.fill_(0.5)),
+}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_trained_statistics_count_whatever_the_counter_says(kind: str) -> None:
+    norm, change = copy.deepcopy(NORMS[kind])
+    change(norm)
+    channels = norm.num_features
+    model = nn.Sequential(norm, nn.ReLU(), nn.Conv2d(channels, 4, 3))
+    quantize_(model, DoReFaConfig(2, 2, range="calibrated", first="same"))
+    images = torch.rand(16, channels, 8, 8)
+    state = {name: value.clone() for name, value in norm.state_dict().items()}
+    (row,) = calibrate(model, [images]).ranges
+    expected = norm.eval()(images).relu()
+    assert row.seen_high == pytest.approx(float(expected.max().detach()), rel=1e-5)
+    assert all(torch.equal(value, state[name]) for name, value in norm.state_dict().items())
+
+
+NEW_NORMS: dict[str, Any] = {
+    "plain": nn.BatchNorm2d(4),
+    "cumulative": nn.BatchNorm2d(4, momentum=None),
+    "one channel": nn.BatchNorm2d(1),
+    "several processes": nn.SyncBatchNorm(4),
+    "instances": nn.InstanceNorm2d(4, track_running_stats=True),
+    "no statistics": nn.BatchNorm2d(4, track_running_stats=False),
+}
+
+
+@pytest.mark.parametrize("counter", [0, 7, None])
+@pytest.mark.parametrize("kind", NEW_NORMS)
+def test_a_norm_with_mean_0_and_variance_1_normalizes_by_what_comes(kind: str, counter: int | None) -> None:
+    norm = copy.deepcopy(NEW_NORMS[kind])
+    channels = norm.num_features
+    norm.num_batches_tracked = None if counter is None or kind == "no statistics" else torch.tensor(counter)
+    model = nn.Sequential(norm, nn.ReLU(), nn.Conv2d(channels, 4, 3))
+    quantize_(model, DoReFaConfig(2, 2, range="calibrated", first="same"))
+    images = 1e-2 * torch.rand(16, channels, 8, 8)
+    (row,) = calibrate(model, [images]).ranges
+    axes = (2, 3) if kind == "instances" else (0, 2, 3)
+    mean, variance = images.mean(axes, keepdim=True), images.var(axes, correction=0, keepdim=True)
+    assert row.seen_high == pytest.approx(float(((images - mean) / (variance + 1e-5).sqrt()).max()), rel=1e-4)
+    if kind != "no statistics":
+        assert norm.track_running_stats
+        assert (norm.running_mean == 0).all()
+        assert (norm.running_var == 1).all()
+
+
+def test_one_input_among_a_million_zeros_sets_the_range() -> None:
+    x = torch.zeros(1000, 1000)
+    x[3, 4] = 0.75
+    quantizer = InputPACT(4)
+    (row,) = calibrate(quantizer, [x]).ranges
+    assert (row.low, row.high) == pytest.approx((0, 0.75), rel=0.01)
+    with pytest.raises(ValueError, match="the range collapses"):
+        calibrate(InputPACT(4), [torch.zeros(1000, 1000)])

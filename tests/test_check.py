@@ -399,3 +399,13 @@ class _Constant(nn.Module):
 def test_errors(model: Any, data: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         bitorch.check(model, data)
+
+
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_in_inference_mode_it_finds_the_same(made_inside: bool) -> None:
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8), nn.Linear(8, 3)), torch.rand(8, 8)
+    bitorch.quantize_(model, bitorch.DoReFaConfig(2, 4))
+    expected = bitorch.check(model, (x, torch.arange(8) % 3))
+    with torch.inference_mode():
+        batch = (x.clone() if made_inside else x, torch.arange(8) % 3)
+        assert bitorch.check(model, batch) == expected

@@ -254,7 +254,7 @@ def test_classes_derived_from_a_low_bit_one() -> None:
     float_(net, ["1"])
     assert [type(module) for module in net] == [Mine, nn.Linear]
     parametrized = nn.Sequential(nn.utils.parametrizations.weight_norm(QLinear(4, 4)))
-    refused(parametrized, "remove the parametrization first")
+    refused(parametrized, "remove_parametrizations")
 
 
 def test_a_forward_replaced_on_the_instance() -> None:

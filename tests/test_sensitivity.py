@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -116,6 +117,25 @@ def test_model_and_random_generator_stay_and_the_same_call_gives_the_same() -> N
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert bitorch.sensitivity(model, data) == first
     assert bitorch.sensitivity(model.eval(), data) == first
+
+
+@pytest.mark.parametrize("change", ["counter 0", "no counter", "no statistics"])
+def test_statistics_are_renewed_whatever_the_counter_says(change: str) -> None:
+    model, data = net(), batches()
+    expected = bitorch.sensitivity(copy.deepcopy(model), data, ((2, 2),))
+    norms: list[Any] = [model[1], model[4], model[7]]
+    for norm in norms:
+        if change == "no statistics":
+            norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+            norm.track_running_stats = False
+        else:
+            norm.running_mean.fill_(3)
+            norm.running_var.fill_(100)
+            norm.num_batches_tracked = None if change == "no counter" else torch.tensor(0)
+    found = bitorch.sensitivity(model, data, ((2, 2),))
+    if change != "no statistics":  # else each batch is normalized by itself
+        assert found.rows == expected.rows
+    assert (model[1].num_batches_tracked is None) == (change != "counter 0")
 
 
 def test_learned_ranges_are_kept_as_set_bits_keeps_them() -> None:

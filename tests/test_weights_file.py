@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bitorch import DoReFaConfig, calibrate, quantize_
 from bitorch.cli import main
 from bitorch.models import build
 from bitorch.train import Settings, evaluate, fit, load_model, prepare, read_checkpoint, read_settings
@@ -248,3 +249,24 @@ def test_load_model_builds_what_was_trained(tmp_path: Path) -> None:
     result = fit(short(model="timm:test_resnet", pad_to=16, out=tmp_path / "run"), show=False)
     model = load_model(result.last_checkpoint)
     assert_same_state(dict(model.state_dict()), read_checkpoint(result.last_checkpoint).state_dict)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "state dict"])
+def test_a_net_from_a_file_without_batch_counters_calibrates_by_its_statistics(form: str, tmp_path: Path) -> None:
+    source = net(seed=1)
+    for norm in (module for module in source.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)):
+        assert norm.running_var is not None
+        norm.running_var.fill_(100.0)
+    state = {name: t for name, t in source.state_dict().items() if "num_batches" not in name}
+    model, with_counter = net(), source
+    load_weights_file(model, FORMATS[form](state, tmp_path / "w"), 10)
+    for norm in (module for module in with_counter.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)):
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.fill_(50)
+    config = DoReFaConfig(2, 2, range="calibrated")
+    images = [torch.rand(8, 1, 8, 8)]
+    found = []
+    for each in (model, with_counter):
+        quantize_(each, config)
+        found.append(calibrate(each, images).ranges)
+    assert found[0] == found[1]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from .batches import read_batch
+from .layers.low_bit import WeightQuantized
 from .quantizations import RangeQuantization
+from .quantizations.learned_start import LearnedStart
 from .recording import Seen, eval_mode, recording
 from .text_table import aligned, ruled
 from .wrappers import unwrapped
@@ -43,9 +45,15 @@ class CalibratedRange:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `calibrate` did, one row for each range. Printing it shows a table."""
+    """What `calibrate` did, one row for each range. Printing it shows a table.
+
+    Attributes:
+        ranges: of activations.
+        renewed: names of the layers whose learned weight steps were started anew.
+    """
 
     ranges: tuple[CalibratedRange, ...]
+    renewed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         header = ("layer", "quantizer", "bits", "inputs seen", "range", "clipped")
@@ -60,25 +68,31 @@ class Calibration:
             )
             for row in self.ranges
         ]
-        return ruled(aligned([header, *rows], right=(2, 5)))
+        table = ruled(aligned([header, *rows], right=(2, 5)))
+        return table + (f"\nweight steps started anew: {', '.join(self.renewed)}" if self.renewed else "")
 
 
 def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
     """Set the ranges of all activation quantizers that have one, by what a few batches bring.
 
     The model is run in eval mode, its layers with a range in float, so that every range is that of the float net;
-    learned ranges start there. Nothing else changes. A BatchNorm that has seen no batch yet, of a new net, normalizes
-    by the batches here, as it will in training. Quantizers say themselves how a range is found, see
-    `DoReFaConfig.calibration`. In distributed training all processes call it, and get the ranges of the first one.
+    learned ranges start there. A BatchNorm that has seen nothing yet, whose running mean is 0 and variance 1 in all
+    channels, normalizes by the batches here, as it will in training. Quantizers say themselves how a range is found,
+    see `DoReFaConfig.calibration`. In distributed training all processes call it, and get the ranges of the first one.
+
+    A learned step of a weight (`WeightLSQ`, `WeightTTQ`) stays as it is once it was trained, or came with a checkpoint.
+    If it is still where it started, and the weight has become another one that it does not fit, as by `nn.init` after
+    `quantize_`, it starts anew: where its squared error is more than 1.5 times that of a new start, and 1 % of the
+    squared weight. Nothing else changes.
 
     Args:
-        model: converted with range="calibrated" or "learned".
+        model: converted with range="calibrated" or "learned"; with learned weight steps alone no batch is run.
         batches: inputs of the model, of floats or tokens: tensors [batch, …], pairs of inputs and labels such as
             (x, y) and ((u, v), y), or dicts for model(**batch); docs/training.md has the whole table. They may come
             from a loader; all of them are used. A few hundred inputs are plenty.
 
     Returns:
-        A table of the ranges.
+        A table of the ranges, and the layers whose weight steps started anew.
 
     Raises:
         ValueError: no batch, an empty one, one without all inputs that forward needs, no quantizer with a range, one
@@ -95,6 +109,9 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
             f"batches must be batches of inputs, such as a loader or the list [batch], got {type(batches).__name__}"
         )
     names = _quantizer_names(model)
+    learned = {name: layer for name, layer in model.named_modules() if _has_learned_step(layer)}
+    if not names and learned:
+        return Calibration((), _renew(learned))
     if not names:
         raise ValueError(
             "the model has no range to calibrate; convert it with a DoReFaConfig of "
@@ -105,7 +122,17 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
         _run(model, batches, seen)
         samples = {quantizer: _fit(name, quantizer, seen[quantizer]) for quantizer, name in names.items()}
     _share(names)
-    return Calibration(tuple(_row(name, q, seen[q], samples[q]) for q, name in names.items()))
+    rows = tuple(_row(name, q, seen[q], samples[q]) for q, name in names.items())
+    return Calibration(rows, _renew(learned))
+
+
+def _has_learned_step(layer: nn.Module) -> TypeGuard[WeightQuantized]:
+    return isinstance(layer, WeightQuantized) and isinstance(layer.weight_quantization, LearnedStart)
+
+
+def _renew(layers: Mapping[str, WeightQuantized]) -> tuple[str, ...]:
+    """Start untrained weight steps anew where they do not fit, and return the names of their layers."""
+    return tuple(name for name, layer in layers.items() if layer._renew_steps())
 
 
 def _quantizer_names(model: nn.Module) -> dict[RangeQuantization, str]:
@@ -153,7 +180,7 @@ def _row(name: str, quantizer: RangeQuantization, seen: Seen, samples: Tensor) -
 @contextmanager
 def _all_or_none(quantizers: Iterable[RangeQuantization]) -> Iterator[None]:
     """Bring back all ranges after an error, also one in another process, which would wait for this one."""
-    before = {quantizer: copy.deepcopy(quantizer.__dict__) for quantizer in quantizers}
+    before = {quantizer: _state(quantizer) for quantizer in quantizers}
     done = everywhere = False
     try:
         yield
@@ -180,17 +207,25 @@ def _are_several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _restore(quantizer: RangeQuantization, state: dict[str, object]) -> None:
+@dataclass(frozen=True)
+class _State:
+    """What a calibration changes of a quantizer."""
+
+    tensors: tuple[Tensor, ...]
+    is_set: bool
+    is_offset: bool
+
+
+def _state(quantizer: RangeQuantization) -> _State:
+    tensors = tuple(tensor.detach().clone() for tensor in (*quantizer.parameters(), *quantizer.buffers()))
+    return _State(tensors, quantizer._is_set, quantizer._is_offset)
+
+
+def _restore(quantizer: RangeQuantization, state: _State) -> None:
     """Bring back values in place, so that parameters stay the same objects."""
-    with torch.no_grad():
-        for kind in ("_parameters", "_buffers"):
-            old = state[kind]
-            assert isinstance(old, dict)
-            for name, tensor in quantizer.__dict__[kind].items():
-                if tensor is not None:
-                    tensor.copy_(old[name])
-    for name in ("_is_set", "_is_offset"):
-        quantizer.__dict__[name] = state[name]
+    for tensor, old in zip((*quantizer.parameters(), *quantizer.buffers()), state.tensors, strict=True):
+        tensor.data.copy_(old)
+    quantizer._is_set, quantizer._is_offset = state.is_set, state.is_offset
 
 
 def _share(quantizers: Iterable[RangeQuantization]) -> None:

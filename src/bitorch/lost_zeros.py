@@ -39,7 +39,7 @@ def lost_zeros(layer: nn.Module) -> LostZeros | None:
     if not isinstance(layer, WeightQuantized):
         found = [lost_zeros(part) for part in layer.children()]
         return max((lost for lost in found if lost is not None), key=lambda lost: lost.share, default=None)
-    weight = layer._quantizer_weight().detach()
+    weight = layer._current_weight().detach()
     if weight.is_meta or not weight.numel():
         return None
     is_zero = weight == 0

@@ -36,7 +36,10 @@ class Seen:
         self.samples.append(_some(flat, _PER_BATCH, self._generator).cpu())
 
     def all(self) -> Tensor:
-        return _some(torch.cat(self.samples), _IN_ALL, self._generator)
+        samples = _some(torch.cat(self.samples), _IN_ALL, self._generator)
+        if bool(samples.any()) or self.low == self.high == 0:
+            return samples
+        return torch.cat([samples, torch.tensor([self.low, self.high])])  # the few that are not 0 were not drawn
 
 
 def _some(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -83,26 +86,31 @@ def _swap(stack: ExitStack, parent: nn.Module, name: str, new: nn.Module) -> Non
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, except that a BatchNorm that has seen nothing normalizes by the batch.
+    """Put a model into eval mode, except that a norm that has seen nothing normalizes by what comes.
 
-    It would pass on what comes, whatever its size, where training is going to normalize it.
+    It would pass that on, whatever its size, where training is going to normalize it.
     """
     training = [module for module in model.modules() if module.training]
-    new = [module for module in model.modules() if _has_seen_nothing(module)]
+    new = [module for module in model.modules() if isinstance(module, _NormBase) and _has_seen_nothing(module)]
     model.eval()
     with ExitStack() as stack:
         for module in training:
             stack.callback(setattr, module, "training", True)
-        for module in new:
+        for norm in new:
+            stack.callback(setattr, norm, "track_running_stats", norm.track_running_stats)
+            norm.track_running_stats = False  # which an InstanceNorm asks, where a BatchNorm looks for the buffers
             for name in ("running_mean", "running_var"):
-                stack.callback(module._buffers.__setitem__, name, module._buffers[name])
-                module._buffers[name] = None
+                stack.callback(norm._buffers.__setitem__, name, norm._buffers[name])
+                norm._buffers[name] = None
         yield
 
 
-def _has_seen_nothing(module: nn.Module) -> bool:
-    """Whether a BatchNorm still has the mean 0 and variance 1 that it began with."""
-    if not isinstance(module, _NormBase) or module.running_mean is None:
+def _has_seen_nothing(norm: _NormBase) -> bool:
+    """Whether a BatchNorm, or another norm with running statistics, has the mean 0 and variance 1 that it began with.
+
+    Its counter of batches says nothing: it is 0 beside trained statistics that came without it, as those of old files.
+    """
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
         return False
-    batches = module.num_batches_tracked
-    return isinstance(batches, Tensor) and int(batches) == 0
+    return bool((mean == 0).all()) and bool((variance == 1).all())

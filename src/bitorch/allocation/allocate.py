@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 from ..conversion.bits import Bits
 from ..conversion.rules import Match, Rule
 from ..conversion.set_bits import set_bits
+from ..model_copy import copied
 from ..objective import Loss
 from ..text_table import aligned, ruled
 from ..wrappers import unwrapped
@@ -239,7 +239,7 @@ def _chosen(budget: Budget, meter: Meter, losses: Losses, costs: LayerCosts, res
 
 
 def _with(model: nn.Module, mix: Mapping[str, Pair]) -> nn.Module:
-    own = copy.deepcopy(model)
+    own = copied(model)
     set_bits(own, [(pattern(name), pair) for name, pair in mix.items()])
     return own
 

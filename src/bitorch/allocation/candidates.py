@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ..conversion.rules import Match, Rule
 from ..conversion.set_bits import set_bits
 from ..conversion.table import bits_of
 from ..layers.low_bit import WeightQuantized
+from ..model_copy import copied
 from ..quantizations.bits import check_bits
 
 #: Bits of weight and activation; of a layer without quantized input, such as an embedding, None.
@@ -73,7 +73,7 @@ def candidates(model: nn.Module, pairs: Sequence[Pair], layers: Sequence[Match] 
     low_bit = {name: module for name, module in model.named_modules() if isinstance(module, WeightQuantized)}
     if not low_bit:
         raise ValueError("the model has no low-bit layer; bitorch.quantize_ converts layers")
-    own = copy.deepcopy(model)  # to try bits on
+    own = copied(model)  # to try bits on
     chosen = low_bit if layers is None else _matching(low_bit, model, layers)
     present = {name: _pair(layer) for name, layer in chosen.items()}
     possible, refused = {}, []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..conversion.set_bits import set_bits
 from ..deployment.trials import as_it_was
+from ..model_copy import copied
 from ..reporting.deployed import Deployed, deployed
 from ..reporting.parts import parts_of
 from .budget import ticks
@@ -63,7 +63,7 @@ class Meter:
         Raises:
             ValueError: milliseconds of what cannot be deployed, or a copy that deploys in another way than one before.
         """
-        own = copy.deepcopy(self._model).to("cpu").eval()
+        own = copied(self._model).to("cpu").eval()
         if bits:
             set_bits(own, [(pattern(name), pair) for name, pair in bits.items()])
         repeats = self._repeats if self._unit == "milliseconds" else 1

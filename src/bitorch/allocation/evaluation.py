@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..batches import Batch, read_batch
+from ..model_copy import copied
 from ..objective import Loss, Objective, check_loss, objective
 
 
@@ -57,7 +57,7 @@ def objective_on(model: nn.Module, batches: Sequence[Batch], loss: Loss | None) 
     """
     check_loss(loss)
     with quietly(batches[0].tensors()[0].device):
-        found = objective(batches[0].copied().run(copy.deepcopy(model).eval()), batches, loss)
+        found = objective(batches[0].copied().run(copied(model).eval()), batches, loss)
     if found is None:
         raise TypeError("data: batch 0 has no labels; pass inputs and labels such as (x, y), or loss=")
     return found
@@ -93,12 +93,18 @@ def score(model: nn.Module, batches: Sequence[Batch], judged: Objective, *, rene
 
 def _renew(model: nn.Module, batches: Sequence[Batch]) -> None:
     """Take the running statistics of all BatchNorms anew: the plain mean over the batches, in one pass."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats and module.running_mean is not None
+    ]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:
+        if norm.num_batches_tracked is None:  # as old pickles have it; the mean of all batches needs the count
+            norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=batches[0].tensors()[0].device)
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
         norm.train()

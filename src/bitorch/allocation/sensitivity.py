@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 from ..batches import Batch
 from ..conversion.rules import Match
 from ..conversion.set_bits import set_bits
+from ..model_copy import copied
 from ..objective import CROSS_ENTROPY, Loss, Objective
 from ..text_table import aligned, ruled
 from ..wrappers import unwrapped
@@ -168,7 +168,7 @@ def measured(
 ) -> Sensitivity:
     """Return the sensitivity to candidates that were found before."""
     with quietly(batches[0].tensors()[0].device):
-        base = score(copy.deepcopy(model), batches, judged, renew_statistics=renew_statistics)
+        base = score(copied(model), batches, judged, renew_statistics=renew_statistics)
         if base.loss == float("inf"):
             raise ValueError(
                 "the model's loss on the data is not finite; bitorch.check(model, batch) names the layer it starts in"
@@ -177,7 +177,7 @@ def measured(
         for name, pairs in found.possible.items():
             for pair in pairs:
                 if pair != found.present[name]:
-                    trial = copy.deepcopy(model)
+                    trial = copied(model)
                     set_bits(trial, [(pattern(name), pair)])
                     rows.append(
                         _row(name, pair, score(trial, batches, judged, renew_statistics=renew_statistics), base)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..batches import Batch, read_batch
+from ..model_copy import copied
 from ..objective import Loss, Objective, check_loss, objective
 from ..outputs import logits_of
 from ..wrappers import unwrapped
@@ -85,8 +85,8 @@ def _check_samples(batch: Batch, *, has_table: bool) -> None:
 
 
 def _copy(model: nn.Module) -> nn.Module:
-    """Return a deep copy whose explicit generators are copies, too."""
-    twin = copy.deepcopy(model)
+    """Return a deep copy without gradients, whose explicit generators are copies, too."""
+    twin = copied(model)
     twin.zero_grad(set_to_none=True)
     return twin
 

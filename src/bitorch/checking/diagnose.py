@@ -17,6 +17,7 @@ from .findings import Finding
 from .layers import named_layers
 from .non_finite import FirstNonFinite, is_finite
 from .observe import Observation, input_quantizer
+from .steps import stale_step
 
 #: Shares of an input from which on a layer learns badly. Behind a BatchNorm, which can learn to move its output, more
 #: may be saturated: maxima of four normal numbers exceed 1 half of the time.
@@ -119,12 +120,12 @@ def _negative_inputs(seen: Observation) -> Finding | None:
 
 @torch.no_grad()
 def weight_findings(model: nn.Module) -> list[Finding]:
-    """Return the layers whose quantized weight has one value only, and those whose weight's range has collapsed."""
+    """Return the layers whose quantized weight has one value only, or a range that has collapsed or does not fit."""
     found = []
     for name, module in named_layers(model):
         if not isinstance(module, WeightQuantized) or module.weight_quantization.exact_max_code is None:
             continue
-        weight, quantizer = module._quantizer_weight(), module.weight_quantization
+        weight, quantizer = module._current_weight(), module.weight_quantization
         if weight.numel() < 2 or not is_finite(weight):
             continue
         steps = quantizer.scale(weight)
@@ -134,6 +135,10 @@ def weight_findings(model: nn.Module) -> list[Finding]:
             detail = f"one step of the weight is {steps.min().item():g}{channels}"
             remedy = "initialize the weight with other values than zeros, or lower the learning rate of the steps"
             found.append(Finding(name, "collapsed range", steps.min().item(), detail, remedy))
+            continue
+        stale = stale_step(name, module, weight)
+        if stale is not None:
+            found.append(stale)
             continue
         codes = quantizer.codes(weight)
         if codes.amin() == codes.amax():

@@ -22,6 +22,7 @@ What = Literal[
     "no normalization",
     "weights at one level",
     "zero weights are lost",
+    "step does not fit the weight",
     "zero gradient",
 ]
 

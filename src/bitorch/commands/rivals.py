@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..deployment.packed_model import PackedModel
+from ..model_copy import copied
 from ..models import MODEL_NAMES, build
 
 Call = Callable[[], object]
@@ -44,7 +44,7 @@ def in_pytorch(twin: nn.Module, images: Tensor) -> dict[str, Call]:
 
 def _pytorch_call(twin: nn.Module, images: Tensor, layout: torch.memory_format) -> Call:
     # A copy of its own, as parameters have one layout; the overloads of `to` lack the memory format.
-    model: nn.Module = copy.deepcopy(twin).to(memory_format=layout)  # type: ignore[call-overload]
+    model: nn.Module = copied(twin).to(memory_format=layout)  # type: ignore[call-overload]
     x = images.to(memory_format=layout)
 
     def call() -> Tensor:

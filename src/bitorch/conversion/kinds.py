@@ -6,6 +6,7 @@ from typing import TypeGuard
 
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized, type_before_parametrizations
 
 from ..layers import (
     QConv1d,
@@ -49,9 +50,37 @@ def is_low_bit(module: nn.Module) -> TypeGuard[Converted]:
 
 def holds_weight(module: nn.Module) -> bool:
     """Return whether a module itself, and not a part of it, holds a matrix or larger; a quantizer's is no weight."""
-    if isinstance(module, Quantization):
+    if isinstance(module, Quantization | ParametrizationList):
         return False
-    return any(p is not None and p.dim() >= 2 for p in module._parameters.values())
+    return any(p.dim() >= 2 for p in own_tensors(module))
+
+
+def own_tensors(module: nn.Module) -> list[nn.Parameter]:
+    """Return the Parameters of a module itself, those among them that its parametrized tensors come from."""
+    own = list(module.parameters(recurse=False))
+    for part in _parametrizations(module).values():
+        own.extend(part.parameters(recurse=False))
+    return own
+
+
+def _parametrizations(module: nn.Module) -> dict[str, nn.Module]:
+    """Return what computes the tensors of a layer to which `torch.nn.utils.parametrize` was applied, by their names."""
+    return dict(module.get_submodule("parametrizations").named_children()) if is_parametrized(module) else {}
+
+
+def why_parametrized(module: nn.Module) -> str:
+    """Return what to do about a layer to which torch.nn.utils.parametrizations was applied; "" if none was."""
+    names = list(_parametrizations(module))
+    if not names:
+        return ""
+    removals = ", ".join(f"remove_parametrizations(layer, {name!r})" for name in names)
+    return f"its {' and '.join(names)} is parametrized; first torch.nn.utils.parametrize.{removals}"
+
+
+def parametrized_layers(model: nn.Module) -> str:
+    """Return the layers of a model that are parametrized, with the remedy, in parentheses; "" if there are none."""
+    found = [f"{name}: {why}" for name, module in model.named_modules() if (why := why_parametrized(module))]
+    return f" ({'; '.join(found)})" if found else ""
 
 
 def converted_layers(model: nn.Module) -> dict[str, Converted]:
@@ -80,6 +109,8 @@ def reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
             reasons[name] = "its forward was replaced on the instance"
         elif type(module) in LOW_BIT or is_low_bit(module):
             reasons[name] = ""
+        elif type_before_parametrizations(module) in LOW_BIT and is_parametrized(module):
+            reasons[name] = why_parametrized(module)
         elif isinstance(module, tuple(LOW_BIT)):
             reasons[name] = "a subclass may compute something else"
         else:

@@ -16,7 +16,15 @@ from ..quantizations import Quantization
 from .decisions import Decision, check_filter, decisions, rules_or_config
 from .filters import FilterFn, chosen_by
 from .forms import is_as_wanted, low_bit_form
-from .kinds import LOW_BIT, attention_parts, check_named, is_low_bit, reasons_to_stay_float, supported
+from .kinds import (
+    LOW_BIT,
+    attention_parts,
+    check_named,
+    is_low_bit,
+    parametrized_layers,
+    reasons_to_stay_float,
+    supported,
+)
 from .table import LayerConversion, row_of
 
 Place = Literal["first", "inner", "last"]
@@ -49,7 +57,9 @@ def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Coll
     reasons = reasons_to_stay_float(model)
     convertible = {name: module for name, module in model.named_modules() if name in reasons and not reasons[name]}
     if not convertible:
-        raise ValueError("the model has no layer that can be converted; supported are " + supported())
+        raise ValueError(
+            f"the model has no layer that can be converted{parametrized_layers(model)}; supported are {supported()}"
+        )
     decided = decisions(configs, model, convertible, reasons)
     _check_ends(decided, reasons)
     chosen = chosen_by(filter_fn, convertible, lambda name: check_named(name, reasons, "filter_fn"))

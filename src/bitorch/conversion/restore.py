@@ -13,7 +13,7 @@ from ..quantizations import Quantization
 from ..wrappers import unwrapped_to_change
 from .fast_paths import reopen_fast_paths
 from .filters import FilterFn, chosen_by
-from .kinds import converted_layers, holds_weight
+from .kinds import converted_layers, holds_weight, why_parametrized
 from .nearest import nearest
 from .quantize import replace_modules
 from .relus import restore_relus
@@ -67,11 +67,13 @@ def _check_low_bit(name: str, layers: Mapping[str, nn.Module]) -> None:
 
 
 def _check_restorable(name: str, layer: Converted) -> None:
-    kind = type(layer)
+    kind, parametrized = type(layer), why_parametrized(layer)
+    if parametrized:
+        raise ValueError(f"layer {name!r} cannot be taken out: {parametrized}; or leave it out with filter_fn")
     if "_float_class" not in vars(kind):
         raise ValueError(
             f"layer {name!r} is a {kind.__name__}, and what a class derived from a low-bit one is in float nobody can "
-            "tell; leave it out with filter_fn (of a parametrized layer, remove the parametrization first)"
+            "tell; leave it out with filter_fn"
         )
     if "forward" in vars(layer):
         raise ValueError(

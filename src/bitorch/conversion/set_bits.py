@@ -11,12 +11,13 @@ from torch import nn
 from ..layers import QActivation
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..lost_zeros import lost_zeros
+from ..model_copy import copied
 from ..quantizations import GradientDoReFa, Quantization
 from ..quantizations.bits import FLOAT_BITS
 from ..wrappers import unwrapped_to_change
 from .bits import Bits
 from .deciding import deciding_rules, titled
-from .kinds import holds_weight
+from .kinds import holds_weight, parametrized_layers, why_parametrized
 from .rules import Match, Rule, are_rules, as_rules
 from .table import Conversion, bits_of, row_of
 
@@ -46,14 +47,17 @@ def set_bits(model: nn.Module, rules: BitsLike | Sequence[Rule | tuple[Match, Bi
     Raises:
         ValueError: no low-bit layer; a rule that matches none or is overruled everywhere; bits outside 1…8 and 32, bits
             that a layer is too wide for, a quantizer whose bits are part of what it is, such as Sign, or that layers
-            with different bits share. The model is then unchanged.
+            with different bits share; a layer to which torch.nn.utils.parametrizations was applied. The model is then
+            unchanged.
     """
     model = unwrapped_to_change(model, "set_bits")
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WeightQuantized)}
     if not layers:
-        raise ValueError("the model has no low-bit layer; bitorch.quantize_ converts layers")
+        raise ValueError(
+            f"the model has no low-bit layer{parametrized_layers(model)}; bitorch.quantize_ converts layers"
+        )
     wanted = _wanted(model, layers, rules)
     before = {name: bits_of(layer) for name, layer in layers.items()}
     _check_shared(layers, wanted)
@@ -76,7 +80,7 @@ def _wanted(model: nn.Module, layers: Mapping[str, WeightQuantized], given: obje
     rules = as_rules(given)
     given_bits = [_as_bits(rule.config, titled(rules, index)) for index, rule in enumerate(rules)]
     others = {
-        name: f"a float {type(module).__name__}"
+        name: ", ".join(filter(None, [f"a float {type(module).__name__}", why_parametrized(module)]))
         for name, module in model.named_modules()
         if not isinstance(module, Converted) and holds_weight(module)
     }
@@ -130,8 +134,11 @@ def _check_shared(layers: Mapping[str, WeightQuantized], wanted: _Wanted) -> Non
 
 def _check(name: str, layer: WeightQuantized, bits: Bits) -> None:
     """Raise a ValueError that names the layer if it cannot have the bits, trying them on copies of its quantizers."""
-    trial = _copied(layer)
-    trial._put("weight_quantization", copy.deepcopy(layer.weight_quantization))
+    parametrized = why_parametrized(layer)
+    if parametrized:
+        raise ValueError(f"layer {name!r}: {parametrized}")
+    trial = _sharing(layer)
+    trial._put("weight_quantization", copied(layer.weight_quantization))
     if isinstance(layer, LowBit) and isinstance(trial, LowBit):
         trial._put("activation", _trial_activation(layer.activation))
         if layer.gradient_quantization is not None:
@@ -148,17 +155,17 @@ def _check(name: str, layer: WeightQuantized, bits: Bits) -> None:
 
 def _trial_activation(activation: nn.Module) -> nn.Module:
     if not isinstance(activation, QActivation):
-        return copy.deepcopy(activation)
-    trial = _copied(activation)
-    trial.activation_function = copy.deepcopy(activation.activation_function)
+        return copied(activation)
+    trial = _sharing(activation)
+    trial.activation_function = copied(activation.activation_function)
     return trial
 
 
-def _copied(module: _Module) -> _Module:
+def _sharing(module: _Module) -> _Module:
     """Return a copy that shares parameters and submodules, but not the dicts that hold them."""
-    copied = copy.copy(module)
-    copied.__dict__["_modules"] = dict(module._modules)
-    return copied
+    shallow = copy.copy(module)
+    shallow.__dict__["_modules"] = dict(module._modules)
+    return shallow
 
 
 def _set(layer: WeightQuantized, bits: Bits) -> None:

@@ -12,6 +12,7 @@ from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qconv import _Convolution
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled
+from .kinds import own_tensors
 
 #: Of weight, activation and gradient.
 LayerBits = tuple[int | None, int | None, int | None]
@@ -82,7 +83,7 @@ def pad_value_of(layer: nn.Module) -> float | None:
 def _shape(layer: nn.Module) -> tuple[int, ...]:
     if isinstance(layer, WeightQuantized):
         return tuple(layer.weight.shape)
-    return tuple(max((p for p in layer._parameters.values() if p is not None), key=lambda p: p.numel()).shape)
+    return tuple(max(own_tensors(layer), key=lambda tensor: tensor.numel()).shape)
 
 
 def bits_of(layer: nn.Module) -> LayerBits:

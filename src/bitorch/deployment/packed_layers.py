@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from ..layers import QActivation, QConv1d, QConv2d, QLinear
 from ..layers.input_quantizer import gives_its_quantizers_values
 from ..layers.low_bit import LowBit
 from ..layers.qattention import QProjection
+from ..layers.weight_sources import computes_tensor, refresh
+from ..model_copy import copied
 from ..quantizations import (
     ApproxSign,
     GradientDoReFa,
@@ -69,9 +70,10 @@ class _Packed(nn.Module):
         self._zero_point = quantizer.zero_point()
         # Other quantizers, and float64 input, are quantized in PyTorch first.
         self._is_in_runtime = _is_in_runtime(quantizer)
-        self.input_quantization = copy.deepcopy(quantizer).requires_grad_(False)
+        self.input_quantization = copied(quantizer).requires_grad_(False)
         self.output_dtype = layer.weight.dtype
         with torch.inference_mode(False), torch.no_grad():
+            refresh(layer, "bias")
             codes, self.weight_bits, self._weight_grid = _weight_codes(layer)
             _check_sums(codes, self.weight_bits, self.activation_bits)
             scale = layer.weight_scale().float()
@@ -313,10 +315,13 @@ def _is_in_runtime(quantizer: Quantization) -> bool:
 
 
 def _check_unwatched(layer: LowBit) -> None:
-    """Raise if hooks may change what the layer or one of its quantizers takes or gives."""
+    """Raise if hooks may change what the layer or one of its quantizers takes or gives; some only make its weight."""
     parts: list[nn.Module | None] = [layer.activation, layer.input_quantization, layer.weight_quantization]
     for part in (layer, *parts, layer.gradient_quantization):
-        if part is not None and (part._forward_hooks or part._forward_pre_hooks):
+        if part is None:
+            continue
+        before = [hook for hook in part._forward_pre_hooks.values() if part is not layer or not computes_tensor(hook)]
+        if part._forward_hooks or before:
             which = "it" if part is layer else f"its {type(part).__name__}"
             raise NotPackableError(f"{which} has forward hooks, which may change its input, weight or result")
 
@@ -350,7 +355,7 @@ def _input_grid(quantizer: Quantization) -> tuple[int, str]:
 def _weight_codes(layer: LowBit) -> tuple[Tensor, int, Grid]:
     """Return the weight codes, their bits and their grid."""
     quantizer = layer.weight_quantization
-    codes = quantizer.codes(layer.weight)
+    codes = quantizer.codes(layer._current_weight())
     assert quantizer.max_code is not None  # checked before
     if quantizer.grid == "signed":
         bits = quantizer.bit_width

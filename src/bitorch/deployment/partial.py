@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..conversion.kinds import holds_weight
 from ..layers import QConv1d, QConv2d, QLinear, QMultiheadAttention
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
+from ..model_copy import copied
 from ..text_table import aligned, ruled
 from ..wrappers import unwrapped
 from .checks import in_training_mode, some
@@ -142,10 +142,10 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
     if not packed:
         reasons = "; ".join(f"{row.name}: {row.reason}" for row in rows if row.bits)
         raise ValueError(f"none of the model's low-bit layers can be packed ({reasons})")
-    # With a packed layer in the memo, deepcopy puts it wherever it meets the original, and does not copy that.
-    copied = copy.deepcopy(model, dict(packed)).eval()
-    _drop_packed_weights(copied)
-    return PartialDeployment(copied, tuple(rows))
+    # A packed layer stands wherever the copy meets the original, which is not copied.
+    packed_model = copied(model, packed).eval()
+    _drop_packed_weights(packed_model)
+    return PartialDeployment(packed_model, tuple(rows))
 
 
 def _drop_packed_weights(model: nn.Module) -> None:
@@ -155,7 +155,8 @@ def _drop_packed_weights(model: nn.Module) -> None:
             continue
         if all(isinstance(getattr(module, name), PackedLinear) for name in INPUT_PROJECTIONS):
             for name in PROJECTED:
-                module.register_parameter(name, None)
+                if name in module._parameters:  # else a hook computes it
+                    module.register_parameter(name, None)
 
 
 def _has_weight(module: nn.Module) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from ..atomic_file import write_and_rename
 from ..layers.low_bit import LowBit
+from ..model_copy import copied
 from .packed_layers import PackedConv1d, PackedConv2d, PackedLinear
 
 PACKED = (PackedLinear, PackedConv1d, PackedConv2d)
@@ -81,8 +81,8 @@ class PartialFile:
         Raises:
             ValueError: the model has no such layers, or other quantizers.
         """
-        copied = copy.deepcopy(model)
-        modules = dict(copied.named_modules())
+        twin = copied(model)
+        modules = dict(twin.named_modules())
         for name in self.layers:
             layer = modules.get(name)
             if not isinstance(layer, LowBit):
@@ -92,7 +92,7 @@ class PartialFile:
             ranges = {key.removeprefix(prefix): t for key, t in self.state.items() if key.startswith(prefix)}
             self._check_fits(prefix, layer.input_quantization.state_dict(), ranges)
             layer.input_quantization.load_state_dict(ranges)
-        return copied
+        return twin
 
     def fill(self, model: nn.Module) -> None:
         """Copy the file's tensors into a model with packed layers.

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from ..giving_way import gives_way
 from ..quantizations import Quantization
+from ..quantizations.learned_start import LearnedStart
 from .assigning import Assigning, given_quantizer
 from .config import config, resolve_quantization
 from .exact import digit_base
 from .input_quantizer import before_quantizer, gives_its_quantizers_values, quantizer_of
 from .qactivation import QActivation, check_threshold
 from .watched import codes_behind, is_watched
+from .weight_sources import is_frozen, is_in, load_parametrization, refresh
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -82,7 +84,8 @@ class WeightQuantized(Converted, Assigning):
     def _set_weight_quantization(self, weight_quantization: Quantization | str | None) -> None:
         quantizer = resolve_quantization(weight_quantization, config.weight_quantization, "weight_quantization")
         self._put("weight_quantization", quantizer)
-        quantizer.initialize_(self._quantizer_weight())
+        quantizer.initialize_(self._current_weight())
+        self._freeze_with_weight(quantizer)
 
     def _assign_weight_quantization(self, value: object) -> None:
         """Take another quantizer; one whose steps are not set gets them from the weight."""
@@ -91,23 +94,49 @@ class WeightQuantized(Converted, Assigning):
         def check() -> None:
             self._check_quantizers()
             if not quantizer._is_set:
-                quantizer.initialize_(self._quantizer_weight())
+                quantizer.initialize_(self._current_weight())
+                self._freeze_with_weight(quantizer)
 
         self._exchange({"weight_quantization": quantizer}, check)
 
     def _check_quantizers(self) -> None:
         """Raise a ValueError if the layer cannot compute with the quantizers that it has."""
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Load the weight; a state_dict of the float layer has no steps for it, so they are set anew."""
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-        if f"{prefix}weight" in state_dict:
+    def _freeze_with_weight(self, quantization: nn.Module) -> None:
+        """Have a new quantizer's parameters not train where the layer's weight does not."""
+        if is_frozen(*self._weight_place()):
+            quantization.requires_grad_(False)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        """Load the weight; where the state_dict has no steps for it, as that of a float model, they start anew."""
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        owner, name = self._weight_place()
+        if owner is self and is_in(state_dict, self, name, prefix):
+            assign = bool(local_metadata.get("assign_to_params_buffers", False))
+            load_parametrization(self, name, state_dict, prefix, assign)
             self._initialize_without_steps(state_dict, prefix)
 
     def _initialize_without_steps(self, state_dict: dict[str, Any], prefix: str) -> None:
-        """Set the steps anew after a weight was loaded, where the state_dict has none for them."""
+        """Start the steps anew after a weight was loaded, where the state_dict has none for them."""
+        weight = self._current_weight()
         if not any(key.startswith(f"{prefix}weight_quantization.") for key in state_dict):
-            self.weight_quantization.initialize_(self._quantizer_weight())
+            self.weight_quantization.initialize_(weight)
+
+    def _renew_steps(self) -> bool:
+        """Start untrained steps anew where they do not fit the weight any more; return whether."""
+        quantizer = self.weight_quantization
+        return isinstance(quantizer, LearnedStart) and quantizer.renew_(self._current_weight())
+
+    def _weight_place(self) -> tuple[nn.Module, str]:
+        """Return the module that the weight is a tensor of, and the tensor's name."""
+        return self, "weight"
+
+    def _current_weight(self) -> Tensor:
+        """Return `_quantizer_weight()`, as the next call will see it where a hook computes it."""
+        refresh(*self._weight_place())
+        return self._quantizer_weight()
 
     def _quantizer_weight(self) -> Tensor:
         """Return the weight as its quantizer sees it, with the output channel first."""
@@ -121,12 +150,12 @@ class WeightQuantized(Converted, Assigning):
             TypeError: the weight's quantizer has no codes, or has values that they do not stand for.
         """
         with torch.no_grad():
-            return self._quantizer_with_codes("codes").codes(self._quantizer_weight()).to(torch.int16)
+            return self._quantizer_with_codes("codes").codes(self._current_weight()).to(torch.int16)
 
     @gives_way
     def weight_scale(self) -> Tensor:
         """Return what one weight code is worth: 0-dim, or [C_out, 1, …] with a scale per channel; TypeError without."""
-        return self._quantizer_with_codes("scale").scale(self._quantizer_weight())
+        return self._quantizer_with_codes("scale").scale(self._current_weight())
 
     def _quantizer_with_codes(self, wanted: str) -> Quantization:
         quantizer = self.weight_quantization
@@ -214,6 +243,7 @@ class LowBit(WeightQuantized):
         )
         self._put("activation", activation)
         self._set_weight_quantization(weight_quantization)
+        self._freeze_with_weight(activation)
         self._put("gradient_quantization", gradient)
         self._put("exact", exact)
         self._check_quantizers()

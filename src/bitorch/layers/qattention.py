@@ -14,6 +14,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from ..quantizations import Quantization
 from .low_bit import Converted
 from .qlinear import QLinear
+from .weight_sources import is_in, load_parametrization
 
 _Given = TypeVar("_Given")
 
@@ -55,6 +56,9 @@ class QProjection(QLinear):
         """The attention's parameter that has the weight."""
         is_common = self._attention[0].in_proj_weight is not None
         return "in_proj_weight" if is_common else f"{'qkv'[self._index]}_proj_weight"
+
+    def _weight_place(self) -> tuple[nn.Module, str]:
+        return self._attention[0], self.weight_name
 
     @property
     def bias(self) -> Tensor | None:  # type: ignore[override]  # a Parameter of the attention
@@ -160,12 +164,16 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
         super()._reset_parameters()
         self._close_fast_path()
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
         """Load the weights; the projections, which are loaded after this, are not shown the keys of theirs."""
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        assign = bool(local_metadata.get("assign_to_params_buffers", False))
         for name in INPUT_PROJECTIONS:
             projection = self.get_submodule(name)
-            if isinstance(projection, QProjection) and f"{prefix}{projection.weight_name}" in state_dict:
+            if isinstance(projection, QProjection) and is_in(state_dict, self, projection.weight_name, prefix):
+                load_parametrization(self, projection.weight_name, state_dict, prefix, assign)
                 projection._initialize_without_steps(state_dict, f"{prefix}{name}.")
 
     def _as_float(self) -> nn.Module:

@@ -59,6 +59,7 @@ class _Embedding(WeightQuantized):
             "output_quantization",
             resolve_quantization(output_quantization, config.input_quantization, "output_quantization"),
         )
+        self._freeze_with_weight(self.output_quantization)
 
     def _assign_output_quantization(self, value: object) -> None:
         self._put("output_quantization", given_quantizer(value, "output_quantization"))

@@ -13,6 +13,8 @@ from torch import Tensor
 CalibrationMethod = Literal["mse", "percentile"]
 #: Steps below this count as this much, so that no reciprocal is infinite.
 SMALLEST = 2.0**-60
+#: Numbers of each channel that the search for a weight's step looks at, at most.
+_IN_A_ROW = 2**16
 #: Shares of the whole range that the search for the least error tries, and how often it then improves on the best.
 _SHARES, _REFINEMENTS = 128, 20
 
@@ -114,3 +116,38 @@ def _refined(x: Tensor, fit: Fit, n: int) -> Fit:
 def _codes(x: Tensor, width: float, zero: int, n: int) -> Tensor:
     """round(clip(x·n/width + zero, 0, n)) − zero."""
     return (x * (n / width)).add_(zero).round_().clamp_(0, n).sub_(zero)
+
+
+def least_error_steps(x: Tensor, low: int, high: int) -> Tensor:
+    """Return the step s of least squared error of s·round(clip(x/s, low, high)) for each row of x, float32 [rows].
+
+    Args:
+        x: float32 [rows, count], finite, each row with a number besides 0. Of a long row a part is looked at.
+        low, high: codes, low < 0 < high.
+    """
+    count = max(int((x != 0).sum(1).max()), 1)
+    order = x.abs().argsort(1, descending=True)[:, : count : math.ceil(count / _IN_A_ROW)]  # zeros cost nothing
+    x = x.gather(1, order)
+    size = x.abs().amax(1, keepdim=True)
+    x = x / size  # so that no square is infinite, or 0
+    whole = torch.maximum(x / high, x / low).amax(1, keepdim=True)  # clips nothing
+    best, least = whole, _step_error(x, whole, low, high)
+    for share in range(1, _SHARES):
+        best, least = _better(x, best, least, whole * (share / _SHARES), low, high)
+    for _ in range(_REFINEMENTS):  # the step of least squares for the codes that x has
+        codes = (x / best).round_().clamp_(low, high)
+        squares = codes.square().sum(1, keepdim=True)
+        fitted = (x * codes).sum(1, keepdim=True) / squares
+        best, least = _better(x, best, least, torch.where(squares > 0, fitted, best), low, high)
+    return (best * size).squeeze(1)
+
+
+def _step_error(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    return (x / step).round_().clamp_(low, high).mul_(step).sub_(x).square_().sum(1, keepdim=True)
+
+
+def _better(x: Tensor, best: Tensor, least: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+    """Return step and error of those rows where the step is better, and what was best in the others."""
+    error = _step_error(x, step, low, high)
+    is_better = error < least
+    return torch.where(is_better, step, best), torch.where(is_better, error, least)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .base import CodeValue, Grid, Quantization, as_internal, gradient_inside, sign_plus
+from .base import CodeValue, Grid, as_internal, gradient_inside, sign_plus
 from .bits import FLOAT_BITS, check_bits
-from .range_fit import SMALLEST
+from .learned_start import LearnedStart
+from .range_fit import SMALLEST, least_error_steps
 from .ranges import FINEST, at_least_smallest
 
 
@@ -43,14 +44,17 @@ class _WeightCodes(Function):
         return inside, step_gradient.to(ctx.dtype), None, None, None
 
 
-class WeightLSQ(Quantization):
+class WeightLSQ(LearnedStart):
     """Weights to 2^bits levels with a learned step, for the layer or for each output channel (LSQ).
 
         ŵ = s·round(clip(w/s, −Q_N, Q_P)),   Q_N = 2^(bits−1),   Q_P = 2^(bits−1) − 1
         ∂ŵ/∂w = 1[−Q_N ≤ w/s ≤ Q_P],   ∂ŵ/∂s = round(w/s) − w/s inside, −Q_N below, Q_P above
 
-    The gradient of s is multiplied by 1/√(N·Q_P), N weights that share it. s starts at 2·mean|w|/√Q_P.
-    At 1 bit, which the paper has not: ŵ = s·sign⁺(w), Q_N = Q_P = 1, and s starts at mean|w|.
+    The gradient of s is multiplied by 1/√(N·Q_P), N weights that share it. s starts at 2·mean|w|/√Q_P. Where half of
+    those weights or more are exactly 0, as after pruning, that would clip the others, and s starts where their squared
+    error Σ(ŵ − w)² is least.
+    At 1 bit, which the paper has not: ŵ = s·sign⁺(w), Q_N = Q_P = 1, and s starts at mean|w|, zeros included, which is
+    the least squared error.
     Codes: −Q_N … Q_P with a zero level (grid "signed"); ±1 at 1 bit (grid "odd"). Scale: s.
     At 0: code 0; +1 at 1 bit. All zeros: the same, and the step starts as for weights of about 1/(2√K), K inputs per
     output, so that they can leave 0; at 1 bit, where no level is 0, it starts at 2^-60. A step at 0 or below counts as
@@ -58,7 +62,8 @@ class WeightLSQ(Quantization):
     bits=32: unchanged, without a grid.
 
     The Parameter `step`, float32, 0-dim or [channels], is set by `initialize_`: a layer does so when it gets the
-    quantizer, and when it loads a state_dict without the step, as that of a float model.
+    quantizer, and when it loads a weight without the step, as from a float model. It does not train where it belongs to
+    a layer whose weight does not when it gets the quantizer.
 
     Args:
         bits: 1…8, or 32 for none.
@@ -80,7 +85,6 @@ class WeightLSQ(Quantization):
         self.step = nn.Parameter(torch.full(() if channels is None else (channels,), float("nan")))
         #: The bits that the step belongs to; kept in the state_dict.
         self.register_buffer("step_bits", torch.tensor(min(self.bit_width, FINEST), dtype=torch.uint8))
-        self._is_set = False
 
     step_bits: Tensor
 
@@ -92,20 +96,29 @@ class WeightLSQ(Quantization):
     def max_code(self) -> int | None:
         return None if self.bit_width == FLOAT_BITS else -_bounds(self.bit_width)[0]
 
-    def initialize_(self, weight: Tensor) -> None:
-        if weight.device.type == "meta":
-            return
-        w = as_internal(weight.detach(), "WeightLSQ").float()
-        self._check_channels(w)
-        if w.numel() == 0:
-            return
-        sizes = w.abs().mean() if self.channels is None else w.abs().flatten(1).mean(1)
-        usual = 0.5 / math.sqrt(math.prod(w.shape[1:]))
+    @property
+    def _is_held(self) -> bool:
+        return self.bit_width > 1  # weights outside the levels get no gradient; at 1 bit only their signs matter
+
+    def _rows(self, weight: Tensor) -> Tensor:
+        return weight.reshape(1 if self.channels is None else self.channels, -1)
+
+    def _start(self, weight: Tensor) -> bool:
+        if weight.numel() == 0:
+            return False
+        w = weight.float()
+        rows = self._rows(w)
         bits = FINEST if self.bit_width == FLOAT_BITS else self.bit_width
-        sizes = torch.where(sizes > SMALLEST, sizes, usual if bits > 1 else SMALLEST)
-        self.step.data.copy_(sizes * _start(bits))
+        sizes = rows.abs().mean(1)
+        usual = 0.5 / math.sqrt(math.prod(w.shape[1:]))
+        steps = torch.where(sizes > SMALLEST, sizes, usual if bits > 1 else SMALLEST) * _start(bits)
+        if bits > 1:
+            sparse = ((rows == 0).sum(1) * 2 >= rows.shape[1]) & (sizes > SMALLEST) & sizes.isfinite()
+            if bool(sparse.any()):
+                steps[sparse] = least_error_steps(rows[sparse], *_bounds(bits))
+        self.step.data.copy_(steps.view(self.step.shape))
         self.step_bits.fill_(bits)
-        self._is_set = True
+        return True
 
     def set_bits_(self, bits: int) -> None:
         """Change the bits; the step changes as its start would, so what was learned stays as a factor."""
@@ -115,14 +128,17 @@ class WeightLSQ(Quantization):
     def _follow_bits(self) -> None:
         old, new = int(self.step_bits), self.bit_width
         if self._is_set and new not in (FLOAT_BITS, old):
+            is_untrained = self.is_untrained
             self.step.data.mul_(_start(new) / _start(old))
             self.step_bits.fill_(new)
+            if is_untrained:
+                self._remember_start()
 
     def _loaded(self) -> None:
-        self._is_set = bool(self.step.isfinite().all())
+        super()._loaded()
         self._follow_bits()
 
-    def _check_channels(self, weight: Tensor) -> None:
+    def _check_weight(self, weight: Tensor) -> None:
         if self.channels is not None and weight.shape[0] != self.channels:
             raise ValueError(
                 f"WeightLSQ has a step for each of {self.channels} channels, but the weight {list(weight.shape)} has "
@@ -139,7 +155,7 @@ class WeightLSQ(Quantization):
         if self.max_code is None:
             return super().codes(x)
         weight = as_internal(x, "WeightLSQ")
-        self._check_channels(weight)
+        self._check_weight(weight)
         low, high = _bounds(self.bit_width)
         shared = weight.numel() if self.channels is None else weight[0].numel()
         factor = 1 / math.sqrt(max(1, shared) * _positive(self.bit_width))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from .base import Quantization, as_internal
+from .base import as_internal
+from .learned_start import LearnedStart
 
 
 class _TernaryValues(Function):
@@ -30,7 +31,7 @@ class _TernaryValues(Function):
         return output_gradient * factor, to_positive, to_negative, None
 
 
-class WeightTTQ(Quantization):
+class WeightTTQ(LearnedStart):
     """Weights to −W_n, 0 and W_p, both learned (TTQ).
 
     Zhu et al. 2016, "Trained Ternary Quantization", https://arxiv.org/abs/1612.01064:
@@ -66,20 +67,13 @@ class WeightTTQ(Quantization):
         self.threshold = threshold
         self.positive_scale = nn.Parameter(torch.full((), torch.nan))
         self.negative_scale = nn.Parameter(torch.full((), torch.nan))
-        self._is_set = False
 
-    def initialize_(self, weight: Tensor) -> None:
-        """Set W_p and W_n to the means of |w| over w > Δ and over w < −Δ, in place; 0 where there is no such w."""
-        if weight.device.type == "meta":
-            return
-        w = as_internal(weight.detach(), "WeightTTQ")
-        delta = self._delta(w)
-        for scale, is_over in ((self.positive_scale, w > delta), (self.negative_scale, w < -delta)):
-            scale.data.copy_((w.abs() * is_over).sum() / is_over.sum().clamp(min=1))
-        self._is_set = True
-
-    def _loaded(self) -> None:
-        self._is_set = bool(self.positive_scale.isfinite() & self.negative_scale.isfinite())
+    def _start(self, weight: Tensor) -> bool:
+        """W_p and W_n are the means of |w| over w > Δ and over w < −Δ; 0 where there is no such w."""
+        delta = self._delta(weight)
+        for scale, is_over in ((self.positive_scale, weight > delta), (self.negative_scale, weight < -delta)):
+            scale.data.copy_((weight.abs() * is_over).sum() / is_over.sum().clamp(min=1))
+        return True
 
     def quantize(self, x: Tensor) -> Tensor:
         """Quantize a float weight of any shape; see the class for the formula."""

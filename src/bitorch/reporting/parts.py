@@ -95,7 +95,7 @@ def weight_of(part: nn.Module) -> Tensor | None:
 
 def weight_levels(part: nn.Module) -> tuple[Levels | None, Histogram | None]:
     """Return the levels of a part's weight that occur, and its histogram: of matrices and kernels only."""
-    weight = part._quantizer_weight().detach() if isinstance(part, WeightQuantized) else weight_of(part)
+    weight = part._current_weight().detach() if isinstance(part, WeightQuantized) else weight_of(part)
     if weight is None or weight.dim() < 2 or not weight.is_floating_point() or weight.numel() == 0:
         return None, None
     quantizer = quantizers(part)[0]

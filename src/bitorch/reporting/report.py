@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from ..containers import is_container
 from ..deployment.checks import check_types
 from ..deployment.trials import as_it_was, run_or_raise
 from ..layers.low_bit import WeightQuantized
+from ..model_copy import copied
 from ..quantizations.bits import FLOAT_BITS
 from ..wrappers import unwrapped
 from .deployed import NO_RUNTIME, Deployed, deployed
@@ -117,7 +117,7 @@ def report(model: nn.Module, *example: Any, packed: PackedModel | None = None, r
         example = read_batch(example[0], model, "the example").in_order(model, "the example")
     _check(model, example, packed, repeats)
     with torch.random.fork_rng(devices=[]):
-        own = copy.deepcopy(model).to("cpu").eval()
+        own = copied(model).to("cpu").eval()
         given = [x.detach().to("cpu") for x in example]
         image = [x[:1] for x in given]
         parts = parts_of(own)

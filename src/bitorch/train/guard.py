@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
 from ..checking.non_finite import is_finite, watch
+from ..model_copy import copied
 from ..quantizations import RangeQuantization
 from ..quantizations.range_fit import SMALLEST
 
@@ -78,7 +78,7 @@ def locate_non_finite(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tens
     """
     if not is_finite(x):
         return "The images of the batch are not finite."
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     with torch.enable_grad(), watch(twin) as first:
         value = loss(twin(x))
         value.backward()

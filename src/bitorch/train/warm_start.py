@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from ..model_copy import copied
 from ..quantizations.bits import FLOAT_BITS, check_bits
 from .bits_in_force import BitsByLayer, bits_in_force, bring_into_force
 
@@ -119,7 +119,7 @@ class WarmStart(Callback):
             raise ValueError("a warm start needs low-bit layers, and the model has none; quantize_ it first")
         for number, stage in enumerate(self.stages, 1):
             try:
-                bring_into_force(copy.deepcopy(model), stage.bits(target))
+                bring_into_force(copied(model), stage.bits(target))
             except ValueError as error:
                 raise ValueError(f"warm start, stage {number}: {error}") from None
 
