@@ -10,6 +10,7 @@ import tyro
 
 from ..reporting.weight_bytes import weight_bytes
 from .console import FAILED, print_error, print_table
+from .places import check_place
 
 if TYPE_CHECKING:
     from .from_checkpoint import Deployed
@@ -70,10 +71,7 @@ def run(arguments: list[str]) -> int:
 
 def _check_place(out: Path, checkpoint: Path) -> None:
     """Raise an OSError or ValueError if the file cannot be put there, before any work is done."""
-    if out.is_dir():
-        raise IsADirectoryError(f"{out} is a folder; name a file in it with --out, such as {out / f'net{_SUFFIX}'}")
-    if not out.parent.is_dir():
-        raise NotADirectoryError(f"there is no folder {out.parent} to write {out.name} to; make it first")
+    check_place("--out", out, f"net{_SUFFIX}")
     if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
         raise ValueError(f"--out {out} is the checkpoint itself; choose another name")
 
