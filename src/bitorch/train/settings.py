@@ -15,6 +15,7 @@ from ..models import MODEL_NAMES, is_external
 from ..quantizations.bits import check_bits
 from ..quantizations.range_fit import CalibrationMethod
 from ..quantizer_choice import Gradients, LearnedBy, Range, SignGradient, Weights
+from ..short_repr import short_repr
 from .distillation import Distillation
 from .fields import convert_fields, plain, reject_unknown
 
@@ -223,10 +224,10 @@ class Settings:
 
 def _check_ranges(settings: Settings) -> None:
     if settings.data not in DATA_NAMES:
-        raise ValueError(f"data must be one of {', '.join(DATA_NAMES)}, got {settings.data!r}")
+        raise ValueError(f"data must be one of {', '.join(DATA_NAMES)}, got {short_repr(settings.data)}")
     if settings.model not in MODEL_NAMES and not is_external(settings.model):
         raise ValueError(
-            f"model must be one of {', '.join(MODEL_NAMES)}, or timm:NAME or torchvision:NAME, got {settings.model!r}"
+            f"model must be one of {', '.join(MODEL_NAMES)}, or timm:NAME or torchvision:NAME, got {short_repr(settings.model)}"
         )
     for name in ("epochs", "batch_size", "devices", "num_nodes", "calibration_batches"):
         _check(settings, name, getattr(settings, name) >= 1, "at least 1")
