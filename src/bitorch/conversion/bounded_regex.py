@@ -148,7 +148,7 @@ def _in(match: _Match, items: Sequence[tuple[Any, Any]], places: frozenset[int],
 
 def _is_item(kind: str, value: Any, character: str, flags: int) -> bool:
     if kind == "LITERAL":
-        return ord(character) == value
+        return bool(ord(character) == value)
     if kind == "RANGE":
         return bool(value[0] <= ord(character) <= value[1])
     return kind == "CATEGORY" and _is_category(str(value), character, flags)

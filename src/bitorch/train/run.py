@@ -33,6 +33,7 @@ from .guard import NonFiniteError
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
 from .recorder import BEST_NAME, Row, RunRecorder, RunStopped, is_at_target
+from .resumable import check_resumable
 from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
@@ -226,6 +227,9 @@ def prepare(settings: Settings) -> Run:
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
     parts = assemble(settings)
+    if settings.resume is not None:
+        trained = [p for p in parts.model.parameters() if p.requires_grad]
+        check_resumable(settings.resume, parts.model, _optimizer(trained, settings), settings)
     folder = _run_folder(settings)
     if is_first_process():
         # Weights and two moments, in three files: last, best and the one that is being written.

@@ -227,7 +227,8 @@ def _check_ranges(settings: Settings) -> None:
         raise ValueError(f"data must be one of {', '.join(DATA_NAMES)}, got {short_repr(settings.data)}")
     if settings.model not in MODEL_NAMES and not is_external(settings.model):
         raise ValueError(
-            f"model must be one of {', '.join(MODEL_NAMES)}, or timm:NAME or torchvision:NAME, got {short_repr(settings.model)}"
+            f"model must be one of {', '.join(MODEL_NAMES)}, or timm:NAME or torchvision:NAME, "
+            f"got {short_repr(settings.model)}"
         )
     for name in ("epochs", "batch_size", "devices", "num_nodes", "calibration_batches"):
         _check(settings, name, getattr(settings, name) >= 1, "at least 1")
