@@ -277,12 +277,24 @@ def replaced(content: object, path: tuple[Any, ...], change: Callable[[Any, Any]
     return whole
 
 
+SCALARS = st.one_of(st.none(), st.integers(), st.text(max_size=3))
+TENSORS = [
+    torch.zeros(2),
+    torch.zeros(1).expand(10**5, 10**6),
+    torch.tensor(float("nan")),
+    torch.zeros(2, dtype=torch.complex64),
+]
 JUNK = st.one_of(
-    st.sampled_from([None, True, -1, 0, 10**30, float("nan"), "", "x", torch.zeros(2),
-                     torch.zeros(1).expand(10**5, 10**6), torch.tensor(float("nan")), {3: 4}, {"a": {"b": 1}}, torch.zeros(2, dtype=torch.complex64)]),
-    st.recursive(st.one_of(st.none(), st.integers(), st.text(max_size=3)), lambda inner: st.lists(inner, max_size=3) |
-                 st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3), max_leaves=5),
-)  # fmt: skip
+    st.sampled_from([None, True, -1, 0, 10**30, float("nan"), "", "x", {3: 4}, {"a": {"b": 1}}, *TENSORS]),
+    st.recursive(
+        SCALARS,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(st.one_of(st.text(max_size=3), st.integers()), inner, max_size=3),
+        ),
+        max_leaves=5,
+    ),
+)
 
 
 def try_all(path: Path, folder: Path, *, train: bool = False) -> None:

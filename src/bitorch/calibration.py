@@ -6,11 +6,13 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .in_place import InPlaceTable, check_module
 from .quantizations import RangeQuantization
 from .recording import Seen, eval_mode, recording
 from .text_table import aligned, ruled
@@ -40,8 +42,10 @@ class CalibratedRange:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(InPlaceTable):
     """What `calibrate` did, one row for each range. Printing it shows a table."""
+
+    functions: ClassVar[tuple[str, ...]] = ("calibrate",)
 
     ranges: tuple[CalibratedRange, ...]
 
@@ -83,8 +87,7 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
         TypeError: no module, or a batch that is no tensor, or of pixels as uint8.
         RuntimeError: it failed in another process.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     if isinstance(batches, Tensor | str | Mapping) or not isinstance(batches, Iterable):
         raise TypeError(
             f"batches must be batches of inputs, such as a loader or the list [batch], got {type(batches).__name__}"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..data import to_float
+from ..in_place import check_module
 from .diagnose import (
     activation_findings,
     non_finite_findings,
@@ -46,8 +47,7 @@ def check(model: nn.Module, batch: Tensor | Sequence[Tensor], loss: Callable[...
         TypeError: a model that is no module, a batch that is no tensor or pair of tensors, outputs without a tensor.
         ValueError: a model without a shape yet, or a batch of fewer than 2 samples, which BatchNorm needs.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     if any(is_lazy(p) for p in model.parameters()):
         raise ValueError("the model has layers without a shape; run one batch through it first")
     inputs, labels = _parts(batch)

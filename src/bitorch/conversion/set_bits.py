@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from ..in_place import check_module
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..quantizations import GradientDoReFa, Quantization
 from ..quantizations.bits import FLOAT_BITS
@@ -44,8 +45,7 @@ def set_bits(model: nn.Module, rules: BitsLike | Sequence[Rule | tuple[Match, Bi
             that a layer is too wide for, a quantizer whose bits are part of what it is, such as Sign, or that layers
             with different bits share. The model is then unchanged.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WeightQuantized)}
     if not layers:
         raise ValueError("the model has no low-bit layer; bitorch.quantize_ converts layers")

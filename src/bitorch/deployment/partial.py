@@ -9,6 +9,7 @@ from torch import nn
 
 from ..conversion.fast_paths import reads_weights
 from ..conversion.kinds import holds_weight
+from ..in_place import check_module
 from ..layers import QConv1d, QConv2d, QLinear, QMultiheadAttention
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
@@ -63,8 +64,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
             weight holds NaN or is not on the CPU. The message names the layer.
         ImportError: bitorch_runtime is not installed.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     if model.training:
         raise ValueError("the model is in training mode; call model.eval() first")
     layers = {name: module for name, module in model.named_modules() if _has_weight(module)}
