@@ -12,6 +12,8 @@ from importlib.util import find_spec
 
 from . import __version__
 from .commands.console import FAILED, USER_ERROR, print_error
+from .known_names import wrong_data, wrong_model
+from .short_repr import short_repr
 
 #: By import name, with how to get them.
 _TRAIN_PACKAGES = ("lightning", "numpy", "rich", "sklearn", "tensorboard", "torchmetrics", "tyro", "yaml")
@@ -32,6 +34,19 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "doctor": ("doctor", "Say what this machine and installation can do.", {}),
 }
 
+#: By name: what other programs call the command.
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "train": ("fit", "run", "finetune", "fine-tune"),
+    "check": ("lint", "diagnose", "validate"),
+    "report": ("summary", "analyze", "analyse", "stats"),
+    "eval": ("evaluate", "test", "score"),
+    "deploy": ("export", "convert", "pack", "compile", "save"),
+    "verify": ("compare", "diff"),
+    "predict": ("infer", "inference", "classify"),
+    "bench": ("benchmark", "profile", "time", "speed"),
+    "doctor": ("info", "env", "version", "collect-env"),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, sys.argv by default, and return its exit code.
@@ -47,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in _COMMANDS:
-        near = difflib.get_close_matches(name, _COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
-        return print_error(f"unknown command {name!r}; {hint}")
+        return print_error(f"unknown command {short_repr(name)}; {_meant(name)}")
+    if problem := _wrong_name(rest):
+        return print_error(problem)
     module, _, packages = _COMMANDS[name]
     if missing := _missing(packages):
         return print_error(missing)
@@ -64,6 +79,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _meant(name: str) -> str:
+    """Return which command was meant, or all there are."""
+    near = [command for command, others in _OTHER_NAMES.items() if name.lower() in others]
+    near += difflib.get_close_matches(name.lower(), _COMMANDS, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
+
+
+def _wrong_name(arguments: Sequence[str]) -> str:
+    """Return what is wrong with --data or --model, else "": before the seconds that PyTorch takes to import."""
+    for option, wrong in (("--data", wrong_data), ("--model", wrong_model)):
+        for index, argument in enumerate(arguments):
+            name, has_value, value = argument.partition("=")
+            given = value if has_value else arguments[index + 1] if index + 1 < len(arguments) else ""
+            if name == option and given and not given.startswith("-") and (problem := wrong(given)):
+                return problem
+    return ""
 
 
 def _usage() -> str:

@@ -10,6 +10,7 @@ import tyro
 
 from ..reporting.weight_bytes import weight_bytes
 from .console import FAILED, print_error, print_table
+from .options import parse
 from .places import check_place
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Arguments:
 
 def run(arguments: list[str]) -> int:
     """Deploy, write the file and print what it is."""
-    options = tyro.cli(_Arguments, args=arguments, prog="bitorch deploy")
+    options = parse(_Arguments, arguments, "bitorch deploy")
     name = options.checkpoint.name.removesuffix(".ckpt") + _SUFFIX
     out = options.checkpoint.with_name(name) if options.out is None else options.out
     try:

@@ -60,7 +60,9 @@ def _choice(name: str, value: Any, choices: tuple[Any, ...]) -> str:
     # `precision: 32` is an integer in YAML.
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if text not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {short_repr(value)}")
+        near = difflib.get_close_matches(str(value)[:40].lower(), choices, n=2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {short_repr(value)}{hint}")
     return str(text)
 
 

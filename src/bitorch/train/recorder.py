@@ -124,7 +124,8 @@ class RunRecorder(Checkpoint):
 
     def _write_csv(self) -> None:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(self.history[0]))
+        columns = dict.fromkeys(name for row in self.history for name in row)  # a checkpoint's rows may have others
+        writer = csv.DictWriter(text, list(columns))
         writer.writeheader()
         writer.writerows(self.history)
         write_atomically(self.folder / "metrics.csv", lambda file: file.write(text.getvalue().encode()))
