@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from .files import link_atomically, write_atomically
+from .lost_folder import check_folder
 from .warm_start import AT_TARGET
 
 Row = dict[str, float]
@@ -83,6 +84,8 @@ class RunRecorder(Checkpoint):
         """Count the step; write a checkpoint and stop if that was requested."""
         self._seconds = time.perf_counter() - self._started
         self._steps += 1
+        if trainer.is_global_zero:  # the others write nothing, and may have another folder
+            check_folder(self.folder)
         # After an epoch's last batch the epoch is finished first: its validation belongs to it.
         if not trainer.is_last_batch and self._shall_stop(trainer):
             trainer.save_checkpoint(self.last_path)
@@ -95,6 +98,8 @@ class RunRecorder(Checkpoint):
             (earlier["val/acc"] for earlier in self.history if is_at_target(earlier)), default=-1.0
         )
         self.history.append(row)
+        if trainer.is_global_zero:
+            check_folder(self.folder)  # or the checkpoint would make a new one, without the rest of the run
         trainer.save_checkpoint(self.last_path)
         if trainer.is_global_zero:
             if is_best:

@@ -30,6 +30,7 @@ from .checkpoint_io import AtomicCheckpointIO
 from .classifier import Classifier
 from .files import check_writable, link_atomically
 from .guard import NonFiniteError
+from .lost_folder import saying_why
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
 from .recorder import BEST_NAME, Row, RunRecorder, RunStopped, is_at_target
@@ -98,7 +99,7 @@ class Run:
             NonFiniteError: a loss or gradient was NaN or infinite.
             Interrupted: Ctrl-C or SIGTERM; the checkpoint it names resumes the run. A second Ctrl-C stops at once, with
                 a KeyboardInterrupt and the checkpoint of the epoch before.
-            OSError: a checkpoint could not be written.
+            OSError: a checkpoint or log could not be written, or the run's folder has gone.
         """
         if show and is_first_process():
             print("\n\n".join([f"{self.settings.name} in {self.folder}", *map(str, self._tables())]) + "\n", flush=True)
@@ -117,6 +118,7 @@ class Run:
             quiet_lightning(),
             exact_operations(self.settings.deterministic),
             request.listening(),
+            saying_why(self.folder),
         ):
             starts = [] if (start := warm_start(self.settings)) is None else [start]
             trainer = self._trainer([recorder, *starts, *bars], has_progress_bar=bool(bars))
