@@ -175,6 +175,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     torch.save(model.state_dict(), folder / "weights.pt")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "image.png")
     np.save(folder / "array.npy", np.zeros((8, 8), np.uint8))
+    np.savez(folder / "arrays.npz", a=np.zeros((8, 8), np.uint8))
+    (folder / "archive.npy").write_bytes((folder / "arrays.npz").read_bytes())
+    with (folder / "huge.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)})
     (folder / "empty").touch()
     (folder / "text.yaml").write_text("epochs: 3\n")
     (folder / "latin.yaml").write_bytes(b"data: \xe4")
@@ -219,3 +223,21 @@ def test_files_of_another_kind_are_refused_in_one_line(
         message = error_of(arguments, capsys)
         assert len(message) < 800, (name, message)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no full disk")
+def test_an_output_that_cannot_be_written() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "bitorch.cli", "doctor"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (2, "error: cannot write the output: No space left on device\n")
+
+
+def test_a_packed_net_goes_into_a_pipe(files: dict[str, str], tmp_path: Path) -> None:
+    """`-o /dev/stdout` and a link keep what they are; a folder's file of the same name is not touched."""
+    packed = bitorch.PackedModel.load(files["net.bit.safetensors"])
+    script = f"import bitorch; bitorch.PackedModel.load({files['net.bit.safetensors']!r}).save('/dev/stdout')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
+    assert len(done.stdout) == packed.nbytes
+    (tmp_path / "net.bit.safetensors").write_bytes(done.stdout)
+    assert repr(bitorch.PackedModel.load(tmp_path / "net.bit.safetensors")) == repr(packed)

@@ -71,14 +71,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Only here: a command's own imports take seconds, and need what the others may do without.
         code: int = import_module(f".commands.{module}", __package__).run(rest)
-        sys.stdout.flush()  # here, where a reader that has gone is handled
+        sys.stdout.flush()  # here, where a reader that has gone and a full disk are handled
         return code
-    except BrokenPipeError:  # `bitorch … | head`: nobody reads on, and Python's own flush at exit must not fail either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `bitorch … | head`: nobody reads on
+        _give_up_output()
         return FAILED
+    except OSError as error:
+        # Commands handle what comes of their files. What names none comes of what was printed.
+        if error.errno is None or error.filename is not None:
+            raise
+        _give_up_output()
+        return print_error(f"cannot write the output: {error.strerror}")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _give_up_output() -> None:
+    """Let Python's own flush at exit not fail, too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _meant(name: str) -> str:
