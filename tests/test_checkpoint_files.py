@@ -157,7 +157,7 @@ CRAFTED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no loops": (lambda c: c.update(loops={}), r"it lacks loops\.fit_loop"),
     "loops of text": (lambda c: c.update(loops="loops"), "loops must be a mapping"),
     "no num_classes": (lambda c: c["bitorch"].pop("num_classes"), r"it lacks bitorch\.num_classes"),
-    "one class": (lambda c: c["bitorch"].update(num_classes=1), "num_classes must be a whole number from 2 on, got 1"),
+    "one class": (lambda c: c["bitorch"].update(num_classes=1), "num_classes must be a whole number from 2 to"),
     "many classes": (lambda c: c["bitorch"].update(num_classes=10**6), "no weight is for 1 channels and 1000000"),
     "integer keys": (lambda c: c["state_dict"].update({3: torch.zeros(1)}), "state_dict must be a mapping with texts"),
     "own of text": (lambda c: c.update(bitorch="x"), "bitorch must be a mapping"),
@@ -169,7 +169,7 @@ CRAFTED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "sparse": (lambda c: c["state_dict"].update({"model.a": torch.zeros(9, 9).to_sparse()}), "not a dense tensor"),
     "a number as weight": (lambda c: c["state_dict"].update({"model.a": 3}), "it is int, and no tensor"),
     "other width": (lambda c: c["bitorch"]["info"]["settings"].update(width=9.0), "its weights are not of the model"),
-    "huge width": (lambda c: c["bitorch"]["info"]["settings"].update(width=1e9), "lenet-8 cannot be built for images"),
+    "huge width": (lambda c: c["bitorch"]["info"]["settings"].update(width=1e9), "width must be at most 64"),
     "other images": (
         lambda c: c["bitorch"]["info"].update(input_shape=[1, 60_000, 60_000]),
         r"LeNet8 takes images of shape \[batch",
@@ -205,6 +205,14 @@ NOT_RESUMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no generators": (lambda c: c["bitorch"]["ranks"][0].pop("generators"), "it lacks .*generators"),
     "metric": (lambda c: c["bitorch"]["ranks"][0].update(train_loss={"x": 1}), "must be a mapping with mean_value"),
     "half a loop": (lambda c: c["loops"]["fit_loop"].pop("epoch_loop.batch_progress"), "it lacks .*batch_progress"),
+    "late batch": (
+        lambda c: c["loops"]["fit_loop"]["state_dict"]["combined_loader"][0].update(batch=9),
+        r"batch must be a whole number from 0 to 2, got 9",
+    ),
+    "other generators": (
+        lambda c: c["bitorch"]["ranks"][0].update(generators={"x": torch.zeros(1)}), "the states of the generators in"
+    ),
+    "processes": (lambda c: c["bitorch"].update(ranks=[]), "it is of 0 processes, and this run has 1"),
     "schedulers": (lambda c: c.update(lr_schedulers=[{}]), "lr_schedulers must be a list of 0"),
 }  # fmt: skip
 
@@ -357,3 +365,23 @@ def test_junk_as_weights_is_refused(junk: object, key: str, tmp_path: Path) -> N
         load_weights_file(model, path, 10)
     assert len(str(raised.value)) < 2000
     assert equal(model.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.0}, {"bits": (32, 32, 32)}]
+)
+def test_what_fit_writes_can_be_resumed(fields: dict[str, Any], tmp_path: Path) -> None:
+    common = {**SMALL, "range": "unit", **fields}
+    done = fit(Settings(**{**common, "out": tmp_path / "run"}), show=False)
+    again = fit(Settings(**{**common, "epochs": 2, "resume": done.last_checkpoint}), show=False)
+    assert again.epochs == 2
+
+
+def test_a_momentum_that_is_missing(tmp_path: Path) -> None:
+    common = {**SMALL, "optimizer": "sgd", "range": "unit"}
+    done = fit(Settings(**{**common, "out": tmp_path / "run"}), show=False)
+    content = torch.load(done.last_checkpoint, weights_only=True)
+    del content["optimizer_states"][0]["state"][2]["momentum_buffer"]
+    path = write(tmp_path / "crafted.ckpt", content)
+    with pytest.raises(ValueError, match=r"it lacks optimizer_states\[0\]\.state\[2\]\.momentum_buffer"):
+        prepare(Settings(**{**common, "epochs": 2, "resume": path, "out": tmp_path / "other"}))

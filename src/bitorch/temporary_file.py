@@ -50,8 +50,10 @@ def locked(file: IO[bytes]) -> Iterator[None]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files in a folder whose writers were killed; those of writers that live stay."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)]
+    try:
+        names = [name for name in os.listdir(folder) if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
+    except PermissionError:  # a folder that may be written to and not be read
+        return
     for name in names:
         with suppress(OSError):  # another process was faster, or it is not ours to remove
             _remove_unless_locked(folder / name)

@@ -123,8 +123,10 @@ def _create(folder: str) -> tuple[str, BinaryIO]:
 
 def _remove_leftovers(folder: str) -> None:
     """Remove the temporary files whose writers were killed, of this package and of bitorch, which names them alike."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)]
+    try:
+        names = [name for name in os.listdir(folder) if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
+    except PermissionError:  # a folder that may be written to and not be read
+        return
     for name in names:
         with suppress(OSError):  # another process was faster, or it is not ours to remove
             _remove_unless_locked(os.path.join(folder, name))

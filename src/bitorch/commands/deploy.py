@@ -43,9 +43,8 @@ class _Arguments:
 def run(arguments: list[str]) -> int:
     """Deploy, write the file and print what it is."""
     options = parse(_Arguments, arguments, "bitorch deploy")
-    name = options.checkpoint.name.removesuffix(".ckpt") + _SUFFIX
-    out = options.checkpoint.with_name(name) if options.out is None else options.out
     try:
+        out = _place(options.checkpoint) if options.out is None else options.out
         _check_place(out, options.checkpoint)
     except (ValueError, OSError) as error:
         return print_error(error)
@@ -68,6 +67,15 @@ def run(arguments: list[str]) -> int:
             print(f"── {step}\n{text}\n")
     _print_result(deployed, out)
     return 0
+
+
+def _place(checkpoint: Path) -> Path:
+    """Return where the file goes by default: beside the checkpoint, under its name."""
+    if checkpoint.is_dir():
+        raise IsADirectoryError(
+            f"{checkpoint} is a folder; name a checkpoint in it, such as {checkpoint / 'best.ckpt'}"
+        )
+    return checkpoint.with_name(checkpoint.name.removesuffix(".ckpt") + _SUFFIX)
 
 
 def _check_place(out: Path, checkpoint: Path) -> None:

@@ -140,6 +140,7 @@ def _options(kind: type[Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    if get_origin(hint) in (Union, types.UnionType):
-        return _choices(get_args(hint)[0])
+    if get_origin(hint) in (Union, types.UnionType):  # only "… | None" occurs
+        inner = _choices(get_args(hint)[0])
+        return (*inner, "None") if inner else ()
     return tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()

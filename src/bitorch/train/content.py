@@ -56,7 +56,7 @@ class Part:
     def integer(self, least: int = 0, most: int = _MOST) -> int:
         """Return an int within bounds."""
         if type(self.value) is not int or not least <= self.value <= most:
-            raise self.error(f"a whole number from {least} on")
+            raise self.error(f"a whole number from {least} {'on' if most == _MOST else f'to {most}'}")
         return self.value
 
     def number(self) -> float:

@@ -51,6 +51,7 @@ class RunRecorder(Checkpoint):
         self._started = 0.0
         self._seconds = 0.0
         self._steps = 0
+        self._had_folder = False
 
     @property
     def last_path(self) -> Path:
@@ -72,6 +73,7 @@ class RunRecorder(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock: in an epoch that is resumed in the middle, on_train_epoch_start is not called."""
+        self._had_folder = trainer.is_global_zero and self.folder.is_dir()  # other processes may have another folder
         self._restart_clock()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -84,8 +86,7 @@ class RunRecorder(Checkpoint):
         """Count the step; write a checkpoint and stop if that was requested."""
         self._seconds = time.perf_counter() - self._started
         self._steps += 1
-        if trainer.is_global_zero:  # the others write nothing, and may have another folder
-            check_folder(self.folder)
+        self._check_folder()
         # After an epoch's last batch the epoch is finished first: its validation belongs to it.
         if not trainer.is_last_batch and self._shall_stop(trainer):
             trainer.save_checkpoint(self.last_path)
@@ -98,8 +99,7 @@ class RunRecorder(Checkpoint):
             (earlier["val/acc"] for earlier in self.history if is_at_target(earlier)), default=-1.0
         )
         self.history.append(row)
-        if trainer.is_global_zero:
-            check_folder(self.folder)  # or the checkpoint would make a new one, without the rest of the run
+        self._check_folder()  # or the checkpoint would make a new one, without the rest of the run
         trainer.save_checkpoint(self.last_path)
         if trainer.is_global_zero:
             if is_best:
@@ -109,6 +109,10 @@ class RunRecorder(Checkpoint):
         # After the last epoch there is nothing left to stop.
         if row["epoch"] != trainer.max_epochs and self._shall_stop(trainer):
             raise RunStopped
+
+    def _check_folder(self) -> None:
+        if self._had_folder:
+            check_folder(self.folder)
 
     def _restart_clock(self) -> None:
         self._seconds, self._steps = 0.0, 0

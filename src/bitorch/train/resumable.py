@@ -6,11 +6,15 @@ Lightning takes what is there: of an empty list of optimizer states, for example
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -18,7 +22,8 @@ from torch.optim import Optimizer
 from ..checking.non_finite import is_finite
 from ..models import is_external
 from ..quantizations import Quantization
-from .bits_in_force import bring_into_force
+from ..quantizations.bits import FLOAT_BITS
+from .bits_in_force import bits_in_force, bring_into_force
 from .checkpoint import epochs_finished, naming, read_checkpoint, read_content
 from .classifier import CHECKPOINT_KEY
 from .content import Part
@@ -34,7 +39,9 @@ _SET = ("betas", "eps", "weight_decay", "momentum", "nesterov")
 _ROW = ("epoch", "step", "lr", "train/loss", "train/acc", "val/loss", "val/acc", "seconds_per_step")
 
 
-def check_resumable(path: Path, model: nn.Module, optimizer: Optimizer, settings: Settings) -> None:
+def check_resumable(
+    path: Path, model: nn.Module, optimizer: Optimizer, settings: Settings, steps_per_epoch: int
+) -> None:
     """Raise a ValueError that names what a checkpoint lacks, or has wrongly, for a run to go on from it.
 
     Args:
@@ -42,33 +49,54 @@ def check_resumable(path: Path, model: nn.Module, optimizer: Optimizer, settings
         model: as the run trains it.
         optimizer: a new one of it, as the run makes it.
         settings: of the run.
+        steps_per_epoch: of the run.
     """
     content = read_content(path)
     with naming(path):
-        _check_loops(content)
+        _check_loops(content, settings.epochs, steps_per_epoch)
         bring_into_force(copy.deepcopy(model), read_checkpoint(path).bits)
         _check_optimizer(content, model, optimizer, settings)
         _check_history(content)
         _check_processes(content[CHECKPOINT_KEY]["ranks"], model, settings.processes)
         if settings.warm_start is not None:
-            for _, bits in content["callbacks"]["WarmStart"]["target"].items():
-                for part in bits.list(len(METRICS)):
-                    part.integer(least=1, most=32)
+            _check_warm_start(content["callbacks"]["WarmStart"]["target"], model)
 
 
-def _check_loops(content: Part) -> None:
-    with quiet_lightning():
-        trainer = pl.Trainer(
-            accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+def _check_loops(content: Part, epochs: int, steps_per_epoch: int) -> None:
     content["epoch"].integer()
     content["global_step"].integer()
     content["pytorch-lightning_version"].text()
-    _check_like(content["loops"]["fit_loop"], trainer.fit_loop.state_dict())
-    for loader in content["loops"]["fit_loop"]["state_dict"]["combined_loader"].list(1):
-        loader["epoch"].integer()
-        loader["batch"].integer()
+    loop = content["loops"]["fit_loop"]
+    _check_like(loop, _state_of_loops())
+    for progress, most in ((loop["epoch_progress"], epochs), (loop["epoch_loop.batch_progress"], steps_per_epoch)):
+        for _, count in progress["current"].items():
+            count.integer(most=most)
+    (loader,) = loop["state_dict"]["combined_loader"].list(1)
+    loader["epoch"].integer(most=epochs)
+    loader["batch"].integer(most=steps_per_epoch)
+
+
+def _state_of_loops() -> Mapping[str, Any]:
+    """Return what this version of Lightning keeps of its loops."""
+    rank = rank_zero_only.rank  # type: ignore[attr-defined]  # Lightning sets it on the function
+    with quiet_lightning(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are GPUs, too
+        trainer = pl.Trainer(
+            accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+            plugins=[LightningEnvironment()],  # also where torchrun says that there are several processes
+        )  # fmt: skip
+        state: Mapping[str, Any] = trainer.fit_loop.state_dict()
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
+    return state
+
+
+def _check_warm_start(target: Part, model: nn.Module) -> None:
+    if set(target.mapping()) != set(bits_in_force(model)):
+        raise target.error("the bits of every low-bit layer, and of no other")
+    for _, bits in target.items():
+        for part in bits.list(len(METRICS)):
+            part.integer(least=1, most=FLOAT_BITS)
 
 
 def _check_like(part: Part, wanted: object) -> None:
@@ -158,7 +186,7 @@ def _check_history(content: Part) -> None:
 def _check_processes(part: Part, model: nn.Module, processes: int) -> None:
     ranks = part.list()
     if len(ranks) != processes:
-        return  # which the Classifier refuses, with the reason
+        raise ValueError(f"it is of {len(ranks)} processes, and this run has {processes}")
     generators = generator_states(model)
     for rank in ranks:
         _check_tensors(rank["generators"], generators)
@@ -171,11 +199,11 @@ def _check_processes(part: Part, model: nn.Module, processes: int) -> None:
 
 
 def _check_tensors(part: Part, wanted: Mapping[str, Tensor]) -> None:
-    for name, tensor in part.items():
-        if name in wanted:
-            given = Part(tensor.value, tensor.place).tensor(wanted[name].shape)
-            if given.dtype != torch.uint8:
-                raise ValueError(f"{tensor.place} must be uint8, got {given.dtype}")
+    if set(part.mapping()) != set(wanted):
+        raise part.error(f"the states of the generators in {sorted(wanted) or 'no module'}")
+    for name, state in part.items():
+        if state.tensor(wanted[name].shape).dtype != torch.uint8:
+            raise state.error("uint8")
 
 
 def _single(part: Part) -> None:

@@ -231,7 +231,8 @@ def prepare(settings: Settings) -> Run:
     parts = assemble(settings)
     if settings.resume is not None:
         trained = [p for p in parts.model.parameters() if p.requires_grad]
-        check_resumable(settings.resume, parts.model, _optimizer(trained, settings), settings)
+        steps = len(parts.dataset.train) // (settings.batch_size * settings.processes)
+        check_resumable(settings.resume, parts.model, _optimizer(trained, settings), settings, steps)
     folder = _run_folder(settings)
     if is_first_process():
         # Weights and two moments, in three files: last, best and the one that is being written.
