@@ -36,6 +36,8 @@ def write_and_rename(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         else:
             _write_and_rename(Path(os.path.realpath(path)), write)
     except OSError as error:
+        if error.errno is None:  # a sentence already
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 

@@ -41,6 +41,8 @@ def write(path: str | bytes, data: bytes) -> None:
         else:
             _write_and_rename(os.path.realpath(name), data)
     except OSError as error:
+        if error.errno is None:  # a sentence already
+            raise
         raise OSError(error.errno, error.strerror, name) from error
 
 
