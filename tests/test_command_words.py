@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import bitorch
+import bitorch_runtime
 from bitorch.cli import main
 from bitorch.commands import bench, deploy, predict, verify
 from bitorch.commands.options import _OTHER_NAMES, wrong_option
@@ -193,6 +194,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 PLACES = {
     "eval": (["eval", "FILE"], ()),
     "deploy": (["deploy", "FILE", "-o", "OUT"], ()),
+    "deploy beside": (["deploy", "FILE"], ()),
+    "deploy over": (["deploy", "net.bit.safetensors", "-o", "FILE"], ()),
+    "report page": (["report", "missing", "--html", "FILE"], ()),
     "verify checkpoint": (["verify", "FILE", "net.bit.safetensors"], ()),
     "predict net": (["predict", "FILE", "image.png"], ("net.bit.safetensors", "packed.ckpt")),
     "bench": (["bench", "FILE", "--repeats", "1"], ("net.bit.safetensors", "packed.ckpt")),
@@ -223,6 +227,8 @@ def test_files_of_another_kind_are_refused_in_one_line(
         message = error_of(arguments, capsys)
         assert len(message) < 800, (name, message)
         assert not (tmp_path / "out").exists()
+    for command in ("deploy", "eval", "report", "check"):
+        assert "is a folder; name a checkpoint in it" in error_of([command, "/"], capsys)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no full disk")
@@ -241,3 +247,31 @@ def test_a_packed_net_goes_into_a_pipe(files: dict[str, str], tmp_path: Path) ->
     assert len(done.stdout) == packed.nbytes
     (tmp_path / "net.bit.safetensors").write_bytes(done.stdout)
     assert repr(bitorch.PackedModel.load(tmp_path / "net.bit.safetensors")) == repr(packed)
+
+
+@pytest.mark.parametrize(
+    "provenance",
+    [
+        {"torch_shapes": 5},
+        {"torch_shapes": {"inputs": 5, "outputs": [[10]]}},
+        {"torch_shapes": {"inputs": [["a"]]}},
+        {"torch_shapes": {"inputs": [[-1, -64]]}},
+        {"torch_shapes": {"outputs": [{}]}},
+        {"run": {"bits": 5, "model": ["x"]}},
+        {"run": {"model": "lenet-8", "width": 1e9}, "input_shape": [1, 8, 8], "num_classes": 10},
+        {"run": {"model": "lenet-8"}, "input_shape": [1], "num_classes": 10**12},
+        {"run": {"model": "lenet-8"}, "input_shape": [{}, 8, 8], "num_classes": "x"},
+        {"run": [], "input_shape": 3},
+    ],
+)
+def test_a_provenance_of_anything_is_read_or_refused(
+    provenance: dict[str, object], files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations, arrays, info = bitorch_runtime.format.read(files["net.bit.safetensors"])
+    path = tmp_path / "crafted.bit.safetensors"
+    bitorch_runtime.save(path, operations, arrays, provenance={**info["provenance"], **provenance})
+    for command in (["eval", str(path), "--data", "digits"], ["bench", str(path), "--repeats", "1"]):
+        code = main(command)
+        printed = capsys.readouterr()
+        assert (code, printed.err.count("\n")) in ((0, 0), (2, 1))
+        assert code == 0 or "crafted.bit.safetensors: the provenance has torch_shapes" in printed.err

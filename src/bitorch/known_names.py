@@ -13,6 +13,8 @@ DATA_NAMES: tuple[str, ...] = ("digits", "mnist")
 MODEL_NAMES: tuple[str, ...] = (
     "svhn-a", "svhn-b", "svhn-c", "svhn-d", "lenet-28", "lenet-8", "resnet-20", "resnet-18", "mobilenet-v2",
 )  # fmt: skip
+#: Factor on a model's channels: more than any net takes, and less than a mistyped number asks of the memory.
+MAX_WIDTH = 64.0
 #: Packages whose models are called "PACKAGE:NAME".
 MODEL_PACKAGES: tuple[str, ...] = ("timm", "torchvision")
 #: Other names of what is here, in the spelling of `_plain`.

@@ -113,7 +113,11 @@ class PackedModel:
         """
         packed = cls.__new__(cls)
         # The C++ reader comes first, because it also refuses what takes more memory than any net in use.
-        packed._take(bitorch_runtime.load(path), *bitorch_runtime.format.read(path), os.path.getsize(path))
+        program, contents = bitorch_runtime.load(path), bitorch_runtime.format.read(path)
+        try:
+            packed._take(program, *contents, os.path.getsize(path))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
         packed.passes = ()
         return packed
 
@@ -130,8 +134,8 @@ class PackedModel:
         provenance = dict(info.get("provenance", {}))
         shapes = provenance.pop(_SHAPES, {})
         self._program_shapes = [port["shape"] for port in program.inputs]
-        self.inputs = _specs("input", program.inputs, shapes.get("inputs"))
-        self.outputs = _specs("output", program.outputs, shapes.get("outputs"))
+        self.inputs = _specs("input", program.inputs, _shapes_of(shapes, "inputs"))
+        self.outputs = _specs("output", program.outputs, _shapes_of(shapes, "outputs"))
         self.class_names = None if names is None else tuple(names)
         self.preprocessing = info.get("preprocessing")
         self.provenance = provenance if provenance else None
@@ -235,6 +239,18 @@ def _with_shapes(
     """What the file says of the provenance."""
     shapes = {"inputs": [list(shape) for shape in inputs], "outputs": [list(shape) for shape in outputs]}
     return {**({} if provenance is None else provenance), _SHAPES: shapes}
+
+
+def _shapes_of(shapes: object, side: str) -> list[list[int]] | None:
+    """Return what a file says of the shapes on one side, None if nothing; ValueError for anything but shapes."""
+    found = shapes.get(side) if isinstance(shapes, dict) else shapes
+    if found is None:
+        return None
+    if isinstance(found, list) and all(
+        isinstance(shape, list) and all(type(n) is int and 0 < n < 2**31 for n in shape) for shape in found
+    ):
+        return found
+    raise ValueError(f"the provenance has {_SHAPES}, but not as lists of sizes of the {side}")
 
 
 def _specs(side: str, ports: Sequence[Port], shapes: Sequence[Sequence[int]] | None) -> tuple[TensorSpec, ...]:

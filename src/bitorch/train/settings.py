@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ..data import Augmentation
 from ..dorefa_config import DoReFaConfig, EndLayer
-from ..known_names import wrong_data, wrong_model
+from ..known_names import MAX_WIDTH, wrong_data, wrong_model
 from ..models import is_external
 from ..quantizations.bits import check_bits
 from ..quantizations.range_fit import CalibrationMethod
@@ -23,7 +23,7 @@ EndBits = Literal["float", "8", "same"]
 WeightScale = Literal["layer", "channel"]
 WarmStartKind = Literal["activations-first", "bits"]
 #: More than any net here takes, and less than a mistyped number asks of the memory.
-_MOST_PIXELS, _MOST_WIDTH = 1024, 64.0
+_MOST_PIXELS = 1024
 #: What rules say, and so not these.
 _SAID_BY_RULES = (
     "bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "gradients",
@@ -231,7 +231,7 @@ def _check_ranges(settings: Settings) -> None:
     for name in ("epochs", "batch_size", "devices", "num_nodes", "calibration_batches"):
         _check(settings, name, getattr(settings, name) >= 1, "at least 1")
     _check(settings, "pad_to", settings.pad_to <= _MOST_PIXELS, f"at most {_MOST_PIXELS}")
-    _check(settings, "width", settings.width <= _MOST_WIDTH, f"at most {_MOST_WIDTH:g}")
+    _check(settings, "width", settings.width <= MAX_WIDTH, f"at most {MAX_WIDTH:g}")
     for name in ("pad_to", "shift", "pad_crop", "seed", "weight_decay", "warmup_epochs"):
         _check(settings, name, 0 <= getattr(settings, name) < math.inf, "at least 0")
     for name in ("lr", "eps", "width", "distil_temperature"):
