@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import statistics
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from bitorch.atomic_file import write_and_rename
 from layers_cases import Layer
 from layers_timing import Samples
 
@@ -92,6 +92,4 @@ def to_csv(results: Results) -> str:
 def write(path: Path, content: str | bytes) -> None:
     """Write under a temporary name and rename: what is there stays whole whatever happens."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    write_and_rename(path, lambda file: file.write(content.encode() if isinstance(content, str) else content))

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from architectures_table import page, row
 from architectures_trial import Architecture, Bits, Trial, attempt
+from bitorch.atomic_file import write_text
 from recipe import run
 
 BITS: tuple[Bits, ...] = ((1, 2, 6), (2, 2, 32), (4, 4, 32))
@@ -71,7 +72,7 @@ def main(options: Options) -> None:
         tried.append((architecture, trials))
         console.print(" | ".join(row(architecture, trials)), markup=False, highlight=False, soft_wrap=True)
     if options.docs is not None:
-        options.docs.write_text(page(tried), encoding="utf-8")
+        write_text(options.docs, page(tried))
 
 
 def chosen(names: Sequence[str]) -> list[Architecture]:

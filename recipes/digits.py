@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bitorch import quantize_
+from bitorch.atomic_file import write_and_rename
 from bitorch.models import build
 from bitorch.plots import plot_curves, plot_gradient_levels, plot_staircase
 from bitorch.quantizations import GradientDoReFa, InputDoReFa, WeightDoReFa
@@ -115,7 +116,7 @@ def draw(by_net: dict[str, list[Outcome]], path: Path) -> None:
     axes[2].set_title("2-bit activations")
     plot_gradient_levels(axes[3], GradientDoReFa(3))
     axes[3].set_title("3-bit gradients, rounded with noise")
-    figure.savefig(path, dpi=110)
+    write_and_rename(path, lambda file: figure.savefig(file, format="png", dpi=110))
     plt.close(figure)
 
 

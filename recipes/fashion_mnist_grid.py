@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from bitorch.atomic_file import write_and_rename
 from bitorch.train import Settings
 from bitorch.train.sweep import Outcome, sweep
 from paper_table1 import TABLE1, Bits
@@ -114,7 +115,7 @@ def draw(ours: dict[Bits, float], path: Path) -> None:
     right.legend(frameon=False)
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path, dpi=110)
+    write_and_rename(path, lambda file: figure.savefig(file, format="png", dpi=110))
     plt.close(figure)
 
 

@@ -171,7 +171,7 @@ def test_checkpoint_of_another_architecture(out: Path, capsys: pytest.CaptureFix
 def test_flags_that_do_not_parse(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["--bits", "1", "2"], "Missing value for argument '--bits'"),
-        (["--epochz", "3"], "Unrecognized options: --epochz"),
+        (["--epochz", "3"], "bitorch train has no option --epochz; did you mean --epochs?"),
         (["--config"], "--config"),
     ):
         with pytest.raises(SystemExit) as stop:

@@ -302,7 +302,7 @@ class TestLoad:
         [
             ("mnist", None, 'data "mnist" needs the folder'),
             ("digits", Path("there"), "takes no folder, got 'there'"),
-            ("cifar", None, "unknown data 'cifar'; there are digits, mnist"),
+            ("cifar", None, "data must be one of digits, mnist, got 'cifar'"),
         ],
     )
     def test_wrong(self, name: str, folder: Path | None, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -111,3 +112,34 @@ def test_deploying_shows_what_can_deploy_prints(capsys: pytest.CaptureFixture[st
     (snippet,) = (block for block in blocks(page, "python") if "bitorch.can_deploy" in block)
     exec(snippet, {"torch": torch, "bitorch": bitorch})
     assert capsys.readouterr().out in blocks(page, "text")
+
+
+def test_claims_about_int8_are_those_of_the_tables() -> None:
+    """README and kernels.md say on how many layers which bits are faster than the faster int8 engine."""
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    page = " ".join((ROOT / "docs" / "kernels.md").read_text(encoding="utf-8").split())
+    one, two = (slower_than_int8(ROOT / "docs" / "kernels" / f"layers{suffix}.csv") for suffix in ("", "-2-threads"))
+    assert "faster than float and faster than int8" not in readme
+    assert "With 1 or 2 bits of weights and of activations most layers are faster than int8, too" in readme
+    few = [one[bits][0] for bits in ("W1A1", "W1A2", "W2A1", "W2A2")]
+    layers = one["W4A4"][1]
+    slow = f"W4A4 is slower than the faster int8 engine in {one['W4A4'][0]} of the {layers} layers"
+    assert f"{slow} [measured](kernels/layers.md), W8A8 in {one['W8A8'][0]};" in page
+    assert f"W1A1 to W2A2 are slower in {min(few)} to {max(few)} of them" in page
+    assert max(few) < layers / 2
+    assert f"W2A2 is slower than the faster of them in {two['W2A2'][0]} of the {two['W2A2'][1]} layers" in page
+
+
+def slower_than_int8(path: Path) -> dict[str, tuple[int, int]]:
+    """By bits: in how many layers they are slower than the faster int8 engine, and how many layers there are."""
+    seconds: dict[str, dict[str, float]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["seconds"]:
+                seconds.setdefault(row["layer"], {})[row["contestant"]] = float(row["seconds"])
+    ratios: dict[str, list[bool]] = {}
+    for found in seconds.values():
+        int8 = min(value for name, value in found.items() if name.endswith("int8"))
+        for name, value in found.items():
+            ratios.setdefault(name, []).append(value > int8)
+    return {name: (sum(slower), len(slower)) for name, slower in ratios.items()}

@@ -37,7 +37,7 @@ def test_names() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ValueError, match=r"unknown model 'svhn'; there are svhn-a, .*mobilenet-v2"):
+    with pytest.raises(ValueError, match=r"model must be one of svhn-a, .*mobilenet-v2, .*got 'svhn'"):
         build("svhn", 3, 10)
 
 

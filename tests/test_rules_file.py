@@ -266,7 +266,7 @@ def test_mistakes_in_a_json_file(tmp_path: Path, text: str, message: str) -> Non
 
 def test_a_message_about_a_huge_value_is_short(tmp_path: Path) -> None:
     lines = ["- &a0 [x, x, x, x, x, x, x, x, x]", *(f"- &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]
-    with pytest.raises(ValueError, match="entry 1: must be a mapping") as caught:
+    with pytest.raises(ValueError, match="more than 25,000 values, those counted that aliases stand for") as caught:
         load_rules(write(tmp_path, "\n".join(lines)))
     assert len(str(caught.value)) < 500
 
@@ -281,7 +281,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         load_rules(tmp_path / "folder.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"- {match: \xe4, float: true}")
-    with pytest.raises(ValueError, match=r"latin.yaml: 'utf-8' codec can't decode"):
+    with pytest.raises(ValueError, match=r"latin.yaml: is not UTF-8 text: 'utf-8' codec can't decode"):
         load_rules(tmp_path / "latin.yaml")
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["latin.yaml"]
 

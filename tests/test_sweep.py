@@ -226,3 +226,21 @@ def test_recipes_end_without_a_traceback(
     assert stop.value.code == code
     assert capsys.readouterr() == (out, err)
     assert seen == [Options(epochs=3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expecting value"),
+        ("[]", "must be a mapping"),
+        ('{"history": []}', "its history lacks val/acc"),
+        ('{"history": [{"val/acc": "x"}]}', r"history\[0\]\.val/acc must be a number"),
+        ('{"history": [{"val/acc": 1}], "settings": {"x": 1}}', "unknown setting 'x'"),
+        ("[" * 20_000, "nested too deeply"),
+    ],
+)
+def test_a_damaged_outcome_is_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "outcome.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"outcome\.json is damaged: .*{message}.*; delete it"):
+        sweep({"a": Settings(epochs=1)}, tmp_path)

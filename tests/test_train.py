@@ -961,7 +961,7 @@ def test_settings_file_that_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match=r"is a folder; it must be a YAML or JSON file"):
         read_settings(tmp_path)
     (tmp_path / "run.yaml").write_bytes(b"data: \xff")
-    with pytest.raises(ValueError, match=r"run\.yaml is not UTF-8 text, so it is no YAML or JSON file"):
+    with pytest.raises(ValueError, match=r"run\.yaml is not YAML or JSON .*: is not UTF-8 text"):
         read_settings(tmp_path / "run.yaml")
 
 

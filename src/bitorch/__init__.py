@@ -15,30 +15,28 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from .allocation.budget import Budget as Budget
-from .allocation.sensitivity import LayerSensitivity as LayerSensitivity
-from .allocation.sensitivity import Sensitivity as Sensitivity
-from .allocation.sensitivity import sensitivity as sensitivity
-from .calibration import CalibratedRange as CalibratedRange
-from .calibration import Calibration as Calibration
-from .calibration import calibrate as calibrate
-from .checking.check import check as check
-from .checking.findings import Check as Check
-from .checking.findings import Finding as Finding
-from .conversion.bits import Bits as Bits
-from .conversion.quantize import quantize_ as quantize_
-from .conversion.restore import float_ as float_
-from .conversion.rules import Rule as Rule
-from .conversion.rules_file import load_rules as load_rules
-from .conversion.rules_file import save_rules as save_rules
-from .conversion.set_bits import set_bits as set_bits
-from .conversion.table import Conversion as Conversion
-from .conversion.table import LayerConversion as LayerConversion
-from .dorefa_config import DoReFaConfig as DoReFaConfig
-
 if TYPE_CHECKING:
     from .allocation.allocate import Allocation as Allocation
     from .allocation.allocate import allocate as allocate
+    from .allocation.budget import Budget as Budget
+    from .allocation.sensitivity import LayerSensitivity as LayerSensitivity
+    from .allocation.sensitivity import Sensitivity as Sensitivity
+    from .allocation.sensitivity import sensitivity as sensitivity
+    from .calibration import CalibratedRange as CalibratedRange
+    from .calibration import Calibration as Calibration
+    from .calibration import calibrate as calibrate
+    from .checking.check import check as check
+    from .checking.findings import Check as Check
+    from .checking.findings import Finding as Finding
+    from .conversion.bits import Bits as Bits
+    from .conversion.quantize import quantize_ as quantize_
+    from .conversion.restore import float_ as float_
+    from .conversion.rules import Rule as Rule
+    from .conversion.rules_file import load_rules as load_rules
+    from .conversion.rules_file import save_rules as save_rules
+    from .conversion.set_bits import set_bits as set_bits
+    from .conversion.table import Conversion as Conversion
+    from .conversion.table import LayerConversion as LayerConversion
     from .deployment.can_deploy import Deployability as Deployability
     from .deployment.can_deploy import can_deploy as can_deploy
     from .deployment.deploy import DeploymentError as DeploymentError
@@ -47,31 +45,55 @@ if TYPE_CHECKING:
     from .deployment.partial import PartialDeployment as PartialDeployment
     from .deployment.verification import Verification as Verification
     from .deployment.verification import verify as verify
+    from .dorefa_config import DoReFaConfig as DoReFaConfig
     from .reporting.report import Report as Report
     from .reporting.report import report as report
 
 __version__ = "0.1.0"
 
-# Only when they are asked for: most need bitorch_runtime, which quantizing and training do not.
+# Only when they are asked for: PyTorch takes seconds, for which a mistyped name on the command line need not wait, and
+# deploying needs bitorch_runtime, which quantizing and training do not.
 _HOMES = {
     "Allocation": "allocation.allocate",
+    "Bits": "conversion.bits",
+    "Budget": "allocation.budget",
+    "CalibratedRange": "calibration",
+    "Calibration": "calibration",
+    "Check": "checking.findings",
+    "Conversion": "conversion.table",
     "Deployability": "deployment.can_deploy",
     "DeploymentError": "deployment.deploy",
+    "DoReFaConfig": "dorefa_config",
+    "Finding": "checking.findings",
+    "LayerConversion": "conversion.table",
+    "LayerSensitivity": "allocation.sensitivity",
     "PackedModel": "deployment.packed_model",
     "PartialDeployment": "deployment.partial",
     "Report": "reporting.report",
+    "Rule": "conversion.rules",
+    "Sensitivity": "allocation.sensitivity",
     "Verification": "deployment.verification",
     "allocate": "allocation.allocate",
+    "calibrate": "calibration",
     "can_deploy": "deployment.can_deploy",
+    "check": "checking.check",
     "deploy": "deployment.deploy",
+    "float_": "conversion.restore",
+    "load_rules": "conversion.rules_file",
+    "quantize_": "conversion.quantize",
     "report": "reporting.report",
+    "save_rules": "conversion.rules_file",
+    "sensitivity": "allocation.sensitivity",
+    "set_bits": "conversion.set_bits",
     "verify": "deployment.verification",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        globals()[name] = value
+        return value
     if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f".{name}", __name__)  # a submodule, such as bitorch.models
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

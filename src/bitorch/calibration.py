@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import ClassVar, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from .batches import read_batch
+from .in_place import InPlaceTable, check_module
 from .layers.low_bit import WeightQuantized
 from .quantizations import RangeQuantization
 from .quantizations.learned_start import LearnedStart
@@ -44,13 +45,15 @@ class CalibratedRange:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(InPlaceTable):
     """What `calibrate` did, one row for each range. Printing it shows a table.
 
     Attributes:
         ranges: of activations.
         renewed: names of the layers whose learned weight steps were started anew.
     """
+
+    functions: ClassVar[tuple[str, ...]] = ("calibrate",)
 
     ranges: tuple[CalibratedRange, ...]
     renewed: tuple[str, ...] = ()
@@ -102,8 +105,7 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
         RuntimeError: it failed in another process.
     """
     model = unwrapped(model)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     if isinstance(batches, Tensor | str | Mapping) or not isinstance(batches, Iterable):
         raise TypeError(
             f"batches must be batches of inputs, such as a loader or the list [batch], got {type(batches).__name__}"

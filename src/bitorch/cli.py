@@ -12,6 +12,8 @@ from importlib.util import find_spec
 
 from . import __version__
 from .commands.console import FAILED, USER_ERROR, print_error
+from .known_names import wrong_data, wrong_model
+from .short_repr import short_repr
 
 #: By import name, with how to get them.
 _TRAIN_PACKAGES = ("lightning", "numpy", "rich", "sklearn", "tensorboard", "torchmetrics", "tyro", "yaml")
@@ -32,6 +34,19 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "doctor": ("doctor", "Say what this machine and installation can do.", {}),
 }
 
+#: By name: what other programs call the command.
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "train": ("fit", "run", "finetune", "fine-tune"),
+    "check": ("lint", "diagnose", "validate"),
+    "report": ("summary", "analyze", "analyse", "stats"),
+    "eval": ("evaluate", "test", "score"),
+    "deploy": ("export", "convert", "pack", "compile", "save"),
+    "verify": ("compare", "diff"),
+    "predict": ("infer", "inference", "classify"),
+    "bench": ("benchmark", "profile", "time", "speed"),
+    "doctor": ("info", "env", "version", "collect-env"),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, sys.argv by default, and return its exit code.
@@ -47,23 +62,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in _COMMANDS:
-        near = difflib.get_close_matches(name, _COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
-        return print_error(f"unknown command {name!r}; {hint}")
+        return print_error(f"unknown command {short_repr(name)}; {_meant(name)}")
+    if problem := _wrong_name(rest):
+        return print_error(problem)
     module, _, packages = _COMMANDS[name]
     if missing := _missing(packages):
         return print_error(missing)
     try:
         # Only here: a command's own imports take seconds, and need what the others may do without.
         code: int = import_module(f".commands.{module}", __package__).run(rest)
-        sys.stdout.flush()  # here, where a reader that has gone is handled
+        sys.stdout.flush()  # here, where a reader that has gone and a full disk are handled
         return code
-    except BrokenPipeError:  # `bitorch … | head`: nobody reads on, and Python's own flush at exit must not fail either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `bitorch … | head`: nobody reads on
+        _give_up_output()
         return FAILED
+    except OSError as error:
+        # Commands handle what comes of their files. What names none comes of what was printed.
+        if error.errno is None or error.filename is not None:
+            raise
+        _give_up_output()
+        return print_error(f"cannot write the output: {error.strerror}")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _give_up_output() -> None:
+    """Let Python's own flush at exit not fail, too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _meant(name: str) -> str:
+    """Return which command was meant, or all there are."""
+    near = [command for command, others in _OTHER_NAMES.items() if name.lower() in others]
+    near += difflib.get_close_matches(name.lower(), _COMMANDS, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
+
+
+def _wrong_name(arguments: Sequence[str]) -> str:
+    """Return what is wrong with --data or --model, else "": before the seconds that PyTorch takes to import."""
+    for option, wrong in (("--data", wrong_data), ("--model", wrong_model)):
+        for index, argument in enumerate(arguments):
+            name, has_value, value = argument.partition("=")
+            given = value if has_value else arguments[index + 1] if index + 1 < len(arguments) else ""
+            if name == option and given and not given.startswith("-") and (problem := wrong(given)):
+                return problem
+    return ""
 
 
 def _usage() -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bitorch_runtime import _native, format
+from bitorch_runtime import _native, atomic_file, format
 from bitorch_runtime.arguments import Array, check_integer
 from bitorch_runtime.program import Program
 
@@ -121,7 +120,8 @@ def save(
 ) -> None:
     """Write a network as a packed file (docs/format.md); equal arguments give equal bytes.
 
-    The program is checked first, and a file of that name is replaced only when the new one is complete.
+    The program is checked first, and a file of that name is replaced only when the new one is complete. A pipe or a
+    device such as /dev/stdout is written to, and never replaced.
 
     Args:
         path: of the file, by convention ``*.bit.safetensors``.
@@ -147,7 +147,7 @@ def save(
             raise TypeError(f"{name}: must be a dict, not {type(notes).__name__}")
         info[name] = dict(notes)
     Program(operations, arrays)
-    _replace(os.fspath(path), format.encode(operations, arrays, info))
+    atomic_file.write(os.fspath(path), format.encode(operations, arrays, info))
 
 
 def _class_names(names: object) -> list[str]:
@@ -156,17 +156,3 @@ def _class_names(names: object) -> list[str]:
     if not names:
         raise ValueError("class_names: must not be empty; leave it out")
     return list(names)
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Write a file under another name in its folder, then rename it."""
-    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):  # something failed: it was not renamed
-            os.unlink(temporary)

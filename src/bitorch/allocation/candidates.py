@@ -13,6 +13,7 @@ from ..conversion.deciding import deciding_rules
 from ..conversion.rules import Match, Rule
 from ..conversion.set_bits import set_bits
 from ..conversion.table import bits_of
+from ..in_place import check_module
 from ..layers.low_bit import WeightQuantized
 from ..model_copy import copied
 from ..quantizations.bits import check_bits
@@ -68,8 +69,7 @@ def candidates(model: nn.Module, pairs: Sequence[Pair], layers: Sequence[Match] 
         TypeError: no module, matches that are none.
         ValueError: no low-bit layer, a match without one, or no layer that takes any of the pairs.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     low_bit = {name: module for name, module in model.named_modules() if isinstance(module, WeightQuantized)}
     if not low_bit:
         raise ValueError("the model has no low-bit layer; bitorch.quantize_ converts layers")

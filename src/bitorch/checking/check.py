@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..batches import Batch, read_batch
+from ..in_place import check_module
 from ..model_copy import copied
 from ..objective import Loss, Objective, check_loss, objective
 from ..outputs import logits_of
@@ -57,8 +58,7 @@ def check(model: nn.Module, batch: Any, loss: Loss | None = None) -> Check:
             needs, or labels that do not say which loss.
     """
     model = unwrapped(model)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise TypeError("model is a TorchScript module, which cannot be looked into; pass the Python module")
     check_loss(loss)

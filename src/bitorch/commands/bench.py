@@ -22,6 +22,7 @@ from .. import __version__
 from ..data import to_float
 from ..deployment.packed_model import PackedModel
 from .console import print_error
+from .options import parse
 from .rivals import Call, float_twin, in_onnxruntime, in_pytorch, missing_for_onnx
 from .timing import seconds_per_call
 
@@ -72,7 +73,7 @@ class Benchmark:
 
 def run(arguments: list[str]) -> int:
     """Measure, and print tables."""
-    options = tyro.cli(_Arguments, args=arguments, prog="bitorch bench")
+    options = parse(_Arguments, arguments, "bitorch bench")
     try:
         for name, value, most in (("threads", options.threads, _MAX_THREADS), ("batch", options.batch, 2**20)):
             _check(name, value, most)

@@ -10,6 +10,8 @@ import tyro
 
 from ..reporting.weight_bytes import weight_bytes
 from .console import FAILED, print_error, print_table
+from .options import parse
+from .places import check_place
 
 if TYPE_CHECKING:
     from .from_checkpoint import Deployed
@@ -40,10 +42,9 @@ class _Arguments:
 
 def run(arguments: list[str]) -> int:
     """Deploy, write the file and print what it is."""
-    options = tyro.cli(_Arguments, args=arguments, prog="bitorch deploy")
-    name = options.checkpoint.name.removesuffix(".ckpt") + _SUFFIX
-    out = options.checkpoint.with_name(name) if options.out is None else options.out
+    options = parse(_Arguments, arguments, "bitorch deploy")
     try:
+        out = _place(options.checkpoint) if options.out is None else options.out
         _check_place(out, options.checkpoint)
     except (ValueError, OSError) as error:
         return print_error(error)
@@ -68,12 +69,18 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _place(checkpoint: Path) -> Path:
+    """Return where the file goes by default: beside the checkpoint, under its name."""
+    if checkpoint.is_dir():
+        raise IsADirectoryError(
+            f"{checkpoint} is a folder; name a checkpoint in it, such as {checkpoint / 'best.ckpt'}"
+        )
+    return checkpoint.with_name(checkpoint.name.removesuffix(".ckpt") + _SUFFIX)
+
+
 def _check_place(out: Path, checkpoint: Path) -> None:
     """Raise an OSError or ValueError if the file cannot be put there, before any work is done."""
-    if out.is_dir():
-        raise IsADirectoryError(f"{out} is a folder; name a file in it with --out, such as {out / f'net{_SUFFIX}'}")
-    if not out.parent.is_dir():
-        raise NotADirectoryError(f"there is no folder {out.parent} to write {out.name} to; make it first")
+    check_place("--out", out, f"net{_SUFFIX}")
     if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
         raise ValueError(f"--out {out} is the checkpoint itself; choose another name")
 

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from ..doctor import doctor_report, format_report
+from .console import print_error
 
 
 def run(arguments: list[str]) -> int:
@@ -14,6 +15,9 @@ def run(arguments: list[str]) -> int:
         prog="bitorch doctor", description="Say what this machine and installation can do."
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        return print_error(f"bitorch doctor takes --json and nothing else, got {' '.join(rest)}")
     report = doctor_report()
-    print(json.dumps(report, indent=2) if parser.parse_args(arguments).json else format_report(report))
+    print(json.dumps(report, indent=2) if options.json else format_report(report))
     return 0

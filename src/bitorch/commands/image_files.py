@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,11 @@ def _from_array(path: Path, channels: int) -> tuple[Tensor, bool]:
     """Return uint8 or floating [N, C, H, W], and whether the array was a batch."""
     try:
         array: NDArray[np.generic] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no .npy file of numbers, or a damaged one: {error}") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{path} is an archive of arrays (.npz), and no .npy file; save one array with np.save")
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{path} holds {array.dtype}; it must be uint8 pixels or floats in [0, 1]; use astype")
     if array.size == 0:

@@ -70,13 +70,20 @@ def evaluate_packed(path: str | Path, data: str | None = None, folder: str | Pat
     return PackedEvaluation(
         checkpoint=str(path),
         data=data,
-        model=run.get("model"),
-        bits=tuple(run["bits"]) if "bits" in run else None,
+        model=str(run["model"]) if "model" in run else None,
+        bits=_bits(run.get("bits")),
         images=len(images),
         loss=loss,
         top1=top1,
         top5=top5,
     )
+
+
+def _bits(value: object) -> tuple[int, int, int] | None:
+    """Return what a file says of the bits, None where it is not those of weights, activations and gradients."""
+    if isinstance(value, list) and len(value) == 3 and all(type(bits) is int for bits in value):
+        return value[0], value[1], value[2]
+    return None
 
 
 def score(packed: PackedModel, images: Images) -> tuple[float, float, float | None]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..deployment.packed_model import PackedModel
 from .console import print_error
 from .image_files import read_images
+from .options import parse
 from .preprocessing import Preprocessing
 
 _BATCH_SIZE = 256
@@ -41,7 +42,7 @@ class _Arguments:
 
 def run(arguments: list[str]) -> int:
     """Print a line for each image."""
-    options = tyro.cli(_Arguments, args=arguments, prog="bitorch predict")
+    options = parse(_Arguments, arguments, "bitorch predict")
     try:
         _check_files(options.images)
         packed = PackedModel.load(options.net)

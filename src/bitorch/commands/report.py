@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import print_error
+from .places import check_place
 
 if TYPE_CHECKING:
     from ..deployment.packed_model import PackedModel
@@ -28,7 +29,7 @@ def run(arguments: list[str]) -> int:
             raise ValueError(f"--images {options.images}: must be at least 1")
         for flag, path in (("--html", options.html), ("--csv", options.csv)):
             if path is not None:
-                _check_place(flag, path)
+                check_place(flag, path, f"report.{flag[2:]}")
         if options.html is not None and find_spec("matplotlib") is None:
             raise ImportError('--html needs matplotlib: pip install ".[plots]" in a checkout of bitorch')
         found = _report(settings, options)
@@ -47,14 +48,6 @@ def _text(found: Report) -> str:
     from ..reporting.tables import plain_table
 
     return plain_table(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
-
-
-def _check_place(flag: str, path: Path) -> None:
-    """Raise an OSError if a file cannot be put there, before any work is done."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{flag} {path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise NotADirectoryError(f"there is no folder {path.parent} to write {path.name} to; make it first")
 
 
 def _report(settings: Settings, options: ReportArguments) -> Report:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..deployment.packed_model import PackedModel
+from ..known_names import MAX_WIDTH, MODEL_NAMES
 from ..model_copy import copied
-from ..models import MODEL_NAMES, build
+from ..models import build
 
 Call = Callable[[], object]
 
@@ -32,8 +33,13 @@ def float_twin(packed: PackedModel) -> nn.Module:
     run, shape, classes = (provenance.get(key) for key in ("run", "input_shape", "num_classes"))
     if not (isinstance(run, dict) and run.get("model") in MODEL_NAMES and isinstance(shape, list) and classes):
         raise ValueError("the file does not say how its net is built; those that `bitorch deploy` writes do")
+    width = run.get("width", 1.0)
+    # The file may say anything: what it says is built, and so must be of the size of the net in it.
+    takes, gives = [list(spec.shape) for spec in packed.inputs], [list(spec.shape) for spec in packed.outputs]
+    if (takes, gives) != ([shape], [[classes]]) or type(width) not in (int, float) or not 0 < width <= MAX_WIDTH:
+        raise ValueError("what the file says of how its net is built does not fit the net")
     with torch.random.fork_rng(devices=[]):
-        return build(run["model"], shape[0], classes, run.get("width", 1.0)).eval()
+        return build(run["model"], shape[0], classes, width).eval()
 
 
 def in_pytorch(twin: nn.Module, images: Tensor) -> dict[str, Call]:

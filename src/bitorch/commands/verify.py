@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from .console import FAILED, print_error, print_table
+from .options import parse
 
 if TYPE_CHECKING:
     from ..deployment.verification import Comparison
@@ -43,7 +44,7 @@ class _Arguments:
 
 def run(arguments: list[str]) -> int:
     """Compare, and print what was found."""
-    options = tyro.cli(_Arguments, args=arguments, prog="bitorch verify")
+    options = parse(_Arguments, arguments, "bitorch verify")
     # Only here: Lightning takes seconds to import, for which --help need not wait.
     from .packed_verification import verify_packed
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..dorefa_config import DoReFaConfig
+from ..in_place import check_module
 from ..lost_zeros import lost_zeros
 from ..quantizations import Quantization
 from .decisions import Decision, check_filter, decisions, rules_or_config
@@ -42,8 +43,7 @@ class Step:
 
 def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Collection[str] | None) -> list[Step]:
     """Decide on every layer, and build the new ones, before the model is touched."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     configs = rules_or_config(config)
     if type(model) in LOW_BIT:
         raise ValueError(

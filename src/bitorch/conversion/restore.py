@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from torch import nn
 
+from ..in_place import check_module
 from ..layers import QActivation
 from ..layers.low_bit import Converted
 from ..quantizations import Quantization
@@ -41,8 +42,7 @@ def float_(model: nn.Module, filter_fn: FilterFn | Collection[str] | None = None
             a low-bit one, or whose forward was replaced. The model is then unchanged.
     """
     model = unwrapped_to_change(model, "float_")
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     if isinstance(model, Converted):
         raise ValueError(
             f"model is itself a {type(model).__name__}, which cannot be replaced in place; "

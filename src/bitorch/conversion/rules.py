@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,7 +10,9 @@ from typing import TypeGuard
 from torch import nn
 
 from ..dorefa_config import DoReFaConfig
+from ..short_repr import short_repr
 from .bits import Bits
+from .bounded_regex import compile_bounded
 
 Match = str | type[nn.Module] | tuple[type[nn.Module], ...]
 
@@ -25,8 +26,9 @@ class Rule:
 
     Args:
         match: a module name ("layer1.0.conv1"); a glob over whole names ("layer3.*", where * passes dots too, ? is any
-            character and [ab] one of these); "re:" and a regular expression for the whole name; or a layer type, or a
-            tuple of them (nn.Conv2d: that type exactly, and what `quantize_` makes of it). Case counts.
+            character and [ab] one of these); "re:" and a regular expression for the whole name, Python's but for
+            references to groups, atomic groups and possessive repeats; or a layer type, or a tuple of them (nn.Conv2d:
+            that type exactly, and what `quantize_` makes of it). Case counts.
         config: for `quantize_` a DoReFaConfig, or None for layers that stay float; for `set_bits` a Bits, or a tuple
             of weight, activation and (optionally) gradient bits.
 
@@ -65,7 +67,7 @@ class Rule:
         if not isinstance(self.match, str):
             return False
         if self.match.startswith(REGEX):
-            return re.fullmatch(self.match.removeprefix(REGEX), name) is not None
+            return compile_bounded(self.match.removeprefix(REGEX)).fullmatch(name)
         return name == self.match if self.is_name else fnmatchcase(name, self.match)
 
     def __str__(self) -> str:
@@ -78,11 +80,9 @@ def _check_text(match: str) -> None:
         raise ValueError(f"match must be a name, a glob such as '*', or 're:…', got {match!r}")
     if match.startswith(REGEX):
         try:
-            re.compile(match.removeprefix(REGEX))
-        except re.error as error:
-            raise ValueError(
-                f"match {match!r} is no regular expression: {error}; put \\ before characters that stand for themselves"
-            ) from None
+            compile_bounded(match.removeprefix(REGEX))
+        except ValueError as error:
+            raise ValueError(f"match {short_repr(match)} {error}") from None
 
 
 def are_rules(given: object) -> TypeGuard[Sequence[object]]:

@@ -12,6 +12,8 @@ from torch import nn
 
 from ..atomic_file import write_text
 from ..dorefa_config import DoReFaConfig
+from ..short_repr import short_repr
+from ..structured_text import read_text
 from .decisions import rules_or_config
 from .kinds import LOW_BIT
 from .nearest import nearest
@@ -41,7 +43,7 @@ def load_rules(path: str | PathLike[str]) -> list[Rule]:
     path = Path(path)
     kind = format_of(path)
     try:
-        return rules_from(parse(path.read_text(encoding="utf-8"), kind))
+        return rules_from(parse(read_text(path), kind))
     except ValueError as error:  # not UTF-8, among others
         raise ValueError(f"{path}: {error}") from None
 
@@ -86,7 +88,7 @@ def _rule(number: int, entry: object) -> Rule:
             raise ValueError(f"must be a mapping with match or type, got {_kind_of(entry)}")
         for key in entry:
             if key not in _KEYS:
-                raise ValueError(f"unknown key {key!r}; {nearest(str(key), _KEYS)}")
+                raise ValueError(f"unknown key {short_repr(key)}; {nearest(str(key), _KEYS)}")
         return Rule(_match(number, entry), _config(entry))
     except (TypeError, ValueError) as error:
         raise ValueError(f"entry {number}: {error}") from None
@@ -111,7 +113,7 @@ def _types(value: object) -> type[nn.Module] | tuple[type[nn.Module], ...]:
     for name in names:
         _checked("type", name, str)
         if name not in _TYPES:
-            raise ValueError(f"type {name!r} cannot be converted; {nearest(name, list(_TYPES))}")
+            raise ValueError(f"type {short_repr(name)} cannot be converted; {nearest(name, list(_TYPES))}")
     types = tuple(_TYPES[name] for name in names)
     return types if isinstance(value, list) else types[0]
 
@@ -120,7 +122,9 @@ def _config(entry: dict[str, object]) -> DoReFaConfig | None:
     fields = {key: value for key, value in entry.items() if key in _FIELDS}
     if "float" in entry:
         if entry["float"] is not True:
-            raise ValueError(f"float must be true, got {entry['float']!r}; leave it out of layers that get bits")
+            raise ValueError(
+                f"float must be true, got {short_repr(entry['float'])}; leave it out of layers that get bits"
+            )
         if fields:
             raise ValueError(f"has float: true and {', '.join(fields)}; leave one of them out")
         return None
@@ -157,7 +161,7 @@ def _checked(key: str, value: object, kind: Any) -> Any:
 def _kind_of(value: object) -> str:
     """Return a value for a message, lists and mappings, which can be huge, by their kind only."""
     kinds: dict[object, str] = {list: "a list", dict: "a mapping"}
-    return kinds[type(value)] if type(value) in kinds else repr(value)
+    return kinds[type(value)] if type(value) in kinds else short_repr(value)
 
 
 def _entry(rule: Rule) -> dict[str, Any]:

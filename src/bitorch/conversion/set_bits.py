@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from ..in_place import check_module
 from ..layers import QActivation
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..lost_zeros import lost_zeros
@@ -51,8 +52,7 @@ def set_bits(model: nn.Module, rules: BitsLike | Sequence[Rule | tuple[Match, Bi
             unchanged.
     """
     model = unwrapped_to_change(model, "set_bits")
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WeightQuantized)}
     if not layers:
         raise ValueError(

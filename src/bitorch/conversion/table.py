@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
+from ..in_place import InPlaceTable
 from ..layers import QMultiheadAttention
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qconv import _Convolution
@@ -39,8 +41,10 @@ class LayerConversion:
 
 
 @dataclass(frozen=True)
-class Conversion:
+class Conversion(InPlaceTable):
     """What `quantize_`, `set_bits` or `float_` did, one row for each layer with a weight. Printing it shows a table."""
+
+    functions: ClassVar[tuple[str, ...]] = ("quantize_", "set_bits", "float_")
 
     layers: tuple[LayerConversion, ...]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..known_names import DATA_NAMES as DATA_NAMES
+from ..known_names import wrong_data
 from .embedded import digits
 from .images import Dataset
 from .mnist import mnist_folder
 from .padding import pad_to_square
-
-#: The names that `load` takes.
-DATA_NAMES: tuple[str, ...] = ("digits", "mnist")
 
 
 def load(name: str, folder: str | Path | None = None, *, pad_to: int = 0) -> Dataset:
@@ -41,4 +40,4 @@ def _read(name: str, folder: str | Path | None) -> Dataset:
         if folder is None:
             raise ValueError('data "mnist" needs the folder that holds its four IDX files')
         return mnist_folder(folder)
-    raise ValueError(f"unknown data {name!r}; there are {', '.join(DATA_NAMES)}")
+    raise ValueError(wrong_data(name))

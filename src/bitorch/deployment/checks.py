@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ..in_place import check_module
 from ..quantizations.ranges import RangeQuantization
 from .interpret import check_size
 from .problems import PARTIAL, Problem, Refusal
@@ -20,8 +21,7 @@ _INDICES = (torch.int32, torch.int64)
 
 def check_types(model: object, example: Sequence[object]) -> None:
     """Raise TypeError unless there is a module, and an example of tensors."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     if not example:
         raise TypeError("an example is missing: pass the tensors that the model's forward takes, for example one batch")
     for index, tensor in enumerate(example):

@@ -125,13 +125,13 @@ class PackedModel:
         program: bitorch_runtime.Program = bitorch_runtime.load(path, memory_limit=memory_limit)
         operations, arrays, info = bitorch_runtime.format.read(path)
         shapes = info.get("provenance", {}).pop(_SHAPES, None)
-        if shapes is not None:
-            try:
+        try:
+            if shapes is not None:
                 operations = _with_shapes(operations, arrays, *_shapes_of_older_file(shapes))
                 program = bitorch_runtime.Program(operations, arrays, memory_limit=memory_limit)
-            except ValueError as error:
-                raise ValueError(f"{os.fspath(path)}: {error}") from None
-        packed._take(program, operations, arrays, info, os.path.getsize(path))
+            packed._take(program, operations, arrays, info, os.path.getsize(path))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
         packed.passes = ()
         return packed
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..conversion.fast_paths import reads_weights
 from ..conversion.kinds import holds_weight
+from ..in_place import check_module
 from ..layers import QConv1d, QConv2d, QLinear, QMultiheadAttention
 from ..layers.low_bit import LowBit, WeightQuantized
 from ..layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
@@ -114,8 +115,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
         ImportError: bitorch_runtime is not installed.
     """
     model = unwrapped(model)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     training = in_training_mode(model)
     if training:
         raise ValueError(f"the model is in training mode ({some(training)}); call model.eval() first")

@@ -7,6 +7,8 @@ from functools import partial
 
 from torch import nn
 
+from ..known_names import MODEL_NAMES as MODEL_NAMES
+from ..known_names import wrong_model
 from .external import PACKAGES
 from .external import build_external as build_external
 from .external import external_names as external_names
@@ -63,8 +65,6 @@ _CONSTRUCTORS: dict[str, Callable[[int, int, float], nn.Module]] = {
     "resnet-18": _resnet18,
     "mobilenet-v2": _mobilenet,
 }
-#: The names that `build` takes.
-MODEL_NAMES: tuple[str, ...] = tuple(_CONSTRUCTORS)
 
 
 def is_external(name: str) -> bool:
@@ -90,5 +90,5 @@ def build(name: str, in_channels: int, num_classes: int, width: float = 1.0) -> 
             raise ValueError(f"{name} takes no width, got {width}; choose another of the package's names")
         return build_external(name, num_classes, in_channels)
     if name not in _CONSTRUCTORS:
-        raise ValueError(f"unknown model {name!r}; there are {', '.join(MODEL_NAMES)}")
+        raise ValueError(wrong_model(name))
     return _CONSTRUCTORS[name](in_channels, num_classes, width)

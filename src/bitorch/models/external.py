@@ -8,11 +8,12 @@ from typing import Any, cast
 
 from torch import nn
 
+from ..known_names import MODEL_PACKAGES
 from ..torchvision_operators import import_torchvision
 from .blocks import check_counts
 
 #: The packages that `build_external` knows, as they stand before the colon.
-PACKAGES = ("timm", "torchvision")
+PACKAGES = MODEL_PACKAGES
 _NEAR_NAMES = 5
 _RGB = 3
 #: These two have second heads while they train, and warn unless told how to initialise.

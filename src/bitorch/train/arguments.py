@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import tyro
 
+from ..commands.options import parse, refuse_wrong_options
 from .fields import convert_fields
 from .settings import Settings
 
@@ -100,8 +101,9 @@ def parse_train(arguments: Sequence[str]) -> Settings:
         SystemExit: --help, or flags that do not parse; the message is printed.
         ValueError, TypeError, OSError: a value that is not allowed, a wrong settings file or checkpoint.
     """
+    refuse_wrong_options(_TrainArguments, arguments, "bitorch train")
     default = _TrainArguments(_Flags(**convert_fields(Settings, _fields_from_files(arguments))))
-    parsed = tyro.cli(_TrainArguments, args=arguments, prog="bitorch train", default=default)
+    parsed = parse(_TrainArguments, arguments, "bitorch train", default)
     return Settings(**dataclasses.asdict(parsed.settings))
 
 
@@ -122,12 +124,13 @@ def parse_report(arguments: Sequence[str]) -> tuple[Settings, ReportArguments]:
 
 def _parse_net(kind: type[_Net], prog: str, arguments: Sequence[str]) -> tuple[Settings, _Net]:
     """Return the settings that make a net, of a checkpoint that stands first and of flags, and all arguments."""
+    refuse_wrong_options(kind, arguments, prog)
     path = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
     fields = _fields_from_files(arguments)
     if path is not None:
         fields = {**_fields_of_run(path), "distil": None, "init": path, **fields}
     default = kind(_Flags(**convert_fields(Settings, fields)))
-    parsed = tyro.cli(kind, args=arguments, prog=prog, default=default)
+    parsed = parse(kind, arguments, prog, default)
     if parsed.checkpoint != path:
         raise ValueError(f"the checkpoint {parsed.checkpoint} must stand in front of the flags")
     return Settings(**dataclasses.asdict(parsed.settings)), parsed
@@ -135,7 +138,7 @@ def _parse_net(kind: type[_Net], prog: str, arguments: Sequence[str]) -> tuple[S
 
 def parse_eval(arguments: Sequence[str]) -> EvalArguments:
     """Return the arguments; SystemExit as `parse_train`."""
-    return tyro.cli(EvalArguments, args=arguments, prog="bitorch eval")
+    return parse(EvalArguments, arguments, "bitorch eval")
 
 
 def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:

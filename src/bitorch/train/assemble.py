@@ -18,7 +18,7 @@ from ..conversion.table import Conversion
 from ..data import BatchLoader, Dataset, load, to_float
 from ..models import build
 from ..quantizations import RangeQuantization
-from .checkpoint import load_weights, read_checkpoint
+from .checkpoint import check_builds, load_weights, read_checkpoint
 from .hardware import check_hardware
 from .settings import Settings
 from .teacher import Teacher, load_teacher
@@ -64,6 +64,9 @@ def assemble(settings: Settings, *, of: Path | None = None) -> Parts:
             f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
             f"{len(dataset.train)} training images for {settings.processes} processes, got {settings.batch_size}"
         )
+    for path in (settings.resume, settings.init):
+        if path is not None:
+            check_builds(read_checkpoint(path))
     rules = _rules(settings, settings.resume if of is None else of)
     model = _float_model(settings, dataset)
     conversion = quantize_(model, settings.config if rules is None else rules)

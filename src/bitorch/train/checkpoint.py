@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,19 @@ from torch import Tensor, nn
 from ..conversion.quantize import quantize_
 from ..conversion.rules import Rule
 from ..conversion.rules_file import rules_from
-from ..models import build
+from ..models import build, is_external
 from ..quantizations import Quantization
+from ..quantizations.bits import FLOAT_BITS
 from .bits_in_force import bring_into_force
 from .classifier import CHECKPOINT_KEY
+from .content import Part
 from .differences import differences
 from .settings import Settings
 from .tensor_file import load_tensor_file
 
 _PREFIX = "model."
+#: What no data set has: so that sizes that a damaged file claims are refused before memory is asked for.
+_MOST_CLASSES, _MOST_PIXELS = 10**7, 2**16
 
 
 @dataclass(frozen=True)
@@ -66,33 +70,90 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: no such file. IsADirectoryError: a run's folder.
-        ValueError: not such a checkpoint, or one with settings that this version does not know.
+        ValueError: not such a checkpoint, a damaged one, or one with settings that this version does not know.
     """
     path = Path(path)
+    content = read_content(path)
+    with naming(path):
+        return _checkpoint(path, content)
+
+
+def read_content(path: Path) -> Part:
+    """Return all that a checkpoint holds, with the parts that every one of a Classifier has; errors as above."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a checkpoint in it, such as {path / 'best.ckpt'}")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a checkpoint: it is no ordinary file")
     content = load_tensor_file(path, "not a checkpoint")
     if not isinstance(content, Mapping) or CHECKPOINT_KEY not in content:
         raise ValueError(f"{path} is a PyTorch file, but not a checkpoint of bitorch's Classifier")
+    return Part(content, "")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn a ValueError about what a checkpoint holds into one that names the file and says what to do."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not a whole checkpoint: {error}. Take another one, such as last.ckpt or best.ckpt beside it"
+        ) from None
+
+
+def _checkpoint(path: Path, content: Part) -> Checkpoint:
     own = content[CHECKPOINT_KEY]
     info = own["info"]
-    state = {name.removeprefix(_PREFIX): t for name, t in content["state_dict"].items() if name.startswith(_PREFIX)}
-    recorder = content.get("callbacks", {}).get("RunRecorder", {})
-    return Checkpoint(
+    settings, shape, rules, teacher = (info.get(name) for name in ("settings", "input_shape", "rules", "teacher"))
+    recorder = None if (callbacks := content.get("callbacks")) is None else callbacks.get("RunRecorder")
+    bits = own.get("bits")
+    checkpoint = Checkpoint(
         path=path,
-        settings=Settings.from_dict(info["settings"]) if "settings" in info else None,
-        input_shape=tuple(info["input_shape"]) if "input_shape" in info else None,
-        num_classes=own["num_classes"],
-        state_dict=state,
-        epoch=_epochs_finished(content),
-        step=content["global_step"],
-        history=tuple(recorder.get("history", ())),
-        bits=own.get("bits", {}),
-        rules=rules_from(info["rules"]) if "rules" in info else None,
-        teacher=info.get("teacher"),
+        settings=None if settings is None else settings.plain(_settings),
+        input_shape=None if shape is None else _input_shape(shape),
+        num_classes=own["num_classes"].integer(least=2, most=_MOST_CLASSES),
+        state_dict={
+            name.removeprefix(_PREFIX): part.tensor()
+            for name, part in content["state_dict"].items()
+            if name.startswith(_PREFIX)
+        },
+        epoch=epochs_finished(content),
+        step=content["global_step"].integer(),
+        history=() if recorder is None else tuple(_row(row) for row in recorder["history"].list()),
+        bits={} if bits is None else {name: _bits(part) for name, part in bits.items()},
+        rules=None if rules is None or rules.value is None else rules.plain(rules_from),
+        teacher=None if teacher is None or teacher.value is None else teacher.text(),
     )
+    _check_consistent(checkpoint)
+    return checkpoint
+
+
+def _settings(fields: object) -> Settings:
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"must be a mapping, got {type(fields).__name__}")
+    return Settings.from_dict(fields)
+
+
+def _input_shape(part: Part) -> tuple[int, int, int]:
+    channels, height, width = (item.integer(least=1, most=_MOST_PIXELS) for item in part.list(3))
+    return channels, height, width
+
+
+def _bits(part: Part) -> list[int]:
+    return [item.integer(least=1, most=FLOAT_BITS) for item in part.list(3)]
+
+
+def _row(part: Part) -> dict[str, float]:
+    return {name: value.number() for name, value in part.items()}
+
+
+def _check_consistent(checkpoint: Checkpoint) -> None:
+    """Raise a ValueError where the settings, which say how large images are made, are not those of the images."""
+    settings, shape = checkpoint.settings, checkpoint.input_shape
+    if settings is not None and shape is not None and settings.pad_to and shape[1:] != (settings.pad_to,) * 2:
+        raise ValueError(f"its settings pad images to {settings.pad_to}, and its images are {list(shape)}")
 
 
 def load_model(path: str | Path) -> nn.Module:
@@ -102,19 +163,48 @@ def load_model(path: str | Path) -> nn.Module:
         FileNotFoundError, ValueError: as `read_checkpoint`; ValueError too if it holds no model that has a name here.
     """
     checkpoint = read_checkpoint(path)
-    if checkpoint.settings is None or checkpoint.input_shape is None:
+    settings, shape = checkpoint.settings, checkpoint.input_shape
+    if settings is None or shape is None:
         raise ValueError(
             f"{checkpoint.path} does not say how its model is built; build the model and load "
             "read_checkpoint(path).state_dict into it"
         )
+    check_builds(checkpoint)
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away, so they must not cost random numbers
-        model = build(
-            checkpoint.settings.model, checkpoint.input_shape[0], checkpoint.num_classes, checkpoint.settings.width
-        )
-    quantize_(model, checkpoint.settings.config if checkpoint.rules is None else checkpoint.rules)
-    bring_into_force(model, checkpoint.bits)
+        model = build(settings.model, shape[0], checkpoint.num_classes, settings.width)
+    with naming(checkpoint.path):
+        quantize_(model, settings.config if checkpoint.rules is None else checkpoint.rules)
+        bring_into_force(model, checkpoint.bits)
     load_weights(model, checkpoint)
     return model.eval()
+
+
+def check_builds(checkpoint: Checkpoint) -> None:
+    """Raise a ValueError unless a checkpoint's own weights fit the net that its settings describe.
+
+    Without memory for the net: settings may describe one of any size.
+    """
+    settings, shape, got = checkpoint.settings, checkpoint.input_shape, checkpoint.state_dict
+    if settings is None or shape is None:
+        return
+    with naming(checkpoint.path):
+        largest = max((size for tensor in got.values() for size in tensor.shape), default=0)
+        if max(shape[0], checkpoint.num_classes) > largest:
+            raise ValueError(f"no weight is for {shape[0]} channels and {checkpoint.num_classes} classes")
+        if is_external(settings.model):  # which take no width, and not all of which can be built without memory
+            return
+        try:
+            with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.no_grad():
+                model = build(settings.model, shape[0], checkpoint.num_classes, settings.width).eval()
+                if found := differences(model.state_dict(), {key: t for key, t in got.items() if key in _keys(model)}):
+                    raise ValueError(f"its weights are not of the model {settings.model}: {found}")
+                model(torch.zeros(2, *shape))
+        except (RuntimeError, OverflowError, TypeError) as error:
+            raise ValueError(f"its model {settings.model} cannot be built for images {list(shape)}: {error}") from None
+
+
+def _keys(model: nn.Module) -> Container[str]:
+    return model.state_dict().keys()
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -135,5 +225,6 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     model.load_state_dict(checkpoint.state_dict)
 
 
-def _epochs_finished(content: Mapping[str, Any]) -> int:
-    return int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+def epochs_finished(content: Part) -> int:
+    """Return how many epochs a checkpoint's run has finished."""
+    return content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"].integer()

@@ -207,6 +207,8 @@ class Classifier(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore this process's state, and the bits that were in force, before the weights and ranges are loaded."""
+        if CHECKPOINT_KEY not in checkpoint:
+            raise ValueError(f"the checkpoint is not one of a Classifier: it lacks {CHECKPOINT_KEY!r}")
         bring_into_force(self.model, checkpoint[CHECKPOINT_KEY].get("bits", {}))
         ranks = checkpoint[CHECKPOINT_KEY]["ranks"]
         if len(ranks) != self.trainer.world_size:

@@ -10,6 +10,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from ..short_repr import short_repr
+
 
 def convert_fields(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields with the types that cls declares; TypeError or ValueError naming the field that has another."""
@@ -23,7 +25,7 @@ def reject_unknown(names: Iterable[str], known: list[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"unknown setting {name!r}; {hint}")
+            raise ValueError(f"unknown setting {short_repr(name)}; {hint}")
 
 
 def plain(value: Any) -> Any:
@@ -43,14 +45,14 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         return _tuple(name, value, arguments)
     if hint is Path:
         if not isinstance(value, str | PathLike):
-            raise TypeError(f"{name} must be a path, got {value!r}")
+            raise TypeError(f"{name} must be a path, got {short_repr(value)}")
         return Path(fspath(value))
     if hint is float:
         return _number(name, value)
     # bool is an int in Python, but not to a person who writes `epochs: true`.
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         kind = {bool: "true or false", int: "an integer", str: "a string"}[hint]
-        raise TypeError(f"{name} must be {kind}, got {value!r}")
+        raise TypeError(f"{name} must be {kind}, got {short_repr(value)}")
     return value
 
 
@@ -58,15 +60,17 @@ def _choice(name: str, value: Any, choices: tuple[Any, ...]) -> str:
     # `precision: 32` is an integer in YAML.
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if text not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        near = difflib.get_close_matches(str(value)[:40].lower(), choices, n=2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {short_repr(value)}{hint}")
     return str(text)
 
 
 def _tuple(name: str, value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise TypeError(f"{name} must be a list, got {value!r}")
+        raise TypeError(f"{name} must be a list, got {short_repr(value)}")
     if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-        raise ValueError(f"{name} must have {len(arguments)} values, got {value!r}")
+        raise ValueError(f"{name} must have {len(arguments)} values, got {short_repr(value)}")
     return tuple(_convert(name, item, arguments[0]) for item in value)
 
 
@@ -76,9 +80,9 @@ def _number(name: str, value: Any) -> float:
         try:
             number = float(value)
         except ValueError:
-            raise TypeError(f"{name} must be a number, got {value!r}") from None
+            raise TypeError(f"{name} must be a number, got {short_repr(value)}") from None
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {short_repr(value)}")
     if math.isnan(number):
         raise ValueError(f"{name} must be a number, got NaN")
     return float(number)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..atomic_file import write_and_rename
+from ..temporary_file import locked, remove_leftovers, temporary_name
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -23,25 +24,31 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 def link_atomically(source: Path, path: Path) -> None:
     """Make path a second name of source, or a copy where the file system has no hard links."""
-    temporary = path.with_name(f".{path.name}.link")
-    temporary.unlink(missing_ok=True)
+    temporary = temporary_name(path.parent)
     try:
-        os.link(source, temporary)
+        if path.exists() and not path.is_file():
+            raise OSError(f"{path} is no ordinary file")  # and so not replaced, but written to, or refused
+        with source.open("rb") as file, locked(file):
+            os.link(source, temporary)
+            os.replace(temporary, path)
     except OSError:
         content = source.read_bytes()  # here, so that an error of reading does not name the path
         write_atomically(path, lambda file: file.write(content))
-    else:
-        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # POSIX renames nothing where both were names of one file before
 
 
 def check_writable(folder: Path, bytes_needed: int) -> None:
     """Create the folder and write a temporary file into it, so that a run fails before it has started.
+
+    What killed writers have left there is removed.
 
     Raises:
         OSError: naming the folder, if it cannot be created or written, or has too little space.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))
             file.flush()

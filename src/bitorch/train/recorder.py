@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
 from .files import link_atomically, write_atomically
+from .lost_folder import check_folder
 from .warm_start import AT_TARGET
 
 Row = dict[str, float]
@@ -50,6 +51,7 @@ class RunRecorder(Checkpoint):
         self._started = 0.0
         self._seconds = 0.0
         self._steps = 0
+        self._had_folder = False
 
     @property
     def last_path(self) -> Path:
@@ -71,6 +73,7 @@ class RunRecorder(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock: in an epoch that is resumed in the middle, on_train_epoch_start is not called."""
+        self._had_folder = trainer.is_global_zero and self.folder.is_dir()  # other processes may have another folder
         self._restart_clock()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -83,6 +86,7 @@ class RunRecorder(Checkpoint):
         """Count the step; write a checkpoint and stop if that was requested."""
         self._seconds = time.perf_counter() - self._started
         self._steps += 1
+        self._check_folder()
         # After an epoch's last batch the epoch is finished first: its validation belongs to it.
         if not trainer.is_last_batch and self._shall_stop(trainer):
             trainer.save_checkpoint(self.last_path)
@@ -95,6 +99,7 @@ class RunRecorder(Checkpoint):
             (earlier["val/acc"] for earlier in self.history if is_at_target(earlier)), default=-1.0
         )
         self.history.append(row)
+        self._check_folder()  # or the checkpoint would make a new one, without the rest of the run
         trainer.save_checkpoint(self.last_path)
         if trainer.is_global_zero:
             if is_best:
@@ -104,6 +109,10 @@ class RunRecorder(Checkpoint):
         # After the last epoch there is nothing left to stop.
         if row["epoch"] != trainer.max_epochs and self._shall_stop(trainer):
             raise RunStopped
+
+    def _check_folder(self) -> None:
+        if self._had_folder:
+            check_folder(self.folder)
 
     def _restart_clock(self) -> None:
         self._seconds, self._steps = 0.0, 0
@@ -124,7 +133,8 @@ class RunRecorder(Checkpoint):
 
     def _write_csv(self) -> None:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(self.history[0]))
+        columns = dict.fromkeys(name for row in self.history for name in row)  # a checkpoint's rows may have others
+        writer = csv.DictWriter(text, list(columns))
         writer.writeheader()
         writer.writerows(self.history)
         write_atomically(self.folder / "metrics.csv", lambda file: file.write(text.getvalue().encode()))

@@ -30,9 +30,11 @@ from .checkpoint_io import AtomicCheckpointIO
 from .classifier import Classifier
 from .files import check_writable, link_atomically
 from .guard import NonFiniteError
+from .lost_folder import saying_why
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
 from .recorder import BEST_NAME, Row, RunRecorder, RunStopped, is_at_target
+from .resumable import check_resumable
 from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
@@ -97,7 +99,7 @@ class Run:
             NonFiniteError: a loss or gradient was NaN or infinite.
             Interrupted: Ctrl-C or SIGTERM; the checkpoint it names resumes the run. A second Ctrl-C stops at once, with
                 a KeyboardInterrupt and the checkpoint of the epoch before.
-            OSError: a checkpoint could not be written.
+            OSError: a checkpoint or log could not be written, or the run's folder has gone.
         """
         if show and is_first_process():
             print("\n\n".join([f"{self.settings.name} in {self.folder}", *map(str, self._tables())]) + "\n", flush=True)
@@ -116,6 +118,7 @@ class Run:
             quiet_lightning(),
             exact_operations(self.settings.deterministic),
             request.listening(),
+            saying_why(self.folder),
         ):
             starts = [] if (start := warm_start(self.settings)) is None else [start]
             trainer = self._trainer([recorder, *starts, *bars], has_progress_bar=bool(bars))
@@ -226,6 +229,10 @@ def prepare(settings: Settings) -> Run:
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
     parts = assemble(settings)
+    if settings.resume is not None:
+        trained = [p for p in parts.model.parameters() if p.requires_grad]
+        steps = len(parts.dataset.train) // (settings.batch_size * settings.processes)
+        check_resumable(settings.resume, parts.model, _optimizer(trained, settings), settings, steps)
     folder = _run_folder(settings)
     if is_first_process():
         # Weights and two moments, in three files: last, best and the one that is being written.

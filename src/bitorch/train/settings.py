@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..data import DATA_NAMES, Augmentation
+from ..data import Augmentation
 from ..dorefa_config import DoReFaConfig, EndLayer
-from ..models import MODEL_NAMES, is_external
+from ..known_names import MAX_WIDTH, wrong_data, wrong_model
+from ..models import is_external
 from ..quantizations.bits import check_bits
 from ..quantizations.range_fit import CalibrationMethod
 from ..quantizer_choice import Gradients, LearnedBy, Range, SignGradient, Weights
@@ -21,6 +22,8 @@ from .fields import convert_fields, plain, reject_unknown
 EndBits = Literal["float", "8", "same"]
 WeightScale = Literal["layer", "channel"]
 WarmStartKind = Literal["activations-first", "bits"]
+#: More than any net here takes, and less than a mistyped number asks of the memory.
+_MOST_PIXELS = 1024
 #: What rules say, and so not these.
 _SAID_BY_RULES = (
     "bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "pad_value", "gradients",
@@ -230,14 +233,13 @@ class Settings:
 
 
 def _check_ranges(settings: Settings) -> None:
-    if settings.data not in DATA_NAMES:
-        raise ValueError(f"data must be one of {', '.join(DATA_NAMES)}, got {settings.data!r}")
-    if settings.model not in MODEL_NAMES and not is_external(settings.model):
-        raise ValueError(
-            f"model must be one of {', '.join(MODEL_NAMES)}, or timm:NAME or torchvision:NAME, got {settings.model!r}"
-        )
+    for problem in (wrong_data(settings.data), wrong_model(settings.model)):
+        if problem:
+            raise ValueError(problem)
     for name in ("epochs", "batch_size", "devices", "num_nodes", "calibration_batches"):
         _check(settings, name, getattr(settings, name) >= 1, "at least 1")
+    _check(settings, "pad_to", settings.pad_to <= _MOST_PIXELS, f"at most {_MOST_PIXELS}")
+    _check(settings, "width", settings.width <= MAX_WIDTH, f"at most {MAX_WIDTH:g}")
     for name in ("pad_to", "shift", "pad_crop", "seed", "weight_decay", "warmup_epochs"):
         _check(settings, name, 0 <= getattr(settings, name) < math.inf, "at least 0")
     for name in ("lr", "eps", "width", "distil_temperature"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ..structured_text import parse_yaml, read_text
 from .fields import reject_unknown
 from .files import write_atomically
 from .settings import Settings
@@ -20,19 +21,16 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file. IsADirectoryError: a folder.
-        ValueError: not UTF-8, not YAML, no mapping, or a key that is no field of Settings.
+        ValueError: not UTF-8, not YAML, no mapping, a key twice, a key that is no field of Settings, or more and deeper
+            values than settings have.
     """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; it must be a YAML or JSON file, such as a run's settings.yaml")
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text, so it is no YAML or JSON file: {error}") from None
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML or JSON: {' '.join(str(error).split())}") from None
+        fields = parse_yaml(read_text(path), yaml)
+    except ValueError as error:
+        raise ValueError(f"{path} is not YAML or JSON that settings can be read from: {error}") from None
     if fields is None:
         return {}
     if not isinstance(fields, Mapping):

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from ..structured_text import parse_json, read_text
 from .checkpoint import Checkpoint, read_checkpoint
+from .content import Part
 from .files import write_atomically
 from .recorder import Row
 from .run import fit
@@ -125,10 +127,17 @@ def _read_outcome(folder: Path, settings: Settings) -> Outcome | None:
     path = folder / _OUTCOME
     if not path.is_file():
         return None
-    content = json.loads(path.read_text())
-    # By way of Settings, which has the defaults of fields that are younger than the file.
-    _check_same_run(folder, Settings.from_dict(content["settings"]), settings)
-    return Outcome(settings, tuple(content["history"]))
+    try:
+        content = Part(parse_json(read_text(path)), "")
+        history = tuple({name: number.number() for name, number in row.items()} for row in content["history"].list())
+        if not history or "val/acc" not in history[-1]:
+            raise ValueError("its history lacks val/acc")
+        # By way of Settings, which has the defaults of fields that are younger than the file.
+        before: Settings = content["settings"].plain(Settings.from_dict)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; delete it, and the run's last.ckpt gives it again") from None
+    _check_same_run(folder, before, settings)
+    return Outcome(settings, history)
 
 
 def _read_last(folder: Path, settings: Settings) -> Checkpoint | None:

@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..checking.non_finite import is_finite
+from ..short_repr import short_repr
 from .differences import differences, shortened
-from .tensor_file import load_tensor_file
+from .tensor_file import load_tensor_file, why_no_plain_tensor
 
 #: Keys that files put their state dict under.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -44,7 +45,7 @@ def load_weights_file(
     if stem and sum_channels:
         state = {**state, stem: state[stem].sum(dim=1, keepdim=True)}
         stem = ""
-    broken = [name for name, tensor in state.items() if not is_finite(tensor)]
+    broken = [name for name, tensor in state.items() if name in wanted and not is_finite(tensor)]
     if broken:
         raise ValueError(f"the weights {path} are not finite in {shortened(broken)}; take a file from before that")
     # PyTorch's loader makes up for this one, which older files lack.
@@ -68,11 +69,18 @@ def load_weights_file(
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the state dict of a file, on the CPU; errors as `load_weights_file`."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no ordinary file; name a file of weights")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of weights {path}")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return _state_dict(load_tensor_file(path, "no PyTorch file of tensors alone"), path)
+        state = _read_safetensors(path)
+    else:
+        state = _state_dict(load_tensor_file(path, "no PyTorch file of tensors alone"), path)
+    for name, tensor in state.items():
+        if why := why_no_plain_tensor(tensor):
+            raise ValueError(f"{path} holds no weights that can be copied: {short_repr(name)}: {why}")
+    return state
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -90,11 +98,19 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     for key in ("", *_WRAPPERS):
         state = content if key == "" else content.get(key) if isinstance(content, Mapping) else None
-        if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
+        if (
+            isinstance(state, Mapping)
+            and state
+            and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+        ):
             return dict(state)
     held = "no mapping"
     if isinstance(content, Mapping):
-        held = f"a mapping with {', '.join(map(str, list(content)[:4]))}" if content else "an empty mapping"
+        held = (
+            f"a mapping with {', '.join(short_repr(key).strip(chr(39)) for key in list(content)[:4])}"
+            if content
+            else "an empty mapping"
+        )
     raise ValueError(f"{path} holds {held}, and no state dict; save model.state_dict() alone")
 
 

@@ -1,0 +1,54 @@
+"""The names of data sets and models, and what a message says to another one. Without PyTorch, which takes seconds."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from .short_repr import short_repr
+
+#: The names that `bitorch.data.load` takes.
+DATA_NAMES: tuple[str, ...] = ("digits", "mnist")
+#: The names of architectures of our own, that `bitorch.models.build` takes.
+MODEL_NAMES: tuple[str, ...] = (
+    "svhn-a", "svhn-b", "svhn-c", "svhn-d", "lenet-28", "lenet-8", "resnet-20", "resnet-18", "mobilenet-v2",
+)  # fmt: skip
+#: Factor on a model's channels: more than any net takes, and less than a mistyped number asks of the memory.
+MAX_WIDTH = 64.0
+#: Packages whose models are called "PACKAGE:NAME".
+MODEL_PACKAGES: tuple[str, ...] = ("timm", "torchvision")
+#: Other names of what is here, in the spelling of `_plain`.
+_OTHER_DATA = {"fashionmnist": "mnist", "kmnist": "mnist", "emnist": "mnist", "qmnist": "mnist", "sklearn": "digits"}
+_HOW = {"mnist": "mnist with --folder, which reads the files of the MNIST family"}
+
+
+def wrong_data(name: str) -> str:
+    """Return what is wrong with a name of a data set, "" if nothing is."""
+    if name in DATA_NAMES:
+        return ""
+    near = _near(name, DATA_NAMES) or [_OTHER_DATA[plain] for plain in (_plain(name),) if plain in _OTHER_DATA]
+    hint = f"; did you mean {_HOW.get(near[0], near[0])}?" if near else ""
+    return f"data must be one of {', '.join(DATA_NAMES)}, got {short_repr(name)}{hint}"
+
+
+def wrong_model(name: str) -> str:
+    """Return what is wrong with a name of a model, "" if nothing is. Names within a package are not looked at."""
+    if name in MODEL_NAMES or (":" in name and name.partition(":")[0] in MODEL_PACKAGES):
+        return ""
+    near = _near(name, MODEL_NAMES)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    packages = " or ".join(f"{package}:NAME" for package in MODEL_PACKAGES)
+    return f"model must be one of {', '.join(MODEL_NAMES)}, or {packages}, got {short_repr(name)}{hint}"
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    """Return up to three known names that a name is like, those first that differ in case and punctuation only."""
+    by_plain = {_plain(word): word for word in known}
+    plain = _plain(name)
+    if plain in by_plain:
+        return [by_plain[plain]]
+    return [by_plain[word] for word in difflib.get_close_matches(plain, by_plain, n=3, cutoff=0.7)]
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name[:100].lower() if c.isalnum())
