@@ -43,17 +43,25 @@ class Batch:
         args, kwargs: the inputs.
         labels: None without; else a tensor, or anything that holds tensors.
         labels_name: the parameter by which the model gets the labels, None if it does not.
+        where: what the batch is called in messages.
     """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     labels: Any = None
     labels_name: str | None = None
+    where: str = "the batch"
 
     def run(self, model: nn.Module) -> Any:
-        """Return what the model returns."""
+        """Return what the model returns; ValueError, with the cause chained, if its forward fails."""
         named = {} if self.labels_name is None else {self.labels_name: self.labels}
-        return model(*self.args, **self.kwargs, **named)
+        try:
+            return model(*self.args, **self.kwargs, **named)
+        except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
+            shapes = ", ".join(str(list(tensor.shape)) for tensor in self.tensors())
+            raise ValueError(
+                f"the model's forward fails on {self.where}, of shape {shapes}: {type(error).__name__}: {error}"
+            ) from error
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors among the inputs."""
@@ -182,7 +190,7 @@ def read_batch(batch: object, model: nn.Module, where: str, *, pixels: bool = Fa
         found = _of_sequence(batch, takes, where)
     else:
         raise _no_batch(batch, where)
-    return _checked(found, where, pixels=pixels)
+    return _checked(replace(found, where=where), where, pixels=pixels)
 
 
 def _named_fields(value: object, takes: Forward) -> dict[str, Any] | None:

@@ -82,11 +82,13 @@ class GivingWay(nn.Module):
             yield
             return
         members[kind][name] = None
+        is_fine = False
         try:
             yield
-        except Exception:
-            del members[kind][name]
-            raise
+            is_fine = True
+        finally:
+            if not is_fine:
+                del members[kind][name]
 
     def _check_free(self, name: str) -> object:
         """Return the class's attribute of that name, if it gives way, or there is none; else raise."""
