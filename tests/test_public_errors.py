@@ -165,9 +165,12 @@ EXAMPLES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("example", "said"), EXAMPLES)
 def test_examples_that_are_no_tensors(example: Any, said: str) -> None:
     model = Net(lambda y: y)
-    for call in (bitorch.can_deploy, bitorch.deploy, bitorch.report):
+    for call in (bitorch.can_deploy, bitorch.deploy):
         with pytest.raises(TypeError, match=said):
             call(model, example)
+    if not isinstance(example, dict | tuple | list):  # of which `report` reads a batch
+        with pytest.raises(TypeError, match=said):
+            bitorch.report(model, example)
     with pytest.raises(TypeError, match=said):
         bitorch.deploy(model, example, partial=True)
 

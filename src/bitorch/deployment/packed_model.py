@@ -279,13 +279,13 @@ def _shapes_of_older_file(shapes: object) -> tuple[list[list[int]] | None, list[
         ValueError: they are none.
     """
     if not isinstance(shapes, dict) or not all(map(_are_shapes, shapes.values())):
-        raise ValueError(f"the provenance has {_SHAPES} that are no lists of shapes")
+        raise ValueError(f"the provenance has {_SHAPES}, but they are no lists of shapes")
     return shapes.get("inputs"), shapes.get("outputs")
 
 
 def _are_shapes(value: object) -> bool:
     return isinstance(value, list) and all(
-        isinstance(shape, list) and all(type(size) is int for size in shape) for shape in value
+        isinstance(shape, list) and all(type(size) is int and 0 < size < 2**31 for size in shape) for shape in value
     )
 
 
