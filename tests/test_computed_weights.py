@@ -262,3 +262,16 @@ def test_the_search_for_what_is_not_finite(source: str) -> None:
         assert model[8].bias is not None
         next(p for name, p in model[8].named_parameters() if name.startswith("bias")).fill_(float("nan"))
     assert "is 8 " in locate_non_finite(model, images(), lambda y: y.sum())
+
+
+@pytest.mark.parametrize("index", [0, 8])  # a float layer, and a low-bit one
+def test_a_weight_that_is_computed_as_nan_is_refused_by_name(index: int) -> None:
+    model = float_net("weight_norm")
+    nn.init.zeros_(model[index].get_parameter("weight_v"))  # 0/0
+    bitorch.quantize_(model, bitorch.DoReFaConfig(1, 2, last="same"))
+    found = bitorch.can_deploy(model.eval(), images())
+    (problem,) = [problem for problem in found.problems if problem.name == f"{index}.weight"]
+    assert problem.what == f"{index}.weight, which a hook computes, has values that are NaN or infinite"
+    assert "weight_norm and spectral_norm divide by a norm" in problem.remedy
+    with pytest.raises(ValueError, match=f"{index}.weight, which a hook computes"):
+        bitorch.deploy(model, images())

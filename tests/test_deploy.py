@@ -620,3 +620,18 @@ def test_leaky_relus_of_slope_zero_behind_falling_batch_norms() -> None:
     norm.weight.data.fill_(-2.0)
     norm.bias.data.fill_(1.0)
     assert deploy(Function(leaky, norm, low_bit(4, 4)), image())
+
+
+def test_a_mean_of_what_cancels_is_held_to_the_size_of_its_terms() -> None:
+    """What is left of it is rounding, which says nothing about how large the numbers were."""
+    expected, found = torch.tensor([[1e-8, -3e-8]]), torch.tensor([[2e-8, -3e-8]])
+    beside = verification._comparison("mean", "global_avg_pool", "floats", expected, found, exact=False)
+    assert not beside.ok
+    terms = torch.tensor([[0.5, 0.7]])
+    beside = verification._comparison("mean", "global_avg_pool", "floats", expected, found, exact=False, terms=terms)
+    assert beside.ok
+    assert (beside.elements, beside.different) == (2, 1)
+    far = verification._comparison(
+        "mean", "global_avg_pool", "floats", expected, found + 1e-3, exact=False, terms=terms
+    )
+    assert not far.ok

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -117,12 +117,14 @@ def _in_parts(model: RandomModel | HabitNet, x: Tensor) -> None:
 
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=433)  # a mean of numbers that cancel
 def test_random_models(seed: int, path: Path) -> None:
     check(RandomModel(seed), seed, path)
 
 
 @FEW
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=626)  # weight_norm of zeros
 def test_nets_with_habits(seed: int, path: Path) -> None:
     check(HabitNet(seed), seed, path)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .capture import Capture, capture, listing
+from .capture import capture, listing
 from .pipeline import check_runs, compile_graph
-from .problems import PARTIAL, Problem
+from .problems import Problem, beyond_the_runtime
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,10 @@ def can_deploy(model: nn.Module, *example: Tensor) -> Deployability:
         TypeError: no module, no tensors.
     """
     found = capture(model, *example)
-    problems = found.problems if found.problems else _beyond_the_runtime(found)
+    problems = found.problems
+    if not problems:
+        try:
+            check_runs(compile_graph(found.graph, names=found.tensor_names))
+        except ValueError as error:
+            problems = (beyond_the_runtime(error),)
     return Deployability(problems, found.left_out)
-
-
-def _beyond_the_runtime(found: Capture) -> tuple[Problem, ...]:
-    """What the runtime does not take of a graph that is fine otherwise."""
-    try:
-        check_runs(compile_graph(found.graph, names=found.tensor_names))
-    except ValueError as error:
-        return (Problem("", "", str(error), f"Change this layer, {PARTIAL}", error),)
-    return ()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..in_place import check_module
+from ..layers.weight_sources import computed_names, refresh
 from ..quantizations.ranges import RangeQuantization
 from .interpret import check_size
 from .problems import PARTIAL, Problem, Refusal
@@ -131,6 +132,22 @@ def faults(model: nn.Module) -> Iterator[Problem]:
             yield Problem(
                 name, "", f"{name} has values that are NaN or infinite", "Load a checkpoint from before it diverged"
             )
+    yield from _computed_faults(model)
+
+
+def _computed_faults(model: nn.Module) -> Iterator[Problem]:
+    """Yield the weights that hooks compute and that are not finite, as weight_norm's of numbers that are all 0."""
+    for path, module in model.named_modules():
+        for name in computed_names(module):
+            refresh(module, name)
+            if not bool(getattr(module, name).isfinite().all()):
+                where = f"{path}.{name}" if path else name
+                yield Problem(
+                    where,
+                    "",
+                    f"{where}, which a hook computes, has values that are NaN or infinite",
+                    "Set what it is computed from anew: weight_norm and spectral_norm divide by a norm, 0 of zeros",
+                )
 
 
 def in_training_mode(model: nn.Module) -> list[str]:

@@ -13,12 +13,13 @@ import bitorch_runtime
 from .. import __version__
 from ..layers.low_bit import LowBit
 from ..wrappers import unwrapped
-from .capture import Capture, capture
+from .capture import Capture, capture, listing
 from .checks import check_types
 from .packed_model import PackedModel
 from .partial import PartialDeployment, pack_layers
 from .partial_trial import first_difference
 from .pipeline import Compiled, check_runs, compile_graph
+from .problems import beyond_the_runtime
 from .subnormals import subnormals_kept
 from .trial_inputs import trial_inputs
 from .verification import compare
@@ -85,8 +86,11 @@ def deploy(
         return _deploy_layers(model, example)
     captured = capture(model, *example)
     captured.check()
-    compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
-    check_runs(compiled)
+    try:
+        compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
+        check_runs(compiled)
+    except ValueError as error:
+        raise ValueError(listing([beyond_the_runtime(error)])) from error
     packed = _packed(model, captured, compiled, class_names, preprocessing, provenance)
     inputs = [pixels_of(x) if pixels else x for x in example]
     for trial in (inputs, *trial_inputs(inputs)):

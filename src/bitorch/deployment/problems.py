@@ -31,6 +31,11 @@ class Problem:
         return f"{where}: {self.what}. {self.remedy}." if where else f"{self.what}. {self.remedy}."
 
 
+def beyond_the_runtime(error: ValueError) -> Problem:
+    """Return what the runtime says of a graph that is fine otherwise."""
+    return Problem("", "", str(error), f"Change this layer, {PARTIAL}", error)
+
+
 class Refusal(Exception):  # noqa: N818 - it never leaves this package: it becomes a Problem
     """Raised where a call of the model has no counterpart in a graph.
 

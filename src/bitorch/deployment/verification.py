@@ -285,7 +285,10 @@ class _Walk:
                 operation = self.operation[node.name]
                 if node.name in unsure:
                     value = torch.where(unsure[node.name].reshape(-1, *[1] * (value.dim() - 1)), found, value)
-                comparisons.append(_comparison(node.name, operation, kind, value, found, exact=not is_inexact))
+                terms = node.function(values[node.inputs[0]].abs()) if node.kind == "global_avg_pool" else None
+                comparisons.append(
+                    _comparison(node.name, operation, kind, value, found, exact=not is_inexact, terms=terms)
+                )
                 if is_inexact and comparisons[-1].ok:
                     values[node.name] = found
         return comparisons, values
@@ -339,13 +342,24 @@ def _summed(batches: Sequence[Comparison]) -> Comparison:
     )
 
 
-def _comparison(tensor: str, operation: str, kind: str, expected: Tensor, found: Tensor, *, exact: bool) -> Comparison:
+def _comparison(
+    tensor: str,
+    operation: str,
+    kind: str,
+    expected: Tensor,
+    found: Tensor,
+    *,
+    exact: bool,
+    terms: Tensor | None = None,
+) -> Comparison:
+    """Compare a tensor; `terms` are what it would be if nothing that is added up cancelled, None for its own size."""
     if torch.equal(expected, found):
         return Comparison(tensor, operation, kind, exact, expected.numel(), 0, 0.0, ok=True)
     differs = (expected != found) & ~(expected.isnan() & found.isnan())
     gaps = (expected[differs].double() - found[differs].double()).abs()
     largest = float(gaps.max()) if gaps.numel() else 0.0
-    finite = expected[expected.isfinite()].abs()
+    sizes = expected if terms is None else terms
+    finite = sizes[sizes.isfinite()].abs()
     is_near = largest <= _TOLERANCE * (float(finite.max()) if finite.numel() else 0.0)
     ok = gaps.numel() == 0 or (is_near and not exact)
     return Comparison(tensor, operation, kind, exact, expected.numel(), gaps.numel(), largest, ok)

@@ -23,10 +23,19 @@ def computes_tensor(hook: object) -> bool:
     return isinstance(hook, BasePruningMethod | WeightNorm | SpectralNorm)
 
 
+def computed_names(layer: nn.Module) -> list[str]:
+    """Return the names of the tensors that hooks of torch.nn.utils compute before a call."""
+    return [_target(hook) for hook in layer._forward_pre_hooks.values() if computes_tensor(hook)]
+
+
+def _target(hook: object) -> str:
+    return str(hook._tensor_name if isinstance(hook, BasePruningMethod) else getattr(hook, "name", ""))
+
+
 def refresh(layer: nn.Module, name: str) -> None:
     """Compute a weight anew where hooks of torch.nn.utils will do so at the next call."""
     for hook in layer._forward_pre_hooks.values():
-        target = str(hook._tensor_name if isinstance(hook, BasePruningMethod) else getattr(hook, "name", ""))
+        target = _target(hook)
         if target != name and not target.startswith(f"{name}_"):  # pruned parts of a computed weight come first
             continue
         if isinstance(hook, BasePruningMethod):
