@@ -323,18 +323,19 @@ def try_all(path: Path, folder: Path, *, train: bool = False) -> None:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_junk_anywhere_is_refused(data: st.DataObject, content: dict[str, Any], tmp_path: Path) -> None:
-    path = data.draw(st.sampled_from(list(places(content))))
-    junk = data.draw(JUNK)
+@given(place=st.integers(0, 10**6), junk=JUNK, is_removed=st.booleans())
+def test_junk_anywhere_is_refused(
+    place: int, junk: object, is_removed: bool, content: dict[str, Any], tmp_path: Path
+) -> None:
+    paths = list(places(content))
 
-    def remove(parent: Any, key: Any) -> None:
-        del parent[key]
+    def change(parent: Any, key: Any) -> None:
+        if is_removed:
+            del parent[key]
+        else:
+            parent[key] = copy.deepcopy(junk)  # of which the strategy keeps the original
 
-    def replace(parent: Any, key: Any) -> None:
-        parent[key] = junk
-
-    crafted = replaced(content, path, data.draw(st.sampled_from([remove, replace])))
+    crafted = replaced(content, paths[place % len(paths)], change)
     try_all(write(tmp_path / "junk.ckpt", crafted), tmp_path)
 
 
