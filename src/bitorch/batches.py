@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from .containers import fields_of, is_container, tensors_in, with_tensors
 from .data import to_float
+from .wrappers import unwrapped
 
 #: Names of labels, of which the first counts.
 LABELS = ("labels", "label", "targets", "target")
@@ -158,11 +159,7 @@ class Forward:
 
 
 def _parameters(model: nn.Module) -> Sequence[inspect.Parameter]:
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return _parameters(model.module)
-    inside = getattr(model, "_orig_mod", None)  # of torch.compile
-    if isinstance(inside, nn.Module):
-        return _parameters(inside)
+    model = unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):  # what is traced has no signature
         kinds = inspect.Parameter
         return [kinds("inputs", kinds.VAR_POSITIONAL), kinds("named", kinds.VAR_KEYWORD)]
@@ -190,7 +187,7 @@ def read_batch(batch: object, model: nn.Module, where: str, *, pixels: bool = Fa
         found = _of_sequence(batch, takes, where)
     else:
         raise _no_batch(batch, where)
-    return _checked(replace(found, where=where), where, pixels=pixels)
+    return _checked(replace(found, where=where), pixels=pixels)
 
 
 def _named_fields(value: object, takes: Forward) -> dict[str, Any] | None:
@@ -270,11 +267,11 @@ def _name_for_labels(takes: Forward, name: str | None, inputs: Mapping[str, Any]
     return None if takes.labels in inputs else takes.labels
 
 
-def _checked(batch: Batch, where: str, *, pixels: bool) -> Batch:
+def _checked(batch: Batch, *, pixels: bool) -> Batch:
     """Return a batch whose tensors a model can take."""
     tensors = batch.tensors()
     if not tensors:
-        raise TypeError(f"{where} has no tensor among its inputs")
+        raise TypeError(f"{batch.where} has no tensor among its inputs")
     is_one = len(tensors) == 1
     if pixels and is_one and tensors[0].dtype == torch.uint8:
         args, kwargs = with_tensors((batch.args, dict(batch.kwargs)), to_float)
@@ -287,11 +284,12 @@ def _checked(batch: Batch, where: str, *, pixels: bool) -> Batch:
         if not is_taken:
             which = "is" if is_one else "has an input of"
             raise TypeError(
-                f"{where} {which} {tensor.dtype}; pass what the model takes, such as bitorch.data.to_float(pixels)"
+                f"{batch.where} {which} {tensor.dtype}; "
+                "pass what the model takes, such as bitorch.data.to_float(pixels)"
             )
     if not tensors[0].numel():
         which = "its shape is" if is_one else "it has an input of shape"
-        raise ValueError(f"{where} is empty: {which} {list(tensors[0].shape)}")
+        raise ValueError(f"{batch.where} is empty: {which} {list(tensors[0].shape)}")
     return batch
 
 
