@@ -17,14 +17,18 @@ test: $(RUNTIME_STAMP)
 sweep: $(RUNTIME_STAMP)
 	$(BIN)/python -m pytest -q -m slow
 
+CPP_SOURCES = $(shell find runtime/csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
 	$(BIN)/mypy
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_SOURCES)
 
 # BITorch 0.4.1 has our import name, so it is measured in an environment of its own.
 BITORCH := .venv-bitorch-0.4.1

@@ -70,7 +70,13 @@ bitorch_dtype dtype_of(bitorch::Dtype dtype) {
 std::vector<bitorch_port> ports_of(const std::vector<Program::Port>& ports) {
   std::vector<bitorch_port> list;
   for (const Program::Port& port : ports) {
-    bitorch_port entry = {port.name.c_str(), dtype_of(port.dtype), BITORCH_NF, port.bits, static_cast<int>(port.shape.size()), {1, 1, 1}, 0};
+    bitorch_port entry = {port.name.c_str(),
+                          dtype_of(port.dtype),
+                          BITORCH_NF,
+                          port.bits,
+                          static_cast<int>(port.shape.size()),
+                          {1, 1, 1},
+                          0};
     if (port.order != "nf") entry.order = port.order == "nchw" ? BITORCH_NCHW : BITORCH_NHWC;
     entry.bytes = bitorch::dtype_bytes(port.dtype);
     for (size_t i = 0; i < port.shape.size() && i < 3; ++i) {
@@ -83,12 +89,14 @@ std::vector<bitorch_port> ports_of(const std::vector<Program::Port>& ports) {
 }
 
 template <class Load>
-bitorch_status load(int64_t memory_limit, bitorch_model** model, char* error, size_t error_size, const Load& body) noexcept {
+bitorch_status load(int64_t memory_limit, bitorch_model** model, char* error, size_t error_size,
+                    const Load& body) noexcept {
   if (model != nullptr) *model = nullptr;
   return guarded(error, error_size, [&] {
     if (model == nullptr) throw Error("model: must not be null");
     if (memory_limit < 0) throw Error("memory_limit: " + std::to_string(memory_limit) + "; it must not be negative");
-    auto loaded = std::make_unique<bitorch_model>(bitorch_model{body(memory_limit == 0 ? bitorch::kMemoryLimit : memory_limit), {}, {}});
+    auto loaded = std::make_unique<bitorch_model>(
+        bitorch_model{body(memory_limit == 0 ? bitorch::kMemoryLimit : memory_limit), {}, {}});
     loaded->inputs = ports_of(loaded->model.program.inputs());
     loaded->outputs = ports_of(loaded->model.program.outputs());
     *model = loaded.release();
@@ -103,7 +111,8 @@ const T* at(const std::vector<T>& list, int index) {
 void check_pointer(const void* pointer, const char* what, const Program::Port& port) {
   const auto alignment = static_cast<uintptr_t>(bitorch::dtype_bytes(port.dtype));
   if (pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % alignment == 0) return;
-  throw Error(std::string(what) + " \"" + port.name + "\": the pointer is " + (pointer == nullptr ? "null" : "not aligned to its dtype"));
+  throw Error(std::string(what) + " \"" + port.name + "\": the pointer is " +
+              (pointer == nullptr ? "null" : "not aligned to its dtype"));
 }
 
 void run(const Model& model, int64_t batch, const void* const* inputs, void* const* outputs) {
@@ -131,14 +140,16 @@ extern "C" {
 
 const char* bitorch_version(void) { return BITORCH_RUNTIME_VERSION; }
 
-bitorch_status bitorch_load(const char* path, int64_t memory_limit, bitorch_model** model, char* error, size_t error_size) {
+bitorch_status bitorch_load(const char* path, int64_t memory_limit, bitorch_model** model, char* error,
+                            size_t error_size) {
   return load(memory_limit, model, error, error_size, [&](int64_t limit) {
     if (path == nullptr) throw Error("path: must not be null");
     return Model::load(path, bitorch::kernels(), limit);
   });
 }
 
-bitorch_status bitorch_load_memory(const void* data, size_t size, int64_t memory_limit, bitorch_model** model, char* error, size_t error_size) {
+bitorch_status bitorch_load_memory(const void* data, size_t size, int64_t memory_limit, bitorch_model** model,
+                                   char* error, size_t error_size) {
   return load(memory_limit, model, error, error_size, [&](int64_t limit) {
     if (data == nullptr) throw Error("data: must not be null");
     return Model::read(data, size, bitorch::kernels(), limit);
@@ -147,10 +158,18 @@ bitorch_status bitorch_load_memory(const void* data, size_t size, int64_t memory
 
 void bitorch_free(bitorch_model* model) { delete model; }
 
-int bitorch_input_count(const bitorch_model* model) { return model == nullptr ? 0 : static_cast<int>(model->inputs.size()); }
-int bitorch_output_count(const bitorch_model* model) { return model == nullptr ? 0 : static_cast<int>(model->outputs.size()); }
-const bitorch_port* bitorch_input(const bitorch_model* model, int index) { return model == nullptr ? nullptr : at(model->inputs, index); }
-const bitorch_port* bitorch_output(const bitorch_model* model, int index) { return model == nullptr ? nullptr : at(model->outputs, index); }
+int bitorch_input_count(const bitorch_model* model) {
+  return model == nullptr ? 0 : static_cast<int>(model->inputs.size());
+}
+int bitorch_output_count(const bitorch_model* model) {
+  return model == nullptr ? 0 : static_cast<int>(model->outputs.size());
+}
+const bitorch_port* bitorch_input(const bitorch_model* model, int index) {
+  return model == nullptr ? nullptr : at(model->inputs, index);
+}
+const bitorch_port* bitorch_output(const bitorch_model* model, int index) {
+  return model == nullptr ? nullptr : at(model->outputs, index);
+}
 
 int bitorch_class_count(const bitorch_model* model) {
   return model == nullptr ? 0 : static_cast<int>(model->model.class_names.size());
@@ -161,8 +180,8 @@ const char* bitorch_class_name(const bitorch_model* model, int index) {
 }
 const char* bitorch_info(const bitorch_model* model) { return model == nullptr ? nullptr : model->model.info.c_str(); }
 
-bitorch_status bitorch_run(const bitorch_model* model, int64_t batch, const void* const* inputs, void* const* outputs, char* error,
-                           size_t error_size) {
+bitorch_status bitorch_run(const bitorch_model* model, int64_t batch, const void* const* inputs, void* const* outputs,
+                           char* error, size_t error_size) {
   return guarded(error, error_size, [&] {
     if (model == nullptr) throw Error("model: must not be null");
     run(model->model, batch, inputs, outputs);

@@ -1,4 +1,5 @@
-// Arrays that are charged to a budget before they are allocated: what a program keeps, and what is needed while it is made.
+// Arrays that are charged to a budget before they are allocated: what a program keeps, and what is needed while it is
+// made.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -13,10 +14,12 @@
 
 namespace bitorch {
 
-// On a 64-byte boundary, zeroed. All that an operation keeps and that grows with the description or the arrays is in these.
+// On a 64-byte boundary, zeroed. All that an operation keeps and that grows with the description or the arrays is in
+// these.
 template <class T>
 class AlignedArray {
-  static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>, "the memory is zeroed, and freed as it is");
+  static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>,
+                "the memory is zeroed, and freed as it is");
 
  public:
   AlignedArray() = default;
@@ -60,7 +63,8 @@ using Kept = std::shared_ptr<const AlignedArray<T>>;
 template <class T>
 class TemporaryArray {
  public:
-  TemporaryArray(Budget& budget, int64_t count, const char* what) : budget_(&budget), array_(budget, count, what), charged_(array_.bytes_for(count, what)) {}
+  TemporaryArray(Budget& budget, int64_t count, const char* what)
+      : budget_(&budget), array_(budget, count, what), charged_(array_.bytes_for(count, what)) {}
   ~TemporaryArray() {
     if (budget_ != nullptr) budget_->give_back(charged_);
   }

@@ -8,7 +8,8 @@ void read_array_shape(const OperationReader& reader, Program::Port* port) {
   if (!reader.has(key)) return;
   const size_t rank = reader.list(key).items().size();
   if (rank > Program::kMaxArrayRank) {
-    reader.fail(key, "must have from 0 to " + std::to_string(Program::kMaxArrayRank) + " dimensions, without the batch");
+    reader.fail(key,
+                "must have from 0 to " + std::to_string(Program::kMaxArrayRank) + " dimensions, without the batch");
   }
   const std::vector<int64_t> shape = reader.integers(key, rank, 1, int64_t{1} << 62);
   int64_t given = 1, wanted = 1;

@@ -22,16 +22,19 @@ Budget::Budget(int64_t bytes, int64_t array_bytes) : limit_(bytes), steps_left_(
 
 void Budget::charge(int64_t bytes, const char* what) {
   if (bytes > left()) {
-    throw Error(std::string("needs ") + std::to_string(bytes) + " bytes for " + what + ", and of the limit of " + std::to_string(limit_) +
-                " only " + std::to_string(left()) + " are left; " + kAdvice);
+    throw Error(std::string("needs ") + std::to_string(bytes) + " bytes for " + what + ", and of the limit of " +
+                std::to_string(limit_) + " only " + std::to_string(left()) + " are left; " + kAdvice);
   }
   charged_ += bytes;
 }
 
 void Budget::work(int64_t steps) {
   if (steps > steps_left_) {
-    throw Error(std::string("with it, preparing the operations takes longer than any network in use does, as when thousands of them "
-                            "share an array; ") + kAdvice);
+    throw Error(
+        std::string(
+            "with it, preparing the operations takes longer than any network in use does, as when thousands of them "
+            "share an array; ") +
+        kAdvice);
   }
   steps_left_ -= steps;
 }

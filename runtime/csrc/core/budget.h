@@ -1,5 +1,5 @@
-// What loading a program may take: bytes of memory, and work. A file of some thousand bytes can ask for any amount of both, by
-// sizes that no array backs and by arrays that thousands of operations share.
+// What loading a program may take: bytes of memory, and work. A file of some thousand bytes can ask for any amount of
+// both, by sizes that no array backs and by arrays that thousands of operations share.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -13,14 +13,16 @@ class Budget {
   // What one operation takes besides arrays: itself, its strings, its tensors and their place in the plan.
   static constexpr int64_t kOperationBytes = 4096;
 
-  // How much work is allowed, in steps of about a nanosecond: this many, one for each byte of the limit, and so many for each
-  // byte of the arrays, which is more than preparing an array once takes. About two seconds for small files and the usual limit.
+  // How much work is allowed, in steps of about a nanosecond: this many, one for each byte of the limit, and so many
+  // for each byte of the arrays, which is more than preparing an array once takes. About two seconds for small files
+  // and the usual limit.
   static constexpr int64_t kLeastSteps = int64_t{1} << 29;
   static constexpr int64_t kStepsPerArrayByte = 128;
 
   explicit Budget(int64_t bytes = kNoLimit, int64_t array_bytes = 0);
 
-  // To be called before the memory is allocated or the work begun. Error where it is more than is left; `what` says what for.
+  // To be called before the memory is allocated or the work begun. Error where it is more than is left; `what` says
+  // what for.
   void charge(int64_t bytes, const char* what);
   void work(int64_t steps);
   // Of what was charged and is free again.

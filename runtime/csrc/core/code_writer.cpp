@@ -9,7 +9,8 @@ namespace bitorch {
 
 CodeWriter::CodeWriter(const CodeKeys& keys, int64_t channels, Preparation& preparation) : bits_(keys.bits) {
   if (keys.float_thresholds == nullptr) return;
-  const auto key = {Preparation::address(keys.float_thresholds), Preparation::address(keys.descending), int64_t{keys.bits}, channels};
+  const auto key = {Preparation::address(keys.float_thresholds), Preparation::address(keys.descending),
+                    int64_t{keys.bits}, channels};
   rule_ = preparation.share<CodeRule>(key, [&] {
     return CodeRule(preparation.budget(), keys.float_thresholds, keys.descending, keys.bits, plain_blocks(channels));
   });

@@ -17,8 +17,8 @@ constexpr int64_t kMaxDimension = int64_t{1} << 24;
 
 void check_range(int64_t value, int64_t low, const char* what) {
   if (value < low || value > kMaxDimension) {
-    throw Error(std::string("conv2d: ") + what + " is " + std::to_string(value) + ", but must be " + std::to_string(low) +
-                " to " + std::to_string(kMaxDimension));
+    throw Error(std::string("conv2d: ") + what + " is " + std::to_string(value) + ", but must be " +
+                std::to_string(low) + " to " + std::to_string(kMaxDimension));
   }
 }
 
@@ -38,8 +38,9 @@ Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
   // One image at a time a linear layer waits for its weights, and bit planes are the smallest form they have.
   if (is_linear(g) && spec.weight_bits * spec.activation_bits <= 8) method = kPopcount;
   if (method == kTables) {
-    // Building a pixel's tables pays when they are looked into often: by every kernel tap that reads the pixel, for every
-    // vector of output channels. At 4.5 times popcount is faster on Zen 4, 112 to 140 us; at 9 tables are, 228 to 221.
+    // Building a pixel's tables pays when they are looked into often: by every kernel tap that reads the pixel, for
+    // every vector of output channels. At 4.5 times popcount is faster on Zen 4, 112 to 140 us; at 9 tables are, 228 to
+    // 221.
     const double lookups = static_cast<double>(g.kernel_h * g.kernel_w * g.out_channels) /
                            static_cast<double>(g.stride_h * g.stride_w * kernels.table_lanes);
     const bool suits = g.groups == 1 && g.out_channels * 4 >= kernels.table_lanes * 3 && lookups >= 9;
@@ -51,7 +52,8 @@ Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
     if (!suits) method = kBytes;
   }
   // Half a block leaves each popcount half empty, while its other costs remain.
-  if (method == kPopcount && g.out_channels <= kBlock / 2 && spec.weight_bits * spec.activation_bits > 2) method = kBytes;
+  if (method == kPopcount && g.out_channels <= kBlock / 2 && spec.weight_bits * spec.activation_bits > 2)
+    method = kBytes;
   return method;
 }
 
@@ -67,8 +69,10 @@ void check_spec(const ConvSpec& spec) {
   if (low_bit) {
     if (spec.weight_bits < 1 || spec.weight_bits > 8) throw Error("conv2d: weight_bits must be 1 to 8");
     if (spec.activation_bits < 1 || spec.activation_bits > 8) throw Error("conv2d: activation_bits must be 1 to 8");
-    if (spec.sign_activations && spec.activation_bits != 1) throw Error("conv2d: sign_activations need 1-bit activations");
-    if (spec.zero_point < 0 || spec.zero_point >= 1 << spec.activation_bits) throw Error("conv2d: zero_point must be a code");
+    if (spec.sign_activations && spec.activation_bits != 1)
+      throw Error("conv2d: sign_activations need 1-bit activations");
+    if (spec.zero_point < 0 || spec.zero_point >= 1 << spec.activation_bits)
+      throw Error("conv2d: zero_point must be a code");
     if (spec.sign_activations && spec.zero_point != 0) throw Error("conv2d: sign_activations have no zero_point");
     const int64_t largest = spec.largest_sum();
     if (largest > std::numeric_limits<int32_t>::max()) {
@@ -78,25 +82,31 @@ void check_spec(const ConvSpec& spec) {
                   ", more than int32 holds; use fewer bits or split the layer");
     }
   } else if (spec.wants_int || spec.int_thresholds != nullptr || spec.sign_activations || spec.zero_point != 0) {
-    throw Error("conv2d_float: its sums are floats; int32 results, int32 thresholds, sign activations and a zero point need a low-bit layer");
+    throw Error(
+        "conv2d_float: its sums are floats; int32 results, int32 thresholds, sign activations and a zero point need a "
+        "low-bit layer");
   }
-  if ((spec.multiply == nullptr) != (spec.offset == nullptr)) throw Error("conv2d: give both multiply and offset, or neither");
+  if ((spec.multiply == nullptr) != (spec.offset == nullptr))
+    throw Error("conv2d: give both multiply and offset, or neither");
   if ((spec.norm_multiply == nullptr) != (spec.norm_offset == nullptr)) {
     throw Error("conv2d: give both norm_multiply and norm_offset, or neither");
   }
   const bool has_float = spec.multiply != nullptr || !low_bit;
-  if (!has_float && (spec.wants_float || spec.norm_multiply != nullptr || spec.has_residual || spec.relu || spec.float_thresholds != nullptr ||
-                     (spec.out_bits != 0 && spec.int_thresholds == nullptr))) {
-    throw Error("conv2d: float32 results, norm_multiply, residual, relu, float thresholds and codes without thresholds need multiply and offset");
+  if (!has_float && (spec.wants_float || spec.norm_multiply != nullptr || spec.has_residual || spec.relu ||
+                     spec.float_thresholds != nullptr || (spec.out_bits != 0 && spec.int_thresholds == nullptr))) {
+    throw Error(
+        "conv2d: float32 results, norm_multiply, residual, relu, float thresholds and codes without thresholds need "
+        "multiply and offset");
   }
   if (spec.out_bits < 0 || spec.out_bits > 8) throw Error("conv2d: bits of the codes must be 1 to 8");
-  if (spec.int_thresholds != nullptr && spec.float_thresholds != nullptr) throw Error("conv2d: thresholds are int32 or float32, not both");
+  if (spec.int_thresholds != nullptr && spec.float_thresholds != nullptr)
+    throw Error("conv2d: thresholds are int32 or float32, not both");
   if (!spec.wants_int && !spec.wants_float && spec.out_bits == 0) throw Error("conv2d: no result is asked for");
 }
 
 void check_layouts(const ConvGeometry& g, const ConvSpec& spec, const Layout& input, const Layout* const outs[4]) {
-  const bool halo_fits = input.halo.top >= g.pad_top && input.halo.left >= g.pad_left && input.halo.bottom >= g.pad_bottom &&
-                         input.halo.right >= g.pad_right;
+  const bool halo_fits = input.halo.top >= g.pad_top && input.halo.left >= g.pad_left &&
+                         input.halo.bottom >= g.pad_bottom && input.halo.right >= g.pad_right;
   if (input.height != g.height || input.width != g.width || input.channels != g.in_channels || !halo_fits) {
     throw Error("conv2d: the input's layout does not match the geometry");
   }
@@ -107,8 +117,8 @@ void check_layouts(const ConvGeometry& g, const ConvSpec& spec, const Layout& in
   const bool wanted[4] = {spec.wants_int, spec.wants_float, spec.out_bits != 0, spec.has_residual};
   for (int i = 0; i < 4; ++i) {
     if (wanted[i] != (outs[i] != nullptr)) throw Error("conv2d: results and layouts do not match");
-    if (outs[i] != nullptr && (outs[i]->height != g.out_height() || outs[i]->width != g.out_width() ||
-                               outs[i]->channels != g.out_channels)) {
+    if (outs[i] != nullptr &&
+        (outs[i]->height != g.out_height() || outs[i]->width != g.out_width() || outs[i]->channels != g.out_channels)) {
       throw Error("conv2d: a result's layout does not match the geometry");
     }
   }
@@ -125,7 +135,8 @@ struct TapClasses {
   int64_t count = 0;
 };
 
-TapClasses tap_classes(Budget& budget, int64_t size, int64_t out, int64_t pad, int64_t kernel, int64_t stride, int64_t dilation) {
+TapClasses tap_classes(Budget& budget, int64_t size, int64_t out, int64_t pad, int64_t kernel, int64_t stride,
+                       int64_t dilation) {
   const char* what = "classes of border pixels";
   TapClasses classes = {{budget, out, what}, {budget, out, what}};
   budget.work(checked_mul(out, 8, what));
@@ -135,7 +146,8 @@ TapClasses tap_classes(Budget& budget, int64_t size, int64_t out, int64_t pad, i
     const int64_t last = start >= size ? 0 : std::min(kernel, (size - 1 - start) / dilation + 1);
     const TapRange range{first, std::max(first, last)};
     // Both ends fall as o grows, so equal ranges are neighbours.
-    const bool is_new = classes.count == 0 || classes.ranges[classes.count - 1].first != range.first || classes.ranges[classes.count - 1].last != range.last;
+    const bool is_new = classes.count == 0 || classes.ranges[classes.count - 1].first != range.first ||
+                        classes.ranges[classes.count - 1].last != range.last;
     if (is_new) classes.ranges[classes.count++] = range;
     classes.of[o] = static_cast<int32_t>(classes.count) - 1;
   }
@@ -143,14 +155,17 @@ TapClasses tap_classes(Budget& budget, int64_t size, int64_t out, int64_t pad, i
 }
 
 // sums: minus `times` the sum of the weight codes on real pixels.
-ConvBorder make_border(const ConvSpec& spec, int64_t times, const uint8_t* negate, const AlignedArray<ConvBlock>& ranges, Budget& budget) {
+ConvBorder make_border(const ConvSpec& spec, int64_t times, const uint8_t* negate,
+                       const AlignedArray<ConvBlock>& ranges, Budget& budget) {
   const ConvGeometry& g = spec.geometry;
   TapClasses rows = tap_classes(budget, g.height, g.out_height(), g.pad_top, g.kernel_h, g.stride_h, g.dilation_h);
   TapClasses columns = tap_classes(budget, g.width, g.out_width(), g.pad_left, g.kernel_w, g.stride_w, g.dilation_w);
   const int64_t blocks = ranges.size();
   const int64_t entries = checked_mul(checked_mul(rows.count, columns.count, "conv2d"), blocks * kBlock, "conv2d");
   ConvBorder border = {std::move(rows.of), std::move(columns.of), columns.count, {budget, entries, "a border of sums"}};
-  budget.work(checked_add(checked_mul(entries, 4, "conv2d"), checked_mul(g.out_channels, checked_mul(g.inputs_per_output(), 3, "conv2d"), "conv2d"), "conv2d"));
+  budget.work(checked_add(checked_mul(entries, 4, "conv2d"),
+                          checked_mul(g.out_channels, checked_mul(g.inputs_per_output(), 3, "conv2d"), "conv2d"),
+                          "conv2d"));
   const int64_t per_group = g.in_channels / g.groups;
   const int step = spec.code_step(), lowest = spec.lowest_code();
   // corner[ky][kx]: the sum over the taps above and left of (ky, kx), so that any rectangle of taps is four of them.
@@ -182,8 +197,8 @@ ConvBorder make_border(const ConvSpec& spec, int64_t times, const uint8_t* negat
 }
 
 // Per-channel numbers in the order of the blocks: [blocks][kBlock].
-AlignedArray<float> by_block(Budget& budget, const float* values, float absent, float sign_flip(float, bool), const uint8_t* negate,
-                             const AlignedArray<ConvBlock>& blocks) {
+AlignedArray<float> by_block(Budget& budget, const float* values, float absent, float sign_flip(float, bool),
+                             const uint8_t* negate, const AlignedArray<ConvBlock>& blocks) {
   AlignedArray<float> out(budget, blocks.size() * kBlock, "numbers per channel");
   for (int64_t b = 0; b < blocks.size(); ++b) {
     for (int32_t c = 0; c < blocks[b].channels; ++c) {
@@ -204,7 +219,8 @@ PixelFormat pixel_format(const Layout& input, Method method, const KernelTable& 
     case kWords:
       return {2 * input.channels, columns * 2 * input.channels, 16, 0};
     case kTables: {
-      const int64_t pixel = checked_mul(kernels.table_bytes, ceil_div(input.channels, kernels.table_channels), "conv2d");
+      const int64_t pixel =
+          checked_mul(kernels.table_bytes, ceil_div(input.channels, kernels.table_channels), "conv2d");
       return {pixel, checked_mul(columns, pixel, "conv2d"), 0, kernels.table_bytes};
     }
     case kPopcount:
@@ -247,7 +263,9 @@ void ConvGeometry::check() const {
   }
 }
 
-int64_t ConvGeometry::out_height() const { return out_size(height, pad_top, pad_bottom, kernel_h, stride_h, dilation_h); }
+int64_t ConvGeometry::out_height() const {
+  return out_size(height, pad_top, pad_bottom, kernel_h, stride_h, dilation_h);
+}
 int64_t ConvGeometry::out_width() const { return out_size(width, pad_left, pad_right, kernel_w, stride_w, dilation_w); }
 int64_t ConvGeometry::inputs_per_output() const { return kernel_h * kernel_w * (in_channels / groups); }
 
@@ -271,12 +289,23 @@ bool can_write_planes(const ConvSpec& spec) {
 namespace {
 
 // Layers with the same weights on images of the same size share it.
-std::shared_ptr<const ConvBorder> border_of(const ConvSpec& spec, int64_t times, const uint8_t* negate, const ConvWeights& weights,
-                                            Preparation& preparation) {
+std::shared_ptr<const ConvBorder> border_of(const ConvSpec& spec, int64_t times, const uint8_t* negate,
+                                            const ConvWeights& weights, Preparation& preparation) {
   const ConvGeometry& g = spec.geometry;
-  const auto key = {Preparation::address(&weights), times, g.height, g.width, g.pad_top, g.pad_left, g.pad_bottom, g.pad_right,
-                    g.stride_h, g.stride_w, g.dilation_h, g.dilation_w};
-  return preparation.share<ConvBorder>(key, [&] { return make_border(spec, times, negate, weights.blocks, preparation.budget()); });
+  const auto key = {Preparation::address(&weights),
+                    times,
+                    g.height,
+                    g.width,
+                    g.pad_top,
+                    g.pad_left,
+                    g.pad_bottom,
+                    g.pad_right,
+                    g.stride_h,
+                    g.stride_w,
+                    g.dilation_h,
+                    g.dilation_w};
+  return preparation.share<ConvBorder>(
+      key, [&] { return make_border(spec, times, negate, weights.blocks, preparation.budget()); });
 }
 
 // Layers with the same weights and thresholds share it.
@@ -285,24 +314,31 @@ std::shared_ptr<const CodeRule> code_rule(const ConvSpec& spec, bool negates_wei
   const bool from_int = spec.int_thresholds != nullptr;
   const int64_t reach = from_int ? spec.largest_sum() : 0;
   const void* thresholds = from_int ? static_cast<const void*>(spec.int_thresholds) : spec.float_thresholds;
-  const auto key = {Preparation::address(&weights), Preparation::address(thresholds), Preparation::address(spec.descending),
-                    reach, int64_t{spec.out_bits}, int64_t{from_int}, int64_t{negates_weights}};
+  const auto key = {Preparation::address(&weights),
+                    Preparation::address(thresholds),
+                    Preparation::address(spec.descending),
+                    reach,
+                    int64_t{spec.out_bits},
+                    int64_t{from_int},
+                    int64_t{negates_weights}};
   return preparation.share<CodeRule>(key, [&] {
     Budget& budget = preparation.budget();
     std::vector<BlockRange> ranges;
     for (const ConvBlock& block : weights.blocks) ranges.push_back({block.first_channel, block.channels});
     if (from_int) {
-      return CodeRule(budget, spec.int_thresholds, spec.descending, static_cast<int32_t>(reach), spec.out_bits, negates_weights, ranges);
+      return CodeRule(budget, spec.int_thresholds, spec.descending, static_cast<int32_t>(reach), spec.out_bits,
+                      negates_weights, ranges);
     }
-    if (spec.float_thresholds != nullptr) return CodeRule(budget, spec.float_thresholds, spec.descending, spec.out_bits, ranges);
+    if (spec.float_thresholds != nullptr)
+      return CodeRule(budget, spec.float_thresholds, spec.descending, spec.out_bits, ranges);
     return CodeRule(budget, spec.out_bits, ranges);
   });
 }
 
 }  // namespace
 
-Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input, const Layout* out_int,
-           const Layout* out_float, const Layout* out_codes, const Layout* residual)
+Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
+           const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual)
     : state_(std::make_unique<State>()) {
   check_spec(spec);
   const ConvGeometry& g = spec.geometry;
@@ -333,8 +369,8 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& prepar
   s.has_float = spec.multiply != nullptr || spec.norm_multiply != nullptr || spec.has_residual || spec.relu;
   s.format = pixel_format(input, s.method, kernels);
 
-  // Codes that fall with D: their weights change sign, so that every threshold rises. Not where D itself leaves as well, and
-  // not on the signed grid, which has no -c for its lowest c: there the kernels change the sign of D.
+  // Codes that fall with D: their weights change sign, so that every threshold rises. Not where D itself leaves as
+  // well, and not on the signed grid, which has no -c for its lowest c: there the kernels change the sign of D.
   const bool symmetric = spec.weight_grid == WeightGrid::kOdd;
   const uint8_t* negate = s.codes_from_int && !s.wants_int && symmetric ? spec.descending : nullptr;
   PreparedWeights prepared = prepare_weights(spec, s.method, kernels, s.format, negate, preparation);
@@ -381,9 +417,8 @@ void Conv::run(const Buffers& buffers, int64_t batch, int threads) const {
   const State& s = *state_;
   if (batch == 0) return;
   const ConvParts parts = s.parts(batch, threads);
-  parallel_for(parts.count(), [&](int part) {
-    s.run_part(buffers, batch, parts, part, buffers.scratch + part * s.part_bytes);
-  });
+  parallel_for(parts.count(),
+               [&](int part) { s.run_part(buffers, batch, parts, part, buffers.scratch + part * s.part_bytes); });
 }
 
 const char* Conv::kernel_name() const { return state_->kernels->dot_name[state_->method]; }

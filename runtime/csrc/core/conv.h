@@ -44,7 +44,8 @@ struct ConvSpec {
   const uint8_t* packed_weights = nullptr;
   const float* float_weights = nullptr;
 
-  // Float stage: both null (absent) or [out_channels]. Low-bit layers without it give D; float layers without it the plain sum.
+  // Float stage: both null (absent) or [out_channels]. Low-bit layers without it give D; float layers without it the
+  // plain sum.
   const float* multiply = nullptr;
   const float* offset = nullptr;
   // What follows it, y = fma(y, norm_multiply, norm_offset): both null (absent) or [out_channels]. Low-bit layers need
@@ -54,8 +55,8 @@ struct ConvSpec {
   bool has_residual = false;  // float layers and low-bit layers with a float stage
   bool relu = false;
 
-  // Code stage: out_bits == 0 when absent. Thresholds [out_channels][2^out_bits - 1], int32 (compared with D) or float32
-  // (compared with y), both null for the unit quantizer of y: round(n * clip(y, 0, 1)), half to even.
+  // Code stage: out_bits == 0 when absent. Thresholds [out_channels][2^out_bits - 1], int32 (compared with D) or
+  // float32 (compared with y), both null for the unit quantizer of y: round(n * clip(y, 0, 1)), half to even.
   int out_bits = 0;
   const int32_t* int_thresholds = nullptr;
   const float* float_thresholds = nullptr;
@@ -65,13 +66,15 @@ struct ConvSpec {
 
   // Low-bit: c = code_step() * m + lowest_code(), and no |c| is larger than -lowest_code().
   int code_step() const { return weight_grid == WeightGrid::kOdd ? 2 : 1; }
-  int lowest_code() const { return weight_grid == WeightGrid::kOdd ? 1 - (1 << weight_bits) : -(1 << (weight_bits - 1)); }
+  int lowest_code() const {
+    return weight_grid == WeightGrid::kOdd ? 1 - (1 << weight_bits) : -(1 << (weight_bits - 1));
+  }
   // The largest |D| there can be, and no sum of weight code times activation code is larger; Error beyond int64.
   int64_t largest_sum() const;
 };
 
-// Which layout a low-bit convolution likes its input in: kPlanes, or kBytes, which every one can read; only one that likes
-// planes reads planes. Float convolutions read kFloat.
+// Which layout a low-bit convolution likes its input in: kPlanes, or kBytes, which every one can read; only one that
+// likes planes reads planes. Float convolutions read kFloat.
 Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels);
 // Whether its codes may be written as bit planes (blocks of channels must not share a byte).
 bool can_write_planes(const ConvSpec& spec);
@@ -81,8 +84,8 @@ class Conv {
   // input and the outputs' layouts are final here: geometry without halo must match. Outputs not wanted: nullptr.
   // Error: geometry, int32 overflow of the largest sum, a float stage without both arrays, thresholds out of order, ...
   // What it keeps is charged to the preparation's budget.
-  Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input, const Layout* out_int,
-       const Layout* out_float, const Layout* out_codes, const Layout* residual);
+  Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
+       const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual);
   ~Conv();
   Conv(Conv&&) noexcept;
 
@@ -92,7 +95,7 @@ class Conv {
     uint8_t* out_int;         // null where not wanted
     uint8_t* out_float;
     uint8_t* out_codes;
-    uint8_t* scratch;         // scratch_bytes(batch, threads) bytes, 64-byte aligned
+    uint8_t* scratch;  // scratch_bytes(batch, threads) bytes, 64-byte aligned
   };
   int64_t scratch_bytes(int64_t batch, int threads) const;
   // Writes every real pixel of its outputs (not their halo). Never allocates, never throws.

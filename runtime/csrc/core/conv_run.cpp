@@ -9,7 +9,8 @@ namespace bitorch {
 
 namespace {
 
-// Output pixels that are prepared at a time: their addresses, window sums and staged input stay in the first-level cache.
+// Output pixels that are prepared at a time: their addresses, window sums and staged input stay in the first-level
+// cache.
 constexpr int64_t kBand = 128;
 // A part of less work is not worth waking a thread for.
 constexpr double kPartNanoseconds = 4000;
@@ -27,7 +28,8 @@ struct Band {
   int32_t add[kBand];
 };
 
-// Rows of the input that a part has staged: `count` rows of image n from padded row `first`, at row `position` of the buffer.
+// Rows of the input that a part has staged: `count` rows of image n from padded row `first`, at row `position` of the
+// buffer.
 struct Staged {
   int64_t n = -1, first = 0, count = 0, position = 0;
 };
@@ -131,7 +133,8 @@ class Part {
       int32_t* add = band.add + i;
       const int32_t* row = column_sums(at, (count - 1) * g_.stride_w + (g_.kernel_w - 1) * g_.dilation_w + 1, group);
       std::memset(add, 0, static_cast<size_t>(count) * 4);
-      for (int64_t kx = 0; kx < g_.kernel_w; ++kx) s_.kernels->rows.add_ints(add, row + kx * g_.dilation_w, g_.stride_w, count);
+      for (int64_t kx = 0; kx < g_.kernel_w; ++kx)
+        s_.kernels->rows.add_ints(add, row + kx * g_.dilation_w, g_.stride_w, count);
       // Modulo 2^32: D itself fits, its terms need not.
       const auto scale = static_cast<uint32_t>(s_.sum_scale);
       for (int64_t x = 0; x < count; ++x) add[x] = static_cast<int32_t>(static_cast<uint32_t>(add[x]) * scale);
@@ -161,7 +164,8 @@ class Part {
     const int64_t channels = g_.in_channels / g_.groups;
     const bool planes = s_.input.kind == Kind::kPlanes;
     PixelSums request;
-    request.row = buffers_.input + s_.input.offset(n, y - g_.pad_top, -g_.pad_left) + (planes ? group * channels / 8 : group * channels);
+    request.row = buffers_.input + s_.input.offset(n, y - g_.pad_top, -g_.pad_left) +
+                  (planes ? group * channels / 8 : group * channels);
     request.pixel_bytes = s_.input.pixel_bytes;
     request.plane_bytes = s_.input.plane_bytes;
     request.sums = sums;
@@ -261,7 +265,8 @@ class Part {
     dot.channels = static_cast<int32_t>(b1 - b - 1) * kBlock + s_.weights->blocks[b1 - 1].channels;
     dot.weight_bits = s_.weight_bits;
     dot.activation_bits = s_.activation_bits;
-    if (s_.wants_float && s_.out_float.image_bytes > kLargeImage) fetch_floats(block.first_channel, dot.channels, i, pixels);
+    if (s_.wants_float && s_.out_float.image_bytes > kLargeImage)
+      fetch_floats(block.first_channel, dot.channels, i, pixels);
     s_.kernels->dot[s_.method](&dot, tile_);
     for (int64_t k = b; k < b1; ++k) finish(k, i, pixels, tile_ + (k - b) * pixels * kBlock);
   }
@@ -282,7 +287,8 @@ class Part {
     if (s_.border != nullptr) {
       for (int32_t p = 0; p < pixels; ++p) border[p] = band_->border[i + p] + b * kBlock;
     }
-    Correction correction = {s_.sum_scale != 0 ? band_->add + i : nullptr, s_.border != nullptr ? border : nullptr, s_.shift};
+    Correction correction = {s_.sum_scale != 0 ? band_->add + i : nullptr, s_.border != nullptr ? border : nullptr,
+                             s_.shift};
     if (s_.wants_int || (s_.codes_from_int && s_.has_float)) {
       const IntStage stage = {correction, pixels, block.channels};
       k.finish_int(&stage, tile);
@@ -327,7 +333,8 @@ class Part {
 
   static void store(uint8_t* out, const int64_t* offsets, const ConvBlock& block, int32_t pixels, const int32_t* tile) {
     for (int32_t p = 0; p < pixels; ++p) {
-      std::memcpy(out + offsets[p] + block.first_channel * 4, tile + p * kBlock, static_cast<size_t>(block.channels) * 4);
+      std::memcpy(out + offsets[p] + block.first_channel * 4, tile + p * kBlock,
+                  static_cast<size_t>(block.channels) * 4);
     }
   }
 
@@ -362,7 +369,9 @@ class Part {
 
 // Instructions on vectors of 16 channels, about one cycle each.
 double tile_work(const ConvState& s) {
-  const double products = s.method == kPopcount ? 1.5 * s.weight_bits * s.activation_bits : s.method == kTables ? s.weight_bits : 1.0;
+  const double products = s.method == kPopcount ? 1.5 * s.weight_bits * s.activation_bits
+                          : s.method == kTables ? s.weight_bits
+                                                : 1.0;
   return products * 2.0 * static_cast<double>(s.steps.size()) + 20.0;
 }
 
@@ -414,7 +423,8 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
   return best;
 }
 
-void ConvState::run_part(const Conv::Buffers& buffers, int64_t batch, const ConvParts& parts, int part, uint8_t* scratch) const {
+void ConvState::run_part(const Conv::Buffers& buffers, int64_t batch, const ConvParts& parts, int part,
+                         uint8_t* scratch) const {
   const int64_t pixels = batch * out_pixels();
   const int64_t tiles = ceil_div(pixels, parts.grain);
   const int64_t tile = std::max<int64_t>(1, kernels->tile_pixels[method] / parts.grain) * parts.grain;

@@ -38,8 +38,8 @@ struct ConvState {
   int32_t shift = 0, sum_scale = 0;  // sum_scale == 0: no window sums
   AlignedArray<float> multiply, offset;
   AlignedArray<float> norm_multiply, norm_offset;  // empty where absent
-  std::shared_ptr<const CodeRule> rule;  // null without codes
-  std::shared_ptr<const ConvBorder> border;  // of sign activations and zero points, else null
+  std::shared_ptr<const CodeRule> rule;            // null without codes
+  std::shared_ptr<const ConvBorder> border;        // of sign activations and zero points, else null
   // Scratch of one part
   int64_t sum_rows = 0, sum_row_bytes = 0;  // ring of rows of pixel sums
   int64_t blocks_per_call = 1;              // blocks that one dot product serves; kTables only

@@ -12,8 +12,8 @@ namespace bitorch {
 
 namespace {
 
-// The steps of a block, and where along them the weights of one kernel tap lie. A channel's weights are first put together as
-// the kernel will read pixels, 4 bytes after 4 bytes ("the window"), then dealt out to the channel's lane.
+// The steps of a block, and where along them the weights of one kernel tap lie. A channel's weights are first put
+// together as the kernel will read pixels, 4 bytes after 4 bytes ("the window"), then dealt out to the channel's lane.
 struct Window {
   int64_t channels;               // input channels of a block: those of one group, or of several merged ones
   AlignedArray<int32_t> steps;    // byte offset of each step
@@ -32,7 +32,8 @@ struct Window {
 };
 
 int32_t step_offset(int64_t bytes) {
-  if (bytes > std::numeric_limits<int32_t>::max()) throw Error("conv2d: the kernel window spans more than 2 GiB of input");
+  if (bytes > std::numeric_limits<int32_t>::max())
+    throw Error("conv2d: the kernel window spans more than 2 GiB of input");
   return static_cast<int32_t>(bytes);
 }
 
@@ -53,7 +54,8 @@ Window make_window(Budget& budget, const ConvGeometry& g, const PixelFormat& for
     const int64_t ky = run * run_taps / g.kernel_w, kx = run * run_taps % g.kernel_w, first = run * run_steps;
     const int64_t offset = ky * g.dilation_h * format.row_bytes + kx * g.dilation_w * format.pixel_bytes;
     for (int64_t s = 0; s < run_steps; ++s) window.steps[first + s] = step_offset(offset + 4 * s);
-    for (int64_t tap = 0; tap < run_taps; ++tap) window.taps[run * run_taps + tap] = 4 * first + tap * format.pixel_bytes;
+    for (int64_t tap = 0; tap < run_taps; ++tap)
+      window.taps[run * run_taps + tap] = 4 * first + tap * format.pixel_bytes;
   }
   return window;
 }
@@ -70,14 +72,17 @@ Window make_tap_window(Budget& budget, const ConvGeometry& g, const PixelFormat&
   return window;
 }
 
-// kTables: one step per tap and `width` input channels. `taps` holds each step's first weight instead, `masks` which follow.
+// kTables: one step per tap and `width` input channels. `taps` holds each step's first weight instead, `masks` which
+// follow.
 Window make_table_window(Budget& budget, const ConvGeometry& g, const PixelFormat& format, int width) {
-  const int64_t steps = checked_mul(checked_mul(g.kernel_h, g.kernel_w, "weights"), ceil_div(g.in_channels, width), "weights");
+  const int64_t steps =
+      checked_mul(checked_mul(g.kernel_h, g.kernel_w, "weights"), ceil_div(g.in_channels, width), "weights");
   Window window(budget, g.in_channels, steps, steps, steps);
   int64_t s = 0;
   for (int64_t ky = 0; ky < g.kernel_h; ++ky) {
     for (int64_t c = 0; c < g.in_channels; c += width) {
-      for (int64_t kx = 0; kx < g.kernel_w; ++kx, ++s) {  // innermost: neighbouring pixels read the same tables soon after
+      for (int64_t kx = 0; kx < g.kernel_w;
+           ++kx, ++s) {  // innermost: neighbouring pixels read the same tables soon after
         const int64_t pixel = ky * g.dilation_h * format.row_bytes + kx * g.dilation_w * format.pixel_bytes;
         window.steps[s] = step_offset(pixel + c / width * format.table_stride);
         window.taps[s] = (ky * g.kernel_w + kx) * g.in_channels + c;
@@ -98,12 +103,18 @@ class Writer {
         lanes_(lanes),
         per_group_(spec.geometry.in_channels / spec.geometry.groups),
         words_(budget, method == kTables ? 0 : window.size(), "a row of weights"),
-        elements_(budget, checked_mul(spec.geometry.inputs_per_output(), method == kWords ? 2 : method == kDepthwise ? 4 : 0, "weights"), "a row of weights") {
+        elements_(budget,
+                  checked_mul(spec.geometry.inputs_per_output(),
+                              method == kWords       ? 2
+                              : method == kDepthwise ? 4
+                                                     : 0,
+                              "weights"),
+                  "a row of weights") {
     if (spec.weight_bits != 0) rows_.emplace(budget, spec, negate);
   }
 
-  // Channel `channel` of the output to lane `lane` of the block at `out`; it reads the channels of the block's group_in_block-th
-  // group.
+  // Channel `channel` of the output to lane `lane` of the block at `out`; it reads the channels of the block's
+  // group_in_block-th group.
   void write(int64_t channel, int64_t group_in_block, int64_t lane, uint8_t* out) {
     if (method_ == kTables) return tables(rows_->planes(channel), lane, out);
     if (method_ == kPopcount) return popcount(rows_->planes(channel), lane, out);
@@ -112,7 +123,8 @@ class Writer {
     uint8_t* bytes = reinterpret_cast<uint8_t*>(words_.data()) + group_in_block * per_group_ * size;
     std::fill(words_.begin(), words_.end(), 0);
     for (int64_t tap = 0; tap < window_.taps.size(); ++tap) {
-      std::memcpy(bytes + window_.taps[tap], elements + tap * per_group_ * size, static_cast<size_t>(per_group_ * size));
+      std::memcpy(bytes + window_.taps[tap], elements + tap * per_group_ * size,
+                  static_cast<size_t>(per_group_ * size));
     }
     deal(lane, out);
   }
@@ -194,7 +206,9 @@ int64_t step_weight_bytes(Method method, int weight_bits, int lanes) {
 
 }  // namespace
 
-bool is_depthwise(const ConvGeometry& g) { return g.groups > 1 && g.groups == g.in_channels && g.groups == g.out_channels; }
+bool is_depthwise(const ConvGeometry& g) {
+  return g.groups > 1 && g.groups == g.in_channels && g.groups == g.out_channels;
+}
 
 bool halves_codes(const ConvSpec& spec, Method method) {
   return method == kBytes && spec.weight_bits == 8 && spec.weight_grid == WeightGrid::kOdd;
@@ -228,7 +242,10 @@ std::vector<BlockRange> conv_blocks(const ConvGeometry& g, bool merged) {
 }
 
 WeightRows::WeightRows(Budget& budget, const ConvSpec& spec, const uint8_t* negate)
-    : spec_(spec), negate_(negate), count_(spec.geometry.inputs_per_output()), codes_(budget, count_, "a row of weights"),
+    : spec_(spec),
+      negate_(negate),
+      count_(spec.geometry.inputs_per_output()),
+      codes_(budget, count_, "a row of weights"),
       planes_(budget, spec.weight_bits * plane_bytes(), "a row of weights") {}
 
 uint8_t* WeightRows::codes(int64_t channel) {
@@ -256,8 +273,9 @@ namespace {
 // How long it takes to deal out the weights, about.
 int64_t tiling_steps(const ConvSpec& spec, Method method, const Window& window) {
   const int64_t planes = method == kPopcount || method == kTables ? spec.weight_bits : 1;
-  const int64_t row = checked_add(checked_mul(spec.geometry.inputs_per_output(), 2, "weights"),
-                                  checked_mul(planes, checked_mul(window.size(), 2, "weights") + 4 * window.taps.size(), "weights"), "weights");
+  const int64_t row = checked_add(
+      checked_mul(spec.geometry.inputs_per_output(), 2, "weights"),
+      checked_mul(planes, checked_mul(window.size(), 2, "weights") + 4 * window.taps.size(), "weights"), "weights");
   return checked_mul(spec.geometry.out_channels, row, "weights");
 }
 
@@ -297,8 +315,8 @@ ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable&
 
 }  // namespace
 
-PreparedWeights prepare_weights(const ConvSpec& spec, Method method, const KernelTable& kernels, const PixelFormat& format,
-                                const uint8_t* negate, Preparation& preparation) {
+PreparedWeights prepare_weights(const ConvSpec& spec, Method method, const KernelTable& kernels,
+                                const PixelFormat& format, const uint8_t* negate, Preparation& preparation) {
   const ConvGeometry& g = spec.geometry;
   Budget& budget = preparation.budget();
   const int64_t out_per_group = g.out_channels / g.groups;
@@ -309,9 +327,18 @@ PreparedWeights prepare_weights(const ConvSpec& spec, Method method, const Kerne
                   : method == kTables ? make_table_window(budget, g, format, kernels.table_channels)
                                       : make_window(budget, g, format, channels);
   const void* source = spec.weight_bits == 0 ? static_cast<const void*>(spec.float_weights) : spec.packed_weights;
-  const auto key = {Preparation::address(source), Preparation::address(negate), int64_t{method}, int64_t{spec.weight_bits},
-                    static_cast<int64_t>(spec.weight_grid), g.kernel_h, g.kernel_w, g.in_channels, g.out_channels, g.groups,
-                    format.pixel_bytes, int64_t{adjoins(g, channels)}};
+  const auto key = {Preparation::address(source),
+                    Preparation::address(negate),
+                    int64_t{method},
+                    int64_t{spec.weight_bits},
+                    static_cast<int64_t>(spec.weight_grid),
+                    g.kernel_h,
+                    g.kernel_w,
+                    g.in_channels,
+                    g.out_channels,
+                    g.groups,
+                    format.pixel_bytes,
+                    int64_t{adjoins(g, channels)}};
   auto weights = preparation.share<ConvWeights>(
       key, [&] { return tile_weights(spec, method, kernels, format, window, negate, budget); });
   return {std::move(weights), std::move(window.steps)};

@@ -67,7 +67,7 @@ struct PreparedWeights {
   AlignedArray<int32_t> steps;  // byte offsets from a pixel, the same for every block
 };
 // negate: as of WeightRows.
-PreparedWeights prepare_weights(const ConvSpec& spec, Method method, const KernelTable& kernels, const PixelFormat& format,
-                                const uint8_t* negate, Preparation& preparation);
+PreparedWeights prepare_weights(const ConvSpec& spec, Method method, const KernelTable& kernels,
+                                const PixelFormat& format, const uint8_t* negate, Preparation& preparation);
 
 }  // namespace bitorch

@@ -32,23 +32,30 @@ struct Level {
   const char* needs[24];  // flags, ended by null
 };
 
-// __builtin_cpu_supports takes literals only. It also asks the operating system (XCR0) whether wide registers are saved.
+// __builtin_cpu_supports takes literals only. It also asks the operating system (XCR0) whether wide registers are
+// saved.
 #if defined(__x86_64__)
 #define FLAG(name) {name, __builtin_cpu_supports(name) != 0}
 std::vector<Flag> all_flags() {
   __builtin_cpu_init();
-  return {FLAG("popcnt"),     FLAG("avx2"),       FLAG("fma"),        FLAG("bmi"),         FLAG("bmi2"),
-          FLAG("avx512f"),    FLAG("avx512bw"),   FLAG("avx512vl"),   FLAG("avx512dq"),    FLAG("avx512vnni"),
-          FLAG("avx512vbmi"), FLAG("avx512vbmi2"), FLAG("avx512bitalg"), FLAG("avx512vpopcntdq"), FLAG("gfni")};
+  return {FLAG("popcnt"),       FLAG("avx2"),
+          FLAG("fma"),          FLAG("bmi"),
+          FLAG("bmi2"),         FLAG("avx512f"),
+          FLAG("avx512bw"),     FLAG("avx512vl"),
+          FLAG("avx512dq"),     FLAG("avx512vnni"),
+          FLAG("avx512vbmi"),   FLAG("avx512vbmi2"),
+          FLAG("avx512bitalg"), FLAG("avx512vpopcntdq"),
+          FLAG("gfni")};
 }
 #undef FLAG
 const Level kLevels[] = {
     {&kPortableKernels, {}},
     {&kAvx2Kernels, {"avx2", "fma", "popcnt", "bmi", "bmi2"}},
-    {&kAvx512Kernels, {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}},
+    {&kAvx512Kernels,
+     {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}},
     {&kAvx512VpopcntdqKernels,
-     {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512vpopcntdq",
-      "avx512bitalg", "avx512vbmi", "avx512vbmi2", "gfni"}},
+     {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni",
+      "avx512vpopcntdq", "avx512bitalg", "avx512vbmi", "avx512vbmi2", "gfni"}},
 };
 #elif defined(__aarch64__)
 #if defined(__APPLE__)
@@ -97,8 +104,8 @@ const KernelTable& find_kernels(const std::string& name, const std::string& sour
     if (name != level.table->name) continue;
     const char* missing = missing_flag(level, present);
     if (missing == nullptr) return *level.table;
-    throw Error(source + "'" + name + "' needs the instructions " + missing + ", which this CPU lacks; it can run: " +
-                available_text());
+    throw Error(source + "'" + name + "' needs the instructions " + missing +
+                ", which this CPU lacks; it can run: " + available_text());
   }
   throw Error(source + "'" + name + "' is no name of kernels; this CPU can run: " + available_text());
 }

@@ -7,11 +7,12 @@
 
 namespace bitorch {
 
-// Names of the kernel tables that this CPU can run, slowest first: "portable", then e.g. "avx2", "avx512", "avx512-vpopcntdq".
+// Names of the kernel tables that this CPU can run, slowest first: "portable", then e.g. "avx2", "avx512",
+// "avx512-vpopcntdq".
 std::vector<std::string> available_kernels();
 
-// The table in use: the last of available_kernels(), or the one that the environment variable BITORCH_KERNEL names, read at
-// the first call. Throws Error where that name is unknown or this CPU lacks the instructions.
+// The table in use: the last of available_kernels(), or the one that the environment variable BITORCH_KERNEL names,
+// read at the first call. Throws Error where that name is unknown or this CPU lacks the instructions.
 const KernelTable& kernels();
 
 // The table of that name; Error as above.

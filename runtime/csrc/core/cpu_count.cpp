@@ -29,7 +29,8 @@ std::string first_word(const std::string& path) {
 }
 
 int limit_of(const std::string& directory, bool version_2) {
-  if (!version_2) return quota_cpus(first_word(directory + "/cpu.cfs_quota_us"), first_word(directory + "/cpu.cfs_period_us"));
+  if (!version_2)
+    return quota_cpus(first_word(directory + "/cpu.cfs_quota_us"), first_word(directory + "/cpu.cfs_period_us"));
   std::string quota, period;
   std::ifstream file(directory + "/cpu.max");
   if (!(file >> quota >> period)) return 0;
@@ -75,6 +76,8 @@ int cgroup_cpus(const std::string& self_cgroup, const std::string& mount) {
   return smallest;
 }
 
-int usable_cpus() { return std::max(1, smaller_limit(affinity_cpus(), cgroup_cpus("/proc/self/cgroup", "/sys/fs/cgroup"))); }
+int usable_cpus() {
+  return std::max(1, smaller_limit(affinity_cpus(), cgroup_cpus("/proc/self/cgroup", "/sys/fs/cgroup")));
+}
 
 }  // namespace bitorch

@@ -10,8 +10,9 @@
 
 namespace bitorch {
 
-// While it lives, the thread rounds to nearest and keeps subnormal numbers, as IEEE 754 has it, whatever the application has
-// set for itself: results must not depend on who calls, nor on which thread computes. Otherwise 0 >= 1e-45 could be true.
+// While it lives, the thread rounds to nearest and keeps subnormal numbers, as IEEE 754 has it, whatever the
+// application has set for itself: results must not depend on who calls, nor on which thread computes. Otherwise 0 >=
+// 1e-45 could be true.
 class IeeeFloats {
  public:
   IeeeFloats();

@@ -41,7 +41,7 @@ class Json {
   // Compact JSON text of at most about `limit` bytes, cut with "..." beyond: for error messages.
   std::string text(size_t limit = 120) const;
   static std::string quoted(const std::string& text);  // as a JSON string
-  static const char* type_name(Type type);  // "null", "a boolean", "an integer", ...
+  static const char* type_name(Type type);             // "null", "a boolean", "an integer", ...
 
  private:
   friend class JsonParser;

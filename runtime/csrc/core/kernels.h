@@ -28,23 +28,24 @@ enum Method : int {
 };
 
 // One tile of dot products. For pixel p and channel c of the block,
-//   kPopcount : tile[p][c] = sum over s, i, j of 2^(i+j) popcount(w[j][s][c] & load32(pixel[p] + i*plane_bytes + step[s]))
-//   kBytes    : tile[p][c] = sum over s, b of w[s][c][b] * uint8(pixel[p][step[s] + b]),   b = 0..3
-//   kWords    : tile[p][c] = sum over s, b of w[s][c][b] * int16(pixel[p] + step[s] + 2*b), b = 0..1
-//   kDepthwise: tile[p][c] = sum over s of w[s][c] * uint8(pixel[p][step[s] + c]), |w| < 2^weight_bits
-//   kFloat    : tile[p][c] = sum over s of w[s][c] * float(pixel[p] + step[s]), in any order
-//   kDepthwiseFloat: tile[p][c] = sum over s of w[s][c] * float(pixel[p] + step[s] + 4*c), in any order
-//   kTables   : the number that kPopcount gives, from what stage_tables wrote for each input pixel: tile[p][c] = sum over
-//               j, s of 2^j * (entry w[j][s][c] of the table at pixel[p] + step[s]); an entry is the sum of the codes whose
-//               bits are set in its index. One step per kernel tap and KernelTable::table_channels input channels, taps of
-//               one kernel row innermost. Here a block has up to table_block channels, in parts of table_lanes, and the
-//               tile is [ceil(channels / 32)][pixels][32].
+//   kPopcount : tile[p][c] = sum over s, i, j of 2^(i+j) popcount(w[j][s][c] & load32(pixel[p] + i*plane_bytes +
+//   step[s])) kBytes    : tile[p][c] = sum over s, b of w[s][c][b] * uint8(pixel[p][step[s] + b]),   b = 0..3 kWords :
+//   tile[p][c] = sum over s, b of w[s][c][b] * int16(pixel[p] + step[s] + 2*b), b = 0..1 kDepthwise: tile[p][c] = sum
+//   over s of w[s][c] * uint8(pixel[p][step[s] + c]), |w| < 2^weight_bits kFloat    : tile[p][c] = sum over s of
+//   w[s][c] * float(pixel[p] + step[s]), in any order kDepthwiseFloat: tile[p][c] = sum over s of w[s][c] *
+//   float(pixel[p] + step[s] + 4*c), in any order kTables   : the number that kPopcount gives, from what stage_tables
+//   wrote for each input pixel: tile[p][c] = sum over
+//               j, s of 2^j * (entry w[j][s][c] of the table at pixel[p] + step[s]); an entry is the sum of the codes
+//               whose bits are set in its index. One step per kernel tap and KernelTable::table_channels input
+//               channels, taps of one kernel row innermost. Here a block has up to table_block channels, in parts of
+//               table_lanes, and the tile is [ceil(channels / 32)][pixels][32].
 // with the weights laid out as
 //   kPopcount uint32 [weight_bits][steps][32], kBytes int8 [steps][32][4], kWords int16 [steps][32][2],
 //   kDepthwise int32 [steps][32], kFloat and kDepthwiseFloat float [steps][32],
 //   kTables uint8 [ceil(channels / table_lanes)][weight_bits][steps][table_lanes].
-// Sums are exact modulo 2^32; the caller has checked that D fits in 31 bits, its terms need not. Loads from a pixel are unaligned 4-byte
-// loads (kDepthwise: `channels` bytes, kDepthwiseFloat: `channels` floats; kTables: whole tables, aligned to table_bytes up to 64). Kernels may compute all 32 channels or only `channels` of them, rounded up.
+// Sums are exact modulo 2^32; the caller has checked that D fits in 31 bits, its terms need not. Loads from a pixel are
+// unaligned 4-byte loads (kDepthwise: `channels` bytes, kDepthwiseFloat: `channels` floats; kTables: whole tables,
+// aligned to table_bytes up to 64). Kernels may compute all 32 channels or only `channels` of them, rounded up.
 struct DotTile {
   const uint8_t* const* pixel;  // [pixels]
   const int32_t* step;          // [steps] byte offsets
@@ -86,32 +87,32 @@ struct FloatStage {
   const float* const* residual;  // [pixels] rows of `channels` floats, not one more is read; or null
   int32_t pixels, channels;
   int32_t relu;
-  float* const* out;             // [pixels] rows of `channels` floats, where y goes as well, not one more is written; or null
+  float* const* out;  // [pixels] rows of `channels` floats, where y goes as well, not one more is written; or null
 };
 using FloatFunction = void (*)(const FloatStage*, void* tile);
 
-// Codes: q = number of j with  x >= threshold[j][c], x = D or y, after a change of sign where negate says so. NaN gives 0.
-// Thresholds rise with j; a float32 one may be NaN, which no x reaches, and then so are all that follow.
-// kAffine: q = round_half_even(v), v = clamp(float(x) * multiply[c] + offset[c], 0, n), n = 2^bits - 1, two roundings, never
+// Codes: q = number of j with  x >= threshold[j][c], x = D or y, after a change of sign where negate says so. NaN gives
+// 0. Thresholds rise with j; a float32 one may be NaN, which no x reaches, and then so are all that follow. kAffine: q
+// = round_half_even(v), v = clamp(float(x) * multiply[c] + offset[c], 0, n), n = 2^bits - 1, two roundings, never
 // fused; negate is null. Chosen only where it was checked to give the codes that the thresholds give.
-// kGuided: the thresholds decide, but where v (x after negate) is less than `margin` away from an integer, that integer is
-// the code. A kernel may compare every x instead.
-// Planes: channel c goes to bit c%8 of byte c/8 at out[p] + i*out_plane_bytes, i = 0..bits-1, bits beyond `channels` zero,
-// ceil(channels/8) bytes written per plane, not one more. Bytes: `channels` bytes at out[p].
+// kGuided: the thresholds decide, but where v (x after negate) is less than `margin` away from an integer, that integer
+// is the code. A kernel may compare every x instead. Planes: channel c goes to bit c%8 of byte c/8 at out[p] +
+// i*out_plane_bytes, i = 0..bits-1, bits beyond `channels` zero, ceil(channels/8) bytes written per plane, not one
+// more. Bytes: `channels` bytes at out[p].
 enum CodeRuleKind : int { kCompare = 0, kAffine = 1, kGuided = 2 };
 struct CodeStage {
-  Correction correction;         // ignored for float input
-  const void* thresholds;        // [n][32], int32 for D, float32 for y; null for kAffine
-  const float* multiply;         // [32]; not for kCompare
-  const float* offset;           // [32]; not for kCompare
-  const int32_t* negate;         // [32] of 0 or -1; or null
-  uint8_t* const* out;           // [pixels]
+  Correction correction;   // ignored for float input
+  const void* thresholds;  // [n][32], int32 for D, float32 for y; null for kAffine
+  const float* multiply;   // [32]; not for kCompare
+  const float* offset;     // [32]; not for kCompare
+  const int32_t* negate;   // [32] of 0 or -1; or null
+  uint8_t* const* out;     // [pixels]
   int64_t out_plane_bytes;
   int32_t pixels, channels;
-  int32_t bits;                  // 1 .. 8
-  int32_t rule;                  // a CodeRuleKind
-  int32_t planes;                // 1: bit planes, 0: bytes
-  float margin;                  // kGuided only
+  int32_t bits;    // 1 .. 8
+  int32_t rule;    // a CodeRuleKind
+  int32_t planes;  // 1: bit planes, 0: bytes
+  float margin;    // kGuided only
 };
 using CodeFunction = void (*)(const CodeStage*, const void* tile);
 
@@ -125,14 +126,14 @@ struct PixelSums {
 };
 using PixelSumsFunction = void (*)(const PixelSums*);
 
-// out[i] = x[i] / divide[c], then * multiply[c] + offset[c] (two roundings), then fma(that, norm_multiply[c], norm_offset[c])
-// (one), then + residual[i], then clamped to [low, high], which keeps NaN; c = i mod period. Parts that are null are left
-// out; of multiply and offset, and of norm_multiply and norm_offset, both are there or neither.
+// out[i] = x[i] / divide[c], then * multiply[c] + offset[c] (two roundings), then fma(that, norm_multiply[c],
+// norm_offset[c]) (one), then + residual[i], then clamped to [low, high], which keeps NaN; c = i mod period. Parts that
+// are null are left out; of multiply and offset, and of norm_multiply and norm_offset, both are there or neither.
 struct AffineRow {
-  const float* x;                                                      // [n]
-  float* out;                                                          // [n], none of the others
+  const float* x;                                                         // [n]
+  float* out;                                                             // [n], none of the others
   const float *divide, *multiply, *offset, *norm_multiply, *norm_offset;  // [period]
-  const float* residual;                                               // [n]
+  const float* residual;                                                  // [n]
   int64_t n, period;
   float low, high;  // -infinity and infinity: not clamped
 };
@@ -157,10 +158,11 @@ struct RowFunctions {
   // out[i] = the maximum of in[0][i] .. in[count - 1][i], the first of equal ones; NaN wins; count >= 1
   void (*max_of_floats)(float* out, const float* const* in, int count, int64_t n);
   // bit planes: out = elementwise maximum of two codes, plane i of n bytes at i*plane_bytes
-  void (*max_planes)(uint8_t* out, int64_t out_plane_bytes, const uint8_t* in, int64_t in_plane_bytes, int64_t n, int bits);
+  void (*max_planes)(uint8_t* out, int64_t out_plane_bytes, const uint8_t* in, int64_t in_plane_bytes, int64_t n,
+                     int bits);
   void (*add_ints)(int32_t* out, const int32_t* in, int64_t stride, int64_t n);  // out[i] += in[i * stride]
-  void (*add_bytes)(int32_t* out, const uint8_t* in, int64_t n);  // out[i] += in[i]
-  void (*add_floats)(float* out, const float* in, int64_t n);     // out[i] += in[i]
+  void (*add_bytes)(int32_t* out, const uint8_t* in, int64_t n);                 // out[i] += in[i]
+  void (*add_floats)(float* out, const float* in, int64_t n);                    // out[i] += in[i]
   void (*affine)(const AffineRow*);
   // one pixel (or any run of channels): codes in bytes <-> bit planes
   void (*planes_to_bytes)(uint8_t* out, const uint8_t* in, int64_t plane_bytes, int64_t channels, int bits);
@@ -171,36 +173,38 @@ struct RowFunctions {
   ActivationFunctions activations;
 };
 
-// Staging of kTables: one row of input pixels becomes one row of table entries. It may read up to 63 bytes past a pixel.
+// Staging of kTables: one row of input pixels becomes one row of table entries. It may read up to 63 bytes past a
+// pixel.
 struct TableStage {
-  const uint8_t* row;            // plane 0 or bytes of the first pixel
+  const uint8_t* row;  // plane 0 or bytes of the first pixel
   int64_t pixel_bytes, plane_bytes;
-  uint8_t* out;                  // pixel x, table k (channels k * table_channels on): out + x * out_pixel_bytes + k * table_bytes
+  uint8_t* out;  // pixel x, table k (channels k * table_channels on): out + x * out_pixel_bytes + k * table_bytes
   int64_t out_pixel_bytes;
   int32_t pixels, channels, bits, planes;
 };
 using TableStageFunction = void (*)(const TableStage*);
 
 struct KernelTable {
-  const char* name;                     // "portable", "avx2", "avx512", "avx512-vpopcntdq", "neon", "neon-dotprod"
-  DotFunction dot[kMethods];            // null where the instruction set does not use the method
-  const char* dot_name[kMethods];       // what profiles and benchmarks print, e.g. "popcount avx512-vpopcntdq"
-  int32_t tile_pixels[kMethods];        // most pixels per call, <= kMaxTilePixels
+  const char* name;                // "portable", "avx2", "avx512", "avx512-vpopcntdq", "neon", "neon-dotprod"
+  DotFunction dot[kMethods];       // null where the instruction set does not use the method
+  const char* dot_name[kMethods];  // what profiles and benchmarks print, e.g. "popcount avx512-vpopcntdq"
+  int32_t tile_pixels[kMethods];   // most pixels per call, <= kMaxTilePixels
   IntFunction finish_int;
   FloatFunction int_to_float;
   FloatFunction float_to_float;
   CodeFunction int_to_codes;
   CodeFunction float_to_codes;
   PixelSumsFunction pixel_sums;
-  TableStageFunction stage_tables;      // null without kTables
-  int32_t table_channels;               // input channels per table
-  int32_t table_bytes;                  // staged bytes per table
+  TableStageFunction stage_tables;  // null without kTables
+  int32_t table_channels;           // input channels per table
+  int32_t table_bytes;              // staged bytes per table
   RowFunctions rows;
-  // Which method is fastest for weight_bits x activation_bits in a convolution: a Method per [W-1][A-1]. kBytes and kWords
-  // read codes in bytes, kPopcount reads planes, kTables reads either. The reasons stand beside the table in each kernel file.
+  // Which method is fastest for weight_bits x activation_bits in a convolution: a Method per [W-1][A-1]. kBytes and
+  // kWords read codes in bytes, kPopcount reads planes, kTables reads either. The reasons stand beside the table in
+  // each kernel file.
   uint8_t method[8][8];
-  int32_t table_lanes;                  // output channels that one look-up serves: a multiple of 32
-  int32_t table_block;                  // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
+  int32_t table_lanes;  // output channels that one look-up serves: a multiple of 32
+  int32_t table_block;  // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
 };
 
 // One per kernel file; only those of this architecture are linked. Constant-initialised: nothing runs at load.

@@ -6,8 +6,8 @@
 //                 byte c/8 of its pixel; bits beyond C are zero
 //
 // The halo is a ring of pixels of value 0 (code 0) around each image, as wide as the widest padding among the tensor's
-// consumers, so that no convolution kernel has edge cases. Its producer zeroes it on every run. Kernels read 4 bytes at any
-// byte offset, staging of tables whole vectors, so a buffer is followed by at least kSlack readable bytes.
+// consumers, so that no convolution kernel has edge cases. Its producer zeroes it on every run. Kernels read 4 bytes at
+// any byte offset, staging of tables whole vectors, so a buffer is followed by at least kSlack readable bytes.
 #pragma once
 #include <cstdint>
 

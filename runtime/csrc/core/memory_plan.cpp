@@ -64,8 +64,8 @@ struct Placed {
   int first, last;
 };
 
-// The lowest place for `bytes` among those already placed that live at the same time. `placed` is in the order of offsets: a
-// program of very many operations is planned in a second too.
+// The lowest place for `bytes` among those already placed that live at the same time. `placed` is in the order of
+// offsets: a program of very many operations is planned in a second too.
 int64_t find_offset(const std::vector<Placed>& placed, const Users& life, int64_t bytes) {
   int64_t offset = 0;
   for (const Placed& other : placed) {

@@ -19,7 +19,9 @@ namespace {
 
 class OpenFile {
  public:
-  explicit OpenFile(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {  // a pipe without a writer is refused, not waited for
+  explicit OpenFile(const std::string& path)
+      : descriptor_(open(path.c_str(),
+                         O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {  // a pipe without a writer is refused, not waited for
     if (descriptor_ < 0) fail("cannot be opened");
   }
   ~OpenFile() { close(descriptor_); }
@@ -55,7 +57,8 @@ class OpenFile {
 // Memory that goes back to the system at once: malloc would keep some of a block as large as a file for later.
 class Pages {
  public:
-  explicit Pages(size_t size) : size_(size + 1), memory_(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+  explicit Pages(size_t size)
+      : size_(size + 1), memory_(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
     if (memory_ == MAP_FAILED) throw std::bad_alloc();
   }
   ~Pages() { munmap(memory_, size_); }
@@ -74,8 +77,8 @@ Model Model::read(const void* data, size_t size, const KernelTable& kernels, int
   PackedFile file = PackedFile::read(data, size);
   Program program(file.program, file.arrays, kernels, memory_limit);
   program.reserve(1);
-  return {std::move(program),          file.format_version,          std::move(file.program), std::move(file.info),
-          std::move(file.class_names), std::move(file.sha256)};
+  return {std::move(program),   file.format_version,         std::move(file.program),
+          std::move(file.info), std::move(file.class_names), std::move(file.sha256)};
 }
 
 Model Model::load(const std::string& path, const KernelTable& kernels, int64_t memory_limit) {

@@ -21,8 +21,9 @@ struct Model {
   std::vector<std::string> class_names;
   std::string sha256;
 
-  // Nothing of the bytes is kept. Error where the file is damaged, newer than this library, no packed file at all, or asks
-  // for more than memory_limit bytes; std::bad_alloc. The program's memory for a batch of 1 is there when this returns.
+  // Nothing of the bytes is kept. Error where the file is damaged, newer than this library, no packed file at all, or
+  // asks for more than memory_limit bytes; std::bad_alloc. The program's memory for a batch of 1 is there when this
+  // returns.
   static Model read(const void* data, size_t size, const KernelTable& kernels, int64_t memory_limit = kMemoryLimit);
   // Errors begin with the path.
   static Model load(const std::string& path, const KernelTable& kernels, int64_t memory_limit = kMemoryLimit);

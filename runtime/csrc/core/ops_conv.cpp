@@ -97,20 +97,21 @@ class ConvOperation : public Operation {
  private:
   static void allow_keys(const OperationReader& reader, Form form, bool low_bit) {
     if (form == Form::kConv && low_bit) {
-      reader.allow({"input", "weight", "weight_bits", "weight_grid", "out_channels", "kernel_size", "stride", "padding",
-                    "dilation", "groups", "sign_activations", "zero_point", "multiply", "offset", "norm_multiply",
-                    "norm_offset", "residual", "relu", "thresholds", "descending", "bits", "int32", "float32", "codes"});
+      reader.allow({"input",      "weight",     "weight_bits",   "weight_grid", "out_channels",     "kernel_size",
+                    "stride",     "padding",    "dilation",      "groups",      "sign_activations", "zero_point",
+                    "multiply",   "offset",     "norm_multiply", "norm_offset", "residual",         "relu",
+                    "thresholds", "descending", "bits",          "int32",       "float32",          "codes"});
     } else if (form == Form::kConv) {
       reader.allow({"input", "weight", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
                     "multiply", "offset", "norm_multiply", "norm_offset", "residual", "relu", "thresholds",
                     "descending", "bits", "float32", "codes"});
     } else if (low_bit) {
       reader.allow({"input", "weight", "weight_bits", "weight_grid", "out_channels", "sign_activations", "zero_point",
-                    "multiply", "offset", "norm_multiply", "norm_offset", "residual", "relu", "thresholds", "descending",
-                    "bits", "int32", "float32", "codes"});
+                    "multiply", "offset", "norm_multiply", "norm_offset", "residual", "relu", "thresholds",
+                    "descending", "bits", "int32", "float32", "codes"});
     } else {
-      reader.allow({"input", "weight", "out_channels", "multiply", "offset", "norm_multiply", "norm_offset",
-                    "residual", "relu", "thresholds", "descending", "bits", "float32", "codes"});
+      reader.allow({"input", "weight", "out_channels", "multiply", "offset", "norm_multiply", "norm_offset", "residual",
+                    "relu", "thresholds", "descending", "bits", "float32", "codes"});
     }
   }
 
@@ -161,7 +162,8 @@ class ConvOperation : public Operation {
     const int64_t count = weights_per_channel();
     if (spec_->largest_sum() >= int64_t{1} << 31) {
       reader.fail(std::to_string(count) + " weights per output, times the largest weight and activation code, " +
-                  std::to_string(spec_->largest_sum() / count) + ", must stay below 2^31: use fewer bits or more groups");
+                  std::to_string(spec_->largest_sum() / count) +
+                  ", must stay below 2^31: use fewer bits or more groups");
     }
     const int64_t row_bytes = packed_row_bytes(count, spec_->weight_bits);
     spec_->packed_weights = reader.bytes("weight", {spec_->geometry.out_channels, row_bytes});

@@ -191,8 +191,9 @@ class Affine : public Elementwise {
     for (const char* part : {"divide", "multiply", "norm_multiply", "residual", "low", "high"}) {
       if (reader.has(part)) return;
     }
-    reader.fail("there is nothing to compute: give \"divide\", \"multiply\" and \"offset\", \"norm_multiply\" and "
-                "\"norm_offset\", \"residual\", \"low\" or \"high\"");
+    reader.fail(
+        "there is nothing to compute: give \"divide\", \"multiply\" and \"offset\", \"norm_multiply\" and "
+        "\"norm_offset\", \"residual\", \"low\" or \"high\"");
   }
 
   // The array repeated to a period() of values, so that loops over pixels of few channels are long; null where absent.

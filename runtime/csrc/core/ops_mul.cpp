@@ -20,8 +20,8 @@ class Mul : public Operation {
     other_ = reader.input_named("inputs", names[1], {Values::kFloat32});
     one_pixel_ = !other_->same_shape(*input_);
     if (one_pixel_ && (other_->pixels() != 1 || other_->channels != input_->channels)) {
-      reader.fail("inputs", "the tensor \"" + other_->name + "\" is " + other_->describe() + ", but \"" +
-                                input_->name + "\" is " + input_->describe() +
+      reader.fail("inputs", "the tensor \"" + other_->name + "\" is " + other_->describe() + ", but \"" + input_->name +
+                                "\" is " + input_->describe() +
                                 "; the second must have the shape of the first, or be one pixel of as many channels");
     }
     inputs_ = {input_, other_};

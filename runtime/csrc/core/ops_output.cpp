@@ -61,7 +61,8 @@ class Output : public Operation {
     const int64_t row_values = width * channels;
     const uint8_t* source = context.data(*tensor_) + layout.offset(n, y, 0);
     uint8_t* target = static_cast<uint8_t*>(context.outputs[index_]);
-    target += ((context.first + n) * tensor_->height * row_values + (channels_last_ ? y * row_values : y * width)) * size;
+    target +=
+        ((context.first + n) * tensor_->height * row_values + (channels_last_ ? y * row_values : y * width)) * size;
     if (layout.kind == Kind::kPlanes) {
       uint8_t* staged = channels_last_ ? target : context.scratch + part * row_values;
       source = read_codes(context.kernels->rows, layout, source, width, staged);

@@ -152,7 +152,9 @@ class Pad : public Operation {
   }
 
   // Of plane i; null where the mode is another.
-  const uint8_t* constant(int64_t i) const { return constant_ == nullptr ? nullptr : constant_->bytes.data() + i * pixel_bytes_; }
+  const uint8_t* constant(int64_t i) const {
+    return constant_ == nullptr ? nullptr : constant_->bytes.data() + i * pixel_bytes_;
+  }
 
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const {
     const RowFunctions& rows = context.kernels->rows;

@@ -69,12 +69,11 @@ class Select : public Operation {
   void plan(const KernelTable&, Preparation&) override {
     constexpr int64_t kLongRun = 16;  // from here on, copies beat a loop over the channels
     copies_runs_ = channels_->size() / runs_->size() >= kLongRun;
-    same_planes_ =
-        whole_bytes_ && input_->layout.kind == Kind::kPlanes && output_->layout.kind == Kind::kPlanes;
+    same_planes_ = whole_bytes_ && input_->layout.kind == Kind::kPlanes && output_->layout.kind == Kind::kPlanes;
     if (!input_->is_codes() || same_planes_) return;
     codes_bytes_ = round_up(checked_mul(input_->width, input_->channels, "a select"), 64);
-    part_bytes_ = checked_add(codes_bytes_, round_up(checked_mul(output_->width, output_->channels, "a select"), 64),
-                              "a select");
+    part_bytes_ =
+        checked_add(codes_bytes_, round_up(checked_mul(output_->width, output_->channels, "a select"), 64), "a select");
   }
 
   int64_t scratch_bytes(int64_t, int threads) const override { return checked_mul(part_bytes_, threads, "a select"); }

@@ -17,9 +17,7 @@ class Softmax : public Operation {
     outputs_ = {output_};
   }
 
-  int64_t scratch_bytes(int64_t, int threads) const override {
-    return checked_mul(room_bytes(), threads, "a softmax");
-  }
+  int64_t scratch_bytes(int64_t, int threads) const override { return checked_mul(room_bytes(), threads, "a softmax"); }
 
   void run(const RunContext& context) const override {
     zero_halo(output_->layout, context.data(*output_), context.batch);

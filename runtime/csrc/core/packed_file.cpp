@@ -34,7 +34,8 @@ void check_version(const std::string& text) {
   if (!digits) throw Error("\"format_version\" is " + shown(text) + "; it must be a number from 1 on");
   if (std::stoi(text) > kFormatVersion) {
     throw Error("the file has format version " + text + ", and this bitorch-runtime reads versions up to " +
-                std::to_string(kFormatVersion) + "; install a newer bitorch-runtime, or save the network again with an older bitorch");
+                std::to_string(kFormatVersion) +
+                "; install a newer bitorch-runtime, or save the network again with an older bitorch");
   }
 }
 
@@ -78,10 +79,12 @@ bool is_allowed(Dtype dtype) {
 
 void check_tensor(const std::string& name, const ArrayView& array) {
   if (!is_allowed(array.dtype)) {
-    throw Error("tensor " + shown(name) + " is " + array.describe() + "; a packed file holds float32, int32, uint8 and bool");
+    throw Error("tensor " + shown(name) + " is " + array.describe() +
+                "; a packed file holds float32, int32, uint8 and bool");
   }
   const int64_t count = array.elements();
-  if (count == 0) throw Error("tensor " + shown(name) + " is " + array.describe() + ", empty; a packed file has no such tensors");
+  if (count == 0)
+    throw Error("tensor " + shown(name) + " is " + array.describe() + ", empty; a packed file has no such tensors");
   if (array.dtype != Dtype::kBool) return;
   const uint8_t* values = static_cast<const uint8_t*>(array.data);
   if (std::any_of(values, values + count, [](uint8_t value) { return value > 1; })) {
@@ -94,7 +97,9 @@ void check_hash(const Metadata& metadata, const Safetensors& file) {
   const bool hex = stored.size() == 64 && stored.find_first_not_of("0123456789abcdef") == std::string::npos;
   if (!hex) throw Error("\"sha256\" is " + shown(stored) + "; it must be 64 hexadecimal digits in lower case");
   if (packed_hash(value_of(metadata, "program"), value_of(metadata, "info"), file) != stored) {
-    throw Error("the content does not have the SHA-256 that the file states: it was damaged or changed after it was written; copy or save it again");
+    throw Error(
+        "the content does not have the SHA-256 that the file states: it was damaged or changed after it was written; "
+        "copy or save it again");
   }
 }
 
@@ -117,15 +122,18 @@ std::vector<std::string> check_info(const std::string& text) {
       throw Error(std::string("\"info\": ") + error.what());
     }
   }();
-  if (!info.is(Json::Type::kObject)) throw Error(std::string("\"info\" is ") + Json::type_name(info.type()) + "; it must be an object");
+  if (!info.is(Json::Type::kObject))
+    throw Error(std::string("\"info\" is ") + Json::type_name(info.type()) + "; it must be an object");
   std::vector<std::string> class_names;
   for (const Json::Member& member : info.members()) {
     if (member.first == "class_names") {
       class_names = read_class_names(member.second);
     } else if (member.first != "preprocessing" && member.first != "provenance") {
-      throw Error("\"info\" has the unknown key " + shown(member.first) + "; the keys are class_names, preprocessing and provenance");
+      throw Error("\"info\" has the unknown key " + shown(member.first) +
+                  "; the keys are class_names, preprocessing and provenance");
     } else if (!member.second.is(Json::Type::kObject)) {
-      throw Error("\"info\": \"" + member.first + "\" is " + Json::type_name(member.second.type()) + "; it must be an object");
+      throw Error("\"info\": \"" + member.first + "\" is " + Json::type_name(member.second.type()) +
+                  "; it must be an object");
     }
   }
   return class_names;

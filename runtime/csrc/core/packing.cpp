@@ -54,7 +54,8 @@ void split_planes(const uint8_t* m, int64_t count, int bits, uint8_t* planes, in
   for (int64_t k = 0; k < count; k += 8) {
     const uint64_t codes = load_bytes(m + k, std::min<int64_t>(8, count - k));
     // The product adds bit 0 of byte i at bit 56 + i, and nothing else reaches the highest byte.
-    for (int j = 0; j < bits; ++j) planes[j * plane_bytes + k / 8] = static_cast<uint8_t>((codes >> j & kLowBits) * kGather >> 56);
+    for (int j = 0; j < bits; ++j)
+      planes[j * plane_bytes + k / 8] = static_cast<uint8_t>((codes >> j & kLowBits) * kGather >> 56);
   }
 }
 

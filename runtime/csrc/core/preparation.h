@@ -1,5 +1,5 @@
-// What is shared by the operations of a program while it is made: the budget, and what they make of arrays. A network may apply
-// one layer many times; what it keeps is then kept once.
+// What is shared by the operations of a program while it is made: the budget, and what they make of arrays. A network
+// may apply one layer many times; what it keeps is then kept once.
 #pragma once
 #include <cstdint>
 #include <map>

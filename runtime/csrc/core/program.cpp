@@ -19,7 +19,8 @@ namespace bitorch {
 namespace {
 
 // A large batch runs in pieces whose tensors stay in the cache: for all of ResNet-18, the tensors of eight images are
-// read from memory, those of one are not. Each piece reads the weights anew, so its tensors may take as much as they do.
+// read from memory, those of one are not. Each piece reads the weights anew, so its tensors may take as much as they
+// do.
 constexpr int64_t kCachedBytes = 1 << 20;
 
 // Images first .. first + count - 1.
@@ -114,8 +115,9 @@ Program::Program(const std::string& json, const std::map<std::string, ArrayView>
   int64_t bytes = workspace_bytes(1);
   for (const Port& port : outputs()) bytes = checked_add(bytes, port_bytes(port, 1), "the results");
   if (bytes > memory_limit - kept_bytes()) {
-    throw Error("one image is worked on in " + std::to_string(bytes) + " bytes, results included, and the operations keep " +
-                std::to_string(kept_bytes()) + ": together more than the limit of " + std::to_string(memory_limit) +
+    throw Error("one image is worked on in " + std::to_string(bytes) +
+                " bytes, results included, and the operations keep " + std::to_string(kept_bytes()) +
+                ": together more than the limit of " + std::to_string(memory_limit) +
                 "; raise the limit if you trust where the program comes from");
   }
 }
@@ -173,7 +175,8 @@ void Program::run(const std::vector<ArrayView>& inputs, const std::vector<void*>
   const KeepAwake awake;
   const Pieces pieces = state_->pieces(batch);
   for (int64_t i = 0; i < pieces.count; ++i) {
-    state_->run_piece(context, pieces[i], [](const Operation& operation, const RunContext& piece) { operation.run(piece); });
+    state_->run_piece(context, pieces[i],
+                      [](const Operation& operation, const RunContext& piece) { operation.run(piece); });
   }
 }
 

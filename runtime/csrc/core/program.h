@@ -18,9 +18,10 @@ class Program {
   static constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
   // Checks everything before anything runs; Error names the operation, the key, the value and the rule. The arrays are
-  // copied (weights re-tiled): the caller may free them afterwards. `kernels` must outlive the program. Error also where what the
-  // operations keep, what they need meanwhile, and the memory of a run with one image, its results included, take more than
-  // memory_limit bytes together, before they are allocated; and where preparing it all would take many seconds (budget.h).
+  // copied (weights re-tiled): the caller may free them afterwards. `kernels` must outlive the program. Error also
+  // where what the operations keep, what they need meanwhile, and the memory of a run with one image, its results
+  // included, take more than memory_limit bytes together, before they are allocated; and where preparing it all would
+  // take many seconds (budget.h).
   Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
           int64_t memory_limit = kNoLimit);
   ~Program();
@@ -32,10 +33,10 @@ class Program {
   struct Port {
     std::string name;            // of the tensor
     Dtype dtype;                 // float32 or uint8; outputs also int32
-    std::vector<int64_t> shape;  // of one image of the array: {C, H, W}, {H, W, C} or {F}, or as "array_shape" says, up to
-                                 // kMaxArrayRank dimensions or none; the batch comes before it
-    std::string order;           // "nchw", "nhwc", or "nf" of vectors: how the numbers lie in memory, whatever the shape
-    int bits;                    // of codes, else 0
+    std::vector<int64_t> shape;  // of one image of the array: {C, H, W}, {H, W, C} or {F}, or as "array_shape" says, up
+                                 // to kMaxArrayRank dimensions or none; the batch comes before it
+    std::string order;  // "nchw", "nhwc", or "nf" of vectors: how the numbers lie in memory, whatever the shape
+    int bits;           // of codes, else 0
   };
   const std::vector<Port>& inputs() const;
   const std::vector<Port>& outputs() const;
@@ -81,7 +82,7 @@ class Program {
   int64_t workspace_bytes(int64_t batch) const;  // what one concurrent call needs, with get_num_threads() threads
   int64_t kept_bytes() const;                    // all that the operations keep: weights, tables, and they themselves
   static std::vector<std::string> operation_names();  // what "op" may be
-  const char* kernels_name() const;              // KernelTable::name
+  const char* kernels_name() const;                   // KernelTable::name
 
  private:
   struct State;

@@ -51,7 +51,8 @@ void about(const std::string& where, const std::function<void()>& step) {
   }
 }
 
-std::unique_ptr<Operation> make_operation(const OperationReader& reader, BuiltProgram* program, std::set<std::string>* outputs) {
+std::unique_ptr<Operation> make_operation(const OperationReader& reader, BuiltProgram* program,
+                                          std::set<std::string>* outputs) {
   if (reader.op() == "input") {
     program->inputs.emplace_back();
     return make_input(reader, program->inputs.size() - 1, &program->inputs.back());

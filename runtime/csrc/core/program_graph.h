@@ -41,7 +41,7 @@ struct Tensor {
 struct RunContext {
   const KernelTable* kernels;
   uint8_t* arena;
-  uint8_t* scratch;  // 64-byte aligned, as many bytes as the operation asked for
+  uint8_t* scratch;      // 64-byte aligned, as many bytes as the operation asked for
   int64_t first, batch;  // images first .. first + batch - 1 of the arrays; tensors hold these alone
   int threads;
   const ArrayView* inputs;

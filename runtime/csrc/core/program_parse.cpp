@@ -37,7 +37,8 @@ std::string range_text(int64_t low, int64_t high) {
 
 }  // namespace
 
-ArrayTable::ArrayTable(const std::map<std::string, ArrayView>& arrays, Budget& budget) : arrays_(arrays), budget_(budget) {
+ArrayTable::ArrayTable(const std::map<std::string, ArrayView>& arrays, Budget& budget)
+    : arrays_(arrays), budget_(budget) {
   for (const auto& [name, array] : arrays) {
     if (!is_name(name)) throw Error("arrays: a name must not be empty or have control characters");
     if (array.elements() > 0 && array.data == nullptr) throw Error("array " + quoted(name) + ": no data");

@@ -31,8 +31,8 @@ class ArrayTable {
   ArrayTable(const std::map<std::string, ArrayView>& arrays, Budget& budget);
 
   const ArrayView* use(const std::string& name);  // null where there is none
-  // The elements, on an address aligned for them: a copy, kept as long as this table, where the array's own is not. The same
-  // address whenever the same array is asked for, and so below.
+  // The elements, on an address aligned for them: a copy, kept as long as this table, where the array's own is not. The
+  // same address whenever the same array is asked for, and so below.
   const void* elements(const ArrayView& array);
   // Booleans as 0 or 1, whatever byte stood for true.
   const uint8_t* booleans(const ArrayView& array);

@@ -9,7 +9,6 @@
 
 namespace bitorch {
 
-
 // How many threads share `nanoseconds` of work in `rows` pieces: waking others takes some microseconds.
 inline int parts_for(int64_t rows, double nanoseconds, int threads) {
   if (threads <= 1 || rows <= 1 || nanoseconds < 20000.0) return 1;

@@ -47,7 +47,8 @@ std::vector<int64_t> parse_counts(const std::string& tensor, const char* key, co
     valid = item.is(Json::Type::kInteger) && item.integer() >= 0;
     if (valid) counts.push_back(item.integer());
   }
-  if (!valid) fail("tensor " + quoted(tensor) + ": " + key + " is " + value.text() + "; it must be a list of integers from 0 on");
+  if (!valid)
+    fail("tensor " + quoted(tensor) + ": " + key + " is " + value.text() + "; it must be a list of integers from 0 on");
   return counts;
 }
 
@@ -71,10 +72,12 @@ struct Entry {
 };
 
 Entry parse_entry(const std::string& name, const Json& value, int64_t data_size) {
-  if (!value.is(Json::Type::kObject)) fail("tensor " + quoted(name) + " is " + Json::type_name(value.type()) + ", not an object");
+  if (!value.is(Json::Type::kObject))
+    fail("tensor " + quoted(name) + " is " + Json::type_name(value.type()) + ", not an object");
   for (const Json::Member& m : value.members()) {
     if (m.first != "dtype" && m.first != "shape" && m.first != "data_offsets") {
-      fail("tensor " + quoted(name) + ": unknown key " + quoted(m.first) + "; the keys are dtype, shape and data_offsets");
+      fail("tensor " + quoted(name) + ": unknown key " + quoted(m.first) +
+           "; the keys are dtype, shape and data_offsets");
     }
   }
   Entry entry{name, {}, 0, 0};
@@ -83,42 +86,46 @@ Entry parse_entry(const std::string& name, const Json& value, int64_t data_size)
   const Json& offsets_json = member(name, value, "data_offsets");
   const std::vector<int64_t> offsets = parse_counts(name, "data_offsets", offsets_json);
   if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data_size) {
-    fail("tensor " + quoted(name) + ": data_offsets is " + offsets_json.text() + "; it must be [begin, end] with begin <= end <= " +
-         std::to_string(data_size) + ", the bytes of data in the file");
+    fail("tensor " + quoted(name) + ": data_offsets is " + offsets_json.text() +
+         "; it must be [begin, end] with begin <= end <= " + std::to_string(data_size) +
+         ", the bytes of data in the file");
   }
   entry.begin = offsets[0];
   entry.end = offsets[1];
   const int64_t bytes = bytes_of(name, entry.view);
   if (bytes != entry.end - entry.begin) {
-    fail("tensor " + quoted(name) + ": data_offsets " + offsets_json.text() + " hold " + std::to_string(entry.end - entry.begin) +
-         " bytes, but its dtype and shape need " + std::to_string(bytes));
+    fail("tensor " + quoted(name) + ": data_offsets " + offsets_json.text() + " hold " +
+         std::to_string(entry.end - entry.begin) + " bytes, but its dtype and shape need " + std::to_string(bytes));
   }
   return entry;
 }
 
 // Tensors in the order of their bytes; empty ones may stand between any two others.
 void check_cover(std::vector<Entry>& entries, int64_t data_size) {
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   int64_t covered = 0;
   for (const Entry& entry : entries) {
     if (entry.begin != covered) {
-      fail("tensor " + quoted(entry.name) + " begins at byte " + std::to_string(entry.begin) + " of the data, but the tensors before it end at " +
-           std::to_string(covered) + "; there may be no holes and no overlaps");
+      fail("tensor " + quoted(entry.name) + " begins at byte " + std::to_string(entry.begin) +
+           " of the data, but the tensors before it end at " + std::to_string(covered) +
+           "; there may be no holes and no overlaps");
     }
     covered = entry.end;
   }
   if (covered != data_size) {
-    fail("the tensors cover " + std::to_string(covered) + " bytes of data, but the file holds " + std::to_string(data_size));
+    fail("the tensors cover " + std::to_string(covered) + " bytes of data, but the file holds " +
+         std::to_string(data_size));
   }
 }
 
 void parse_metadata(const Json& value, std::map<std::string, std::string>* metadata) {
-  if (!value.is(Json::Type::kObject)) fail(std::string("\"__metadata__\" is ") + Json::type_name(value.type()) + ", not an object");
+  if (!value.is(Json::Type::kObject))
+    fail(std::string("\"__metadata__\" is ") + Json::type_name(value.type()) + ", not an object");
   for (const Json::Member& m : value.members()) {
     if (!m.second.is(Json::Type::kString)) {
-      fail("\"__metadata__\", key " + quoted(m.first) + ": the value is " + Json::type_name(m.second.type()) + ", not a string");
+      fail("\"__metadata__\", key " + quoted(m.first) + ": the value is " + Json::type_name(m.second.type()) +
+           ", not a string");
     }
     metadata->emplace(m.first, m.second.string());
   }
@@ -126,7 +133,8 @@ void parse_metadata(const Json& value, std::map<std::string, std::string>* metad
 
 // The header's text; Error where the bytes cannot hold it.
 std::string_view header_text(const uint8_t* bytes, size_t size) {
-  if (size < kLengthBytes) fail("the file has " + std::to_string(size) + " bytes; it begins with 8 bytes of header length");
+  if (size < kLengthBytes)
+    fail("the file has " + std::to_string(size) + " bytes; it begins with 8 bytes of header length");
   uint64_t length = 0;
   for (int i = kLengthBytes - 1; i >= 0; --i) length = length << 8 | bytes[i];
   if (length > kMaxSafetensorsHeader) {

@@ -12,22 +12,26 @@ namespace bitorch {
 namespace {
 
 constexpr uint32_t kRounds[64] = {
-    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be,
-    0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa,
-    0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85,
-    0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3,
-    0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
-    0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
 uint32_t rotated(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
 uint32_t big_endian(const uint8_t* p) {
-  return static_cast<uint32_t>(p[0]) << 24 | static_cast<uint32_t>(p[1]) << 16 | static_cast<uint32_t>(p[2]) << 8 | p[3];
+  return static_cast<uint32_t>(p[0]) << 24 | static_cast<uint32_t>(p[1]) << 16 | static_cast<uint32_t>(p[2]) << 8 |
+         p[3];
 }
 
 // One round; the caller turns the names of the eight words instead of moving them.
-inline void step(uint32_t a, uint32_t b, uint32_t c, uint32_t* d, uint32_t e, uint32_t f, uint32_t g, uint32_t* h, uint32_t word) {
+inline void step(uint32_t a, uint32_t b, uint32_t c, uint32_t* d, uint32_t e, uint32_t f, uint32_t g, uint32_t* h,
+                 uint32_t word) {
   const uint32_t first = *h + (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25)) + (g ^ (e & (f ^ g))) + word;
   *d += first;
   *h = first + (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22)) + ((a & b) | (c & (a | b)));
@@ -36,7 +40,8 @@ inline void step(uint32_t a, uint32_t b, uint32_t c, uint32_t* d, uint32_t e, ui
 // Word i of the schedule from the 16 before it, in a ring.
 inline uint32_t next_word(uint32_t* w, int i) {
   const uint32_t x = w[(i + 1) & 15], y = w[(i + 14) & 15];
-  w[i & 15] += (rotated(x, 7) ^ rotated(x, 18) ^ x >> 3) + w[(i + 9) & 15] + (rotated(y, 17) ^ rotated(y, 19) ^ y >> 10);
+  w[i & 15] +=
+      (rotated(x, 7) ^ rotated(x, 18) ^ x >> 3) + w[(i + 9) & 15] + (rotated(y, 17) ^ rotated(y, 19) ^ y >> 10);
   return w[i & 15];
 }
 
@@ -46,7 +51,8 @@ void sha256_portable(uint32_t* state, const uint8_t* data, size_t blocks) {
   for (; blocks > 0; --blocks, data += 64) {
     uint32_t w[16];
     for (int i = 0; i < 16; ++i) w[i] = big_endian(data + 4 * i);
-    uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
+    uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6],
+             h = state[7];
     const auto eight = [&](int i, auto word) {
       step(a, b, c, &d, e, f, g, &h, kRounds[i + 0] + word(i + 0));
       step(h, a, b, &c, d, e, f, &g, kRounds[i + 1] + word(i + 1));
@@ -71,7 +77,8 @@ void sha256_portable(uint32_t* state, const uint8_t* data, size_t blocks) {
 
 namespace {
 
-// The state in the two registers that the instructions want, highest words first: a b e f and c d g h. Four rounds at a time.
+// The state in the two registers that the instructions want, highest words first: a b e f and c d g h. Four rounds at a
+// time.
 __attribute__((target("sha,sse4.1"))) void blocks_x86(uint32_t* state, const uint8_t* data, size_t blocks) {
   const auto vector = [](uint32_t x, uint32_t y, uint32_t z, uint32_t w) __attribute__((target("sha,sse4.1"))) {
     return _mm_set_epi32(static_cast<int>(x), static_cast<int>(y), static_cast<int>(z), static_cast<int>(w));

@@ -1,8 +1,9 @@
-// The pool: parts of one job are claimed by whoever comes first, so that the caller never waits for a worker to wake up.
+// The pool: parts of one job are claimed by whoever comes first, so that the caller never waits for a worker to wake
+// up.
 //
-// A job is published by storing its ticket (generation << 16 | parts). slot[part] holds the last generation in which that
-// part was claimed. Raising slot[part] to the ticket's generation succeeds only while that part of that job is unclaimed;
-// the job is then not finished, so body and context are its own, however late the worker comes.
+// A job is published by storing its ticket (generation << 16 | parts). slot[part] holds the last generation in which
+// that part was claimed. Raising slot[part] to the ticket's generation succeeds only while that part of that job is
+// unclaimed; the job is then not finished, so body and context are its own, however late the worker comes.
 #include "threads.h"
 
 #include <pthread.h>
@@ -169,7 +170,9 @@ void Pool::publish(int parts, int wake) {
   ticket_.store(generation << kPartBits | static_cast<uint64_t>(parts), std::memory_order_seq_cst);
   const int sleepers = sleepers_.load(std::memory_order_seq_cst);
   if (sleepers == 0) return;
-  { const std::lock_guard<std::mutex> lock(mutex_); }
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+  }
   for (int i = 0; i < wake && i < sleepers; ++i) job_.notify_one();
 }
 
@@ -178,7 +181,8 @@ bool Pool::claim(int part, uint64_t generation) {
   return last < generation && slot_[part].compare_exchange_strong(last, generation, std::memory_order_relaxed);
 }
 
-// Parts 1 .. parts-1 that are left, beginning with the worker's own: from layer to layer it keeps its share of the data.
+// Parts 1 .. parts-1 that are left, beginning with the worker's own: from layer to layer it keeps its share of the
+// data.
 void Pool::run_parts(uint64_t ticket, int first) {
   const uint64_t generation = ticket >> kPartBits;
   const int others = static_cast<int>(ticket & ((1 << kPartBits) - 1)) - 1;
@@ -187,7 +191,9 @@ void Pool::run_parts(uint64_t ticket, int first) {
     if (!claim(part, generation)) continue;
     body_(context_, part);
     if (remaining_.fetch_sub(1, std::memory_order_seq_cst) == 1 && caller_sleeps_.load(std::memory_order_seq_cst)) {
-      { const std::lock_guard<std::mutex> lock(mutex_); }
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+      }
       done_.notify_one();
     }
   }
@@ -241,7 +247,8 @@ void run_alone(int parts, ParallelBody body, void* context) {
 
 void set_num_threads(int n) {
   if (n < 1 || n > kMaxThreads) {
-    throw Error("set_num_threads: " + std::to_string(n) + " threads; give a number from 1 to " + std::to_string(kMaxThreads));
+    throw Error("set_num_threads: " + std::to_string(n) + " threads; give a number from 1 to " +
+                std::to_string(kMaxThreads));
   }
   thread_count.store(n, std::memory_order_relaxed);
 }
@@ -254,9 +261,11 @@ int get_num_threads() {
 }
 
 void parallel_run(int parts, ParallelBody body, void* context) {
-  if (!fork_handled.load(std::memory_order_relaxed) && !fork_handled.exchange(true)) pthread_atfork(nullptr, nullptr, after_fork_in_child);
+  if (!fork_handled.load(std::memory_order_relaxed) && !fork_handled.exchange(true))
+    pthread_atfork(nullptr, nullptr, after_fork_in_child);
   const int threads = get_num_threads();
-  usable_cpus_once();  // the first call reads files and may run out of memory, which must not happen while the pool is taken
+  usable_cpus_once();  // the first call reads files and may run out of memory, which must not happen while the pool is
+                       // taken
   if (parts <= 1 || threads == 1 || pool_busy.exchange(true, std::memory_order_acquire)) {
     return run_alone(parts, body, context);
   }

@@ -11,8 +11,9 @@ constexpr int kMaxThreads = 256;
 void set_num_threads(int n);
 int get_num_threads();
 
-// Runs body(context, part) for part = 0 .. parts-1 and returns when all are done; parts <= 256. Part 0 runs on the caller.
-// When another thread is using the pool, or inside a body, the caller runs all parts itself. A body must not throw.
+// Runs body(context, part) for part = 0 .. parts-1 and returns when all are done; parts <= 256. Part 0 runs on the
+// caller. When another thread is using the pool, or inside a body, the caller runs all parts itself. A body must not
+// throw.
 using ParallelBody = void (*)(void* context, int part);
 void parallel_run(int parts, ParallelBody body, void* context);
 
@@ -28,7 +29,9 @@ struct KeepAwake {
 template <class F>
 void parallel_for(int parts, F&& body) {
   if (parts == 1) return body(0);
-  parallel_run(parts, [](void* c, int part) { (*static_cast<F*>(c))(part); }, const_cast<void*>(static_cast<const void*>(&body)));
+  parallel_run(
+      parts, [](void* c, int part) { (*static_cast<F*>(c))(part); },
+      const_cast<void*>(static_cast<const void*>(&body)));
 }
 
 }  // namespace bitorch

@@ -17,7 +17,9 @@ constexpr double kMostFloat = std::numeric_limits<float>::max();
 // Of a budget's work, per threshold.
 constexpr int64_t kLineSteps = 50, kCompareSteps = 4;
 
-int32_t negated(int32_t x) { return x == std::numeric_limits<int32_t>::min() ? std::numeric_limits<int32_t>::max() : -x; }
+int32_t negated(int32_t x) {
+  return x == std::numeric_limits<int32_t>::min() ? std::numeric_limits<int32_t>::max() : -x;
+}
 float negated(float x) { return -x; }
 
 // The largest value below x.
@@ -46,8 +48,8 @@ float on_line(float x, const Line<float>& line, int n) {
   return low < static_cast<float>(n) ? low : static_cast<float>(n);
 }
 
-// How far the half-integers j + 1/2 can be moved with every threshold still on its side of a line of slope m, and how this
-// slack changes with m.
+// How far the half-integers j + 1/2 can be moved with every threshold still on its side of a line of slope m, and how
+// this slack changes with m.
 struct Slack {
   double value, derivative, offset;
 };
@@ -71,8 +73,8 @@ Slack slack(double m, const T* t, int first, int last) {
   return {high - low, at_low - at_high, 0.5 * (low + high)};
 }
 
-// The slack is a concave function of the slope, made of straight pieces: from a rising and a falling piece, go on where the
-// two meet.
+// The slack is a concave function of the slope, made of straight pieces: from a rising and a falling piece, go on where
+// the two meet.
 template <class T>
 Line<double> find_line(const T* t, int n, T reach) {
   int first = 0, last = n;
@@ -100,11 +102,11 @@ Line<double> find_line(const T* t, int n, T reach) {
   return {best, at_best.offset};
 }
 
-// How well a line stands for thresholds, for every |x| <= reach. Thresholds and line are monotone, so it is enough to look on
-// the two sides of every threshold within reach, and at the ends.
+// How well a line stands for thresholds, for every |x| <= reach. Thresholds and line are monotone, so it is enough to
+// look on the two sides of every threshold within reach, and at the ends.
 struct Fit {
-  bool exact = true;      // rounding gives the codes
-  double deviation = 0;   // how far from a half-integer on the wrong side of it the line can be
+  bool exact = true;     // rounding gives the codes
+  double deviation = 0;  // how far from a half-integer on the wrong side of it the line can be
 };
 
 template <class T>
@@ -135,9 +137,9 @@ void check_order(const T* t, int n, bool descending, int64_t channel) {
                   std::to_string(t[j]) + " after NaN, which no number reaches, and which must therefore be the last");
     }
     if (descending ? t[j] > t[j - 1] : t[j] < t[j - 1]) {
-      throw Error("thresholds: channel " + std::to_string(channel) + " must be in " + (descending ? "falling" : "rising") +
-                  " order, but threshold " + std::to_string(j) + " is " + std::to_string(t[j]) + " after " +
-                  std::to_string(t[j - 1]));
+      throw Error("thresholds: channel " + std::to_string(channel) + " must be in " +
+                  (descending ? "falling" : "rising") + " order, but threshold " + std::to_string(j) + " is " +
+                  std::to_string(t[j]) + " after " + std::to_string(t[j - 1]));
     }
   }
 }

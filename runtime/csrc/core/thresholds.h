@@ -19,20 +19,21 @@ std::vector<BlockRange> plain_blocks(int64_t channels);
 // q = number of j with x >= threshold[j] (x <= threshold[j] where descending), x an int32 or a float32. No x reaches a
 // threshold that is NaN, not even an infinity.
 //
-// Comparing with up to 255 thresholds is slow, and most thresholds come from a straight line. The rule of a block is affine,
-// round(x * multiply + offset), where that gives the same codes on both sides of every threshold: each operation in it is
-// monotone, so it then gives the same codes everywhere (for int32: for every |x| <= reach). Thresholds that follow a line
-// only nearly, because their maker rounded on the way, are guided: the line decides except within `margin` of a half.
+// Comparing with up to 255 thresholds is slow, and most thresholds come from a straight line. The rule of a block is
+// affine, round(x * multiply + offset), where that gives the same codes on both sides of every threshold: each
+// operation in it is monotone, so it then gives the same codes everywhere (for int32: for every |x| <= reach).
+// Thresholds that follow a line only nearly, because their maker rounded on the way, are guided: the line decides
+// except within `margin` of a half.
 class CodeRule {
  public:
   CodeRule() = default;
-  // Thresholds [channels][2^bits - 1] in rising order per channel, or falling where descending[c] (null: none), NaN behind
-  // all others; else Error.
-  // reach: the largest |x| there can be. negate_weights: the caller turns the sign of x itself for descending channels, by
-  // negating their weights.
-  CodeRule(Budget& budget, const int32_t* thresholds, const uint8_t* descending, int32_t reach, int bits, bool negate_weights,
+  // Thresholds [channels][2^bits - 1] in rising order per channel, or falling where descending[c] (null: none), NaN
+  // behind all others; else Error. reach: the largest |x| there can be. negate_weights: the caller turns the sign of x
+  // itself for descending channels, by negating their weights.
+  CodeRule(Budget& budget, const int32_t* thresholds, const uint8_t* descending, int32_t reach, int bits,
+           bool negate_weights, const std::vector<BlockRange>& blocks);
+  CodeRule(Budget& budget, const float* thresholds, const uint8_t* descending, int bits,
            const std::vector<BlockRange>& blocks);
-  CodeRule(Budget& budget, const float* thresholds, const uint8_t* descending, int bits, const std::vector<BlockRange>& blocks);
   // round_half_even(n * clip(x, 0, 1)), n = 2^bits - 1
   CodeRule(Budget& budget, int bits, const std::vector<BlockRange>& blocks);
 

@@ -19,7 +19,8 @@ uint8_t* Workspace::reserve(int64_t bytes) {
 }
 
 WorkspaceList::Lease::Lease(WorkspaceList& list) : list_(list) {
-  // Never waits: where another thread holds the lock, or held it when this process was forked, a workspace of its own does.
+  // Never waits: where another thread holds the lock, or held it when this process was forked, a workspace of its own
+  // does.
   const std::unique_lock<std::mutex> lock(list_.mutex_, std::try_to_lock);
   if (lock.owns_lock() && !list_.free_.empty()) {
     workspace_ = std::move(list_.free_.back());

@@ -89,8 +89,8 @@ static inline Doubles one_plus_exp_of_minus(Doubles x) {
 }
 
 static inline void generic_sigmoid(float* out, const float* in, int64_t n) {
-  for_vectors<HalfFloats>(
-      out, in, n, [](HalfFloats x, int64_t, int64_t) { return narrow(1.0 / one_plus_exp_of_minus(widen(x))); });
+  for_vectors<HalfFloats>(out, in, n,
+                          [](HalfFloats x, int64_t, int64_t) { return narrow(1.0 / one_plus_exp_of_minus(widen(x))); });
 }
 
 static inline void generic_silu(float* out, const float* in, int64_t n) {
@@ -120,8 +120,8 @@ static inline void generic_leaky_relu(float* out, const float* in, const float* 
 }
 
 static inline void generic_hardswish(float* out, const float* in, int64_t n) {
-  for_vectors<Floats>(
-      out, in, n, [](Floats x, int64_t, int64_t) { return x * clamp_lanes(x + 3.0f, 0.0f, 6.0f) / 6.0f; });
+  for_vectors<Floats>(out, in, n,
+                      [](Floats x, int64_t, int64_t) { return x * clamp_lanes(x + 3.0f, 0.0f, 6.0f) / 6.0f; });
 }
 
 static inline void generic_hardsigmoid(float* out, const float* in, int64_t n) {

@@ -1,8 +1,8 @@
 // AVX-512 with BW, VL, DQ and VNNI, without a population count: Cascade Lake.
 //
-// kPopcount: two nibble look-ups per 64 bytes; counts gather in bytes, at most 8 a step, for up to 31 steps (8 * 31 = 248
-// < 256), then vpdpbusd adds the four bytes of a lane to its int32. kBytes: vpdpbusd into int32. Sums are exact modulo 2^32
-// and fit in 31 bits as long as inputs_per_output * (2^W - 1) * (2^A - 1) < 2^31, which the caller checks.
+// kPopcount: two nibble look-ups per 64 bytes; counts gather in bytes, at most 8 a step, for up to 31 steps (8 * 31 =
+// 248 < 256), then vpdpbusd adds the four bytes of a lane to its int32. kBytes: vpdpbusd into int32. Sums are exact
+// modulo 2^32 and fit in 31 bits as long as inputs_per_output * (2^W - 1) * (2^A - 1) < 2^31, which the caller checks.
 
 // GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for uninitialised variables (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -37,7 +37,8 @@ static inline __m512i count_bytes(__m512i x) {
 
 // tile += popcount(weights & plane) << shift over at most kByteSteps steps.
 template <int P, int V>
-static inline void add_steps(const DotTile* t, int begin, const uint8_t* w, int64_t plane, int first, int count, int shift, int32_t* tile) {
+static inline void add_steps(const DotTile* t, int begin, const uint8_t* w, int64_t plane, int first, int count,
+                             int shift, int32_t* tile) {
   const uint8_t* x[P];
   __m512i sum[P][V];
   for (int p = 0; p < P; ++p) {
@@ -89,14 +90,29 @@ static void popcount_pixels(const DotTile* t, int32_t* tile) {
   for (int begin = 0, count; begin < t->pixels; begin += count) {
     count = next_pixels(t->pixels - begin);
     switch (count) {
-      case 1: popcount_tile<1, V>(t, begin, tile); break;
-      case 2: popcount_tile<2, V>(t, begin, tile); break;
-      case 3: popcount_tile<3, V>(t, begin, tile); break;
-      case 4: popcount_tile<4, V>(t, begin, tile); break;
-      case 5: popcount_tile<5, V>(t, begin, tile); break;
-      case 6: popcount_tile<6, V>(t, begin, tile); break;
-      case 7: popcount_tile<7, V>(t, begin, tile); break;
-      default: popcount_tile<8, V>(t, begin, tile);
+      case 1:
+        popcount_tile<1, V>(t, begin, tile);
+        break;
+      case 2:
+        popcount_tile<2, V>(t, begin, tile);
+        break;
+      case 3:
+        popcount_tile<3, V>(t, begin, tile);
+        break;
+      case 4:
+        popcount_tile<4, V>(t, begin, tile);
+        break;
+      case 5:
+        popcount_tile<5, V>(t, begin, tile);
+        break;
+      case 6:
+        popcount_tile<6, V>(t, begin, tile);
+        break;
+      case 7:
+        popcount_tile<7, V>(t, begin, tile);
+        break;
+      default:
+        popcount_tile<8, V>(t, begin, tile);
     }
   }
 }
@@ -114,7 +130,8 @@ using namespace avx512;
 
 const KernelTable kAvx512Kernels = {
     "avx512",
-    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, nullptr, dot_depthwise, dot_product<FloatProduct>, dot_depthwise_float},
+    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, nullptr, dot_depthwise,
+     dot_product<FloatProduct>, dot_depthwise_float},
     {"popcount avx512", "bytes avx512-vnni", "words avx512-vnni", nullptr, "depthwise avx512-vnni", "float avx512",
      "depthwise float avx512"},
     {kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, 0, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels},
@@ -128,8 +145,8 @@ const KernelTable kAvx512Kernels = {
     0,
     0,
     kRows,
-    // A plane product of 512 bits takes eight vector instructions, 4 cycles where two issue at once, so a popcount costs
-    // 4 * W * A cycles per 512 products against 4 to 8 of vpdpbusd.
+    // A plane product of 512 bits takes eight vector instructions, 4 cycles where two issue at once, so a popcount
+    // costs 4 * W * A cycles per 512 products against 4 to 8 of vpdpbusd.
     {{kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
      {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
      {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},

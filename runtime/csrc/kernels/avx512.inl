@@ -1,4 +1,5 @@
-// AVX-512 with BW, VL, DQ and VNNI: what both AVX-512 kernel files share. Included inside a namespace of each file's own.
+// AVX-512 with BW, VL, DQ and VNNI: what both AVX-512 kernel files share. Included inside a namespace of each file's
+// own.
 //
 // A block of 32 output channels is two vectors of 16 lanes of int32 (or float32). A tile keeps all its accumulators in
 // registers, 8 pixels x 2 vectors: a step loads two vectors of weights and broadcasts one dword of each pixel.
@@ -88,14 +89,29 @@ static void product_pixels(const DotTile* t, int32_t* tile) {
   for (int first = 0, count; first < t->pixels; first += count) {
     count = next_pixels(t->pixels - first);
     switch (count) {
-      case 1: product_tile<Product, 1, V>(t, first, tile); break;
-      case 2: product_tile<Product, 2, V>(t, first, tile); break;
-      case 3: product_tile<Product, 3, V>(t, first, tile); break;
-      case 4: product_tile<Product, 4, V>(t, first, tile); break;
-      case 5: product_tile<Product, 5, V>(t, first, tile); break;
-      case 6: product_tile<Product, 6, V>(t, first, tile); break;
-      case 7: product_tile<Product, 7, V>(t, first, tile); break;
-      default: product_tile<Product, 8, V>(t, first, tile);
+      case 1:
+        product_tile<Product, 1, V>(t, first, tile);
+        break;
+      case 2:
+        product_tile<Product, 2, V>(t, first, tile);
+        break;
+      case 3:
+        product_tile<Product, 3, V>(t, first, tile);
+        break;
+      case 4:
+        product_tile<Product, 4, V>(t, first, tile);
+        break;
+      case 5:
+        product_tile<Product, 5, V>(t, first, tile);
+        break;
+      case 6:
+        product_tile<Product, 6, V>(t, first, tile);
+        break;
+      case 7:
+        product_tile<Product, 7, V>(t, first, tile);
+        break;
+      default:
+        product_tile<Product, 8, V>(t, first, tile);
     }
   }
 }
@@ -171,12 +187,14 @@ struct DepthwiseShorts {
 
 static void dot_depthwise(const DotTile* t, void* out) {
   int32_t* tile = static_cast<int32_t*>(out);
-  const int64_t largest = static_cast<int64_t>(t->steps) * ((1 << t->weight_bits) - 1) * ((1 << t->activation_bits) - 1);
+  const int64_t largest =
+      static_cast<int64_t>(t->steps) * ((1 << t->weight_bits) - 1) * ((1 << t->activation_bits) - 1);
   if (largest > INT16_MAX || t->steps > kShortSteps) return depthwise_pixels(t, DepthwiseInts{t, tile});
   __m512i weights[kShortSteps];
   const int32_t* w = static_cast<const int32_t*>(t->weights);
   for (int s = 0; s < t->steps; ++s, w += kBlock) {
-    const __m256i low = _mm512_cvtepi32_epi16(_mm512_load_si512(w)), high = _mm512_cvtepi32_epi16(_mm512_load_si512(w + kLanes));
+    const __m256i low = _mm512_cvtepi32_epi16(_mm512_load_si512(w)),
+                  high = _mm512_cvtepi32_epi16(_mm512_load_si512(w + kLanes));
     weights[s] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
   }
   depthwise_pixels(t, DepthwiseShorts{t, weights, tile});
@@ -207,14 +225,18 @@ struct DepthwiseFloats {
   }
 };
 
-static void dot_depthwise_float(const DotTile* t, void* out) { depthwise_pixels(t, DepthwiseFloats{t, static_cast<float*>(out)}); }
+static void dot_depthwise_float(const DotTile* t, void* out) {
+  depthwise_pixels(t, DepthwiseFloats{t, static_cast<float*>(out)});
+}
 
 // ---- From accumulators to results ----
 
 // Corrections known at compile time: kNone the shift alone, kSums window sums as well, kAll whatever there is.
 enum Terms { kNone, kSums, kAll };
 
-static inline Terms terms_of(const Correction* c) { return c->border != nullptr ? kAll : c->add != nullptr ? kSums : kNone; }
+static inline Terms terms_of(const Correction* c) {
+  return c->border != nullptr ? kAll : c->add != nullptr ? kSums : kNone;
+}
 
 template <Terms terms>
 static inline __m512i corrected(const Correction* c, __m128i shift, int p, int v, const int32_t* tile) {
@@ -236,14 +258,18 @@ static void finish_int_with(const IntStage* t, int32_t* tile) {
 
 static void finish_int(const IntStage* t, int32_t* tile) {
   switch (terms_of(&t->correction)) {
-    case kNone: return finish_int_with<kNone>(t, tile);
-    case kSums: return finish_int_with<kSums>(t, tile);
-    case kAll: return finish_int_with<kAll>(t, tile);
+    case kNone:
+      return finish_int_with<kNone>(t, tile);
+    case kSums:
+      return finish_int_with<kSums>(t, tile);
+    case kAll:
+      return finish_int_with<kAll>(t, tile);
   }
 }
 
-// The float stage of 16 channels of all pixels, with what belongs to the channels in registers. Input: the values of one
-// pixel before it. What is not a channel is computed too: left alone, it could be subnormal floats, slow in what follows.
+// The float stage of 16 channels of all pixels, with what belongs to the channels in registers. Input: the values of
+// one pixel before it. What is not a channel is computed too: left alone, it could be subnormal floats, slow in what
+// follows.
 template <bool norm, class Input>
 static inline void scale_channels(const FloatStage* t, int v, float* tile, const Input& input) {
   const __m512 multiply = _mm512_loadu_ps(t->multiply + v * kLanes), offset = _mm512_loadu_ps(t->offset + v * kLanes);
@@ -282,9 +308,12 @@ static void int_to_float_with(const FloatStage* t, void* tile) {
 
 static void int_to_float(const FloatStage* t, void* tile) {
   switch (terms_of(&t->correction)) {
-    case kNone: return int_to_float_with<kNone>(t, tile);
-    case kSums: return int_to_float_with<kSums>(t, tile);
-    case kAll: return int_to_float_with<kAll>(t, tile);
+    case kNone:
+      return int_to_float_with<kNone>(t, tile);
+    case kSums:
+      return int_to_float_with<kSums>(t, tile);
+    case kAll:
+      return int_to_float_with<kAll>(t, tile);
   }
 }
 
@@ -354,9 +383,7 @@ static inline void store_plane(uint8_t* out, uint32_t bits, int channels) {
   for (int c = 0; c < channels; c += 8) *out++ = static_cast<uint8_t>(bits >> c);
 }
 
-static inline uint32_t join(__mmask16 low, __mmask16 high) {
-  return _cvtmask32_u32(_mm512_kunpackw(high, low));
-}
+static inline uint32_t join(__mmask16 low, __mmask16 high) { return _cvtmask32_u32(_mm512_kunpackw(high, low)); }
 
 // V vectors of 16 channels.
 template <class Input, int V>
@@ -397,8 +424,8 @@ static inline void store_codes(const CodeStage* t, int p, __m512i low, __m512i h
   if (t->planes) {
     for (int i = 0; i < t->bits; ++i) {
       const __m512i bit = _mm512_set1_epi32(1 << i);
-      store_plane(t->out[p] + i * t->out_plane_bytes, join(_mm512_test_epi32_mask(low, bit), _mm512_test_epi32_mask(high, bit)),
-                  t->channels);
+      store_plane(t->out[p] + i * t->out_plane_bytes,
+                  join(_mm512_test_epi32_mask(low, bit), _mm512_test_epi32_mask(high, bit)), t->channels);
     }
     return;
   }
@@ -412,7 +439,9 @@ static inline void store_codes(const CodeStage* t, int p, __m512i low, __m512i h
 }
 
 // max first: it gives its second operand, 0, for NaN.
-static inline __m512 clamp_to_codes(__m512 v, __m512 n) { return _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), n); }
+static inline __m512 clamp_to_codes(__m512 v, __m512 n) {
+  return _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), n);
+}
 
 static inline __m512i affine_code(__m512 x, __m512 multiply, __m512 offset, __m512 n) {
   return _mm512_cvtps_epi32(clamp_to_codes(_mm512_add_ps(_mm512_mul_ps(x, multiply), offset), n));
@@ -445,7 +474,8 @@ static void codes_few(const CodeStage* t, const void* tile) {
     for (int v = 0; v < 2; ++v) {
       const __m512i x = input.load(p, v);
       code[v] = _mm512_maskz_mov_epi32(Input::reaches(x, level[0][v]), one);
-      for (int j = 1; j < n; ++j) code[v] = _mm512_mask_add_epi32(code[v], Input::reaches(x, level[j][v]), code[v], one);
+      for (int j = 1; j < n; ++j)
+        code[v] = _mm512_mask_add_epi32(code[v], Input::reaches(x, level[j][v]), code[v], one);
     }
     store_codes(t, p, code[0], code[1]);
   }
@@ -481,7 +511,8 @@ static __m512i settle_lanes(const CodeStage* t, __mmask16 lanes, __m512i x, __m5
   const int n = (1 << t->bits) - 1;
   for (uint32_t left = lanes; left != 0; left &= left - 1) {
     const int lane = __builtin_ctz(left);
-    codes[lane] = count_reached(static_cast<const typename Input::Number*>(t->thresholds), v * kLanes + lane, numbers[lane], n);
+    codes[lane] =
+        count_reached(static_cast<const typename Input::Number*>(t->thresholds), v * kLanes + lane, numbers[lane], n);
   }
   return _mm512_load_si512(codes);
 }
@@ -529,9 +560,12 @@ static void int_to_codes(const CodeStage* t, const void* tile) {
     return terms == kNone ? codes_with<IntInput<kNone, true>>(t, tile) : codes_with<IntInput<kAll, true>>(t, tile);
   }
   switch (terms) {
-    case kNone: return codes_with<IntInput<kNone, false>>(t, tile);
-    case kSums: return codes_with<IntInput<kSums, false>>(t, tile);
-    case kAll: return codes_with<IntInput<kAll, false>>(t, tile);
+    case kNone:
+      return codes_with<IntInput<kNone, false>>(t, tile);
+    case kSums:
+      return codes_with<IntInput<kSums, false>>(t, tile);
+    case kAll:
+      return codes_with<IntInput<kAll, false>>(t, tile);
   }
 }
 
@@ -566,7 +600,8 @@ static inline __m512i codes_of_planes(const uint8_t* in, int64_t plane_bytes, in
     if (channels >= 64) {
       plane = load_u64(in + i * plane_bytes);
     } else {
-      for (int64_t b = 0; b < (channels + 7) / 8; ++b) plane |= static_cast<uint64_t>(in[i * plane_bytes + b]) << (8 * b);
+      for (int64_t b = 0; b < (channels + 7) / 8; ++b)
+        plane |= static_cast<uint64_t>(in[i * plane_bytes + b]) << (8 * b);
     }
     codes = _mm512_or_si512(codes, _mm512_maskz_set1_epi8(plane, static_cast<char>(1 << i)));
   }
@@ -615,8 +650,7 @@ static void max_of_floats(float* out, const float* const* in, int count, int64_t
 }
 
 static constexpr RowFunctions kRows = {
-    generic_max_bytes, generic_max_floats, max_of_floats,      generic_max_planes, generic_add_ints,  generic_add_bytes,
-    generic_add_floats, generic_affine,
-    planes_to_bytes,   bytes_to_planes,    generic_quantize_unit, generic_widen_bytes,
-    kGenericActivations,
+    generic_max_bytes,     generic_max_floats,  max_of_floats,       generic_max_planes, generic_add_ints,
+    generic_add_bytes,     generic_add_floats,  generic_affine,      planes_to_bytes,    bytes_to_planes,
+    generic_quantize_unit, generic_widen_bytes, kGenericActivations,
 };

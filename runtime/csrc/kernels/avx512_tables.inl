@@ -1,17 +1,18 @@
 // kTables with VBMI: products of codes by looking up sums.
 //
-// For one input pixel and six of its channels, with codes q0 .. q5, the 64 sums of every subset of them fill one register: a
-// table. Six bits of one weight plane say which codes are added, so one vpermb looks up 64 output channels at once, 384
-// products of a bit with a whole code, however many bits that code has. A pixel's tables serve every kernel tap that reads the
-// pixel and every output channel.
+// For one input pixel and six of its channels, with codes q0 .. q5, the 64 sums of every subset of them fill one
+// register: a table. Six bits of one weight plane say which codes are added, so one vpermb looks up 64 output channels
+// at once, 384 products of a bit with a whole code, however many bits that code has. A pixel's tables serve every
+// kernel tap that reads the pixel and every output channel.
 //
-// Staged: [pixel][ceil(channels / 6)][64] bytes for each row; entry e of a table is the sum of the codes k with bit k set in e, at most
-// 6 * 15 = 90: activations of up to 4 bits. Weights: [part of 64 channels][plane][step][64] index bytes.
+// Staged: [pixel][ceil(channels / 6)][64] bytes for each row; entry e of a table is the sum of the codes k with bit k
+// set in e, at most 6 * 15 = 90: activations of up to 4 bits. Weights: [part of 64 channels][plane][step][64] index
+// bytes.
 //
-// Accumulators: look-ups add up in bytes, as many as fit (255 / (6 * n_a), at least 2), which are then added to two vectors
-// of uint16: `whole` sums the byte pairs as they lie, low + 256 * high modulo 2^16, and `high` the upper bytes, so that the
-// lower ones are whole - 256 * high. Both are right while a sum is at most 65535; steps are taken in chunks of no more than
-// 65535 / (6 * n_a * n_w), after which the sums move to int32.
+// Accumulators: look-ups add up in bytes, as many as fit (255 / (6 * n_a), at least 2), which are then added to two
+// vectors of uint16: `whole` sums the byte pairs as they lie, low + 256 * high modulo 2^16, and `high` the upper bytes,
+// so that the lower ones are whole - 256 * high. Both are right while a sum is at most 65535; steps are taken in chunks
+// of no more than 65535 / (6 * n_a * n_w), after which the sums move to int32.
 
 constexpr int kTableChannels = 6;
 constexpr int kTableBytes = 64;
@@ -23,11 +24,14 @@ constexpr int kTableLanes = 64;
 constexpr int kStageCodes = 4096;
 constexpr int kFourTables = 4 * kTableChannels;  // 8 triples of channels, whose subset sums fill one register
 
-// The 8 subset sums of each of 8 triples of codes: byte 8 * k + e is the sum of the codes 3 * k + i with bit i set in e.
+// The 8 subset sums of each of 8 triples of codes: byte 8 * k + e is the sum of the codes 3 * k + i with bit i set in
+// e.
 static inline __m512i triple_sums(__m512i codes) {
-  const __m512i triple = _mm512_set_epi64(0x1515151515151515, 0x1212121212121212, 0x0f0f0f0f0f0f0f0f, 0x0c0c0c0c0c0c0c0c,
-                                          0x0909090909090909, 0x0606060606060606, 0x0303030303030303, 0);
-  const __m512i second = _mm512_add_epi8(triple, _mm512_set1_epi8(1)), third = _mm512_add_epi8(triple, _mm512_set1_epi8(2));
+  const __m512i triple =
+      _mm512_set_epi64(0x1515151515151515, 0x1212121212121212, 0x0f0f0f0f0f0f0f0f, 0x0c0c0c0c0c0c0c0c,
+                       0x0909090909090909, 0x0606060606060606, 0x0303030303030303, 0);
+  const __m512i second = _mm512_add_epi8(triple, _mm512_set1_epi8(1)),
+                third = _mm512_add_epi8(triple, _mm512_set1_epi8(2));
   const __m512i a = _mm512_maskz_permutexvar_epi8(0xaaaaaaaaaaaaaaaaull, triple, codes);
   const __m512i b = _mm512_maskz_permutexvar_epi8(0xccccccccccccccccull, second, codes);
   const __m512i c = _mm512_maskz_permutexvar_epi8(0xf0f0f0f0f0f0f0f0ull, third, codes);
@@ -42,7 +46,8 @@ static inline void stage_pixel(const uint8_t* codes, int channels, uint8_t* out)
     const __m512i sums = triple_sums(_mm512_loadu_si512(codes + c));
     for (int k = 0; k < 4 && c + k * kTableChannels < channels; ++k, out += kTableBytes) {
       const __m512i low = _mm512_permutexvar_epi64(_mm512_set1_epi64(2 * k), sums);
-      const __m512i high = _mm512_permutexvar_epi8(_mm512_add_epi8(upper, _mm512_set1_epi8(static_cast<char>(16 * k + 8))), sums);
+      const __m512i high =
+          _mm512_permutexvar_epi8(_mm512_add_epi8(upper, _mm512_set1_epi8(static_cast<char>(16 * k + 8))), sums);
       _mm512_store_si512(out, _mm512_add_epi8(low, high));
     }
   }
@@ -59,9 +64,12 @@ static void stage_tables(const TableStage* t) {
     for (int x = 0; x < t->pixels; x += run) {
       const int count = t->pixels - x < run ? t->pixels - x : run;
       const bool side_by_side = width == t->channels && t->pixel_bytes * 8 == width;
-      if (t->planes && side_by_side) planes_to_bytes(codes, t->row + x * t->pixel_bytes, t->plane_bytes, static_cast<int64_t>(count) * width, t->bits);
+      if (t->planes && side_by_side)
+        planes_to_bytes(codes, t->row + x * t->pixel_bytes, t->plane_bytes, static_cast<int64_t>(count) * width,
+                        t->bits);
       for (int k = 0; k < count && t->planes && !side_by_side; ++k) {
-        planes_to_bytes(codes + k * width, t->row + (x + k) * t->pixel_bytes + first / 8, t->plane_bytes, channels, t->bits);
+        planes_to_bytes(codes + k * width, t->row + (x + k) * t->pixel_bytes + first / 8, t->plane_bytes, channels,
+                        t->bits);
       }
       for (int k = 0; k < count; ++k) {
         const uint8_t* from = t->planes ? codes + k * width : t->row + (x + k) * t->pixel_bytes + first;
@@ -77,10 +85,11 @@ static void stage_tables(const TableStage* t) {
 #define BITORCH_TOGETHER(t) __asm__("" : "+v"((t)[0]), "+v"((t)[1]), "+v"((t)[2]), "+v"((t)[3]))
 
 // Lane i of the interleaved vectors: even lanes from one vector, odd ones from another (index + 32).
-alignas(64) static const uint16_t kInterleaveLow[32] = {0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-                                                        8,  40, 9,  41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-alignas(64) static const uint16_t kInterleaveHigh[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
-                                                         24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+alignas(64) static const uint16_t kInterleaveLow[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                                        8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+alignas(64) static const uint16_t kInterleaveHigh[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21,
+                                                         53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58,
+                                                         27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
 
 // P pixels x V parts of 64 channels, P * V a multiple of 4.
 template <int P, int V>
@@ -116,7 +125,8 @@ struct TableSums {
   }
 
   template <bool first>
-  static inline void look_up(const uint8_t* const* pixel, int64_t at, const uint8_t* const* w, int64_t offset, __m512i* sum) {
+  static inline void look_up(const uint8_t* const* pixel, int64_t at, const uint8_t* const* w, int64_t offset,
+                             __m512i* sum) {
     __m512i index[V];
     for (int v = 0; v < V; ++v) index[v] = _mm512_load_si512(w[v] + offset);
 #pragma GCC unroll 8
@@ -133,7 +143,8 @@ struct TableSums {
   }
 
   // tile[v][p][64 channels as two blocks] += sums
-  inline void store(int32_t* tile, int64_t part_stride, int64_t block_stride, int pixels, int channels, bool first) const {
+  inline void store(int32_t* tile, int64_t part_stride, int64_t block_stride, int pixels, int channels,
+                    bool first) const {
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
       if (p >= pixels) break;
@@ -143,7 +154,8 @@ struct TableSums {
         const __m512i even = _mm512_sub_epi16(whole[p * V + v], _mm512_slli_epi16(odd, 8));
         // Bytes 2i and 2i + 1 are channels 2i and 2i + 1: interleave 16-bit lanes back into order.
         const __m512i order_low = _mm512_load_si512(kInterleaveLow), order_high = _mm512_load_si512(kInterleaveHigh);
-        const __m512i halves[2] = {_mm512_permutex2var_epi16(even, order_low, odd), _mm512_permutex2var_epi16(even, order_high, odd)};
+        const __m512i halves[2] = {_mm512_permutex2var_epi16(even, order_low, odd),
+                                   _mm512_permutex2var_epi16(even, order_high, odd)};
         for (int h = 0; h < 2; ++h) {
           if (v * kTableLanes + h * kBlock >= channels) break;
           int32_t* to = tile + v * part_stride + h * block_stride + p * kBlock;
@@ -178,7 +190,8 @@ static void table_tile(const DotTile* t, int begin, int32_t* tile) {
     for (int j = t->weight_bits - 1; j >= 0; --j) {
       const uint8_t* w[V];
       for (int v = 0; v < V; ++v) {
-        w[v] = static_cast<const uint8_t*>(t->weights) + (v * t->weight_bits + j) * plane + static_cast<int64_t>(first) * kTableLanes;
+        w[v] = static_cast<const uint8_t*>(t->weights) + (v * t->weight_bits + j) * plane +
+               static_cast<int64_t>(first) * kTableLanes;
       }
       if (j != t->weight_bits - 1) sums.twice();
       for (int s = first; s < last; s += in_bytes) {

@@ -1,8 +1,9 @@
 // AVX-512 with VPOPCNTDQ, BITALG, VBMI and VNNI: Ice Lake and later, Zen 4 and later.
 //
 // kPopcount: int32 accumulators per channel, walked from the highest sum of plane indices down, doubling in between
-// (Horner), so that all plane pairs share one set of registers. kBytes: vpdpbusd into int32. Neither saturates; sums are
-// exact modulo 2^32 and fit in 31 bits as long as inputs_per_output * (2^W - 1) * (2^A - 1) < 2^31, which the caller checks.
+// (Horner), so that all plane pairs share one set of registers. kBytes: vpdpbusd into int32. Neither saturates; sums
+// are exact modulo 2^32 and fit in 31 bits as long as inputs_per_output * (2^W - 1) * (2^A - 1) < 2^31, which the
+// caller checks.
 
 // GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for uninitialised variables (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -83,14 +84,29 @@ static void popcount_pixels(const DotTile* t, int32_t* tile) {
   for (int begin = 0, count; begin < t->pixels; begin += count) {
     count = next_pixels(t->pixels - begin);
     switch (count) {
-      case 1: popcount_tile<1, V>(t, begin, tile); break;
-      case 2: popcount_tile<2, V>(t, begin, tile); break;
-      case 3: popcount_tile<3, V>(t, begin, tile); break;
-      case 4: popcount_tile<4, V>(t, begin, tile); break;
-      case 5: popcount_tile<5, V>(t, begin, tile); break;
-      case 6: popcount_tile<6, V>(t, begin, tile); break;
-      case 7: popcount_tile<7, V>(t, begin, tile); break;
-      default: popcount_tile<8, V>(t, begin, tile);
+      case 1:
+        popcount_tile<1, V>(t, begin, tile);
+        break;
+      case 2:
+        popcount_tile<2, V>(t, begin, tile);
+        break;
+      case 3:
+        popcount_tile<3, V>(t, begin, tile);
+        break;
+      case 4:
+        popcount_tile<4, V>(t, begin, tile);
+        break;
+      case 5:
+        popcount_tile<5, V>(t, begin, tile);
+        break;
+      case 6:
+        popcount_tile<6, V>(t, begin, tile);
+        break;
+      case 7:
+        popcount_tile<7, V>(t, begin, tile);
+        break;
+      default:
+        popcount_tile<8, V>(t, begin, tile);
     }
   }
 }
@@ -117,7 +133,8 @@ static void narrow_pixel_sums(const PixelSums* t) {
     const __mmask16 mask = lane_mask(t->pixels - x);
     __m512i sum = _mm512_setzero_si512();
     for (int i = t->bits - 1; i >= 0; --i) {
-      sum = _mm512_add_epi32(_mm512_add_epi32(sum, sum), plane_counts<bytes>(t->row + x * bytes + i * t->plane_bytes, mask));
+      sum = _mm512_add_epi32(_mm512_add_epi32(sum, sum),
+                             plane_counts<bytes>(t->row + x * bytes + i * t->plane_bytes, mask));
     }
     _mm512_mask_storeu_epi32(t->sums + x, mask, sum);
   }
@@ -126,10 +143,14 @@ static void narrow_pixel_sums(const PixelSums* t) {
 static void all_pixel_sums(const PixelSums* t) {
   if (t->planes != 0 && t->bytes == t->pixel_bytes) {
     switch (t->bytes) {
-      case 1: return narrow_pixel_sums<1>(t);
-      case 2: return narrow_pixel_sums<2>(t);
-      case 4: return narrow_pixel_sums<4>(t);
-      case 8: return narrow_pixel_sums<8>(t);
+      case 1:
+        return narrow_pixel_sums<1>(t);
+      case 2:
+        return narrow_pixel_sums<2>(t);
+      case 4:
+        return narrow_pixel_sums<4>(t);
+      case 8:
+        return narrow_pixel_sums<8>(t);
     }
   }
   pixel_sums(t);
@@ -145,9 +166,10 @@ using namespace avx512_vpopcntdq;
 
 const KernelTable kAvx512VpopcntdqKernels = {
     "avx512-vpopcntdq",
-    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, dot_tables, dot_depthwise, dot_product<FloatProduct>, dot_depthwise_float},
-    {"popcount avx512-vpopcntdq", "bytes avx512-vnni", "words avx512-vnni", "tables avx512-vbmi", "depthwise avx512-vnni", "float avx512",
-     "depthwise float avx512"},
+    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, dot_tables, dot_depthwise,
+     dot_product<FloatProduct>, dot_depthwise_float},
+    {"popcount avx512-vpopcntdq", "bytes avx512-vnni", "words avx512-vnni", "tables avx512-vbmi",
+     "depthwise avx512-vnni", "float avx512", "depthwise float avx512"},
     {kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels},
     finish_int,
     int_to_float,
@@ -159,9 +181,10 @@ const KernelTable kAvx512VpopcntdqKernels = {
     kTableChannels,
     kTableBytes,
     kRows,
-    // Cycles per 512 products on Zen 4: popcount 1.5 * W * A; bytes 8; tables 1.33 * W and the moves to 16 bits, which take
-    // another 11, 25 and 75 % for A = 2, 3, 4. Measured, whole 3x3 layers of 256 channels, e12 products per second: W1A2
-    // 0.57 popcount, 0.77 tables; W2A1 0.57, 0.45; W2A2 0.30, 0.43; W3A3 0.29 tables, 0.22 bytes; W4A2 0.22, 0.23.
+    // Cycles per 512 products on Zen 4: popcount 1.5 * W * A; bytes 8; tables 1.33 * W and the moves to 16 bits, which
+    // take another 11, 25 and 75 % for A = 2, 3, 4. Measured, whole 3x3 layers of 256 channels, e12 products per
+    // second: W1A2 0.57 popcount, 0.77 tables; W2A1 0.57, 0.45; W2A2 0.30, 0.43; W3A3 0.29 tables, 0.22 bytes; W4A2
+    // 0.22, 0.23.
     {{kPopcount, kTables, kTables, kTables, kBytes, kBytes, kBytes, kBytes},
      {kPopcount, kTables, kTables, kTables, kBytes, kBytes, kBytes, kBytes},
      {kPopcount, kTables, kTables, kTables, kBytes, kBytes, kBytes, kBytes},

@@ -29,9 +29,9 @@ static inline float load_f32(const uint8_t* from) {
   return value;
 }
 
-// x * multiply + offset, rounded once. Without an instruction for it: in double the product is exact, and the sum is rounded
-// to odd (to an odd last bit wherever it is not exact), from where rounding to float gives what one rounding would. The C
-// library's fmaf takes nine times as long on such a machine.
+// x * multiply + offset, rounded once. Without an instruction for it: in double the product is exact, and the sum is
+// rounded to odd (to an odd last bit wherever it is not exact), from where rounding to float gives what one rounding
+// would. The C library's fmaf takes nine times as long on such a machine.
 static inline float fused(float x, float multiply, float offset) {
 #if defined(__FP_FAST_FMAF) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   return __builtin_fmaf(x, multiply, offset);
@@ -308,10 +308,14 @@ static inline void sum_bytes(const PixelSums* t, int bytes, int64_t pixel_bytes)
 static inline void generic_pixel_sums(const PixelSums* t) {
   if (t->planes) {
     switch (t->bytes) {
-      case 8: return sum_planes(t, 8);
-      case 16: return sum_planes(t, 16);
-      case 32: return sum_planes(t, 32);
-      default: return sum_planes(t, t->bytes);
+      case 8:
+        return sum_planes(t, 8);
+      case 16:
+        return sum_planes(t, 16);
+      case 32:
+        return sum_planes(t, 32);
+      default:
+        return sum_planes(t, t->bytes);
     }
   }
   if (t->bytes == 3 && t->pixel_bytes == 3) return sum_bytes(t, 3, 3);  // of an image
@@ -453,9 +457,7 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
 #include "activations.inl"
 
 static constexpr RowFunctions kGenericRows = {
-    generic_max_bytes,       generic_max_floats,      generic_max_of_floats,
-    generic_max_planes,      generic_add_ints,        generic_add_bytes,    generic_add_floats,
-    generic_affine,
-    generic_planes_to_bytes, generic_bytes_to_planes, generic_quantize_unit, generic_widen_bytes,
-    kGenericActivations,
+    generic_max_bytes,     generic_max_floats,  generic_max_of_floats, generic_max_planes,      generic_add_ints,
+    generic_add_bytes,     generic_add_floats,  generic_affine,        generic_planes_to_bytes, generic_bytes_to_planes,
+    generic_quantize_unit, generic_widen_bytes, kGenericActivations,
 };

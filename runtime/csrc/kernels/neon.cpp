@@ -30,10 +30,11 @@ static inline int8x16_t broadcast_codes(const uint8_t* from) {
 
 constexpr int kPairs = 2;  // vectors of four channels: eight channels at a time
 
-// Small codes: the products of many steps fit in 16 bits. Even and odd channels of the sums of 16 bits lie in two vectors
-// of each four channels, four lanes per channel.
+// Small codes: the products of many steps fit in 16 bits. Even and odd channels of the sums of 16 bits lie in two
+// vectors of each four channels, four lanes per channel.
 template <int P, bool eight_bits>
-static inline void add_small(const DotTile* t, const uint8_t* const* x, const int8_t* w, int exact_steps, int32_t* tile) {
+static inline void add_small(const DotTile* t, const uint8_t* const* x, const int8_t* w, int exact_steps,
+                             int32_t* tile) {
   for (int start = 0; start < t->steps; start += exact_steps) {
     const int end = t->steps - start < exact_steps ? t->steps : start + exact_steps;
     int16x8_t low[P][kPairs], high[P][kPairs];
@@ -106,8 +107,8 @@ static inline void add_large(const DotTile* t, const uint8_t* const* x, const in
 
 template <bool eight_bits>
 struct Bytes {
-  // How many products |w| * |x| fit in an int16. |w| <= 2^weight_bits - 1, and 128 at 8 bits, where codes of weights are
-  // centred by the caller; |x| <= 2^activation_bits - 1, and 128 at 8 bits, where they are centred here.
+  // How many products |w| * |x| fit in an int16. |w| <= 2^weight_bits - 1, and 128 at 8 bits, where codes of weights
+  // are centred by the caller; |x| <= 2^activation_bits - 1, and 128 at 8 bits, where they are centred here.
   static inline int exact_steps(const DotTile* t) {
     const int w = t->weight_bits == 8 ? 128 : (1 << t->weight_bits) - 1;
     const int x = eight_bits ? 128 : (1 << t->activation_bits) - 1;

@@ -1,14 +1,14 @@
 // What both NEON tables share: everything but the product of bytes, for which the dotprod extension has an instruction.
-// Included after generic.inl inside a namespace of each kernel file's own that is unnamed, since members of templates are not
-// static: no two copies can be merged.
+// Included after generic.inl inside a namespace of each kernel file's own that is unnamed, since members of templates
+// are not static: no two copies can be merged.
 //
-// Dot products run over 16 channels (four vectors of four) and up to kGroup pixels at a time: 16 accumulators, which leaves
-// half of the 32 registers for weights, codes and products. Result lanes are output channels, so a dword of codes is
-// broadcast and no sum crosses lanes.
+// Dot products run over 16 channels (four vectors of four) and up to kGroup pixels at a time: 16 accumulators, which
+// leaves half of the 32 registers for weights, codes and products. Result lanes are output channels, so a dword of
+// codes is broadcast and no sum crosses lanes.
 
-constexpr int kGroup = 4;        // pixels that share one load of the weights
-constexpr int kVectors = 4;      // vectors of four channels in half a block
-constexpr int kHalf = 16;        // channels in half a block
+constexpr int kGroup = 4;    // pixels that share one load of the weights
+constexpr int kVectors = 4;  // vectors of four channels in half a block
+constexpr int kHalf = 16;    // channels in half a block
 constexpr int kPixelsPerCall = 8;
 
 static inline uint32x4_t broadcast_u32(const uint8_t* from) {
@@ -28,10 +28,17 @@ static inline void for_each_group(const DotTile* t, void* tile) {
   for (int channel = 0; channel < t->channels; channel += kHalf) {
     for (int pixel = 0; pixel < t->pixels; pixel += kGroup) {
       switch (t->pixels - pixel) {
-        case 1: Kernel::template run<1>(t, pixel, channel, tile); break;
-        case 2: Kernel::template run<2>(t, pixel, channel, tile); break;
-        case 3: Kernel::template run<3>(t, pixel, channel, tile); break;
-        default: Kernel::template run<kGroup>(t, pixel, channel, tile);
+        case 1:
+          Kernel::template run<1>(t, pixel, channel, tile);
+          break;
+        case 2:
+          Kernel::template run<2>(t, pixel, channel, tile);
+          break;
+        case 3:
+          Kernel::template run<3>(t, pixel, channel, tile);
+          break;
+        default:
+          Kernel::template run<kGroup>(t, pixel, channel, tile);
       }
     }
   }
@@ -39,8 +46,8 @@ static inline void for_each_group(const DotTile* t, void* tile) {
 
 // ---- Dot products ----
 
-// Bit counts of bytes (0 .. 8) are added in bytes for at most 31 steps (31 * 8 = 248), then widened. All pairs of planes
-// with i + j = shift share these sums, so that few steps per plane pair do not mean many widenings.
+// Bit counts of bytes (0 .. 8) are added in bytes for at most 31 steps (31 * 8 = 248), then widened. All pairs of
+// planes with i + j = shift share these sums, so that few steps per plane pair do not mean many widenings.
 struct Popcount {
   static constexpr int kMaxCounts = 31;
 
@@ -70,7 +77,8 @@ struct Popcount {
       for (int j = 0; j < t->weight_bits; ++j) {
         const int i = shift - j;
         if (i < 0 || i >= t->activation_bits) continue;
-        const uint32_t* w = static_cast<const uint32_t*>(t->weights) + static_cast<int64_t>(j) * t->steps * kBlock + channel;
+        const uint32_t* w =
+            static_cast<const uint32_t*>(t->weights) + static_cast<int64_t>(j) * t->steps * kBlock + channel;
         const uint8_t* x[P];
         for (int p = 0; p < P; ++p) x[p] = t->pixel[pixel + p] + i * t->plane_bytes;
         for (int s = 0; s < t->steps;) {
@@ -81,7 +89,8 @@ struct Popcount {
             for (int v = 0; v < kVectors; ++v) weights[v] = vreinterpretq_u8_u32(vld1q_u32(w + v * 4));
             for (int p = 0; p < P; ++p) {
               const uint8x16_t codes = vreinterpretq_u8_u32(broadcast_u32(x[p] + t->step[s]));
-              for (int v = 0; v < kVectors; ++v) count[p][v] = vaddq_u8(count[p][v], vcntq_u8(vandq_u8(weights[v], codes)));
+              for (int v = 0; v < kVectors; ++v)
+                count[p][v] = vaddq_u8(count[p][v], vcntq_u8(vandq_u8(weights[v], codes)));
             }
           }
           if (room == 0) {
@@ -101,8 +110,8 @@ struct Popcount {
 
 static void dot_popcount(const DotTile* t, void* tile) { for_each_group<Popcount>(t, tile); }
 
-// The same order of additions for every pixel, whatever its place in the tile. Without the pragmas, GCC 12 unrolls too late
-// to keep the sums in registers.
+// The same order of additions for every pixel, whatever its place in the tile. Without the pragmas, GCC 12 unrolls too
+// late to keep the sums in registers.
 struct Float {
   template <int P, int lane>
   static inline void step(float32x4_t (&sum)[P][kVectors], const float* w, const float32x4_t (&x)[P]) {
@@ -175,8 +184,8 @@ static inline void depthwise_eight(const DotTile* t, int pixel, int channel, uin
   }
 }
 
-// Reads exactly `channels` codes of a pixel: the last eight channels are an overlapping group, fewer than eight are done
-// one by one.
+// Reads exactly `channels` codes of a pixel: the last eight channels are an overlapping group, fewer than eight are
+// done one by one.
 static void dot_depthwise(const DotTile* t, void* tile) {
   if (t->channels < 8) return generic_dot_depthwise(t, tile);
   uint32_t* out = static_cast<uint32_t*>(tile);
@@ -278,16 +287,19 @@ static inline uint32x4_t at_least(int32x4_t x, const int32_t* threshold) { retur
 static inline uint32x4_t at_least(float32x4_t x, const float* threshold) { return vcgeq_f32(x, vld1q_f32(threshold)); }
 
 template <class Vector, class Number>
-static inline uint8x16_t count_half(const CodeStage* t, int channel, const Vector (&x)[kVectors], const Number* threshold) {
+static inline uint8x16_t count_half(const CodeStage* t, int channel, const Vector (&x)[kVectors],
+                                    const Number* threshold) {
   uint32x4_t code[kVectors];
   for (int v = 0; v < kVectors; ++v) code[v] = vdupq_n_u32(0);
   for (int j = 1; j < 1 << t->bits; ++j, threshold += kBlock) {
-    for (int v = 0; v < kVectors; ++v) code[v] = vsubq_u32(code[v], at_least(x[v], threshold + channel + v * 4));  // minus -1
+    for (int v = 0; v < kVectors; ++v)
+      code[v] = vsubq_u32(code[v], at_least(x[v], threshold + channel + v * 4));  // minus -1
   }
   return narrow(code);
 }
 
-static inline uint8x16_t codes_of_ints(const CodeStage* t, int pixel, int channel, const uint32_t* row, const int32_t* border) {
+static inline uint8x16_t codes_of_ints(const CodeStage* t, int pixel, int channel, const uint32_t* row,
+                                       const int32_t* border) {
   const Correction* correction = &t->correction;
   const int32x4_t shift = vdupq_n_s32(correction->shift);
   const uint32x4_t add = vdupq_n_u32(correction->add ? static_cast<uint32_t>(correction->add[pixel]) : 0);
@@ -332,7 +344,8 @@ static inline uint8x16_t codes_of_floats(const CodeStage* t, int channel, const 
   if (t->rule == kAffine) return affine_half(t, channel, x);
   if (t->negate) {
     for (int v = 0; v < kVectors; ++v) {
-      const uint32x4_t sign = vshlq_n_u32(vld1q_u32(reinterpret_cast<const uint32_t*>(t->negate) + channel + v * 4), 31);
+      const uint32x4_t sign =
+          vshlq_n_u32(vld1q_u32(reinterpret_cast<const uint32_t*>(t->negate) + channel + v * 4), 31);
       x[v] = vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x[v]), sign));
     }
   }
@@ -432,7 +445,7 @@ static void planes_to_bytes(uint8_t* out, const uint8_t* in, int64_t plane_bytes
 
 // The rest are loops that compilers vectorise well.
 static constexpr RowFunctions kRows = {
-    generic_max_bytes, generic_max_floats, generic_max_of_floats, generic_max_planes, generic_add_ints, generic_add_bytes, generic_add_floats, generic_affine,
-    planes_to_bytes,   bytes_to_planes,    quantize_unit,      generic_widen_bytes,
-    kGenericActivations,
+    generic_max_bytes, generic_max_floats,  generic_max_of_floats, generic_max_planes, generic_add_ints,
+    generic_add_bytes, generic_add_floats,  generic_affine,        planes_to_bytes,    bytes_to_planes,
+    quantize_unit,     generic_widen_bytes, kGenericActivations,
 };

@@ -1,7 +1,7 @@
 // Kernels for 64-bit ARM with the dotprod extension (Cortex-A55, A76, Neoverse N1, Apple M1 and later).
 //
-// SDOT multiplies signed bytes by signed bytes. Codes of up to 7 bits are signed bytes as they are; codes of 8 bits enter
-// as q - 128, and 128 * (sum of the weights) is added:
+// SDOT multiplies signed bytes by signed bytes. Codes of up to 7 bits are signed bytes as they are; codes of 8 bits
+// enter as q - 128, and 128 * (sum of the weights) is added:
 //   sum w * q = sum w * (q - 128) + 128 * sum w,
 // which is exact modulo 2^32, and holds for surplus bytes too, since their weights are 0.
 #include <arm_neon.h>
@@ -86,8 +86,8 @@ static void dot_bytes(const DotTile* t, void* tile) {
 
 const KernelTable kNeonDotprodKernels = {
     "neon-dotprod",
-    {neon_dotprod::dot_popcount, neon_dotprod::dot_bytes, nullptr, nullptr, neon_dotprod::dot_depthwise, neon_dotprod::dot_float,
-     neon_dotprod::generic_dot_depthwise_float},
+    {neon_dotprod::dot_popcount, neon_dotprod::dot_bytes, nullptr, nullptr, neon_dotprod::dot_depthwise,
+     neon_dotprod::dot_float, neon_dotprod::generic_dot_depthwise_float},
     {"popcount neon-dotprod", "bytes neon-dotprod", nullptr, nullptr, "depthwise neon-dotprod", "float neon-dotprod",
      "depthwise float neon-dotprod"},
     {neon_dotprod::kPixelsPerCall, neon_dotprod::kPixelsPerCall, 0, 0, neon_dotprod::kPixelsPerCall,

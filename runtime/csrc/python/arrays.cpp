@@ -63,7 +63,8 @@ InputArray input_array(nb::handle object, const std::string& what) {
     throw Error(what + ": expected a NumPy array of " + kDtypes + " in native byte order, got " + type);
   }
   input.view.dtype = dtype_of(input.owner.dtype(), what);
-  for (size_t i = 0; i < input.owner.ndim(); ++i) input.view.shape.push_back(static_cast<int64_t>(input.owner.shape(i)));
+  for (size_t i = 0; i < input.owner.ndim(); ++i)
+    input.view.shape.push_back(static_cast<int64_t>(input.owner.shape(i)));
   input.view.data = input.owner.data();
   if (!is_contiguous(input.owner)) throw Error(what + ": not C-contiguous; use numpy.ascontiguousarray");
   if (reinterpret_cast<uintptr_t>(input.view.data) % static_cast<uintptr_t>(dtype_bytes(input.view.dtype)) != 0) {

@@ -19,7 +19,8 @@ struct InputArray {
   ArrayView view;
 };
 
-// `what` names the array in messages. Error: no array, a dtype that the core does not know, not C-contiguous, not aligned.
+// `what` names the array in messages. Error: no array, a dtype that the core does not know, not C-contiguous, not
+// aligned.
 InputArray input_array(nanobind::handle object, const std::string& what);
 std::vector<ArrayView> views_of(const std::vector<InputArray>& arrays);
 

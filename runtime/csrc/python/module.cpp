@@ -67,12 +67,14 @@ nb::object pack_weights(nb::handle codes, int bits) {
 
 nb::object unpack_weights(nb::handle packed, int bits, int64_t columns) {
   check_bits(bits);
-  if (columns < 0 || columns > (int64_t{1} << 56)) throw Error("columns: " + std::to_string(columns) + " is out of range");
+  if (columns < 0 || columns > (int64_t{1} << 56))
+    throw Error("columns: " + std::to_string(columns) + " is out of range");
   const InputArray input = byte_matrix(packed, "packed");
   const int64_t rows = input.view.shape[0], row_bytes = packed_row_bytes(columns, bits);
   if (input.view.shape[1] != row_bytes) {
-    throw Error("packed: rows of " + std::to_string(input.view.shape[1]) + " bytes were given; " + std::to_string(columns) +
-                " weights of " + std::to_string(bits) + " bits take " + std::to_string(row_bytes));
+    throw Error("packed: rows of " + std::to_string(input.view.shape[1]) + " bytes were given; " +
+                std::to_string(columns) + " weights of " + std::to_string(bits) + " bits take " +
+                std::to_string(row_bytes));
   }
   const ResultArray result(Dtype::kUint8, {rows, columns});
   const auto* bytes = static_cast<const uint8_t*>(input.view.data);

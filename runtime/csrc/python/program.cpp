@@ -112,7 +112,8 @@ nb::list describe(const Program& program) {
 
 // What Python's Model needs: the program, and what the file says besides.
 nb::tuple model_parts(Model model) {
-  return nb::make_tuple(nb::cast(std::move(model.program)), model.format_version, model.description, model.info, model.sha256);
+  return nb::make_tuple(nb::cast(std::move(model.program)), model.format_version, model.description, model.info,
+                        model.sha256);
 }
 
 nb::tuple load_file(const nb::bytes& path, int64_t memory_limit) {

@@ -1,4 +1,5 @@
-// A case on disk: a program, its inputs and what it must give (written by tests/dump_cases.py), for tools without Python.
+// A case on disk: a program, its inputs and what it must give (written by tests/dump_cases.py), for tools without
+// Python.
 //
 // Every array lies in a block of memory of its own, exactly as long as it is, so that sanitizers see one byte too many.
 #pragma once

@@ -92,7 +92,8 @@ inline void check_softmax(Random& random, const KernelTable& table) {
   std::vector<double> room((n + 7) / 8 * 8);
   std::vector<float> portable(n);
   for (int log = 0; log < 2; ++log) {
-    std::snprintf(case_text, sizeof(case_text), "%s activations.softmax: channels %d, log %d", table.name, channels, log);
+    std::snprintf(case_text, sizeof(case_text), "%s activations.softmax: channels %d, log %d", table.name, channels,
+                  log);
     float* out = output_memory().last<float>(n);
     table.rows.activations.softmax(out, in, room.data(), channels, log);
     kPortableKernels.rows.activations.softmax(portable.data(), in, room.data(), channels, log);

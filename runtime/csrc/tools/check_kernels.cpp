@@ -391,13 +391,24 @@ void check_dots(Random& random, const KernelTable& table, int cases, int method)
     const Fill fill = any_fill(random);
     const int steps = random.one_in(8) ? random.from(100, 400) : random.from(1, 70);
     switch (method) {
-      case kPopcount: check_popcount(random, table, steps, weight_bits, activation_bits, fill); break;
-      case kBytes: check_bytes(random, table, steps, weight_bits, activation_bits, fill); break;
-      case kWords: check_words(random, table, steps, weight_bits, activation_bits, fill); break;
-      case kDepthwise: check_depthwise(random, table, steps, fill); break;
+      case kPopcount:
+        check_popcount(random, table, steps, weight_bits, activation_bits, fill);
+        break;
+      case kBytes:
+        check_bytes(random, table, steps, weight_bits, activation_bits, fill);
+        break;
+      case kWords:
+        check_words(random, table, steps, weight_bits, activation_bits, fill);
+        break;
+      case kDepthwise:
+        check_depthwise(random, table, steps, fill);
+        break;
       case kFloat:
-      case kDepthwiseFloat: check_float(random, table, method, steps); break;
-      default: break;
+      case kDepthwiseFloat:
+        check_float(random, table, method, steps);
+        break;
+      default:
+        break;
     }
   }
   constexpr int64_t kLimit = (int64_t{1} << 31) - 1;
@@ -449,14 +460,15 @@ float multiply_add(float x, float multiply, float offset) {
   return sum;
 }
 
-// Numbers whose x * multiply + offset lies beside the middle of two floats, nearer than double can tell: the product is a
-// half of offset's last bit, times 1 - k * k * 2^-46.
+// Numbers whose x * multiply + offset lies beside the middle of two floats, nearer than double can tell: the product is
+// a half of offset's last bit, times 1 - k * k * 2^-46.
 void near_tie(Random& random, float* x, float* multiply, float* offset) {
   const float k = std::ldexp(static_cast<float>(random.from(-15, 15)), -23);
   const int scale = random.from(-40, 40);
   *x = random.one_in(2) ? 1 + k : -1 - k;
   *multiply = std::ldexp(1 - k, scale);
-  *offset = std::ldexp(static_cast<float>((1 << 24) + 2 * random.from(0, 1000)), scale) * (random.one_in(2) ? 1.0f : -1.0f);
+  *offset =
+      std::ldexp(static_cast<float>((1 << 24) + 2 * random.from(0, 1000)), scale) * (random.one_in(2) ? 1.0f : -1.0f);
 }
 
 void check_finish_int(Random& random, const KernelTable& table) {
@@ -503,7 +515,8 @@ void check_to_float(Random& random, const KernelTable& table, bool from_int) {
   for (int i = 0; i < pixels * channels; ++i) residual[i] = any_float(random);
   for (int p = 0; p < pixels; ++p) rows.push_back(residual + p * channels);
   const bool has_residual = random.one_in(2);
-  std::vector<float> left(static_cast<size_t>(pixels) * (channels + 1), 7.0f);  // one float between the rows, which stays
+  std::vector<float> left(static_cast<size_t>(pixels) * (channels + 1),
+                          7.0f);  // one float between the rows, which stays
   std::vector<float*> outs;
   for (int p = 0; p < pixels; ++p) outs.push_back(left.data() + p * (channels + 1));
   const FloatStage stage = {k.correction,
@@ -756,7 +769,8 @@ void check_add_ints(Random& random, const KernelTable& table) {
     memcpy(sums.data() + 4 * i, &before, 4);
     sums.expect(4 * i, before + in[i * stride]);
   }
-  table.rows.add_ints(reinterpret_cast<int32_t*>(sums.data()), in, static_cast<int64_t>(stride), static_cast<int64_t>(n));
+  table.rows.add_ints(reinterpret_cast<int32_t*>(sums.data()), in, static_cast<int64_t>(stride),
+                      static_cast<int64_t>(n));
   sums.check("sum");
 }
 
@@ -848,8 +862,8 @@ void check_affine(Random& random, const KernelTable& table) {
   row.period = static_cast<int64_t>(period);
   row.low = random.one_in(2) ? -infinity : -0.5f;
   row.high = random.one_in(2) ? infinity : 200.0f;
-  std::snprintf(case_text, sizeof(case_text), "%s rows.affine: n %zu, period %zu, parts %d, from %g to %g", table.name, n,
-                period, parts, static_cast<double>(row.low), static_cast<double>(row.high));
+  std::snprintf(case_text, sizeof(case_text), "%s rows.affine: n %zu, period %zu, parts %d, from %g to %g", table.name,
+                n, period, parts, static_cast<double>(row.low), static_cast<double>(row.high));
   table.rows.affine(&row);
   for (size_t i = 0; i < n; ++i) {
     const size_t c = i % period;
@@ -917,7 +931,8 @@ void check_choices(const KernelTable& table) {
 void check_table(const KernelTable& table, int cases, uint64_t seed) {
   Random random(seed);
   check_choices(table);
-  for (int method : {kPopcount, kBytes, kWords, kDepthwise, kFloat, kDepthwiseFloat}) check_dots(random, table, cases, method);
+  for (int method : {kPopcount, kBytes, kWords, kDepthwise, kFloat, kDepthwiseFloat})
+    check_dots(random, table, cases, method);
   check_all_tables(random, table, cases);
   for (int i = 0; i < cases; ++i) {
     check_finish_int(random, table);
@@ -935,7 +950,8 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
 }
 
 int run(int argc, char** argv) {
-  const Arguments arguments(argc, argv, "check_kernels [--kernel NAME] [--cases N] [--seed S]", {"--kernel", "--cases", "--seed"});
+  const Arguments arguments(argc, argv, "check_kernels [--kernel NAME] [--cases N] [--seed S]",
+                            {"--kernel", "--cases", "--seed"});
   if (!arguments.paths().empty()) arguments.fail("it takes no files");
   const int64_t cases = arguments.number("--cases", 200, 1, 1000000000);
   const int64_t seed = arguments.number("--seed", 1, 0, 1000000000);

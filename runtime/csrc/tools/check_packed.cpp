@@ -1,5 +1,5 @@
-// Checks what packed files are made of: SHA-256 against known hashes, on every implementation, and the rows of packed weights
-// against their definition, bit by bit.
+// Checks what packed files are made of: SHA-256 against known hashes, on every implementation, and the rows of packed
+// weights against their definition, bit by bit.
 //
 //   check_packed      exits with 1 if anything is wrong, and prints it
 #include <cstdint>
@@ -37,19 +37,23 @@ void check_sha256(Sha256Blocks blocks, const std::string& name) {
   const std::pair<std::string, const char*> known[] = {
       {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
       {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
-      {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+      {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+       "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
       {std::string(1000000, 'a'), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
   };
   for (const auto& [text, hash] : known) {
-    for (const size_t piece : {size_t{1}, size_t{7}, size_t{63}, size_t{64}, size_t{65}, size_t{1000}, size_t{1} << 20}) {
-      expect(sha256_of(blocks, text, piece) == hash, name + " of " + std::to_string(text.size()) + " bytes in pieces of " + std::to_string(piece));
+    for (const size_t piece :
+         {size_t{1}, size_t{7}, size_t{63}, size_t{64}, size_t{65}, size_t{1000}, size_t{1} << 20}) {
+      expect(sha256_of(blocks, text, piece) == hash,
+             name + " of " + std::to_string(text.size()) + " bytes in pieces of " + std::to_string(piece));
     }
   }
   Random random(1);
   for (size_t size = 0; size < 300; ++size) {
     std::string text;
     for (size_t i = 0; i < size; ++i) text += static_cast<char>(random.word());
-    expect(sha256_of(blocks, text, 1 + random.below(100)) == sha256_of(sha256_portable, text, size + 1), name + " of " + std::to_string(size) + " random bytes");
+    expect(sha256_of(blocks, text, 1 + random.below(100)) == sha256_of(sha256_portable, text, size + 1),
+           name + " of " + std::to_string(size) + " random bytes");
   }
 }
 
@@ -70,7 +74,8 @@ void check_rows(Random& random, int bits, int64_t count) {
   const auto row = block_of(row_bytes, 0xa5);
   pack_row(m.get(), count, bits, row.get());
   bool right = true;
-  for (int64_t b = 0; b < 8 * row_bytes; ++b) right = right && bit(row.get(), b) == (b / bits < count && bit(&m[b / bits], b % bits));
+  for (int64_t b = 0; b < 8 * row_bytes; ++b)
+    right = right && bit(row.get(), b) == (b / bits < count && bit(&m[b / bits], b % bits));
   expect(right, what + "pack_row");
   unpack_row(row.get(), count, bits, back.get());
   expect(std::memcmp(m.get(), back.get(), static_cast<size_t>(count)) == 0, what + "unpack_row");
@@ -81,7 +86,9 @@ void check_rows(Random& random, int bits, int64_t count) {
   right = true;
   for (int j = 0; j < bits; ++j) {
     for (int64_t k = 0; k < 8 * plane_bytes; ++k) {
-      const bool expected = k < count ? bit(&m[k], j) : k < 8 * used ? false : bit(reinterpret_cast<const uint8_t*>("\xa5"), k % 8);
+      const bool expected = k < count      ? bit(&m[k], j)
+                            : k < 8 * used ? false
+                                           : bit(reinterpret_cast<const uint8_t*>("\xa5"), k % 8);
       right = right && bit(planes.get() + j * plane_bytes, k) == expected;
     }
   }
@@ -93,7 +100,8 @@ void check_copy(Random& random, int64_t first, int64_t count) {
   for (int64_t i = 0; i < (first + count) / 8 + 8; ++i) in[i] = static_cast<uint8_t>(random.word());
   copy_bits(out.get(), in.get(), first, count);
   bool right = true;
-  for (int64_t i = 0; i < (count + 7) / 8 * 8; ++i) right = right && bit(out.get(), i) == (i < count && bit(in.get(), first + i));
+  for (int64_t i = 0; i < (count + 7) / 8 * 8; ++i)
+    right = right && bit(out.get(), i) == (i < count && bit(in.get(), first + i));
   expect(right, "copy_bits of " + std::to_string(count) + " from " + std::to_string(first));
 }
 
@@ -108,7 +116,9 @@ int run() {
   for (int64_t count = 1; count < 100; ++count) {
     for (int64_t first = 0; first < 40; ++first) check_copy(random, first, count);
   }
-  if (failures == 0) std::printf("packed: hashes and rows are right%s\n", sha256_instructions() == nullptr ? "; this CPU has no instructions for SHA-256" : "");
+  if (failures == 0)
+    std::printf("packed: hashes and rows are right%s\n",
+                sha256_instructions() == nullptr ? "; this CPU has no instructions for SHA-256" : "");
   return failures == 0 ? 0 : 1;
 }
 

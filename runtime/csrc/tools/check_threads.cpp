@@ -111,7 +111,8 @@ void check_callers(int rounds) {
       _exit(0);
     }
     int status = 0;
-    require(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child failed");
+    require(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0,
+            "a forked child failed");
   }
   stop = true;
   busy.join();
@@ -175,7 +176,8 @@ int main(int argc, char** argv) {
   check_second_thread_works();
   check_nested();
   check_callers(3000);
-// ThreadSanitizer supports no threads in the child of a process with threads, and AddressSanitizer's allocator may be locked.
+// ThreadSanitizer supports no threads in the child of a process with threads, and AddressSanitizer's allocator may be
+// locked.
 #if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
   check_fork(20);
 #endif

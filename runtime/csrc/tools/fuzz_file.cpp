@@ -1,16 +1,18 @@
-// Feeds damaged packed files to the loader. A network and an Error are the only outcomes allowed; running out of memory is none,
-// for a loader must refuse what asks for too much; an Error's text must be UTF-8. A load may never have more memory than its
-// limit and what the texts of the file take, and what it keeps must have been charged. Most files get the hash that fits them, so
-// that what comes after its check is reached. Sanitizers find other mistakes, but leave less room and are slower: use both builds.
+// Feeds damaged packed files to the loader. A network and an Error are the only outcomes allowed; running out of memory
+// is none, for a loader must refuse what asks for too much; an Error's text must be UTF-8. A load may never have more
+// memory than its limit and what the texts of the file take, and what it keeps must have been charged. Most files get
+// the hash that fits them, so that what comes after its check is reached. Sanitizers find other mistakes, but leave
+// less room and are slower: use both builds.
 //
-//   fuzz_file [--seconds N | --count N] [--seed S] [--memory MB] --save FOLDER FILE|FOLDER ...   (cases of tests/dump_cases.py)
+//   fuzz_file [--seconds N | --count N] [--seed S] [--memory MB] --save FOLDER FILE|FOLDER ...   (cases of
+//   tests/dump_cases.py)
 //
 // MB megabytes of address space are all that the process gets, except in a build with sanitizers.
 //   fuzz_file --replay FILE ...                                                                 (packed files)
 //
 // The file being tried is always in FOLDER/current.safetensors. What is done with it follows from its bytes alone.
-#include <ctime>
 #include <cstdio>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -27,9 +29,10 @@ namespace {
 
 constexpr int64_t kSmallLimit = 16 << 20;  // of most loads; a sixteenth of what a single allocation may have
 constexpr int64_t kMaxMacs = 3000000;
-constexpr int64_t kUnchecked = 10000;   // from so many files on, some must have met the limit
-constexpr double kMostSeconds = 10;     // of a load, on the CPU
-// What a load may take beside its limit: the parsed texts and their copies, 160 bytes for each of the file, and little else.
+constexpr int64_t kUnchecked = 10000;  // from so many files on, some must have met the limit
+constexpr double kMostSeconds = 10;    // of a load, on the CPU
+// What a load may take beside its limit: the parsed texts and their copies, 160 bytes for each of the file, and little
+// else.
 constexpr int64_t kBytesPerByte = 160, kLittle = 1 << 20;
 
 // ---- Making files ----
@@ -43,19 +46,21 @@ const std::vector<std::string> kInfos = {
     "{}",
     "{\"class_names\": [\"a\", \"\\u00e9\", \"\"]}",
     "{\"preprocessing\": {\"size\": [32, 32], \"channels\": 3, \"scale\": \"1/255\", \"mean\": [0.5, 0.25, 1e-3]}}",
-    "{\"class_names\": [\"x\"], \"preprocessing\": {}, \"provenance\": {\"source\": \"here\", \"bits\": {\"conv1\": [1, 2]}}}",
+    "{\"class_names\": [\"x\"], \"preprocessing\": {}, \"provenance\": {\"source\": \"here\", \"bits\": {\"conv1\": "
+    "[1, 2]}}}",
 };
 
 std::vector<uint8_t> write_file(const Draft& draft) {
   std::string header = "{\"__metadata__\":{\"format\":\"bitorch\",\"format_version\":" + Json::quoted(draft.version) +
-                       ",\"info\":" + Json::quoted(draft.info) + ",\"program\":" + Json::quoted(draft.program) + ",\"sha256\":\"" +
-                       std::string(64, '0') + "\"}";
+                       ",\"info\":" + Json::quoted(draft.info) + ",\"program\":" + Json::quoted(draft.program) +
+                       ",\"sha256\":\"" + std::string(64, '0') + "\"}";
   std::vector<uint8_t> data;
   for (const auto& [name, array] : draft.arrays) {
     const size_t begin = data.size();
     data.insert(data.end(), array.memory.get(), array.memory.get() + array.bytes);
-    header += "," + Json::quoted(name) + ":{\"dtype\":\"" + safetensors_name(array.view.dtype) + "\",\"shape\":" + shape_text(array.view.shape) +
-              ",\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(data.size()) + "]}";
+    header += "," + Json::quoted(name) + ":{\"dtype\":\"" + safetensors_name(array.view.dtype) +
+              "\",\"shape\":" + shape_text(array.view.shape) + ",\"data_offsets\":[" + std::to_string(begin) + "," +
+              std::to_string(data.size()) + "]}";
   }
   return safetensors_bytes(header + "}", data);
 }
@@ -68,7 +73,7 @@ void put_hash(std::vector<uint8_t>* bytes) {
     const std::string right = packed_hash(file.metadata.at("program"), file.metadata.at("info"), file);
     const auto place = std::search(bytes->begin(), bytes->end(), stated.begin(), stated.end());
     if (stated.size() == right.size() && place != bytes->end()) std::copy(right.begin(), right.end(), place);
-  } catch (const Error&) {  // no safetensors file any more: there is no right hash
+  } catch (const Error&) {              // no safetensors file any more: there is no right hash
   } catch (const std::out_of_range&) {  // a key of the metadata is missing
   }
 }
@@ -91,7 +96,9 @@ void mutate_draft(Random& random, Draft* draft) {
   if (random.one_in(2)) draft->program = mutate_json(random, draft->program);
   if (random.one_in(4)) mutate_arrays(random, &draft->arrays);
   if (random.one_in(8)) draft->info = mutate_json(random, draft->info);
-  if (random.one_in(64)) draft->version = random.of(std::vector<std::string>{"", "0", "01", "2", "1.0", "-1", " 1", "4294967297", "99999999999999999999"});
+  if (random.one_in(64))
+    draft->version = random.of(
+        std::vector<std::string>{"", "0", "01", "2", "1.0", "-1", " 1", "4294967297", "99999999999999999999"});
   for (std::string* text : {&draft->program, &draft->info}) {
     if (!random.one_in(24)) continue;
     std::vector<uint8_t> damaged(text->begin(), text->end());
@@ -117,16 +124,20 @@ std::vector<uint8_t> mutate(Random& random, const std::vector<std::vector<uint8_
   std::vector<uint8_t> bytes = write_file(draft);
   if (kind == 9 || kind == 10) {  // the header: names, dtypes, shapes, offsets
     const std::string header = header_of(bytes);
-    bytes = safetensors_bytes(mutate_json(random, header), std::vector<uint8_t>(bytes.begin() + 8 + static_cast<std::ptrdiff_t>(header.size()), bytes.end()));
+    bytes = safetensors_bytes(
+        mutate_json(random, header),
+        std::vector<uint8_t>(bytes.begin() + 8 + static_cast<std::ptrdiff_t>(header.size()), bytes.end()));
   } else if (kind == 11) {  // two files joined
     const std::vector<uint8_t> other = write_file(draft_of(random, random.of(seeds)));
-    const auto cut = static_cast<std::ptrdiff_t>(random.below(bytes.size())), from = static_cast<std::ptrdiff_t>(random.below(other.size()));
+    const auto cut = static_cast<std::ptrdiff_t>(random.below(bytes.size())),
+               from = static_cast<std::ptrdiff_t>(random.below(other.size()));
     bytes.resize(static_cast<size_t>(cut));
     bytes.insert(bytes.end(), other.begin() + from, other.end());
   } else if (kind == 12) {
     bytes.resize(random.below(bytes.size()));
   } else if (kind == 13) {  // bits, anywhere: most of a large file is data
-    for (size_t n = 1 + random.below(4); n > 0; --n) bytes[random.below(bytes.size())] ^= static_cast<uint8_t>(1u << random.below(8));
+    for (size_t n = 1 + random.below(4); n > 0; --n)
+      bytes[random.below(bytes.size())] ^= static_cast<uint8_t>(1u << random.below(8));
   } else if (kind > 13) {
     damage_bytes(random, &bytes);
   }
@@ -138,20 +149,26 @@ std::vector<uint8_t> mutate(Random& random, const std::vector<std::vector<uint8_
 
 struct Counts {
   int64_t tried = 0, loaded = 0, ran = 0, too_large = 0, with_class_names = 0, at_usual_limit = 0;
-  int64_t most_memory = 0;  // of one load
-  double slowest = 0;       // in seconds on the CPU
+  int64_t most_memory = 0;                 // of one load
+  double slowest = 0;                      // in seconds on the CPU
   std::map<std::string, int64_t> refused;  // by where
   void print() const {
-    std::printf("%lld tried: %lld loaded (%lld with class names), %lld run, %lld too large to run\n", static_cast<long long>(tried),
-                static_cast<long long>(loaded), static_cast<long long>(with_class_names), static_cast<long long>(ran), static_cast<long long>(too_large));
-    for (const auto& [where, count] : refused) std::printf("  refused: %-12s %lld\n", where.c_str(), static_cast<long long>(count));
+    std::printf("%lld tried: %lld loaded (%lld with class names), %lld run, %lld too large to run\n",
+                static_cast<long long>(tried), static_cast<long long>(loaded), static_cast<long long>(with_class_names),
+                static_cast<long long>(ran), static_cast<long long>(too_large));
+    for (const auto& [where, count] : refused)
+      std::printf("  refused: %-12s %lld\n", where.c_str(), static_cast<long long>(count));
     rusage usage = {};
     getrusage(RUSAGE_SELF, &usage);
-    std::printf("  limits: 16 MiB, and 1 GiB for %lld; most memory of a load: %lld MiB; most of the process: %ld MiB; slowest load: %.2f s\n",
-                static_cast<long long>(at_usual_limit), static_cast<long long>(most_memory >> 20), usage.ru_maxrss >> 10, slowest);
+    std::printf(
+        "  limits: 16 MiB, and 1 GiB for %lld; most memory of a load: %lld MiB; most of the process: %ld MiB; slowest "
+        "load: %.2f s\n",
+        static_cast<long long>(at_usual_limit), static_cast<long long>(most_memory >> 20), usage.ru_maxrss >> 10,
+        slowest);
   }
   void check() const {
-    if (tried >= kUnchecked && refused.count("limit") == 0) throw Error("no file met the limit on memory: the sizes are not what they should be");
+    if (tried >= kUnchecked && refused.count("limit") == 0)
+      throw Error("no file met the limit on memory: the sizes are not what they should be");
   }
 };
 
@@ -219,7 +236,11 @@ int64_t limit_for(Random& random, Counts* counts) {
 class Measured {
  public:
   Measured(size_t file_bytes, int64_t limit, Counts* counts)
-      : texts_(static_cast<int64_t>(file_bytes) * kBytesPerByte + kLittle), limit_(limit), counts_(counts), start_(live_bytes), began_(std::clock()) {
+      : texts_(static_cast<int64_t>(file_bytes) * kBytesPerByte + kLittle),
+        limit_(limit),
+        counts_(counts),
+        start_(live_bytes),
+        began_(std::clock()) {
     peak_bytes = live_bytes;
   }
   // After the load, whatever came of it.
@@ -228,12 +249,15 @@ class Measured {
     const double seconds = static_cast<double>(std::clock() - began_) / CLOCKS_PER_SEC;
     counts_->most_memory = std::max(counts_->most_memory, peak);
     counts_->slowest = std::max(counts_->slowest, seconds);
-    if (peak > limit_ + texts_) throw Crash("a load that takes " + std::to_string(peak) + " bytes, with a limit of " + std::to_string(limit_));
+    if (peak > limit_ + texts_)
+      throw Crash("a load that takes " + std::to_string(peak) + " bytes, with a limit of " + std::to_string(limit_));
     if (seconds > kMostSeconds) throw Crash("a load that takes " + std::to_string(seconds) + " seconds");
   }
   void check_kept(const Program& program) const {
     const int64_t kept = live_bytes - start_, charged = program.kept_bytes() + program.workspace_bytes(1);
-    if (kept > charged + texts_ / 8) throw Crash("a network that keeps " + std::to_string(kept) + " bytes, of which " + std::to_string(charged) + " were charged");
+    if (kept > charged + texts_ / 8)
+      throw Crash("a network that keeps " + std::to_string(kept) + " bytes, of which " + std::to_string(charged) +
+                  " were charged");
   }
 
  private:

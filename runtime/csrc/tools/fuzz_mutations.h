@@ -59,23 +59,122 @@ struct Node {
 };
 
 inline const std::vector<std::string> kLeaves = {
-    "0", "1", "-1", "2", "3", "7", "8", "9", "16", "31", "32", "33", "64", "255", "256", "1000", "32767", "65536", "1000000",
-    "2147483647", "2147483648", "-2147483648", "4294967296", "4611686018427387904", "9223372036854775807",
-    "-9223372036854775808", "0.5", "-0.0", "1e-45", "3e38", "1e308", "-1e300", "true", "false", "null", "\"\"", "\"x\"", "[]",
-    "{}", "[1, 1]", "[0, 0]", "[1, 1, 1, 1]", "[3, 3]", "\"float32\"", "\"uint8\"", "\"int32\"", "\"nchw\"", "\"nhwc\"", "\"chw\"",
-    "\"hwc\"", "\"leaky_relu\"", "\"hardswish\"", "\"sigmoid\"", "\"constant\"", "\"reflect\"", "\"replicate\"", "\"circular\"", "\"odd\"", "\"signed\"", "\"\\u0000\"", "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "3",
+    "7",
+    "8",
+    "9",
+    "16",
+    "31",
+    "32",
+    "33",
+    "64",
+    "255",
+    "256",
+    "1000",
+    "32767",
+    "65536",
+    "1000000",
+    "2147483647",
+    "2147483648",
+    "-2147483648",
+    "4294967296",
+    "4611686018427387904",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "0.5",
+    "-0.0",
+    "1e-45",
+    "3e38",
+    "1e308",
+    "-1e300",
+    "true",
+    "false",
+    "null",
+    "\"\"",
+    "\"x\"",
+    "[]",
+    "{}",
+    "[1, 1]",
+    "[0, 0]",
+    "[1, 1, 1, 1]",
+    "[3, 3]",
+    "\"float32\"",
+    "\"uint8\"",
+    "\"int32\"",
+    "\"nchw\"",
+    "\"nhwc\"",
+    "\"chw\"",
+    "\"hwc\"",
+    "\"leaky_relu\"",
+    "\"hardswish\"",
+    "\"sigmoid\"",
+    "\"constant\"",
+    "\"reflect\"",
+    "\"replicate\"",
+    "\"circular\"",
+    "\"odd\"",
+    "\"signed\"",
+    "\"\\u0000\"",
+    "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"",
 };
 
 inline const std::vector<std::string> kOperations = {
-    "input", "quantize", "lookup", "dequantize", "conv2d", "linear", "conv2d_float", "linear_float", "max_pool", "avg_pool",
-    "global_avg_pool", "adaptive_avg_pool", "add", "affine", "concat", "flatten", "activation", "softmax", "mul", "select", "pad", "output",
+    "input",        "quantize",     "lookup",   "dequantize", "conv2d",          "linear",
+    "conv2d_float", "linear_float", "max_pool", "avg_pool",   "global_avg_pool", "adaptive_avg_pool",
+    "add",          "affine",       "concat",   "flatten",    "activation",      "softmax",
+    "mul",          "select",       "pad",      "output",
 };
 
 inline const std::vector<std::string> kKeys = {
-    "function", "slope", "log", "output_size", "channels", "mode", "value",
-    "op", "input", "inputs", "output", "dtype", "shape", "order", "bits", "thresholds", "descending", "table", "sign", "scale", "weight",
-    "weight_bits", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "sign_activations", "weight_grid", "zero_point", "multiply", "offset",
-    "norm_multiply", "norm_offset", "divide", "residual", "relu", "int32", "float32", "codes", "count_include_pad", "low", "high", "array_shape",
+    "function",
+    "slope",
+    "log",
+    "output_size",
+    "channels",
+    "mode",
+    "value",
+    "op",
+    "input",
+    "inputs",
+    "output",
+    "dtype",
+    "shape",
+    "order",
+    "bits",
+    "thresholds",
+    "descending",
+    "table",
+    "sign",
+    "scale",
+    "weight",
+    "weight_bits",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "sign_activations",
+    "weight_grid",
+    "zero_point",
+    "multiply",
+    "offset",
+    "norm_multiply",
+    "norm_offset",
+    "divide",
+    "residual",
+    "relu",
+    "int32",
+    "float32",
+    "codes",
+    "count_include_pad",
+    "low",
+    "high",
+    "array_shape",
 };
 
 inline void change_leaf(Random& random, Node* leaf, const std::vector<Node*>& leaves) {
@@ -141,11 +240,20 @@ inline void damage_bytes(Random& random, std::vector<uint8_t>* bytes) {
     const size_t at = random.below(random.one_in(2) ? bytes->size() : std::min<size_t>(bytes->size(), 4096));
     const auto place = bytes->begin() + static_cast<std::ptrdiff_t>(at);
     switch (random.below(5)) {
-      case 0: *place = static_cast<uint8_t>(*place ^ 1u << random.below(8)); break;
-      case 1: *place = static_cast<uint8_t>(random.word()); break;
-      case 2: bytes->resize(at); break;
-      case 3: bytes->insert(place, static_cast<uint8_t>("0123456789[]{},:\"\\e-."[random.below(21)])); break;
-      default: bytes->erase(place);
+      case 0:
+        *place = static_cast<uint8_t>(*place ^ 1u << random.below(8));
+        break;
+      case 1:
+        *place = static_cast<uint8_t>(random.word());
+        break;
+      case 2:
+        bytes->resize(at);
+        break;
+      case 3:
+        bytes->insert(place, static_cast<uint8_t>("0123456789[]{},:\"\\e-."[random.below(21)]));
+        break;
+      default:
+        bytes->erase(place);
     }
   }
 }
@@ -153,12 +261,14 @@ inline void damage_bytes(Random& random, std::vector<uint8_t>* bytes) {
 // ---- Arrays that can be changed ----
 
 inline std::vector<Dtype> all_dtypes() {
-  return {Dtype::kBool, Dtype::kUint8, Dtype::kInt8, Dtype::kInt16, Dtype::kInt32, Dtype::kInt64, Dtype::kFloat32, Dtype::kFloat64};
+  return {Dtype::kBool,  Dtype::kUint8, Dtype::kInt8,    Dtype::kInt16,
+          Dtype::kInt32, Dtype::kInt64, Dtype::kFloat32, Dtype::kFloat64};
 }
 
 inline void put_extremes(Random& random, OwnedArray* array) {
   static const std::vector<uint32_t> kWords = {
-      0x7fc00000u, 0x7f800000u, 0xff800000u, 0x80000000u, 0x7fffffffu, 0xffffffffu, 0u, 1u, 0x7f7fffffu, 0x00000001u, 0x3f800000u, 0xcb000000u,
+      0x7fc00000u, 0x7f800000u, 0xff800000u, 0x80000000u, 0x7fffffffu, 0xffffffffu,
+      0u,          1u,          0x7f7fffffu, 0x00000001u, 0x3f800000u, 0xcb000000u,
   };
   const int64_t most = 1 + static_cast<int64_t>(random.below(8));
   for (int64_t n = 0; n < most && array->bytes > 0; ++n) {
@@ -176,15 +286,27 @@ inline void reshape(Random& random, OwnedArray* array) {
   Dtype dtype = array->view.dtype;
   std::vector<int64_t> shape = array->view.shape;
   switch (random.below(6)) {
-    case 0: dtype = random.of(all_dtypes()); break;
-    case 1: shape.push_back(1); break;
-    case 2: if (!shape.empty()) shape.pop_back(); break;
-    case 3: std::reverse(shape.begin(), shape.end()); break;
-    case 4: if (!shape.empty()) shape[random.below(shape.size())] += 1; break;
-    default: if (!shape.empty()) shape[random.below(shape.size())] = static_cast<int64_t>(random.below(3));
+    case 0:
+      dtype = random.of(all_dtypes());
+      break;
+    case 1:
+      shape.push_back(1);
+      break;
+    case 2:
+      if (!shape.empty()) shape.pop_back();
+      break;
+    case 3:
+      std::reverse(shape.begin(), shape.end());
+      break;
+    case 4:
+      if (!shape.empty()) shape[random.below(shape.size())] += 1;
+      break;
+    default:
+      if (!shape.empty()) shape[random.below(shape.size())] = static_cast<int64_t>(random.below(3));
   }
   OwnedArray changed(dtype, shape);
-  for (int64_t i = 0; i < changed.bytes; ++i) changed.memory[i] = array->bytes > 0 ? array->memory[i % array->bytes] : 0;
+  for (int64_t i = 0; i < changed.bytes; ++i)
+    changed.memory[i] = array->bytes > 0 ? array->memory[i % array->bytes] : 0;
   if (dtype == Dtype::kBool) {
     for (int64_t i = 0; i < changed.bytes; ++i) changed.memory[i] &= 1;
   }
@@ -197,11 +319,20 @@ inline void mutate_arrays(Random& random, std::map<std::string, OwnedArray>* arr
   std::advance(one, random.below(arrays->size()));
   std::advance(other, random.below(arrays->size()));
   switch (random.below(6)) {
-    case 0: std::swap(one->second, other->second); break;
-    case 1: arrays->erase(one); break;
-    case 2: (*arrays)["unused"] = OwnedArray(one->second.view); break;
-    case 3: reshape(random, &one->second); break;
-    default: put_extremes(random, &one->second);
+    case 0:
+      std::swap(one->second, other->second);
+      break;
+    case 1:
+      arrays->erase(one);
+      break;
+    case 2:
+      (*arrays)["unused"] = OwnedArray(one->second.view);
+      break;
+    case 3:
+      reshape(random, &one->second);
+      break;
+    default:
+      put_extremes(random, &one->second);
   }
 }
 

@@ -1,12 +1,13 @@
-// Feeds damaged programs, arrays, files and inputs to everything that reads them. A result, an Error and std::bad_alloc are
-// the only outcomes allowed; two kernel tables must give the same result; an Error's text must be UTF-8. Sanitizers find the
-// rest, so build with them.
+// Feeds damaged programs, arrays, files and inputs to everything that reads them. A result, an Error and std::bad_alloc
+// are the only outcomes allowed; two kernel tables must give the same result; an Error's text must be UTF-8. Sanitizers
+// find the rest, so build with them.
 //
-//   fuzz_program [--seconds N | --count N] [--seed S] [--memory MB] --save FOLDER FILE|FOLDER ...   (of tests/dump_cases.py)
-//   fuzz_program --replay FILE ...
+//   fuzz_program [--seconds N | --count N] [--seed S] [--memory MB] --save FOLDER FILE|FOLDER ...   (of
+//   tests/dump_cases.py) fuzz_program --replay FILE ...
 //
-// The case being tried is always in FOLDER/current.safetensors: what is there after a crash is what caused it. How a case is
-// run (kernels, batch, inputs, failing allocations) follows from its bytes alone, so that --replay does the same again.
+// The case being tried is always in FOLDER/current.safetensors: what is there after a crash is what caused it. How a
+// case is run (kernels, batch, inputs, failing allocations) follows from its bytes alone, so that --replay does the
+// same again.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -28,8 +29,10 @@ std::vector<uint8_t> write_case(const CaseFile& c) {
   std::vector<uint8_t> data;
   const auto add = [&](const std::string& kind, const std::map<std::string, OwnedArray>& arrays) {
     for (const auto& [name, array] : arrays) {
-      header += ", " + Json::quoted(kind + name) + ": {\"dtype\": \"" + safetensors_name(array.view.dtype) + "\", \"shape\": " + shape_text(array.view.shape) +
-                ", \"data_offsets\": [" + std::to_string(data.size()) + ", " + std::to_string(data.size() + static_cast<size_t>(array.bytes)) + "]}";
+      header += ", " + Json::quoted(kind + name) + ": {\"dtype\": \"" + safetensors_name(array.view.dtype) +
+                "\", \"shape\": " + shape_text(array.view.shape) + ", \"data_offsets\": [" +
+                std::to_string(data.size()) + ", " + std::to_string(data.size() + static_cast<size_t>(array.bytes)) +
+                "]}";
       data.insert(data.end(), array.memory.get(), array.memory.get() + array.bytes);
     }
   };
@@ -65,9 +68,12 @@ struct Counts {
   void check() const {}
   int64_t tried = 0, refused = 0, out_of_memory = 0, loaded = 0, ran = 0, compared = 0, too_large = 0;
   void print() const {
-    std::printf("%lld tried: %lld refused, %lld out of memory, %lld loaded, %lld run, %lld compared between kernels, %lld too large to run\n",
-                static_cast<long long>(tried), static_cast<long long>(refused), static_cast<long long>(out_of_memory),
-                static_cast<long long>(loaded), static_cast<long long>(ran), static_cast<long long>(compared), static_cast<long long>(too_large));
+    std::printf(
+        "%lld tried: %lld refused, %lld out of memory, %lld loaded, %lld run, %lld compared between kernels, %lld too "
+        "large to run\n",
+        static_cast<long long>(tried), static_cast<long long>(refused), static_cast<long long>(out_of_memory),
+        static_cast<long long>(loaded), static_cast<long long>(ran), static_cast<long long>(compared),
+        static_cast<long long>(too_large));
   }
 };
 
@@ -111,7 +117,8 @@ std::vector<OwnedArray> make_inputs(Random& random, const Program& program, cons
 }
 
 bool same_numbers(const OwnedArray& a, const OwnedArray& b) {
-  if (a.view.dtype != Dtype::kFloat32) return std::memcmp(a.memory.get(), b.memory.get(), static_cast<size_t>(a.bytes)) == 0;
+  if (a.view.dtype != Dtype::kFloat32)
+    return std::memcmp(a.memory.get(), b.memory.get(), static_cast<size_t>(a.bytes)) == 0;
   for (int64_t i = 0; i < a.bytes; i += 4) {
     float x, y;
     std::memcpy(&x, a.memory.get() + i, 4);
@@ -122,7 +129,8 @@ bool same_numbers(const OwnedArray& a, const OwnedArray& b) {
 }
 
 // A call that fails must leave the program as it was.
-void run_short_of_memory(Random& random, const Program& program, const std::vector<ArrayView>& inputs, const std::vector<void*>& outputs) {
+void run_short_of_memory(Random& random, const Program& program, const std::vector<ArrayView>& inputs,
+                         const std::vector<void*>& outputs) {
   allocations_until_failure = static_cast<int64_t>(random.below(8));
   try {
     program.run(inputs, outputs);
@@ -139,7 +147,8 @@ void run_program(Random& random, const Program& program, const Program* other, c
   if (random.one_in(64) && !views.empty()) views.pop_back();
   batch = program.batch(views);
   int64_t bytes = program.workspace_bytes(batch);
-  for (const Program::Port& port : program.outputs()) bytes += ArrayView{port.dtype, port.shape, nullptr}.elements() * 4 * batch;
+  for (const Program::Port& port : program.outputs())
+    bytes += ArrayView{port.dtype, port.shape, nullptr}.elements() * 4 * batch;
   if (bytes > kMaxBytes || macs_of(program) * std::max<int64_t>(batch, 1) > kMaxMacs) {
     ++counts->too_large;
     return;
@@ -154,13 +163,15 @@ void run_program(Random& random, const Program& program, const Program* other, c
   other->run(views, pointers(others));
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!same_numbers(outputs[i], others[i])) {
-      throw Crash("output \"" + program.outputs()[i].name + "\" differs between kernels " + program.kernels_name() + " and " + other->kernels_name());
+      throw Crash("output \"" + program.outputs()[i].name + "\" differs between kernels " + program.kernels_name() +
+                  " and " + other->kernels_name());
     }
   }
   ++counts->compared;
 }
 
-// Load, describe, run. Sums of floats may differ from one kernel table to the next, so programs with them are not compared.
+// Load, describe, run. Sums of floats may differ from one kernel table to the next, so programs with them are not
+// compared.
 void try_case(const std::vector<uint8_t>& bytes, Counts* counts) {
   Random random(hash(bytes));
   ++counts->tried;

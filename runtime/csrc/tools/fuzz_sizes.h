@@ -1,5 +1,5 @@
-// Making programs ask for much: sizes that no array backs, arrays that many operations share, and operations by the thousand.
-// What comes out is mostly well formed, so that what a loader refuses it refuses for its size.
+// Making programs ask for much: sizes that no array backs, arrays that many operations share, and operations by the
+// thousand. What comes out is mostly well formed, so that what a loader refuses it refuses for its size.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -21,12 +21,18 @@ class Enlarger {
   void change() {
     if (program_.kind != Node::kList || program_.children.empty()) return;
     switch (random_.below(6)) {
-      case 0: return repeat_operation();
-      case 1: return widen();
-      case 2: return read_again();
-      case 3: return stretch();
-      case 4: return grow_arrays();
-      default: return grow_input();
+      case 0:
+        return repeat_operation();
+      case 1:
+        return widen();
+      case 2:
+        return read_again();
+      case 3:
+        return stretch();
+      case 4:
+        return grow_arrays();
+      default:
+        return grow_input();
     }
   }
 
@@ -111,7 +117,8 @@ class Enlarger {
     const std::string input = any_tensor();
     const bool channels = random_.one_in(2);
     add("pad", {{"input", leaf(input)},
-                {"padding", list(channels ? std::vector<int64_t>(4, 0) : std::vector<int64_t>{size(20), size(20), size(4), size(4)})},
+                {"padding", list(channels ? std::vector<int64_t>(4, 0)
+                                          : std::vector<int64_t>{size(20), size(20), size(4), size(4)})},
                 {"mode", leaf("\"constant\"")},
                 {"channels", list({0, channels ? size(24) - 1 : 0})},
                 {"value", leaf(std::to_string(random_.below(4)))}});
@@ -126,22 +133,32 @@ class Enlarger {
     twice.kind = Node::kList;
     twice.children = {{"", leaf(input)}, {"", leaf(input)}};
     switch (random_.below(9)) {
-      case 0: return add("softmax", {from});
-      case 1: return add("activation", {from, {"function", leaf("\"sigmoid\"")}});
-      case 2: return add("flatten", {from, {"order", leaf(random_.one_in(2) ? "\"chw\"" : "\"hwc\"")}});
-      case 3: return add("quantize", {from, {"bits", leaf(std::to_string(1 + random_.below(8)))}});
-      case 4: return add("dequantize", {from});
-      case 5: return add("global_avg_pool", {from});
-      case 6: return add("adaptive_avg_pool", {from, {"output_size", list({size(20), size(20)})}});
-      case 7: return add("concat", {{"inputs", twice}});
-      default: return add("max_pool", {from, {"kernel_size", pair_of_ones}, {"stride", pair_of_ones}, {"padding", none}});
+      case 0:
+        return add("softmax", {from});
+      case 1:
+        return add("activation", {from, {"function", leaf("\"sigmoid\"")}});
+      case 2:
+        return add("flatten", {from, {"order", leaf(random_.one_in(2) ? "\"chw\"" : "\"hwc\"")}});
+      case 3:
+        return add("quantize", {from, {"bits", leaf(std::to_string(1 + random_.below(8)))}});
+      case 4:
+        return add("dequantize", {from});
+      case 5:
+        return add("global_avg_pool", {from});
+      case 6:
+        return add("adaptive_avg_pool", {from, {"output_size", list({size(20), size(20)})}});
+      case 7:
+        return add("concat", {{"inputs", twice}});
+      default:
+        return add("max_pool", {from, {"kernel_size", pair_of_ones}, {"stride", pair_of_ones}, {"padding", none}});
     }
   }
 
   // One number of a window, a shape or a padding.
   void stretch() {
     Node& operation = any_operation();
-    for (const char* key : {"kernel_size", "padding", "dilation", "stride", "output_size", "channels", "groups", "zero_point"}) {
+    for (const char* key :
+         {"kernel_size", "padding", "dilation", "stride", "output_size", "channels", "groups", "zero_point"}) {
       Node* value = find(operation, key);
       if (value == nullptr || random_.one_in(2)) continue;
       if (value->kind == Node::kList && !value->children.empty()) {
@@ -169,7 +186,8 @@ class Enlarger {
     for (auto& [key, value] : operation.children) {
       if (value.kind != Node::kLeaf || value.text.size() < 2 || value.text[0] != '"') continue;
       const auto found = arrays_.find(value.text.substr(1, value.text.size() - 2));
-      if (found == arrays_.end() || found->second.view.shape.empty() || found->second.bytes * factor > kMostBytes) continue;
+      if (found == arrays_.end() || found->second.view.shape.empty() || found->second.bytes * factor > kMostBytes)
+        continue;
       const OwnedArray& array = found->second;
       std::vector<int64_t> shape = array.view.shape;
       shape[0] *= factor;

@@ -1,5 +1,5 @@
-// The frame of the fuzzers: memory that runs out, the loop, what is saved. To be included by one file of a program, the one with
-// its main(): it replaces operator new.
+// The frame of the fuzzers: memory that runs out, the loop, what is saved. To be included by one file of a program, the
+// one with its main(): it replaces operator new.
 #pragma once
 #include <malloc.h>
 #include <signal.h>
@@ -24,8 +24,8 @@
 
 // ---- Memory: a limit, and failures on demand ----
 
-// With AddressSanitizer, the ordinary operator new ends the process when there is no memory; this one throws. It is built on
-// malloc, which the sanitizer watches.
+// With AddressSanitizer, the ordinary operator new ends the process when there is no memory; this one throws. It is
+// built on malloc, which the sanitizer watches.
 namespace {
 thread_local int64_t allocations_until_failure = -1;  // -1: none fails
 // Bytes that were allocated by this thread and not freed, and the most there were at once.
@@ -45,7 +45,9 @@ void release(void* memory) {
 
 void* allocate(size_t size, size_t alignment = 0) {
   if (allocations_until_failure >= 0 && allocations_until_failure-- == 0) throw std::bad_alloc();
-  void* memory = counted(alignment == 0 ? std::malloc(size > 0 ? size : 1) : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment));
+  void* memory =
+      counted(alignment == 0 ? std::malloc(size > 0 ? size : 1)
+                             : std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment));
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
@@ -64,10 +66,11 @@ void operator delete(void* memory, std::align_val_t) noexcept { release(memory);
 void operator delete(void* memory, size_t, std::align_val_t) noexcept { release(memory); }
 
 #ifdef __SANITIZE_ADDRESS__
-// Address space cannot be limited under AddressSanitizer; single allocations can. The options stand in the program, since
-// without them every case that asks for much memory would look like a crash.
+// Address space cannot be limited under AddressSanitizer; single allocations can. The options stand in the program,
+// since without them every case that asks for much memory would look like a crash.
 extern "C" const char* __asan_default_options() {
-  return "allocator_may_return_null=1:max_allocation_size_mb=256:hard_rss_limit_mb=3000:malloc_context_size=6:detect_stack_use_after_return=0";
+  return "allocator_may_return_null=1:max_allocation_size_mb=256:hard_rss_limit_mb=3000:malloc_context_size=6:detect_"
+         "stack_use_after_return=0";
 }
 #endif
 
@@ -134,13 +137,17 @@ inline void report_alarm(int) {
   _exit(1);
 }
 
-// main() of a fuzzer. Counts has print(), and check(): Error where the cases cannot have been what they should. mutate(random, seeds) gives a case; try_case(bytes, &counts) tries it and must do the
-// same for the same bytes. The case being tried is always in FOLDER/current.safetensors.
+// main() of a fuzzer. Counts has print(), and check(): Error where the cases cannot have been what they should.
+// mutate(random, seeds) gives a case; try_case(bytes, &counts) tries it and must do the same for the same bytes. The
+// case being tried is always in FOLDER/current.safetensors.
 template <class Counts, class Mutate, class TryCase>
 int fuzz_main(const char* name, size_t most_seed_bytes, int argc, char** argv, Mutate mutate, TryCase try_case) {
   try {
-    const std::string usage = std::string(name) + " [--seconds N | --count N] [--seed S] [--memory MB] --save FOLDER CASE ..., or --replay CASE ...";
-    const Arguments arguments(argc, argv, usage, {"--seconds", "--count", "--seed", "--memory", "--save"}, {"--replay"});
+    const std::string usage =
+        std::string(name) +
+        " [--seconds N | --count N] [--seed S] [--memory MB] --save FOLDER CASE ..., or --replay CASE ...";
+    const Arguments arguments(argc, argv, usage, {"--seconds", "--count", "--seed", "--memory", "--save"},
+                              {"--replay"});
     constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
     if (arguments.paths().empty()) arguments.fail("which cases?");
     limit_memory(arguments.number("--memory", 1024, 1, 1 << 20));
@@ -158,7 +165,9 @@ int fuzz_main(const char* name, size_t most_seed_bytes, int argc, char** argv, M
     const std::string folder = arguments.text("--save");
     if (folder.empty()) arguments.fail("--save FOLDER is missing: where the case being tried is kept");
     const int64_t count = arguments.number("--count", kMost, 1, kMost);
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(arguments.number("--seconds", arguments.has("--count") ? 1 << 30 : 60, 1, 1 << 30));
+    const auto end =
+        std::chrono::steady_clock::now() +
+        std::chrono::seconds(arguments.number("--seconds", arguments.has("--count") ? 1 << 30 : 60, 1, 1 << 30));
     Random random(static_cast<uint64_t>(arguments.number("--seed", 0, 0, kMost)));
     const std::vector<std::vector<uint8_t>> seeds = read_seeds(arguments.paths(), most_seed_bytes);
     std::filesystem::create_directories(folder);

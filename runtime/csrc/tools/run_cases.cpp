@@ -2,9 +2,9 @@
 //
 //   run_cases [--kernel NAME] [--threads N] [--callers N] FILE|FOLDER ...
 //
-// Each case runs with every kernel table that this CPU has, or with the one named, twice in a row, on N threads of the pool,
-// and with --callers from N threads at the same time. Exits with 1 at the first difference and prints file and position,
-// with 2 where a case cannot be read or run.
+// Each case runs with every kernel table that this CPU has, or with the one named, twice in a row, on N threads of the
+// pool, and with --callers from N threads at the same time. Exits with 1 at the first difference and prints file and
+// position, with 2 where a case cannot be read or run.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -135,7 +135,8 @@ struct Options {
 };
 
 Options parse_options(int argc, char** argv) {
-  const Arguments arguments(argc, argv, "run_cases [--kernel NAME] [--threads N] [--callers N] FILE|FOLDER ...", {"--kernel", "--threads", "--callers"});
+  const Arguments arguments(argc, argv, "run_cases [--kernel NAME] [--threads N] [--callers N] FILE|FOLDER ...",
+                            {"--kernel", "--threads", "--callers"});
   Options options;
   options.kernels = arguments.texts("--kernel");
   options.paths = safetensors_files(arguments.paths());

@@ -39,7 +39,8 @@ class Random {
 // Options with a value ("--seed 3"), flags without one ("--replay"), and paths. Errors end with the usage.
 class Arguments {
  public:
-  Arguments(int argc, char** argv, std::string usage, std::initializer_list<const char*> options, std::initializer_list<const char*> flags = {})
+  Arguments(int argc, char** argv, std::string usage, std::initializer_list<const char*> options,
+            std::initializer_list<const char*> flags = {})
       : usage_(std::move(usage)) {
     const auto is_in = [](const std::string& name, std::initializer_list<const char*> names) {
       return std::find(names.begin(), names.end(), name) != names.end();
@@ -62,7 +63,9 @@ class Arguments {
 
   const std::vector<std::string>& paths() const { return paths_; }
   bool has(const std::string& name) const { return values_.count(name) > 0; }
-  std::vector<std::string> texts(const std::string& name) const { return has(name) ? values_.at(name) : std::vector<std::string>(); }
+  std::vector<std::string> texts(const std::string& name) const {
+    return has(name) ? values_.at(name) : std::vector<std::string>();
+  }
   std::string text(const std::string& name) const { return has(name) ? values_.at(name).back() : ""; }
 
   int64_t number(const std::string& name, int64_t missing, int64_t low, int64_t high) const {
@@ -71,7 +74,8 @@ class Arguments {
     char* end = nullptr;
     const long long value = std::strtoll(text.c_str(), &end, 10);
     if (end == text.c_str() || *end != '\0' || value < low || value > high) {
-      fail(name + " is \"" + text + "\"; it must be a number from " + std::to_string(low) + " to " + std::to_string(high));
+      fail(name + " is \"" + text + "\"; it must be a number from " + std::to_string(low) + " to " +
+           std::to_string(high));
     }
     return value;
   }
