@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bitorch
-from bitorch.deployment.partial import PartialDeployment
-from bitorch.deployment.verification import Verification
+from bitorch.deployment.partial.pack_layers import PartialDeployment
+from bitorch.deployment.runtime.verification import Verification
 from bitorch.models import build_external
 
 CLASSES = 10

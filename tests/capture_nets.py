@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bitorch.deployment.can_deploy import can_deploy
-from bitorch.deployment.capture import Capture, capture
-from bitorch.deployment.graph import INEXACT, Node
-from bitorch.deployment.problems import Problem
+from bitorch.deployment.capture.capture import Capture, capture
+from bitorch.deployment.capture.problems import Problem
+from bitorch.deployment.graph.graph import INEXACT, Node
 from bitorch.quantizations import InputDoReFa, WeightDoReFa
 from capture_oracle import value_of
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitorch.deployment.graph import Node
+from bitorch.deployment.graph.graph import Node
 
 Array = NDArray[Any]
 _MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import bitorch
-from bitorch.dorefa_config import EndLayer
+from bitorch.config.low_bit_config import EndLayer
 from model_ends import COLUMNS, ONE_COLUMN, RETURNED
 
 CHANNELS = (1, 3, 4, 8, 17, 32, 33)

@@ -654,7 +654,7 @@ def test_deployment_says_that_the_runtime_has_none() -> None:
 @pytest.mark.parametrize("config", [CONFIG, DoReFaConfig(1, 1)])
 def test_partial_deployment_packs_the_projections(config: DoReFaConfig) -> None:
     pytest.importorskip("bitorch_runtime")
-    from bitorch.deployment.partial import pack_layers
+    from bitorch.deployment.partial.pack_layers import pack_layers
 
     model = Net()
     quantize_(model, config)

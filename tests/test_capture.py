@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bitorch import DoReFaConfig, quantize_
-from bitorch.deployment.capture import capture
+from bitorch.deployment.capture.capture import capture
 from bitorch.layers import AbsorbedReLU, QActivation, QConv1d, QConv2d, QConv2d_NoAct, QLinear
 from bitorch.models import LeNet8, LeNet28, ResNet18, ResNet20, SVHNNet
 from bitorch.quantizations import (

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 import bitorch
 import bitorch_runtime
 from bitorch import DeploymentError, can_deploy, deploy, verify
-from bitorch.deployment import verification
-from bitorch.deployment.capture import Capture, capture
-from bitorch.deployment.codes import fold_tables
-from bitorch.deployment.graph import Graph, Node
-from bitorch.deployment.groups import group
-from bitorch.deployment.pipeline import compile_graph
-from bitorch.deployment.staircases import _reach
-from bitorch.deployment.verification import Verification, compare, verify_batches
+from bitorch.deployment.capture.capture import Capture, capture
+from bitorch.deployment.graph.graph import Graph, Node
+from bitorch.deployment.passes.codes import fold_tables
+from bitorch.deployment.passes.fuse_thresholds import _reach
+from bitorch.deployment.passes.pipeline import compile_graph
+from bitorch.deployment.runtime import verification
+from bitorch.deployment.runtime.fuse_stages import group
+from bitorch.deployment.runtime.verification import Verification, compare, verify_batches
 from bitorch.layers import QConv1d, QConv2d, QLinear
 from bitorch.models import LeNet8, LeNet28, ResNet20, SVHNNet
 from bitorch.quantizations import InputDoReFa, Quantization, Sign, SteHeaviside, WeightDoReFa
@@ -100,7 +100,7 @@ BITS = [(1, 1), (1, 2), (2, 2), (1, 4), (4, 4), (8, 8)]
 @pytest.mark.parametrize("net", range(len(ZOO)))
 @pytest.mark.parametrize("ends", ["float", 8])
 def test_the_zoo_is_equal_in_every_tensor(
-    net: int, bits: tuple[int, int], ends: bitorch.dorefa_config.EndLayer
+    net: int, bits: tuple[int, int], ends: bitorch.config.low_bit_config.EndLayer
 ) -> None:
     build, shape = ZOO[net]
     model = trained(build(), shape, bitorch.DoReFaConfig(*bits, first=ends, last=ends))
@@ -248,7 +248,7 @@ class Normalized(nn.Module):
 
 @pytest.mark.parametrize("first", ["float", 8])
 @pytest.mark.parametrize("pixels", [False, True])
-def test_normalisation_is_kept_exactly(first: bitorch.dorefa_config.EndLayer, pixels: bool) -> None:
+def test_normalisation_is_kept_exactly(first: bitorch.config.low_bit_config.EndLayer, pixels: bool) -> None:
     net = trained(SVHNNet("D"), (3, 40, 40), bitorch.DoReFaConfig(1, 2, first=first))
     model = Normalized(net).eval()
     packed = deploy(model, torch.rand(2, 3, 40, 40), pixels=pixels)
@@ -339,7 +339,7 @@ def test_a_program_that_differs_is_not_returned(monkeypatch: pytest.MonkeyPatch)
         codes.flat[0] = -codes.flat[0]
         return pack(codes, bits, grid)
 
-    monkeypatch.setattr("bitorch.deployment.lower.pack_weights", wrong)
+    monkeypatch.setattr("bitorch.deployment.runtime.lower.pack_weights", wrong)
     with pytest.raises(DeploymentError, match=r"differs first in 'layers\.0/sum'"):
         deploy(model, torch.rand(1, 1, 8, 8))
 
@@ -575,7 +575,7 @@ def test_names_that_no_file_can_hold_are_problems() -> None:
 
 
 def test_what_the_runtime_refuses_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitorch.deployment.lower._borders", lambda padding: [-1, 0, 0, 0])
+    monkeypatch.setattr("bitorch.deployment.runtime.lower._borders", lambda padding: [-1, 0, 0, 0])
     with pytest.raises(ValueError, match=r"0 \(QConv2d\).*: the runtime cannot compute this layer: operation 2"):
         deploy(nn.Sequential(low_bit(4, 4)).eval(), image())
 

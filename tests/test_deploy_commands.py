@@ -28,8 +28,8 @@ from bitorch.commands.preprocessing import Preprocessing
 from bitorch.commands.timing import seconds_per_call
 from bitorch.data import Dataset, Images, digits, to_float
 from bitorch.data.padding import pad_to_square
-from bitorch.deployment.packed_model import PackedModel
-from bitorch.deployment.verification import verify
+from bitorch.deployment.runtime.packed_model import PackedModel
+from bitorch.deployment.runtime.verification import verify
 from bitorch.train import Settings, fit, load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of a PyTorch name

@@ -13,11 +13,11 @@ import torch
 
 import bitorch
 from bitorch.cli import main
-from bitorch.deployment.builder import function_name
-from bitorch.deployment.functions import RULES
-from bitorch.deployment.lower import lower
-from bitorch.deployment.pipeline import PASSES
-from bitorch.deployment.split import read_pixels
+from bitorch.deployment.capture.builder import function_name
+from bitorch.deployment.capture.rules.by_function import RULES
+from bitorch.deployment.passes.pipeline import PASSES
+from bitorch.deployment.passes.split_quantized import read_pixels
+from bitorch.deployment.runtime.lower import lower
 from bitorch.layers import QActivation, QConv1d, QConv2d, QLinear
 
 ROOT = Path(__file__).parent.parent

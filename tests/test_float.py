@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bitorch import DoReFaConfig, float_, quantize_
-from bitorch.conversion.kinds import LOW_BIT
+from bitorch.conversion.convertible import LOW_BIT
 from bitorch.layers import AbsorbedReLU, QActivation, QConv2d_NoAct, QLinear, QMultiheadAttention
 from bitorch.layers.low_bit import WeightQuantized
 from bitorch.quantizations import InputDoReFa, WeightDoReFa

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import bitorch
-from bitorch.deployment.packed_model import PackedModel
+from bitorch.deployment.runtime.packed_model import PackedModel
 from bitorch.layers import QActivation
 from bitorch.quantizations import InputDoReFa, Sign
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import bitorch
 import bitorch_runtime
-from bitorch.deployment.packed_model import PackedModel
+from bitorch.deployment.runtime.packed_model import PackedModel
 
 
 class TwoHeads(nn.Module):

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 import bitorch_runtime
 from bitorch import DoReFaConfig, calibrate, deploy, quantize_
-from bitorch.deployment import torch_ops
-from bitorch.deployment.packed_layers import PackedConv1d, PackedConv2d, PackedLinear
-from bitorch.deployment.partial import pack_layers
+from bitorch.deployment.partial.pack_layers import pack_layers
+from bitorch.deployment.partial.packed_layers import PackedConv1d, PackedConv2d, PackedLinear
 from bitorch.layers import QConv1d, QConv2d, QConv2d_NoAct, QConv3d, QLinear
 from bitorch.layers.low_bit import LowBit
+from bitorch.operators import packed as torch_ops
 from bitorch.quantizations import (
     ApproxSign,
     GradientDoReFa,
@@ -946,7 +946,7 @@ def test_without_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_import_needs_no_runtime() -> None:
-    program = "import sys; sys.modules['bitorch_runtime'] = None; import bitorch.deployment.partial"
+    program = "import sys; sys.modules['bitorch_runtime'] = None; import bitorch.deployment.partial.pack_layers"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import bitorch_runtime
-from bitorch.deployment.operation_table import operation_table
-from bitorch.deployment.packed_model import PackedModel, TensorSpec
+from bitorch.deployment.runtime.packed_model import PackedModel, TensorSpec
+from bitorch.deployment.runtime.program_text import operation_table
 
 WINDOW = {"kernel_size": [1, 3], "stride": [1, 1], "padding": [0, 1, 0, 1], "dilation": [1, 1], "groups": 1}
 Operations = list[dict[str, Any]]

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 import bitorch
 from bitorch import DoReFaConfig
+from bitorch.config.quantizer_choice import SignGradient
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QConv2d
 from bitorch.layers.config import config as layer_config
 from bitorch.quantizations import InputDoReFa, Sign
-from bitorch.quantizer_choice import SignGradient
 from bitorch.train import Settings
 
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)

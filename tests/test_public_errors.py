@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import bitorch
 from bitorch.deployment.deploy import DeploymentError
-from bitorch.deployment.packed_model import PackedModel
-from bitorch.deployment.verification import verify_batches
+from bitorch.deployment.runtime.packed_model import PackedModel
+from bitorch.deployment.runtime.verification import verify_batches
 from bitorch.layers import QLinear
 from bitorch.quantizations import InputDoReFa, WeightDoReFa
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 import bitorch
 import bitorch_runtime
-from bitorch.deployment.capture import listing
-from bitorch.deployment.returned import returned
+from bitorch.deployment.capture.capture import listing
+from bitorch.deployment.capture.returned import returned
 from bitorch.quantizations import RangeQuantization
 from habit_nets import HabitNet
 from random_models import RandomModel

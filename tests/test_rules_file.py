@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bitorch import Bits, DoReFaConfig, Rule, load_rules, save_rules
-from bitorch.conversion.kinds import LOW_BIT
+from bitorch.conversion.convertible import LOW_BIT
 
 RULES = [
     Rule("*", DoReFaConfig(1, 2)),

@@ -14,7 +14,7 @@ import bitorch
 import bitorch_runtime
 from bitorch import DoReFaConfig, deploy
 from bitorch.allocation.file_bytes import bytes_by_layer
-from bitorch.deployment.sharing import array_names, module_of, share_arrays
+from bitorch.deployment.runtime.sharing import array_names, module_of, share_arrays
 
 
 class Repeated(nn.Module):

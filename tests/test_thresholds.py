@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitorch.deployment.thresholds import Staircase, float_staircase, integer_staircase, makes_nan
+from bitorch.deployment.passes.threshold_search import (
+    Staircase,
+    float_staircase,
+    integer_staircase,
+    makes_nan,
+)
 
 LOW, HIGH = -700, 650
 

@@ -10,7 +10,7 @@ import torch
 
 import bitorch
 from bitorch.cli import main
-from bitorch.deployment.packed_model import PackedModel
+from bitorch.deployment.runtime.packed_model import PackedModel
 from bitorch.layers.low_bit import LowBit
 from bitorch.quantizations import InputCalibrated, InputLSQ, InputPACT, Sign, WeightLSQ
 from bitorch.train import NonFiniteError, Settings, evaluate, fit, load_model, prepare, read_checkpoint, read_settings

@@ -527,7 +527,7 @@ def test_deployment_says_that_the_runtime_has_none() -> None:
 
 def test_partial_deployment_leaves_them() -> None:
     pytest.importorskip("bitorch_runtime")
-    from bitorch.deployment.partial import pack_layers
+    from bitorch.deployment.partial.pack_layers import pack_layers
 
     model = autoencoder()
     quantize_(model, DoReFaConfig(1, 2))

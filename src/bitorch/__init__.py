@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from .allocation.sensitivity import LayerSensitivity as LayerSensitivity
     from .allocation.sensitivity import Sensitivity as Sensitivity
     from .allocation.sensitivity import sensitivity as sensitivity
-    from .calibration import CalibratedRange as CalibratedRange
-    from .calibration import Calibration as Calibration
-    from .calibration import calibrate as calibrate
+    from .calibration.calibrate import CalibratedRange as CalibratedRange
+    from .calibration.calibrate import Calibration as Calibration
+    from .calibration.calibrate import calibrate as calibrate
     from .checking.check import check as check
     from .checking.findings import Check as Check
     from .checking.findings import Finding as Finding
+    from .config.low_bit_config import DoReFaConfig as DoReFaConfig
     from .conversion.bits import Bits as Bits
     from .conversion.quantize import quantize_ as quantize_
     from .conversion.restore import float_ as float_
@@ -41,11 +42,10 @@ if TYPE_CHECKING:
     from .deployment.can_deploy import can_deploy as can_deploy
     from .deployment.deploy import DeploymentError as DeploymentError
     from .deployment.deploy import deploy as deploy
-    from .deployment.packed_model import PackedModel as PackedModel
-    from .deployment.partial import PartialDeployment as PartialDeployment
-    from .deployment.verification import Verification as Verification
-    from .deployment.verification import verify as verify
-    from .dorefa_config import DoReFaConfig as DoReFaConfig
+    from .deployment.partial.pack_layers import PartialDeployment as PartialDeployment
+    from .deployment.runtime.packed_model import PackedModel as PackedModel
+    from .deployment.runtime.verification import Verification as Verification
+    from .deployment.runtime.verification import verify as verify
     from .reporting.report import Report as Report
     from .reporting.report import report as report
 
@@ -57,24 +57,24 @@ _HOMES = {
     "Allocation": "allocation.allocate",
     "Bits": "conversion.bits",
     "Budget": "allocation.budget",
-    "CalibratedRange": "calibration",
-    "Calibration": "calibration",
+    "CalibratedRange": "calibration.calibrate",
+    "Calibration": "calibration.calibrate",
     "Check": "checking.findings",
     "Conversion": "conversion.table",
     "Deployability": "deployment.can_deploy",
     "DeploymentError": "deployment.deploy",
-    "DoReFaConfig": "dorefa_config",
+    "DoReFaConfig": "config.low_bit_config",
     "Finding": "checking.findings",
     "LayerConversion": "conversion.table",
     "LayerSensitivity": "allocation.sensitivity",
-    "PackedModel": "deployment.packed_model",
-    "PartialDeployment": "deployment.partial",
+    "PackedModel": "deployment.runtime.packed_model",
+    "PartialDeployment": "deployment.partial.pack_layers",
     "Report": "reporting.report",
     "Rule": "conversion.rules",
     "Sensitivity": "allocation.sensitivity",
-    "Verification": "deployment.verification",
+    "Verification": "deployment.runtime.verification",
     "allocate": "allocation.allocate",
-    "calibrate": "calibration",
+    "calibrate": "calibration.calibrate",
     "can_deploy": "deployment.can_deploy",
     "check": "checking.check",
     "deploy": "deployment.deploy",
@@ -85,7 +85,7 @@ _HOMES = {
     "save_rules": "conversion.rules_file",
     "sensitivity": "allocation.sensitivity",
     "set_bits": "conversion.set_bits",
-    "verify": "deployment.verification",
+    "verify": "deployment.runtime.verification",
 }
 
 

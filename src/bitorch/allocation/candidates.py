@@ -9,7 +9,7 @@ from itertools import product
 
 from torch import nn
 
-from ..conversion.deciding import deciding_rules
+from ..conversion.rule_matching import deciding_rules
 from ..conversion.rules import Match, Rule
 from ..conversion.set_bits import set_bits
 from ..conversion.table import bits_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from ..conversion.set_bits import set_bits
-from ..deployment.trials import as_it_was
+from ..deployment.capture.runs import as_it_was
 from ..model_copy import copied
 from ..reporting.deployed import Deployed, deployed
 from ..reporting.parts import parts_of
@@ -18,7 +18,7 @@ from .candidates import Pair, order, pattern, spelled
 from .file_bytes import bytes_by_layer, operation_layer
 
 if TYPE_CHECKING:
-    from ..deployment.packed_model import PackedModel
+    from ..deployment.runtime.packed_model import PackedModel
 
 
 @dataclass(frozen=True)

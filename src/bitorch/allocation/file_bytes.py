@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..reporting.deployed import TENSOR_KEYS, part_of
 
 if TYPE_CHECKING:
-    from ..deployment.packed_model import PackedModel
+    from ..deployment.runtime.packed_model import PackedModel
 
 #: Arrays under these keys belong to what computes with them; others may belong to the codes that they make.
 _OF_WEIGHT = frozenset({"weight", "bias"})

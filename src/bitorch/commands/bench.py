@@ -20,7 +20,7 @@ import bitorch_runtime
 
 from .. import __version__
 from ..data import to_float
-from ..deployment.packed_model import PackedModel
+from ..deployment.runtime.packed_model import PackedModel
 from .console import print_error
 from .options import parse
 from .rivals import Call, float_twin, in_onnxruntime, in_pytorch, missing_for_onnx

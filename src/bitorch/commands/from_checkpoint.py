@@ -12,8 +12,8 @@ from torch import nn
 from ..conversion.rules_file import entries_of
 from ..data import load, to_float
 from ..deployment.deploy import deploy
-from ..deployment.packed_model import PackedModel
-from ..deployment.verification import Verification, verify
+from ..deployment.runtime.packed_model import PackedModel
+from ..deployment.runtime.verification import Verification, verify
 from ..train import Checkpoint, Settings, load_model, read_checkpoint
 from .preprocessing import Preprocessing
 

@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from ..data import BatchLoader, Images, load
-from ..deployment.packed_model import PackedModel
+from ..deployment.runtime.packed_model import PackedModel
 from .preprocessing import Preprocessing
 
 _BATCH_SIZE = 256

@@ -13,8 +13,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..data import Images, load
-from ..deployment.packed_model import PackedModel
-from ..deployment.verification import Verification, as_floats, verify_batches
+from ..deployment.runtime.packed_model import PackedModel
+from ..deployment.runtime.verification import Verification, as_floats, verify_batches
 from ..train import load_model, read_checkpoint
 from .packed_evaluation import check_images
 from .preprocessing import Preprocessing

@@ -12,7 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from ..deployment.packed_model import PackedModel
+from ..deployment.runtime.packed_model import PackedModel
 from .console import print_error
 from .image_files import read_images
 from .options import parse

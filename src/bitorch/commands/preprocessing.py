@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import to_float
-from ..deployment.packed_model import PackedModel
+from ..deployment.runtime.packed_model import PackedModel
 
 _KEYS = ("channels", "size", "padding", "scale", "mean", "std")
 #: Of a net that takes floats: pixels are divided by 255. One that takes uint8 does it inside.

@@ -13,7 +13,7 @@ from .console import print_error
 from .places import check_place
 
 if TYPE_CHECKING:
-    from ..deployment.packed_model import PackedModel
+    from ..deployment.runtime.packed_model import PackedModel
     from ..reporting.report import Report
     from ..train import Settings
     from ..train.arguments import ReportArguments

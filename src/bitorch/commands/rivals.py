@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..deployment.packed_model import PackedModel
+from ..deployment.runtime.packed_model import PackedModel
 from ..known_names import MAX_WIDTH, MODEL_NAMES
 from ..model_copy import copied
 from ..models import build

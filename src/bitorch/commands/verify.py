@@ -14,7 +14,7 @@ from .console import FAILED, print_error, print_table
 from .options import parse
 
 if TYPE_CHECKING:
-    from ..deployment.verification import Comparison
+    from ..deployment.runtime.verification import Comparison
     from .packed_verification import PackedVerification
 
 _SHOWN_IMAGES = 5

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from torch import nn
 
-from .nearest import listed
+from .suggestions import listed
 
 FilterFn = Callable[[nn.Module, str], bool]
 

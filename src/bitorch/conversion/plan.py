@@ -10,14 +10,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ..dorefa_config import DoReFaConfig
+from ..config.low_bit_config import DoReFaConfig
 from ..in_place import check_module
 from ..lost_zeros import lost_zeros
 from ..quantizations import Quantization
-from .decisions import Decision, check_filter, decisions, rules_or_config
-from .filters import FilterFn, chosen_by
-from .forms import is_as_wanted, low_bit_form
-from .kinds import (
+from .convertible import (
     LOW_BIT,
     attention_parts,
     check_named,
@@ -26,6 +23,14 @@ from .kinds import (
     reasons_to_stay_float,
     supported,
 )
+from .filters import FilterFn, chosen_by
+from .layer_configs import (
+    Decision,
+    check_filter,
+    decisions,
+    rules_or_config,
+)
+from .low_bit_form import is_as_wanted, low_bit_form
 from .table import LayerConversion, row_of
 
 Place = Literal["first", "inner", "last"]

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from ..wrappers import unwrapped_to_change
-from .decisions import Configs
+from .absorb_relus import absorb_relus
 from .fast_paths import close_fast_paths
 from .filters import FilterFn
+from .layer_configs import Configs
 from .plan import plan_conversion
-from .relus import absorb_relus
 from .table import Conversion
 
 

@@ -12,12 +12,12 @@ from ..layers import QActivation
 from ..layers.low_bit import Converted
 from ..quantizations import Quantization
 from ..wrappers import unwrapped_to_change
+from .absorb_relus import restore_relus
+from .convertible import converted_layers, holds_weight, why_parametrized
 from .fast_paths import reopen_fast_paths
 from .filters import FilterFn, chosen_by
-from .kinds import converted_layers, holds_weight, why_parametrized
-from .nearest import nearest
 from .quantize import replace_modules
-from .relus import restore_relus
+from .suggestions import nearest
 from .table import Conversion, LayerConversion, row_of
 
 

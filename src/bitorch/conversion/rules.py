@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from torch import nn
 
-from ..dorefa_config import DoReFaConfig
+from ..config.low_bit_config import DoReFaConfig
 from ..short_repr import short_repr
 from .bits import Bits
 from .bounded_regex import compile_bounded

@@ -11,14 +11,14 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from ..atomic_file import write_text
-from ..dorefa_config import DoReFaConfig
+from ..config.low_bit_config import DoReFaConfig
 from ..short_repr import short_repr
 from ..structured_text import read_text
-from .decisions import rules_or_config
-from .kinds import LOW_BIT
-from .nearest import nearest
+from .convertible import LOW_BIT
+from .layer_configs import rules_or_config
 from .rules import Match, Rule, as_rules
 from .rules_text import format_of, parse, spell
+from .suggestions import nearest
 
 _FIELDS = {field.name: field for field in dataclasses.fields(DoReFaConfig)}
 _REQUIRED = [name for name, field in _FIELDS.items() if field.default is dataclasses.MISSING]

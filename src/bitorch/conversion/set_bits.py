@@ -17,8 +17,8 @@ from ..quantizations import GradientDoReFa, Quantization
 from ..quantizations.bits import FLOAT_BITS
 from ..wrappers import unwrapped_to_change
 from .bits import Bits
-from .deciding import deciding_rules, titled
-from .kinds import holds_weight, parametrized_layers, why_parametrized
+from .convertible import holds_weight, parametrized_layers, why_parametrized
+from .rule_matching import deciding_rules, titled
 from .rules import Match, Rule, are_rules, as_rules
 from .table import Conversion, bits_of, row_of
 

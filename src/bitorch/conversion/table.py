@@ -14,7 +14,7 @@ from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qconv import _Convolution
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled
-from .kinds import own_tensors
+from .convertible import own_tensors
 
 #: Of weight, activation and gradient.
 LayerBits = tuple[int | None, int | None, int | None]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .capture import capture, listing
-from .pipeline import check_runs, compile_graph
-from .problems import Problem, beyond_the_runtime
+from .capture.capture import capture, listing
+from .capture.problems import Problem, beyond_the_runtime
+from .passes.pipeline import check_runs, compile_graph
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ import bitorch_runtime
 from .. import __version__
 from ..layers.low_bit import LowBit
 from ..wrappers import unwrapped
-from .capture import Capture, capture, listing
-from .checks import check_types
-from .packed_model import PackedModel
-from .partial import PartialDeployment, pack_layers
-from .partial_trial import first_difference
-from .pipeline import Compiled, check_runs, compile_graph
-from .problems import beyond_the_runtime
-from .subnormals import subnormals_kept
-from .trial_inputs import trial_inputs
-from .verification import compare
+from .capture.capture import Capture, capture, listing
+from .capture.preconditions import check_types
+from .capture.problems import beyond_the_runtime
+from .partial.pack_layers import PartialDeployment, pack_layers
+from .partial.partial_trial import first_difference
+from .passes.pipeline import Compiled, check_runs, compile_graph
+from .runtime.packed_model import PackedModel
+from .runtime.subnormals import subnormals_kept
+from .runtime.trial_inputs import trial_inputs
+from .runtime.verification import compare
 
 
 class DeploymentError(RuntimeError):

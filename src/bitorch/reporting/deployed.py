@@ -15,7 +15,7 @@ from .parts import Shares, is_unit, saved_tensors
 from .timing import self_seconds
 
 if TYPE_CHECKING:
-    from ..deployment.packed_model import PackedModel
+    from ..deployment.runtime.packed_model import PackedModel
 
 HEADER = "file header"
 #: Keys of operations that name tensors; the others may name arrays.
@@ -211,7 +211,7 @@ def _timed(
 
 
 def _kernel_of(packed_layer: nn.Module) -> str:
-    from ..deployment.torch_ops import kernels_of
+    from ..operators.packed import kernels_of
 
     weight = packed_layer.packed_weight
     assert isinstance(weight, Tensor)  # of a packed layer

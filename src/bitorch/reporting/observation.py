@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..containers import tensors_in
-from ..deployment.trials import CannotRun, run
+from ..deployment.capture.runs import CannotRun, run
 from ..quantizations import Quantization
 from .histograms import merged, plain
 from .hooks import hooked

@@ -14,8 +14,8 @@ from torch.nn.parameter import is_lazy
 from ..atomic_file import write_text
 from ..batches import read_batch
 from ..containers import is_container
-from ..deployment.checks import check_types
-from ..deployment.trials import as_it_was, run_or_raise
+from ..deployment.capture.preconditions import check_types
+from ..deployment.capture.runs import as_it_was, run_or_raise
 from ..layers.low_bit import WeightQuantized
 from ..model_copy import copied
 from ..quantizations.bits import FLOAT_BITS
@@ -30,7 +30,7 @@ from .tables import as_dict, csv_text, plain_table, rich_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..deployment.packed_model import PackedModel
+    from ..deployment.runtime.packed_model import PackedModel
 
 #: What the plain product of two floats counts.
 _FLOAT_OPERATIONS = FLOAT_BITS * FLOAT_BITS
@@ -168,7 +168,7 @@ def _check(model: object, example: Sequence[object], packed: object, repeats: ob
 
 
 def _check_packed(packed: object, example: Sequence[object]) -> None:
-    from ..deployment.packed_model import PackedModel
+    from ..deployment.runtime.packed_model import PackedModel
 
     if not isinstance(packed, PackedModel):
         raise TypeError(f"packed must be a PackedModel, as bitorch.deploy returns it, got {type(packed).__name__}")

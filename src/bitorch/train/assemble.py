@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..calibration import Calibration, calibrate
+from ..calibration.calibrate import Calibration, calibrate
 from ..conversion.quantize import quantize_
 from ..conversion.rules import Rule
 from ..conversion.rules_file import load_rules

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
-from ..calibration import Calibration
+from ..calibration.calibrate import Calibration
 from ..conversion.rules import Rule
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion

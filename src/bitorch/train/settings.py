@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..config.low_bit_config import DoReFaConfig, EndLayer
+from ..config.quantizer_choice import (
+    Gradients,
+    LearnedBy,
+    Range,
+    SignGradient,
+    Weights,
+)
 from ..data import Augmentation
-from ..dorefa_config import DoReFaConfig, EndLayer
 from ..known_names import MAX_WIDTH, wrong_data, wrong_model
 from ..models import is_external
 from ..quantizations.bits import check_bits
 from ..quantizations.range_fit import CalibrationMethod
-from ..quantizer_choice import Gradients, LearnedBy, Range, SignGradient, Weights
 from .distillation import Distillation
 from .fields import convert_fields, plain, reject_unknown
 

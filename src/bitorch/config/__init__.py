@@ -1,0 +1,1 @@
+"""How many bits a model gets, and which quantizers that means."""

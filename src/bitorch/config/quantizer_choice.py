@@ -1,0 +1,95 @@
+"""From the names in a config to quantizers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from ..quantizations import (
+    ApproxSign,
+    GradientDoReFa,
+    GradientLUQ,
+    GradientQuantization,
+    GradientSigned,
+    InputCalibrated,
+    InputDoReFa,
+    InputLSQ,
+    InputPACT,
+    Quantization,
+    RSign,
+    Sign,
+    WeightDoReFa,
+    WeightLSQ,
+    WeightTTQ,
+    WeightTWN,
+)
+from ..quantizations.bits import FLOAT_BITS
+
+Range = Literal["unit", "calibrated", "learned"]
+LearnedBy = Literal["lsq", "lsq+", "pact"]
+Weights = Literal["dorefa", "lsq", "twn", "ttq"]
+SignGradient = Literal["sign", "approxsign", "rsign"]
+Gradients = Literal["dorefa", "signed", "luq"]
+
+
+def weight_quantizer(bits: int, method: Weights, layer: nn.Module, *, per_channel: bool) -> Quantization:
+    """Return a new quantizer of a layer's weight."""
+    if method == "lsq":
+        return WeightLSQ(bits, _output_channels(layer) if per_channel else None)
+    if method == "dorefa" or bits == FLOAT_BITS:
+        return WeightDoReFa(bits, variant="paper", per_channel=per_channel)
+    return WeightTWN(per_channel) if method == "twn" else WeightTTQ()
+
+
+def activation_quantizer(
+    bits: int,
+    range: Range,
+    learned_by: LearnedBy,
+    sign: SignGradient | None,
+    layer: nn.Module,
+    calibration: str,
+    percentile: float,
+) -> Quantization:
+    """Return a new quantizer of a layer's input."""
+    if sign == "sign":
+        return Sign()
+    if sign == "approxsign":
+        return ApproxSign()
+    if sign == "rsign":
+        return RSign(*_input_channels(layer))
+    if range == "calibrated":
+        return InputCalibrated(bits, calibration=calibration, percentile=percentile)
+    if range == "unit":
+        return InputDoReFa(bits, variant="paper")
+    if learned_by == "pact":
+        return InputPACT(bits, calibration=calibration, percentile=percentile)
+    return InputLSQ(bits, offset=learned_by == "lsq+", calibration=calibration, percentile=percentile)
+
+
+def gradient_quantizer(bits: int, method: Gradients, *, noise: bool) -> GradientQuantization | None:
+    """Return a new quantizer of the gradient of a layer's output; None for 32 bits."""
+    if bits == FLOAT_BITS:
+        return None
+    kinds = {"dorefa": GradientDoReFa, "signed": GradientSigned, "luq": GradientLUQ}
+    return kinds[method](bits, noise=noise)
+
+
+def _input_channels(layer: nn.Module) -> tuple[int, int]:
+    """Return how many channels a layer's input has, and how many spatial dimensions come after them."""
+    if isinstance(channels := getattr(layer, "in_channels", None), int):
+        return channels, len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
+    for name in ("in_features", "embedding_dim"):  # an embedding has no input to quantize, but rows
+        if isinstance(channels := getattr(layer, name, None), int):
+            return channels, 0
+    raise ValueError(f'{type(layer).__name__} has no input channels that a shift could be for; use sign="approxsign"')
+
+
+def _output_channels(layer: nn.Module) -> int:
+    """Return how many output channels a layer's weight has, as its quantizer sees it: dim 0."""
+    for name in ("out_channels", "out_features", "num_embeddings"):
+        if isinstance(channels := getattr(layer, name, None), int):
+            return channels
+    raise ValueError(
+        f'{type(layer).__name__} has no output channels that a scale could be for; use weight_scale="layer"'
+    )

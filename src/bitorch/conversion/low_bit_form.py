@@ -1,0 +1,99 @@
+"""A float layer and its low-bit form, with the quantizers that a config gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from ..layers import (
+    QConv1d,
+    QConv2d,
+    QConv3d,
+    QEmbedding,
+    QEmbeddingBag,
+    QMultiheadAttention,
+)
+from ..layers.low_bit import Converted, LowBit, WeightQuantized
+from ..layers.qattention import float_projections
+from ..quantizations import Identity, Quantization
+from ..quantizations.bits import FLOAT_BITS
+from ..quantizations.sign_grid import SignGrid
+from .convertible import LOW_BIT
+from .table import pad_value_of
+
+_PADDED = (QConv1d, QConv2d, QConv3d)
+
+#: What a config gives a layer, by the names of a low-bit layer's arguments; None for a layer that stays float.
+QuantizersOf = Callable[[nn.Module], Mapping[str, Quantization | None] | None]
+
+
+def low_bit_form(layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float) -> Converted | None:
+    """Return a low-bit layer with a float layer's parameters, hooks and settings; None where it stays float.
+
+    Args:
+        pad_value: of borders in front of ±1 activations; others keep the float layer's zeros.
+
+    Raises:
+        ValueError: the layer is too wide for exact sums.
+    """
+    kind = LOW_BIT[type(layer)]
+    if isinstance(layer, nn.MultiheadAttention):
+        return _attention(layer, quantizers_of, exact=exact)
+    quantizers = quantizers_of(layer)
+    if quantizers is None:
+        return None
+    if issubclass(kind, QEmbedding | QEmbeddingBag):
+        return _embedding(kind, layer, quantizers["weight_quantization"])
+    borders = {"pad_value": _pad_value(quantizers, pad_value)} if issubclass(kind, _PADDED) else {}
+    return kind._sharing(layer, **quantizers, **borders, gradient_cancellation_threshold=0.0, exact=exact)
+
+
+def _pad_value(quantizers: Mapping[str, Quantization | None], of_signs: float) -> float:
+    quantizer = quantizers["input_quantization"]
+    return of_signs if isinstance(quantizer, SignGrid) else 0.0
+
+
+def _embedding(
+    kind: type[QEmbedding | QEmbeddingBag], layer: nn.Module, weight: Quantization | None
+) -> QEmbedding | QEmbeddingBag | None:
+    """Indices have no levels and rows no product that a gradient would go through: only the table is quantized."""
+    if weight is None or weight.bit_width == FLOAT_BITS:
+        return None
+    return kind._sharing(layer, weight_quantization=weight, output_quantization=Identity())
+
+
+def _attention(layer: nn.MultiheadAttention, quantizers_of: QuantizersOf, *, exact: bool) -> QMultiheadAttention | None:
+    projections = {}
+    for name, projection in float_projections(layer).items():
+        quantizers = quantizers_of(projection)
+        if quantizers is None:
+            return None
+        projections[name] = {**quantizers, "gradient_cancellation_threshold": 0.0, "exact": exact}
+    return QMultiheadAttention._sharing(layer, projections=projections)
+
+
+def is_as_wanted(layer: Converted, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float) -> bool:
+    """Return whether a layer that is low-bit already is what `low_bit_form` would make of its float layer."""
+    if isinstance(layer, QMultiheadAttention):
+        parts = layer.projections().values()
+        return all(is_as_wanted(part, quantizers_of, exact=exact, pad_value=pad_value) for part in parts)
+    quantizers = quantizers_of(layer)
+    wanted = {} if quantizers is None else quantizers
+    padded = pad_value_of(layer)
+    if padded is not None and wanted and padded != _pad_value(wanted, pad_value):
+        return False
+    if isinstance(layer, LowBit):
+        return layer.exact == exact and all(repr(has) == repr(wanted.get(name)) for name, has in _has(layer).items())
+    assert isinstance(layer, WeightQuantized)
+    return repr(layer.weight_quantization) == repr(wanted.get("weight_quantization"))
+
+
+def _has(layer: LowBit) -> dict[str, Quantization | None]:
+    gradient = layer.gradient_quantization
+    return {
+        "weight_quantization": layer.weight_quantization,
+        "input_quantization": layer.input_quantization,
+        # `set_bits` leaves a quantizer where gradients became float.
+        "gradient_quantization": None if gradient is None or gradient.bit_width == FLOAT_BITS else gradient,
+    }

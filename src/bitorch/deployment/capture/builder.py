@@ -1,0 +1,419 @@
+"""From a tape to a graph: follows each tensor from call to call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..graph.graph import Graph, Node
+from ..graph.output_names import unused
+from . import movement
+from .problems import (
+    PARTIAL,
+    Problem,
+    ReadsValues,
+    Refusal,
+    Silent,
+)
+from .tape import (
+    Call,
+    mapped,
+    tensors_in,
+    version,
+)
+
+#: Whose modules compute one thing, so that its node has the module's name.
+_KNOWN_MODULES = ("torch.nn.modules.", "bitorch.layers.", "bitorch.quantizations.")
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is known of a tensor that depends on the input.
+
+    Attributes:
+        tensor: itself; the reference keeps its id from being used again.
+        node: whose value it is,
+        positions: after a movement, see movement.py; None where there was none.
+        version: of the tensor, when this was true.
+        call: that made it; None for inputs.
+        refusal: why it cannot be read.
+    """
+
+    tensor: Tensor
+    node: str
+    version: int
+    call: Call | None = None
+    positions: Tensor | None = None
+    refusal: Refusal | None = None
+
+
+@dataclass
+class Builder:
+    """Nodes and problems so far.
+
+    Args:
+        batch: of the example that the tape was made of.
+    """
+
+    batch: int
+    nodes: dict[str, Node] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    values: dict[int, Value] = field(default_factory=dict)
+    #: Constants that no recorded call made, in the order in which calls read them, and the first call that did.
+    strangers: list[tuple[Tensor, Call]] = field(default_factory=list)
+    #: By the name of an unsupported node, why it is one.
+    refused: dict[str, Problem] = field(default_factory=dict)
+    _made: dict[int, Tensor] = field(default_factory=dict)
+
+    def input(self, name: str, tensor: Tensor, at: int) -> None:
+        """Add an input node, and follow the tensor, which has this version, from now on."""
+        name = self.unused(name)
+        self.nodes[name] = Node(name, "input", (), tuple(tensor.shape[1:]), _not_called, place=f"input {name!r}")
+        self.values[id(tensor)] = Value(tensor, name, at)
+
+    def unused(self, name: str) -> str:
+        """Return the name, or with "@2", "@3", … behind it."""
+        return unused(name, self.nodes)
+
+    def varies(self, tensor: object) -> bool:
+        """Say whether an argument is a tensor that depends on the input."""
+        return isinstance(tensor, Tensor) and id(tensor) in self.values
+
+    def name_of(self, call: Call) -> str:
+        """Return the module's path for what a module of PyTorch does itself, else path and function."""
+        path, module = call.place.path, call.place.module
+        if call.function is module:
+            return path if path else type(module).__name__.lower()
+        function = function_name(call.function)
+        is_known = type(module).__module__.startswith(_KNOWN_MODULES) and path != ""
+        if is_known and not (function == "pad" and hasattr(module, "kernel_size")):
+            return path
+        return f"{path}.{function}" if path else function
+
+    def add(self, call: Call, kind: str, inputs: tuple[str, ...], shape: tuple[int, ...], function: Any, name: str,
+            settings: Mapping[str, Any]) -> str:  # fmt: skip
+        """Add a node and return its name."""
+        name = self.unused(name)
+        self.nodes[name] = Node(name, kind, inputs, shape, function, settings, str(call.place))
+        return name
+
+    def read(self, tensor: Tensor, at: int) -> str:
+        """Return the name of the node whose value a tensor has.
+
+        Args:
+            at: the version that it has where it is read.
+
+        Raises:
+            Refusal: there is no such node.
+        """
+        value = self.values[id(tensor)]
+        if value.refusal is not None:
+            raise value.refusal
+        if value.version != at:
+            raise Refusal(
+                "it reads a tensor that was changed in place through another view of its memory",
+                "Write the change without the trailing underscore, or inplace=False, or clone the tensor first",
+            )
+        if value.positions is not None:
+            value = self._settled(value, value.positions)
+            self.values[id(tensor)] = value
+        return value.node
+
+    def nearest(self, tensor: Tensor, at: int) -> str:
+        """Return the node that `read` returns; where that refuses, one that PyTorch can compute, if need be."""
+        value = self.values[id(tensor)]
+        try:
+            return self.read(tensor, at)
+        except Refusal:
+            if value.positions is None or value.call is None:
+                return value.node
+        shape = self.nodes[value.node].shape
+        try:
+            first = movement.of_one_image(value.positions, self.batch, shape)
+        except Refusal:
+            return value.node
+        name, moved = self.name_of(value.call), tuple(first.shape)
+        return self.add(value.call, "unsupported", (value.node,), moved, movement.Gather(first), name, {})
+
+    def before(
+        self, tensor: Tensor, call: Call, undo: Callable[[Tensor, tuple[int, ...]], Tensor | None]
+    ) -> str | None:
+        """Return the node that a movement started from, or one that stands for what `undo` gives for its positions.
+
+        None where there was no movement, or none that `undo` knows.
+        """
+        value = self.values[id(tensor)]
+        if value.positions is None or value.refusal is not None or value.version != call.before[id(tensor)]:
+            return None
+        positions = undo(value.positions, self.nodes[value.node].shape)
+        return None if positions is None else self._settled(value, positions).node
+
+    def _settled(self, value: Value, positions: Tensor) -> Value:
+        """Add the nodes that a movement means."""
+        call = value.call
+        assert call is not None  # inputs were not moved
+        source = self.nodes[value.node].shape
+        name = value.node
+        try:
+            moves = movement.moves(movement.of_one_image(positions, self.batch, source), source)
+        except Refusal as refusal:
+            by = f"by {function_name(call.function)} in {call.place}"
+            raise Refusal(f"{refusal.what}, {by}", refusal.remedy) from None
+        for move in moves:
+            name = self.add(call, move.kind, (name,), move.shape, move.function, self.name_of(call), move.settings)
+        return replace(value, node=name, positions=None)
+
+    def record_strangers(self, call: Call) -> None:
+        """Remember constants whose origin is unknown, and results of calls on constants."""
+        for tensor in call.tensors:
+            if id(tensor) not in self.values and id(tensor) not in self._made:
+                self._made[id(tensor)] = tensor
+                self.strangers.append((tensor, call))
+
+    def constants(self, call: Call) -> None:
+        """Take the results of a call as constants."""
+        for tensor in tensors_in(call.result):
+            if id(tensor) not in self.values:
+                self._made[id(tensor)] = tensor
+
+    def moved(self, call: Call, function: Callable[..., Any]) -> None:
+        """Take the results of a call that only moves numbers.
+
+        Args:
+            function: does to positions what the call does to values.
+        """
+        source = call.args[0]
+        value = self.values[id(source)]
+        if value.refusal is not None or value.version != call.before[id(source)]:
+            self.read(source, call.before[id(source)])
+        positions = value.positions
+        if positions is None:
+            positions = movement.start(self.batch, tuple(source.shape[1:]))
+        result = function(positions, *call.args[1:], **call.kwargs)
+        if value.positions is None and isinstance(result, Tensor) and _same(result, positions):
+            self._laid_out_anew(call, value)
+            return
+        for tensor, where in zip(tensors_in(call.result), tensors_in(result), strict=True):
+            self.values[id(tensor)] = Value(tensor, value.node, call.after[id(tensor)], call, where)
+
+    def _laid_out_anew(self, call: Call, value: Value) -> None:
+        """Take a call that leaves all numbers where they were; if not in memory, on which PyTorch's sums depend."""
+        name = value.node
+        if call.result.stride() != call.args[0].stride():
+            function = replay(call, {id(call.args[0]): name}, (name,))
+            name = self.add(call, "identity", (name,), tuple(call.result.shape[1:]), function, self.name_of(call), {})
+        self.values[id(call.result)] = Value(call.result, name, call.after[id(call.result)], call)
+
+    def bind(self, call: Call, name: str) -> None:
+        """Let the results of a call stand for a node; tensors that the call changed too, and views of them no more."""
+        changed = call.changed
+        for tensor in changed:
+            self._spare_others(tensor, call)
+        refusal = Refusal("it reads a second result of a function", f"Use the first result only, {PARTIAL}")
+        for index, tensor in enumerate(tensors_in(call.result)):
+            self.values[id(tensor)] = Value(
+                tensor, name, call.after[id(tensor)], call, refusal=None if index == 0 else refusal
+            )
+
+    def _spare_others(self, changed: Tensor, call: Call) -> None:
+        """Views that share a version with a changed tensor, but none of its numbers, stay as they were."""
+        before, after = call.before[id(changed)], call.after[id(changed)]
+        memory = changed.untyped_storage().data_ptr()
+        for key, value in self.values.items():
+            other = value.tensor
+            if other is changed or value.version != before or other.untyped_storage().data_ptr() != memory:
+                continue
+            if not _overlap(changed, other):
+                self.values[key] = replace(value, version=after)
+
+    def unsupported(self, call: Call, refusal: Refusal) -> None:
+        """Take a call that has no counterpart: a problem, and nodes that PyTorch can compute."""
+        names = {id(t): self.nearest(t, call.before[id(t)]) for t in call.tensors if self.varies(t)}
+        inputs = tuple(dict.fromkeys(names.values()))
+        name = self.unused(self.name_of(call))
+        problem = None
+        reads = [self.values[id(t)].refusal for t in call.tensors if self.varies(t)]
+        is_known = isinstance(refusal, Silent) or any(isinstance(reason, Silent) for reason in reads)
+        if not is_known or isinstance(refusal, ReadsValues):
+            problem = Problem(name, str(call.place), refusal.what, refusal.remedy)
+            self.problems.append(problem)
+        results = list(tensors_in(call.result))
+        written = [t for t in call.changed if not any(t is result for result in results)]
+        for index, tensor in enumerate([*results, *written]):
+            function = _Result(replay(call, names, inputs, written), index)
+            node = self.add(call, "unsupported", inputs, tuple(tensor.shape[1:]), function, name, {})
+            is_image = 1 <= tensor.dim() <= 4 and tensor.shape[0] == self.batch
+            follows = is_image and tensor.dtype == torch.float32
+            silence = None if follows else Silent()
+            self.values[id(tensor)] = Value(tensor, node, call.after[id(tensor)], call, refusal=silence)
+            if problem is not None:
+                self.refused[node] = problem
+
+    def output(self, tensor: Tensor) -> str:
+        """Return the node of a tensor that the model returned.
+
+        Raises:
+            Refusal: there is none.
+        """
+        value = self.values.get(id(tensor))
+        if value is None:
+            raise Refusal("it does not depend on the input", "Return what is computed from the images, or leave it out")
+        return value.node if isinstance(value.refusal, Silent) else self.read(tensor, version(tensor))
+
+    def place_of(self, tensor: Tensor) -> str:
+        """Return where a tensor was made; "" for an input or a constant."""
+        value = self.values.get(id(tensor))
+        return "" if value is None or value.call is None else str(value.call.place)
+
+    def graph(self, outputs: Iterable[str]) -> Graph:
+        """Return the graph, of what outputs need."""
+        return Graph(tuple(self.nodes.values()), tuple(outputs)).pruned()
+
+
+@dataclass
+class Reader:
+    """What a rule of functions.py sees of one call: reads its arguments, and adds nodes."""
+
+    builder: Builder
+    call: Call
+    _names: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def result(self) -> Tensor:
+        """The call's first result."""
+        first: Tensor = next(tensors_in(self.call.result))
+        return first
+
+    def varies(self, value: object) -> bool:
+        """Say whether an argument is a tensor that depends on the input."""
+        return self.builder.varies(value)
+
+    def read(self, tensor: Tensor) -> str:
+        """Return the node of an argument."""
+        if not self.varies(tensor):
+            raise Refusal(
+                "it computes with a constant where the images' values should be",
+                f"Give the images' values as its first argument, {PARTIAL}",
+            )
+        name = self.builder.read(tensor, self.call.before[id(tensor)])
+        self._names[id(tensor)] = name
+        return name
+
+    def read_pixels(self, tensor: Tensor) -> tuple[str, Callable[..., Tensor] | None]:
+        """Return the node of an image whose pixels may have been put into one row, and the call from there."""
+        before = self.builder.before(tensor, self.call, movement.row_of_pixels)
+        if before is None:
+            return self.read(tensor), None
+        again = replay(self.call, {id(tensor): before}, (before,))
+        return before, lambda x: again(x.flatten(2))
+
+    def read_gate(self, tensor: Tensor) -> str:
+        """Return the node of a factor; of one that was spread over all pixels, before it was spread."""
+        before = self.builder.before(tensor, self.call, movement.spread_over_pixels)
+        return self.read(tensor) if before is None else before
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a node."""
+        return self.builder.nodes[name].shape
+
+    def add(
+        self,
+        kind: str,
+        *inputs: str,
+        function: Callable[..., Tensor] | None = None,
+        shape: tuple[int, ...] | None = None,
+        step: str = "",
+        **settings: Any,
+    ) -> str:
+        """Add a node and return its name.
+
+        Args:
+            inputs: names of nodes.
+            function: None: the call itself, again.
+            shape: None: of the call's result.
+            step: what an intermediate result is called, behind the call's own name.
+        """
+        name = self.builder.name_of(self.call)
+        return self.builder.add(
+            self.call,
+            kind,
+            inputs,
+            tuple(self.result.shape[1:]) if shape is None else shape,
+            self._again(inputs) if function is None else function,
+            f"{name}.{step}" if step else name,
+            settings,
+        )
+
+    def _again(self, inputs: tuple[str, ...]) -> Callable[..., Any]:
+        function = replay(self.call, self._names, inputs)
+        return function if isinstance(self.call.result, Tensor) else _Result(function, 0)
+
+
+def replay(
+    call: Call, names: Mapping[int, str], inputs: Sequence[str], written: Sequence[Tensor] = ()
+) -> Callable[..., Any]:
+    """Return a function of the values of `inputs` that makes the call again, and changes none of them in place.
+
+    Args:
+        names: of the nodes that tensors among the arguments have the values of, by id.
+        written: arguments that the function returns behind the call's own results, as the call leaves them.
+    """
+    changed = {id(tensor) for tensor in call.changed}
+    function = call.function.forward if isinstance(call.function, nn.Module) else call.function
+
+    def again(*values: Tensor) -> Any:
+        by_name = dict(zip(inputs, values, strict=True))
+        clones: dict[int, Tensor] = {}
+
+        def taken(argument: Any) -> Any:
+            if not isinstance(argument, Tensor):
+                return argument
+            value = by_name[names[id(argument)]] if id(argument) in names else argument
+            if id(argument) in changed:
+                value = clones.setdefault(id(argument), value.clone())
+            return value
+
+        result = function(*mapped(call.args, taken), **mapped(call.kwargs, taken))
+        return (result, *(clones[id(tensor)] for tensor in written)) if written else result
+
+    return again
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One tensor of what a function returns."""
+
+    function: Callable[..., Any]
+    index: int
+
+    def __call__(self, *values: Tensor) -> Tensor:
+        return list(tensors_in(self.function(*values)))[self.index]
+
+
+def function_name(function: Any) -> str:
+    """Return how a function is called in messages and names: "relu", also for relu_ and __rsub__'s like."""
+    name = str(getattr(function, "__name__", type(function).__name__)).split(".")[0]
+    if name == "__get__":
+        name = str(function.__self__.__name__)
+    return name.strip("_") if name.strip("_") else name
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Say whether two views of one memory share numbers."""
+    count = one.untyped_storage().nbytes() // one.element_size()
+    places = torch.arange(count)
+    taken = torch.zeros(count, dtype=torch.bool)
+    taken[places.as_strided(one.size(), one.stride(), one.storage_offset())] = True
+    return bool(taken[places.as_strided(other.size(), other.stride(), other.storage_offset())].any())
+
+
+def _not_called(*_: Tensor) -> Tensor:
+    raise AssertionError("an input is given, not computed")

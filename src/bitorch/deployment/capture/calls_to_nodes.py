@@ -1,0 +1,237 @@
+"""A tape, read call by call: decides which calls are nodes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .builder import Builder, Reader, function_name
+from .problems import PARTIAL, ReadsValues, Refusal
+from .rules import low_bit as wholes
+from .rules.by_function import (
+    BROADCASTING,
+    CASTS,
+    DROPOUT,
+    FACTORIES,
+    METADATA,
+    MOVEMENTS,
+    REDUCTIONS,
+    RULES,
+    Rule,
+    is_movement,
+    nearest,
+    without_ones,
+)
+from .tape import Call, mapped, tensors_in
+
+_LARGEST_EXTENT = 2**20  # of images, in the runtime
+_LARGEST_CHANNELS = 2**24
+
+#: By the name of a function: what to use instead.
+_INSTEAD = {
+    **dict.fromkeys(
+        ["gelu", "elu", "selu", "celu", "mish", "softplus", "softsign", "threshold", "glu", "rrelu", "logsigmoid"],
+        "Use relu, leaky_relu, hardswish or silu",
+    ),
+    **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
+    **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
+    **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
+    **dict.fromkeys(
+        ["matmul", "bmm", "mm", "einsum", "addmm", "baddbmm"], "Use nn.Linear or nn.Conv2d, whose weights are fixed"
+    ),
+    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "where", "sign", "abs"], "Use relu, leaky_relu or clamp"),
+    **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
+    "interpolate": 'Use mode="nearest", or let the network work on images of one size',
+    "stack": "Use torch.cat along the channels",
+}
+
+
+def interpret(builder: Builder, calls: Iterable[Call]) -> None:
+    """Add the nodes and problems of all calls to a builder that knows the inputs."""
+    for call in calls:
+        builder.record_strangers(call)
+        if not any(builder.varies(tensor) for tensor in call.tensors):
+            builder.constants(call)
+            continue
+        try:
+            _interpret(builder, call)
+        except Refusal as refusal:
+            builder.unsupported(call, refusal)
+
+
+def _interpret(builder: Builder, call: Call) -> None:
+    function: Any = call.function
+    results = list(tensors_in(call.result))
+    if isinstance(function, nn.Module):
+        _check_whole(function)
+        builder.bind(call, wholes.rule(_checked(builder, call), *call.args, **call.kwargs))
+    elif _is_metadata(function) and not results:
+        return
+    elif function in FACTORIES:
+        builder.constants(call)
+    elif any(result.is_inference() for result in results):
+        raise Refusal("it computes in inference mode, where changes in place cannot be seen", "Use torch.no_grad there")
+    elif not results and not call.changed:
+        raise ReadsValues(
+            f"{_name(call)} reads the values of a tensor, so what the model computes may depend on them",
+            f"Decide by shapes only, and keep tensors tensors (no item(), bool() or numpy() of them), {PARTIAL}",
+        )
+    elif function in DROPOUT and call.kwargs.get("training", False):
+        raise Refusal("it is a dropout at work, which is random", "Pass training=self.training, or use nn.Dropout")
+    elif results and not call.changed and all(any(r is t for t in call.tensors) for r in results):
+        return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
+    elif is_movement(function, *call.args, **call.kwargs):
+        _move(builder, call)
+    elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
+        builder.bind(call, _ruled(builder, call, RULES[function]))
+    else:
+        raise _unknown(call)
+
+
+def _check_whole(module: nn.Module) -> None:
+    """Refuse modules without a counterpart, and quantizers of the user's that fail on numbers they are asked about."""
+    try:
+        wholes.check(module)
+    except Refusal:
+        raise
+    except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
+        raise Refusal(
+            f"its quantizer fails on some numbers, large and infinite ones among them: {type(error).__name__}: {error}",
+            f"Let its codes() take any float tensor, {PARTIAL}",
+        ) from error
+
+
+def _ruled(builder: Builder, call: Call, rule: Rule) -> str:
+    """Return the node that a rule makes of a call."""
+    reader = _checked(builder, call)
+    if rule in BROADCASTING:
+        reader.call = call = _without_batch(builder, call)
+    try:
+        arguments = inspect.signature(rule).bind(reader, *call.args, **call.kwargs)
+    except TypeError:  # a rarer form of the function, which the rule does not know
+        raise _unknown(call) from None
+    return rule(*arguments.args, **arguments.kwargs)
+
+
+def _without_batch(builder: Builder, call: Call) -> Call:
+    """Return the call with constants that are the same for all images, as torch.zeros_like(x), for one image."""
+
+    def for_one(value: Any) -> Any:
+        is_candidate = isinstance(value, Tensor) and not builder.varies(value) and value.dim() == rank
+        if not is_candidate or value.shape[0] != builder.batch:
+            return value
+        return value[:1] if torch.equal(value, value[:1].expand_as(value)) else value
+
+    rank = next(tensors_in(call.result)).dim()  # at least 1
+    return replace(call, args=mapped(call.args, for_one), kwargs=mapped(call.kwargs, for_one))
+
+
+def _move(builder: Builder, call: Call) -> None:
+    _check_type(call)
+    if not call.args and "input" in call.kwargs:
+        others = {key: value for key, value in call.kwargs.items() if key != "input"}
+        call = replace(call, args=(call.kwargs["input"],), kwargs=others)
+    if call.changed:
+        raise Refusal(f"{_name(call)} changes a tensor in place", "Use the function without the underscore")
+    if any(builder.varies(t) for t in tensors_in((call.args[1:], call.kwargs)) if not _gives_shape(call)):
+        raise Refusal(
+            f"{_name(call)} takes numbers from places that depend on the image", f"Use places that are fixed, {PARTIAL}"
+        )
+    if not builder.varies(call.args[0] if call.args else None):
+        raise _unknown(call)
+    builder.moved(call, function=_of_positions(call.function))
+
+
+def _of_positions(function: Any) -> Any:
+    """What a function that moves numbers does to positions."""
+    if function in CASTS:
+        return _as_it_is
+    if function in REDUCTIONS:
+        return without_ones
+    return nearest if function is F.interpolate else function
+
+
+def _as_it_is(positions: Tensor, *_: Any, **__: Any) -> Tensor:
+    return positions
+
+
+def _gives_shape(call: Call) -> bool:
+    return function_name(call.function) in {"view_as", "reshape_as", "expand_as", "type_as", "to"}
+
+
+def _checked(builder: Builder, call: Call) -> Reader:
+    """Return what a rule sees, of a call whose result can be a node."""
+    _check_type(call)
+    for result in list(tensors_in(call.result))[:1]:
+        shape = tuple(result.shape)
+        if len(shape) < 1 or shape[0] != builder.batch:
+            raise Refusal(
+                f"{_name(call)} gives {list(shape)} for a batch of {builder.batch}: it mixes or drops the batch",
+                f"Keep the batch as the first dimension, {PARTIAL}",
+            )
+        check_size(shape[1:])
+    return Reader(builder, call)
+
+
+def check_size(shape: Sequence[int]) -> None:
+    """Refuse shapes of an image that the runtime does not have."""
+    if len(shape) > 3:
+        raise Refusal(
+            f"images of {list(shape)} have more than channels, rows and columns",
+            f"Use up to two dimensions of pixels, {PARTIAL}",
+        )
+    if 0 in shape:
+        raise Refusal(f"an image of {list(shape)} is empty", "Use larger images, or fewer pools and strides")
+    if max(shape[:1], default=0) > _LARGEST_CHANNELS or max(shape[1:], default=0) > _LARGEST_EXTENT:
+        raise Refusal(
+            f"an image of {list(shape)} is too large",
+            f"Use at most {_LARGEST_CHANNELS} channels, and {_LARGEST_EXTENT} pixels a side",
+        )
+
+
+def _check_type(call: Call) -> None:
+    for result in list(tensors_in(call.result))[:1]:
+        if result.dtype != torch.float32:
+            raise Refusal(
+                f"{_name(call)} gives {result.dtype}, where a deployed network has float32",
+                f"Leave out casts and autocast, and compare no values, {PARTIAL}",
+            )
+
+
+def _writes_elsewhere(call: Call) -> bool:
+    """Say whether a call changes another tensor than the one that it returns: out=, for example."""
+    results = list(tensors_in(call.result))
+    return any(not any(t is r for r in results) for t in call.changed) or call.kwargs.get("out") is not None
+
+
+def _stacks_images(call: Call) -> bool:
+    """Say whether it is torch.stack of more than single numbers."""
+    return call.function is torch.stack and next(tensors_in(call.result)).dim() != 2
+
+
+def _unknown(call: Call) -> Refusal:
+    name = function_name(call.function)
+    if name == "setitem":
+        return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
+    if name in ("embedding", "embedding_bag"):
+        return Refusal("the runtime has no embedding", f"Deploy the part behind it, {PARTIAL}")
+    full_name = str(getattr(call.function, "__name__", name))
+    if full_name == f"{name}_" and getattr(Tensor, name, None) in MOVEMENTS:
+        return Refusal(f"{full_name} cannot be deployed", "Use the function without the underscore")
+    instead = _INSTEAD.get(name, "Use functions that can be deployed (see docs/deploying.md)")
+    return Refusal(f"{_name(call)} cannot be deployed", f"{instead}, {PARTIAL}")
+
+
+def _name(call: Call) -> str:
+    return function_name(call.function)
+
+
+def _is_metadata(function: Any) -> bool:
+    is_property = getattr(function, "__name__", "") == "__get__"
+    return is_property or function in METADATA

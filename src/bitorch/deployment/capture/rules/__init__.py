@@ -1,0 +1,1 @@
+"""What each function and module means: rules that make nodes of calls."""

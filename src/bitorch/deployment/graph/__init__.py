@@ -1,0 +1,1 @@
+"""The graph of a captured network, and what every pass asks of it."""

@@ -1,0 +1,327 @@
+"""The last pass: groups of nodes to operations of bitorch_runtime, and the arrays that they use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitorch_runtime import pack_weights
+
+from ..graph.graph import Graph, Node
+from ..graph.output_names import OutputNames
+from ..passes.split_quantized import weight_codes
+from .fuse_stages import (
+    AFFINE,
+    SUMS,
+    Group,
+    group,
+)
+from .sharing import share_arrays
+
+Operation = dict[str, Any]
+
+
+@dataclass
+class Lowered:
+    """Operations and arrays as `bitorch_runtime.Program` takes them.
+
+    Attributes:
+        operations, arrays: the program.
+        anchors: of each operation, the name of the node that it begins with: D, of a low-bit layer.
+        values: of each operation, the node of its float tensor after all stages, whether it leaves or not.
+        names: of nodes, the names of their tensors where these have others.
+    """
+
+    operations: list[Operation] = field(default_factory=list)
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    anchors: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def tensor(self, node: str) -> str:
+        """The tensor of a node."""
+        return self.names.get(node, node)
+
+
+def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
+    """Write a graph as a program. Tensors keep the names of their nodes, but for outputs with names of their own.
+
+    Args:
+        names: of the outputs, all different; None: that of the node. (): all None.
+    """
+    lowering = _Lowering(graph)
+    for node in graph.inputs:
+        lowering.emit(_input(node), node.name)
+    for one in group(graph):
+        lowering.add(one)
+    lowering.leave(names if names else [None] * len(graph.outputs))
+    share_arrays(lowering.result.operations, lowering.result.arrays)
+    return lowering.result
+
+
+def _input(node: Node) -> Operation:
+    pixels = bool(node.settings.get("pixels", False))
+    operation: Operation = {
+        "op": "input",
+        "output": node.name,
+        "dtype": "uint8" if pixels else "float32",
+        "shape": [node.shape[0]] if len(node.shape) == 1 else image(node.shape),
+        "order": "nchw",
+    }
+    return operation | {"bits": 8} if pixels else operation
+
+
+def image(shape: tuple[int, ...]) -> list[int]:
+    """[C, H, W] of a node's shape: a signal (C, L) is an image of height 1, a vector (F,) or number () one pixel."""
+    if len(shape) < 2:
+        return [*shape, 1, 1, 1][:3]
+    return [shape[0], 1, shape[1]] if len(shape) == 2 else list(shape)
+
+
+def _pair(values: tuple[int, ...], fill: int) -> list[int]:
+    """[vertical, horizontal] of a setting with one number per dimension."""
+    return [fill, *values] if len(values) == 1 else list(values)
+
+
+def _borders(padding: tuple[int, ...]) -> list[int]:
+    """[top, left, bottom, right] of (before, after) of each dimension."""
+    if len(padding) == 0:  # of a vector
+        return [0, 0, 0, 0]
+    if len(padding) == 2:
+        return [0, padding[0], 0, padding[1]]
+    top, bottom, left, right = padding
+    return [top, left, bottom, right]
+
+
+def _numpy(values: Tensor) -> NDArray[Any]:
+    return np.ascontiguousarray(values.detach().numpy())
+
+
+class _Lowering:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.result = Lowered()
+        self.same: dict[str, str] = {}  # nodes that move nothing: the tensor that stands for them
+
+    def tensor(self, name: str) -> str:
+        """The tensor that holds a node's value."""
+        return self.same.get(name, name)
+
+    def emit(self, operation: Operation, anchor: str, value: str | None = None) -> None:
+        self.result.operations.append(operation)
+        self.result.anchors.append(anchor)
+        self.result.values.append(anchor if value is None else value)
+
+    def array(self, name: str, values: NDArray[Any]) -> str:
+        """Keep an array of the program under a name of its own."""
+        self.result.arrays[name] = values
+        return name
+
+    def floats(self, name: str, values: Tensor) -> str:
+        return self.array(name, _numpy(values.to(torch.float32)))
+
+    def leave(self, wanted: Sequence[str | None]) -> None:
+        """Add the outputs, and give them their names."""
+        names = OutputNames(self.graph, wanted)
+        tensors: list[str] = []
+        for node, name in zip(self.graph.outputs, wanted, strict=True):
+            tensor = self.tensor(node)
+            if names.must_copy(tensor, name):
+                copied = f"{node}/output {len(tensors)}"
+                self.emit({"op": "concat", "inputs": [tensor], "output": copied}, node)
+                names.leave(copied, name, copy_of=tensor)
+                tensor = copied
+            else:
+                names.leave(tensor, name)
+            tensors.append(tensor)
+        for node, tensor in zip(self.graph.outputs, tensors, strict=True):
+            self.emit({"op": "output", "input": tensor, "order": "nchw"}, node)
+        names.settle()
+        self.result.operations = [names.renamed(operation) for operation in self.result.operations]
+        self.result.names = names.names
+
+    def add(self, one: Group) -> None:
+        node = one.anchor
+        if node.kind in SUMS:
+            self._convolution(one)
+        elif node.kind in AFFINE:
+            self._affine(one)
+        elif node.kind == "add":
+            inputs = [self.tensor(name) for name in node.inputs]
+            operation = {"op": "add", "inputs": inputs, **({"relu": True} if one.stages else {})}
+            self.emit(operation | self._leaving(one), node.name, one.value)
+        elif node.kind == "identity" or (
+            node.kind == "flatten" and image(self.graph[node.inputs[0]].shape)[1:] == [1, 1]
+        ):
+            self.same[node.name] = self.tensor(node.inputs[0])
+        else:
+            inputs = [self.tensor(name) for name in node.inputs]
+            ends: Operation = {"inputs": inputs} if node.kind in ("concat", "mul") else {"input": inputs[0]}
+            op, keys = self._single(node)
+            self.emit({"op": op, **ends, "output": node.name, **keys}, node.name)
+
+    def _convolution(self, one: Group) -> None:
+        node = one.anchor
+        channels = node.shape[0]
+        operation: Operation = {"op": self._sum_name(node), "input": self.tensor(node.inputs[0])}
+        operation |= self._weight(node)
+        if "kernel_size" in node.settings:
+            operation |= self._window(node) | {"groups": node.settings["groups"]}
+        scale, plus = one.stage("scale"), one.stage("plus")
+        bias = plus.settings["constant"] if plus is not None else node.settings.get("bias")
+        if scale is not None or bias is not None:
+            factor = torch.ones(1) if scale is None else scale.settings["scale"]
+            operation["multiply"] = self.floats(f"{node.name}.multiply", factor.expand(channels))
+            offset = torch.zeros(channels) if bias is None else bias
+            operation["offset"] = self.floats(f"{node.name}.offset", offset.expand(channels))
+        operation |= self._norm(one) | self._residual(one)
+        if one.stage("relu") is not None:
+            operation["relu"] = True
+        self.emit(operation | self._leaving(one), node.name, one.value)
+
+    @staticmethod
+    def _sum_name(node: Node) -> str:
+        shape = "conv2d" if "kernel_size" in node.settings else "linear"
+        return shape if node.kind == "product" else f"{shape}_float"
+
+    def _weight(self, node: Node) -> Operation:
+        name = f"{node.name}.weight"
+        if node.kind != "product":
+            weight = node.settings["weight"].detach()
+            if weight.dim() == 3:  # [N, C, L]: a kernel of one row
+                weight = weight.unsqueeze(2)
+            order = weight.permute(0, 2, 3, 1) if weight.dim() == 4 else weight
+            return {"weight": self.floats(name, order.contiguous())}
+        layer = node.settings["layer"]
+        bits = layer.weight_quantization.bit_width
+        codes = weight_codes(layer)
+        codes = codes.unsqueeze(2) if codes.dim() == 3 else codes
+        grid = layer.weight_quantization.grid
+        packed = pack_weights(_numpy(codes.to(torch.int16)), bits, grid)
+        operation: Operation = {
+            "weight": self.array(name, packed),
+            "weight_bits": bits,
+            "out_channels": node.shape[0],
+        }
+        if grid != "odd":
+            operation["weight_grid"] = grid
+        if node.settings["zero_point"] != 0:
+            operation["zero_point"] = node.settings["zero_point"]
+        return operation | {"sign_activations": True} if node.settings["sign"] else operation
+
+    @staticmethod
+    def _window(node: Node) -> Operation:
+        settings = node.settings
+        window: Operation = {
+            "kernel_size": _pair(settings["kernel_size"], 1),
+            "stride": _pair(settings["stride"], 1),
+            "padding": _borders(settings["padding"]),
+        }
+        return window | {"dilation": _pair(settings["dilation"], 1)} if "dilation" in settings else window
+
+    def _norm(self, one: Group) -> Operation:
+        norm = one.stage("batch_norm") if one.anchor.kind != "batch_norm" else one.anchor
+        if norm is None:
+            return {}
+        return {
+            "norm_multiply": self.floats(f"{norm.name}.multiply", norm.settings["multiply"]),
+            "norm_offset": self.floats(f"{norm.name}.offset", norm.settings["offset"]),
+        }
+
+    def _residual(self, one: Group) -> Operation:
+        add = one.stage("add")
+        if add is None:
+            return {}
+        inner = {node.name for node in one.nodes}
+        (other,) = (name for name in add.inputs if name not in inner)
+        return {"residual": self.tensor(other)}
+
+    def _affine(self, one: Group) -> None:
+        steps = {node.kind: node for node in (one.anchor, *one.stages)}
+        channels = one.anchor.channels
+        operation: Operation = {"op": "affine", "input": self.tensor(one.anchor.inputs[0])}
+        if "divide" in steps:
+            constant = steps["divide"].settings["constant"].expand(channels)
+            operation["divide"] = self.floats(f"{steps['divide'].name}.constant", constant)
+        if "times" in steps or "plus" in steps:
+            times = steps["times"].settings["constant"] if "times" in steps else torch.ones(1)
+            plus = steps["plus"].settings["constant"] if "plus" in steps else torch.zeros(1)
+            operation["multiply"] = self.floats(f"{one.anchor.name}.multiply", times.expand(channels))
+            operation["offset"] = self.floats(f"{one.anchor.name}.plus", plus.expand(channels))
+        operation |= self._norm(one) | self._residual(one) | self._limits(steps)
+        self.emit(operation | self._leaving(one), one.anchor.name, one.value)
+
+    @staticmethod
+    def _limits(steps: Mapping[str, Node]) -> Operation:
+        if "relu" in steps:
+            return {"low": 0.0}
+        clamp = steps["clamp"].settings if "clamp" in steps else {}
+        limits = {key: float(clamp[key]) for key in ("low", "high") if clamp.get(key) is not None}
+        if len(limits) == 2:
+            limits["low"] = min(limits["low"], limits["high"])  # PyTorch's upper bound wins over a larger lower one
+        return limits
+
+    def _leaving(self, one: Group) -> Operation:
+        """The keys that say which tensors leave an operation."""
+        leaving: Operation = {"float32": one.value} if one.keeps_value else {}
+        if one.codes is not None:
+            leaving |= {"codes": one.codes.name, **self._code_keys(one.codes)}
+        return leaving
+
+    def _code_keys(self, node: Node) -> Operation:
+        keys: Operation = {"bits": node.settings["bits"]}
+        if node.kind == "thresholds":
+            keys["thresholds"] = self.array(f"{node.name}.thresholds", _numpy(node.settings["thresholds"]))
+            if bool(node.settings["descending"].any()):
+                keys["descending"] = self.array(f"{node.name}.descending", _numpy(node.settings["descending"]))
+        return keys
+
+    def _single(self, node: Node) -> tuple[str, Operation]:
+        """The operation of a node that is one by itself, and its keys."""
+        settings = node.settings
+        match node.kind:
+            case "codes" | "thresholds":
+                return "quantize", self._code_keys(node)
+            case "values":
+                table = settings["table"]
+                if table is None:
+                    return "dequantize", {"sign": True} if settings["sign"] else {}
+                return "dequantize", {"table": self.floats(f"{node.name}.table", table)}
+            case "lookup":
+                return "lookup", {
+                    "bits": settings["bits"],
+                    "table": self.array(f"{node.name}.table", _numpy(settings["table"])),
+                }
+            case "max_pool":
+                return "max_pool", self._window(node)
+            case "avg_pool":
+                return "avg_pool", self._window(node) | {"count_include_pad": settings["count_include_pad"]}
+            case "adaptive_avg_pool":
+                return "adaptive_avg_pool", {"output_size": _pair(settings["output_size"], 1)}
+            case "leaky_relu":
+                slope = settings["slope"].expand(node.channels)
+                return "activation", {"function": "leaky_relu", "slope": self.floats(f"{node.name}.slope", slope)}
+            case "hardswish" | "hardsigmoid" | "sigmoid" | "tanh" | "silu":
+                return "activation", {"function": node.kind}
+            case "softmax":
+                return "softmax", {"log": True} if settings["log"] else {}
+            case "select":
+                channels = np.asarray(settings["channels"], np.int32)
+                return "select", {"channels": self.array(f"{node.name}.channels", channels)}
+            case "pad":
+                keys: Operation = {"padding": _borders(settings["padding"]), "mode": settings["mode"]}
+                if settings["mode"] == "constant":
+                    keys |= {"value": settings["value"], "channels": list(settings["channels"])}
+                return "pad", keys
+            case "flatten":
+                return "flatten", {"order": "chw"}
+            case "global_avg_pool" | "concat" | "mul":
+                return node.kind, {}
+            case _:
+                raise ValueError(f"{node.place}: {node.kind} has no operation")
