@@ -14,8 +14,8 @@ from bitorch.models import ResNet18, SVHNNet
 
 #: 1-bit weights and 2-bit activations within; the ends of ResNet-18 at 8 bits, those of the SVHN net in float32.
 CONFIGS = {
-    "resnet18": bitorch.DoReFaConfig(weight_bits=1, activation_bits=2, first=8, last=8),
-    "svhn-a": bitorch.DoReFaConfig(weight_bits=1, activation_bits=2),
+    "resnet18": bitorch.LowBitConfig(weight_bits=1, activation_bits=2, first=8, last=8),
+    "svhn-a": bitorch.LowBitConfig(weight_bits=1, activation_bits=2),
 }
 
 

@@ -20,7 +20,7 @@ from svhn_a import IMAGE_SIZE, svhn_a
 
 @dataclass(frozen=True)
 class Variant:
-    """What is measured: bits (None: float), autocast to bfloat16, and other fields of DoReFaConfig."""
+    """What is measured: bits (None: float), autocast to bfloat16, and other fields of LowBitConfig."""
 
     bits: tuple[int, int, int] | None = None
     bf16: bool = False
@@ -72,9 +72,9 @@ def build(name: str) -> nn.Module:
     relu = "sign" not in variant.config  # behind a ReLU all signs are +1
     net = svhn_a(lambda i, o, kernel, padding: nn.Conv2d(i, o, kernel, padding=padding, bias=False), relu=relu)
     if variant.bits is not None:
-        from bitorch import DoReFaConfig, calibrate, quantize_
+        from bitorch import LowBitConfig, calibrate, quantize_
 
-        config = DoReFaConfig(*variant.bits, **{"absorb_relu": True, **variant.config})
+        config = LowBitConfig(*variant.bits, **{"absorb_relu": True, **variant.config})
         quantize_(net, config)
         if config.range != "unit":
             calibrate(net, [torch.rand(4, 3, IMAGE_SIZE, IMAGE_SIZE)])

@@ -82,7 +82,7 @@ def one_seed(options: Options, data: Dataset, seed: int, console: Console) -> tu
     images, held_out = split(data.train, options.images, options.held_out)
     torch.manual_seed(seed)
     start = ResNet20(data.train.images.shape[1], data.train.num_classes, options.width)
-    bitorch.quantize_(start, bitorch.DoReFaConfig(*START))
+    bitorch.quantize_(start, bitorch.LowBitConfig(*START))
     train(start, images, epochs=options.start_epochs, lr=options.lr, seed=seed)
     nets: dict[str, Result] = {}
     for name, rules in (("uniform", UNIFORM), ("mix", None)):

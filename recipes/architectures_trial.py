@@ -91,7 +91,7 @@ def attempt(architecture: Architecture, bits: Bits, seed: int = 0) -> Trial:
     torch.manual_seed(seed)
     model = architecture.build()
     float_state = model.state_dict()
-    conversion = bitorch.quantize_(model, bitorch.DoReFaConfig(*bits))
+    conversion = bitorch.quantize_(model, bitorch.LowBitConfig(*bits))
     model.load_state_dict(float_state, strict=True)
     architecture.build().load_state_dict(model.state_dict(), strict=True)
     losses = _train(model, architecture)

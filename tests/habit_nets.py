@@ -174,7 +174,7 @@ _HABITS = ("nothing", "nothing", "prune", "prune for good", "weight_norm", "free
 _ENDS: tuple[EndLayer, ...] = ("float", "same", 8)
 
 
-def _config(rng: random.Random) -> bitorch.DoReFaConfig:
+def _config(rng: random.Random) -> bitorch.LowBitConfig:
     weight, activation = rng.choice([(1, 1), (1, 2), (2, 2), (4, 4), (8, 8), (3, 5)])
     ends: EndLayer = rng.choice(_ENDS)
     more: dict[str, Any] = {}
@@ -189,4 +189,4 @@ def _config(rng: random.Random) -> bitorch.DoReFaConfig:
             weight, more = 2, {"weights": "twn"}
     if rng.random() < 0.3:
         more["weight_scale"] = "channel"
-    return bitorch.DoReFaConfig(weight, activation, first=ends, last=ends, **more)
+    return bitorch.LowBitConfig(weight, activation, first=ends, last=ends, **more)

@@ -71,7 +71,7 @@ class RandomModel(nn.Module):
         with torch.no_grad():
             for _ in range(2):
                 self(self.example(6))
-        config = bitorch.DoReFaConfig(
+        config = bitorch.LowBitConfig(
             weight_bits=rng.choice((1, 2, 4, 8)),
             activation_bits=rng.choice((1, 2, 4, 8)),
             first=rng.choice(("float", "same", 8)),

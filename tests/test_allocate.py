@@ -188,7 +188,7 @@ def test_the_prediction_is_close_to_the_file_of_a_resnet() -> None:
     """Up to 4 bits codes come from thresholds, from 5 bits on from scales and BatchNorm: other arrays, other header."""
     torch.manual_seed(0)
     model = ResNet20(in_channels=1, width=4)
-    bitorch.quantize_(model, bitorch.DoReFaConfig(2, 2))
+    bitorch.quantize_(model, bitorch.LowBitConfig(2, 2))
     data = [(torch.rand(8, 1, 8, 8), torch.arange(8))]
     found = bitorch.allocate(model, data, bitorch.Budget(bytes=24_000), [(1, 2), (2, 2), (2, 4), (2, 6)])
     assert {row.bits[1] for row in found.layers} >= {2, 6}

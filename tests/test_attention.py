@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitorch
-from bitorch import Bits, DoReFaConfig, calibrate, float_, quantize_, report, set_bits
+from bitorch import Bits, LowBitConfig, calibrate, float_, quantize_, report, set_bits
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QLinear, QMultiheadAttention
 from bitorch.quantizations import (
@@ -484,7 +484,7 @@ class Net(nn.Module):
         return scores
 
 
-CONFIG = DoReFaConfig(2, 4, 6, gradient_noise=False)
+CONFIG = LowBitConfig(2, 4, 6, gradient_noise=False)
 LOW_BIT = [
     f"encoder.layers.{i}.{part}"
     for i in range(2)
@@ -527,7 +527,7 @@ def test_quantize_converts_attention_and_what_is_around_it() -> None:
         "low-bit already"
     }
     with pytest.raises(ValueError, match=r"layer 'encoder\.layers\.0\.self_attn' is low-bit already, with other"):
-        quantize_(model, DoReFaConfig(3, 4, 6))
+        quantize_(model, LowBitConfig(3, 4, 6))
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:enable_nested_tensor is True")
@@ -577,7 +577,7 @@ def test_float_gives_the_attention_back(options: str) -> None:
     torch.manual_seed(3)
     model = nn.Sequential(nn.MultiheadAttention(E, HEADS, **OPTIONS[options]))
     like = copy.deepcopy(model)
-    quantize_(model, DoReFaConfig(2, 4, first="same"))
+    quantize_(model, LowBitConfig(2, 4, first="same"))
     low_bit: Any = model[0]
     assert type(low_bit) is QMultiheadAttention
     float_(model)
@@ -594,7 +594,7 @@ def test_float_gives_the_attention_back(options: str) -> None:
 def test_decoders_and_transformers() -> None:
     torch.manual_seed(2)
     model = nn.Sequential(nn.Transformer(E, HEADS, 1, 1, 16, batch_first=True))
-    quantize_(model, DoReFaConfig(2, 4, first="same", last="same"))
+    quantize_(model, LowBitConfig(2, 4, first="same", last="same"))
     kinds = [name for name, m in model.named_modules() if isinstance(m, QMultiheadAttention)]
     assert len(kinds) == 3
     source, target = torch.rand(2, 5, E), torch.rand(2, 3, E)
@@ -606,7 +606,7 @@ def test_decoders_and_transformers() -> None:
 
 def test_rules_name_an_attention() -> None:
     model = Net()
-    quantize_(model, [("encoder.layers.0.*", CONFIG), (nn.MultiheadAttention, DoReFaConfig(8, 8))])
+    quantize_(model, [("encoder.layers.0.*", CONFIG), (nn.MultiheadAttention, LowBitConfig(8, 8))])
     layer: Any = model.encoder.layers[0]
     assert isinstance(layer.self_attn, QMultiheadAttention)
     assert layer.self_attn.v_projection.weight_quantization.bit_width == 8
@@ -627,7 +627,7 @@ def test_set_bits_of_projections() -> None:
 
 def test_32_bits_leave_attention_float() -> None:
     model = Net()
-    quantize_(model, DoReFaConfig(32, 32, 32))
+    quantize_(model, LowBitConfig(32, 32, 32))
     assert type(model.encoder.layers[0].self_attn) is nn.MultiheadAttention
 
 
@@ -651,8 +651,8 @@ def test_deployment_says_that_the_runtime_has_none() -> None:
     assert any("attention" in p.name and "the runtime has no attention" in p.what for p in found.problems), str(found)
 
 
-@pytest.mark.parametrize("config", [CONFIG, DoReFaConfig(1, 1)])
-def test_partial_deployment_packs_the_projections(config: DoReFaConfig) -> None:
+@pytest.mark.parametrize("config", [CONFIG, LowBitConfig(1, 1)])
+def test_partial_deployment_packs_the_projections(config: LowBitConfig) -> None:
     pytest.importorskip("bitorch_runtime")
     from bitorch.deployment.partial.pack_layers import pack_layers
 
@@ -729,7 +729,7 @@ def test_methods(method: dict[str, Any]) -> None:
     """Each trains, loads what the float model saves, gives it back, and deploys in parts with the same bits."""
     model, like = AllKinds(), AllKinds().eval()
     x = torch.randint(20, (4, 6), generator=torch.Generator().manual_seed(8))
-    config = DoReFaConfig(first="same", last="same", **method)
+    config = LowBitConfig(first="same", last="same", **method)
     quantize_(model, config)
     if "range" in method:
         calibrate(model, [x])

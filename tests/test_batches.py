@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import bitorch
-from bitorch import DoReFaConfig
+from bitorch import LowBitConfig
 from bitorch.batches import Batch, read_batch
 
 
@@ -95,7 +95,7 @@ class Record:
 def converted(build: Callable[[], nn.Module] = Two) -> nn.Module:
     torch.manual_seed(0)
     net = build()
-    bitorch.quantize_(net, DoReFaConfig(4, 4, range="calibrated"))
+    bitorch.quantize_(net, LowBitConfig(4, 4, range="calibrated"))
     return net
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitorch import DoReFaConfig, Rule
+from bitorch import LowBitConfig, Rule
 from bitorch.conversion.bounded_regex import MAX_LENGTH, compile_bounded
 
 ATOMS = ("a", "b", ".", r"\.", "1", "[ab]", "[^b]", "[a-c1]", r"\d", r"\w", r"\W", r"\D", r"[\d.]", "^", "$", r"\b",
@@ -75,13 +75,13 @@ def test_every_pattern_ends(pattern: str) -> None:
 )
 def test_patterns_that_are_refused(pattern: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
-        Rule(f"re:{pattern}", DoReFaConfig(1, 2))
+        Rule(f"re:{pattern}", LowBitConfig(1, 2))
     assert len(str(raised.value)) < 500
     assert MAX_LENGTH == 10_000
 
 
 def test_rules_match_by_it() -> None:
-    rule = Rule(r"re:layer[12]\.\d+\.conv(1|2)", DoReFaConfig(1, 2))
+    rule = Rule(r"re:layer[12]\.\d+\.conv(1|2)", LowBitConfig(1, 2))
     assert rule.matches("layer1.0.conv2")
     assert not rule.matches("layer3.0.conv2")
     assert not rule.matches("layer1.0.conv2.x")

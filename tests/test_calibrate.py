@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitorch import DoReFaConfig, calibrate, quantize_
+from bitorch import LowBitConfig, calibrate, quantize_
 from bitorch.layers import QActivation
 from bitorch.quantizations import InputCalibrated, InputLSQ, InputPACT, RangeQuantization
 
@@ -51,7 +51,7 @@ def float_net() -> nn.Sequential:
 
 def converted(**method: Any) -> nn.Sequential:
     net = float_net()
-    quantize_(net, DoReFaConfig(2, 4, **method))
+    quantize_(net, LowBitConfig(2, 4, **method))
     return net
 
 
@@ -181,7 +181,7 @@ class Odd(nn.Module):
 def odd(what: str, **method: Any) -> Odd:
     torch.manual_seed(0)
     net = Odd(what)
-    quantize_(net, DoReFaConfig(2, 3, **method))
+    quantize_(net, LowBitConfig(2, 3, **method))
     return net
 
 
@@ -242,7 +242,7 @@ def test_one_nan_among_many_numbers_is_found() -> None:
 
 
 def test_models_without_a_range() -> None:
-    with pytest.raises(ValueError, match="the model has no range to calibrate; convert it with a DoReFaConfig"):
+    with pytest.raises(ValueError, match="the model has no range to calibrate; convert it with a LowBitConfig"):
         calibrate(converted(), batches())
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got list"):
         calibrate([], batches())  # type: ignore[arg-type]  # the error
@@ -263,7 +263,7 @@ def test_a_quantizer_alone_and_a_shared_one() -> None:
 def test_tokens() -> None:
     """Integers are no pixels where the model begins with an embedding."""
     net = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2))
-    quantize_(net, DoReFaConfig(2, 3, range="calibrated"))
+    quantize_(net, LowBitConfig(2, 3, range="calibrated"))
     calibrate(net, [torch.arange(20).view(4, 5)])
     assert all(quantizer.is_set for quantizer in ranges(net))
     with pytest.raises(ValueError, match=r"fails on batch 0, of shape \[4\]: TypeError: InputLSQ: the input must be"):
@@ -292,7 +292,7 @@ import json, os, sys
 import torch
 import torch.distributed as dist
 from torch import nn
-from bitorch import DoReFaConfig, calibrate, quantize_
+from bitorch import LowBitConfig, calibrate, quantize_
 
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/rendezvous", rank=rank, world_size=2)
@@ -301,7 +301,7 @@ report = {}
 def net(**method):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
-    quantize_(model, DoReFaConfig(2, 3, **method))
+    quantize_(model, LowBitConfig(2, 3, **method))
     return model
 
 x = (torch.rand if rank else torch.randn)(50, 4, generator=torch.Generator().manual_seed(rank)) * (1 + rank)
@@ -362,7 +362,7 @@ def test_a_new_batch_norm_normalizes_by_the_batch_and_stays_new() -> None:
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(4)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 2))
-    quantize_(model, DoReFaConfig(2, 2, range="calibrated"))
+    quantize_(model, LowBitConfig(2, 2, range="calibrated"))
     images = 1e-3 * torch.rand(16, 1, 8, 8)  # so small that only a normalization makes them large
     (row,) = calibrate(model, [images]).ranges
     expected = F.batch_norm(model[0](images), None, None, norm.weight, norm.bias, training=True)
@@ -418,7 +418,7 @@ def test_trained_statistics_count_whatever_the_counter_says(kind: str) -> None:
     change(norm)
     channels = norm.num_features
     model = nn.Sequential(norm, nn.ReLU(), nn.Conv2d(channels, 4, 3))
-    quantize_(model, DoReFaConfig(2, 2, range="calibrated", first="same"))
+    quantize_(model, LowBitConfig(2, 2, range="calibrated", first="same"))
     images = torch.rand(16, channels, 8, 8)
     state = {name: value.clone() for name, value in norm.state_dict().items()}
     (row,) = calibrate(model, [images]).ranges
@@ -444,7 +444,7 @@ def test_a_norm_with_mean_0_and_variance_1_normalizes_by_what_comes(kind: str, c
     channels = norm.num_features
     norm.num_batches_tracked = None if counter is None or kind == "no statistics" else torch.tensor(counter)
     model = nn.Sequential(norm, nn.ReLU(), nn.Conv2d(channels, 4, 3))
-    quantize_(model, DoReFaConfig(2, 2, range="calibrated", first="same"))
+    quantize_(model, LowBitConfig(2, 2, range="calibrated", first="same"))
     images = 1e-2 * torch.rand(16, channels, 8, 8)
     (row,) = calibrate(model, [images]).ranges
     axes = (2, 3) if kind == "instances" else (0, 2, 3)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bitorch import DoReFaConfig, quantize_
+from bitorch import LowBitConfig, quantize_
 from bitorch.deployment.capture.capture import capture
 from bitorch.layers import AbsorbedReLU, QActivation, QConv1d, QConv2d, QConv2d_NoAct, QLinear
 from bitorch.models import LeNet8, LeNet28, ResNet18, ResNet20, SVHNNet
@@ -452,7 +452,7 @@ def test_constants_are_float32_per_channel() -> None:
 def test_zoo(model: nn.Module, shape: tuple[int, ...], quantized: bool) -> None:
     model = copy.deepcopy(model)
     if quantized:
-        quantize_(model, DoReFaConfig(1, 2))
+        quantize_(model, LowBitConfig(1, 2))
     found = captured(randomized(model), torch.rand(1, *shape))
     assert found.output_names == ("output",)
     assert [p.what for p in found.problems] == ([] if quantized else [NO_LOW_BIT])
@@ -575,7 +575,7 @@ BLOCKS = [ShuffleUnit, InvertedResidual, DenseBlock, Fire, BasicBlock, PaddedSho
 def test_blocks(block: Callable[[], nn.Module], quantized: bool, channels_last: bool) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), block(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     if quantized:
-        quantize_(model, DoReFaConfig(2, 2, first="same", last="same"))
+        quantize_(model, LowBitConfig(2, 2, first="same", last="same"))
     randomized(model)
     x = torch.rand(2, 3, 8, 8)
     if channels_last:

@@ -177,7 +177,7 @@ def test_finding(case: str) -> None:
 def test_our_nets_have_no_finding(name: str, absorb_relu: bool) -> None:
     torch.manual_seed(0)
     model = build(name, 1, 10)
-    bitorch.quantize_(model, bitorch.DoReFaConfig(1, 2, 6, absorb_relu=absorb_relu))
+    bitorch.quantize_(model, bitorch.LowBitConfig(1, 2, 6, absorb_relu=absorb_relu))
     size = {"lenet-8": 8, "resnet-20": 16, "svhn-d": 40}[name]
     result = bitorch.check(model, (torch.rand(16, 1, size, size), torch.arange(16) % 10))
     assert result
@@ -404,7 +404,7 @@ def test_errors(model: Any, data: Any, error: type[Exception], message: str) -> 
 @pytest.mark.parametrize("made_inside", [False, True])
 def test_in_inference_mode_it_finds_the_same(made_inside: bool) -> None:
     model, x = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8), nn.Linear(8, 3)), torch.rand(8, 8)
-    bitorch.quantize_(model, bitorch.DoReFaConfig(2, 4))
+    bitorch.quantize_(model, bitorch.LowBitConfig(2, 4))
     expected = bitorch.check(model, (x, torch.arange(8) % 3))
     with torch.inference_mode():
         batch = (x.clone() if made_inside else x, torch.arange(8) % 3)

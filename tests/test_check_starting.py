@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitorch
-from bitorch import DoReFaConfig
+from bitorch import LowBitConfig
 
 X, Y = torch.randn(16, 8, generator=torch.Generator().manual_seed(1)), torch.arange(16) % 3
 
@@ -157,7 +157,7 @@ class Minus(nn.Module):
 def checked(build: Callable[[], nn.Module]) -> bitorch.Check:
     torch.manual_seed(0)
     model = build()
-    bitorch.quantize_(model, [("inner*", DoReFaConfig(1, 4, first="same", last="same"))])
+    bitorch.quantize_(model, [("inner*", LowBitConfig(1, 4, first="same", last="same"))])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     result = bitorch.check(model, (X, Y))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
@@ -205,7 +205,7 @@ def test_convolutions_and_normalizations_of_images() -> None:
 
     torch.manual_seed(0)
     model = Block()
-    bitorch.quantize_(model, [("inner*", DoReFaConfig(1, 4, first="same", last="same"))])
+    bitorch.quantize_(model, [("inner*", LowBitConfig(1, 4, first="same", last="same"))])
     result = bitorch.check(model, (torch.rand(8, 1, 6, 6), torch.arange(8) % 3))
     assert result.problems == (), str(result)
     assert {f.layer for f in result.findings if f.what == "zero gradient"} == {"inner.0"}

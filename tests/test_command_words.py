@@ -171,7 +171,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     packed = folder / "net.bit.safetensors"
     torch.manual_seed(0)
     model = LeNet8()
-    bitorch.quantize_(model, bitorch.DoReFaConfig(1, 2))
+    bitorch.quantize_(model, bitorch.LowBitConfig(1, 2))
     bitorch.deploy(model.eval(), torch.rand(1, 1, 8, 8)).save(packed)
     torch.save(model.state_dict(), folder / "weights.pt")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "image.png")

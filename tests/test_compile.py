@@ -11,7 +11,7 @@ import torch
 import torch._inductor.config
 from torch import Tensor, nn
 
-from bitorch import DoReFaConfig, calibrate, quantize_
+from bitorch import LowBitConfig, calibrate, quantize_
 from bitorch.layers import QActivation, QConv1d, QConv2d, QConv2d_NoAct, QConv3d, QConvTranspose2d, QLinear, RPReLU
 from bitorch.quantizations import (
     ApproxSign,
@@ -204,7 +204,7 @@ def test_quantizers_with_ranges(backend: str, dynamic: bool, which: slice) -> No
 class Converted(nn.Module):
     """Two low-bit layers."""
 
-    def __init__(self, config: DoReFaConfig) -> None:
+    def __init__(self, config: LowBitConfig) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.Flatten(), nn.Linear(48, 2))
         quantize_(self.body, config)
@@ -232,7 +232,7 @@ def converted() -> list[nn.Module]:
         {"weights": "twn"},
     ]
     common: dict[str, Any] = {"weight_bits": 2, "activation_bits": 2, "first": "same", "last": "same"}
-    nets = [Converted(DoReFaConfig(**common | one | other)) for one, other in itertools.product(ranges, weights)]
+    nets = [Converted(LowBitConfig(**common | one | other)) for one, other in itertools.product(ranges, weights)]
     for net in nets:
         if any(isinstance(module, RangeQuantization) for module in net.modules()):
             calibrate(net, [torch.randn(8, 2, 4, 4)])
@@ -374,7 +374,7 @@ def low_bit_net() -> nn.Sequential:
         nn.Linear(32, 16),
         nn.Linear(16, 4),
     )
-    quantize_(net, DoReFaConfig(1, 2, 6, gradient_noise=False))
+    quantize_(net, LowBitConfig(1, 2, 6, gradient_noise=False))
     return net
 
 

@@ -67,7 +67,7 @@ def float_net(source: str) -> nn.Sequential:
 
 def converted(source: str) -> nn.Sequential:
     model = float_net(source)
-    bitorch.quantize_(model, bitorch.DoReFaConfig(2, 4, range="learned", last="same"))
+    bitorch.quantize_(model, bitorch.LowBitConfig(2, 4, range="learned", last="same"))
     bitorch.calibrate(model, [images()])
     return model
 
@@ -185,7 +185,7 @@ def test_a_pruned_attention() -> None:
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     prune.l1_unstructured(attention, "in_proj_weight", 0.5)
     model = nn.ModuleDict({"attention": attention})
-    bitorch.quantize_(model, bitorch.DoReFaConfig(2, 4, first="same", last="same", range="learned"))
+    bitorch.quantize_(model, bitorch.LowBitConfig(2, 4, first="same", last="same", range="learned"))
     assert isinstance(model["attention"], QMultiheadAttention)
 
     class Net(nn.Module):
@@ -268,7 +268,7 @@ def test_the_search_for_what_is_not_finite(source: str) -> None:
 def test_a_weight_that_is_computed_as_nan_is_refused_by_name(index: int) -> None:
     model = float_net("weight_norm")
     nn.init.zeros_(model[index].get_parameter("weight_v"))  # 0/0
-    bitorch.quantize_(model, bitorch.DoReFaConfig(1, 2, last="same"))
+    bitorch.quantize_(model, bitorch.LowBitConfig(1, 2, last="same"))
     found = bitorch.can_deploy(model.eval(), images())
     (problem,) = [problem for problem in found.problems if problem.name == f"{index}.weight"]
     assert problem.what == f"{index}.weight, which a hook computes, has values that are NaN or infinite"

@@ -1,4 +1,4 @@
-"""quantize_ and DoReFaConfig: what is replaced, what stays, and that a model is never left half converted."""
+"""quantize_ and LowBitConfig: what is replaced, what stays, and that a model is never left half converted."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 import bitorch
-from bitorch import Conversion, DoReFaConfig, quantize_
+from bitorch import Conversion, LowBitConfig, quantize_
 from bitorch.layers import AbsorbedReLU, QConv1d, QConv2d, QConv3d, QLinear
 from bitorch.quantizations import GradientDoReFa, InputDoReFa, Sign, WeightDoReFa
 
 LOW_BIT = (QLinear, QConv1d, QConv2d, QConv3d)
-W1A2 = DoReFaConfig(1, 2)
-W2A2G4 = DoReFaConfig(2, 2, 4, gradient_noise=False)
-ALL_OF_THEM = DoReFaConfig(1, 2, first="same", last="same")
+W1A2 = LowBitConfig(1, 2)
+W2A2G4 = LowBitConfig(2, 2, 4, gradient_noise=False)
+ALL_OF_THEM = LowBitConfig(1, 2, first="same", last="same")
 
 
 def small_net() -> Any:
@@ -67,7 +67,7 @@ def test_first_and_last_stay_float() -> None:
 
 def test_quantizers_are_the_papers() -> None:
     net = small_net()
-    quantize_(net, DoReFaConfig(1, 2, 6))
+    quantize_(net, LowBitConfig(1, 2, 6))
     layer: Any = net[3]
     assert repr(layer.weight_quantization) == repr(WeightDoReFa(1, variant="paper"))
     assert repr(layer.input_quantization) == repr(InputDoReFa(2, variant="paper"))
@@ -79,7 +79,7 @@ def test_quantizers_are_the_papers() -> None:
 
 def test_options_reach_the_layers() -> None:
     net = small_net()
-    quantize_(net, DoReFaConfig(1, 2, 6, gradient_noise=False, exact=False))
+    quantize_(net, LowBitConfig(1, 2, 6, gradient_noise=False, exact=False))
     layer: Any = net[3]
     assert not layer.gradient_quantization.noise
     assert not layer.exact
@@ -233,7 +233,7 @@ def test_tied_weights_stay_tied() -> None:
 
 
 def test_a_second_call_changes_nothing() -> None:
-    for config in (W2A2G4, ALL_OF_THEM, DoReFaConfig(1, 2, first=8, last=8, absorb_relu=True)):
+    for config in (W2A2G4, ALL_OF_THEM, LowBitConfig(1, 2, first=8, last=8, absorb_relu=True)):
         net = small_net()
         quantize_(net, config)
         before = snapshot(net)
@@ -246,7 +246,7 @@ def test_a_layer_with_other_bits_is_an_error() -> None:
     net = small_net()
     quantize_(net, W1A2)
     before = snapshot(net)
-    for other in (DoReFaConfig(2, 2), DoReFaConfig(1, 3), DoReFaConfig(1, 2, 6), DoReFaConfig(32, 32)):
+    for other in (LowBitConfig(2, 2), LowBitConfig(1, 3), LowBitConfig(1, 2, 6), LowBitConfig(32, 32)):
         with pytest.raises(ValueError, match=r"layer '3' is low-bit already, with other quantizers"):
             quantize_(net, other)
         assert snapshot(net) == before
@@ -340,7 +340,7 @@ def small_linears(count: int) -> Iterator[nn.Linear]:
 )
 def test_ends(first: Any, last: Any, bits: list[int | None]) -> None:
     net = small_net()
-    conversion = quantize_(net, DoReFaConfig(1, 2, 6, first=first, last=last))
+    conversion = quantize_(net, LowBitConfig(1, 2, 6, first=first, last=last))
     assert [row.weight_bits for row in conversion.layers] == bits
     for row in conversion.layers:
         layer: Any = net.get_submodule(row.name)
@@ -359,10 +359,10 @@ def test_ends(first: Any, last: Any, bits: list[int | None]) -> None:
 
 def test_named_ends() -> None:
     net = small_net()
-    quantize_(net, DoReFaConfig(1, 2, first_layers=("0", "3"), last_layers=("6",)))
+    quantize_(net, LowBitConfig(1, 2, first_layers=("0", "3"), last_layers=("6",)))
     assert low_bit_names(net) == ["8"]
     net = small_net()
-    conversion = quantize_(net, DoReFaConfig(1, 2, first=8, first_layers=("3",), last_layers=("6", "8")))
+    conversion = quantize_(net, LowBitConfig(1, 2, first=8, first_layers=("3",), last_layers=("6", "8")))
     assert low_bit_names(net) == ["0", "3"]
     assert [row.weight_bits for row in conversion.layers] == [1, 8, None, None]
     assert notes(conversion) == {"0": "", "3": "first layer", "6": "last layer", "8": "last layer"}
@@ -375,16 +375,16 @@ def test_named_ends_that_do_not_exist(field: str) -> None:
     with pytest.raises(
         ValueError, match=rf"{field} names 'stem', which is no layer with a weight; there are 0, 3, 6, 8"
     ):
-        quantize_(net, DoReFaConfig(1, 2, **{field: ("stem",)}))  # type: ignore[arg-type]  # a field of names
+        quantize_(net, LowBitConfig(1, 2, **{field: ("stem",)}))  # type: ignore[arg-type]  # a field of names
     assert snapshot(net) == before
 
 
 def test_a_model_of_one_layer() -> None:
     net = nn.Sequential(nn.Linear(4, 2))
     with pytest.raises(ValueError, match="no layer would become low-bit"):
-        quantize_(net, DoReFaConfig(1, 2, first="float", last="same"))
+        quantize_(net, LowBitConfig(1, 2, first="float", last="same"))
     assert type(net[0]) is nn.Linear
-    quantize_(net, DoReFaConfig(1, 2, first="same", last="float"))
+    quantize_(net, LowBitConfig(1, 2, first="same", last="float"))
     assert type(net[0]) is QLinear
 
 
@@ -440,7 +440,7 @@ def test_an_unsupported_layer_named_explicitly() -> None:
     ):
         quantize_(net, W1A2, ["1"])
     with pytest.raises(ValueError, match="last_layers names '1', which stays float"):
-        quantize_(net, DoReFaConfig(1, 2, last_layers=("1",)))
+        quantize_(net, LowBitConfig(1, 2, last_layers=("1",)))
 
 
 def test_first_and_last_are_found_among_all_layers() -> None:
@@ -505,7 +505,7 @@ def test_attention_that_is_the_first_layer_stays_float() -> None:
 
 def test_32_bits_leave_everything_float() -> None:
     for ends in ("float", "same"):
-        config = DoReFaConfig(32, 32, 32, first=ends, last=ends)
+        config = LowBitConfig(32, 32, 32, first=ends, last=ends)
         net = small_net()
         before = snapshot(net)
         conversion = quantize_(net, config)
@@ -517,7 +517,7 @@ def test_32_bits_leave_everything_float() -> None:
 
 def test_some_of_32_bits() -> None:
     net = small_net()
-    conversion = quantize_(net, DoReFaConfig(2, 32, 32))
+    conversion = quantize_(net, LowBitConfig(2, 32, 32))
     assert low_bit_names(net) == ["3", "6"]
     row = next(row for row in conversion.layers if row.name == "3")
     assert (row.weight_bits, row.activation_bits, row.gradient_bits) == (2, 32, 32)
@@ -529,7 +529,7 @@ def test_some_of_32_bits() -> None:
 
 
 def test_ends_of_8_bits_in_a_float_model() -> None:
-    config = DoReFaConfig(32, 32, first=8, last=8)
+    config = LowBitConfig(32, 32, first=8, last=8)
     assert not config.is_float
     net = small_net()
     quantize_(net, config)
@@ -558,7 +558,7 @@ def test_a_model_without_layers() -> None:
 def test_wrong_types() -> None:
     with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got function"):
         quantize_(small_net, W1A2)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"config must be a DoReFaConfig such as DoReFaConfig\(1, 2\), got tuple"):
+    with pytest.raises(TypeError, match=r"config must be a LowBitConfig such as LowBitConfig\(1, 2\), got tuple"):
         quantize_(small_net(), (1, 2, 6))  # type: ignore[arg-type]
 
 
@@ -574,7 +574,7 @@ def test_torchscript_is_refused() -> None:
 
 def test_a_way_of_learning_needs_a_range_that_learns() -> None:
     with pytest.raises(ValueError, match="learned_by='pact' needs range=\"learned\", got range='calibrated'"):
-        DoReFaConfig(1, 2, range="calibrated", learned_by="pact")
+        LowBitConfig(1, 2, range="calibrated", learned_by="pact")
 
 
 def test_a_layer_that_is_too_wide_is_named() -> None:
@@ -583,9 +583,9 @@ def test_a_layer_that_is_too_wide_is_named() -> None:
     )
     before = snapshot(net)
     with pytest.raises(ValueError, match=r"layer '2': a layer with 70000 inputs per output is too wide"):
-        quantize_(net, DoReFaConfig(8, 8))
+        quantize_(net, LowBitConfig(8, 8))
     assert snapshot(net) == before
-    quantize_(net, DoReFaConfig(8, 8, exact=False))
+    quantize_(net, LowBitConfig(8, 8, exact=False))
     assert low_bit_names(net) == ["1", "2"]
 
 
@@ -607,7 +607,7 @@ def test_a_filter_that_raises_leaves_the_model() -> None:
 
 def test_the_table() -> None:
     net = small_net()
-    conversion = quantize_(net, DoReFaConfig(1, 2, 6))
+    conversion = quantize_(net, LowBitConfig(1, 2, 6))
     assert [row.name for row in conversion.layers] == ["0", "3", "6", "8"]
     row = conversion.layers[1]
     assert (row.layer, row.shape, row.became, row.note) == ("Conv2d", (6, 2, 3, 3), "QConv2d", "")
@@ -659,7 +659,7 @@ def test_absorbing_relu_changes_no_number(between: tuple[nn.Module, ...], gradie
     results = []
     for absorb in (False, True):
         net = relu_net(*between)
-        conversion = quantize_(net, DoReFaConfig(2, 2, gradient_bits, gradient_noise=False, absorb_relu=absorb))
+        conversion = quantize_(net, LowBitConfig(2, 2, gradient_bits, gradient_noise=False, absorb_relu=absorb))
         assert absorbed_names(net) == (["2"] if absorb else [])  # the other one feeds a float layer
         assert ("2" in notes(conversion)) == absorb
         torch.manual_seed(3)
@@ -674,7 +674,7 @@ def test_absorbing_relu_changes_no_number(between: tuple[nn.Module, ...], gradie
 @pytest.mark.parametrize("between", [nn.AvgPool2d(2), nn.BatchNorm2d(4), nn.Tanh()], ids=lambda m: type(m).__name__)
 def test_relu_is_kept_where_something_does_not_commute(between: nn.Module) -> None:
     net = relu_net(between)
-    quantize_(net, DoReFaConfig(1, 2, absorb_relu=True))
+    quantize_(net, LowBitConfig(1, 2, absorb_relu=True))
     assert not absorbed_names(net)
 
 
@@ -693,25 +693,25 @@ def test_relu_is_kept_outside_a_plain_sequential() -> None:
 
     layers = [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 4)]
     for net in (Chain(*layers), nn.Sequential(nn.Linear(4, 4), Own(), nn.Linear(4, 4)), nn.ModuleList(layers)):
-        quantize_(net, DoReFaConfig(1, 2, absorb_relu=True))
+        quantize_(net, LowBitConfig(1, 2, absorb_relu=True))
         assert not absorbed_names(net)
 
 
 def test_relu_subclasses_are_kept() -> None:
     for kind in (nn.ReLU6, nn.LeakyReLU, nn.Hardtanh):
         net = nn.Sequential(nn.Linear(4, 4), kind(), nn.Linear(4, 4), nn.Linear(4, 4))
-        quantize_(net, DoReFaConfig(1, 2, absorb_relu=True))
+        quantize_(net, LowBitConfig(1, 2, absorb_relu=True))
         assert type(net[1]) is kind
 
 
 def test_state_dict_keys_and_indices_stay_with_absorbed_relu() -> None:
     net = relu_net()
     keys = list(net.state_dict())
-    quantize_(net, DoReFaConfig(1, 2, absorb_relu=True))
+    quantize_(net, LowBitConfig(1, 2, absorb_relu=True))
     assert list(net.state_dict()) == keys
 
 
-# DoReFaConfig
+# LowBitConfig
 
 
 @pytest.mark.parametrize("field", ["weight_bits", "activation_bits", "gradient_bits"])
@@ -721,61 +721,61 @@ def test_state_dict_keys_and_indices_stay_with_absorbed_relu() -> None:
 def test_bits_outside_the_set(field: str, bits: Any, error: type[Exception]) -> None:
     arguments = {"weight_bits": 1, "activation_bits": 2, field: bits}
     with pytest.raises(error, match=rf"^{field} must be .*1…8, or 32 for none.*, got {bits}$"):
-        DoReFaConfig(**arguments)
+        LowBitConfig(**arguments)
 
 
 @pytest.mark.parametrize("field", ["first", "last"])
 @pytest.mark.parametrize("value", ["Float", 4, None, True, "8"])
 def test_ends_outside_the_set(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf'^{field} must be "float", 8 or "same", got {value!r}$'):
-        DoReFaConfig(1, 2, **{field: value})
+        LowBitConfig(1, 2, **{field: value})
 
 
 @pytest.mark.parametrize("field", ["first_layers", "last_layers"])
 @pytest.mark.parametrize("value", ["stem", (1,), ["stem", None]])
 def test_names_that_are_no_names(field: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"{field} must be a tuple of module names"):
-        DoReFaConfig(1, 2, **{field: value})
+        LowBitConfig(1, 2, **{field: value})
 
 
 def test_names_become_a_tuple() -> None:
-    config = DoReFaConfig(1, 2, first_layers=["a", "b"])  # type: ignore[arg-type]
+    config = LowBitConfig(1, 2, first_layers=["a", "b"])  # type: ignore[arg-type]
     assert config.first_layers == ("a", "b")
-    assert hash(config) == hash(DoReFaConfig(1, 2, first_layers=("a", "b")))
+    assert hash(config) == hash(LowBitConfig(1, 2, first_layers=("a", "b")))
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        DoReFaConfig(1, 2),
-        DoReFaConfig(8, 8, 8, first=8, last="same"),
-        DoReFaConfig(1, 32, 6, "same", "float", ("a", "b.c"), ("d",), False, False, True),
+        LowBitConfig(1, 2),
+        LowBitConfig(8, 8, 8, first=8, last="same"),
+        LowBitConfig(1, 32, 6, "same", "float", ("a", "b.c"), ("d",), False, False, True),
     ],
 )
-def test_json_round_trip(config: DoReFaConfig) -> None:
-    assert DoReFaConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+def test_json_round_trip(config: LowBitConfig) -> None:
+    assert LowBitConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_unknown_keys() -> None:
-    fields = DoReFaConfig(1, 2).to_dict() | {"weigth_bits": 1, "acts": 2}
-    with pytest.raises(ValueError, match=r"unknown keys acts, weigth_bits; DoReFaConfig has weight_bits, "):
-        DoReFaConfig.from_dict(fields)
+    fields = LowBitConfig(1, 2).to_dict() | {"weigth_bits": 1, "acts": 2}
+    with pytest.raises(ValueError, match=r"unknown keys acts, weigth_bits; LowBitConfig has weight_bits, "):
+        LowBitConfig.from_dict(fields)
 
 
 def test_from_dict_checks_values() -> None:
     with pytest.raises(ValueError, match="weight_bits must be one of"):
-        DoReFaConfig.from_dict({"weight_bits": 9, "activation_bits": 2})
+        LowBitConfig.from_dict({"weight_bits": 9, "activation_bits": 2})
 
 
 def test_a_config_does_not_change() -> None:
-    config = DoReFaConfig(1, 2)
+    config = LowBitConfig(1, 2)
     with pytest.raises(AttributeError):
         config.weight_bits = 2  # type: ignore[misc]
 
 
 def test_public_names() -> None:
-    checks: list[Callable[..., object]] = [bitorch.quantize_, bitorch.DoReFaConfig, bitorch.Conversion]
-    assert checks == [quantize_, DoReFaConfig, Conversion]
+    checks: list[Callable[..., object]] = [bitorch.quantize_, bitorch.LowBitConfig, bitorch.Conversion]
+    assert checks == [quantize_, LowBitConfig, Conversion]
     assert bitorch.LayerConversion is type(quantize_(small_net(), W1A2).layers[0])
 
 
@@ -786,7 +786,7 @@ def test_public_names() -> None:
 def test_a_converted_model_trains(bits: tuple[int, int, int]) -> None:
     torch.manual_seed(4)
     net = nn.Sequential(nn.Linear(6, 24), nn.BatchNorm1d(24), nn.Linear(24, 24), nn.BatchNorm1d(24), nn.Linear(24, 1))
-    quantize_(net, DoReFaConfig(*bits))
+    quantize_(net, LowBitConfig(*bits))
     x = torch.randn(128, 6)
     y = x[:, :1] * x[:, 1:2]
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
@@ -803,23 +803,23 @@ def test_a_converted_model_trains(bits: tuple[int, int, int]) -> None:
 def test_a_lazy_layer_without_shape_is_named() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.LazyLinear(3))
     with pytest.raises(ValueError, match="layer '1' has no shape yet; run one batch"):
-        quantize_(model, DoReFaConfig(1, 2))
+        quantize_(model, LowBitConfig(1, 2))
 
 
 def test_nothing_to_convert_between_the_ends_is_an_error() -> None:
     """A float net that looks converted would be the worst outcome."""
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(ValueError, match=r"no layer would become low-bit \(0: first layer; 2: last layer\)"):
-        quantize_(model, DoReFaConfig(1, 2))
+        quantize_(model, LowBitConfig(1, 2))
     assert all(type(module) is not QLinear for module in model)
-    quantize_(model, DoReFaConfig(1, 2, first="same"))
+    quantize_(model, LowBitConfig(1, 2, first="same"))
     assert type(model[0]) is QLinear
 
 
 def test_a_forward_replaced_on_the_instance_keeps_the_layer_float() -> None:
     model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(4)])
     model[1].forward = lambda x: x
-    rows = quantize_(model, DoReFaConfig(1, 2)).layers
+    rows = quantize_(model, LowBitConfig(1, 2)).layers
     assert [row.became for row in rows] == ["float", "float", "QLinear", "float"]
     assert rows[1].note == "its forward was replaced on the instance"
 
@@ -827,20 +827,20 @@ def test_a_forward_replaced_on_the_instance_keeps_the_layer_float() -> None:
 def test_a_compiled_layer_becomes_low_bit() -> None:
     model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)])
     model[1].compile(backend="eager")
-    quantize_(model, DoReFaConfig(1, 2))
+    quantize_(model, LowBitConfig(1, 2))
     x = torch.rand(2, 4)
     assert torch.equal(model[1](x), model[1].forward(x))
 
 
 def test_another_exactness_is_not_silently_ignored() -> None:
     model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)])
-    quantize_(model, DoReFaConfig(1, 2))
+    quantize_(model, LowBitConfig(1, 2))
     with pytest.raises(ValueError, match="or another `exact` than the config asks for"):
-        quantize_(model, DoReFaConfig(1, 2, exact=False))
+        quantize_(model, LowBitConfig(1, 2, exact=False))
 
 
 def test_relu_in_front_of_a_module_used_twice_is_judged_by_its_own_reader() -> None:
     pool = nn.AvgPool1d(1)
     model = nn.Sequential(nn.Linear(4, 4), pool, nn.Linear(4, 4), nn.ReLU(), pool, nn.Linear(4, 4), nn.Linear(4, 2))
-    quantize_(model, DoReFaConfig(1, 2, absorb_relu=True))
+    quantize_(model, LowBitConfig(1, 2, absorb_relu=True))
     assert type(model[3]) is nn.ReLU  # its reader is the pool

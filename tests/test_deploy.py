@@ -73,7 +73,7 @@ def test_many_random_graphs_are_equal_in_every_tensor(seed: int, pixels: bool) -
     deploy(net, *net.example(2), pixels=pixels)
 
 
-def trained(model: nn.Module, shape: tuple[int, ...], config: bitorch.DoReFaConfig) -> nn.Module:
+def trained(model: nn.Module, shape: tuple[int, ...], config: bitorch.LowBitConfig) -> nn.Module:
     """A quantized model whose batch norms have seen images, with slopes of both signs."""
     torch.manual_seed(1)
     bitorch.quantize_(model, config)
@@ -103,7 +103,7 @@ def test_the_zoo_is_equal_in_every_tensor(
     net: int, bits: tuple[int, int], ends: bitorch.config.low_bit_config.EndLayer
 ) -> None:
     build, shape = ZOO[net]
-    model = trained(build(), shape, bitorch.DoReFaConfig(*bits, first=ends, last=ends))
+    model = trained(build(), shape, bitorch.LowBitConfig(*bits, first=ends, last=ends))
     packed = deploy(model, torch.rand(2, *shape), pixels=True)
     pixels = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
     assert verify(model, packed, pixels)
@@ -122,7 +122,7 @@ def test_signals_of_one_dimension(bits: tuple[int, int]) -> None:
 
 
 def test_a_deployed_model_is_not_changed() -> None:
-    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2))
     before = copy.deepcopy(model.state_dict())
     flags = [parameter.requires_grad for parameter in model.parameters()]
     deploy(model, torch.rand(1, 1, 8, 8))
@@ -132,7 +132,7 @@ def test_a_deployed_model_is_not_changed() -> None:
 
 
 def test_verification_names_the_first_tensor_that_differs() -> None:
-    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2, first=8, last=8))
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2, first=8, last=8))
     packed = deploy(model, torch.rand(1, 1, 8, 8))
     x = torch.rand(4, 1, 8, 8)
     assert verify(model, packed, x)
@@ -149,7 +149,7 @@ def test_verification_names_the_first_tensor_that_differs() -> None:
 
 
 def test_batches_are_verified_with_one_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2))
     packed = deploy(model, torch.rand(1, 1, 8, 8))
     x = torch.rand(7, 1, 8, 8)
     expected = verify(model, packed, x)
@@ -171,7 +171,7 @@ def test_batches_are_verified_with_one_capture(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_batch_that_differs_shows_in_the_sum() -> None:
-    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2))
     packed = deploy(model, torch.rand(1, 1, 8, 8))
     changed = copy.deepcopy(model)
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_one_batch_that_differs_shows_in_the_sum() -> None:
         assert total.ok == all(part.ok for part in parts)
     with pytest.raises(ValueError, match="no batch was compared"):
         Verification.of_batches([])
-    other = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(2, 2, first=8))
+    other = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(2, 2, first=8))
     with pytest.raises(ValueError, match="of several programs"):
         Verification.of_batches([found[0], verify(other, deploy(other, batches[0]), batches[0])])
 
@@ -216,15 +216,15 @@ def test_what_counts_as_a_difference(
 
 
 def test_a_program_of_another_network_is_refused() -> None:
-    small = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
-    other = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 3))
+    small = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2))
+    other = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 3))
     packed = deploy(small, torch.rand(1, 1, 8, 8))
     with pytest.raises(ValueError, match="another network"):
         verify(other, packed, torch.rand(1, 1, 8, 8))
 
 
 def test_pixels_go_straight_into_an_eight_bit_layer() -> None:
-    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2, first=8))
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2, first=8))
     packed = deploy(model, torch.rand(1, 1, 8, 8), pixels=True)
     first, second = packed.operations()[:2]
     assert first["op"] == "input"
@@ -249,7 +249,7 @@ class Normalized(nn.Module):
 @pytest.mark.parametrize("first", ["float", 8])
 @pytest.mark.parametrize("pixels", [False, True])
 def test_normalisation_is_kept_exactly(first: bitorch.config.low_bit_config.EndLayer, pixels: bool) -> None:
-    net = trained(SVHNNet("D"), (3, 40, 40), bitorch.DoReFaConfig(1, 2, first=first))
+    net = trained(SVHNNet("D"), (3, 40, 40), bitorch.LowBitConfig(1, 2, first=first))
     model = Normalized(net).eval()
     packed = deploy(model, torch.rand(2, 3, 40, 40), pixels=pixels)
     kinds = [operation["op"] for operation in packed.operations()]
@@ -331,7 +331,7 @@ def test_sign_layers_pad_with_minus_one() -> None:
 
 
 def test_a_program_that_differs_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2, first=8, last=8))
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2, first=8, last=8))
     pack = bitorch_runtime.pack_weights
 
     def wrong(codes: NDArray[Any], bits: int, grid: str) -> NDArray[np.uint8]:
@@ -345,7 +345,7 @@ def test_a_program_that_differs_is_not_returned(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_passes_can_be_printed() -> None:
-    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2))
     packed = deploy(model, torch.rand(1, 1, 8, 8))
     names = [name for name, _ in packed.passes]
     assert names[0] == "captured"
@@ -381,7 +381,7 @@ def test_a_linear_net() -> None:
 
 
 def test_partial_deployment_gives_a_model() -> None:
-    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2))
     x = torch.rand(3, 1, 8, 8)
     deployment = deploy(model, x, partial=True)
     assert torch.equal(deployment.model(x), model(x))
@@ -598,7 +598,7 @@ def test_verify_says_what_is_wrong_with_inputs() -> None:
 
 
 def test_every_wrong_array_is_noticed() -> None:
-    model = trained(LeNet8(), (1, 8, 8), bitorch.DoReFaConfig(1, 2))
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2))
     compiled = compile_graph(capture(model, torch.rand(1, 1, 8, 8)).graph)
     operations, arrays = compiled.lowered.operations, compiled.lowered.arrays
     x = torch.rand(64, 1, 8, 8)

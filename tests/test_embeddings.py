@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import oracle
-from bitorch import DoReFaConfig, calibrate, float_, quantize_
+from bitorch import LowBitConfig, calibrate, float_, quantize_
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QEmbedding, QEmbeddingBag
 from bitorch.layers.config import config
@@ -328,7 +328,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 def test_an_embedding_is_a_layer_and_the_first_one() -> None:
     model = Classifier()
-    rows = {row.name: row for row in quantize_(model, DoReFaConfig(2, 4, 6)).layers}
+    rows = {row.name: row for row in quantize_(model, LowBitConfig(2, 4, 6)).layers}
     assert (rows["words"].became, rows["words"].note) == ("float", "first layer")
     tags = rows["tags"]
     assert (tags.became, tags.shape) == ("QEmbeddingBag", (10, 8))
@@ -338,7 +338,7 @@ def test_an_embedding_is_a_layer_and_the_first_one() -> None:
 
 def test_quantize_and_float_keep_the_table() -> None:
     model, like = Classifier(), Classifier()
-    config, weight, keys = DoReFaConfig(2, 4, 6, first="same"), model.words.weight, list(model.state_dict())
+    config, weight, keys = LowBitConfig(2, 4, 6, first="same"), model.words.weight, list(model.state_dict())
     before = model(*batch())
     quantize_(model, config)
     assert type(model.words) is QEmbedding
@@ -353,7 +353,7 @@ def test_quantize_and_float_keep_the_table() -> None:
     again = quantize_(model, config)
     assert [row.note for row in again.layers] == ["low-bit already"] * 3 + ["last layer"]
     with pytest.raises(ValueError, match="layer 'words' is low-bit already, with other quantizers"):
-        quantize_(model, DoReFaConfig(3, 4, 6, first="same"))
+        quantize_(model, LowBitConfig(3, 4, 6, first="same"))
     model.load_state_dict(like.state_dict(), strict=True)
     float_(model)
     assert (type(model.words), type(model.tags)) == (nn.Embedding, nn.EmbeddingBag)
@@ -363,8 +363,8 @@ def test_quantize_and_float_keep_the_table() -> None:
 
 def test_rules_for_embeddings() -> None:
     model = Classifier()
-    config = DoReFaConfig(2, 4)
-    quantize_(model, [("words", config), (nn.EmbeddingBag, DoReFaConfig(8, 8))])
+    config = LowBitConfig(2, 4)
+    quantize_(model, [("words", config), (nn.EmbeddingBag, LowBitConfig(8, 8))])
     assert isinstance(model.words, QEmbedding)
     assert isinstance(model.tags, QEmbeddingBag)
     assert model.tags.weight_quantization.bit_width == 8
@@ -375,7 +375,7 @@ def test_a_table_may_have_any_kind_of_weights() -> None:
     """Ternary ones with two scales, too, which have no grid of integers."""
     for method, kind in (("dorefa", WeightDoReFa), ("lsq", WeightLSQ), ("twn", WeightTWN), ("ttq", WeightTTQ)):
         model = Classifier()
-        quantize_(model, DoReFaConfig(2, 4, first="same", weights=method))  # type: ignore[arg-type]  # one of them
+        quantize_(model, LowBitConfig(2, 4, first="same", weights=method))  # type: ignore[arg-type]  # one of them
         for table in (model.words, model.tags):
             assert isinstance(table, QEmbedding | QEmbeddingBag)
             assert type(table.weight_quantization) is kind
@@ -387,7 +387,7 @@ def test_a_table_may_have_any_kind_of_weights() -> None:
 
 def test_embeddings_stay_float_without_weight_bits() -> None:
     model = Classifier()
-    rows = {row.name: row for row in quantize_(model, DoReFaConfig(32, 2, first="same")).layers}
+    rows = {row.name: row for row in quantize_(model, LowBitConfig(32, 2, first="same")).layers}
     assert rows["words"].became == rows["tags"].became == "float"
     assert rows["tags"].note == "32 bits"
     assert rows["hidden"].became == "QLinear"
@@ -395,14 +395,14 @@ def test_embeddings_stay_float_without_weight_bits() -> None:
 
 def test_calibration_takes_indices() -> None:
     model = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 8), nn.Linear(8, 3))
-    quantize_(model, DoReFaConfig(2, 4, range="calibrated", first="same"))
+    quantize_(model, LowBitConfig(2, 4, range="calibrated", first="same"))
     calibrate(model, [indices(4, 7)])
     assert model(indices(4, 7)).isfinite().all()
 
 
 def test_deployment_says_that_the_runtime_has_none() -> None:
     model = Classifier()
-    quantize_(model, DoReFaConfig(2, 4, first="same", last="same"))
+    quantize_(model, LowBitConfig(2, 4, first="same", last="same"))
     found = can_deploy(model.eval(), *batch())
     places = [p.place.split()[0] for p in found.problems if "the runtime has no embedding" in p.what]
     assert places == ["words", "tags"]
@@ -414,7 +414,7 @@ def test_partial_deployment_leaves_them() -> None:
     from bitorch.deployment.partial.pack_layers import pack_layers
 
     model = Classifier()
-    quantize_(model, DoReFaConfig(2, 4, first="same", last="same"))
+    quantize_(model, LowBitConfig(2, 4, first="same", last="same"))
     packed = pack_layers(model.eval())
     assert [(row.bits, row.reason) for row in packed.rows[:2]] == [("W2", "the runtime has no embedding")] * 2
     assert [row.became for row in packed.rows[2:]] == ["PackedLinear"] * 2

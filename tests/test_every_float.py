@@ -297,7 +297,7 @@ def test_nets_on_every_float(net: str, bits: int) -> None:
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_a_net_by_quantize_in_place(bits: int) -> None:
     net = nn.Sequential(nn.Hardtanh(-1, 0.6), nn.Linear(3, 4), nn.ReLU6(), nn.Linear(4, 3))
-    bitorch.quantize_(net, bitorch.DoReFaConfig(1, bits, first="same", last="same"))
+    bitorch.quantize_(net, bitorch.LowBitConfig(1, bits, first="same", last="same"))
     net.eval()
     x = EVERY[torch.randint(0, len(EVERY), (200, 3), generator=torch.Generator().manual_seed(0))]
     result = deploy(net, torch.rand(2, 3))(x)

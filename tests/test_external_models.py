@@ -40,7 +40,7 @@ def test_second_heads_are_left_out() -> None:
 def test_one_line_converts_them() -> None:
     net = build_external("timm:resnet10t", 10)
     weights = net.state_dict()
-    bitorch.quantize_(net, bitorch.DoReFaConfig(1, 2, 6))
+    bitorch.quantize_(net, bitorch.LowBitConfig(1, 2, 6))
     net.load_state_dict(weights, strict=True)
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitorch import DoReFaConfig, float_, quantize_
+from bitorch import LowBitConfig, float_, quantize_
 from bitorch.conversion.convertible import LOW_BIT
 from bitorch.layers import AbsorbedReLU, QActivation, QConv2d_NoAct, QLinear, QMultiheadAttention
 from bitorch.layers.low_bit import WeightQuantized
 from bitorch.quantizations import InputDoReFa, WeightDoReFa
 
-ALL = DoReFaConfig(1, 2, 4, first="same", last="same", absorb_relu=True)
+ALL = LowBitConfig(1, 2, 4, first="same", last="same", absorb_relu=True)
 
 
 def small_net() -> Any:
@@ -155,7 +155,7 @@ def test_some_layers_only() -> None:
 
 def test_the_table() -> None:
     net = small_net()
-    quantize_(net, DoReFaConfig(1, 2))
+    quantize_(net, LowBitConfig(1, 2))
     lines = str(float_(net)).splitlines()
     assert lines[2].split() == ["0", "Conv2d", "4×3×3×3", "float", "float", "already"]
     assert lines[3].split() == ["3", "QConv2d", "6×2×3×3", "Conv2d"]
@@ -193,7 +193,7 @@ def test_attention_is_one_layer() -> None:
 
 def test_parameters_of_quantizers_are_no_weights() -> None:
     net: Any = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(3)))
-    config = DoReFaConfig(1, 1, sign="rsign", first="same", last="same")  # with a shift [C, 1, 1] per layer
+    config = LowBitConfig(1, 1, sign="rsign", first="same", last="same")  # with a shift [C, 1, 1] per layer
     quantize_(net, config)
     assert [row.name for row in quantize_(net, config).layers] == ["0", "1", "2"]
     assert [row.name for row in float_(net).layers] == ["0", "1", "2"]
@@ -203,7 +203,7 @@ def test_parameters_of_quantizers_are_no_weights() -> None:
 @pytest.mark.parametrize("learned_by", ["lsq", "lsq+", "pact"])
 def test_learned_ranges_are_dropped(learned_by: Any) -> None:
     net, expected = small_net(), small_net()
-    quantize_(net, DoReFaConfig(2, 2, range="learned", learned_by=learned_by, first="same", last="same"))
+    quantize_(net, LowBitConfig(2, 2, range="learned", learned_by=learned_by, first="same", last="same"))
     assert len(list(net.parameters())) > len(list(expected.parameters()))
     float_(net)
     assert list(net.state_dict()) == list(expected.state_dict())
@@ -234,7 +234,7 @@ def test_a_model_that_is_itself_a_layer() -> None:
 
 def test_wrong_filters() -> None:
     net = small_net()
-    quantize_(net, DoReFaConfig(1, 2))
+    quantize_(net, LowBitConfig(1, 2))
     refused(net, "filter_fn names '0', which is no low-bit layer; there are 3, 6, 8, 9", ["3", "0"])
     refused(net, "filter_fn matches none", lambda module, name: False)
     refused(net, "filter_fn matches none", [])

@@ -21,7 +21,7 @@ def net() -> nn.Sequential:
 def tables() -> dict[str, Any]:
     """By function, what it returns."""
     model = net()
-    config = bitorch.DoReFaConfig(2, 2, range="calibrated")
+    config = bitorch.LowBitConfig(2, 2, range="calibrated")
     found: dict[str, Any] = {"quantize_": bitorch.quantize_(model, config)}
     found["calibrate"] = bitorch.calibrate(model, [torch.rand(8, 4)])
     found["set_bits"] = bitorch.set_bits(model, (4, 4))
@@ -57,7 +57,7 @@ def test_a_table_used_as_the_model_says_so(function: str, use: str) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda table: bitorch.quantize_(table, bitorch.DoReFaConfig(1, 2)),
+        lambda table: bitorch.quantize_(table, bitorch.LowBitConfig(1, 2)),
         lambda table: bitorch.calibrate(table, [torch.rand(8, 4)]),
         lambda table: bitorch.set_bits(table, (2, 2)),
         lambda table: bitorch.float_(table),

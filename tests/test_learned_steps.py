@@ -239,7 +239,7 @@ def test_a_conversion_starts_by_the_weight_that_was_loaded(source: str) -> None:
         key: value if key.endswith(("mask", "weight_v")) else 100 * value for key, value in model.state_dict().items()
     }
     model.load_state_dict(state)  # and nothing has been run since
-    bitorch.quantize_(model, bitorch.DoReFaConfig(2, 4, range="learned", first="same", last="same"))
+    bitorch.quantize_(model, bitorch.LowBitConfig(2, 4, range="learned", first="same", last="same"))
     are_fresh(model)
     assert all(float(layer.weight_quantization.step.detach()) > 5 for layer in model)
 
@@ -247,7 +247,7 @@ def test_a_conversion_starts_by_the_weight_that_was_loaded(source: str) -> None:
 def learned_net(**options: Any) -> Any:
     torch.manual_seed(0)
     model: Any = nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 16), nn.Linear(16, 3))
-    bitorch.quantize_(model, bitorch.DoReFaConfig(2, 4, first="same", last="same", range="learned", **options))
+    bitorch.quantize_(model, bitorch.LowBitConfig(2, 4, first="same", last="same", range="learned", **options))
     return model
 
 
@@ -314,7 +314,7 @@ def test_a_trained_step_is_no_false_alarm() -> None:
 def test_calibrate_takes_a_net_with_learned_weight_steps_alone() -> None:
     torch.manual_seed(0)
     model: Any = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 3))
-    bitorch.quantize_(model, bitorch.DoReFaConfig(2, 4, first="same", last="same", weights="lsq"))
+    bitorch.quantize_(model, bitorch.LowBitConfig(2, 4, first="same", last="same", weights="lsq"))
     nn.init.normal_(model[0].weight, std=100)
     result = bitorch.calibrate(model, [inputs()])
     assert result.ranges == ()
@@ -327,7 +327,7 @@ def test_other_bits_on_pruned_weights_leave_a_step_that_calibrate_renews(was: in
     torch.manual_seed(0)
     model: Any = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 3))
     prune.l1_unstructured(model[0], "weight", 0.9)
-    bitorch.quantize_(model, bitorch.DoReFaConfig(was, 4, first="same", last="same", weights="lsq"))
+    bitorch.quantize_(model, bitorch.LowBitConfig(was, 4, first="same", last="same", weights="lsq"))
     bitorch.set_bits(model, (2, 4))
     assert model[0].weight_quantization.is_untrained
     renewed = bitorch.calibrate(model, [torch.rand(8, 32)]).renewed
@@ -356,9 +356,9 @@ def backbone_and_head() -> Any:
     return nn.Sequential(backbone, nn.Linear(16, 16), nn.Linear(16, 3))
 
 
-def config(**options: Any) -> bitorch.DoReFaConfig:
+def config(**options: Any) -> bitorch.LowBitConfig:
     given = {"weight_bits": 2, "activation_bits": 4, "first": "same", "last": "same", **options}
-    return bitorch.DoReFaConfig(**given)
+    return bitorch.LowBitConfig(**given)
 
 
 @pytest.mark.parametrize("options", CONFIGS, ids=str)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitorch
-from bitorch import DoReFaConfig
+from bitorch import LowBitConfig
 
 B = 12
 X = torch.randn(B, 6, generator=torch.Generator().manual_seed(1))
@@ -25,7 +25,7 @@ def net(*end: nn.Module, outputs: int = 1) -> nn.Sequential:
         nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(),
         nn.Linear(16, outputs), *end,
     )  # fmt: skip
-    bitorch.quantize_(model, DoReFaConfig(4, 4))
+    bitorch.quantize_(model, LowBitConfig(4, 4))
     return model
 
 

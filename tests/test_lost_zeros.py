@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import bitorch
-from bitorch import DoReFaConfig
+from bitorch import LowBitConfig
 from bitorch.layers import QLinear
 from bitorch.lost_zeros import lost_zeros
 from bitorch.quantizations import InputDoReFa, WeightDoReFa
@@ -48,10 +48,10 @@ def test_the_values_that_zeros_become() -> None:
 
 
 @pytest.mark.parametrize("config", [
-    DoReFaConfig(1, 4), DoReFaConfig(2, 4), DoReFaConfig(4, 4), DoReFaConfig(8, 8),
-    DoReFaConfig(2, 4, weight_scale="channel"), DoReFaConfig(1, 4, weights="lsq"),
+    LowBitConfig(1, 4), LowBitConfig(2, 4), LowBitConfig(4, 4), LowBitConfig(8, 8),
+    LowBitConfig(2, 4, weight_scale="channel"), LowBitConfig(1, 4, weights="lsq"),
 ], ids=str)  # fmt: skip
-def test_check_and_table_say_that_zeros_are_lost(config: DoReFaConfig) -> None:
+def test_check_and_table_say_that_zeros_are_lost(config: LowBitConfig) -> None:
     model = net()
     table = bitorch.quantize_(model, config)
     text = "75% of the weights are 0 and become "
@@ -66,10 +66,10 @@ def test_check_and_table_say_that_zeros_are_lost(config: DoReFaConfig) -> None:
 
 
 @pytest.mark.parametrize("config", [
-    DoReFaConfig(2, 4, weights="twn"), DoReFaConfig(2, 4, weights="ttq"), DoReFaConfig(2, 4, weights="lsq"),
-    DoReFaConfig(4, 4, weights="lsq", weight_scale="channel"), DoReFaConfig(32, 4),
+    LowBitConfig(2, 4, weights="twn"), LowBitConfig(2, 4, weights="ttq"), LowBitConfig(2, 4, weights="lsq"),
+    LowBitConfig(4, 4, weights="lsq", weight_scale="channel"), LowBitConfig(32, 4),
 ], ids=str)  # fmt: skip
-def test_a_level_at_0_keeps_them(config: DoReFaConfig) -> None:
+def test_a_level_at_0_keeps_them(config: LowBitConfig) -> None:
     model = net()
     table = bitorch.quantize_(model, config)
     assert "are 0" not in str(table)
@@ -78,13 +78,13 @@ def test_a_level_at_0_keeps_them(config: DoReFaConfig) -> None:
 
 def test_a_few_zeros_are_an_accident() -> None:
     model = net(share=0.02)
-    assert "are 0" not in str(bitorch.quantize_(model, DoReFaConfig(2, 4)))
+    assert "are 0" not in str(bitorch.quantize_(model, LowBitConfig(2, 4)))
     assert bitorch.check(model, BATCH)
 
 
 def test_fewer_bits_lose_them_later() -> None:
     model = net()
-    assert "are 0" not in str(bitorch.quantize_(model, DoReFaConfig(4, 4, weights="lsq")))
+    assert "are 0" not in str(bitorch.quantize_(model, LowBitConfig(4, 4, weights="lsq")))
     assert "was W4 A4 G32; 75% of the weights are 0 and become " in str(bitorch.set_bits(model, (1, 4)))
     assert "are 0" not in str(bitorch.set_bits(model, (2, 4)))
 
@@ -93,7 +93,7 @@ def test_pruned_by_pytorch() -> None:
     model = net(share=0)
     prune.l1_unstructured(model[3], "weight", amount=0.5)
     prune.remove(model[3], "weight")
-    assert "50% of the weights are 0" in str(bitorch.quantize_(model, DoReFaConfig(2, 4)))
+    assert "50% of the weights are 0" in str(bitorch.quantize_(model, LowBitConfig(2, 4)))
 
 
 def test_convolutions_and_attention() -> None:
@@ -113,7 +113,7 @@ def test_convolutions_and_attention() -> None:
     with torch.no_grad():
         model.conv.weight[:, ::2] = 0
         model.attention.in_proj_weight[8:16] = 0  # of the keys
-    table = bitorch.quantize_(model, DoReFaConfig(2, 4, first="same"))
+    table = bitorch.quantize_(model, LowBitConfig(2, 4, first="same"))
     notes = {row.name: row.note for row in table.layers}
     assert "50% of the weights are 0" in notes["conv"]
     assert "100% of the weights are 0" in notes["attention"]
@@ -134,22 +134,22 @@ def test_the_row_for_padding_is_a_note() -> None:
 
     torch.manual_seed(0)
     model = Words()
-    table = bitorch.quantize_(model, DoReFaConfig(2, 4, first="same"))
+    table = bitorch.quantize_(model, LowBitConfig(2, 4, first="same"))
     assert "the row 3 of zeros, for padding, becomes " in table.layers[0].note
     tokens = torch.arange(60).view(12, 5) % 50
     (note,) = [f for f in bitorch.check(model, (tokens, torch.arange(12) % 3)).findings if "lost" in f.what]
     assert (note.layer, note.what, note.is_note) == ("table", "zero weights are lost", True)
     assert "a mask" in note.remedy
     other = Words()
-    assert "padding" not in str(bitorch.quantize_(other, DoReFaConfig(2, 4, first="same", weights="lsq")))
+    assert "padding" not in str(bitorch.quantize_(other, LowBitConfig(2, 4, first="same", weights="lsq")))
 
 
 def test_a_bag_leaves_padding_out() -> None:
     bag = nn.Sequential(nn.EmbeddingBag(50, 8, padding_idx=3), nn.Linear(8, 3))
-    assert "padding" not in str(bitorch.quantize_(bag, DoReFaConfig(2, 4, first="same")))
+    assert "padding" not in str(bitorch.quantize_(bag, LowBitConfig(2, 4, first="same")))
 
 
 def test_models_without_numbers() -> None:
     with torch.device("meta"):
         model = net(share=0)
-    assert "are 0" not in str(bitorch.quantize_(model, DoReFaConfig(2, 4)))
+    assert "are 0" not in str(bitorch.quantize_(model, LowBitConfig(2, 4)))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import oracle
 import oracle_ranges
-from bitorch import DoReFaConfig, quantize_
+from bitorch import LowBitConfig, quantize_
 from bitorch.layers import QConv1d, QConv2d, QConv3d, QLinear
 from bitorch.quantizations import (
     InputCalibrated,
@@ -538,7 +538,7 @@ def test_a_converted_net_trains_all_its_steps(range: Any, learned_by: Any, metho
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
     quantize_(
         net,
-        DoReFaConfig(2, 3, range=range, learned_by=learned_by, weights=method, weight_scale=scale, last="same"),
+        LowBitConfig(2, 3, range=range, learned_by=learned_by, weights=method, weight_scale=scale, last="same"),
     )
     for module in net.modules():
         if isinstance(module, RangeQuantization):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import oracle_methods as oracle
-from bitorch import DoReFaConfig, quantize_
+from bitorch import LowBitConfig, quantize_
 from bitorch.layers import QActivation, QConv2d, QLinear, RPReLU
 from bitorch.quantizations import InputDoReFa, Quantization, RSign, WeightTTQ, WeightTWN
 
@@ -348,8 +348,8 @@ CONFIGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("fields", CONFIGS, ids=str)
 def test_a_net_of_each_config_trains(fields: dict[str, Any]) -> None:
     torch.manual_seed(2)
-    config = DoReFaConfig(**fields, first="same", last="same")
-    assert DoReFaConfig.from_dict(config.to_dict()) == config
+    config = LowBitConfig(**fields, first="same", last="same")
+    assert LowBitConfig.from_dict(config.to_dict()) == config
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.Flatten(),
         nn.Linear(128, 4),
@@ -379,11 +379,11 @@ def test_a_net_of_each_config_trains(fields: dict[str, Any]) -> None:
 )
 def test_configs_that_contradict_themselves(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DoReFaConfig(**{"weight_bits": 2, "activation_bits": 2, **fields})
+        LowBitConfig(**{"weight_bits": 2, "activation_bits": 2, **fields})
 
 
 def test_a_config_gives_rsign_the_layers_channels() -> None:
-    config = DoReFaConfig(1, 1, sign="rsign")
+    config = LowBitConfig(1, 1, sign="rsign")
     for layer, shape in (
         (nn.Conv1d(6, 2, 3), (6, 1)),
         (nn.Conv2d(6, 2, 3, groups=2), (6, 1, 1)),

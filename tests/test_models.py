@@ -68,7 +68,7 @@ class TestEveryModel:
         torch.manual_seed(0)
         side, _ = MODELS[name]
         net = build(name, 1, 10)
-        bitorch.quantize_(net, bitorch.DoReFaConfig(weight_bits=bits, activation_bits=bits))
+        bitorch.quantize_(net, bitorch.LowBitConfig(weight_bits=bits, activation_bits=bits))
         nn.functional.cross_entropy(net(torch.rand(8, 1, side, side)), torch.arange(8)).backward()
         for key, parameter in net.named_parameters():
             assert parameter.grad is not None, key
@@ -77,7 +77,7 @@ class TestEveryModel:
 
     def test_conversion_leaves_only_the_ends_float(self, name: str) -> None:
         net = build(name, 3, 10)
-        rows = bitorch.quantize_(net, bitorch.DoReFaConfig(weight_bits=1, activation_bits=2)).layers
+        rows = bitorch.quantize_(net, bitorch.LowBitConfig(weight_bits=1, activation_bits=2)).layers
         bits = [row.weight_bits for row in rows if row.layer in ("Conv2d", "Linear")]
         assert bits == [None, *[1] * (len(bits) - 2), None]
 
@@ -86,8 +86,8 @@ class TestEveryModel:
         side, _ = MODELS[name]
         net, absorbed = build(name, 1, 10), build(name, 1, 10)
         absorbed.load_state_dict(net.state_dict())
-        bitorch.quantize_(net, bitorch.DoReFaConfig(1, 2))
-        bitorch.quantize_(absorbed, bitorch.DoReFaConfig(1, 2, absorb_relu=True))
+        bitorch.quantize_(net, bitorch.LowBitConfig(1, 2))
+        bitorch.quantize_(absorbed, bitorch.LowBitConfig(1, 2, absorb_relu=True))
         relus = [sum(isinstance(m, nn.ReLU) for m in x.modules()) for x in (net, absorbed)]
         low_bit = sum(type(m).__name__ in ("QConv2d", "QLinear") for m in net.modules())
         # The ReLUs of resnet-18 stand in forward, where some of them are read by a shortcut too; a ReLU6 stays.

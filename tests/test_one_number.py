@@ -31,7 +31,7 @@ class Ends(nn.Module):
 
 def ending(columns: int, end: Callable[[Tensor], Tensor]) -> nn.Module:
     torch.manual_seed(0)
-    config = bitorch.DoReFaConfig(weight_bits=1, activation_bits=2, first="float", last="float")
+    config = bitorch.LowBitConfig(weight_bits=1, activation_bits=2, first="float", last="float")
     model = Ends(columns, end)
     bitorch.quantize_(model, config)
     return model.eval()

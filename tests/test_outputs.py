@@ -36,7 +36,7 @@ class TwoHeads(nn.Module):
 def two_heads(function: Callable[[Tensor, Tensor, Tensor], Any]) -> nn.Module:
     torch.manual_seed(0)
     model = TwoHeads(function)
-    bitorch.quantize_(model, bitorch.DoReFaConfig(weight_bits=1, activation_bits=2, last=8))
+    bitorch.quantize_(model, bitorch.LowBitConfig(weight_bits=1, activation_bits=2, last=8))
     return model.eval()
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bitorch_runtime
-from bitorch import DoReFaConfig, calibrate, deploy, quantize_
+from bitorch import LowBitConfig, calibrate, deploy, quantize_
 from bitorch.deployment.partial.pack_layers import pack_layers
 from bitorch.deployment.partial.packed_layers import PackedConv1d, PackedConv2d, PackedLinear
 from bitorch.layers import QConv1d, QConv2d, QConv2d_NoAct, QConv3d, QLinear
@@ -438,7 +438,7 @@ class Transformer(nn.Module):
 def test_model_with_attention_and_control_flow() -> None:
     torch.manual_seed(2)
     model = Transformer()
-    quantize_(model, DoReFaConfig(2, 4, 32))
+    quantize_(model, LowBitConfig(2, 4, 32))
     model.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     deployed = pack_layers(model)
@@ -977,7 +977,7 @@ def test_every_method_is_packed_bit_for_bit(method: dict[str, Any]) -> None:
         nn.Flatten(),
         nn.Linear(144, 7),
     )
-    quantize_(model, DoReFaConfig(2, 3, first="same", last="same", **method))
+    quantize_(model, LowBitConfig(2, 3, first="same", last="same", **method))
     x = torch.randn(3, 4, 6, 6)
     if "range" in method:
         calibrate(model, [torch.randn(16, 4, 6, 6)])

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitorch
-from bitorch import DoReFaConfig
+from bitorch import LowBitConfig
 from bitorch.config.quantizer_choice import SignGradient
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QConv2d
@@ -27,8 +27,8 @@ MODULES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 SIGNS: list[SignGradient] = ["sign", "approxsign", "rsign"]
 
 
-def signs(**fields: Any) -> DoReFaConfig:
-    return DoReFaConfig(
+def signs(**fields: Any) -> LowBitConfig:
+    return LowBitConfig(
         **{"weight_bits": 1, "activation_bits": 1, "sign": "sign", "first": "same", "last": "same", **fields}
     )
 
@@ -127,7 +127,7 @@ def test_deployed_bit_for_bit(sign: SignGradient, pad_value: float, dims: int) -
 
 
 def test_the_field_is_checked() -> None:
-    assert DoReFaConfig(1, 2).pad_value == 0
+    assert LowBitConfig(1, 2).pad_value == 0
     assert signs(pad_value=-1).pad_value == -1.0
     for wrong in (0.5, 2, -0.25, float("nan")):
         with pytest.raises(
@@ -138,14 +138,14 @@ def test_the_field_is_checked() -> None:
         with pytest.raises(TypeError, match="pad_value must be -1, 0 or 1, got"):
             signs(pad_value=wrong_type)
     with pytest.raises(ValueError, match="pad_value=-1 is for activations of ±1 and needs sign=…"):
-        DoReFaConfig(1, 2, pad_value=-1)
+        LowBitConfig(1, 2, pad_value=-1)
     with pytest.raises(ValueError, match="pad_value=1 is for activations of ±1 and needs sign=…"):
-        DoReFaConfig(4, 4, range="learned", pad_value=1)
+        LowBitConfig(4, 4, range="learned", pad_value=1)
 
 
 def test_it_is_in_dicts_rules_tables_and_settings(tmp_path: Path) -> None:
     config = signs(pad_value=-1)
-    assert DoReFaConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert LowBitConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     rules = [("*", config), ("0", signs(pad_value=1)), ("1", signs())]
     for name in ("rules.yaml", "rules.json"):
         bitorch.save_rules(tmp_path / name, rules)
@@ -153,7 +153,7 @@ def test_it_is_in_dicts_rules_tables_and_settings(tmp_path: Path) -> None:
         assert [rule.config.pad_value for rule in loaded] == [-1, 1, 0]  # type: ignore[union-attr]
     (tmp_path / "one.yaml").write_text("- {weight_bits: 1, activation_bits: 1, sign: sign, pad_value: -1}")
     (rule,) = bitorch.load_rules(tmp_path / "one.yaml")
-    assert rule.config == DoReFaConfig(1, 1, sign="sign", pad_value=-1)
+    assert rule.config == LowBitConfig(1, 1, sign="sign", pad_value=-1)
     (tmp_path / "two.yaml").write_text("- {weight_bits: 1, activation_bits: 1, sign: sign, pad_value: middle}")
     with pytest.raises(ValueError, match="entry 1: pad_value must be a number, got 'middle'"):
         bitorch.load_rules(tmp_path / "two.yaml")

@@ -45,7 +45,7 @@ RANGES = ("unit", "calibrated", "learned")
 def net(range_: Any = "unit", *, seed: int = 0, bits: int = 2, width: int = 6) -> nn.Module:
     torch.manual_seed(seed)
     model = Net(width)
-    bitorch.quantize_(model, bitorch.DoReFaConfig(weight_bits=1, activation_bits=bits, range=range_, last=8))
+    bitorch.quantize_(model, bitorch.LowBitConfig(weight_bits=1, activation_bits=bits, range=range_, last=8))
     return model.eval()
 
 
@@ -119,7 +119,7 @@ def test_attention_and_shared_layers(tmp_path: Path) -> None:
     def make() -> nn.Module:
         model = Shared()
         bitorch.quantize_(
-            model, bitorch.DoReFaConfig(weight_bits=2, activation_bits=2, first="same", last="same"), {"attention"}
+            model, bitorch.LowBitConfig(weight_bits=2, activation_bits=2, first="same", last="same"), {"attention"}
         )
         return model.eval()
 

@@ -34,7 +34,7 @@ class Net(nn.Module):
         self.function = function
         self.register_buffer("count", torch.zeros(1))
         bitorch.quantize_(
-            self, bitorch.DoReFaConfig(weight_bits=1, activation_bits=2, first="float", last="same"), {"second"}
+            self, bitorch.LowBitConfig(weight_bits=1, activation_bits=2, first="float", last="same"), {"second"}
         )
         self.eval()
 

@@ -221,7 +221,7 @@ def test_a_slice_of_a_model_in_eval_mode() -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_converted_layers_are_in_the_mode_of_the_old_ones(training: bool) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.Flatten(), nn.Linear(32, 3)).train(training)
-    bitorch.quantize_(model, bitorch.DoReFaConfig(weight_bits=1, activation_bits=2, gradient_bits=4, first="same"))
+    bitorch.quantize_(model, bitorch.LowBitConfig(weight_bits=1, activation_bits=2, gradient_bits=4, first="same"))
     assert all(module.training == training for module in model.modules())
     assert bool(bitorch.can_deploy(model, torch.rand(1, 1, 6, 6))) == (not training)
 

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import bitorch
 from architectures import ARCHITECTURES
 from architectures_trial import Architecture
-from bitorch import DoReFaConfig, float_, quantize_
+from bitorch import LowBitConfig, float_, quantize_
 from bitorch.layers import QActivation, QConv2d, QLinear
 from bitorch.models import MODEL_NAMES, LeNet8, build
 from bitorch.quantizations import InputDoReFa, Quantization, WeightDoReFa
@@ -43,7 +43,7 @@ def zoo(name: str, bits: tuple[int, int]) -> tuple[nn.Module, Tensor]:
     """A small model of a name, low-bit, and a batch for it."""
     torch.manual_seed(0)
     model = build(name, 3, 10, WIDTHS.get(name, 1.0))
-    quantize_(model, DoReFaConfig(*bits))
+    quantize_(model, LowBitConfig(*bits))
     size = SIZES.get(name, 32)
     return model.eval(), torch.rand(2, 3, size, size)
 
@@ -120,7 +120,7 @@ def test_networks_from_elsewhere(architecture: Architecture, tmp_path: Path) -> 
     torch.manual_seed(0)
     model = architecture.build()
     parameters = sum(p.numel() for p in model.parameters())
-    quantize_(model, DoReFaConfig(2, 2))
+    quantize_(model, LowBitConfig(2, 2))
     model.eval()
     x = architecture.images(2)
     found = bitorch.report(model, x, repeats=1)
@@ -154,7 +154,7 @@ METHODS: list[dict[str, Any]] = [
 def test_every_method(method: dict[str, Any]) -> None:
     torch.manual_seed(0)
     model = LeNet8(width=0.25)
-    quantize_(model, DoReFaConfig(2, 2, **method))
+    quantize_(model, LowBitConfig(2, 2, **method))
     x = torch.rand(8, 1, 8, 8)
     if "range" in method:
         bitorch.calibrate(model, [x])
@@ -179,14 +179,14 @@ def test_every_method(method: dict[str, Any]) -> None:
 
 def test_a_range_that_is_not_set() -> None:
     model = LeNet8(width=0.25)
-    quantize_(model, DoReFaConfig(2, 2, range="calibrated"))
+    quantize_(model, LowBitConfig(2, 2, range="calibrated"))
     with pytest.raises(ValueError, match=r"bitorch\.calibrate\(model, batches\)"):
         bitorch.report(model, torch.rand(2, 1, 8, 8))
 
 
 def test_numbers_counted_by_hand() -> None:
     model = Plain()
-    quantize_(model, DoReFaConfig(2, 4, 6, first="same"))
+    quantize_(model, LowBitConfig(2, 4, 6, first="same"))
     found = bitorch.report(model, torch.rand(3, 2, 5, 5), repeats=1)
     conv, norm, fc = (row_of(found, name) for name in ("conv", "norm", "fc"))
     assert (conv.kind, conv.bits, conv.weight_shape, conv.output_shape) == (
@@ -243,7 +243,7 @@ def test_macs_of_attention_and_of_one_image() -> None:
 
 def test_exact_sums_in_several_passes_count_once() -> None:
     model = nn.Sequential(nn.Linear(2000, 4), nn.Linear(4, 4))
-    quantize_(model, DoReFaConfig(8, 8, first="same"))
+    quantize_(model, LowBitConfig(8, 8, first="same"))
     assert row_of(bitorch.report(model, torch.rand(1, 2000), repeats=1), "0").macs == 8000
 
 
@@ -347,7 +347,7 @@ def test_the_model_and_the_random_generator_stay() -> None:
 
 def test_a_model_that_deploys_in_parts() -> None:
     model = Attention()
-    quantize_(model, DoReFaConfig(2, 2, first="same"))
+    quantize_(model, LowBitConfig(2, 2, first="same"))
     x = torch.rand(2, 5, 8)
     found = bitorch.report(model, x, repeats=2)
     partial = bitorch.deploy(model.eval(), x, partial=True)
@@ -369,7 +369,7 @@ def test_a_model_that_deploys_in_parts() -> None:
 
 def test_projections_of_attention_have_rows() -> None:
     model = Attention()
-    quantize_(model, DoReFaConfig(2, 2, first="same"))
+    quantize_(model, LowBitConfig(2, 2, first="same"))
     found = bitorch.report(model, torch.rand(1, 5, 8), repeats=1)
     rows = [row_of(found, f"attention.{name}_projection") for name in "qkv"]
     assert [row.weight_shape for row in rows] == [(8, 8)] * 3
@@ -413,7 +413,7 @@ def test_without_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_shared_weight_counts_once() -> None:
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 4, bias=False))
     model[2].weight = model[0].weight
-    quantize_(model, DoReFaConfig(1, 1, first="same", last="same"))
+    quantize_(model, LowBitConfig(1, 1, first="same", last="same"))
     found = bitorch.report(model, torch.rand(1, 4), repeats=1)
     assert found.totals.parameters == 16
     assert found.totals.float_bytes == 64

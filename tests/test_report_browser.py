@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import bitorch
-from bitorch import DoReFaConfig, quantize_
+from bitorch import LowBitConfig, quantize_
 from bitorch.models import LeNet8
 from bitorch.reporting.report import Report
 from bitorch.reporting.tables import COLUMNS, cells, total_cells
@@ -38,7 +38,7 @@ def window() -> Iterator[Browser]:
 def report() -> Report:
     torch.manual_seed(0)
     model = LeNet8(width=0.25)
-    quantize_(model, DoReFaConfig(1, 2, 6))
+    quantize_(model, LowBitConfig(1, 2, 6))
     return bitorch.report(model, torch.rand(8, 1, 8, 8), repeats=2)
 
 
@@ -121,7 +121,7 @@ def test_a_layers_plots_open(shown: Browser, report: Report) -> None:
 
 def test_dead_levels_and_clipped_inputs_are_marked(window: Browser, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
-    quantize_(model, DoReFaConfig(2, 2, first="same", last="same"))
+    quantize_(model, LowBitConfig(2, 2, first="same", last="same"))
     with torch.no_grad():
         for index, bias in ((0, 0.5), (1, 3.0), (2, 0.0)):  # what the second and the third layer get
             layer = model[index]
@@ -252,7 +252,7 @@ def test_a_deep_net_is_a_small_page(window: Browser, tmp_path: Path) -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(60)]
     model = nn.Sequential(*layers)
-    quantize_(model, DoReFaConfig(4, 4))
+    quantize_(model, LowBitConfig(4, 4))
     found = bitorch.report(model, torch.rand(2, 8, 6, 6), repeats=1)
     found.to_html(tmp_path / "deep.html")
     assert (tmp_path / "deep.html").stat().st_size < 3_000_000

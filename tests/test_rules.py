@@ -8,13 +8,13 @@ import pytest
 from torch import Tensor, nn
 
 import bitorch
-from bitorch import DoReFaConfig, Rule, quantize_
+from bitorch import LowBitConfig, Rule, quantize_
 from bitorch.layers import AbsorbedReLU, QConv2d, QLinear
 
-W1A2 = DoReFaConfig(1, 2)
-W4A4 = DoReFaConfig(4, 4)
-W8A8 = DoReFaConfig(8, 8, first="same", last="same")
-SAME = DoReFaConfig(2, 2, first="same", last="same")
+W1A2 = LowBitConfig(1, 2)
+W4A4 = LowBitConfig(4, 4)
+W8A8 = LowBitConfig(8, 8, first="same", last="same")
+SAME = LowBitConfig(2, 2, first="same", last="same")
 
 
 class Net(nn.Module):
@@ -129,13 +129,13 @@ def test_a_subclass_is_not_its_type() -> None:
 
 def test_the_config_that_decides_says_what_the_ends_get() -> None:
     net = Net()
-    quantize_(net, [("*", DoReFaConfig(1, 2, first=8)), (nn.Linear, DoReFaConfig(4, 4, last="same"))])
+    quantize_(net, [("*", LowBitConfig(1, 2, first=8)), (nn.Linear, LowBitConfig(4, 4, last="same"))])
     assert weight_bits(net) == {"stem.conv": 8, **dict.fromkeys(INNER[:3], 1), "layer2.fc": 4, "head": 4}
 
 
 def test_a_named_layer_gets_the_bits_wherever_it_stands() -> None:
     net = Net()
-    conversion = quantize_(net, [("*", W1A2), ("stem.conv", DoReFaConfig(8, 8)), ("head", DoReFaConfig(4, 8, last=8))])
+    conversion = quantize_(net, [("*", W1A2), ("stem.conv", LowBitConfig(8, 8)), ("head", LowBitConfig(4, 8, last=8))])
     assert weight_bits(net) == {"stem.conv": 8, **dict.fromkeys(INNER, 1), "head": 4}
     assert {row.note for row in conversion.layers if row.name in ("stem.conv", "head")} == {""}
 
@@ -149,9 +149,9 @@ def test_a_glob_that_matches_the_last_layer_only_does_not_name_it() -> None:
 
 def test_ends_named_by_the_config() -> None:
     net = Net()
-    quantize_(net, [("*", DoReFaConfig(1, 2, first_layers=("layer1.0.conv1",), last_layers=("layer2.fc",)))])
+    quantize_(net, [("*", LowBitConfig(1, 2, first_layers=("layer1.0.conv1",), last_layers=("layer2.fc",)))])
     assert list(weight_bits(net)) == ["stem.conv", "layer1.0.conv2", "layer1.1.conv1", "head"]
-    refused("first_layers names 'nose'", [("*", W1A2), ("head", DoReFaConfig(1, 2, first_layers=("nose",)))])
+    refused("first_layers names 'nose'", [("*", W1A2), ("head", LowBitConfig(1, 2, first_layers=("nose",)))])
 
 
 # Errors
@@ -226,13 +226,13 @@ def test_what_are_no_rules() -> None:
     refused("the list of rules is empty; a first rule", [])
     refused("rule 2 must be a bitorch.Rule or a pair", [("*", W1A2), "head"], error=TypeError)
     refused(
-        r"rule 1 \(\*\) must give a DoReFaConfig such as DoReFaConfig\(4, 4\), or None, got \(1, 2\)",
+        r"rule 1 \(\*\) must give a LowBitConfig such as LowBitConfig\(4, 4\), or None, got \(1, 2\)",
         [("*", (1, 2))],
         error=TypeError,
     )
     for nothing in ({"*": W1A2}, ("*", W1A2), "rules.yaml", None):
         refused(
-            "config must be a DoReFaConfig such as .*, got .* or a list of rules .* bitorch.load_rules reads a file",
+            "config must be a LowBitConfig such as .*, got .* or a list of rules .* bitorch.load_rules reads a file",
             nothing,
             error=TypeError,
         )
@@ -263,7 +263,7 @@ def test_a_layer_that_is_too_wide_is_named() -> None:
 # Again
 
 
-RULES = [Rule("*", DoReFaConfig(1, 2, first=8)), Rule("layer1.*", W4A4), Rule("*.conv2", None), Rule("head", W4A4)]
+RULES = [Rule("*", LowBitConfig(1, 2, first=8)), Rule("layer1.*", W4A4), Rule("*.conv2", None), Rule("head", W4A4)]
 
 
 def test_a_second_call_changes_nothing() -> None:
@@ -318,7 +318,7 @@ def test_the_table_says_which_rule_decided() -> None:
 
 def test_relus_are_absorbed_where_the_deciding_config_says_so() -> None:
     net: Any = nn.Sequential(*(m for _ in range(4) for m in (nn.Linear(4, 4), nn.ReLU())))
-    quantize_(net, [("*", SAME), ("4", DoReFaConfig(2, 2, absorb_relu=True))])
+    quantize_(net, [("*", SAME), ("4", LowBitConfig(2, 2, absorb_relu=True))])
     assert [isinstance(net[i], AbsorbedReLU) for i in (1, 3, 5, 7)] == [False, True, False, False]
 
 

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bitorch import Bits, DoReFaConfig, Rule, load_rules, save_rules
+from bitorch import Bits, LowBitConfig, Rule, load_rules, save_rules
 from bitorch.conversion.convertible import LOW_BIT
 
 RULES = [
-    Rule("*", DoReFaConfig(1, 2)),
-    Rule("layer3.*", DoReFaConfig(4, 4, 6, first=8, last_layers=("fc",), gradient_noise=False)),
-    Rule(r"re:.*\.conv\d", DoReFaConfig(2, 2, range="calibrated", calibration="percentile", percentile=99)),
-    Rule(nn.Linear, DoReFaConfig(8, 8)),
+    Rule("*", LowBitConfig(1, 2)),
+    Rule("layer3.*", LowBitConfig(4, 4, 6, first=8, last_layers=("fc",), gradient_noise=False)),
+    Rule(r"re:.*\.conv\d", LowBitConfig(2, 2, range="calibrated", calibration="percentile", percentile=99)),
+    Rule(nn.Linear, LowBitConfig(8, 8)),
     Rule((nn.Conv1d, nn.Conv3d), None),
     Rule("head", None),
 ]
@@ -79,18 +79,18 @@ def test_anchors_and_merges(tmp_path: Path) -> None:
     bits = [(rule.match, getattr(rule.config, "weight_bits", None)) for rule in load_rules(write(tmp_path, text))]
     assert bits == [("a", 1), ("b", 1), ("c", 4), ("d", 1)]
     last = load_rules(write(tmp_path, text))[-1].config
-    assert last == DoReFaConfig(1, 2, first_layers=("x", "y"))
+    assert last == LowBitConfig(1, 2, first_layers=("x", "y"))
 
 
 # There and back
 
 
-def configs() -> st.SearchStrategy[DoReFaConfig | None]:
+def configs() -> st.SearchStrategy[LowBitConfig | None]:
     bits = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 32])
     ends = st.sampled_from(["float", 8, "same"])
     names = st.lists(texts(), max_size=2).map(tuple)
     return st.none() | st.builds(
-        DoReFaConfig,
+        LowBitConfig,
         weight_bits=bits,
         activation_bits=bits,
         gradient_bits=bits,
@@ -156,7 +156,7 @@ def test_any_text_is_rules_or_a_value_error(tmp_path: Path, text: str, ending: s
 
 
 def test_what_is_written_is_short(tmp_path: Path) -> None:
-    save_rules(tmp_path / "rules.yaml", [("*", DoReFaConfig(1, 2)), (nn.Linear, None)])
+    save_rules(tmp_path / "rules.yaml", [("*", LowBitConfig(1, 2)), (nn.Linear, None)])
     assert (tmp_path / "rules.yaml").read_text() == (
         "- match: '*'\n  weight_bits: 1\n  activation_bits: 2\n- type: Linear\n  float: true\n"
     )

@@ -35,7 +35,7 @@ def net(*, seed: int = 0, **options: object) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(8, 3),
     )
-    bitorch.quantize_(model, bitorch.DoReFaConfig(4, 4, **options))  # type: ignore[arg-type]
+    bitorch.quantize_(model, bitorch.LowBitConfig(4, 4, **options))  # type: ignore[arg-type]
     return model
 
 

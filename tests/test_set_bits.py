@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitorch import Bits, DoReFaConfig, Rule, quantize_, set_bits
+from bitorch import Bits, LowBitConfig, Rule, quantize_, set_bits
 from bitorch.layers import QConv2d, QConv2d_NoAct, QEmbedding, QLinear, QMultiheadAttention
 from bitorch.layers.low_bit import LowBit
 from bitorch.quantizations import GradientDoReFa, Identity, InputDoReFa, Sign, WeightDoReFa
 
-CONFIG = DoReFaConfig(1, 2, 6, gradient_noise=False)
+CONFIG = LowBitConfig(1, 2, 6, gradient_noise=False)
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 32)
 
 
-def net_of(config: DoReFaConfig | None = CONFIG) -> Any:
+def net_of(config: LowBitConfig | None = CONFIG) -> Any:
     """Low-bit layers: 1, 2, 4."""
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -80,7 +80,7 @@ def test_the_model_is_that_of_a_conversion_with_these_bits(weight: int, activati
     before = objects(net)
     set_bits(net, (weight, activation, 4))
     assert objects(net) == before
-    expected = net_of(DoReFaConfig(weight, activation, 4, gradient_noise=False))
+    expected = net_of(LowBitConfig(weight, activation, 4, gradient_noise=False))
     for new, old in zip(outcome(net), outcome(expected), strict=True):
         assert torch.equal(new, old)
     assert bits_of(net) == dict.fromkeys(("1", "2", "4"), (weight, activation, 4))
@@ -116,7 +116,7 @@ def test_what_is_none_stays() -> None:
 
 
 def test_float_gradients_get_a_quantizer_when_they_get_bits() -> None:
-    net = net_of(DoReFaConfig(1, 2)).eval()
+    net = net_of(LowBitConfig(1, 2)).eval()
     set_bits(net, (1, 2, 32))
     assert bits_of(net)["1"] == (1, 2, None)
     set_bits(net, Bits(gradient=5))
@@ -183,14 +183,14 @@ def test_an_optimizer_and_a_copy() -> None:
 def test_converting_again_after_set_bits() -> None:
     net = net_of()
     set_bits(net, (2, 4, 32))
-    quantize_(net, DoReFaConfig(2, 4))
+    quantize_(net, LowBitConfig(2, 4))
     with pytest.raises(ValueError, match="low-bit already, with other quantizers"):
         quantize_(net, CONFIG)
 
 
 @pytest.mark.parametrize("learned_by", ["lsq", "lsq+", "pact"])
 def test_learned_ranges_are_kept(learned_by: Any) -> None:
-    config = DoReFaConfig(4, 4, range="learned", learned_by=learned_by)
+    config = LowBitConfig(4, 4, range="learned", learned_by=learned_by)
     net = net_of(config)
     for layer in (net[1], net[2], net[4]):
         layer.input_quantization.fit_(torch.rand(1000) * 3)
@@ -249,7 +249,7 @@ def test_bits_outside_the_set() -> None:
         Bits()
 
 
-@pytest.mark.parametrize("given", [4, "2", None, (2,), (1, 2, 3, 4), (1.0, 2), DoReFaConfig(1, 2)], ids=str)
+@pytest.mark.parametrize("given", [4, "2", None, (2,), (1, 2, 3, 4), (1.0, 2), LowBitConfig(1, 2)], ids=str)
 def test_what_are_no_bits(given: Any) -> None:
     refused(net_of(), given, r"rules must be Bits, or a tuple of weight, .* or a list of rules such as", TypeError)
     refused(net_of(), [("*", given)], r"rule 1 \(\*\) must be Bits, or a tuple of weight, activation", TypeError)
@@ -283,7 +283,7 @@ def test_a_quantizer_of_fixed_bits() -> None:
 
 def test_a_layer_that_is_too_wide() -> None:
     net = nn.Sequential(nn.Linear(4, 70_000, device="meta"), nn.Linear(70_000, 4, device="meta"))
-    quantize_(net, DoReFaConfig(1, 2, 6, first="same", last="same"))
+    quantize_(net, LowBitConfig(1, 2, 6, first="same", last="same"))
     refused(net, (8, 8, 4), "layer '1': a layer with 70000 inputs per output is too wide for exact sums")
     set_bits(net, [("0", (8, 8)), ("1", (4, 4))])
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import bitorch
 import bitorch_runtime
-from bitorch import DoReFaConfig, deploy
+from bitorch import LowBitConfig, deploy
 from bitorch.allocation.file_bytes import bytes_by_layer
 from bitorch.deployment.runtime.sharing import array_names, module_of, share_arrays
 
@@ -39,7 +39,7 @@ class Repeated(nn.Module):
 def repeated(width: int, times: int, bits: tuple[int, int]) -> nn.Module:
     torch.manual_seed(0)
     model = Repeated(width, times)
-    bitorch.quantize_(model, DoReFaConfig(*bits, first="same", last="same"))
+    bitorch.quantize_(model, LowBitConfig(*bits, first="same", last="same"))
     return model.eval()
 
 

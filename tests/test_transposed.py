@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import oracle
-from bitorch import DoReFaConfig, float_, quantize_
+from bitorch import LowBitConfig, float_, quantize_
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QConvTranspose1d, QConvTranspose2d, QConvTranspose3d
 from bitorch.layers.exact_transposed import swap_channels, taps_per_output
@@ -504,7 +504,7 @@ def autoencoder() -> nn.Sequential:
 def test_quantize_converts_them() -> None:
     model = autoencoder()
     weight, keys = model[2].weight, list(model.state_dict())
-    rows = quantize_(model, DoReFaConfig(1, 2, 6)).layers
+    rows = quantize_(model, LowBitConfig(1, 2, 6)).layers
     assert [(row.name, row.became) for row in rows][1] == ("2", "QConvTranspose2d")
     assert type(model[2]) is QConvTranspose2d
     assert model[2].weight is weight
@@ -520,7 +520,7 @@ def test_quantize_converts_them() -> None:
 
 def test_deployment_says_that_the_runtime_has_none() -> None:
     model = autoencoder()
-    quantize_(model, DoReFaConfig(1, 2))
+    quantize_(model, LowBitConfig(1, 2))
     found = can_deploy(model.eval(), torch.rand(1, 1, 8, 8))
     assert any(p.name == "2" and "no transposed convolution" in p.what for p in found.problems), str(found)
 
@@ -530,7 +530,7 @@ def test_partial_deployment_leaves_them() -> None:
     from bitorch.deployment.partial.pack_layers import pack_layers
 
     model = autoencoder()
-    quantize_(model, DoReFaConfig(1, 2))
+    quantize_(model, LowBitConfig(1, 2))
     packed = pack_layers(model.eval())
     row = packed.rows[1]
     assert (row.became, row.bits, row.reason) == ("as it was", "W1A2", "the runtime has no transposed convolution")

@@ -34,7 +34,7 @@ def mixed_net(**methods: Any) -> nn.Module:
         nn.Flatten(), nn.Linear(36, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(),
         nn.Linear(16, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3),
     )  # fmt: skip
-    config = {name: bitorch.DoReFaConfig(*bits, **methods) for name, bits in TARGET.items()}
+    config = {name: bitorch.LowBitConfig(*bits, **methods) for name, bits in TARGET.items()}
     bitorch.quantize_(model, list(config.items()))
     if methods.get("range", "unit") != "unit":
         bitorch.calibrate(model, [blobs(40).images / 255])
@@ -185,7 +185,7 @@ def test_arguments(make: Callable[[], object], error: type[Exception], message: 
 
 def test_errors_before_the_first_step(tmp_path: Path) -> None:
     signs = nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.BatchNorm1d(16), nn.Linear(16, 3))
-    bitorch.quantize_(signs, [("1", bitorch.DoReFaConfig(1, 1, sign="sign"))])
+    bitorch.quantize_(signs, [("1", bitorch.LowBitConfig(1, 1, sign="sign"))])
     before = bits_in_force(signs)
     cases: list[tuple[WarmStart, nn.Module, str]] = [
         (WarmStart.activations_first(2), signs, "warm start, stage 1: layer '(model.)?1': Sign always has 1 bits"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from bitorch import DoReFaConfig, quantize_
+from bitorch import LowBitConfig, quantize_
 from bitorch.layers import QLinear
 from bitorch.quantizations import Quantization
 from bitorch.reporting.weight_bytes import WeightBytes, weight_bytes
@@ -20,7 +20,7 @@ def test_float_model_packs_to_itself() -> None:
 
 def test_low_bit_weights_take_their_bits_and_a_scale() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(3, 5), nn.Linear(4, 4))
-    quantize_(model, DoReFaConfig(3, 2), ["1"])
+    quantize_(model, LowBitConfig(3, 2), ["1"])
     float_bytes = 4 * 2 * (16 + 4)
     # 15 weights of 3 bits are 45 bits, so 6 bytes; one scale; 5 biases.
     assert weight_bytes(model) == WeightBytes(float32=float_bytes + 4 * (15 + 5), packed=float_bytes + 6 + 4 + 4 * 5)
@@ -29,7 +29,7 @@ def test_low_bit_weights_take_their_bits_and_a_scale() -> None:
 def test_shared_parameters_count_once() -> None:
     layer = nn.Linear(8, 8, bias=False)
     model = nn.Sequential(nn.Linear(8, 8, bias=False), layer, layer, nn.Linear(8, 8, bias=False))
-    quantize_(model, DoReFaConfig(1, 1))
+    quantize_(model, LowBitConfig(1, 1))
     assert weight_bytes(model) == WeightBytes(float32=3 * 256, packed=2 * 256 + 8 + 4)
 
 
@@ -40,13 +40,13 @@ def test_shared_parameters_count_once() -> None:
 def test_scales_of_channels_count_and_learned_ranges_do_not(weights: Any, weight_scale: Any, scales: int) -> None:
     model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(3)])
     bits = 1 if weights == "dorefa" else 2
-    quantize_(model, DoReFaConfig(bits, 2, range="learned", weights=weights, weight_scale=weight_scale))
+    quantize_(model, LowBitConfig(bits, 2, range="learned", weights=weights, weight_scale=weight_scale))
     assert weight_bytes(model) == WeightBytes(float32=3 * 256, packed=2 * 256 + 8 * bits + 4 * scales)
 
 
 def test_32_bit_weights_stay_float() -> None:
     model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(3)])
-    quantize_(model, DoReFaConfig(32, 2))
+    quantize_(model, LowBitConfig(32, 2))
     assert weight_bytes(model) == WeightBytes(float32=3 * 256, packed=3 * 256)
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bitorch import DoReFaConfig, calibrate, quantize_
+from bitorch import LowBitConfig, calibrate, quantize_
 from bitorch.cli import main
 from bitorch.models import build
 from bitorch.train import Settings, evaluate, fit, load_model, prepare, read_checkpoint, read_settings
@@ -263,7 +263,7 @@ def test_a_net_from_a_file_without_batch_counters_calibrates_by_its_statistics(f
     for norm in (module for module in with_counter.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)):
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.fill_(50)
-    config = DoReFaConfig(2, 2, range="calibrated")
+    config = LowBitConfig(2, 2, range="calibrated")
     images = [torch.rand(8, 1, 8, 8)]
     found = []
     for each in (model, with_counter):

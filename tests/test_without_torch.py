@@ -46,7 +46,7 @@ def environment(folder: Path) -> Path:
 def test_a_packed_model_runs_where_torch_is_not_installed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = LeNet8()
-    bitorch.quantize_(model, bitorch.DoReFaConfig(1, 2, first=8, last=8))
+    bitorch.quantize_(model, bitorch.LowBitConfig(1, 2, first=8, last=8))
     packed = bitorch.deploy(model.eval(), torch.rand(1, 1, 8, 8), pixels=True)
     packed.save(tmp_path / "net.bit.safetensors")
     pixels = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)

@@ -22,7 +22,7 @@ def float_net() -> nn.Module:
     )
 
 
-CONFIG = bitorch.DoReFaConfig(weight_bits=1, activation_bits=2, range="calibrated")
+CONFIG = bitorch.LowBitConfig(weight_bits=1, activation_bits=2, range="calibrated")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -87,7 +87,7 @@ def test_distributed(tmp_path: object) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     try:
         model, x = float_net(), torch.rand(2, 1, 6, 6)
-        bitorch.quantize_(model, bitorch.DoReFaConfig(weight_bits=1, activation_bits=2))
+        bitorch.quantize_(model, bitorch.LowBitConfig(weight_bits=1, activation_bits=2))
         wrapped = nn.parallel.DistributedDataParallel(model.eval())
         packed = bitorch.deploy(wrapped, x)
         assert bitorch.verify(wrapped, packed, x)
@@ -110,7 +110,7 @@ def test_what_is_no_wrapper_stays() -> None:
 
 def test_a_model_that_is_compiled_in_place() -> None:
     model, x = float_net(), torch.rand(2, 1, 6, 6)
-    bitorch.quantize_(model, bitorch.DoReFaConfig(weight_bits=1, activation_bits=2))
+    bitorch.quantize_(model, bitorch.LowBitConfig(weight_bits=1, activation_bits=2))
     model.eval().compile(backend="eager")
     assert bitorch.verify(model, bitorch.deploy(model, x), x)
 
@@ -122,7 +122,7 @@ def test_a_wrapped_layer_cannot_be_replaced() -> None:
 
 def test_layers_inside_that_are_compiled() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU()), nn.Conv2d(6, 2, 1))
-    bitorch.quantize_(model, bitorch.DoReFaConfig(weight_bits=1, activation_bits=2))
+    bitorch.quantize_(model, bitorch.LowBitConfig(weight_bits=1, activation_bits=2))
     model[1] = compiled(model[1])
     x: Tensor = torch.rand(2, 1, 6, 6)
     assert bitorch.verify(model.eval(), bitorch.deploy(model, x), x)

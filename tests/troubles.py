@@ -18,8 +18,8 @@ from bitorch.cli import main
 from bitorch.layers import QLinear
 from bitorch.quantizations import InputDoReFa, Quantization, Sign
 
-CONFIG = bitorch.DoReFaConfig(1, 2)
-ALL = bitorch.DoReFaConfig(1, 2, first="same", last="same")
+CONFIG = bitorch.LowBitConfig(1, 2)
+ALL = bitorch.LowBitConfig(1, 2, first="same", last="same")
 X, Y = torch.rand(16, 8), torch.arange(16) % 3
 
 
@@ -64,7 +64,7 @@ def mlp() -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(8, 3))
 
 
-def converted(config: bitorch.DoReFaConfig = CONFIG) -> nn.Sequential:
+def converted(config: bitorch.LowBitConfig = CONFIG) -> nn.Sequential:
     model = mlp()
     bitorch.quantize_(model, config)
     return model.eval()
@@ -97,7 +97,7 @@ class Ending(nn.Module):
 class Two(nn.Module):
     """A model of two inputs."""
 
-    def __init__(self, config: bitorch.DoReFaConfig = ALL) -> None:
+    def __init__(self, config: bitorch.LowBitConfig = ALL) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
         bitorch.quantize_(self, config)
@@ -134,7 +134,7 @@ def lost_zeros(trouble: Trouble) -> None:
     model = mlp()
     with torch.no_grad():
         weight_of(model, 3)[:6] = 0
-    assert trouble.is_met(str(bitorch.quantize_(copy.deepcopy(model), bitorch.DoReFaConfig(2, 2))))
+    assert trouble.is_met(str(bitorch.quantize_(copy.deepcopy(model), bitorch.LowBitConfig(2, 2))))
     trouble.do(model=model)
     layer = model[3]
     assert isinstance(layer, QLinear)
@@ -151,33 +151,33 @@ def borders(trouble: Trouble) -> None:
         nn.init.constant_(layer.weight, weight)
     model = nn.Sequential(ends[0], inner, ends[1])
     other = copy.deepcopy(model)
-    bitorch.quantize_(other, bitorch.DoReFaConfig(1, 1, sign="sign"))
+    bitorch.quantize_(other, bitorch.LowBitConfig(1, 1, sign="sign"))
     assert sum_of_one_pixel(other) == 0.5
     trouble.do(model=model)
     assert sum_of_one_pixel(model) == -3.5
 
 
 def steps_of_a_frozen_layer(trouble: Trouble) -> None:
-    model = converted(bitorch.DoReFaConfig(4, 4, range="learned", first="same"))
+    model = converted(bitorch.LowBitConfig(4, 4, range="learned", first="same"))
     weight_of(model, 0).requires_grad_(False)
     assert any(p.requires_grad for p in model[0].parameters())
     trouble.do(model=model)
     assert not any(p.requires_grad for p in model[0].parameters())
     frozen = mlp()
     frozen[0].requires_grad_(False)
-    bitorch.quantize_(frozen, bitorch.DoReFaConfig(4, 4, range="learned", first="same"))
+    bitorch.quantize_(frozen, bitorch.LowBitConfig(4, 4, range="learned", first="same"))
     assert not any(p.requires_grad for p in frozen[0].parameters())
 
 
 def unset_range(trouble: Trouble) -> None:
-    model = converted(bitorch.DoReFaConfig(4, 4, range="learned"))
+    model = converted(bitorch.LowBitConfig(4, 4, range="learned"))
     trouble.is_raised(lambda: model(X), RuntimeError)
     trouble.do(model=model, batches=[X])
     assert model(X).isfinite().all()
 
 
 def stale_step(trouble: Trouble) -> None:
-    model = converted(bitorch.DoReFaConfig(4, 4, range="learned"))
+    model = converted(bitorch.LowBitConfig(4, 4, range="learned"))
     bitorch.calibrate(model, [X])
     nn.init.normal_(weight_of(model, 3), std=9)
     assert trouble.is_met(str(bitorch.check(model, (X, Y))))
@@ -219,7 +219,7 @@ def ignored_labels(trouble: Trouble) -> None:
 
 
 def several_inputs(trouble: Trouble) -> None:
-    config = bitorch.DoReFaConfig(1, 2, range="calibrated", first="same", last="same")
+    config = bitorch.LowBitConfig(1, 2, range="calibrated", first="same", last="same")
     trouble.is_raised(lambda: bitorch.calibrate(Two(config), [X]))
     for index in range(2):
         model = Two(config)

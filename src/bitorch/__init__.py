@@ -2,7 +2,7 @@
 
 Quantize a float model in place, train it as ever, deploy it into one packed file:
 
-    config = bitorch.DoReFaConfig(weight_bits=1, activation_bits=2, gradient_bits=6)
+    config = bitorch.LowBitConfig(weight_bits=1, activation_bits=2, gradient_bits=6)
     bitorch.quantize_(model, config)
     ...
     packed = bitorch.deploy(model.eval(), example_input)
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .checking.findings import Check as Check
     from .checking.findings import Finding as Finding
     from .config.low_bit_config import DoReFaConfig as DoReFaConfig
+    from .config.low_bit_config import LowBitConfig as LowBitConfig
     from .conversion.bits import Bits as Bits
     from .conversion.quantize import quantize_ as quantize_
     from .conversion.restore import float_ as float_
@@ -67,6 +68,7 @@ _HOMES = {
     "Finding": "checking.findings",
     "LayerConversion": "conversion.table",
     "LayerSensitivity": "allocation.sensitivity",
+    "LowBitConfig": "config.low_bit_config",
     "PackedModel": "deployment.runtime.packed_model",
     "PartialDeployment": "deployment.partial.pack_layers",
     "Report": "reporting.report",

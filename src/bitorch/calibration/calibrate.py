@@ -81,7 +81,7 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
     The model is run in eval mode, its layers with a range in float, so that every range is that of the float net;
     learned ranges start there. A BatchNorm that has seen nothing yet, whose running mean is 0 and variance 1 in all
     channels, normalizes by the batches here, as it will in training. Quantizers say themselves how a range is found,
-    see `DoReFaConfig.calibration`. In distributed training all processes call it, and get the ranges of the first one.
+    see `LowBitConfig.calibration`. In distributed training all processes call it, and get the ranges of the first one.
 
     A learned step of a weight (`WeightLSQ`, `WeightTTQ`) stays as it is once it was trained, or came with a checkpoint.
     If it is still where it started, and the weight has become another one that it does not fit, as by `nn.init` after
@@ -116,7 +116,7 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
         return Calibration((), _renew(learned))
     if not names:
         raise ValueError(
-            "the model has no range to calibrate; convert it with a DoReFaConfig of "
+            "the model has no range to calibrate; convert it with a LowBitConfig of "
             'range="calibrated" or range="learned"'
         )
     seen = {quantizer: Seen() for quantizer in names}

@@ -28,7 +28,7 @@ EndLayer = Literal["float", "same"] | Literal[8]
 
 
 @dataclass(frozen=True)
-class DoReFaConfig:
+class LowBitConfig:
     """Bits of weights, activations and gradients, how each is quantized, and what the ends of the net get.
 
     The defaults are DoReFa-Net (variant "paper"); every other choice has a name.
@@ -161,12 +161,12 @@ class DoReFaConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> DoReFaConfig:
+    def from_dict(cls, fields: Mapping[str, Any]) -> LowBitConfig:
         """Return the config of `to_dict`; ValueError for a key that is no field."""
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(fields) - set(known))
         if unknown:
-            raise ValueError(f"unknown keys {', '.join(unknown)}; DoReFaConfig has {', '.join(known)}")
+            raise ValueError(f"unknown keys {', '.join(unknown)}; LowBitConfig has {', '.join(known)}")
         values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
         return cls(**values)
 
@@ -198,3 +198,7 @@ class DoReFaConfig:
             ),
             "gradient_quantization": gradient_quantizer(gradient, self.gradients, noise=self.gradient_noise),
         }
+
+
+#: The name that this class had, when DoReFa-Net was all it could say.
+DoReFaConfig = LowBitConfig

@@ -28,7 +28,7 @@ _COMMUTES_WITH_RELU = (
 
 
 def absorb_relus(model: nn.Module, layers: Collection[nn.Module]) -> list[LayerConversion]:
-    """Replace the ReLUs that the clip of one of the layers makes superfluous; see DoReFaConfig.absorb_relu."""
+    """Replace the ReLUs that the clip of one of the layers makes superfluous; see LowBitConfig.absorb_relu."""
     rows = []
     for place in list(_places_of(model, nn.ReLU)):
         if place.reader in layers and _clips(place.reader):

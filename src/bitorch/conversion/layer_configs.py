@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..config.low_bit_config import DoReFaConfig
+from ..config.low_bit_config import LowBitConfig
 from .convertible import supported
 from .rule_matching import deciding_rules, titled
 from .rules import (
@@ -18,7 +18,7 @@ from .rules import (
 )
 
 #: What `quantize_` takes: one config for all layers, or rules.
-Configs = DoReFaConfig | Sequence[Rule | tuple[Match, DoReFaConfig | None]]
+Configs = LowBitConfig | Sequence[Rule | tuple[Match, LowBitConfig | None]]
 
 
 @dataclass(frozen=True)
@@ -31,32 +31,32 @@ class Decision:
         is_named: whether that rule names the layer, so that it counts as neither first nor last.
     """
 
-    config: DoReFaConfig | None
+    config: LowBitConfig | None
     rule: str | None = None
     is_named: bool = False
 
 
-def rules_or_config(config: object) -> DoReFaConfig | list[Rule]:
+def rules_or_config(config: object) -> LowBitConfig | list[Rule]:
     """Return the config, or the list of rules; TypeError or ValueError for anything else."""
-    if isinstance(config, DoReFaConfig):
+    if isinstance(config, LowBitConfig):
         return config
     if not are_rules(config):
         raise TypeError(
-            f"config must be a DoReFaConfig such as DoReFaConfig(1, 2), got {type(config).__name__}; "
+            f"config must be a LowBitConfig such as LowBitConfig(1, 2), got {type(config).__name__}; "
             "or a list of rules such as [('*', config), ('layer3.*', None)]; bitorch.load_rules reads a file of them"
         )
     rules = as_rules(config)
     for index, rule in enumerate(rules):
-        if rule.config is not None and not isinstance(rule.config, DoReFaConfig):
+        if rule.config is not None and not isinstance(rule.config, LowBitConfig):
             raise TypeError(
-                f"{titled(rules, index)} must give a DoReFaConfig such as DoReFaConfig(4, 4), or None, "
+                f"{titled(rules, index)} must give a LowBitConfig such as LowBitConfig(4, 4), or None, "
                 f"got {rule.config!r}"
             )
     return rules
 
 
 def decisions(
-    config: DoReFaConfig | list[Rule], model: nn.Module, layers: Mapping[str, nn.Module], reasons: Mapping[str, str]
+    config: LowBitConfig | list[Rule], model: nn.Module, layers: Mapping[str, nn.Module], reasons: Mapping[str, str]
 ) -> dict[str, Decision]:
     """Return the decision on each of the layers that can be converted.
 
@@ -67,7 +67,7 @@ def decisions(
     Raises:
         ValueError: a rule that decides no layer.
     """
-    if isinstance(config, DoReFaConfig):
+    if isinstance(config, LowBitConfig):
         return {name: Decision(config) for name in layers}
     others = {name: reason for name, reason in reasons.items() if reason}
     remedy = f"supported are {supported()}; change the match, or leave the rule out"
@@ -77,7 +77,7 @@ def decisions(
 
 def _decision(rules: Sequence[Rule], index: int) -> Decision:
     rule = rules[index]
-    assert rule.config is None or isinstance(rule.config, DoReFaConfig)  # `rules_or_config` has looked
+    assert rule.config is None or isinstance(rule.config, LowBitConfig)  # `rules_or_config` has looked
     return Decision(rule.config, f"{index + 1}: {rule}", rule.is_name)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ..config.low_bit_config import DoReFaConfig
+from ..config.low_bit_config import LowBitConfig
 from ..in_place import check_module
 from ..lost_zeros import lost_zeros
 from ..quantizations import Quantization
@@ -139,7 +139,7 @@ def _stays(name: str, module: nn.Module, decision: Decision) -> LayerConversion:
     return row_of(name, module, module, "low-bit already, no rule", decision.rule)
 
 
-def _place(name: str, config: DoReFaConfig, order: Sequence[str]) -> Place:
+def _place(name: str, config: LowBitConfig, order: Sequence[str]) -> Place:
     """Return a layer's place. Of a model of one layer that is the first."""
     if name in config.first_layers or (not config.first_layers and name == order[0]):
         return "first"
@@ -148,7 +148,7 @@ def _place(name: str, config: DoReFaConfig, order: Sequence[str]) -> Place:
     return "inner"
 
 
-def _convert(name: str, module: nn.Module, config: DoReFaConfig, place: Place, rule: str | None) -> Step:
+def _convert(name: str, module: nn.Module, config: LowBitConfig, place: Place, rule: str | None) -> Step:
     def quantizers_of(layer: nn.Module) -> dict[str, Quantization | None] | None:
         return config.quantizers(place, layer)
 

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from torch import nn
 
-from ..config.low_bit_config import DoReFaConfig
+from ..config.low_bit_config import LowBitConfig
 from ..short_repr import short_repr
 from .bits import Bits
 from .bounded_regex import compile_bounded
@@ -29,7 +29,7 @@ class Rule:
             character and [ab] one of these); "re:" and a regular expression for the whole name, Python's but for
             references to groups, atomic groups and possessive repeats; or a layer type, or a tuple of them (nn.Conv2d:
             that type exactly, and what `quantize_` makes of it). Case counts.
-        config: for `quantize_` a DoReFaConfig, or None for layers that stay float; for `set_bits` a Bits, or a tuple
+        config: for `quantize_` a LowBitConfig, or None for layers that stay float; for `set_bits` a Bits, or a tuple
             of weight, activation and (optionally) gradient bits.
 
     Raises:
@@ -37,7 +37,7 @@ class Rule:
     """
 
     match: Match
-    config: DoReFaConfig | Bits | tuple[int | None, ...] | None
+    config: LowBitConfig | Bits | tuple[int | None, ...] | None
 
     def __post_init__(self) -> None:
         if isinstance(self.match, str):

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from ..atomic_file import write_text
-from ..config.low_bit_config import DoReFaConfig
+from ..config.low_bit_config import LowBitConfig
 from ..short_repr import short_repr
 from ..structured_text import read_text
 from .convertible import LOW_BIT
@@ -20,7 +20,7 @@ from .rules import Match, Rule, as_rules
 from .rules_text import format_of, parse, spell
 from .suggestions import nearest
 
-_FIELDS = {field.name: field for field in dataclasses.fields(DoReFaConfig)}
+_FIELDS = {field.name: field for field in dataclasses.fields(LowBitConfig)}
 _REQUIRED = [name for name, field in _FIELDS.items() if field.default is dataclasses.MISSING]
 _KEYS = ["match", "type", "float", *_FIELDS]
 _TYPES: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in LOW_BIT}
@@ -31,7 +31,7 @@ def load_rules(path: str | PathLike[str]) -> list[Rule]:
     """Read rules for `quantize_` from a YAML or JSON file: a list of mappings, the later of which win.
 
     Each has `match`, a name, a glob or "re:…", or `type`, one of the names of float layers or a list of them; the first
-    may have neither, and is then for all layers. Beside it stand the fields of DoReFaConfig, or `float: true`.
+    may have neither, and is then for all layers. Beside it stand the fields of LowBitConfig, or `float: true`.
 
     Args:
         path: of a file that ends in .yaml or .yml, which needs PyYAML (the extra "train"), or in .json.
@@ -48,7 +48,7 @@ def load_rules(path: str | PathLike[str]) -> list[Rule]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def save_rules(path: str | PathLike[str], rules: Sequence[Rule | tuple[Match, DoReFaConfig | None]]) -> None:
+def save_rules(path: str | PathLike[str], rules: Sequence[Rule | tuple[Match, LowBitConfig | None]]) -> None:
     """Write rules to a YAML or JSON file that `load_rules` reads; fields that have their default are left out.
 
     Args:
@@ -75,7 +75,7 @@ def rules_from(entries: object) -> list[Rule]:
     return as_rules([_rule(number, entry) for number, entry in enumerate(entries, 1)])
 
 
-def entries_of(rules: Sequence[Rule | tuple[Match, DoReFaConfig | None]]) -> list[dict[str, Any]]:
+def entries_of(rules: Sequence[Rule | tuple[Match, LowBitConfig | None]]) -> list[dict[str, Any]]:
     """Return rules as a list of mappings, in types that JSON has; errors as `save_rules`."""
     checked = rules_or_config(list(rules))
     assert isinstance(checked, list)  # a list gives a list
@@ -118,7 +118,7 @@ def _types(value: object) -> type[nn.Module] | tuple[type[nn.Module], ...]:
     return types if isinstance(value, list) else types[0]
 
 
-def _config(entry: dict[str, object]) -> DoReFaConfig | None:
+def _config(entry: dict[str, object]) -> LowBitConfig | None:
     fields = {key: value for key, value in entry.items() if key in _FIELDS}
     if "float" in entry:
         if entry["float"] is not True:
@@ -131,12 +131,12 @@ def _config(entry: dict[str, object]) -> DoReFaConfig | None:
     for key in _REQUIRED:
         if key not in fields:
             raise ValueError(f"has no {key}; give it, or float: true")
-    hints = get_type_hints(DoReFaConfig)
-    return DoReFaConfig(**{key: _field(key, value, hints[key]) for key, value in fields.items()})
+    hints = get_type_hints(LowBitConfig)
+    return LowBitConfig(**{key: _field(key, value, hints[key]) for key, value in fields.items()})
 
 
 def _field(key: str, value: object, hint: Any) -> Any:
-    """Return a field's value in the type that DoReFaConfig wants; which values there are, that knows itself."""
+    """Return a field's value in the type that LowBitConfig wants; which values there are, that knows itself."""
     if hint == tuple[str, ...]:
         if not isinstance(value, list):
             raise ValueError(f"{key} must be a list of names, got {_kind_of(value)}")
@@ -166,7 +166,7 @@ def _kind_of(value: object) -> str:
 
 def _entry(rule: Rule) -> dict[str, Any]:
     entry: dict[str, Any] = {"match": rule.match} if isinstance(rule.match, str) else {"type": _type_names(rule)}
-    if not isinstance(rule.config, DoReFaConfig):
+    if not isinstance(rule.config, LowBitConfig):
         return {**entry, "float": True}
     values = rule.config.to_dict()
     default = {name: field.default for name, field in _FIELDS.items()}

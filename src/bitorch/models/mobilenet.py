@@ -18,7 +18,7 @@ class MobileNetV2(nn.Module):
 
     22 convolutions, 7 of them depthwise, and 100 thousand parameters. A block expands the channels by a 1×1
     convolution, convolves each by itself, and projects back without an activation, so that what the next block reads is
-    negative in part: a clip at 0 and 1 loses it, and at few bits the net needs learned ranges (`DoReFaConfig.range`).
+    negative in part: a clip at 0 and 1 loses it, and at few bits the net needs learned ranges (`LowBitConfig.range`).
 
     Args:
         in_channels: channels of the images.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config.low_bit_config import DoReFaConfig, EndLayer
+from ..config.low_bit_config import EndLayer, LowBitConfig
 from ..config.quantizer_choice import (
     Gradients,
     LearnedBy,
@@ -169,10 +169,10 @@ class Settings:
         _check_combinations(self)
 
     @property
-    def config(self) -> DoReFaConfig:
+    def config(self) -> LowBitConfig:
         """The bits and methods as `quantize_` takes them, where there are no rules."""
         ends: dict[EndBits, EndLayer] = {"float": "float", "8": 8, "same": "same"}
-        return DoReFaConfig(
+        return LowBitConfig(
             *self.bits,
             first=ends[self.first],
             last=ends[self.last],
