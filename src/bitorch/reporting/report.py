@@ -15,10 +15,11 @@ from ..atomic_file import write_text
 from ..batches import read_batch
 from ..containers import is_container
 from ..deployment.capture.preconditions import check_types
-from ..deployment.capture.runs import as_it_was, run_or_raise
+from ..deployment.capture.runs import run_or_raise
 from ..layers.low_bit import WeightQuantized
 from ..model_copy import copied
 from ..quantizations.bits import FLOAT_BITS
+from ..running import as_it_was
 from ..wrappers import unwrapped
 from .deployed import NO_RUNTIME, Deployed, deployed
 from .macs import REST, count_macs

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 import bitorch_runtime
 
+from ...running import as_it_was
 from ...text_table import aligned
 from ...wrappers import unwrapped
 from ..capture.capture import capture
-from ..capture.runs import as_it_was, run_or_raise
+from ..capture.runs import run_or_raise
 from ..graph.chains import without_nan
 from ..graph.graph import INEXACT, Node
 from ..passes.pipeline import Compiled, compile_graph
