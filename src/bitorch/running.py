@@ -16,27 +16,24 @@ Leave = Callable[[str, nn.Module, object], None]
 
 
 @contextmanager
-def hooked(parts: Mapping[str, nn.Module], enter: Enter, leave: Leave) -> Iterator[None]:
+def hooked(parts: Mapping[str, nn.Module], enter: Enter, leave: Leave | None = None) -> Iterator[None]:
     """Call `enter` with name, module and arguments before each call of a part, and `leave` with its result behind it.
 
     The hooks are the last before a part's forward, and the first behind it.
     """
-    handles = []
 
     def before(name: str) -> Callable[..., None]:
         return lambda module, args, kwargs: enter(name, module, args, kwargs)
 
-    def after(name: str) -> Callable[..., None]:
+    def after(name: str, leave: Leave) -> Callable[..., None]:
         return lambda module, args, result: leave(name, module, result)
 
-    try:
+    with ExitStack() as stack:
         for name, part in parts.items():
-            handles.append(part.register_forward_pre_hook(before(name), with_kwargs=True))
-            handles.append(part.register_forward_hook(after(name), prepend=True))
+            stack.callback(part.register_forward_pre_hook(before(name), with_kwargs=True).remove)
+            if leave is not None:
+                stack.callback(part.register_forward_hook(after(name, leave), prepend=True).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
