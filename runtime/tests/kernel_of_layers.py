@@ -1,7 +1,7 @@
-"""A process of its own, because its kernels are chosen once: which kernel each kind of layer gets, and how long it takes.
+"""Which kernel each kind of layer gets, and how long it takes: a process of its own, because kernels are chosen once.
 
-Usage: BITORCH_KERNEL=NAME python kernel_of_layers.py. Prints as JSON, by the name of each layer, [kernel by plan, kernel
-by profile, seconds of the fastest run].
+Usage: BITORCH_KERNEL=NAME python kernel_of_layers.py. Prints as JSON, by the name of each layer, [kernel by plan,
+kernel by profile, seconds of the fastest run].
 """
 
 from __future__ import annotations
