@@ -33,9 +33,13 @@ IMAGES = 4
 def operation(layer: str, bits: tuple[int, int] | None) -> tuple[dict[str, Any], NDArray[Any]]:
     """The one operation between input and output, and its weights."""
     kernel, _, groups = LAYERS[layer]
-    conv = {} if layer == "linear" else {"kernel_size": [kernel] * 2, "stride": [1, 1], "dilation": [1, 1]}
+    conv: dict[str, Any] = (
+        {} if layer == "linear" else {"kernel_size": [kernel] * 2, "stride": [1, 1], "dilation": [1, 1]}
+    )
     conv |= {} if layer == "linear" else {"padding": [kernel // 2] * 4, "groups": groups}
-    shape = (CHANNELS, CHANNELS) if layer == "linear" else (CHANNELS, kernel, kernel, CHANNELS // groups)
+    shape: tuple[int, ...] = (
+        (CHANNELS, CHANNELS) if layer == "linear" else (CHANNELS, kernel, kernel, CHANNELS // groups)
+    )
     rng = np.random.default_rng(0)
     op = "linear" if layer == "linear" else "conv2d"
     if bits is None:
