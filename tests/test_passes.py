@@ -83,7 +83,7 @@ class Draft:
         return self.add(name, "select", [of], lambda x: x[:, chosen], shape, channels=chosen)
 
     def codes(self, name: str, of: str, quantizer: Quantization) -> str:
-        settings = {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
+        settings: dict[str, Any] = {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
         return self.add(name, "codes", [of], quantizer.codes, **settings)
 
     def values(self, name: str, of: str, bits: int, *, sign: bool = False) -> str:
