@@ -130,6 +130,7 @@ def _packed(
         preprocessing=preprocessing,
         provenance={**_provenance(model, captured), **({} if provenance is None else provenance)},
         passes=[*steps, ("lower", listing)],
+        owners=compiled.lowered.owners,
     )
 
 

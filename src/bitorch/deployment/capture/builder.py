@@ -98,7 +98,7 @@ class Builder:
             settings: Mapping[str, Any]) -> str:  # fmt: skip
         """Add a node and return its name."""
         name = self.unused(name)
-        self.nodes[name] = Node(name, kind, inputs, shape, function, settings, str(call.place))
+        self.nodes[name] = Node(name, kind, inputs, shape, function, settings, str(call.place), call.place.path)
         return name
 
     def read(self, tensor: Tensor, at: int) -> str:

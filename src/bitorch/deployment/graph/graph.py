@@ -56,6 +56,7 @@ class Node:
         shape: of one image, without the batch: (C, H, W), (C, L), (F,), or () of one number.
         function: computes the value, [batch, *shape], from the values of the inputs.
         place: for messages: where in the model it is, and what it is there.
+        module: the path of the module that computes it: "" of the model itself, and of inputs.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Node:
     function: Callable[..., Tensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
+    module: str = ""
 
     @property
     def channels(self) -> int:

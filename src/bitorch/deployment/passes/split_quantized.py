@@ -76,7 +76,7 @@ def quantized(node: Node, quantizer: Quantization, shape: tuple[int, ...]) -> li
 
     def add(step: str, kind: str, function: Callable[[Tensor], Tensor], settings: dict[str, Any]) -> None:
         inputs = (nodes[-1].name,) if nodes else node.inputs
-        nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place))
+        nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place, node.module))
 
     if isinstance(quantizer, RangeQuantization):
         width, n = quantizer.width().clone(), 2**quantizer.bit_width - 1
@@ -137,6 +137,7 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
         function,
         {"layer": layer, "sign": sign, "zero_point": layer.input_quantization.zero_point(), **geometry},
         node.place,
+        node.module,
     )
     scale = layer_scale(layer)
     scaled = Node(
@@ -147,6 +148,7 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
         _times(scale),
         {"scale": scale.flatten()},
         node.place,
+        node.module,
     )
     nodes.extend((product, scaled))
     if layer.bias is not None:
@@ -193,7 +195,8 @@ def _explicit_pad(node: Node, layer: QConv1d | QConv2d, codes: Node) -> list[Nod
         "value": (value + 1) // 2 if codes.settings["sign"] else value,
     }
     shape = (codes.shape[0], *sizes)
-    return [Node(f"{node.name}/pad", "pad", (codes.name,), shape, _padded(layer, value), settings, node.place)]
+    function = _padded(layer, value)
+    return [Node(f"{node.name}/pad", "pad", (codes.name,), shape, function, settings, node.place, node.module)]
 
 
 def _padded(layer: QConv1d | QConv2d, value: int) -> Callable[[Tensor], Tensor]:

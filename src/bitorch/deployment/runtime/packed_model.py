@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
         f"bitorch.deploy needs {error.name}: pip install ./runtime in a checkout of bitorch", name=error.name
     ) from error
 
+from .owners import Owners
 from .program_text import operation_table
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class PackedModel:
         preprocessing: how images become inputs, in types that JSON has, or None.
         provenance: where the model comes from, in types that JSON has, or None.
         passes: of each step of `deploy` its name and what it made of the program; () after `load`.
+        owners: which modules of the model its operations and arrays are of; None after `load`, since files do not say.
         nbytes: of the file that `save` writes.
     """
 
@@ -65,6 +67,7 @@ class PackedModel:
     preprocessing: dict[str, Any] | None
     provenance: dict[str, Any] | None
     passes: tuple[tuple[str, str], ...]
+    owners: Owners | None
     nbytes: int
 
     def __init__(
@@ -78,6 +81,7 @@ class PackedModel:
         preprocessing: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
         passes: Sequence[tuple[str, str]] = (),
+        owners: Owners | None = None,
     ) -> None:
         """Plan a program.
 
@@ -86,7 +90,7 @@ class PackedModel:
             output_shapes: of one image's results in the model, in the order of the program's outputs; None: as in the
                 program.
             input_shapes: of one image in the model, in the order of the program's inputs; likewise.
-            class_names, preprocessing, provenance, passes: see the class.
+            class_names, preprocessing, provenance, passes, owners: see the class.
 
         Raises:
             TypeError, ValueError: an operation is wrong, a shape does not fit the program's, or something is not what
@@ -104,7 +108,7 @@ class PackedModel:
         # What is run, and so what is verified, is what comes out of the file.
         operations, arrays, info = bitorch_runtime.format.decode(file)
         self._take(bitorch_runtime.Program(operations, arrays), operations, arrays, info, len(file))
-        self.passes = tuple(passes)
+        self.passes, self.owners = tuple(passes), owners
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT) -> PackedModel:
@@ -132,7 +136,7 @@ class PackedModel:
             packed._take(program, operations, arrays, info, os.path.getsize(path))
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from None
-        packed.passes = ()
+        packed.passes, packed.owners = (), None
         return packed
 
     def _take(
@@ -210,7 +214,8 @@ class PackedModel:
         return f"{self!r}\n{operation_table(self.operations())}"
 
     def __reduce__(self) -> tuple[Callable[..., PackedModel], tuple[Any, ...]]:
-        arguments = {name: getattr(self, name) for name in ("class_names", "preprocessing", "provenance", "passes")}
+        names = ("class_names", "preprocessing", "provenance", "passes", "owners")
+        arguments = {name: getattr(self, name) for name in names}
         return _rebuild, (self._operations, self._arrays, arguments)
 
     def _given(self, inputs: tuple[Tensor, ...]) -> list[NDArray[Any]]:

@@ -15,15 +15,13 @@ import bitorch_runtime
 
 from ...text_table import aligned
 from ...wrappers import unwrapped
-from ..capture.capture import capture
 from ..capture.runs import as_it_was, run_or_raise
 from ..graph.chains import without_nan
 from ..graph.graph import INEXACT, Node
-from ..passes.pipeline import Compiled, compile_graph
-from ..passes.split_quantized import pixel_values
+from ..passes.pipeline import Compiled
 from .lower import Lowered, Operation
 from .packed_model import PackedModel
-from .sharing import array_names
+from .same_network import as_floats, compiled_as
 from .subnormals import subnormals_kept
 
 if TYPE_CHECKING:
@@ -168,32 +166,9 @@ def verify_batches(
     for inputs in batches:
         packed._given(tuple(inputs))  # raises, with both shapes, if it does not take them
         if compiled is None:
-            with subnormals_kept():
-                captured = capture(model, *map(as_floats, inputs))
-                captured.check()
-                pixels = any(x.dtype == torch.uint8 for x in inputs)
-                compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
-            operations, arrays = packed.program()
-            _check_same_network(compiled.lowered.operations, operations)
-            program = _all_tensors(compiled.lowered, operations, arrays)
+            compiled = compiled_as(model, packed, inputs)
+            program = _all_tensors(compiled.lowered, *packed.program())
         yield _compare(model, compiled, program, packed, inputs)
-
-
-def _check_same_network(expected: list[Operation], found: list[Operation]) -> None:
-    """Raise a ValueError unless both programs have the same operations; arrays and the shapes of ports may differ."""
-    for wanted, operation in zip(expected, found, strict=False):
-        if _of_network(wanted) != _of_network(operation):
-            raise ValueError(f"the program is of another network: {operation} stands where the model has {wanted}")
-    if len(expected) != len(found):
-        raise ValueError(
-            f"the program is of another network: it has {len(found)} operations, the model's would have {len(expected)}"
-        )
-
-
-def _of_network(operation: Operation) -> Operation:
-    """An operation without what two files of one network may have differently: names of arrays, shapes outside."""
-    named = array_names(operation)
-    return {key: "array" if key in named else value for key, value in operation.items() if key != "array_shape"}
 
 
 def compare(
@@ -384,8 +359,3 @@ def _outputs(
         for name, node, expected in zip(names, compiled.graph.outputs, own, strict=True)
     )
     return rows
-
-
-def as_floats(x: Tensor) -> Tensor:
-    """What the model takes where the program takes x: pixels q as q/255."""
-    return pixel_values(x) if x.dtype == torch.uint8 else x
