@@ -26,10 +26,9 @@ struct PoolAxis {
 
 struct PoolWindow {
   PoolAxis y, x;
-
-  // Reads "kernel_size", "stride", "padding" and, where it may be there, "dilation".
-  PoolWindow() = default;
-  PoolWindow(const OperationReader& reader, const Tensor& input, bool dilated);
 };
+
+// The keys "kernel_size", "stride", "padding" and, where it may be there, "dilation".
+PoolWindow read_pool_window(const OperationReader& reader, const Tensor& input, bool dilated);
 
 }  // namespace bitorch
