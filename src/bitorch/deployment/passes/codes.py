@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..graph.chains import (
-    ELEMENTWISE,
     composed,
     is_rising,
     is_the_same_everywhere,
@@ -17,11 +16,8 @@ from ..graph.chains import (
     stored,
     without_nan,
 )
-from ..graph.graph import INEXACT, Graph, Node
+from ..graph.graph import Graph, Node
 from ..graph.quantizer_kind import form
-
-#: Codes of what these give are these of codes: a maximum and a move of numbers commute with what never falls.
-_MOVES = frozenset({"max_pool", "flatten", "select", "concat"})
 
 
 def share_codes(graph: Graph) -> Graph:
@@ -52,11 +48,12 @@ def swap_pools(graph: Graph) -> Graph:
 def _swap_one(graph: Graph) -> Graph | None:
     readers = graph.readers()
     for node in graph:
-        if node.kind not in ELEMENTWISE or not is_rising(node):
+        if not node.row.elementwise or not is_rising(node):
             continue
         pool = graph[node.inputs[0]]
-        only = len(readers[pool.name]) == 1 and pool.name not in graph.outputs
-        if only and (pool.kind == "max_pool" or (pool.kind in ("flatten", "select") and is_the_same_everywhere(node))):
+        is_only = len(readers[pool.name]) == 1 and pool.name not in graph.outputs
+        is_moved = pool.row.moves and len(pool.inputs) == 1
+        if is_only and is_moved and (pool.row.keeps_channels or is_the_same_everywhere(node)):
             before = graph[pool.inputs[0]]
             early = replace(node, name=f"{node.name}/early", inputs=(before.name,), shape=before.shape)
             late = replace(pool, name=node.name, inputs=(early.name,))
@@ -82,7 +79,7 @@ def _move_one(graph: Graph) -> Graph | None:
         if node.kind != "codes":
             continue
         behind = graph[node.inputs[0]]
-        if behind.kind not in _MOVES or len(readers[behind.name]) > 1 or behind.name in graph.outputs:
+        if not behind.row.moves or len(readers[behind.name]) > 1 or behind.name in graph.outputs:
             continue
         early = [
             replace(node, name=f"{node.name}/{i}", inputs=(name,), shape=graph[name].shape)
@@ -110,7 +107,7 @@ def fold_tables(graph: Graph) -> Graph:
 
 
 def _fold_codes(graph: Graph, node: Node) -> Node:
-    values, chain = source(graph, node, lambda at: at.kind not in INEXACT)
+    values, chain = source(graph, node, lambda at: at.row.exact)
     if values.kind != "values":
         return node
     steps = composed([values, *chain, node])
@@ -142,7 +139,7 @@ def _fold_values(graph: Graph) -> Graph:
 
 def _only_elementwise_reader(graph: Graph, readers: dict[str, list[Node]], node: Node) -> Node | None:
     following = readers[node.name]
-    is_one = len(following) == 1 and following[0].kind in ELEMENTWISE - INEXACT
+    is_one = len(following) == 1 and following[0].row.elementwise and following[0].row.exact
     if not is_one or node.name in graph.outputs:
         return None
     return following[0]

@@ -16,12 +16,7 @@ from bitorch_runtime import pack_weights
 from ..graph.graph import Graph, Node
 from ..graph.output_names import OutputNames
 from ..passes.split_quantized import weight_codes
-from .fuse_stages import (
-    AFFINE,
-    SUMS,
-    Group,
-    group,
-)
+from .fuse_stages import AFFINE, Group, group
 from .owners import Owners
 from .sharing import share_arrays
 
@@ -79,7 +74,7 @@ def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
 
 
 def _input(node: Node) -> Operation:
-    pixels = bool(node.settings.get("pixels", False))
+    pixels = node.settings["pixels"]
     operation: Operation = {
         "op": "input",
         "output": node.name,
@@ -180,7 +175,7 @@ class _Lowering:
 
     def add(self, one: Group) -> None:
         node = one.anchor
-        if node.kind in SUMS:
+        if node.row.weighs:
             self._convolution(one)
         elif node.kind in AFFINE:
             self._affine(one)

@@ -17,7 +17,7 @@ from ...text_table import aligned
 from ...wrappers import unwrapped
 from ..capture.runs import as_it_was, run_or_raise
 from ..graph.chains import without_nan
-from ..graph.graph import INEXACT, Node
+from ..graph.graph import Node
 from ..passes.pipeline import Compiled
 from .lower import Lowered, Operation
 from .packed_model import PackedModel
@@ -30,11 +30,8 @@ if TYPE_CHECKING:
 _KINDS = {"int32": "sums", "uint8": "codes"}
 #: Largest difference of a float sum, as a share of the largest number in its tensor.
 _TOLERANCE = 1e-4
-#: What adds floats, and from where on a finite number in an image lets it depend on the order whether it overflows.
-_SUMS = frozenset({"conv", "linear", "global_avg_pool"})
+#: From where on a finite number in an image lets it depend on the order of a float sum whether it overflows.
 _HUGE = 1e24
-#: What makes codes of floats, or of codes: there NaN ends.
-_CODES = frozenset({"codes", "thresholds", "lookup"})
 
 
 @dataclass(frozen=True)
@@ -242,11 +239,11 @@ class _Walk:
                     continue
                 value = node.function(*(values[name] for name in node.inputs))
                 self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
-                if node.kind in _CODES:
+                if node.row.makes_codes:
                     value = without_nan(value, sign=self.signs[node.name])
-                is_inexact = node.kind in INEXACT or any(name in inexact for name in node.inputs)
+                is_inexact = not node.row.exact or any(name in inexact for name in node.inputs)
                 values[node.name] = value
-                if node.kind in _SUMS:
+                if node.row.sums:
                     unsure[node.name] = _may_overflow(values[node.inputs[0]])
                 elif is_inexact:
                     unsure |= _of_any(node, [unsure[name] for name in node.inputs if name in inexact & unsure.keys()])
