@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import bitorch_runtime
 
 from ..graph.graph import Graph
+from ..runtime.fuse_thresholds import fuse_thresholds
 from ..runtime.lower import Lowered, lower
-from .codes import (
+from .move_codes import (
     drop_lookups,
     fold_tables,
     move_codes,
     share_codes,
     swap_pools,
 )
-from .fuse_thresholds import fuse_thresholds
 from .split_quantized import drop_identities, read_pixels, split_quantized
 
 Pass = Callable[[Graph], Graph]

@@ -15,7 +15,7 @@ from ..graph.chains import (
     stored,
 )
 from ..graph.graph import Graph, Node
-from .split_quantized import max_codes, weight_codes
+from ..passes.split_quantized import max_codes, weight_codes
 from .threshold_search import (
     Staircase,
     float_staircase,
