@@ -18,7 +18,6 @@ from ..graph.chains import (
     without_nan,
 )
 from ..graph.graph import INEXACT, Graph, Node
-from ..graph.quantizer_kind import form
 
 #: Codes of what these give are these of codes: a maximum and a move of numbers commute with what never falls.
 _MOVES = frozenset({"max_pool", "flatten", "select", "concat"})
@@ -30,9 +29,7 @@ def share_codes(graph: Graph) -> Graph:
     known: dict[tuple[object, ...], str] = {}
     for node in graph:
         if node.kind == "codes":
-            quantizer = node.settings["quantizer"]
-            function = form(quantizer)
-            key = node.inputs[0], node.settings["bits"], id(quantizer) if function is None else function
+            key = node.inputs[0], node.settings["bits"], node.settings["form"]
             if known.setdefault(key, node.name) != node.name:
                 names[node.name] = known[key]
     return graph.renamed(names).pruned()
