@@ -562,9 +562,8 @@ def test_pad_values_beyond_the_levels_are_problems(quantizer: Quantization, valu
 
 
 def test_the_reach_of_a_wide_layer_is_exact() -> None:
-    layer = QLinear(70001, 1, input_quantization=InputDoReFa(1), weight_quantization=WeightDoReFa(8))
-    layer.weight.data.fill_(1.0)
-    node = Node("sum", "product", ("codes",), (1,), lambda x: x, {"layer": layer})
+    weight = torch.full((1, 70001), 255.0)
+    node = Node("sum", "product", ("codes",), (1,), lambda x: x, {"weight": weight, "largest": (1, 255)})
     assert _reach(node) == (-17850255, 17850255)  # beyond 2^24, and odd
 
 

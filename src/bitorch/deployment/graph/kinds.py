@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, NoneType
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import shapes
 from .shapes import Settings
@@ -29,6 +29,15 @@ _BOUND: Types = (float, NoneType)
 _WINDOW = {"kernel_size": _INTS, "stride": _INTS, "padding": _INTS}
 _GEOMETRY = {**_WINDOW, "dilation": _INTS, "groups": _INT}
 _CODES = {"bits": _INT, "sign": _FLAG}
+_QUANTIZER = {
+    "form": _TEXT,
+    "bits": _INT,
+    "divide": _TENSOR_OR_NONE,
+    "plus": _TENSOR_OR_NONE,
+    "zero_point": _INT,
+    "code_scale": _TENSOR_OR_NONE,
+}
+_WEIGHT = {"weight": _TENSOR, "weight_bits": _INT, "weight_grid": _TEXT, "largest": _INTS}
 
 
 def always(settings: Settings) -> bool:
@@ -130,12 +139,22 @@ _ROWS = (
         shape=shapes.as_many,
     ),
     Kind("unsupported", "What has no other kind; capture tells a problem then.", arity=None),
-    Kind("low_bit", "A QConv1d, QConv2d or QLinear. `layer`.", settings={"layer": (nn.Module,)}),
     Kind(
         "quantizer",
-        "A QActivation or Quantization whose values go on as floats. `quantizer`.",
-        settings={"quantizer": (nn.Module,)},
+        "A QActivation or Quantization whose values go on as floats. `form` (see quantizer_kind), `bits`; what comes "
+        "before: `divide` [1] and `plus` [1] or [C], None for nothing; what codes stand for: (code − `zero_point`)·"
+        "`code_scale`, 0-dim, None for the form's own values.",
+        settings=_QUANTIZER,
         shape=shapes.same,
+    ),
+    Kind(
+        "low_bit",
+        "A QConv1d, QConv2d or QLinear. Settings of its input's quantizer, and `weight`, integers as float32 "
+        "[C_out, …], of `weight_bits` on `weight_grid`; `largest` absolute codes of input and weight; `scale` [1] or "
+        "[C_out], of both; `bias` or None. Of convolutions the geometry of conv, `padding_mode` and `pad_code`.",
+        settings={**_QUANTIZER, **_WEIGHT, "scale": _TENSOR, "bias": _TENSOR_OR_NONE},
+        geometry={**_GEOMETRY, "padding_mode": _TEXT, "pad_code": _INT},
+        shape=shapes.weighted,
     ),
     Kind(
         "conv",
@@ -251,8 +270,8 @@ _ROWS = (
     # From here on the kinds that passes make.
     Kind(
         "codes",
-        "float32 to integer codes. `quantizer`, `bits`; `sign`: the codes are ±1.",
-        settings={"quantizer": (nn.Module,), **_CODES},
+        "float32 to integer codes of a `form`, see quantizer_kind, and `bits`; `sign`: they are ±1.",
+        settings={"form": _TEXT, **_CODES},
         shape=shapes.same,
         captured=False,
         makes_codes=True,
@@ -266,9 +285,11 @@ _ROWS = (
     ),
     Kind(
         "product",
-        "Codes to D = Σ c·(q − `zero_point`). `layer`, and the geometry of conv, which a linear layer has not.",
-        settings={"layer": (nn.Module,), "sign": _FLAG, "zero_point": _INT},
+        "Codes to D = Σ c·(q − `zero_point`). The weight's settings of low_bit, and the geometry of conv, which a "
+        "linear layer has not.",
+        settings={**_WEIGHT, "sign": _FLAG, "zero_point": _INT},
         geometry=_GEOMETRY,
+        shape=shapes.weighted,
         captured=False,
         weighs=True,
     ),

@@ -17,7 +17,6 @@ from ..graph.chains import (
     without_nan,
 )
 from ..graph.graph import Graph, Node
-from ..graph.quantizer_kind import form
 
 
 def share_codes(graph: Graph) -> Graph:
@@ -26,9 +25,7 @@ def share_codes(graph: Graph) -> Graph:
     known: dict[tuple[object, ...], str] = {}
     for node in graph:
         if node.kind == "codes":
-            quantizer = node.settings["quantizer"]
-            function = form(quantizer)
-            key = node.inputs[0], node.settings["bits"], id(quantizer) if function is None else function
+            key = node.inputs[0], node.settings["bits"], node.settings["form"]
             if known.setdefault(key, node.name) != node.name:
                 names[node.name] = known[key]
     return graph.renamed(names).pruned()

@@ -15,7 +15,6 @@ from bitorch_runtime import pack_weights
 
 from ..graph.graph import Graph, Node
 from ..graph.output_names import OutputNames
-from ..passes.split_quantized import weight_codes
 from .fuse_stages import AFFINE, Group, group
 from .owners import Owners
 from .sharing import share_arrays
@@ -227,11 +226,8 @@ class _Lowering:
                 weight = weight.unsqueeze(2)
             order = weight.permute(0, 2, 3, 1) if weight.dim() == 4 else weight
             return {"weight": self.floats(node, "weight", order.contiguous())}
-        layer = node.settings["layer"]
-        bits = layer.weight_quantization.bit_width
-        codes = weight_codes(layer)
+        bits, grid, codes = (node.settings[key] for key in ("weight_bits", "weight_grid", "weight"))
         codes = codes.unsqueeze(2) if codes.dim() == 3 else codes
-        grid = layer.weight_quantization.grid
         packed = pack_weights(_numpy(codes.to(torch.int16)), bits, grid)
         operation: Operation = {
             "weight": self.array(node, "weight", packed),
