@@ -20,9 +20,9 @@ import bitorch_runtime
 from bitorch import DeploymentError, can_deploy, deploy, verify
 from bitorch.deployment.capture.capture import Capture, capture
 from bitorch.deployment.graph.graph import Graph, Node
-from bitorch.deployment.passes.move_codes import fold_tables
-from bitorch.deployment.passes.pipeline import compile_graph
 from bitorch.deployment.runtime import verification
+from bitorch.deployment.runtime.compile import compile_graph
+from bitorch.deployment.runtime.fold_tables import fold_tables
 from bitorch.deployment.runtime.fuse_stages import group
 from bitorch.deployment.runtime.fuse_thresholds import _reach
 from bitorch.deployment.runtime.verification import Verification, compare, verify_batches

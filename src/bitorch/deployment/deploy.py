@@ -18,7 +18,7 @@ from .capture.preconditions import check_types
 from .capture.problems import beyond_the_runtime
 from .partial.pack_layers import PartialDeployment, pack_layers
 from .partial.partial_trial import first_difference
-from .passes.pipeline import Compiled, check_runs, compile_graph
+from .runtime.compile import Compiled, check_runs, compile_graph
 from .runtime.packed_model import PackedModel
 from .runtime.subnormals import subnormals_kept
 from .runtime.trial_inputs import trial_inputs

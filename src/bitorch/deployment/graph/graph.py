@@ -100,6 +100,10 @@ class Graph:
         nodes = tuple(replace(n, inputs=tuple(names.get(i, i) for i in n.inputs)) for n in self.nodes)
         return Graph(nodes, tuple(names.get(name, name) for name in self.outputs))
 
+    def replaced(self, nodes: Mapping[str, Node]) -> Graph:
+        """Return the graph with other nodes in the place of those of these names."""
+        return Graph(tuple(nodes.get(node.name, node) for node in self.nodes), self.outputs)
+
     def pruned(self) -> Graph:
         """Return the graph without nodes that no output needs; inputs stay."""
         needed = set(self.outputs)

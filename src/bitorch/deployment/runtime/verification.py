@@ -18,7 +18,7 @@ from ...wrappers import unwrapped
 from ..capture.runs import as_it_was, run_or_raise
 from ..graph.chains import without_nan
 from ..graph.graph import Node
-from ..passes.pipeline import Compiled
+from .compile import Compiled
 from .lower import Lowered, Operation
 from .packed_model import PackedModel
 from .same_network import as_floats, compiled_as
