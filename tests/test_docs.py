@@ -19,6 +19,7 @@ from bitorch.deployment.passes.pipeline import READ_PIXELS
 from bitorch.deployment.runtime.compile import PASSES
 from bitorch.deployment.runtime.lower import lower
 from bitorch.layers import QActivation, QConv1d, QConv2d, QLinear
+from bitorch_runtime import operations_page
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -85,6 +86,11 @@ def test_conversion_table_of_the_docs_is_current(monkeypatch: pytest.MonkeyPatch
     namespace["print"] = lambda table: printed.append(str(table))
     exec(blocks(page, "python")[0], namespace)
     assert printed == [blocks(page, "text")[0].rstrip("\n")]
+
+
+def test_page_of_operations_is_what_the_table_makes() -> None:
+    """`make docs-operations` writes it."""
+    assert (ROOT / "docs" / "operations.md").read_text(encoding="utf-8") == operations_page.page()
 
 
 def test_every_public_name_is_in_the_table_of_names() -> None:

@@ -14,7 +14,8 @@ import bitorch
 import bitorch_runtime
 from bitorch import LowBitConfig, deploy
 from bitorch.allocation.file_bytes import bytes_by_layer
-from bitorch.deployment.runtime.sharing import array_names, share_arrays
+from bitorch.deployment.runtime.sharing import share_arrays
+from bitorch_runtime.operations import array_names
 
 
 class Repeated(nn.Module):

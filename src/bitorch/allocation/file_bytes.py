@@ -6,18 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..reporting.deployed import TENSOR_KEYS
 from ..reporting.parts import part_of
 
 if TYPE_CHECKING:
     from ..deployment.runtime.packed_model import PackedModel
 
-#: Arrays under these keys belong to what computes with them; others may belong to the codes that they make.
-_OF_WEIGHT = frozenset({"weight", "bias"})
 #: What an operation says of the codes that it makes.
 _OF_CODES = frozenset({"bits", "codes"})
-#: Results that an operation may have besides codes.
-_OTHER_RESULTS = frozenset({"float32", "int32", "output"})
 
 
 def bytes_by_layer(packed: PackedModel, layers: Sequence[str]) -> dict[str, int]:
@@ -30,6 +25,8 @@ def bytes_by_layer(packed: PackedModel, layers: Sequence[str]) -> dict[str, int]
     Args:
         packed: as `deploy` returns it.
     """
+    from bitorch_runtime.operations import array_names, given_names
+
     operations, arrays = packed.program()
     assert packed.owners is not None  # of deploy
     owners = packed.owners
@@ -37,13 +34,15 @@ def bytes_by_layer(packed: PackedModel, layers: Sequence[str]) -> dict[str, int]
     makers = operation_layers(packed, layers)
     for operation, maker, reader in zip(operations, makers, owners.readers, strict=True):
         reader = part_of(reader, layers)
-        is_for_reader = reader is not None and not _OTHER_RESULTS & operation.keys()
+        is_for_reader = reader is not None and given_names(operation).keys() == {"codes"}
+        named = array_names(operation)
         for key, value in operation.items():
             size = _described(key, value)
             owner = reader if key in _OF_CODES else maker
-            if key not in TENSOR_KEYS and isinstance(value, str) and value in arrays:
+            if key in named:
                 made_from = part_of(owners.arrays[value], layers)
-                is_readers = key not in _OF_WEIGHT and (made_from is None or is_for_reader)
+                # The weight belongs to what computes with it; other arrays may belong to the codes that they make.
+                is_readers = key != "weight" and (made_from is None or is_for_reader)
                 owner = reader if is_readers else made_from
                 size += _stored(value, left)
             if owner is not None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ..deployment.runtime.packed_model import PackedModel
 
 HEADER = "file header"
-#: Keys of operations that name tensors; the others may name arrays.
-TENSOR_KEYS = frozenset({"op", "input", "inputs", "output", "codes", "float32", "int32", "residual"})
 NO_RUNTIME = (
     "bitorch_runtime is not installed, so it was not tried whether the model deploys: pip install ./runtime in a "
     "checkout of bitorch"
@@ -104,15 +102,15 @@ def deployed(
 def _whole(
     packed: PackedModel, owners: Owners, parts: Mapping[str, nn.Module], image: Sequence[Tensor], repeats: int
 ) -> Deployed:
+    from bitorch_runtime.operations import array_names
+
     operations, arrays = packed.program()
     found = Deployed("whole", _FILE, packed=packed, bytes=dict.fromkeys(parts, 0))
     timings = packed.profile(*_as_inputs(packed, image), repeats=repeats)
     left = dict(arrays)
     for operation, layer, timing in zip(operations, owners.operations, timings, strict=True):
         owner = part_of(layer, parts)
-        used = {
-            name for key, name in operation.items() if key not in TENSOR_KEYS and isinstance(name, str)
-        } & left.keys()
+        used = left.keys() & array_names(operation).values()
         size = sum(left.pop(name).nbytes for name in used)
         if owner is None:
             _add_rest(found, operation["op"], size, timing["seconds"], timing["kernel"])

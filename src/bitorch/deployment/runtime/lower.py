@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitorch_runtime import pack_weights
+from bitorch_runtime.operations import OPERATIONS
 
 from ..graph.graph import Graph, Node
 from ..graph.output_names import OutputNames
 from .fuse_stages import AFFINE, Group, group
 from .owners import Owners
 from .sharing import share_arrays
+from .tensor_names import renamed
 
 Operation = dict[str, Any]
 #: Stages of affine operations that have numbers of a module.
@@ -169,7 +171,7 @@ class _Lowering:
         for node, tensor in zip(self.graph.outputs, tensors, strict=True):
             self.emit({"op": "output", "input": tensor, "order": "nchw"}, node)
         names.settle()
-        self.result.operations = [names.renamed(operation) for operation in self.result.operations]
+        self.result.operations = [renamed(operation, names.names) for operation in self.result.operations]
         self.result.names = names.names
 
     def add(self, one: Group) -> None:
@@ -188,8 +190,8 @@ class _Lowering:
             self.same[node.name] = self.tensor(node.inputs[0])
         else:
             inputs = [self.tensor(name) for name in node.inputs]
-            ends: Operation = {"inputs": inputs} if node.kind in ("concat", "mul") else {"input": inputs[0]}
             op, keys = self._single(node)
+            ends: Operation = {"inputs": inputs} if "inputs" in OPERATIONS[op].reads else {"input": inputs[0]}
             makes_codes = node if op == "quantize" else None
             layer = node if op == "quantize" or "slope" in keys else None
             operation = {"op": op, **ends, "output": node.name, **keys}

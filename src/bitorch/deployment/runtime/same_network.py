@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bitorch_runtime.operations import array_names
+
 from ..capture.capture import capture
 from ..passes.split_quantized import pixel_values
 from .compile import Compiled, compile_graph
 from .lower import Operation
 from .owners import Owners
 from .packed_model import PackedModel
-from .sharing import array_names
 from .subnormals import subnormals_kept
 
 

@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Keys of operations that name arrays, where their value is a text.
-ARRAY_KEYS = frozenset(
-    {"weight", "norm_multiply", "norm_offset", "multiply", "offset", "divide", "slope", "thresholds", "descending"}
-    | {"table", "channels"}
-)
+from bitorch_runtime.operations import array_names
 
 
 def share_arrays(operations: list[dict[str, Any]], arrays: dict[str, NDArray[Any]], layers: Mapping[str, str]) -> None:
@@ -26,13 +22,8 @@ def share_arrays(operations: list[dict[str, Any]], arrays: dict[str, NDArray[Any
     """
     known: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
     for operation in operations:
-        for key, name in array_names(operation).items():
+        for key, name in sorted(array_names(operation).items()):
             array = np.ascontiguousarray(arrays[name])
             operation[key] = known.setdefault((layers[name], array.dtype.str, array.shape, array.tobytes()), name)
     for name in arrays.keys() - known.values():
         del arrays[name]
-
-
-def array_names(operation: Mapping[str, Any]) -> dict[str, str]:
-    """Return the arrays that an operation names, by key."""
-    return {key: operation[key] for key in sorted(ARRAY_KEYS & operation.keys()) if isinstance(operation[key], str)}

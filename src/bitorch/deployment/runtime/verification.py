@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import bitorch_runtime
+from bitorch_runtime.operations import OPERATIONS, given_names
 
 from ...text_table import aligned
 from ...wrappers import unwrapped
@@ -203,13 +204,12 @@ def _all_tensors(
     for operation, anchor, value in zip(operations, lowered.anchors, lowered.values, strict=True):
         if operation["op"] == "output":
             continue
-        extended = dict(operation)
-        if operation["op"] in ("conv2d", "linear"):
-            extended["int32"] = lowered.tensor(anchor)
-        if operation["op"] in ("conv2d_float", "linear_float", "add", "affine") or "multiply" in operation:
-            extended["float32"] = lowered.tensor(value)
+        extended, row = dict(operation), OPERATIONS[operation["op"]]
+        for key, node in (("int32", anchor), ("float32", value)):
+            if row.may_give(key, operation):
+                extended[key] = lowered.tensor(node)
         shown.append(extended)
-        tensors |= dict.fromkeys(extended[key] for key in ("output", "int32", "float32", "codes") if key in extended)
+        tensors |= dict.fromkeys(given_names(extended).values())
     inputs = {operation["output"] for operation in operations if operation["op"] == "input"}
     ends = [{"op": "output", "input": name, "order": "nchw"} for name in tensors if name not in inputs]
     return bitorch_runtime.Program([*shown, *ends], arrays)
