@@ -21,6 +21,7 @@ from bitorch import DeploymentError, can_deploy, deploy, verify
 from bitorch.deployment.capture.capture import Capture, capture
 from bitorch.deployment.graph.graph import Graph, Node
 from bitorch.deployment.runtime import verification
+from bitorch.deployment.runtime.all_tensors import all_tensors
 from bitorch.deployment.runtime.compile import compile_graph
 from bitorch.deployment.runtime.fold_tables import fold_tables
 from bitorch.deployment.runtime.fuse_stages import group
@@ -573,6 +574,22 @@ def test_names_that_no_file_can_hold_are_problems() -> None:
     assert "'a\\nb': its name has control characters" in str(can_deploy(model.eval(), image()))
 
 
+def test_the_program_is_planned_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once with every tensor as an output, on which all trials run, and once as the file has it."""
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2))
+    planned: list[int] = []
+    plan = bitorch_runtime.Program.__init__
+
+    def counted(self: bitorch_runtime.Program, *args: Any, **options: Any) -> None:
+        planned.append(len(args[0]))
+        plan(self, *args, **options)
+
+    monkeypatch.setattr(bitorch_runtime.Program, "__init__", counted)
+    packed = deploy(model, torch.rand(2, 1, 8, 8), pixels=True, class_names=list("0123456789"))
+    assert len(planned) == 2
+    assert planned[1] == len(packed.program()[0])
+
+
 def test_what_the_runtime_refuses_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitorch.deployment.runtime.lower._borders", lambda padding: [-1, 0, 0, 0])
     with pytest.raises(ValueError, match=r"0 \(QConv2d\).*: the runtime cannot compute this layer: operation 2"):
@@ -608,7 +625,8 @@ def test_every_wrong_array_is_noticed() -> None:
         changed = {**arrays, name: wrong}
         shapes = [compiled.graph[output].shape for output in compiled.graph.outputs]
         packed = bitorch.PackedModel(operations, changed, input_shapes=[(1, 8, 8)], output_shapes=shapes)
-        assert not compare(model, compiled, operations, changed, packed, [x]), name
+        program = all_tensors(compiled.lowered, operations, changed)
+        assert not compare(model, compiled, program, packed, [x]), name
 
 
 def test_leaky_relus_of_slope_zero_behind_falling_batch_norms() -> None:

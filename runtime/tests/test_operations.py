@@ -59,7 +59,7 @@ def ids(values: list[tuple[Op, Key]]) -> list[str]:
 
 
 def test_operations_are_those_of_the_core() -> None:
-    assert set(OPERATIONS) == set(_native.operation_names())
+    assert set(OPERATIONS) == set(_native.operations())
 
 
 def test_operations_are_those_of_the_reference() -> None:
