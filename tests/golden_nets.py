@@ -23,7 +23,7 @@ from bitorch.quantizations import InputDoReFa, Sign
 Slopes = Literal["rising", "both"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """Bits and quantizers, and the slopes of BatchNorms: all positive, or negative in every third channel."""
 
@@ -48,7 +48,7 @@ WIDE = Setting("W8A8", {"weight_bits": 8, "activation_bits": 8, "range": "calibr
 TERNARY = Setting("W2A2", {"weight_bits": 2, "activation_bits": 2, "weights": "twn", "first": "same"}, "rising")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Golden:
     """A net in a setting.
 
@@ -204,6 +204,25 @@ class Pools(nn.Module):
         return scores
 
 
+class Fork(nn.Module):
+    """A tensor that a layer reads, and of which two more read the maxima."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.one = nn.Conv2d(16, 16, 3, padding=1)
+        self.two = nn.Conv2d(16, 16, 1)
+        self.three = nn.Conv2d(16, 16, 3, padding=1)
+        self.last = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x)))
+        largest = F.max_pool2d(x, 3, 1, 1)
+        scores: Tensor = self.last(F.relu(self.one(x) + self.two(largest) + self.three(largest)))
+        return scores
+
+
 class Pads(nn.Module):
     """Paddings of every mode, as layers and of low-bit layers, and the other pools."""
 
@@ -333,6 +352,7 @@ _OTHERS: tuple[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], 
     ("gates", Gates, ((3, 8, 8),), (TERNARY, OFFSET)),
     ("branches", Branches, ((3, 8, 8),), (SIGN, UNIT, WIDE)),
     ("pools", Pools, ((1, 16, 16),), (SIGN, UNIT, TERNARY, WIDE)),
+    ("fork", Fork, ((3, 6, 6),), (SIGN, UNIT)),
     ("pads", Pads, ((3, 12, 12),), (SIGN, OFFSET)),
     ("signal", Signal, ((1, 64),), (TERNARY, OFFSET)),
     ("normalized", Normalized, ((3, 8, 8),), (UNIT, WIDE)),
