@@ -16,13 +16,7 @@ from bitorch_runtime.operations import OPERATIONS
 
 from ..graph.graph import Graph, Node
 from ..graph.output_names import OutputNames
-from ..passes.split_quantized import weight_codes
-from .fuse_stages import (
-    AFFINE,
-    SUMS,
-    Group,
-    group,
-)
+from .fuse_stages import AFFINE, Group, group
 from .owners import Owners
 from .sharing import share_arrays
 from .tensor_names import renamed
@@ -81,7 +75,7 @@ def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
 
 
 def _input(node: Node) -> Operation:
-    pixels = bool(node.settings.get("pixels", False))
+    pixels = node.settings["pixels"]
     operation: Operation = {
         "op": "input",
         "output": node.name,
@@ -182,7 +176,7 @@ class _Lowering:
 
     def add(self, one: Group) -> None:
         node = one.anchor
-        if node.kind in SUMS:
+        if node.row.weighs:
             self._convolution(one)
         elif node.kind in AFFINE:
             self._affine(one)
@@ -234,11 +228,8 @@ class _Lowering:
                 weight = weight.unsqueeze(2)
             order = weight.permute(0, 2, 3, 1) if weight.dim() == 4 else weight
             return {"weight": self.floats(node, "weight", order.contiguous())}
-        layer = node.settings["layer"]
-        bits = layer.weight_quantization.bit_width
-        codes = weight_codes(layer)
+        bits, grid, codes = (node.settings[key] for key in ("weight_bits", "weight_grid", "weight"))
         codes = codes.unsqueeze(2) if codes.dim() == 3 else codes
-        grid = layer.weight_quantization.grid
         packed = pack_weights(_numpy(codes.to(torch.int16)), bits, grid)
         operation: Operation = {
             "weight": self.array(node, "weight", packed),

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from bitorch_runtime.operations import array_names
 
 from ..capture.capture import capture
-from ..passes.pipeline import Compiled, compile_graph
 from ..passes.split_quantized import pixel_values
+from .compile import Compiled, compile_graph
 from .lower import Operation
 from .owners import Owners
 from .packed_model import PackedModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import bitorch_runtime
-from bitorch_runtime.operations import OPERATIONS, given_names
 
 from ...text_table import aligned
 from ...wrappers import unwrapped
 from ..capture.runs import as_it_was, run_or_raise
 from ..graph.chains import without_nan
-from ..graph.graph import INEXACT, Node
-from ..passes.pipeline import Compiled
-from .lower import Lowered, Operation
+from ..graph.graph import Node
+from .all_tensors import all_tensors
+from .compile import Compiled
+from .lower import Lowered
 from .packed_model import PackedModel
 from .same_network import as_floats, compiled_as
 from .subnormals import subnormals_kept
@@ -31,11 +31,8 @@ if TYPE_CHECKING:
 _KINDS = {"int32": "sums", "uint8": "codes"}
 #: Largest difference of a float sum, as a share of the largest number in its tensor.
 _TOLERANCE = 1e-4
-#: What adds floats, and from where on a finite number in an image lets it depend on the order whether it overflows.
-_SUMS = frozenset({"conv", "linear", "global_avg_pool"})
+#: From where on a finite number in an image lets it depend on the order of a float sum whether it overflows.
 _HUGE = 1e24
-#: What makes codes of floats, or of codes: there NaN ends.
-_CODES = frozenset({"codes", "thresholds", "lookup"})
 
 
 @dataclass(frozen=True)
@@ -168,54 +165,26 @@ def verify_batches(
         packed._given(tuple(inputs))  # raises, with both shapes, if it does not take them
         if compiled is None:
             compiled = compiled_as(model, packed, inputs)
-            program = _all_tensors(compiled.lowered, *packed.program())
-        yield _compare(model, compiled, program, packed, inputs)
+            program = all_tensors(compiled.lowered, *packed.program())
+        yield compare(model, compiled, program, packed, inputs)
 
 
 def compare(
-    model: nn.Module,
-    compiled: Compiled,
-    operations: list[Operation],
-    arrays: Mapping[str, NDArray[Any]],
-    packed: PackedModel,
-    inputs: Sequence[Tensor],
-) -> Verification:
-    """`verify`, for a model that is compiled already."""
-    return _compare(model, compiled, _all_tensors(compiled.lowered, operations, arrays), packed, inputs)
-
-
-def _compare(
     model: nn.Module,
     compiled: Compiled,
     program: bitorch_runtime.Program,
     packed: PackedModel,
     inputs: Sequence[Tensor],
 ) -> Verification:
-    """Compare one batch, with a program that has every tensor as an output."""
+    """`verify` one batch, for a model that is compiled already.
+
+    Args:
+        program: that of `all_tensors`.
+    """
     with subnormals_kept():
         comparisons, values = _Walk(compiled, program, inputs).compare()
         comparisons.extend(_outputs(model, compiled, packed, values, inputs))
     return Verification(tuple(comparisons))
-
-
-def _all_tensors(
-    lowered: Lowered, operations: list[Operation], arrays: Mapping[str, NDArray[Any]]
-) -> bitorch_runtime.Program:
-    """The program with every tensor as an output: also D of low-bit layers and the floats behind their stages."""
-    shown: list[Operation] = []
-    tensors: dict[str, None] = {}
-    for operation, anchor, value in zip(operations, lowered.anchors, lowered.values, strict=True):
-        if operation["op"] == "output":
-            continue
-        extended, row = dict(operation), OPERATIONS[operation["op"]]
-        for key, node in (("int32", anchor), ("float32", value)):
-            if row.may_give(key, operation):
-                extended[key] = lowered.tensor(node)
-        shown.append(extended)
-        tensors |= dict.fromkeys(given_names(extended).values())
-    inputs = {operation["output"] for operation in operations if operation["op"] == "input"}
-    ends = [{"op": "output", "input": name, "order": "nchw"} for name in tensors if name not in inputs]
-    return bitorch_runtime.Program([*shown, *ends], arrays)
 
 
 class _Walk:
@@ -242,11 +211,11 @@ class _Walk:
                     continue
                 value = node.function(*(values[name] for name in node.inputs))
                 self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
-                if node.kind in _CODES:
+                if node.row.makes_codes:
                     value = without_nan(value, sign=self.signs[node.name])
-                is_inexact = node.kind in INEXACT or any(name in inexact for name in node.inputs)
+                is_inexact = not node.row.exact or any(name in inexact for name in node.inputs)
                 values[node.name] = value
-                if node.kind in _SUMS:
+                if node.row.sums:
                     unsure[node.name] = _may_overflow(values[node.inputs[0]])
                 elif is_inexact:
                     unsure |= _of_any(node, [unsure[name] for name in node.inputs if name in inexact & unsure.keys()])
