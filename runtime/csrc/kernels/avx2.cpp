@@ -300,41 +300,34 @@ static void dot_float(const DotTile* t, void* out) {
 
 #include "avx2_stages.inl"  // unpacks bit planes as avx2_tables.inl does
 
+static constexpr KernelTable table() {
+  using namespace letters;
+  KernelTable t = generic_table("avx2");
+  set_dot(&t, kPopcount, "popcount avx2", dot_popcount, 16);
+  set_dot(&t, kBytes, "bytes avx2", dot_bytes, 32);
+  set_dot(&t, kWords, "words avx2", dot_words, 32);
+  set_dot(&t, kTables, "tables avx2", dot_tables, 16);
+  set_dot(&t, kDepthwise, "depthwise avx2", dot_depthwise, 16);
+  set_dot(&t, kFloat, "float avx2", dot_float, 24);
+  set_dot(&t, kDepthwiseFloat, "depthwise float avx2", generic_dot_depthwise_float, kMaxTilePixels);
+  set_stages(&t);
+  set_tables(&t);
+  // Products per cycle on Zen 4, in the layers of ResNet-18. Tables: 175, 165, 145, 115, 75, 45 for A1 .. A6 at W1,
+  // half of that at W2, a third at W3, and staging takes a tenth. Popcounts: 117 / (W * A). Bytes: 47, falling to 31
+  // where the products need 32 bits at once; W7A8 and W8A8 21, words 25.
+  set_choices(&t, {{T, T, T, T, T, B, B, B},
+                   {T, T, T, T, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, W},
+                   {B, B, B, B, B, B, B, W}});
+  return t;
+}
+
 }  // namespace avx2
 
-const KernelTable kAvx2Kernels = {
-    "avx2",
-    {avx2::dot_popcount, avx2::dot_bytes, avx2::dot_words, avx2::dot_tables, avx2::dot_depthwise, avx2::dot_float,
-     avx2::generic_dot_depthwise_float},
-    {"popcount avx2", "bytes avx2", "words avx2", "tables avx2", "depthwise avx2", "float avx2",
-     "depthwise float avx2"},
-    {16, 32, 32, 16, 16, 24, kMaxTilePixels},
-    avx2::finish_int,
-    avx2::int_to_float,
-    avx2::float_to_float,
-    avx2::int_to_codes,
-    avx2::float_to_codes,
-    avx2::pixel_sums,
-    avx2::stage_tables,
-    avx2::kTableChannels,
-    avx2::kTableBytes,
-    {avx2::generic_max_bytes, avx2::generic_max_floats, avx2::generic_max_of_floats, avx2::generic_max_planes,
-     avx2::generic_add_ints, avx2::generic_add_bytes, avx2::generic_add_floats, avx2::generic_affine,
-     avx2::planes_to_bytes, avx2::bytes_to_planes, avx2::generic_quantize_unit, avx2::generic_widen_bytes,
-     avx2::kGenericActivations},
-    // Products per cycle on Zen 4, in the layers of ResNet-18. Tables: 175, 165, 145, 115, 75, 45 for A1 .. A6 at W1,
-    // half of that at W2, a third at W3, and staging takes a tenth. Popcounts: 117 / (W * A). Bytes: 47, falling to 31
-    // where the products need 32 bits at once; W7A8 and W8A8 21, words 25.
-    {{kTables, kTables, kTables, kTables, kTables, kBytes, kBytes, kBytes},
-     {kTables, kTables, kTables, kTables, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kWords},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kWords}},
-    kBlock,
-    avx2::kTableBlock,
-};
+constexpr KernelTable kAvx2Kernels = avx2::table();
 
 }  // namespace bitorch

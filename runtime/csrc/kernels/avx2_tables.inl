@@ -204,3 +204,11 @@ static void stage_tables(const TableStage* t) {
     put_tables(codes, (rest + kTableChannels - 1) / kTableChannels, out);
   }
 }
+
+static constexpr void set_tables(KernelTable* t) {
+  t->stage_tables = stage_tables;
+  t->table_channels = kTableChannels;
+  t->table_bytes = kTableBytes;
+  t->table_lanes = kBlock;
+  t->table_block = kTableBlock;
+}

@@ -19,6 +19,54 @@ static inline __mmask16 lane_mask(int lanes) {
   return lanes >= kLanes ? static_cast<__mmask16>(0xffff) : lanes <= 0 ? 0 : static_cast<__mmask16>((1u << lanes) - 1);
 }
 
+// ---- Tiles ----
+
+// How many of the pixels left to take at once.
+static inline int next_pixels(int left) {
+  const int rounds = (left + kRegisterPixels - 1) / kRegisterPixels;
+  return (left + rounds - 1) / rounds;
+}
+
+// Kernel::run<P, V> for P pixels at a time, as even as they can be divided: 49 are 7 x 7 rather than 6 x 8 + 1. V
+// vectors of 16 channels each.
+template <class Kernel, int V>
+static void for_each_group(const DotTile* t, int32_t* tile) {
+  for (int first = 0, count; first < t->pixels; first += count) {
+    count = next_pixels(t->pixels - first);
+    switch (count) {
+      case 1:
+        Kernel::template run<1, V>(t, first, tile);
+        break;
+      case 2:
+        Kernel::template run<2, V>(t, first, tile);
+        break;
+      case 3:
+        Kernel::template run<3, V>(t, first, tile);
+        break;
+      case 4:
+        Kernel::template run<4, V>(t, first, tile);
+        break;
+      case 5:
+        Kernel::template run<5, V>(t, first, tile);
+        break;
+      case 6:
+        Kernel::template run<6, V>(t, first, tile);
+        break;
+      case 7:
+        Kernel::template run<7, V>(t, first, tile);
+        break;
+      default:
+        Kernel::template run<8, V>(t, first, tile);
+    }
+  }
+}
+
+template <class Kernel>
+static void dot_by_groups(const DotTile* t, void* tile) {
+  if (t->channels <= kLanes) return for_each_group<Kernel, 1>(t, static_cast<int32_t*>(tile));
+  for_each_group<Kernel, 2>(t, static_cast<int32_t*>(tile));
+}
+
 // ---- Dot products with one instruction per vector and step ----
 
 struct BytesProduct {
@@ -48,79 +96,38 @@ struct FloatProduct {
   static inline void store(int32_t* to, Vector sum) { _mm512_store_ps(to, sum); }
 };
 
-// How many of the pixels left to take at once: as even as can be, 49 as 7 x 7 rather than 6 x 8 + 1.
-static inline int next_pixels(int left) {
-  const int rounds = (left + kRegisterPixels - 1) / kRegisterPixels;
-  return (left + rounds - 1) / rounds;
-}
-
 // P pixels from `first` on x V vectors of channels; the weights of a step are 2 x 64 bytes.
-template <class Product, int P, int V>
-static void product_tile(const DotTile* t, int first, int32_t* tile) {
-  const uint8_t* x[P];
-  typename Product::Vector sum[P][V];
+template <class Product>
+struct ProductTile {
+  template <int P, int V>
+  static void run(const DotTile* t, int first, int32_t* tile) {
+    const uint8_t* x[P];
+    typename Product::Vector sum[P][V];
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
-    x[p] = t->pixel[first + p];
+    for (int p = 0; p < P; ++p) {
+      x[p] = t->pixel[first + p];
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) sum[p][v] = Product::zero();
-  }
-  const uint8_t* w = static_cast<const uint8_t*>(t->weights);
-  const int32_t* step = t->step;
-  const int32_t* const end = step + t->steps;
-  for (; step != end; ++step, w += 128) {
-    const int64_t at = *step;
+      for (int v = 0; v < V; ++v) sum[p][v] = Product::zero();
+    }
+    const uint8_t* w = static_cast<const uint8_t*>(t->weights);
+    const int32_t* step = t->step;
+    const int32_t* const end = step + t->steps;
+    for (; step != end; ++step, w += 128) {
+      const int64_t at = *step;
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) sum[p][v] = Product::step(sum[p][v], x[p] + at, w + 64 * v);
+      }
+    }
+    tile += first * kBlock;
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
-      for (int v = 0; v < V; ++v) sum[p][v] = Product::step(sum[p][v], x[p] + at, w + 64 * v);
+      for (int v = 0; v < V; ++v) Product::store(tile + p * kBlock + v * kLanes, sum[p][v]);
     }
   }
-  tile += first * kBlock;
-#pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) Product::store(tile + p * kBlock + v * kLanes, sum[p][v]);
-  }
-}
-
-template <class Product, int V>
-static void product_pixels(const DotTile* t, int32_t* tile) {
-  for (int first = 0, count; first < t->pixels; first += count) {
-    count = next_pixels(t->pixels - first);
-    switch (count) {
-      case 1:
-        product_tile<Product, 1, V>(t, first, tile);
-        break;
-      case 2:
-        product_tile<Product, 2, V>(t, first, tile);
-        break;
-      case 3:
-        product_tile<Product, 3, V>(t, first, tile);
-        break;
-      case 4:
-        product_tile<Product, 4, V>(t, first, tile);
-        break;
-      case 5:
-        product_tile<Product, 5, V>(t, first, tile);
-        break;
-      case 6:
-        product_tile<Product, 6, V>(t, first, tile);
-        break;
-      case 7:
-        product_tile<Product, 7, V>(t, first, tile);
-        break;
-      default:
-        product_tile<Product, 8, V>(t, first, tile);
-    }
-  }
-}
-
-template <class Product>
-static void dot_product(const DotTile* t, void* tile) {
-  if (t->channels <= kLanes) return product_pixels<Product, 1>(t, static_cast<int32_t*>(tile));
-  product_pixels<Product, 2>(t, static_cast<int32_t*>(tile));
-}
+};
 
 // Depthwise: four pixels at a time share the weights of a step.
 template <class Tile>
@@ -649,8 +656,22 @@ static void max_of_floats(float* out, const float* const* in, int count, int64_t
   }
 }
 
-static constexpr RowFunctions kRows = {
-    generic_max_bytes,     generic_max_floats,  max_of_floats,       generic_max_planes, generic_add_ints,
-    generic_add_bytes,     generic_add_floats,  generic_affine,      planes_to_bytes,    bytes_to_planes,
-    generic_quantize_unit, generic_widen_bytes, kGenericActivations,
-};
+// What both tables have in common.
+static constexpr KernelTable avx512_table(const char* name) {
+  KernelTable t = generic_table(name);
+  set_dot(&t, kBytes, "bytes avx512-vnni", dot_by_groups<ProductTile<BytesProduct>>, kMaxTilePixels);
+  set_dot(&t, kWords, "words avx512-vnni", dot_by_groups<ProductTile<WordsProduct>>, kMaxTilePixels);
+  set_dot(&t, kDepthwise, "depthwise avx512-vnni", dot_depthwise, kMaxTilePixels);
+  set_dot(&t, kFloat, "float avx512", dot_by_groups<ProductTile<FloatProduct>>, kMaxTilePixels);
+  set_dot(&t, kDepthwiseFloat, "depthwise float avx512", dot_depthwise_float, kMaxTilePixels);
+  t.finish_int = finish_int;
+  t.int_to_float = int_to_float;
+  t.float_to_float = float_to_float;
+  t.int_to_codes = int_to_codes;
+  t.float_to_codes = float_to_codes;
+  t.pixel_sums = pixel_sums;
+  t.rows.max_of_floats = max_of_floats;
+  t.rows.planes_to_bytes = planes_to_bytes;
+  t.rows.bytes_to_planes = bytes_to_planes;
+  return t;
+}

@@ -221,3 +221,11 @@ static void dot_tables(const DotTile* t, void* out) {
     }
   }
 }
+
+static constexpr void set_tables(KernelTable* t) {
+  t->stage_tables = stage_tables;
+  t->table_channels = kTableChannels;
+  t->table_bytes = kTableBytes;
+  t->table_lanes = kTableLanes;
+  t->table_block = 2 * kTableLanes;
+}

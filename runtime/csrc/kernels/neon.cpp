@@ -145,37 +145,26 @@ static void dot_bytes(const DotTile* t, void* tile) {
   }
 }
 
+static constexpr KernelTable table() {
+  using namespace letters;
+  constexpr DotNames kNames = {"popcount neon", "bytes neon", "depthwise neon", "float neon", "depthwise float neon"};
+  KernelTable t = neon_table("neon", kNames, dot_bytes);
+  // Vector instructions per 128 products, by count, not by measurement: popcount 3 (and, count, add) for each pair of
+  // planes; bytes 16 multiplications and up to 16 widening additions. So popcount up to 5 pairs.
+  set_choices(&t, {{P, P, P, P, P, B, B, B},
+                   {P, P, B, B, B, B, B, B},
+                   {P, B, B, B, B, B, B, B},
+                   {P, B, B, B, B, B, B, B},
+                   {P, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B}});
+  return t;
+}
+
 }  // namespace
 }  // namespace neon
 
-const KernelTable kNeonKernels = {
-    "neon",
-    {neon::dot_popcount, neon::dot_bytes, nullptr, nullptr, neon::dot_depthwise, neon::dot_float,
-     neon::generic_dot_depthwise_float},
-    {"popcount neon", "bytes neon", nullptr, nullptr, "depthwise neon", "float neon", "depthwise float neon"},
-    {neon::kPixelsPerCall, neon::kPixelsPerCall, 0, 0, neon::kPixelsPerCall, neon::kPixelsPerCall, kMaxTilePixels},
-    neon::generic_finish_int,
-    neon::generic_int_to_float,
-    neon::generic_float_to_float,
-    neon::int_to_codes,
-    neon::float_to_codes,
-    neon::pixel_sums,
-    nullptr,
-    0,
-    0,
-    neon::kRows,
-    // Vector instructions per 128 products, by count, not by measurement: popcount 3 (and, count, add) for each pair of
-    // planes; bytes 16 multiplications and up to 16 widening additions. So popcount up to 5 pairs.
-    {{kPopcount, kPopcount, kPopcount, kPopcount, kPopcount, kBytes, kBytes, kBytes},
-     {kPopcount, kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes}},
-    0,
-    0,
-};
+constexpr KernelTable kNeonKernels = neon::table();
 
 }  // namespace bitorch

@@ -443,9 +443,23 @@ static void planes_to_bytes(uint8_t* out, const uint8_t* in, int64_t plane_bytes
   generic_planes_to_bytes(out + c, in + c / 8, plane_bytes, channels - c, bits);
 }
 
-// The rest are loops that compilers vectorise well.
-static constexpr RowFunctions kRows = {
-    generic_max_bytes, generic_max_floats,  generic_max_of_floats, generic_max_planes, generic_add_ints,
-    generic_add_bytes, generic_add_floats,  generic_affine,        planes_to_bytes,    bytes_to_planes,
-    quantize_unit,     generic_widen_bytes, kGenericActivations,
+struct DotNames {
+  const char *popcount, *bytes, *depthwise, *floats, *depthwise_floats;
 };
+
+// What both tables have in common; stages and rows that are not named here are loops that compilers vectorise well.
+static constexpr KernelTable neon_table(const char* name, const DotNames& names, DotFunction dot_bytes) {
+  KernelTable t = generic_table(name);
+  set_dot(&t, kPopcount, names.popcount, dot_popcount, kPixelsPerCall);
+  set_dot(&t, kBytes, names.bytes, dot_bytes, kPixelsPerCall);
+  set_dot(&t, kDepthwise, names.depthwise, dot_depthwise, kPixelsPerCall);
+  set_dot(&t, kFloat, names.floats, dot_float, kPixelsPerCall);
+  set_dot(&t, kDepthwiseFloat, names.depthwise_floats, generic_dot_depthwise_float, kMaxTilePixels);
+  t.int_to_codes = int_to_codes;
+  t.float_to_codes = float_to_codes;
+  t.pixel_sums = pixel_sums;
+  t.rows.planes_to_bytes = planes_to_bytes;
+  t.rows.bytes_to_planes = bytes_to_planes;
+  t.rows.quantize_unit = quantize_unit;
+  return t;
+}

@@ -81,39 +81,27 @@ static void dot_bytes(const DotTile* t, void* tile) {
   }
 }
 
+static constexpr KernelTable table() {
+  using namespace letters;
+  constexpr DotNames kNames = {"popcount neon-dotprod", "bytes neon-dotprod", "depthwise neon-dotprod",
+                               "float neon-dotprod", "depthwise float neon-dotprod"};
+  KernelTable t = neon_table("neon-dotprod", kNames, dot_bytes);
+  // Vector instructions per 128 products, by count, not by measurement: popcount 3 (and, count, add) for each pair of
+  // planes; bytes 8. So popcount up to 2 pairs.
+  set_choices(&t, {{P, P, B, B, B, B, B, B},
+                   {P, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B}});
+  return t;
+}
+
 }  // namespace
 }  // namespace neon_dotprod
 
-const KernelTable kNeonDotprodKernels = {
-    "neon-dotprod",
-    {neon_dotprod::dot_popcount, neon_dotprod::dot_bytes, nullptr, nullptr, neon_dotprod::dot_depthwise,
-     neon_dotprod::dot_float, neon_dotprod::generic_dot_depthwise_float},
-    {"popcount neon-dotprod", "bytes neon-dotprod", nullptr, nullptr, "depthwise neon-dotprod", "float neon-dotprod",
-     "depthwise float neon-dotprod"},
-    {neon_dotprod::kPixelsPerCall, neon_dotprod::kPixelsPerCall, 0, 0, neon_dotprod::kPixelsPerCall,
-     neon_dotprod::kPixelsPerCall, kMaxTilePixels},
-    neon_dotprod::generic_finish_int,
-    neon_dotprod::generic_int_to_float,
-    neon_dotprod::generic_float_to_float,
-    neon_dotprod::int_to_codes,
-    neon_dotprod::float_to_codes,
-    neon_dotprod::pixel_sums,
-    nullptr,
-    0,
-    0,
-    neon_dotprod::kRows,
-    // Vector instructions per 128 products, by count, not by measurement: popcount 3 (and, count, add) for each pair of
-    // planes; bytes 8. So popcount up to 2 pairs.
-    {{kPopcount, kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes}},
-    0,
-    0,
-};
+constexpr KernelTable kNeonDotprodKernels = neon_dotprod::table();
 
 }  // namespace bitorch
