@@ -27,6 +27,7 @@ namespace {
 
 constexpr int kByteSteps = 31;
 
+// The ones of each byte, as those of its nibbles: six operations, two of them shuffles, where VPOPCNTDQ has one.
 static inline __m512i count_bytes(__m512i x) {
   const __m512i counts = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
   const __m512i nibble = _mm512_set1_epi8(15);
@@ -91,8 +92,8 @@ static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = avx512_table("avx512");
   set_dot(&t, kPopcount, "popcount avx512", dot_by_groups<Popcount>, kMaxTilePixels);
-  // A plane product of 512 bits takes eight vector instructions, 4 cycles where two issue at once, so a popcount
-  // costs 4 * W * A cycles per 512 products against 4 to 8 of vpdpbusd.
+  // A plane product of 512 bits takes eight vector instructions (and, six to count, add), 4 cycles where two issue at
+  // once, so a popcount costs 4 * W * A cycles per 512 products against 4 to 8 of vpdpbusd.
   set_choices(&t, {{P, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},

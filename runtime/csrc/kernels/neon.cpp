@@ -28,10 +28,12 @@ static inline int8x16_t broadcast_codes(const uint8_t* from) {
   return vreinterpretq_s8_u8(eight_bits ? veorq_u8(codes, vdupq_n_u8(0x80)) : codes);
 }
 
-constexpr int kPairs = 2;  // vectors of four channels: eight channels at a time
+// Eight channels at a time, not sixteen: the products of four bytes of a channel fill four lanes of 16 bits, so the
+// sums of four pixels and eight channels take the 16 registers.
+constexpr int kPairs = 2;  // vectors of four channels
 
-// Small codes: the products of many steps fit in 16 bits. Even and odd channels of the sums of 16 bits lie in two
-// vectors of each four channels, four lanes per channel.
+// Small codes: the products of many steps fit in 16 bits. 8 multiply-adds for 64 products, and nothing else but loads.
+// Even and odd channels of the sums of 16 bits lie in two vectors of each four channels, four lanes per channel.
 template <int P, bool eight_bits>
 static inline void add_small(const DotTile* t, const uint8_t* const* x, const int8_t* w, int exact_steps,
                              int32_t* tile) {
@@ -62,7 +64,8 @@ static inline void add_small(const DotTile* t, const uint8_t* const* x, const in
   }
 }
 
-// Large codes: the products of one step, or of two, are added in 32 bits at once.
+// Large codes: the products of one step, or of two, are added in 32 bits at once: for 64 products 8 multiplications and
+// 8 widening additions, or 4 where two steps share them.
 template <int P, bool eight_bits, bool two_steps>
 static inline void add_large(const DotTile* t, const uint8_t* const* x, const int8_t* w, int32_t* tile) {
   int32x4_t low[P][kPairs], high[P][kPairs];

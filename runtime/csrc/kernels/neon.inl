@@ -5,6 +5,14 @@
 // Dot products run over 16 channels (four vectors of four) and up to kGroup pixels at a time: 16 accumulators, which
 // leaves half of the 32 registers for weights, codes and products. Result lanes are output channels, so a dword of
 // codes is broadcast and no sum crosses lanes.
+//
+//                        weights of the step, 4 x 16 bytes, one dword per output channel
+//                        w0 [c0 c1 c2 c3]  w1 [c4 .. c7]  w2 [c8 .. c11]  w3 [c12 .. c15]
+//   pixel 0, dword x0    sum[0][0]         sum[0][1]      sum[0][2]       sum[0][3]
+//     ...
+//   pixel 3, dword x3    sum[3][0]         sum[3][1]      sum[3][2]       sum[3][3]
+//
+// So 4 + 4 loads feed 16 products. Figures below are counted from the instructions, not measured.
 
 constexpr int kGroup = 4;    // pixels that share one load of the weights
 constexpr int kVectors = 4;  // vectors of four channels in half a block
@@ -46,6 +54,9 @@ static inline void for_each_group(const DotTile* t, void* tile) {
 
 // ---- Dot products ----
 
+// 128 products of one bit are 3 operations: and, count, add. A step of the whole tile is 64 instructions, 48 of them
+// those.
+//
 // Bit counts of bytes (0 .. 8) are added in bytes for at most 31 steps (31 * 8 = 248), then widened. All pairs of
 // planes with i + j = shift share these sums, so that few steps per plane pair do not mean many widenings.
 struct Popcount {
@@ -110,6 +121,9 @@ struct Popcount {
 
 static void dot_popcount(const DotTile* t, void* tile) { for_each_group<Popcount>(t, tile); }
 
+// Four steps that follow each other in memory, as input channels do, load four floats of a pixel at once and multiply
+// by one lane of them each: 4 loads of pixels and 16 of weights for 64 multiply-adds.
+//
 // The same order of additions for every pixel, whatever its place in the tile. Without the pragmas, GCC 12 unrolls too
 // late to keep the sums in registers.
 struct Float {

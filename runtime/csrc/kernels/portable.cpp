@@ -57,6 +57,9 @@ static void dot_popcount(const DotTile* t, void* out) {
   }
 }
 
+// Compilers vectorise the loops over channels; of the 16 pixels each reuses the weights that were widened, and their
+// sums stay in the first-level cache: 2 KiB, where registers of baseline x86-64 hold 256 bytes.
+//
 // kBytes and kWords: the weights of each step are brought into `terms` rows of int16, [term][channel], once for all
 // pixels. Sums of int16 are half the work of uint32.
 template <int terms, typename Weight, typename Code, typename Sum>
