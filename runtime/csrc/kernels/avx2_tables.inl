@@ -38,6 +38,30 @@ struct LookUp {
   int plane;
 };
 
+template <int pixels, int parts>
+static inline void add_all_pairs(const LookUp* l, const __m256i (&whole)[pixels][parts],
+                                 const __m256i (&odd)[pixels][parts], int32_t* sums) {
+#pragma GCC unroll 8
+  for (int p = 0; p < pixels; ++p) {
+#pragma GCC unroll 2
+    for (int b = 0; b < parts; ++b) add_pairs(sums + b * l->part_sums + p * kBlock, whole[p][b], odd[p][b], l->plane);
+  }
+}
+
+// Full bytes go to 16 bits, in pairs and the odd ones alone.
+template <int pixels, int parts>
+static inline void move_bytes(const __m256i (&sum)[pixels][parts], __m256i (&whole)[pixels][parts],
+                              __m256i (&odd)[pixels][parts]) {
+#pragma GCC unroll 8
+  for (int p = 0; p < pixels; ++p) {
+#pragma GCC unroll 2
+    for (int b = 0; b < parts; ++b) {
+      whole[p][b] = _mm256_add_epi16(whole[p][b], sum[p][b]);
+      odd[p][b] = _mm256_add_epi16(odd[p][b], _mm256_srli_epi16(sum[p][b], 8));
+    }
+  }
+}
+
 // One load of a table serves `parts` parts of 32 channels. The look-ups go in blocks of four before their additions,
 // which AMD cores run faster than alternating ones. 8 pixels x 1 part or 4 x 2: 8 sums, 4 products, 1 or 2 vectors of
 // indices and a table fit 16 registers; `whole` and `odd` lie in memory and are touched when bytes are full.
@@ -85,20 +109,9 @@ static inline void look_up(const LookUp* l, const uint8_t* const* pixel, int32_t
         }
       }
     }
-#pragma GCC unroll 8
-    for (int p = 0; p < pixels; ++p) {
-#pragma GCC unroll 2
-      for (int b = 0; b < parts; ++b) {
-        whole[p][b] = _mm256_add_epi16(whole[p][b], sum[p][b]);
-        odd[p][b] = _mm256_add_epi16(odd[p][b], _mm256_srli_epi16(sum[p][b], 8));
-      }
-    }
+    move_bytes<pixels, parts>(sum, whole, odd);
   }
-#pragma GCC unroll 8
-  for (int p = 0; p < pixels; ++p) {
-#pragma GCC unroll 2
-    for (int b = 0; b < parts; ++b) add_pairs(sums + b * l->part_sums + p * kBlock, whole[p][b], odd[p][b], l->plane);
-  }
+  add_all_pairs<pixels, parts>(l, whole, odd, sums);
 }
 
 // All weight planes and steps of one part of 32 channels, or of two.

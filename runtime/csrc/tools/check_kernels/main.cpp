@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "../../core/cpu.h"
 #include "checks.h"
+#include "core/cpu.h"
 
 namespace bitorch {
 namespace {

@@ -5,8 +5,8 @@
 #include <exception>
 #include <vector>
 
-#include "../../core/kernels.h"
-#include "../tool.h"
+#include "core/kernels.h"
+#include "tools/tool.h"
 
 namespace bitorch {
 
