@@ -55,6 +55,7 @@ neon: neon-tools $(CASE_STAMP)
 	$(CMAKE) -S runtime -B $(BUILDS)/neon $(NEON_FLAGS) -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DBITORCH_TOOLS=ON
 	$(CMAKE) --build $(BUILDS)/neon --parallel $(JOBS)
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_packed
+	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_specs
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_kernels --kernel neon --cases $(KERNEL_CASES)
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_kernels --kernel neon-dotprod --cases $(KERNEL_CASES)
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/run_cases --kernel neon --kernel neon-dotprod $(CASE_DIR)
@@ -72,6 +73,7 @@ sanitize-build: | $(RUNTIME_STAMP)
 sanitize-memory: sanitize-build $(CASE_STAMP)
 	$(BUILDS)/sanitize/check_safetensors
 	$(BUILDS)/sanitize/check_packed
+	$(BUILDS)/sanitize/check_specs
 	$(BUILDS)/sanitize/check_kernels --cases $(KERNEL_CASES)
 	$(BUILDS)/sanitize/check_threads
 	$(BUILDS)/sanitize/run_cases --threads 2 $(CASE_DIR)

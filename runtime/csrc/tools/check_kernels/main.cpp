@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "checks.h"
-#include "core/cpu.h"
+#include "core/base/cpu.h"
 
 namespace bitorch {
 namespace {
