@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitorch_runtime.operations import given_names
+
 from ..deployment.runtime.packed_model import PackedModel
 from .image_files import read_images
 from .preprocessing import Preprocessing
@@ -66,7 +68,7 @@ def _last_operation(packed: PackedModel) -> tuple[str, bool]:
     """Return what computes the scores, and its key `log`."""
     operations, _ = packed.program()
     (name,) = (operation["input"] for operation in operations if operation["op"] == "output")
-    last = next(operation for operation in operations if name in (operation.get("output"), operation.get("float32")))
+    last = next(operation for operation in operations if name in given_names(operation).values())
     return last["op"], bool(last.get("log", False))
 
 

@@ -33,6 +33,7 @@ from ....quantizations.range_fit import SMALLEST
 from ...graph.quantizer_kind import form, is_uniform, signed_grid_remedy
 from ..builder import Reader
 from ..problems import PARTIAL, Refusal
+from .low_bit_settings import layer_settings, quantizer_settings
 from .windows import check_features
 
 _NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"
@@ -87,11 +88,12 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
             raise Refusal(
                 f"{type(module).__name__} gets {['batch', *call.shape(x)]}", "Give images with a batch dimension"
             )
-        return call.add("low_bit", x, layer=module)
+        assert isinstance(module, (QLinear, QConv1d, QConv2d))  # `check` has looked
+        return call.add("low_bit", x, **layer_settings(module))
     if isinstance(module, GradientQuantization):
         return call.add("identity", x)
     _check_shift(call, x, _quantizer(module))
-    return call.add("quantizer", x, quantizer=_quantizer(module))
+    return call.add("quantizer", x, **quantizer_settings(_quantizer(module)))
 
 
 def _quantizer(module: Any) -> Quantization:
