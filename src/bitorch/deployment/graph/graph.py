@@ -6,9 +6,9 @@ be replayed on any batch and compared with the model. Kinds of nodes, and their 
 - ``input``: ``pixels``, True where it takes uint8. ``identity``: another memory layout, padding by nothing, [F] as
   [F, 1, 1], [C, L] as [C, 1, L], [1] as a number, and back. ``unsupported``: what has no other kind; capture tells
   a problem then
-- ``quantizer``: a QActivation or Quantization whose values go on as floats. ``form`` ("unit", "sign", "heaviside": see
-  quantizer_kind), ``bits``, and what comes before: ``divide`` [1] and ``plus`` [1] or [C], None for nothing; what codes
-  stand for: (code − ``zero_point``)·``code_scale``, 0-dim, None for the form's own values
+- ``quantizer``: a QActivation or Quantization whose values go on as floats. ``form``, ``bits``: see
+  `bitorch.quantizations.arithmetic`, and what comes before: ``divide`` and ``plus``, [1] or [C], None for nothing; what
+  codes stand for: (code − ``zero_point``)·``code_scale``, 0-dim, None for the form's own values
 - ``low_bit``: a QConv1d, QConv2d or QLinear: those of its input's quantizer, and ``weight`` (integers, as float32
   [C_out, …]), ``weight_bits``, ``weight_grid``, ``largest`` (absolute codes of input and weight), ``scale`` ([1] or
   [C_out], of input and weight together), ``bias`` (or None); of convolutions those of conv, ``padding_mode`` and
@@ -28,7 +28,7 @@ be replayed on any batch and compared with the model. Kinds of nodes, and their 
 
 The passes add:
 
-- ``codes``: float32 to integer codes. ``form``, ``bits``, ``sign`` (the codes are ±1)
+- ``codes``: float32 to integer codes. ``form``, ``bits``, ``zero_point``, ``sign`` (the codes are ±1)
 - ``values``: codes to floats. ``bits``, ``sign``, ``table`` (of the values by code, [levels] or [C, levels], or None)
 - ``lookup``: codes to codes. ``bits``, ``sign``, ``table`` [levels] or [C, levels] of what the program stores
 - ``thresholds``: D or float32 to codes. ``bits``, ``sign``, ``thresholds`` [C, n], ``descending`` [C]
