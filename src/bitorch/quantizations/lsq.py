@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .base import as_internal, gradient_inside
+from .own_arguments import arguments_of
 from .range_fit import Fit, fit_symmetric, fit_unsigned, fit_with_offset
 from .ranges import RangeQuantization, at_least_smallest, codes_at, position
 
@@ -156,6 +157,9 @@ class InputLSQ(RangeQuantization):
         factor = 1 / math.sqrt(max(1, features) * largest)
         codes: Tensor = _InputCodes.apply(x, self.step, self.offset, zero, self.max_code, factor)
         return codes
+
+    def arguments(self) -> dict[str, Any]:
+        return arguments_of(self, offset=self.offset is not None)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, offset={self.offset is not None}"

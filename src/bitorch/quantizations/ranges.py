@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .arithmetic import Arithmetic
 from .base import CodeValue, Quantization, as_internal
 from .bits import FLOAT_BITS, check_bits
-from .range_fit import Fit, check_calibration
+from .range_fit import SMALLEST, Fit, check_calibration
 
 #: Bits of the grid that a range is found for while the quantizer is switched off.
 FINEST = 8
@@ -125,6 +126,30 @@ class RangeQuantization(Quantization):
             return super().scale(x)
         self._check_set()
         return self.width().to(as_internal(x, type(self).__name__).dtype) / self.max_code
+
+    def arithmetic(self) -> Arithmetic | None:
+        if self.max_code is None or self.not_ready() is not None:
+            return None
+        zero = self.zero_point()
+        return Arithmetic(
+            "unit",
+            self.bit_width,
+            divide=self.width(),
+            plus=None if zero == 0 else self.zero() / self.max_code,
+            zero_point=zero,
+            step=self.scale(torch.zeros(1)),
+        )
+
+    def not_ready(self) -> tuple[str, str] | None:
+        if not self._is_set:
+            return f"the range of {self} is not set", "Call bitorch.calibrate(model, batches), or load it"
+        width = self.width()
+        if not bool((width > 2 * SMALLEST * self.levels()) & width.isfinite()):
+            return (
+                f"the range of {self} has collapsed to zero in training",
+                "Train on from an earlier checkpoint with a lower learning rate, or calibrate again",
+            )
+        return None
 
     def _check_set(self) -> None:
         if not self._is_set:
