@@ -158,10 +158,10 @@ class LowBitConfig:
                 "leave one of them out"
             )
         if self._prototype("gradients") is not None and not self.gradient_noise:
-            raise ValueError("gradient_noise=False is for methods by name; make the quantizer with noise=False")
+            raise ValueError("gradient_noise=False is for methods by name; give the quantizer noise=False")
         if self._prototype("weights") is not None and self.weight_scale != "layer":
             raise ValueError(
-                f"weight_scale={self.weight_scale!r} is for methods by name; weights={self.weights} says itself whether "
+                f"weight_scale={self.weight_scale!r} is for methods by name; weights={self.weights} says itself if "
                 "it has something for each channel, as WeightLSQ(2, channels=1) and WeightTWN(per_channel=True) do"
             )
 

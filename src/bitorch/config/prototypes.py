@@ -9,10 +9,11 @@ from torch import nn
 
 from ..quantizations import GradientQuantization, InputDoReFa, Quantization, WeightDoReFa
 from ..quantizations.bits import FLOAT_BITS
-from ..quantizations.names import built_in_quantizers
+from ..quantizations.names import built_in_quantizers, quantizations_by_name
 from ..quantizations.own_arguments import takes_bits
+from ..short_repr import short_repr
 
-#: Classes of quantizers by the names that a file or a command has for them, beside those of the library.
+#: Classes of quantizers by the names that a file has for them, beside those of the library and registered ones.
 Quantizers = Mapping[str, type[Quantization]]
 #: What JSON has.
 _PLAIN = (bool, int, float, str, type(None))
@@ -58,7 +59,7 @@ def named(value: object, field: str, bits: int | None, quantizers: Quantizers) -
     Args:
         value: what stands in the file.
         bits: that stand beside it; None where none do.
-        quantizers: classes by name, beside the library's.
+        quantizers: classes by name, beside the library's and registered ones.
 
     Raises:
         ValueError: no such name, no name, or arguments that the class does not take.
@@ -67,13 +68,14 @@ def named(value: object, field: str, bits: int | None, quantizers: Quantizers) -
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"{field} must name a quantizer, as `{{name: weightlsq, bits: 2}}` does, got {value!r}")
-    cls = {**built_in_quantizers, **quantizers}.get(name)
-    if cls is None:
-        known = ", ".join([*quantizers, *built_in_quantizers])
+    known = _known(quantizers)
+    if name not in known:
         raise ValueError(
-            f"{field} names the quantizer {name!r}, which is none of the library's and was not given; pass its class: "
-            f'quantizers={{"{name}": …}}, or on the command line --quantizers FILE.py; known are {known}'
+            f"{field} names the quantizer {short_repr(name)}, which is not known here. If it is your own, pass its "
+            "class, quantizers={name: class}, or register_custom_quantization(class), or on the command line "
+            f"--quantizers FILE.py, the file that has it. Known are {', '.join(known)}"
         )
+    cls = known[name]
     if takes_bits(cls) and bits is not None:
         arguments.setdefault("bits", bits)
     try:
@@ -82,18 +84,23 @@ def named(value: object, field: str, bits: int | None, quantizers: Quantizers) -
         raise ValueError(f"{field}: {name} cannot be made with {arguments}: {error}") from None
 
 
+def _known(quantizers: Quantizers) -> dict[str, type[Quantization]]:
+    return {**quantizations_by_name, **built_in_quantizers, **quantizers}
+
+
 def spelled(quantizer: Quantization, field: str, quantizers: Quantizers) -> dict[str, Any]:
     """Return what `named` reads: the quantizer's name and arguments, in types that JSON has.
 
     Raises:
-        ValueError: a class without a name among the library's and those given, or arguments that JSON has not.
+        ValueError: a class without a name among the library's, registered ones and those given, or arguments that JSON
+            has not.
     """
     cls, arguments = type(quantizer), quantizer.arguments()
-    names = [name for name, known in {**built_in_quantizers, **quantizers}.items() if known is cls]
+    names = [name for name, known in _known(quantizers).items() if known is cls]
     if not names:
         raise ValueError(
-            f"{field} is a {cls.__name__}, which a file has no name for; give it one: "
-            f'quantizers={{"{cls.__name__.lower()}": {cls.__name__}}}, here and where the file is read'
+            f"{field} is a {cls.__name__}, which a file has no name for; give it one, here and where the file is read: "
+            f'quantizers={{"{cls.__name__.lower()}": {cls.__name__}}}, or register_custom_quantization({cls.__name__})'
         )
     for name, value in arguments.items():
         if not isinstance(value, _PLAIN):

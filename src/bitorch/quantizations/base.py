@@ -252,6 +252,27 @@ class CodeValue(Function):
         return output_gradient, None, None
 
 
+class _CodesOf(Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, codes: Tensor) -> Tensor:
+        ctx.dtype = value.dtype
+        return codes.view_as(codes)
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
+        return output_gradient.to(ctx.dtype), None
+
+
+def codes_of(value: Tensor, codes: Tensor) -> Tensor:
+    """Return the codes behind values, whose gradient is that of the values: the convention of this module.
+
+    So a quantizer can write its values down in PyTorch, with the gradients that autograd finds, and its codes beside
+    them, which need none.
+    """
+    behind: Tensor = _CodesOf.apply(value, codes)
+    return behind
+
+
 def as_internal(x: Tensor, quantizer: str) -> Tensor:
     """Return x in the internal dtype: float32, or float64 for float64. Integer and complex input is a TypeError."""
     if not x.is_floating_point():
