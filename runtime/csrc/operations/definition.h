@@ -14,7 +14,8 @@ struct OperationDefinition {
 };
 
 // kRead turns a description into a spec and does all checks; kMake turns a spec, wherever it comes from, into an
-// operation.
+// operation. A spec names tensors, which live as long as the operation, and arrays, which are read until plan() is
+// done.
 template <auto kRead, auto kMake>
 std::unique_ptr<Operation> read_and_make(const OperationReader& reader) {
   return kMake(kRead(reader), reader.preparation());

@@ -22,6 +22,8 @@ from .sharing import share_arrays
 from .tensor_names import renamed
 
 Operation = dict[str, Any]
+#: Kinds that are functions of the operation "activation", under the same names.
+_FUNCTIONS = frozenset(choice.value for choice in OPERATIONS["activation"]["function"].choices)
 #: Stages of affine operations that have numbers of a module.
 _OF_A_LAYER = frozenset({"divide", "times", "plus", "batch_norm"})
 
@@ -338,8 +340,8 @@ class _Lowering:
             case "leaky_relu":
                 slope = settings["slope"].expand(node.channels)
                 return "activation", {"function": "leaky_relu", "slope": self.floats(node, "slope", slope)}
-            case "hardswish" | "hardsigmoid" | "sigmoid" | "tanh" | "silu":
-                return "activation", {"function": node.kind}
+            case function if function in _FUNCTIONS:
+                return "activation", {"function": function}
             case "softmax":
                 return "softmax", {"log": True} if settings["log"] else {}
             case "select":
