@@ -1,5 +1,10 @@
 """A captured network: nodes in the order of computation, each of which PyTorch can compute again.
 
+A tensor of one image is [C, *rows]: channels, and any number of row axes behind them, such as height and width, length,
+or tokens; [F] of features has none. Only windows (``conv``, pools, ``pad``) know one or two spatial axes; everything
+else sees rows × channels. What the model has as [batch, *rows, C] is such a tensor too: capture follows which axis is
+which.
+
 `capture` makes a graph of the model's own modules and functions; the passes rewrite it step by step, and each step can
 be replayed on any batch and compared with the model. Kinds of nodes, and their settings:
 
@@ -10,15 +15,19 @@ be replayed on any batch and compared with the model. Kinds of nodes, and their 
 - ``quantizer``: a QActivation or Quantization whose values go on as floats. ``quantizer``
 - ``conv``: float, 1d or 2d. ``weight``, ``bias`` (or None), ``kernel_size``, ``stride``, ``padding`` (before and after
   each dimension, outermost first), ``dilation``, ``groups``
-- ``linear``: float. ``weight``, ``bias``
+- ``linear``: float, of the channels at each place of the row axes. ``weight``, ``bias``
 - Elementwise on one tensor, per channel: ``batch_norm`` (``multiply``, ``offset`` [C]: one rounding), ``relu``,
   ``clamp`` (``low``, ``high``, either may be None), ``leaky_relu`` (``slope`` [C]), ``hardswish``, ``hardsigmoid``,
   ``sigmoid``, ``tanh``, ``silu``, ``plus``, ``times``, ``divide`` (``constant`` [C])
 - ``max_pool``: ``kernel_size``, ``stride``, ``padding`` (as conv), ``dilation``; ``avg_pool``: these without dilation,
-  and ``count_include_pad``; ``global_avg_pool``: the mean over all pixels, to [C, 1, 1] or [C];
+  and ``count_include_pad``; ``global_avg_pool``: the mean over all rows, to [C, 1, 1] or [C];
   ``adaptive_avg_pool``: ``output_size``
-- ``add``, ``mul`` (two tensors), ``concat`` (along channels), ``flatten`` (channel-major, to [F])
-- ``select``: ``channels``, a list of source channels; ``pad``: ``padding`` (as conv), ``channels`` (before, after),
+- ``add``, ``mul`` (two tensors), ``concat`` (``axis``: 0 along channels, 1 along the first row axis, …)
+- Moves of numbers: ``flatten`` (to [F], channel by channel, or row by row with ``channels_last``), ``select``
+  (``channels``, a list of source channels), ``take`` (``indices`` of a row axis, ``axis``), ``reshape`` (the same
+  numbers in the order of rows first, channels last), ``permute`` (``axes``: axis i is axis axes[i] of the source, 0
+  being the channels)
+- ``pad``: ``padding`` (as conv), ``channels`` (before, after),
   ``mode``, ``value``; ``softmax``: over channels, ``log``
 
 The passes add:
@@ -53,7 +62,7 @@ class Node:
         name: of the tensor, unique in its graph: the module's path, or the path of the calling module and the function.
         kind, settings: see the module.
         inputs: names of the nodes it reads.
-        shape: of one image, without the batch: (C, H, W), (C, L), (F,), or () of one number.
+        shape: of one image, without the batch: (C, *rows), so (C, H, W), (C, L), (F,); or () of one number.
         function: computes the value, [batch, *shape], from the values of the inputs.
         place: for messages: where in the model it is, and what it is there.
     """

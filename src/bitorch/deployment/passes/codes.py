@@ -21,7 +21,9 @@ from ..graph.graph import INEXACT, Graph, Node
 from ..graph.quantizer_kind import form
 
 #: Codes of what these give are these of codes: a maximum and a move of numbers commute with what never falls.
-_MOVES = frozenset({"max_pool", "flatten", "select", "concat"})
+_MOVES = frozenset({"max_pool", "flatten", "select", "concat", "take", "reshape", "permute"})
+#: What only moves numbers of one tensor, so that it commutes with what has no numbers per channel.
+_REARRANGES = frozenset({"flatten", "select", "take", "reshape", "permute"})
 
 
 def share_codes(graph: Graph) -> Graph:
@@ -41,7 +43,7 @@ def share_codes(graph: Graph) -> Graph:
 def swap_pools(graph: Graph) -> Graph:
     """Let what never falls (ReLU, clip, BatchNorm with slopes ≥ 0) come before a max-pool that it reads.
 
-    What has no numbers per channel comes before a flatten or a choice of channels, too.
+    What has no numbers per channel comes before what only moves numbers, too.
     """
     swapped = _swap_one(graph)
     while swapped is not None:
@@ -56,7 +58,7 @@ def _swap_one(graph: Graph) -> Graph | None:
             continue
         pool = graph[node.inputs[0]]
         only = len(readers[pool.name]) == 1 and pool.name not in graph.outputs
-        if only and (pool.kind == "max_pool" or (pool.kind in ("flatten", "select") and is_the_same_everywhere(node))):
+        if only and (pool.kind == "max_pool" or (pool.kind in _REARRANGES and is_the_same_everywhere(node))):
             before = graph[pool.inputs[0]]
             early = replace(node, name=f"{node.name}/early", inputs=(before.name,), shape=before.shape)
             late = replace(pool, name=node.name, inputs=(early.name,))
@@ -69,7 +71,7 @@ def _replaced(graph: Graph, nodes: dict[str, Node]) -> Graph:
 
 
 def move_codes(graph: Graph) -> Graph:
-    """Quantize before max-pools, flattens, channel selections and concatenations that only lead to a quantizer."""
+    """Quantize before max-pools, moves of numbers and concatenations that only lead to a quantizer."""
     moved = _move_one(graph)
     while moved is not None:
         graph, moved = moved, _move_one(moved)

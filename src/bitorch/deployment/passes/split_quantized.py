@@ -86,8 +86,8 @@ def quantized(node: Node, quantizer: Quantization, shape: tuple[int, ...]) -> li
             add("zero", "plus", lambda x: x + shift, {"constant": shift.reshape(1)})
         quantizer = InputDoReFa(quantizer.bit_width, variant="paper")
     elif isinstance(quantizer, RSign):
-        negative = -quantizer.shift.detach()
-        add("shift", "plus", lambda x: x + negative, {"constant": negative.flatten()})
+        negative = -quantizer.shift.detach().flatten()
+        add("shift", "plus", _plus(negative), {"constant": negative})
         quantizer = Sign()
     settings = {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
     add("codes", "codes", quantizer.codes, settings)
@@ -227,7 +227,12 @@ def max_codes(layer: QConv1d | QConv2d | QLinear) -> tuple[int, int]:
 def _linear_product(layer: QLinear) -> Callable[[Tensor], Tensor]:
     weight, one = weight_codes(layer), torch.ones(())
     zero = layer.input_quantization.zero_point()
-    return lambda codes: scaled_linear(codes.to(weight.dtype) - zero, weight, one, one, max_codes(layer))
+
+    def product(codes: Tensor) -> Tensor:  # [batch, F, *rows]
+        features_last = (codes.to(weight.dtype) - zero).movedim(1, -1)
+        return scaled_linear(features_last, weight, one, one, max_codes(layer)).movedim(-1, 1)
+
+    return product
 
 
 def _convolution_product(layer: QConv1d | QConv2d, *, padded: bool) -> Callable[[Tensor], Tensor]:

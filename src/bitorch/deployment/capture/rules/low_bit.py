@@ -33,7 +33,7 @@ from ....quantizations.range_fit import SMALLEST
 from ...graph.quantizer_kind import form, is_uniform, signed_grid_remedy
 from ..builder import Reader
 from ..problems import PARTIAL, Refusal
-from .windows import check_features
+from .windows import features_axis
 
 _NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"
 _NO_EMBEDDING = "the runtime has no embedding", "Deploy the part behind it"
@@ -77,21 +77,32 @@ def check(module: nn.Module) -> None:
 def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     """The rule of calls of modules that `check` has let through."""
     module = call.call.function
-    x = call.read(input)
+    if isinstance(module, QLinear):
+        channels = features_axis(input, "a low-bit linear layer")
+    elif isinstance(module, LowBit):
+        channels = 1
+    else:
+        channels = _axis_of_quantizer(call, input, module)
+    x = call.read(input, channels)
     if isinstance(module, LowBit):
-        _check_shift(call, x, module.input_quantization)
+        _check_shift(call, input, module.input_quantization, channels)
         _check_hooks(module, input)
-        if isinstance(module, QLinear):
-            check_features(call, x, "a low-bit linear layer")
-        elif len(call.shape(x)) != _DIMENSIONS[type(module)] + 1:
+        if not isinstance(module, QLinear) and len(call.shape(x)) != _DIMENSIONS[type(module)] + 1:
             raise Refusal(
                 f"{type(module).__name__} gets {['batch', *call.shape(x)]}", "Give images with a batch dimension"
             )
-        return call.add("low_bit", x, layer=module)
+        return call.add("low_bit", x, channels_at=channels, layer=module)
     if isinstance(module, GradientQuantization):
-        return call.add("identity", x)
-    _check_shift(call, x, _quantizer(module))
-    return call.add("quantizer", x, quantizer=_quantizer(module))
+        return call.add("identity", x, channels_at=channels)
+    _check_shift(call, input, _quantizer(module), channels)
+    return call.add("quantizer", x, channels_at=channels, quantizer=_quantizer(module))
+
+
+def _axis_of_quantizer(call: Reader, x: Tensor, module: Any) -> int:
+    """The axis that a quantizer alone reads as channels: any, unless it shifts each channel by a number of its own."""
+    quantizer = None if isinstance(module, GradientQuantization) else _quantizer(module)
+    axis = x.dim() - 1 - quantizer.dimensions if type(quantizer) is RSign else 0
+    return axis if axis > 0 else call.channel_axis(x)
 
 
 def _quantizer(module: Any) -> Quantization:
@@ -175,12 +186,12 @@ def _check_borders(layer: QConv1d | QConv2d) -> None:
         )
 
 
-def _check_shift(call: Reader, x: str, quantizer: Quantization) -> None:
+def _check_shift(call: Reader, x: Tensor, quantizer: Quantization, channels: int) -> None:
     """Refuse an RSign whose channels are not those of the image."""
-    if type(quantizer) is RSign and quantizer.dimensions != len(call.shape(x)) - 1:
+    if type(quantizer) is RSign and x.dim() - 1 - quantizer.dimensions != channels:
         raise Refusal(
-            f"{quantizer} shifts axis {-1 - quantizer.dimensions} of {['batch', *call.shape(x)]}, not the channels",
-            f"Make it with dimensions={len(call.shape(x)) - 1}, {PARTIAL}",
+            f"{quantizer} shifts axis {-1 - quantizer.dimensions} of {['batch', *x.shape[1:]]}, not the channels",
+            f"Make it with dimensions={x.dim() - 1 - channels}, {PARTIAL}",
         )
 
 
