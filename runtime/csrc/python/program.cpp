@@ -1,4 +1,4 @@
-#include "core/program.h"
+#include "core/program/program.h"
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "arrays.h"
-#include "core/cpu.h"
-#include "core/model.h"
+#include "core/base/cpu.h"
+#include "core/program/model.h"
 #include "program.h"
 
 namespace nb = nanobind;
