@@ -38,7 +38,7 @@ class Activation : public Operation {
     } else if (reader.has("slope")) {
       reader.fail("slope", "has a meaning only with \"function\": \"leaky_relu\"");
     }
-    output_ = reader.output("output", Values::kFloat32, 0, input_->height, input_->width, input_->channels);
+    output_ = reader.output("output", Values::kFloat32, 0, input_->axes, input_->channels);
     outputs_ = {output_};
   }
 

@@ -3,6 +3,7 @@
 
 #include "core/base/rows.h"
 #include "operations/operations.h"
+#include "operations/pool_window.h"
 
 namespace bitorch {
 
@@ -21,10 +22,11 @@ class AdaptiveAvgPool : public Operation {
   explicit AdaptiveAvgPool(const OperationReader& reader) : Operation(reader) {
     reader.allow({"input", "output", "output_size"});
     input_ = reader.input("input", {Values::kFloat32});
-    const std::vector<int64_t> size = reader.integers("output_size", 2, 1, kMaxExtent);
-    y_ = {input_->height, size[0]};
-    x_ = {input_->width, size[1]};
-    output_ = reader.output("output", Values::kFloat32, 0, y_.outputs, x_.outputs, input_->channels);
+    const size_t axes = window_axes(reader, "output_size", *input_);
+    const std::vector<int64_t> size = reader.integers("output_size", axes, 1, kMaxExtent);
+    y_ = {input_->height, axes == 1 ? 1 : size[0]};
+    x_ = {input_->width, size.back()};
+    output_ = reader.output("output", Values::kFloat32, 0, size, input_->channels);
     inputs_ = {input_};
     outputs_ = {output_};
   }

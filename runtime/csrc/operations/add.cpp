@@ -48,13 +48,13 @@ class Elementwise : public Operation {
   void define_codes(const OperationReader& reader, const char* key) {
     const CodeKeys keys = read_code_keys(reader, shape_->channels, false);
     writer_ = CodeWriter(keys, shape_->channels, reader.preparation());
-    codes_ = reader.output(key, Values::kCodes, keys.bits, shape_->height, shape_->width, shape_->channels);
+    codes_ = reader.output(key, Values::kCodes, keys.bits, shape_->axes, shape_->channels);
     outputs_.push_back(codes_);
   }
 
   void define_outputs(const OperationReader& reader) {
     if (reader.has("float32")) {
-      floats_ = reader.output("float32", Values::kFloat32, 0, shape_->height, shape_->width, shape_->channels);
+      floats_ = reader.output("float32", Values::kFloat32, 0, shape_->axes, shape_->channels);
       outputs_.push_back(floats_);
     }
     if (reader.has("codes")) {

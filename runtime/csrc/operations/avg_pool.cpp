@@ -48,7 +48,7 @@ class AvgPool : public Operation {
       check_padding(reader, window_.y);
       check_padding(reader, window_.x);
     }
-    output_ = reader.output("output", Values::kFloat32, 0, window_.y.outputs(), window_.x.outputs(), input_->channels);
+    output_ = reader.output("output", Values::kFloat32, 0, window_.outputs(), input_->channels);
     inputs_ = {input_};
     outputs_ = {output_};
   }

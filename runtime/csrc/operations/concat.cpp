@@ -16,22 +16,21 @@ void copy_pixels(uint8_t* out, int64_t out_step, const uint8_t* in, int64_t in_s
 class Concat : public Operation {
  public:
   explicit Concat(const OperationReader& reader) : Operation(reader) {
-    reader.allow({"inputs", "output"});
+    reader.allow({"inputs", "output", "axis"});
     const std::vector<std::string> names = reader.names("inputs");
     int64_t channels = 0;
     for (const std::string& name : names) {
       const Tensor* input = reader.input_named("inputs", name, {Values::kFloat32, Values::kCodes});
       const Tensor* first = inputs_.empty() ? input : inputs_[0];
-      if (input->values != first->values || input->bits != first->bits || input->height != first->height ||
-          input->width != first->width) {
+      if (input->values != first->values || input->bits != first->bits || !input->same_rows(*first)) {
         reader.fail("inputs", "\"" + name + "\" is " + input->describe() + ", but \"" + first->name + "\" is " +
-                                  first->describe() + "; height, width, and the kind of values must be equal");
+                                  first->describe() + "; all axes of rows, and the kind of values must be equal");
       }
       inputs_.push_back(input);
       channels = checked_add(channels, input->channels, "the channels of a concat");
     }
     const Tensor* first = inputs_[0];
-    output_ = reader.output("output", first->values, first->bits, first->height, first->width, channels);
+    output_ = reader.output("output", first->values, first->bits, first->axes, channels);
     outputs_ = {output_};
     for (size_t i = 0; i + 1 < inputs_.size(); ++i) whole_bytes_ = whole_bytes_ && inputs_[i]->channels % 8 == 0;
   }
@@ -111,6 +110,10 @@ class Concat : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> make_concat(const OperationReader& reader) { return std::make_unique<Concat>(reader); }
+std::unique_ptr<Operation> make_concat(const OperationReader& reader) {
+  const bool of_rows = reader.has("axis") && reader.integer("axis", -static_cast<int64_t>(kMaxAxes) + 1, 0) != 0;
+  if (of_rows) return make_concat_rows(reader);
+  return std::make_unique<Concat>(reader);
+}
 
 }  // namespace bitorch

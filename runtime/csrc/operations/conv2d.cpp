@@ -4,6 +4,7 @@
 #include "core/base/packing.h"
 #include "core/conv/conv.h"
 #include "operations/operations.h"
+#include "operations/pool_window.h"
 
 namespace bitorch {
 
@@ -11,22 +12,21 @@ namespace {
 
 enum class Form { kConv, kLinear };
 
-void read_window(const OperationReader& reader, ConvGeometry* g) {
-  const auto kernel = reader.integers("kernel_size", 2, 1, kMaxExtent);
-  const auto stride = reader.integers("stride", 2, 1, kMaxExtent);
-  const auto padding = reader.integers("padding", 4, 0, kMaxExtent);
-  const auto dilation = reader.integers("dilation", 2, 1, kMaxExtent);
-  g->kernel_h = kernel[0];
-  g->kernel_w = kernel[1];
-  g->stride_h = stride[0];
-  g->stride_w = stride[1];
-  g->pad_top = padding[0];
-  g->pad_left = padding[1];
-  g->pad_bottom = padding[2];
-  g->pad_right = padding[3];
-  g->dilation_h = dilation[0];
-  g->dilation_w = dilation[1];
+// Returns how many axes the window has.
+size_t read_window(const OperationReader& reader, const Tensor& input, ConvGeometry* g) {
+  const WindowKeys keys = read_window_keys(reader, input, Dilation::kNeeded);
+  g->kernel_h = keys.kernel[0];
+  g->kernel_w = keys.kernel[1];
+  g->stride_h = keys.stride[0];
+  g->stride_w = keys.stride[1];
+  g->pad_top = keys.padding[0];
+  g->pad_left = keys.padding[1];
+  g->pad_bottom = keys.padding[2];
+  g->pad_right = keys.padding[3];
+  g->dilation_h = keys.dilation[0];
+  g->dilation_w = keys.dilation[1];
   g->groups = reader.integer("groups", 1, kMaxChannels);
+  return keys.axes;
 }
 
 void check_window(const OperationReader& reader, const ConvGeometry& g) {
@@ -128,9 +128,7 @@ class ConvOperation : public Operation {
     g.width = input_->width;
     g.in_channels = input_->channels;
     if (form == Form::kConv) {
-      read_window(reader, &g);
-    } else if (input_->pixels() != 1) {
-      reader.fail("input", "the tensor is " + input_->describe() + ", but must be [1, 1, F]; put a flatten before it");
+      window_axes_ = read_window(reader, *input_, &g);
     }
     g.out_channels = read_out_channels(reader, low_bit);
     check_window(reader, g);
@@ -199,8 +197,9 @@ class ConvOperation : public Operation {
     const ConvGeometry& g = spec_->geometry;
     weights_per_channel();
     if (form == Form::kConv) {
-      spec_->float_weights =
-          reader.floats("weight", {g.out_channels, g.kernel_h, g.kernel_w, g.in_channels / g.groups});
+      std::vector<int64_t> shape = {g.out_channels, g.kernel_h, g.kernel_w, g.in_channels / g.groups};
+      if (window_axes_ == 1) shape.erase(shape.begin() + 1);
+      spec_->float_weights = reader.floats("weight", shape);
     } else {
       spec_->float_weights = reader.floats("weight", {g.out_channels, g.in_channels});
     }
@@ -230,20 +229,22 @@ class ConvOperation : public Operation {
     if (!float_values) reader.fail("residual", "needs the float stage: \"multiply\" and \"offset\"");
     residual_ = reader.input("residual", {Values::kFloat32});
     inputs_.push_back(residual_);
-    const ConvGeometry& g = spec_->geometry;
-    if (residual_->height != g.out_height() || residual_->width != g.out_width() || residual_->channels != channels) {
-      reader.fail("residual", "the tensor is " + residual_->describe() + ", but the output is " +
-                                  shape_text({g.out_height(), g.out_width(), channels}));
+    Tensor output;
+    output.axes = output_axes();
+    output.channels = channels;
+    if (!residual_->same_shape(output)) {
+      reader.fail("residual",
+                  "the tensor is " + residual_->describe() + ", but the output is " + shape_text(output.shape()));
     }
     spec_->has_residual = true;
   }
 
   void read_outputs(const OperationReader& reader, bool low_bit) {
-    const int64_t height = spec_->geometry.out_height(), width = spec_->geometry.out_width();
+    const RowAxes axes = output_axes();
     const int64_t channels = spec_->geometry.out_channels;
     const bool float_values = !low_bit || spec_->multiply != nullptr;
     const auto define = [&](const char* key, Values values, int bits) {
-      Tensor* tensor = reader.output(key, values, bits, height, width, channels);
+      Tensor* tensor = reader.output(key, values, bits, axes, channels);
       outputs_.push_back(tensor);
       return tensor;
     };
@@ -278,6 +279,14 @@ class ConvOperation : public Operation {
     }
   }
 
+  // A linear layer works on the channels at each place of the rows.
+  RowAxes output_axes() const {
+    const ConvGeometry& g = spec_->geometry;
+    if (window_axes_ == 0) return input_->axes;
+    return window_axes_ == 1 ? RowAxes{g.out_width()} : RowAxes{g.out_height(), g.out_width()};
+  }
+
+  size_t window_axes_ = 0;          // none of a linear layer
   std::unique_ptr<ConvSpec> spec_;  // until plan()
   std::unique_ptr<Conv> conv_;      // from then on
   Halo pads_;

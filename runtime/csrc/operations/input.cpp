@@ -33,15 +33,16 @@ class Input : public Operation {
     codes_ = reader.choice("dtype", {"float32", "uint8"}) == "uint8";
     if (!codes_ && reader.has("bits")) reader.fail("bits", "has a meaning only with \"dtype\": \"uint8\"");
     const std::vector<int64_t> shape = read_shape(reader);
-    if (shape.size() == 3) channels_last_ = reader.choice("order", {"nchw", "nhwc"}) == "nhwc";
+    const bool has_rows = shape.size() > 1;
+    if (has_rows) channels_last_ = reader.choice("order", {"nchw", "nhwc"}) == "nhwc";
     if (shape.size() == 1 && reader.has("order")) reader.choice("order", {"nchw", "nhwc"});
-    const bool image = shape.size() == 3;
+    const RowAxes axes = has_rows ? RowAxes(shape.begin() + 1, shape.end()) : RowAxes{1, 1};
     tensor_ = reader.output("output", codes_ ? Values::kCodes : Values::kFloat32, codes_ ? reader.bits("bits") : 0,
-                            image ? shape[1] : 1, image ? shape[2] : 1, shape[0]);
+                            axes, shape[0]);
     outputs_ = {tensor_};
     *port = {tensor_->name, codes_ ? Dtype::kUint8 : Dtype::kFloat32, shape,
-             image ? (channels_last_ ? "nhwc" : "nchw") : "nf", tensor_->bits};
-    if (image && channels_last_) port->shape = {shape[1], shape[2], shape[0]};
+             has_rows ? (channels_last_ ? "nhwc" : "nchw") : "nf", tensor_->bits};
+    if (has_rows && channels_last_) port->shape = tensor_->shape();
     read_array_shape(reader, port);
   }
 
@@ -72,7 +73,9 @@ class Input : public Operation {
   static std::vector<int64_t> read_shape(const OperationReader& reader) {
     const Json& shape = reader.list("shape");
     const size_t rank = shape.items().size();
-    if (rank != 1 && rank != 3) reader.fail("shape", "must be [C, H, W] or [F]");
+    if (rank < 1 || rank > kMaxAxes) {
+      reader.fail("shape", "must be [C, rows ...], up to " + std::to_string(kMaxAxes) + " dimensions, or [F]");
+    }
     return reader.integers("shape", rank, 1, kMaxChannels);
   }
 

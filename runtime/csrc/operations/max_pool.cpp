@@ -49,8 +49,7 @@ class MaxPool : public Operation {
     reader.allow({"input", "output", "kernel_size", "stride", "padding", "dilation"});
     input_ = reader.input("input", {Values::kFloat32, Values::kCodes});
     window_ = PoolWindow(reader, *input_, true);
-    output_ = reader.output("output", input_->values, input_->bits, window_.y.outputs(), window_.x.outputs(),
-                            input_->channels);
+    output_ = reader.output("output", input_->values, input_->bits, window_.outputs(), input_->channels);
     inputs_ = {input_};
     outputs_ = {output_};
   }

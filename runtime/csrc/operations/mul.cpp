@@ -25,7 +25,7 @@ class Mul : public Operation {
                                 "; the second must have the shape of the first, or be one pixel of as many channels");
     }
     inputs_ = {input_, other_};
-    output_ = reader.output("output", Values::kFloat32, 0, input_->height, input_->width, input_->channels);
+    output_ = reader.output("output", Values::kFloat32, 0, input_->axes, input_->channels);
     outputs_ = {output_};
   }
 

@@ -32,6 +32,7 @@ std::unique_ptr<Operation> make_lookup(const OperationReader& reader);
 std::unique_ptr<Operation> make_add(const OperationReader& reader);
 std::unique_ptr<Operation> make_affine(const OperationReader& reader);
 std::unique_ptr<Operation> make_concat(const OperationReader& reader);
+std::unique_ptr<Operation> make_concat_rows(const OperationReader& reader);  // where it has an "axis" of rows
 std::unique_ptr<Operation> make_flatten(const OperationReader& reader);
 
 std::unique_ptr<Operation> make_activation(const OperationReader& reader);
@@ -39,5 +40,8 @@ std::unique_ptr<Operation> make_softmax(const OperationReader& reader);
 std::unique_ptr<Operation> make_mul(const OperationReader& reader);
 std::unique_ptr<Operation> make_select(const OperationReader& reader);
 std::unique_ptr<Operation> make_pad(const OperationReader& reader);
+std::unique_ptr<Operation> make_take(const OperationReader& reader);
+std::unique_ptr<Operation> make_reshape(const OperationReader& reader);
+std::unique_ptr<Operation> make_permute(const OperationReader& reader);
 
 }  // namespace bitorch

@@ -1,4 +1,5 @@
 // output: a tensor becomes an array for outside.
+#include <algorithm>
 #include <cstring>
 
 #include "core/base/rows.h"
@@ -43,15 +44,15 @@ class Output : public Operation {
 
  private:
   void describe(Program::Port* port) const {
-    const int64_t height = tensor_->height, width = tensor_->width, channels = tensor_->channels;
+    const int64_t channels = tensor_->channels;
     const Dtype dtype = tensor_->is_codes()                 ? Dtype::kUint8
                         : tensor_->values == Values::kInt32 ? Dtype::kInt32
                                                             : Dtype::kFloat32;
     *port = {tensor_->name, dtype, {channels}, "nf", tensor_->bits};
     if (tensor_->pixels() == 1) return;
     port->order = channels_last_ ? "nhwc" : "nchw";
-    port->shape = {height, width, channels};
-    if (!channels_last_) port->shape = {channels, height, width};
+    port->shape = tensor_->shape();
+    if (!channels_last_) std::rotate(port->shape.begin(), port->shape.end() - 1, port->shape.end());
   }
 
   void run_row(const RunContext& context, int part, int64_t n, int64_t y) const {

@@ -4,6 +4,7 @@
 
 #include "core/base/rows.h"
 #include "operations/operations.h"
+#include "operations/pool_window.h"
 
 namespace bitorch {
 
@@ -44,7 +45,7 @@ class Pad : public Operation {
     input_ = reader.input("input", {Values::kFloat32, Values::kCodes});
     inputs_ = {input_};
     read_mode(reader);
-    const auto padding = reader.integers("padding", 4, 0, kMaxExtent);
+    const auto padding = read_padding(reader);
     y_ = {input_->height, padding[0], padding[2]};
     x_ = {input_->width, padding[1], padding[3]};
     check_room(reader, y_, "height");
@@ -53,8 +54,10 @@ class Pad : public Operation {
     channels_before_ = channels[0];
     pads_channels_ = channels[0] + channels[1] > 0;
     read_value(reader);
-    output_ = reader.output("output", input_->values, input_->bits, y_.padded(), x_.padded(),
-                            input_->channels + channels[0] + channels[1]);
+    RowAxes axes = input_->axes;
+    if (y_.padded() != y_.size) axes = {y_.padded(), x_.size};
+    axes.back() = x_.padded();
+    output_ = reader.output("output", input_->values, input_->bits, axes, input_->channels + channels[0] + channels[1]);
     outputs_ = {output_};
   }
 
@@ -94,6 +97,17 @@ class Pad : public Operation {
   }
 
  private:
+  // [top, left, bottom, right]. Of more than two axes of rows there is nothing to pad but channels.
+  std::vector<int64_t> read_padding(const OperationReader& reader) const {
+    const size_t axes = reader.count("padding") == 2 ? 1 : 2;
+    const auto padding = read_borders(reader, "padding", axes);
+    const bool pads = std::any_of(padding.begin(), padding.end(), [](int64_t width) { return width > 0; });
+    if (pads && as_axes(input_->axes, axes).empty()) {
+      reader.fail("padding", "must have two numbers for each axis of rows: the tensor is " + input_->describe());
+    }
+    return padding;
+  }
+
   void read_mode(const OperationReader& reader) {
     const std::string mode = reader.choice("mode", {"constant", "reflect", "replicate", "circular"});
     mode_ = mode == "reflect"     ? PadMode::kReflect

@@ -71,7 +71,7 @@ class Dequantize : public OnCodes {
     } else {
       fill_table(reader);
     }
-    outputs_ = {reader.output("output", Values::kFloat32, 0, input_->height, input_->width, input_->channels)};
+    outputs_ = {reader.output("output", Values::kFloat32, 0, input_->axes, input_->channels)};
   }
 
   int64_t weight_bytes() const override { return values_->size() * 4; }
@@ -136,7 +136,7 @@ class Lookup : public OnCodes {
       }
     }
     shift_ = input_->bits;
-    outputs_ = {reader.output("output", Values::kCodes, bits, input_->height, input_->width, input_->channels)};
+    outputs_ = {reader.output("output", Values::kCodes, bits, input_->axes, input_->channels)};
   }
 
   int64_t weight_bytes() const override { return table_->size(); }

@@ -49,7 +49,7 @@ class Select : public Operation {
                                   ", but the channels of \"" + input_->name + "\" are 0 to " +
                                   std::to_string(input_->channels - 1));
     }
-    output_ = reader.output("output", input_->values, input_->bits, input_->height, input_->width, array.shape[0]);
+    output_ = reader.output("output", input_->values, input_->bits, input_->axes, array.shape[0]);
     outputs_ = {output_};
     channels_ = reader.keep(channels, array.shape[0]);
     runs_ = preparation.share<AlignedArray<ChannelRun>>({Preparation::address(channels), array.shape[0]},

@@ -13,7 +13,7 @@ class Softmax : public Operation {
     input_ = reader.input("input", {Values::kFloat32});
     inputs_ = {input_};
     log_ = reader.flag("log", false);
-    output_ = reader.output("output", Values::kFloat32, 0, input_->height, input_->width, input_->channels);
+    output_ = reader.output("output", Values::kFloat32, 0, input_->axes, input_->channels);
     outputs_ = {output_};
   }
 

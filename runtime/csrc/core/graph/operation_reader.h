@@ -17,7 +17,7 @@
 
 namespace bitorch {
 
-constexpr int64_t kMaxExtent = int64_t{1} << 20;    // of images, kernels, strides, dilations, paddings
+constexpr int64_t kMaxExtent = int64_t{1} << 20;  // of row axes and all but the last together, of kernels, strides, ...
 constexpr int64_t kMaxChannels = int64_t{1} << 24;  // of channels and features
 
 // An Error that says which operation it is about.
@@ -78,6 +78,7 @@ class OperationReader {
   int64_t integer(const char* key, int64_t low, int64_t high) const;
   std::vector<int64_t> integers(const char* key, size_t count, int64_t low, int64_t high) const;
   std::vector<int64_t> integers(const char* key, size_t count, int64_t low, int64_t high, int64_t missing) const;
+  size_t count(const char* key) const { return list(key).items().size(); }
   int bits(const char* key) const;
   bool flag(const char* key) const;
   bool flag(const char* key, bool missing) const;
@@ -108,10 +109,14 @@ class OperationReader {
   // Tensors: defined before, of one of these values.
   const Tensor* input(const char* key, std::initializer_list<Values> allowed) const;
   const Tensor* input_named(const char* key, const std::string& name, std::initializer_list<Values> allowed) const;
-  Tensor* output(const char* key, Values values, int bits, int64_t height, int64_t width, int64_t channels) const;
+  Tensor* output(const char* key, Values values, int bits, const RowAxes& axes, int64_t channels) const;
+  Tensor* output(const char* key, Values values, int bits, int64_t height, int64_t width, int64_t channels) const {
+    return output(key, values, bits, RowAxes{height, width}, channels);
+  }
 
  private:
   const Json& value(const char* key) const;
+  void check_extents(const Tensor& tensor) const;
   const void* checked_array(const char* key, Dtype dtype, const std::vector<int64_t>& shape) const;
 
   const Json& description_;

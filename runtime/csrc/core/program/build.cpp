@@ -38,6 +38,9 @@ constexpr NamedOperation kOperations[] = {
     {"mul", make_mul},
     {"select", make_select},
     {"pad", make_pad},
+    {"take", make_take},
+    {"reshape", make_reshape},
+    {"permute", make_permute},
 };
 
 // Errors from below say which operation they are about.

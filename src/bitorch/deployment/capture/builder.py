@@ -442,12 +442,12 @@ class _Taken:
     def as_called(self, value: Tensor) -> Tensor:
         """The call's argument, of a node's value: PyTorch rounds by how a tensor lies in memory."""
         moved = value.movedim(1, self.channels) if self.channels != 1 else value
-        if self.tensor.is_contiguous():
-            return moved.contiguous()
         strides = self.tensor.stride()
-        order = sorted(range(moved.dim()), key=lambda axis: -strides[axis])
-        back = sorted(range(moved.dim()), key=lambda axis: order[axis])
-        return moved.permute(order).contiguous().permute(back)
+        axes = range(moved.dim())
+        order = [*axes] if self.tensor.is_contiguous() else sorted(axes, key=lambda axis: -strides[axis])
+        dense = moved.permute(order)
+        # By way of one dimension: the stride of a batch of 1 is free, and matrix products look at it all the same.
+        return dense.flatten().view(dense.shape).permute([order.index(axis) for axis in axes])
 
 
 def replay(

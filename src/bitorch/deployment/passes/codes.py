@@ -86,6 +86,8 @@ def _move_one(graph: Graph) -> Graph | None:
         behind = graph[node.inputs[0]]
         if behind.kind not in _MOVES or len(readers[behind.name]) > 1 or behind.name in graph.outputs:
             continue
+        if behind.kind == "permute" and graph[behind.inputs[0]].kind == "input":
+            continue  # the program reads its array with these axes, which costs nothing
         early = [
             replace(node, name=f"{node.name}/{i}", inputs=(name,), shape=graph[name].shape)
             for i, name in enumerate(behind.inputs)

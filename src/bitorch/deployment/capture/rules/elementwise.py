@@ -144,6 +144,11 @@ def batch_norm(
         )
     if any(call.varies(t) for t in (running_mean, running_var, weight, bias)):
         raise Refusal("its statistics or weights depend on the image", f"Use fixed ones, {PARTIAL}")
+    if not _has_no_gaps(input):
+        raise Refusal(
+            "this batch norm reads a part of a larger tensor, for which PyTorch computes it with other roundings",
+            "Copy the part first: norm(x.contiguous())",
+        )
     if not _is_dense(input):
         return _batch_norm_in_steps(call, input, running_mean, running_var, weight, bias, eps)
     name = call.read(input)
@@ -195,6 +200,12 @@ def _with_channels(function: Callable[[Tensor, Tensor], Tensor], constant: Tenso
 def _is_dense(x: Tensor) -> bool:
     """Whether a tensor has a layout that PyTorch's fast batch norm takes."""
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
+def _has_no_gaps(x: Tensor) -> bool:
+    """Whether a tensor is contiguous, its axes in whatever order."""
+    strides = x.stride()
+    return x.permute(sorted(range(x.dim()), key=lambda axis: -strides[axis])).is_contiguous()
 
 
 def softmax(log: bool) -> Callable[..., str]:
