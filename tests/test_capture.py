@@ -637,7 +637,9 @@ def test_a_module_that_is_called_twice_gives_two_nodes() -> None:
     layer = QLinear(4, 4, **LOW_BIT)
     found = captured(nn.Sequential(layer, nn.Sigmoid(), layer, nn.ReLU(), layer).eval(), torch.rand(1, 4))
     assert [node.name for node in found.graph] == ["input", "0", "1", "0@2", "3", "0@3"]
-    assert all(node.settings["layer"] is layer for node in found.graph if node.kind == "low_bit")
+    weights = [node.settings["weight"] for node in found.graph if node.kind == "low_bit"]
+    assert len(weights) == 3
+    assert all(torch.equal(weight, layer.weight_codes().float()) for weight in weights)
 
 
 def test_names_of_functions_have_the_callers_path() -> None:

@@ -1,8 +1,8 @@
-// activation: one function of every float32.
+#include "operations/activation.h"
+
 #include <algorithm>
 
-#include "core/base/rows.h"
-#include "operations/operations.h"
+#include "core/graph/row_operation.h"
 
 namespace bitorch {
 
@@ -12,78 +12,87 @@ using FunctionOfFloats = void (*ActivationFunctions::*)(float*, const float*, in
 
 struct NamedFunction {
   const char* name;
-  FunctionOfFloats function;
-  double nanoseconds;  // per value, about
+  ActivationFunction id;
+  FunctionOfFloats function;  // null: leaky_relu, which has slopes besides
+  double nanoseconds;         // per value, about
 };
 
 constexpr NamedFunction kFunctions[] = {
-    {"hardswish", &ActivationFunctions::hardswish, 0.2}, {"hardsigmoid", &ActivationFunctions::hardsigmoid, 0.2},
-    {"sigmoid", &ActivationFunctions::sigmoid, 2.0},     {"tanh", &ActivationFunctions::tanh, 2.0},
-    {"silu", &ActivationFunctions::silu, 2.0},
+    {"leaky_relu", ActivationFunction::kLeakyRelu, nullptr, 0.2},
+    {"hardswish", ActivationFunction::kHardswish, &ActivationFunctions::hardswish, 0.2},
+    {"hardsigmoid", ActivationFunction::kHardsigmoid, &ActivationFunctions::hardsigmoid, 0.2},
+    {"sigmoid", ActivationFunction::kSigmoid, &ActivationFunctions::sigmoid, 2.0},
+    {"tanh", ActivationFunction::kTanh, &ActivationFunctions::tanh, 2.0},
+    {"silu", ActivationFunction::kSilu, &ActivationFunctions::silu, 2.0},
 };
 
-class Activation : public Operation {
- public:
-  explicit Activation(const OperationReader& reader) : Operation(reader) {
-    reader.allow({"input", "output", "function", "slope"});
-    input_ = reader.input("input", {Values::kFloat32});
-    inputs_ = {input_};
-    const std::string name =
-        reader.choice("function", {"leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"});
-    for (const NamedFunction& known : kFunctions) {
-      if (name == known.name) function_ = &known;
-    }
-    if (function_ == nullptr) {
-      read_slope(reader);
-    } else if (reader.has("slope")) {
-      reader.fail("slope", "has a meaning only with \"function\": \"leaky_relu\"");
-    }
-    output_ = reader.output("output", Values::kFloat32, 0, input_->axes, input_->channels);
-    outputs_ = {output_};
+const NamedFunction& function_of(ActivationFunction id) {
+  for (const NamedFunction& known : kFunctions) {
+    if (known.id == id) return known;
   }
+  throw Error("an activation of unknown function");
+}
 
-  void run(const RunContext& context) const override {
-    zero_halo(output_->layout, context.data(*output_), context.batch);
-    const double values = static_cast<double>(context.batch) * static_cast<double>(input_->pixels()) *
-                          static_cast<double>(input_->channels);
-    const double cost = values * (function_ != nullptr ? function_->nanoseconds : 0.2);
-    for_rows(context.batch * input_->height, cost, context.threads, [&](int, int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) run_row(context, row / input_->height, row % input_->height);
-    });
+}  // namespace
+
+ActivationSpec read_activation(const OperationReader& reader) {
+  ActivationSpec spec;
+  spec.input = reader.input("input", {Values::kFloat32});
+  const std::string name =
+      reader.choice("function", {"leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"});
+  for (const NamedFunction& known : kFunctions) {
+    if (name == known.name) spec.function = known.id;
+  }
+  if (spec.function == ActivationFunction::kLeakyRelu) {
+    spec.slope = reader.floats("slope", {spec.input->channels});
+  } else if (reader.has("slope")) {
+    reader.fail("slope", "has a meaning only with \"function\": \"leaky_relu\"");
+  }
+  spec.output = reader.output_like("output", *spec.input);
+  return spec;
+}
+
+namespace {
+
+class Activation : public RowOperation {
+ public:
+  Activation(const ActivationSpec& spec, Preparation& preparation)
+      : RowOperation("an activation", spec.input->height, {spec.input}, {spec.output}),
+        spec_(spec),
+        function_(function_of(spec.function)) {
+    if (spec.slope == nullptr) return;
+    // The slopes of as many pixels as give loops something to do.
+    constexpr int64_t kAtOnce = 256;
+    const int64_t channels = spec.input->channels;
+    slope_ = keep(preparation, spec.slope, channels, round_up(std::max(kAtOnce, channels), channels));
   }
 
   int64_t weight_bytes() const override { return slope_ == nullptr ? 0 : slope_->size() * 4; }
 
  private:
-  // The slopes of as many pixels as give loops something to do.
-  void read_slope(const OperationReader& reader) {
-    constexpr int64_t kAtOnce = 256;
-    const int64_t channels = input_->channels;
-    slope_ = reader.keep(reader.floats("slope", {channels}), channels, round_up(std::max(kAtOnce, channels), channels));
-  }
+  double row_cost() const override { return row_values(*spec_.input) * function_.nanoseconds; }
 
-  void run_row(const RunContext& context, int64_t n, int64_t y) const {
+  void run_row(const RunContext& context, uint8_t*, int64_t n, int64_t y) const override {
     const ActivationFunctions& functions = context.kernels->rows.activations;
-    const float* in = reinterpret_cast<const float*>(context.data(*input_) + input_->layout.offset(n, y, 0));
-    float* out = reinterpret_cast<float*>(context.data(*output_) + output_->layout.offset(n, y, 0));
-    const int64_t values = input_->width * input_->channels;
-    if (function_ != nullptr) return (functions.*function_->function)(out, in, values);
+    const float* in = context.floats(*spec_.input, n, y);
+    float* out = context.floats(*spec_.output, n, y);
+    const int64_t values = spec_.input->width * spec_.input->channels;
+    if (function_.function != nullptr) return (functions.*function_.function)(out, in, values);
     const int64_t period = slope_->size();
     for (int64_t i = 0; i < values; i += period) {
       functions.leaky_relu(out + i, in + i, slope_->data(), std::min(period, values - i));
     }
   }
 
-  const NamedFunction* function_ = nullptr;  // null: leaky_relu
-  Kept<float> slope_;
-  const Tensor* input_ = nullptr;
-  const Tensor* output_ = nullptr;
+  ActivationSpec spec_;
+  const NamedFunction& function_;
+  Kept<float> slope_;  // of leaky_relu, else null
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> make_activation(const OperationReader& reader) {
-  return std::make_unique<Activation>(reader);
+std::unique_ptr<Operation> make_activation(const ActivationSpec& spec, Preparation& preparation) {
+  return std::make_unique<Activation>(spec, preparation);
 }
 
 }  // namespace bitorch

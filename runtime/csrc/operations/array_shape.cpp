@@ -1,15 +1,13 @@
-// The shape that an array has outside, where it is not that of the tensor.
-#include "operations/operations.h"
+#include "operations/array_shape.h"
 
 namespace bitorch {
 
-void read_array_shape(const OperationReader& reader, Program::Port* port) {
+void read_array_shape(const OperationReader& reader, Port* port) {
   const char* key = "array_shape";
   if (!reader.has(key)) return;
   const size_t rank = reader.list(key).items().size();
-  if (rank > Program::kMaxArrayRank) {
-    reader.fail(key,
-                "must have from 0 to " + std::to_string(Program::kMaxArrayRank) + " dimensions, without the batch");
+  if (rank > kMaxArrayRank) {
+    reader.fail(key, "must have from 0 to " + std::to_string(kMaxArrayRank) + " dimensions, without the batch");
   }
   const std::vector<int64_t> shape = reader.integers(key, rank, 1, int64_t{1} << 62);
   int64_t given = 1, wanted = 1;

@@ -1,93 +1,86 @@
-// concat along an axis of rows: tensors of as many channels one behind the other.
+#include "operations/concat_rows.h"
+
 #include <algorithm>
 
-#include "core/base/rows.h"
+#include "core/graph/row_operation.h"
 #include "operations/copy_pixels.h"
-#include "operations/operations.h"
-#include "operations/row_axis.h"
 
 namespace bitorch {
 
 namespace {
 
-class ConcatRows : public Operation {
+// Everything but the axis must be as in the first tensor.
+void check(const OperationReader& reader, const RowAxis& axis, const Tensor& input, const Tensor& first) {
+  const RowAxes wanted = RowAxis(reader, "axis", first).with_size(axis.size);
+  if (input.values == first.values && input.bits == first.bits && input.channels == first.channels &&
+      without_leading_ones(wanted) == without_leading_ones(input.axes)) {
+    return;
+  }
+  reader.fail("inputs", "\"" + input.name + "\" is " + input.describe() + ", but \"" + first.name + "\" is " +
+                            first.describe() +
+                            "; channels, all other axes of rows, and the kind of values must be equal");
+}
+
+}  // namespace
+
+ConcatSpec read_concat_rows(const OperationReader& reader) {
+  ConcatSpec spec;
+  spec.of_rows = true;
+  int64_t size = 0;
+  for (const std::string& name : reader.names("inputs")) {
+    const Tensor* input = reader.input_named("inputs", name, {Values::kFloat32, Values::kCodes});
+    spec.inputs.push_back(input);
+    const RowAxis axis(reader, "axis", *input);
+    check(reader, axis, *input, *spec.inputs[0]);
+    size = checked_add(size, axis.size, "the rows of a concat");
+    spec.ends.push_back(size);
+  }
+  const Tensor& first = *spec.inputs[0];
+  spec.axis = RowAxis(reader, "axis", first);
+  spec.output = reader.output("output", first.values, first.bits, spec.axis.with_size(size), first.channels);
+  return spec;
+}
+
+namespace {
+
+class ConcatRows : public RowOperation {
  public:
-  explicit ConcatRows(const OperationReader& reader) : Operation(reader) {
-    reader.allow({"inputs", "output", "axis"});
-    for (const std::string& name : reader.names("inputs")) {
-      const Tensor* input = reader.input_named("inputs", name, {Values::kFloat32, Values::kCodes});
-      inputs_.push_back(input);
-      const RowAxis axis(reader, "axis", *input);
-      check(reader, axis, *input);
-      size_ = checked_add(size_, axis.size, "the rows of a concat");
-      ends_.push_back(size_);
-    }
-    const Tensor* first = inputs_[0];
-    axis_ = RowAxis(reader, "axis", *first);
-    output_ = reader.output("output", first->values, first->bits, axis_.with_size(size_), first->channels);
-    outputs_ = {output_};
-  }
+  explicit ConcatRows(const ConcatSpec& spec)
+      : RowOperation("a concat", spec.output->height, spec.inputs, {spec.output}), spec_(spec), output_(*spec.output) {}
 
-  bool prefers_planes(const Tensor&, const KernelTable&) const override {
-    return output_->layout.kind == Kind::kPlanes;
-  }
-
-  void run(const RunContext& context) const override {
-    zero_halo(output_->layout, context.data(*output_), context.batch);
-    const double bytes = static_cast<double>(context.batch * output_->height) *
-                         static_cast<double>(output_->width * output_->layout.pixel_bytes);
-    for_rows(context.batch * output_->height, bytes * 0.15, context.threads, [&](int, int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) run_row(context, row / output_->height, row % output_->height);
-    });
-  }
+  bool prefers_planes(const Tensor&, const KernelTable&) const override { return output_.layout.kind == Kind::kPlanes; }
 
  private:
-  // Everything but the axis must be as in the first tensor.
-  void check(const OperationReader& reader, const RowAxis& axis, const Tensor& input) const {
-    const Tensor* first = inputs_[0];
-    const RowAxes wanted = RowAxis(reader, "axis", *first).with_size(axis.size);
-    if (input.values == first->values && input.bits == first->bits && input.channels == first->channels &&
-        without_leading_ones(wanted) == without_leading_ones(input.axes)) {
-      return;
-    }
-    reader.fail("inputs", "\"" + input.name + "\" is " + input.describe() + ", but \"" + first->name + "\" is " +
-                              first->describe() +
-                              "; channels, all other axes of rows, and the kind of values must be equal");
-  }
+  double row_cost() const override { return static_cast<double>(output_.width * output_.layout.pixel_bytes) * 0.15; }
 
-  void run_row(const RunContext& context, int64_t n, int64_t y) const {
-    const Layout& to = output_->layout;
-    uint8_t* out = context.data(*output_) + to.offset(n, y, 0);
-    if (axis_.is_last) {
-      for (const Tensor* input : inputs_) {
-        copy_from(context, *input, n, y, *output_, out);
-        out += input->width * to.pixel_bytes;
+  void run_row(const RunContext& context, uint8_t*, int64_t n, int64_t y) const override {
+    uint8_t* out = context.pixel(output_, n, y);
+    if (spec_.axis.is_last) {
+      for (const Tensor* input : inputs()) {
+        copy_from(context, *input, n, y, out);
+        out += input->width * output_.layout.pixel_bytes;
       }
       return;
     }
-    const int64_t outer = y / (size_ * axis_.inner), inner = y % axis_.inner;
-    const int64_t place = y / axis_.inner % size_;
-    const auto i = static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), place) - ends_.begin());
-    const int64_t begin = i == 0 ? 0 : ends_[i - 1], size = ends_[i] - begin;
-    copy_from(context, *inputs_[i], n, (outer * size + place - begin) * axis_.inner + inner, *output_, out);
+    const int64_t inner = spec_.axis.inner, size = spec_.ends.back();
+    const int64_t outer = y / (size * inner), place = y / inner % size;
+    const auto i =
+        static_cast<size_t>(std::upper_bound(spec_.ends.begin(), spec_.ends.end(), place) - spec_.ends.begin());
+    const int64_t begin = i == 0 ? 0 : spec_.ends[i - 1], own = spec_.ends[i] - begin;
+    copy_from(context, *inputs()[i], n, (outer * own + place - begin) * inner + y % inner, out);
   }
 
-  static void copy_from(const RunContext& context, const Tensor& input, int64_t n, int64_t y, const Tensor& output,
-                        uint8_t* out) {
-    const uint8_t* in = context.data(input) + input.layout.offset(n, y, 0);
-    copy_pixels(context.kernels->rows, input.layout, in, output.layout, out, input.width);
+  // A whole row of an input.
+  void copy_from(const RunContext& context, const Tensor& input, int64_t n, int64_t y, uint8_t* out) const {
+    copy_pixels(context.kernels->rows, input.layout, context.pixel(input, n, y), output_.layout, out, input.width);
   }
 
-  const Tensor* output_ = nullptr;
-  RowAxis axis_;
-  int64_t size_ = 0;           // along the axis
-  std::vector<int64_t> ends_;  // behind each input
+  ConcatSpec spec_;
+  const Tensor& output_;
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> make_concat_rows(const OperationReader& reader) {
-  return std::make_unique<ConcatRows>(reader);
-}
+std::unique_ptr<Operation> make_concat_rows(const ConcatSpec& spec) { return std::make_unique<ConcatRows>(spec); }
 
 }  // namespace bitorch

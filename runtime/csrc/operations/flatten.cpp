@@ -1,67 +1,68 @@
-// flatten: an image becomes one feature vector, channels first or channels last.
+#include "operations/flatten.h"
+
 #include <cstring>
 
 #include "core/base/rows.h"
 #include "core/base/transpose.h"
-#include "operations/operations.h"
+#include "core/graph/row_operation.h"
 
 namespace bitorch {
 
+FlattenSpec read_flatten(const OperationReader& reader) {
+  FlattenSpec spec;
+  spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
+  spec.channels_last = reader.choice("order", {"chw", "hwc"}) == "hwc";
+  const Tensor& input = *spec.input;
+  const int64_t features = checked_mul(input.pixels(), input.channels, "a flatten");
+  spec.output = reader.output("output", input.values, input.bits, {1, 1}, features);
+  return spec;
+}
+
 namespace {
 
-class Flatten : public Operation {
+class Flatten : public RowOperation {
  public:
-  explicit Flatten(const OperationReader& reader) : Operation(reader) {
-    reader.allow({"input", "output", "order"});
-    input_ = reader.input("input", {Values::kFloat32, Values::kCodes});
-    inputs_ = {input_};
-    channels_last_ = reader.choice("order", {"chw", "hwc"}) == "hwc" || input_->channels == 1 || input_->pixels() == 1;
-    features_ = checked_mul(input_->pixels(), input_->channels, "a flatten");
-    output_ = reader.output("output", input_->values, input_->bits, 1, 1, features_);
-    outputs_ = {output_};
-  }
+  explicit Flatten(const FlattenSpec& spec)
+      : RowOperation("a flatten", 1, {spec.input}, {spec.output}),
+        input_(*spec.input),
+        output_(*spec.output),
+        channels_last_(spec.channels_last || spec.input->channels == 1 || spec.input->pixels() == 1) {}
 
   // Planes can be copied as they are where every row begins at a byte.
   bool prefers_planes(const Tensor&, const KernelTable&) const override {
-    return output_->layout.kind == Kind::kPlanes && copies_planes();
+    return output_.layout.kind == Kind::kPlanes && copies_planes();
   }
 
   void plan(const KernelTable&, Preparation&) override {
-    const Kind from = input_->layout.kind, to = output_->layout.kind;
+    const Kind from = input_.layout.kind, to = output_.layout.kind;
     copies_ = channels_last_ && from == to && (from != Kind::kPlanes || copies_planes());
-    if (!copies_ && input_->is_codes()) part_bytes_ = round_up(checked_mul(features_, 2, "a flatten"), 64);
-  }
-
-  int64_t scratch_bytes(int64_t, int threads) const override { return checked_mul(part_bytes_, threads, "a flatten"); }
-
-  void run(const RunContext& context) const override {
-    zero_halo(output_->layout, context.data(*output_), context.batch);
-    const double values = static_cast<double>(context.batch) * static_cast<double>(features_);
-    for_rows(context.batch, values * (copies_ ? 0.1 : 0.6), context.threads,
-             [&](int part, int64_t first, int64_t last) {
-               for (int64_t n = first; n < last; ++n) {
-                 if (copies_) {
-                   copy_image(context, n);
-                 } else if (input_->is_codes()) {
-                   convert_image(context, context.scratch + part * part_bytes_, n);
-                 } else {
-                   transpose_image(context, n);
-                 }
-               }
-             });
+    if (!copies_ && input_.is_codes()) part_bytes_ = room(features(), 2);
   }
 
  private:
-  bool copies_planes() const { return channels_last_ && (input_->channels % 8 == 0 || input_->pixels() == 1); }
+  int64_t features() const { return output_.channels; }
+  bool copies_planes() const { return channels_last_ && (input_.channels % 8 == 0 || input_.pixels() == 1); }
+
+  double row_cost() const override { return static_cast<double>(features()) * (copies_ ? 0.1 : 0.6); }
+
+  void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t) const override {
+    if (copies_) {
+      copy_image(context, n);
+    } else if (input_.is_codes()) {
+      convert_image(context, scratch, n);
+    } else {
+      transpose_image(context, n);
+    }
+  }
 
   void copy_image(const RunContext& context, int64_t n) const {
-    const Layout& in = input_->layout;
-    const Layout& out = output_->layout;
+    const Layout& in = input_.layout;
+    const Layout& out = output_.layout;
     const int64_t planes = in.kind == Kind::kPlanes ? in.bits : 1;
     const int64_t bytes = in.width * in.pixel_bytes;
-    uint8_t* target = context.data(*output_) + out.offset(n, 0, 0);
+    uint8_t* target = context.pixel(output_, n, 0);
     for (int64_t y = 0; y < in.height; ++y, target += bytes) {
-      const uint8_t* row = context.data(*input_) + in.offset(n, y, 0);
+      const uint8_t* row = context.pixel(input_, n, y);
       for (int64_t i = 0; i < planes; ++i) {
         std::memcpy(target + i * out.plane_bytes, row + i * in.plane_bytes, static_cast<size_t>(bytes));
       }
@@ -69,42 +70,44 @@ class Flatten : public Operation {
   }
 
   void transpose_image(const RunContext& context, int64_t n) const {
-    const Layout& in = input_->layout;
-    uint8_t* target = context.data(*output_) + output_->layout.offset(n, 0, 0);
+    const Layout& in = input_.layout;
+    uint8_t* target = context.pixel(output_, n, 0);
     for (int64_t y = 0; y < in.height; ++y) {
-      const uint8_t* row = context.data(*input_) + in.offset(n, y, 0);
-      transpose(row, in.channels, target + y * in.width * 4, input_->pixels(), in.width, in.channels, 4);
+      const uint8_t* row = context.pixel(input_, n, y);
+      transpose(row, in.channels, target + y * in.width * 4, input_.pixels(), in.width, in.channels, 4);
     }
   }
 
   void convert_image(const RunContext& context, uint8_t* scratch, int64_t n) const {
     const RowFunctions& rows = context.kernels->rows;
-    const Layout& in = input_->layout;
-    const Layout& out = output_->layout;
-    uint8_t* target = context.data(*output_) + out.offset(n, 0, 0);
-    uint8_t* features = out.kind == Kind::kBytes ? target : scratch;
-    uint8_t* unpacked = scratch + features_;
+    const Layout& in = input_.layout;
+    const Layout& out = output_.layout;
+    uint8_t* target = context.pixel(output_, n, 0);
+    uint8_t* vector = out.kind == Kind::kBytes ? target : scratch;
+    uint8_t* unpacked = scratch + features();
     const int64_t row_codes = in.width * in.channels;
     for (int64_t y = 0; y < in.height; ++y) {
-      const uint8_t* row = context.data(*input_) + in.offset(n, y, 0);
+      const uint8_t* row = context.pixel(input_, n, y);
       const uint8_t* codes = read_codes(rows, in, row, in.width, unpacked);
       if (channels_last_) {
-        std::memcpy(features + y * row_codes, codes, static_cast<size_t>(row_codes));
+        std::memcpy(vector + y * row_codes, codes, static_cast<size_t>(row_codes));
       } else {
-        transpose_bytes(codes, in.channels, features + y * in.width, input_->pixels(), in.width, in.channels);
+        transpose_bytes(codes, in.channels, vector + y * in.width, input_.pixels(), in.width, in.channels);
       }
     }
-    write_codes(rows, out, target, 1, features);
+    write_codes(rows, out, target, 1, vector);
   }
 
-  const Tensor* input_ = nullptr;
-  const Tensor* output_ = nullptr;
-  bool channels_last_ = true, copies_ = false;
-  int64_t features_ = 0, part_bytes_ = 0;
+  const Tensor& input_;
+  const Tensor& output_;
+  bool channels_last_;   // where both orders are the same, too
+  bool copies_ = false;  // bytes as they are
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> make_flatten(const OperationReader& reader) { return std::make_unique<Flatten>(reader); }
+std::unique_ptr<Operation> make_flatten(const FlattenSpec& spec, Preparation&) {
+  return std::make_unique<Flatten>(spec);
+}
 
 }  // namespace bitorch

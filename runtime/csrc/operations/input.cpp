@@ -1,12 +1,50 @@
-// input: an array from outside becomes a tensor.
+#include "operations/input.h"
+
 #include <atomic>
 #include <cstring>
 
 #include "core/base/rows.h"
 #include "core/base/transpose.h"
-#include "operations/operations.h"
+#include "operations/array_shape.h"
 
 namespace bitorch {
+
+namespace {
+
+std::vector<int64_t> read_shape(const OperationReader& reader) {
+  const Json& shape = reader.list("shape");
+  const size_t rank = shape.items().size();
+  if (rank < 1 || rank > kMaxAxes) {
+    reader.fail("shape", "must be [C, rows ...], up to " + std::to_string(kMaxAxes) + " dimensions, or [F]");
+  }
+  return reader.integers("shape", rank, 1, kMaxChannels);
+}
+
+Port port_of(const Tensor& tensor, const std::vector<int64_t>& shape, bool channels_last) {
+  const Dtype dtype = tensor.is_codes() ? Dtype::kUint8 : Dtype::kFloat32;
+  if (shape.size() == 1) return {tensor.name, dtype, shape, "nf", tensor.bits};
+  if (!channels_last) return {tensor.name, dtype, shape, "nchw", tensor.bits};
+  return {tensor.name, dtype, tensor.shape(), "nhwc", tensor.bits};
+}
+
+}  // namespace
+
+InputSpec read_input(const OperationReader& reader) {
+  InputSpec spec;
+  const bool codes = reader.choice("dtype", {"float32", "uint8"}) == "uint8";
+  if (!codes && reader.has("bits")) reader.fail("bits", "has a meaning only with \"dtype\": \"uint8\"");
+  const std::vector<int64_t> shape = read_shape(reader);
+  const bool has_rows = shape.size() > 1;
+  if (has_rows) spec.channels_last = reader.choice("order", {"nchw", "nhwc"}) == "nhwc";
+  if (!has_rows && reader.has("order")) reader.choice("order", {"nchw", "nhwc"});
+  const int bits = codes ? reader.bits("bits") : 0;
+  const RowAxes axes = has_rows ? RowAxes(shape.begin() + 1, shape.end()) : RowAxes{1, 1};
+  spec.output = reader.output("output", codes ? Values::kCodes : Values::kFloat32, bits, axes, shape[0]);
+  Port port = port_of(*spec.output, shape, spec.channels_last);
+  read_array_shape(reader, &port);
+  spec.index = reader.add_input(port);
+  return spec;
+}
 
 namespace {
 
@@ -26,79 +64,58 @@ uint8_t or_codes(const uint8_t* in, int64_t n) {
   return seen;
 }
 
+// Not a RowOperation: its rows give something back, whether their codes are what they must be.
 class Input : public Operation {
  public:
-  Input(const OperationReader& reader, size_t index, Program::Port* port) : Operation(reader), index_(index) {
-    reader.allow({"output", "dtype", "shape", "order", "bits", "array_shape"});
-    codes_ = reader.choice("dtype", {"float32", "uint8"}) == "uint8";
-    if (!codes_ && reader.has("bits")) reader.fail("bits", "has a meaning only with \"dtype\": \"uint8\"");
-    const std::vector<int64_t> shape = read_shape(reader);
-    const bool has_rows = shape.size() > 1;
-    if (has_rows) channels_last_ = reader.choice("order", {"nchw", "nhwc"}) == "nhwc";
-    if (shape.size() == 1 && reader.has("order")) reader.choice("order", {"nchw", "nhwc"});
-    const RowAxes axes = has_rows ? RowAxes(shape.begin() + 1, shape.end()) : RowAxes{1, 1};
-    tensor_ = reader.output("output", codes_ ? Values::kCodes : Values::kFloat32, codes_ ? reader.bits("bits") : 0,
-                            axes, shape[0]);
-    outputs_ = {tensor_};
-    *port = {tensor_->name, codes_ ? Dtype::kUint8 : Dtype::kFloat32, shape,
-             has_rows ? (channels_last_ ? "nhwc" : "nchw") : "nf", tensor_->bits};
-    if (has_rows && channels_last_) port->shape = tensor_->shape();
-    read_array_shape(reader, port);
-  }
+  explicit Input(const InputSpec& spec)
+      : Operation({}, {spec.output}),
+        index_(spec.index),
+        tensor_(*spec.output),
+        codes_(spec.output->is_codes()),
+        direct_(spec.channels_last || spec.output->channels == 1 || spec.output->pixels() == 1),
+        cost_(spec.channels_last ? 0.1 : 0.5) {}
 
   int64_t scratch_bytes(int64_t, int threads) const override {
-    if (!codes_ || tensor_->layout.kind == Kind::kBytes) return 0;
-    return checked_mul(checked_mul(tensor_->width, tensor_->channels, "an input"), threads, "an input");
+    if (!codes_ || tensor_.layout.kind == Kind::kBytes) return 0;
+    return checked_mul(checked_mul(tensor_.width, tensor_.channels, "an input"), threads, "an input");
   }
 
   void run(const RunContext& context) const override {
-    zero_halo(tensor_->layout, context.data(*tensor_), context.batch);
-    const double values =
-        static_cast<double>(context.batch) * static_cast<double>(tensor_->pixels() * tensor_->channels);
+    zero_halo(tensor_.layout, context.data(tensor_), context.batch);
+    const int64_t height = tensor_.height, rows = context.batch * height;
+    const double values = static_cast<double>(rows) * static_cast<double>(tensor_.width * tensor_.channels);
     std::atomic<int> bad{0};
-    for_rows(context.batch * tensor_->height, values * (channels_last_ ? 0.1 : 0.5), context.threads,
-             [&](int part, int64_t first, int64_t last) {
-               uint8_t seen = 0;
-               for (int64_t row = first; row < last; ++row) {
-                 seen |= run_row(context, part, row / tensor_->height, row % tensor_->height);
-               }
-               if (codes_ && (seen >> tensor_->bits) != 0) bad.store(1, std::memory_order_relaxed);
-             });
+    for_rows(rows, values * cost_, context.threads, [&](int part, int64_t first, int64_t last) {
+      uint8_t seen = 0;
+      for (int64_t row = first; row < last; ++row) seen |= run_row(context, part, row / height, row % height);
+      if (codes_ && (seen >> tensor_.bits) != 0) bad.store(1, std::memory_order_relaxed);
+    });
     if (bad.load(std::memory_order_relaxed) != 0) report(context);
   }
 
   std::string kernel(const KernelTable&) const override { return "copy"; }
 
  private:
-  static std::vector<int64_t> read_shape(const OperationReader& reader) {
-    const Json& shape = reader.list("shape");
-    const size_t rank = shape.items().size();
-    if (rank < 1 || rank > kMaxAxes) {
-      reader.fail("shape", "must be [C, rows ...], up to " + std::to_string(kMaxAxes) + " dimensions, or [F]");
-    }
-    return reader.integers("shape", rank, 1, kMaxChannels);
-  }
-
   // Returns the bitwise or of the row's codes.
   uint8_t run_row(const RunContext& context, int part, int64_t n, int64_t y) const {
-    const Layout& layout = tensor_->layout;
+    const Layout& layout = tensor_.layout;
     const int64_t size = codes_ ? 1 : 4;
-    const int64_t channels = tensor_->channels, width = tensor_->width;
-    const int64_t row_values = width * channels, plane_values = tensor_->pixels();
+    const int64_t channels = tensor_.channels, width = tensor_.width;
+    const int64_t row_values = width * channels, plane_values = tensor_.pixels();
     const uint8_t* source = static_cast<const uint8_t*>(context.inputs[index_].data);
-    source += ((context.first + n) * tensor_->height * row_values + (direct() ? y * row_values : y * width)) * size;
-    uint8_t* target = context.data(*tensor_) + layout.offset(n, y, 0);
+    source += ((context.first + n) * tensor_.height * row_values + (direct_ ? y * row_values : y * width)) * size;
+    uint8_t* target = context.pixel(tensor_, n, y);
     if (!codes_) {
-      if (direct()) {
+      if (direct_) {
         std::memcpy(target, source, static_cast<size_t>(row_values * size));
       } else {
         transpose(source, plane_values, target, channels, channels, width, size);
       }
       return 0;
     }
-    if (direct() && layout.kind == Kind::kBytes) return copy_codes(target, source, row_values);
+    if (direct_ && layout.kind == Kind::kBytes) return copy_codes(target, source, row_values);
     const uint8_t* codes = source;
-    if (!direct()) {
+    if (!direct_) {
       uint8_t* staged = layout.kind == Kind::kBytes ? target : context.scratch + part * row_values;
       transpose_bytes(source, plane_values, staged, channels, channels, width);
       codes = staged;
@@ -107,29 +124,27 @@ class Input : public Operation {
     return or_codes(codes, row_values);
   }
 
-  bool direct() const { return channels_last_ || tensor_->channels == 1 || tensor_->pixels() == 1; }
-
   [[noreturn]] void report(const RunContext& context) const {
-    const int64_t image = tensor_->pixels() * tensor_->channels;
+    const int64_t image = tensor_.pixels() * tensor_.channels;
     const int64_t count = (context.first + context.batch) * image;
     const uint8_t* codes = static_cast<const uint8_t*>(context.inputs[index_].data);
-    const int most = (1 << tensor_->bits) - 1;
+    const int most = (1 << tensor_.bits) - 1;
     int64_t i = context.first * image;
     while (i < count && codes[i] <= most) ++i;
     const std::string value = i < count ? std::to_string(codes[i]) : "a value";
-    throw Error("input \"" + tensor_->name + "\": " + value + " at flat index " + std::to_string(i) + " — " +
-                std::to_string(tensor_->bits) + "-bit codes must be from 0 to " + std::to_string(most));
+    throw Error("input \"" + tensor_.name + "\": " + value + " at flat index " + std::to_string(i) + " — " +
+                std::to_string(tensor_.bits) + "-bit codes must be from 0 to " + std::to_string(most));
   }
 
   size_t index_;
-  bool codes_ = false, channels_last_ = true;
-  Tensor* tensor_ = nullptr;
+  const Tensor& tensor_;
+  bool codes_;
+  bool direct_;  // the array has the order of the tensor, or an order that makes no difference
+  double cost_;  // nanoseconds per value
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> make_input(const OperationReader& reader, size_t index, Program::Port* port) {
-  return std::make_unique<Input>(reader, index, port);
-}
+std::unique_ptr<Operation> make_input(const InputSpec& spec, Preparation&) { return std::make_unique<Input>(spec); }
 
 }  // namespace bitorch

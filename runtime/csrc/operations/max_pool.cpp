@@ -1,12 +1,21 @@
-// max_pool: rows first, then columns, on float32, bytes, or bit planes as they are.
+#include "operations/max_pool.h"
+
 #include <cstring>
 #include <limits>
 
 #include "core/base/rows.h"
-#include "operations/operations.h"
-#include "operations/pool_window.h"
+#include "core/graph/row_operation.h"
 
 namespace bitorch {
+
+MaxPoolSpec read_max_pool(const OperationReader& reader) {
+  MaxPoolSpec spec;
+  spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
+  const Tensor& input = *spec.input;
+  spec.window = read_pool_window(reader, input, true);
+  spec.output = reader.output("output", input.values, input.bits, spec.window.outputs(), input.channels);
+  return spec;
+}
 
 namespace {
 
@@ -43,16 +52,19 @@ void gather(uint8_t* out, const uint8_t* in, int64_t in_step, int64_t count, int
   }
 }
 
-class MaxPool : public Operation {
+// Rows first, then columns, on float32, bytes, or bit planes as they are. Scratch of a part:
+//
+//   padded  the maximum over the window's rows   | left padding | width pixels | right padding |
+//   out     the outputs before they are converted, one row
+//   taken   every stride-th pixel of a tap, one row
+//   codes   the outputs in bytes on their way from one layout to the other
+class MaxPool : public RowOperation {
  public:
-  explicit MaxPool(const OperationReader& reader) : Operation(reader) {
-    reader.allow({"input", "output", "kernel_size", "stride", "padding", "dilation"});
-    input_ = reader.input("input", {Values::kFloat32, Values::kCodes});
-    window_ = PoolWindow(reader, *input_, true);
-    output_ = reader.output("output", input_->values, input_->bits, window_.outputs(), input_->channels);
-    inputs_ = {input_};
-    outputs_ = {output_};
-  }
+  explicit MaxPool(const MaxPoolSpec& spec)
+      : RowOperation("a pool", spec.output->height, {spec.input}, {spec.output}),
+        window_(spec.window),
+        input_(spec.input),
+        output_(spec.output) {}
 
   bool prefers_planes(const Tensor&, const KernelTable&) const override {
     return output_->layout.kind == Kind::kPlanes;
@@ -61,32 +73,23 @@ class MaxPool : public Operation {
   void plan(const KernelTable&, Preparation&) override {
     const Layout& in = input_->layout;
     planes_ = in.kind == Kind::kPlanes ? in.bits : 1;
-    padded_plane_ = checked_mul(window_.x.padded(), in.pixel_bytes, "a pool");
-    out_plane_ = checked_mul(output_->width, in.pixel_bytes, "a pool");
-    padded_bytes_ = round_up(checked_mul(padded_plane_, planes_, "a pool"), 64);
-    out_bytes_ = round_up(checked_mul(out_plane_, planes_, "a pool"), 64);
-    const int64_t codes = round_up(checked_mul(output_->width, output_->channels, "a pool"), 64);
-    part_bytes_ =
-        checked_add(padded_bytes_, checked_add(checked_mul(out_bytes_, 2, "a pool"), codes, "a pool"), "a pool");
-  }
-
-  int64_t scratch_bytes(int64_t, int threads) const override { return checked_mul(part_bytes_, threads, "a pool"); }
-
-  void run(const RunContext& context) const override {
-    zero_halo(output_->layout, context.data(*output_), context.batch);
-    const double bytes = static_cast<double>(context.batch * output_->height) *
-                         static_cast<double>(padded_plane_ * planes_) * static_cast<double>(window_.y.kernel + 2);
-    for_rows(context.batch * output_->height, bytes * 0.05, context.threads,
-             [&](int part, int64_t first, int64_t last) {
-               uint8_t* scratch = context.scratch + part * part_bytes_;
-               fill_lowest({scratch, padded_plane_}, window_.x.padded());
-               for (int64_t row = first; row < last; ++row) {
-                 run_row(context, scratch, row / output_->height, row % output_->height);
-               }
-             });
+    padded_plane_ = checked_mul(window_.x.padded(), in.pixel_bytes, what());
+    out_plane_ = checked_mul(output_->width, in.pixel_bytes, what());
+    padded_bytes_ = room(padded_plane_, planes_);
+    out_bytes_ = room(out_plane_, planes_);
+    const int64_t codes = room(output_->width, output_->channels);
+    part_bytes_ = checked_add(padded_bytes_, checked_add(checked_mul(out_bytes_, 2, what()), codes, what()), what());
   }
 
  private:
+  double row_cost() const override {
+    const double bytes = static_cast<double>(padded_plane_ * planes_);
+    return bytes * static_cast<double>(window_.y.kernel + 2) * 0.05;
+  }
+
+  // The paddings on the left and on the right stay what they are from row to row.
+  void start_part(uint8_t* scratch) const override { fill_lowest({scratch, padded_plane_}, window_.x.padded()); }
+
   // Floats of small windows: each output from all of its taps at once, in the order of rows and columns.
   bool takes_taps() const {
     return input_->layout.kind == Kind::kFloat && window_.y.kernel * window_.x.kernel <= kTaps && input_->channels >= 8;
@@ -95,9 +98,9 @@ class MaxPool : public Operation {
   void run_row_of_taps(const RunContext& context, int64_t n, int64_t oy) const {
     const Layout& in = input_->layout;
     const int64_t first_y = window_.y.first_tap(oy), last_y = window_.y.last_tap(oy);
-    const uint8_t* row = context.data(*input_) + in.offset(n, window_.y.start(oy) + first_y * window_.y.dilation, 0);
+    const uint8_t* row = context.pixel(*input_, n, window_.y.start(oy) + first_y * window_.y.dilation);
     const int64_t step_y = window_.y.dilation * in.row_bytes, step_x = window_.x.dilation * in.pixel_bytes;
-    float* out = reinterpret_cast<float*>(context.data(*output_) + output_->layout.offset(n, oy, 0));
+    float* out = context.floats(*output_, n, oy);
     for (int64_t ox = 0; ox < output_->width; ++ox, out += input_->channels) {
       const int64_t first_x = window_.x.first_tap(ox), last_x = window_.x.last_tap(ox);
       const float* taps[kTaps];
@@ -114,13 +117,13 @@ class MaxPool : public Operation {
     }
   }
 
-  void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const {
+  void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const override {
     if (takes_taps()) return run_row_of_taps(context, n, oy);
     const RowFunctions& rows = context.kernels->rows;
     const Layout& layout = output_->layout;
     const Run padded = {scratch, padded_plane_};
     reduce_rows(context, padded, n, oy);
-    uint8_t* pixel = context.data(*output_) + layout.offset(n, oy, 0);
+    uint8_t* pixel = context.pixel(*output_, n, oy);
     const Run staged = {scratch + padded_bytes_, out_plane_};
     const Run taken = {scratch + padded_bytes_ + out_bytes_, out_plane_};
     if (layout.kind == input_->layout.kind) {
@@ -142,7 +145,7 @@ class MaxPool : public Operation {
     const Run inner = {padded.data + window_.x.before * in.pixel_bytes, padded.plane_bytes};
     for (int64_t tap = first; tap < last; ++tap) {
       const int64_t y = window_.y.start(oy) + tap * window_.y.dilation;
-      const uint8_t* row = context.data(*input_) + in.offset(n, y, 0);
+      const uint8_t* row = context.pixel(*input_, n, y);
       if (tap == first) {
         copy(inner, row, in.plane_bytes, in.width);
       } else {
@@ -204,13 +207,15 @@ class MaxPool : public Operation {
   static constexpr int kTaps = 9;
 
   PoolWindow window_;
-  const Tensor* input_ = nullptr;
-  const Tensor* output_ = nullptr;
-  int64_t planes_ = 1, padded_plane_ = 0, out_plane_ = 0, padded_bytes_ = 0, out_bytes_ = 0, part_bytes_ = 0;
+  const Tensor* input_;
+  const Tensor* output_;
+  int64_t planes_ = 1, padded_plane_ = 0, out_plane_ = 0, padded_bytes_ = 0, out_bytes_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> make_max_pool(const OperationReader& reader) { return std::make_unique<MaxPool>(reader); }
+std::unique_ptr<Operation> make_max_pool(const MaxPoolSpec& spec, Preparation&) {
+  return std::make_unique<MaxPool>(spec);
+}
 
 }  // namespace bitorch

@@ -1,8 +1,24 @@
-// mul: products of two tensors, or of every pixel with one pixel (the gate of a squeeze-and-excitation block).
-#include "core/base/rows.h"
-#include "operations/operations.h"
+#include "operations/mul.h"
+
+#include "core/graph/row_operation.h"
 
 namespace bitorch {
+
+MulSpec read_mul(const OperationReader& reader) {
+  const std::vector<std::string> names = reader.names("inputs");
+  if (names.size() != 2) reader.fail("inputs", "must be two tensors");
+  MulSpec spec;
+  spec.input = reader.input_named("inputs", names[0], {Values::kFloat32});
+  spec.other = reader.input_named("inputs", names[1], {Values::kFloat32});
+  const Tensor &input = *spec.input, &other = *spec.other;
+  if (!other.same_shape(input) && (other.pixels() != 1 || other.channels != input.channels)) {
+    reader.fail("inputs", "the tensor \"" + other.name + "\" is " + other.describe() + ", but \"" + input.name +
+                              "\" is " + input.describe() +
+                              "; the second must have the shape of the first, or be one pixel of as many channels");
+  }
+  spec.output = reader.output_like("output", input);
+  return spec;
+}
 
 namespace {
 
@@ -10,56 +26,31 @@ void multiply(float* out, const float* a, const float* b, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] = a[i] * b[i];
 }
 
-class Mul : public Operation {
+class Mul : public RowOperation {
  public:
-  explicit Mul(const OperationReader& reader) : Operation(reader) {
-    reader.allow({"inputs", "output"});
-    const std::vector<std::string> names = reader.names("inputs");
-    if (names.size() != 2) reader.fail("inputs", "must be two tensors");
-    input_ = reader.input_named("inputs", names[0], {Values::kFloat32});
-    other_ = reader.input_named("inputs", names[1], {Values::kFloat32});
-    one_pixel_ = !other_->same_shape(*input_);
-    if (one_pixel_ && (other_->pixels() != 1 || other_->channels != input_->channels)) {
-      reader.fail("inputs", "the tensor \"" + other_->name + "\" is " + other_->describe() + ", but \"" + input_->name +
-                                "\" is " + input_->describe() +
-                                "; the second must have the shape of the first, or be one pixel of as many channels");
-    }
-    inputs_ = {input_, other_};
-    output_ = reader.output("output", Values::kFloat32, 0, input_->axes, input_->channels);
-    outputs_ = {output_};
-  }
-
-  void run(const RunContext& context) const override {
-    zero_halo(output_->layout, context.data(*output_), context.batch);
-    const double values = static_cast<double>(context.batch) * static_cast<double>(input_->pixels()) *
-                          static_cast<double>(input_->channels);
-    for_rows(context.batch * input_->height, values * 0.25, context.threads, [&](int, int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) run_row(context, row / input_->height, row % input_->height);
-    });
-  }
+  explicit Mul(const MulSpec& spec)
+      : RowOperation("a mul", spec.input->height, {spec.input, spec.other}, {spec.output}),
+        spec_(spec),
+        one_pixel_(!spec.other->same_shape(*spec.input)) {}
 
  private:
-  static const float* row_of(const RunContext& context, const Tensor& tensor, int64_t n, int64_t y) {
-    return reinterpret_cast<const float*>(context.data(tensor) + tensor.layout.offset(n, y, 0));
-  }
+  double row_cost() const override { return row_values(*spec_.input) * 0.25; }
 
-  void run_row(const RunContext& context, int64_t n, int64_t y) const {
-    float* out = reinterpret_cast<float*>(context.data(*output_) + output_->layout.offset(n, y, 0));
-    const float* a = row_of(context, *input_, n, y);
-    const float* b = row_of(context, *other_, n, one_pixel_ ? 0 : y);
-    const int64_t width = input_->width, channels = input_->channels;
+  void run_row(const RunContext& context, uint8_t*, int64_t n, int64_t y) const override {
+    float* out = context.floats(*spec_.output, n, y);
+    const float* a = context.floats(*spec_.input, n, y);
+    const float* b = context.floats(*spec_.other, n, one_pixel_ ? 0 : y);
+    const int64_t width = spec_.input->width, channels = spec_.input->channels;
     if (!one_pixel_) return multiply(out, a, b, width * channels);
     for (int64_t x = 0; x < width; ++x) multiply(out + x * channels, a + x * channels, b, channels);
   }
 
-  bool one_pixel_ = false;
-  const Tensor* input_ = nullptr;
-  const Tensor* other_ = nullptr;
-  const Tensor* output_ = nullptr;
+  MulSpec spec_;
+  bool one_pixel_;
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> make_mul(const OperationReader& reader) { return std::make_unique<Mul>(reader); }
+std::unique_ptr<Operation> make_mul(const MulSpec& spec, Preparation&) { return std::make_unique<Mul>(spec); }
 
 }  // namespace bitorch

@@ -1,12 +1,45 @@
-// permute: the axes of a tensor in another order, channels among them.
+#include "operations/permute.h"
+
 #include <algorithm>
 #include <cstring>
 
 #include "core/base/rows.h"
 #include "core/base/transpose.h"
-#include "operations/operations.h"
+#include "core/graph/row_operation.h"
 
 namespace bitorch {
+
+namespace {
+
+std::vector<int64_t> read_axes(const OperationReader& reader) {
+  const size_t rank = reader.count("axes");
+  if (rank < 2 || rank > kMaxAxes) {
+    reader.fail("axes", "must be a list of 2 to " + std::to_string(kMaxAxes) + " axes, 0 being the channels");
+  }
+  std::vector<int64_t> axes = reader.integers("axes", rank, 0, static_cast<int64_t>(rank) - 1);
+  for (size_t i = 0; i < rank; ++i) {
+    const bool is_there = std::find(axes.begin(), axes.end(), static_cast<int64_t>(i)) != axes.end();
+    if (!is_there) reader.fail("axes", "must have each axis once");
+  }
+  return axes;
+}
+
+}  // namespace
+
+PermuteSpec read_permute(const OperationReader& reader) {
+  PermuteSpec spec;
+  spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
+  const Tensor& input = *spec.input;
+  spec.axes = read_axes(reader);
+  spec.from = as_axes(input.axes, spec.axes.size() - 1);
+  if (spec.from.empty()) reader.fail("axes", "must have all axes of the tensor, " + input.describe());
+  std::vector<int64_t> sizes = {input.channels};
+  sizes.insert(sizes.end(), spec.from.begin(), spec.from.end());
+  for (size_t i = 1; i < spec.axes.size(); ++i) spec.to.push_back(sizes[static_cast<size_t>(spec.axes[i])]);
+  spec.output = reader.output("output", input.values, input.bits, spec.to, sizes[static_cast<size_t>(spec.axes[0])]);
+  checked_mul(input.pixels(), input.channels, "a permute");
+  return spec;
+}
 
 namespace {
 
@@ -40,77 +73,45 @@ std::vector<Axis> joined(const std::vector<Axis>& axes) {
   return list;
 }
 
-class Permute : public Operation {
+// Whole images. Codes in bit planes are unpacked and packed again, unless the channels stay where they are.
+class Permute : public RowOperation {
  public:
-  explicit Permute(const OperationReader& reader) : Operation(reader) {
-    reader.allow({"input", "output", "axes"});
-    input_ = reader.input("input", {Values::kFloat32, Values::kCodes});
-    inputs_ = {input_};
-    read_axes(reader);
-    std::vector<int64_t> from = {input_->channels}, to;
-    from.insert(from.end(), in_axes_.begin(), in_axes_.end());
-    for (const int64_t axis : axes_) to.push_back(from[static_cast<size_t>(axis)]);
-    out_axes_.assign(to.begin() + 1, to.end());
-    output_ = reader.output("output", input_->values, input_->bits, out_axes_, to[0]);
-    outputs_ = {output_};
-    numbers_ = checked_mul(input_->pixels(), input_->channels, "a permute");
-  }
+  explicit Permute(const PermuteSpec& spec)
+      : RowOperation("a permute", 1, {spec.input}, {spec.output}),
+        spec_(spec),
+        input_(*spec.input),
+        output_(*spec.output),
+        numbers_(spec.input->pixels() * spec.input->channels) {}
 
   // Pixels can be copied as they are.
   bool prefers_planes(const Tensor&, const KernelTable&) const override {
-    return output_->layout.kind == Kind::kPlanes && keeps_pixels();
+    return output_.layout.kind == Kind::kPlanes && keeps_pixels();
   }
 
   void plan(const KernelTable&, Preparation&) override {
-    const Layout& from = input_->layout;
-    const Layout& to = output_->layout;
-    unit_ = !input_->is_codes()                                                        ? 4
-            : from.kind == Kind::kPlanes && to.kind == Kind::kPlanes && keeps_pixels() ? from.pixel_bytes
-                                                                                       : 1;
-    copies_planes_ = input_->is_codes() && from.kind == Kind::kPlanes && to.kind == Kind::kPlanes && keeps_pixels();
+    const Layout& from = input_.layout;
+    const Layout& to = output_.layout;
+    copies_planes_ = input_.is_codes() && from.kind == Kind::kPlanes && to.kind == Kind::kPlanes && keeps_pixels();
+    unit_ = copies_planes_ ? from.pixel_bytes : input_.is_codes() ? 1 : 4;
     unpacks_ = !copies_planes_ && from.kind == Kind::kPlanes;
     packs_ = !copies_planes_ && to.kind == Kind::kPlanes;
-    const int64_t image = round_up(numbers_, 64);
-    part_bytes_ = checked_mul(image, (unpacks_ ? 1 : 0) + (packs_ ? 1 : 0), "a permute");
-    const auto in = unpacks_ ? strides_of(in_axes_, 1, from.channels, from.width * from.channels)
-                             : strides_of(in_axes_, unit_, from.pixel_bytes, from.row_bytes);
-    const auto out = packs_ ? strides_of(out_axes_, 1, to.channels, to.width * to.channels)
-                            : strides_of(out_axes_, unit_, to.pixel_bytes, to.row_bytes);
+    part_bytes_ = room(numbers_, 1) * ((unpacks_ ? 1 : 0) + (packs_ ? 1 : 0));
+    const auto in = unpacks_ ? strides_of(spec_.from, 1, from.channels, from.width * from.channels)
+                             : strides_of(spec_.from, unit_, from.pixel_bytes, from.row_bytes);
+    const auto out = packs_ ? strides_of(spec_.to, 1, to.channels, to.width * to.channels)
+                            : strides_of(spec_.to, unit_, to.pixel_bytes, to.row_bytes);
     std::vector<Axis> list;  // in the order of the result's memory
-    for (size_t i = 1; i < axes_.size(); ++i) list.push_back({out_axes_[i - 1], in[place(i)], out[i]});
+    for (size_t i = 1; i < spec_.axes.size(); ++i) list.push_back({spec_.to[i - 1], in[place(i)], out[i]});
     if (!copies_planes_) list.push_back({to.channels, in[place(0)], out[0]});
     steps_ = joined(list);
     find_inner();
   }
 
-  int64_t scratch_bytes(int64_t, int threads) const override { return checked_mul(part_bytes_, threads, "a permute"); }
-
-  void run(const RunContext& context) const override {
-    zero_halo(output_->layout, context.data(*output_), context.batch);
-    const double values = static_cast<double>(context.batch) * static_cast<double>(numbers_);
-    for_rows(context.batch, values * 0.6, context.threads, [&](int part, int64_t first, int64_t last) {
-      for (int64_t n = first; n < last; ++n) run_image(context, context.scratch + part * part_bytes_, n);
-    });
-  }
-
  private:
-  size_t place(size_t i) const { return static_cast<size_t>(axes_[i]); }
-  bool keeps_pixels() const { return axes_[0] == 0; }
+  double row_cost() const override { return static_cast<double>(numbers_) * 0.6; }
 
-  void read_axes(const OperationReader& reader) {
-    const size_t rank = reader.count("axes");
-    if (rank < 2 || rank > kMaxAxes) {
-      reader.fail("axes", "must be a list of 2 to " + std::to_string(kMaxAxes) + " axes, 0 being the channels");
-    }
-    axes_ = reader.integers("axes", rank, 0, static_cast<int64_t>(rank) - 1);
-    std::vector<int64_t> sorted = axes_;
-    std::sort(sorted.begin(), sorted.end());
-    for (size_t i = 0; i < rank; ++i) {
-      if (sorted[i] != static_cast<int64_t>(i)) reader.fail("axes", "must have each axis once");
-    }
-    in_axes_ = as_axes(input_->axes, rank - 1);
-    if (in_axes_.empty()) reader.fail("axes", "must have all axes of the tensor, " + input_->describe());
-  }
+  size_t place(size_t i) const { return static_cast<size_t>(spec_.axes[i]); }
+  bool keeps_pixels() const { return spec_.axes[0] == 0; }
 
   // The result's innermost axis is written without gaps. Where the source has it with gaps, and another axis without,
   // the two are transposed.
@@ -126,12 +127,12 @@ class Permute : public Operation {
     steps_.erase(found);
   }
 
-  void run_image(const RunContext& context, uint8_t* scratch, int64_t n) const {
+  void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t) const override {
     const RowFunctions& functions = context.kernels->rows;
-    const Layout& from = input_->layout;
-    const Layout& to = output_->layout;
-    const uint8_t* in = context.data(*input_) + from.offset(n, 0, 0);
-    uint8_t* out = context.data(*output_) + to.offset(n, 0, 0);
+    const Layout& from = input_.layout;
+    const Layout& to = output_.layout;
+    const uint8_t* in = context.data(input_) + from.offset(n, 0, 0);
+    uint8_t* out = context.data(output_) + to.offset(n, 0, 0);
     if (unpacks_) {
       for (int64_t y = 0; y < from.height; ++y) {
         read_codes(functions, from, in + y * from.row_bytes, from.width, scratch + y * from.width * from.channels);
@@ -165,11 +166,10 @@ class Permute : public Operation {
     }
   }
 
-  const Tensor* input_ = nullptr;
-  const Tensor* output_ = nullptr;
-  std::vector<int64_t> axes_;
-  RowAxes in_axes_, out_axes_;
-  int64_t numbers_ = 0, part_bytes_ = 0, unit_ = 1;
+  PermuteSpec spec_;
+  const Tensor& input_;
+  const Tensor& output_;
+  int64_t numbers_, unit_ = 1;
   bool copies_planes_ = false, unpacks_ = false, packs_ = false;
   std::vector<Axis> steps_;  // all but the inner ones, outermost first
   Axis inner_ = {1, 1, 1}, other_ = {1, 1, 1};
@@ -177,6 +177,8 @@ class Permute : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> make_permute(const OperationReader& reader) { return std::make_unique<Permute>(reader); }
+std::unique_ptr<Operation> make_permute(const PermuteSpec& spec, Preparation&) {
+  return std::make_unique<Permute>(spec);
+}
 
 }  // namespace bitorch

@@ -24,28 +24,14 @@ struct PoolAxis {
   }
 };
 
-// The numbers of a window along two axes, from the keys "kernel_size", "stride", "padding" and "dilation": of one axis,
-// they say nothing about the other, which has one row.
-struct WindowKeys {
-  size_t axes;
-  std::vector<int64_t> kernel, stride, padding, dilation;  // padding: top, left, bottom, right
-};
-enum class Dilation { kNone, kOptional, kNeeded };
-WindowKeys read_window_keys(const OperationReader& reader, const Tensor& input, Dilation dilation);
-// How many axes a list says: 1 or 2, and no fewer than the tensor has rows along.
-size_t window_axes(const OperationReader& reader, const char* key, const Tensor& input);
-// [top, left, bottom, right] of this key, which has two numbers for one axis.
-std::vector<int64_t> read_borders(const OperationReader& reader, const char* key, size_t axes);
-
 struct PoolWindow {
   PoolAxis y, x;
-  size_t axes = 2;  // of the window: one of a signal, whose y is its one row
+  size_t axes = 2;  // 1 of a signal, whose y is its one row
 
   RowAxes outputs() const { return axes == 1 ? RowAxes{x.outputs()} : RowAxes{y.outputs(), x.outputs()}; }
-
-  // Reads "kernel_size", "stride", "padding" and, where it may be there, "dilation".
-  PoolWindow() = default;
-  PoolWindow(const OperationReader& reader, const Tensor& input, bool dilated);
 };
+
+// The keys "kernel_size", "stride", "padding" and, where it may be there, "dilation".
+PoolWindow read_pool_window(const OperationReader& reader, const Tensor& input, bool dilated);
 
 }  // namespace bitorch

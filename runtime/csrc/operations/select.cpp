@@ -1,11 +1,32 @@
-// select: channels in another order, some of them, or some several times.
-#include <algorithm>
+#include "operations/select.h"
+
 #include <cstring>
 
 #include "core/base/rows.h"
-#include "operations/operations.h"
+#include "core/graph/row_operation.h"
 
 namespace bitorch {
+
+SelectSpec read_select(const OperationReader& reader) {
+  SelectSpec spec;
+  spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
+  const Tensor& input = *spec.input;
+  const ArrayView& array = reader.array("channels");
+  if (array.shape.size() != 1 || array.shape[0] < 1) {
+    reader.fail("channels", "the array is " + array.describe() + ", but must be int32 [K] of one or more channels");
+  }
+  const int64_t count = array.shape[0];
+  spec.channels = reader.integers32("channels", array.shape);
+  reader.preparation().budget().work(checked_mul(count, 2, "a select"));
+  for (int64_t k = 0; k < count; ++k) {
+    if (spec.channels[k] >= 0 && spec.channels[k] < input.channels) continue;
+    reader.fail("channels", "entry " + std::to_string(k) + " is " + std::to_string(spec.channels[k]) +
+                                ", but the channels of \"" + input.name + "\" are 0 to " +
+                                std::to_string(input.channels - 1));
+  }
+  spec.output = reader.output("output", input.values, input.bits, input.axes, count);
+  return spec;
+}
 
 namespace {
 
@@ -30,80 +51,53 @@ AlignedArray<ChannelRun> find_runs(const AlignedArray<int32_t>& channels, Budget
   return runs;
 }
 
-class Select : public Operation {
+class Select : public RowOperation {
  public:
-  explicit Select(const OperationReader& reader) : Operation(reader) {
-    reader.allow({"input", "output", "channels"});
-    input_ = reader.input("input", {Values::kFloat32, Values::kCodes});
-    inputs_ = {input_};
-    const ArrayView& array = reader.array("channels");
-    if (array.shape.size() != 1 || array.shape[0] < 1) {
-      reader.fail("channels", "the array is " + array.describe() + ", but must be int32 [K] of one or more channels");
-    }
-    const int32_t* channels = reader.integers32("channels", array.shape);
-    Preparation& preparation = reader.preparation();
-    preparation.budget().work(checked_mul(array.shape[0], 2, "a select"));
-    for (int64_t k = 0; k < array.shape[0]; ++k) {
-      if (channels[k] >= 0 && channels[k] < input_->channels) continue;
-      reader.fail("channels", "entry " + std::to_string(k) + " is " + std::to_string(channels[k]) +
-                                  ", but the channels of \"" + input_->name + "\" are 0 to " +
-                                  std::to_string(input_->channels - 1));
-    }
-    output_ = reader.output("output", input_->values, input_->bits, input_->axes, array.shape[0]);
-    outputs_ = {output_};
-    channels_ = reader.keep(channels, array.shape[0]);
-    runs_ = preparation.share<AlignedArray<ChannelRun>>({Preparation::address(channels), array.shape[0]},
+  Select(const SelectSpec& spec, Preparation& preparation)
+      : RowOperation("a select", spec.output->height, {spec.input}, {spec.output}),
+        input_(*spec.input),
+        output_(*spec.output) {
+    const int64_t count = output_.channels;
+    channels_ = keep(preparation, spec.channels, count);
+    runs_ = preparation.share<AlignedArray<ChannelRun>>({Preparation::address(spec.channels), count},
                                                         [&] { return find_runs(*channels_, preparation.budget()); });
     for (const ChannelRun& run : *runs_) {
       // What fills up the last byte of the input is zero.
-      const bool whole = run.count % 8 == 0 || run.from + run.count == input_->channels;
+      const bool whole = run.count % 8 == 0 || run.from + run.count == input_.channels;
       whole_bytes_ = whole_bytes_ && whole && run.from % 8 == 0 && run.to % 8 == 0;
     }
   }
 
   // Planes can be taken apart as they are where every run begins at a byte.
   bool prefers_planes(const Tensor&, const KernelTable&) const override {
-    return output_->layout.kind == Kind::kPlanes && whole_bytes_;
+    return output_.layout.kind == Kind::kPlanes && whole_bytes_;
   }
 
   void plan(const KernelTable&, Preparation&) override {
     constexpr int64_t kLongRun = 16;  // from here on, copies beat a loop over the channels
     copies_runs_ = channels_->size() / runs_->size() >= kLongRun;
-    same_planes_ = whole_bytes_ && input_->layout.kind == Kind::kPlanes && output_->layout.kind == Kind::kPlanes;
-    if (!input_->is_codes() || same_planes_) return;
-    codes_bytes_ = round_up(checked_mul(input_->width, input_->channels, "a select"), 64);
-    part_bytes_ =
-        checked_add(codes_bytes_, round_up(checked_mul(output_->width, output_->channels, "a select"), 64), "a select");
-  }
-
-  int64_t scratch_bytes(int64_t, int threads) const override { return checked_mul(part_bytes_, threads, "a select"); }
-
-  void run(const RunContext& context) const override {
-    zero_halo(output_->layout, context.data(*output_), context.batch);
-    const double values = static_cast<double>(context.batch) * static_cast<double>(output_->pixels()) *
-                          static_cast<double>(output_->channels);
-    const double cost = values * (same_planes_ || copies_runs_ ? 0.15 : 0.5);
-    for_rows(context.batch * output_->height, cost, context.threads, [&](int part, int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) {
-        run_row(context, context.scratch + part * part_bytes_, row / output_->height, row % output_->height);
-      }
-    });
+    same_planes_ = whole_bytes_ && input_.layout.kind == Kind::kPlanes && output_.layout.kind == Kind::kPlanes;
+    if (!input_.is_codes() || same_planes_) return;
+    codes_bytes_ = room(input_.width, input_.channels);
+    part_bytes_ = checked_add(codes_bytes_, room(output_.width, output_.channels), what());
   }
 
   int64_t weight_bytes() const override { return channels_->size() * 4; }
 
  private:
-  void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const {
+  double row_cost() const override { return row_values(output_) * (same_planes_ || copies_runs_ ? 0.15 : 0.5); }
+
+  void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override {
     const RowFunctions& rows = context.kernels->rows;
-    const Layout& from = input_->layout;
-    const Layout& to = output_->layout;
-    const uint8_t* in = context.data(*input_) + from.offset(n, y, 0);
-    uint8_t* out = context.data(*output_) + to.offset(n, y, 0);
+    const Layout& from = input_.layout;
+    const Layout& to = output_.layout;
+    const uint8_t* in = context.pixel(input_, n, y);
+    uint8_t* out = context.pixel(output_, n, y);
     if (same_planes_) {
       for (int64_t i = 0; i < to.bits; ++i) {
         copy_runs(out + i * to.plane_bytes, to.pixel_bytes, in + i * from.plane_bytes, from.pixel_bytes, 1, 8);
       }
-    } else if (input_->is_codes()) {
+    } else if (input_.is_codes()) {
       const uint8_t* codes = read_codes(rows, from, in, from.width, scratch);
       uint8_t* row = to.kind == Kind::kBytes ? out : scratch + codes_bytes_;
       take(row, codes);
@@ -116,15 +110,15 @@ class Select : public Operation {
   // One row of pixels without gaps.
   template <class T>
   void take(T* out, const T* in) const {
-    const int64_t count = output_->channels;
+    const int64_t count = output_.channels;
     if (copies_runs_) {
       const auto size = static_cast<int64_t>(sizeof(T));
       copy_runs(reinterpret_cast<uint8_t*>(out), count * size, reinterpret_cast<const uint8_t*>(in),
-                input_->channels * size, size, 1);
+                input_.channels * size, size, 1);
       return;
     }
     const int32_t* channels = channels_->data();
-    for (int64_t x = 0; x < output_->width; ++x, out += count, in += input_->channels) {
+    for (int64_t x = 0; x < output_.width; ++x, out += count, in += input_.channels) {
       for (int64_t k = 0; k < count; ++k) out[k] = in[channels[k]];
     }
   }
@@ -132,7 +126,7 @@ class Select : public Operation {
   // A channel takes bytes / per_byte bytes.
   void copy_runs(uint8_t* out, int64_t out_step, const uint8_t* in, int64_t in_step, int64_t bytes,
                  int64_t per_byte) const {
-    for (int64_t x = 0; x < output_->width; ++x, out += out_step, in += in_step) {
+    for (int64_t x = 0; x < output_.width; ++x, out += out_step, in += in_step) {
       for (const ChannelRun& run : *runs_) {
         std::memcpy(out + run.to * bytes / per_byte, in + run.from * bytes / per_byte,
                     static_cast<size_t>(ceil_div(run.count * bytes, per_byte)));
@@ -140,17 +134,19 @@ class Select : public Operation {
     }
   }
 
-  const Tensor* input_ = nullptr;
-  const Tensor* output_ = nullptr;
+  const Tensor& input_;
+  const Tensor& output_;
   Kept<int32_t> channels_;
   Kept<ChannelRun> runs_;
   bool whole_bytes_ = true;  // every run begins and ends at a byte of a bit plane
   bool copies_runs_ = false, same_planes_ = false;
-  int64_t codes_bytes_ = 0, part_bytes_ = 0;
+  int64_t codes_bytes_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> make_select(const OperationReader& reader) { return std::make_unique<Select>(reader); }
+std::unique_ptr<Operation> make_select(const SelectSpec& spec, Preparation& preparation) {
+  return std::make_unique<Select>(spec, preparation);
+}
 
 }  // namespace bitorch

@@ -1,5 +1,6 @@
 #include "core/program/program.h"
 
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -144,7 +145,7 @@ void bind_program(nb::module_& module) {
       .def("workspace_bytes", &Program::workspace_bytes, "batch"_a)
       .def("kept_bytes", &Program::kept_bytes)
       .def("kernels_name", &Program::kernels_name);
-  module.def("operation_names", &Program::operation_names);
+  module.def("operations", &Program::operations);
   module.def("load_file", &load_file, "path"_a, "memory_limit"_a);
   module.def("load_bytes", &load_bytes, "bytes"_a, "memory_limit"_a);
 }

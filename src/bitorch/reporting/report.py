@@ -110,7 +110,8 @@ def report(model: nn.Module, *example: Any, packed: PackedModel | None = None, r
     Raises:
         TypeError: no module, no example, no tensor, `repeats` no int, `packed` no PackedModel.
         ValueError: the model cannot be run on the example, batches are empty or differ, `repeats` is below 1; inputs of
-            a dict that cannot be passed by position, as the packed model takes them.
+            a dict that cannot be passed by position, as the packed model takes them; `packed` was read from the file of
+            another network.
     """
     model = unwrapped(model)
     if isinstance(model, nn.Module) and len(example) == 1 and is_container(example[0]):

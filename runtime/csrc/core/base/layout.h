@@ -5,9 +5,29 @@
 //   kPlanes       [H+halo][bits][W+halo][ceil(C/8)]: in each row one bit plane after the other; channel c is bit c%8 of
 //                 byte c/8 of its pixel; bits beyond C are zero
 //
+// One row of kPlanes, 2 bits, halo of one pixel on each side, 20 channels (3 bytes per pixel and plane):
+//
+//   |<------------- plane 0 ------------->|<------------- plane 1 ------------->|
+//   | 000 | bbb | bbb | ... | bbb |  000  | 000 | bbb | bbb | ... | bbb |  000  |   row_bytes
+//    halo  x=0   x=1         x=W-1  halo   ^ pixel + plane_bytes
+//
+// A row's planes lie one after the other, not a whole image's: what a window reads of all planes is a few rows of
+// memory. Within a plane neighbouring pixels adjoin, so that the taps of a kernel row are one run of bytes, which
+// kernels read 4 at a time whatever the number of channels.
+//
 // The halo is a ring of pixels of value 0 (code 0) around each image, as wide as the widest padding among the tensor's
-// consumers, so that no convolution kernel has edge cases. Its producer zeroes it on every run. Kernels read 4 bytes at
-// any byte offset, staging of tables whole vectors, so a buffer is followed by at least kSlack readable bytes.
+// consumers, so that no convolution kernel has edge cases. Its producer zeroes it on every run: tensors share memory
+// whose earlier contents are another's. Kernels read 4 bytes at any byte offset, staging of tables whole vectors, so a
+// buffer is followed by at least kSlack readable bytes.
+//
+//         left  width   right
+//        +----+-------+----+
+//        | 0  |   0   | 0  |  top
+//        +----+-------+----+
+//        | 0  | image | 0  |  height      offset(n, 0, 0) is the first pixel of the image,
+//        +----+-------+----+              offset(n, -top, -left) where the memory begins
+//        | 0  |   0   | 0  |  bottom
+//        +----+-------+----+
 #pragma once
 #include <cstdint>
 

@@ -1,6 +1,7 @@
 // What is shared by the operations of a program while it is made: the budget, and what they make of arrays. A network
 // may apply one layer many times; what it keeps is then kept once.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -8,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/aligned.h"
 #include "core/base/budget.h"
 
 namespace bitorch {
@@ -36,5 +38,21 @@ class Preparation {
   Budget budget_;
   std::map<std::pair<std::type_index, Key>, std::shared_ptr<const void>> made_;
 };
+
+// For an operation to keep: a copy of `count` values of an array, repeated until there are `period` of them.
+template <class T>
+Kept<T> keep(Preparation& preparation, const T* values, int64_t count, int64_t period) {
+  const auto key = {Preparation::address(values), count, period};
+  return preparation.share<AlignedArray<T>>(key, [&] {
+    AlignedArray<T> copy(preparation.budget(), period, "copies of arrays");
+    for (int64_t i = 0; i < period; i += count) std::copy_n(values, std::min(count, period - i), copy.data() + i);
+    return copy;
+  });
+}
+
+template <class T>
+Kept<T> keep(Preparation& preparation, const T* values, int64_t count) {
+  return keep(preparation, values, count, count);
+}
 
 }  // namespace bitorch

@@ -4,6 +4,15 @@
 // A job is published by storing its ticket (generation << 16 | parts). slot[part] holds the last generation in which
 // that part was claimed. Raising slot[part] to the ticket's generation succeeds only while that part of that job is
 // unclaimed; the job is then not finished, so body and context are its own, however late the worker comes.
+//
+//   caller    publish | part 0 | part 1? taken  part 2? free: does it | waits until remaining is 0
+//   worker 1  ......spins, sees the ticket | part 1 |
+//   worker 2  ............asleep, wakes up late ................ | part 2? taken, nothing to do
+//
+// Many layers take less time than a sleeping thread needs to wake up, some microseconds. So workers spin for kSpin
+// after a job, and for kSpinAwake while a whole program runs, so that a layer which one thread does alone does not send
+// them to sleep; and no job waits for a worker that has not come. Where more threads are asked for than there are CPUs,
+// nobody spins: the thread waited for could need that CPU. What different threads write lies on cache lines of its own.
 #include "core/base/threads.h"
 
 #include <pthread.h>

@@ -7,12 +7,12 @@
 
 namespace bitorch {
 
-CodeWriter::CodeWriter(const CodeKeys& keys, int64_t channels, Preparation& preparation) : bits_(keys.bits) {
-  if (keys.float_thresholds == nullptr) return;
-  const auto key = {Preparation::address(keys.float_thresholds), Preparation::address(keys.descending),
-                    int64_t{keys.bits}, channels};
+CodeWriter::CodeWriter(const CodeSpec& spec, int64_t channels, Preparation& preparation) : bits_(spec.bits) {
+  if (spec.float_thresholds == nullptr) return;
+  const auto key = {Preparation::address(spec.float_thresholds), Preparation::address(spec.descending),
+                    int64_t{spec.bits}, channels};
   rule_ = preparation.share<CodeRule>(key, [&] {
-    return CodeRule(preparation.budget(), keys.float_thresholds, keys.descending, keys.bits, plain_blocks(channels));
+    return CodeRule(preparation.budget(), spec.float_thresholds, spec.descending, spec.bits, plain_blocks(channels));
   });
 }
 

@@ -4,8 +4,9 @@
 #include <memory>
 
 #include "core/base/layout.h"
+#include "core/base/preparation.h"
+#include "core/conv/code_spec.h"
 #include "core/conv/thresholds.h"
-#include "core/graph/operation_reader.h"
 #include "core/kernels.h"
 
 namespace bitorch {
@@ -13,7 +14,8 @@ namespace bitorch {
 class CodeWriter {
  public:
   CodeWriter() = default;  // no codes
-  CodeWriter(const CodeKeys& keys, int64_t channels, Preparation& preparation);
+  // No int32 thresholds.
+  CodeWriter(const CodeSpec& spec, int64_t channels, Preparation& preparation);
 
   explicit operator bool() const { return bits_ > 0; }
   int64_t scratch_bytes() const { return kScratch; }

@@ -81,7 +81,7 @@ void check_spec(const ConvSpec& spec) {
                   "-bit activations can sum up to " + std::to_string(largest) +
                   ", more than int32 holds; use fewer bits or split the layer");
     }
-  } else if (spec.wants_int || spec.int_thresholds != nullptr || spec.sign_activations || spec.zero_point != 0) {
+  } else if (spec.wants_int || spec.code.int_thresholds != nullptr || spec.sign_activations || spec.zero_point != 0) {
     throw Error(
         "conv2d_float: its sums are floats; int32 results, int32 thresholds, sign activations and a zero point need a "
         "low-bit layer");
@@ -92,16 +92,17 @@ void check_spec(const ConvSpec& spec) {
     throw Error("conv2d: give both norm_multiply and norm_offset, or neither");
   }
   const bool has_float = spec.multiply != nullptr || !low_bit;
-  if (!has_float && (spec.wants_float || spec.norm_multiply != nullptr || spec.has_residual || spec.relu ||
-                     spec.float_thresholds != nullptr || (spec.out_bits != 0 && spec.int_thresholds == nullptr))) {
+  if (!has_float &&
+      (spec.wants_float || spec.norm_multiply != nullptr || spec.has_residual || spec.relu ||
+       spec.code.float_thresholds != nullptr || (spec.code.bits != 0 && spec.code.int_thresholds == nullptr))) {
     throw Error(
         "conv2d: float32 results, norm_multiply, residual, relu, float thresholds and codes without thresholds need "
         "multiply and offset");
   }
-  if (spec.out_bits < 0 || spec.out_bits > 8) throw Error("conv2d: bits of the codes must be 1 to 8");
-  if (spec.int_thresholds != nullptr && spec.float_thresholds != nullptr)
+  if (spec.code.bits < 0 || spec.code.bits > 8) throw Error("conv2d: bits of the codes must be 1 to 8");
+  if (spec.code.int_thresholds != nullptr && spec.code.float_thresholds != nullptr)
     throw Error("conv2d: thresholds are int32 or float32, not both");
-  if (!spec.wants_int && !spec.wants_float && spec.out_bits == 0) throw Error("conv2d: no result is asked for");
+  if (!spec.wants_int && !spec.wants_float && spec.code.bits == 0) throw Error("conv2d: no result is asked for");
 }
 
 void check_layouts(const ConvGeometry& g, const ConvSpec& spec, const Layout& input, const Layout* const outs[4]) {
@@ -114,7 +115,7 @@ void check_layouts(const ConvGeometry& g, const ConvSpec& spec, const Layout& in
                                                : (input.kind == Kind::kBytes || input.kind == Kind::kPlanes) &&
                                                      input.bits == spec.activation_bits;
   if (!kind_fits) throw Error("conv2d: the input's layout is of the wrong kind");
-  const bool wanted[4] = {spec.wants_int, spec.wants_float, spec.out_bits != 0, spec.has_residual};
+  const bool wanted[4] = {spec.wants_int, spec.wants_float, spec.code.bits != 0, spec.has_residual};
   for (int i = 0; i < 4; ++i) {
     if (wanted[i] != (outs[i] != nullptr)) throw Error("conv2d: results and layouts do not match");
     if (outs[i] != nullptr &&
@@ -210,7 +211,7 @@ AlignedArray<float> by_block(Budget& budget, const float* values, float absent, 
   return out;
 }
 
-float keep(float x, bool) { return x; }
+float as_it_is(float x, bool) { return x; }
 float flip(float x, bool negate) { return negate ? -x : x; }
 
 PixelFormat pixel_format(const Layout& input, Method method, const KernelTable& kernels) {
@@ -311,14 +312,14 @@ std::shared_ptr<const ConvBorder> border_of(const ConvSpec& spec, int64_t times,
 // Layers with the same weights and thresholds share it.
 std::shared_ptr<const CodeRule> code_rule(const ConvSpec& spec, bool negates_weights, const ConvWeights& weights,
                                           Preparation& preparation) {
-  const bool from_int = spec.int_thresholds != nullptr;
+  const bool from_int = spec.code.int_thresholds != nullptr;
   const int64_t reach = from_int ? spec.largest_sum() : 0;
-  const void* thresholds = from_int ? static_cast<const void*>(spec.int_thresholds) : spec.float_thresholds;
+  const void* thresholds = from_int ? static_cast<const void*>(spec.code.int_thresholds) : spec.code.float_thresholds;
   const auto key = {Preparation::address(&weights),
                     Preparation::address(thresholds),
-                    Preparation::address(spec.descending),
+                    Preparation::address(spec.code.descending),
                     reach,
-                    int64_t{spec.out_bits},
+                    int64_t{spec.code.bits},
                     int64_t{from_int},
                     int64_t{negates_weights}};
   return preparation.share<CodeRule>(key, [&] {
@@ -326,13 +327,78 @@ std::shared_ptr<const CodeRule> code_rule(const ConvSpec& spec, bool negates_wei
     std::vector<BlockRange> ranges;
     for (const ConvBlock& block : weights.blocks) ranges.push_back({block.first_channel, block.channels});
     if (from_int) {
-      return CodeRule(budget, spec.int_thresholds, spec.descending, static_cast<int32_t>(reach), spec.out_bits,
-                      negates_weights, ranges);
+      return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, static_cast<int32_t>(reach),
+                      spec.code.bits, negates_weights, ranges);
     }
-    if (spec.float_thresholds != nullptr)
-      return CodeRule(budget, spec.float_thresholds, spec.descending, spec.out_bits, ranges);
-    return CodeRule(budget, spec.out_bits, ranges);
+    if (spec.code.float_thresholds != nullptr)
+      return CodeRule(budget, spec.code.float_thresholds, spec.code.descending, spec.code.bits, ranges);
+    return CodeRule(budget, spec.code.bits, ranges);
   });
+}
+
+// What follows from the spec and the layouts alone.
+void describe(const ConvSpec& spec, const KernelTable& kernels, const Layout& input, const Layout* const outs[4],
+              ConvState* s) {
+  s->kernels = &kernels;
+  s->geometry = spec.geometry;
+  s->out_height = spec.geometry.out_height();
+  s->out_width = spec.geometry.out_width();
+  s->input = input;
+  Layout* const layouts[4] = {&s->out_int, &s->out_float, &s->out_codes, &s->residual};
+  for (int i = 0; i < 4; ++i) {
+    if (outs[i] != nullptr) *layouts[i] = *outs[i];
+  }
+  s->wants_int = spec.wants_int;
+  s->wants_float = spec.wants_float;
+  s->wants_codes = spec.code.bits != 0;
+  s->has_residual = spec.has_residual;
+  s->relu = spec.relu;
+  s->weight_bits = spec.weight_bits;
+  s->activation_bits = spec.activation_bits;
+  s->method = method_for(spec, kernels, input.kind);
+  if (input.kind == Kind::kPlanes && s->method != kPopcount && s->method != kTables) {
+    throw Error("conv2d: this layer cannot read bit planes");
+  }
+  s->codes_from_int = spec.code.int_thresholds != nullptr;
+  s->has_float = spec.multiply != nullptr || spec.norm_multiply != nullptr || spec.has_residual || spec.relu;
+  s->format = pixel_format(input, s->method, kernels);
+  if (s->method == kTables) s->blocks_per_call = kernels.table_block / kBlock;
+}
+
+// D = (accumulator << shift) + sum_scale * window sum + border.
+//
+// popcount and tables sum m * q, and with c = step * m + lowest that is D = step * (sum of m * q) + lowest * (sum of
+// q): a sum over the window's codes, the same for every output channel, makes up for the m. bytes with halved codes sum
+// (c - 1) / 2 * q, hence D = 2 * sum + 1 * (sum of q). Codes q of sign activations mean 2q - 1, those with a zero point
+// q - z, and padding, whose codes are 0, means 0: D changes by a multiple of the sum of the weights on real pixels,
+// which only the border's classes of pixels tell apart.
+void plan_correction(const ConvSpec& spec, const uint8_t* negate, Preparation& preparation, ConvState* s) {
+  if (s->method == kPopcount || s->method == kTables) {
+    s->shift = spec.code_step() - 1;
+    s->sum_scale = spec.lowest_code();
+  } else if (halves_codes(spec, s->method)) {
+    s->shift = 1;
+    s->sum_scale = 1;
+  }
+  if (spec.sign_activations) {
+    s->shift += 1;
+    s->sum_scale *= 2;
+    s->border = border_of(spec, 1, negate, *s->weights, preparation);
+  } else if (spec.zero_point != 0) {
+    s->border = border_of(spec, spec.zero_point, negate, *s->weights, preparation);
+  }
+}
+
+void keep_numbers(const ConvSpec& spec, const uint8_t* negate, Budget& budget, ConvState* s) {
+  const AlignedArray<ConvBlock>& blocks = s->weights->blocks;
+  if (s->has_float) {
+    s->multiply = by_block(budget, spec.multiply, 1.0f, flip, negate, blocks);
+    s->offset = by_block(budget, spec.offset, -0.0f, as_it_is, nullptr, blocks);  // x + -0 is x, for -0 too
+  }
+  if (spec.norm_multiply != nullptr) {
+    s->norm_multiply = by_block(budget, spec.norm_multiply, 1.0f, as_it_is, nullptr, blocks);
+    s->norm_offset = by_block(budget, spec.norm_offset, -0.0f, as_it_is, nullptr, blocks);
+  }
 }
 
 }  // namespace
@@ -341,68 +407,20 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& prepar
            const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual)
     : state_(std::make_unique<State>()) {
   check_spec(spec);
-  const ConvGeometry& g = spec.geometry;
   const Layout* const outs[4] = {out_int, out_float, out_codes, residual};
-  check_layouts(g, spec, input, outs);
+  check_layouts(spec.geometry, spec, input, outs);
   State& s = *state_;
-  s.kernels = &kernels;
-  s.geometry = g;
-  s.out_height = g.out_height();
-  s.out_width = g.out_width();
-  s.input = input;
-  if (out_int != nullptr) s.out_int = *out_int;
-  if (out_float != nullptr) s.out_float = *out_float;
-  if (out_codes != nullptr) s.out_codes = *out_codes;
-  if (residual != nullptr) s.residual = *residual;
-  s.wants_int = spec.wants_int;
-  s.wants_float = spec.wants_float;
-  s.wants_codes = spec.out_bits != 0;
-  s.has_residual = spec.has_residual;
-  s.relu = spec.relu;
-  s.weight_bits = spec.weight_bits;
-  s.activation_bits = spec.activation_bits;
-  s.method = method_for(spec, kernels, input.kind);
-  if (input.kind == Kind::kPlanes && s.method != kPopcount && s.method != kTables) {
-    throw Error("conv2d: this layer cannot read bit planes");
-  }
-  s.codes_from_int = spec.int_thresholds != nullptr;
-  s.has_float = spec.multiply != nullptr || spec.norm_multiply != nullptr || spec.has_residual || spec.relu;
-  s.format = pixel_format(input, s.method, kernels);
-
+  describe(spec, kernels, input, outs, &s);
   // Codes that fall with D: their weights change sign, so that every threshold rises. Not where D itself leaves as
   // well, and not on the signed grid, which has no -c for its lowest c: there the kernels change the sign of D.
   const bool symmetric = spec.weight_grid == WeightGrid::kOdd;
-  const uint8_t* negate = s.codes_from_int && !s.wants_int && symmetric ? spec.descending : nullptr;
+  const uint8_t* negate = s.codes_from_int && !s.wants_int && symmetric ? spec.code.descending : nullptr;
   PreparedWeights prepared = prepare_weights(spec, s.method, kernels, s.format, negate, preparation);
   s.weights = std::move(prepared.weights);
   s.steps = std::move(prepared.steps);
-  if (s.method == kTables) s.blocks_per_call = kernels.table_block / kBlock;
-  Budget& budget = preparation.budget();
-
-  // D = (accumulator << shift) + scale * window sum + border
-  if (s.method == kPopcount || s.method == kTables) {  // the accumulator sums m * q
-    s.shift = spec.code_step() - 1;
-    s.sum_scale = spec.lowest_code();
-  } else if (halves_codes(spec, s.method)) {
-    s.shift = 1;
-    s.sum_scale = 1;
-  }
-  if (spec.sign_activations) {
-    s.shift += 1;
-    s.sum_scale *= 2;
-    s.border = border_of(spec, 1, negate, *s.weights, preparation);
-  } else if (spec.zero_point != 0) {
-    s.border = border_of(spec, spec.zero_point, negate, *s.weights, preparation);
-  }
-  if (s.has_float) {
-    s.multiply = by_block(budget, spec.multiply, 1.0f, flip, negate, s.weights->blocks);
-    s.offset = by_block(budget, spec.offset, -0.0f, keep, nullptr, s.weights->blocks);  // x + -0 is x, for -0 too
-  }
-  if (spec.norm_multiply != nullptr) {
-    s.norm_multiply = by_block(budget, spec.norm_multiply, 1.0f, keep, nullptr, s.weights->blocks);
-    s.norm_offset = by_block(budget, spec.norm_offset, -0.0f, keep, nullptr, s.weights->blocks);
-  }
-  if (spec.out_bits != 0) s.rule = code_rule(spec, negate != nullptr, *s.weights, preparation);
+  plan_correction(spec, negate, preparation, &s);
+  keep_numbers(spec, negate, preparation.budget(), &s);
+  if (spec.code.bits != 0) s.rule = code_rule(spec, negate != nullptr, *s.weights, preparation);
   s.plan_scratch();
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/base/layout.h"
 #include "core/base/preparation.h"
+#include "core/conv/code_spec.h"
 #include "core/kernels.h"
 
 namespace bitorch {
@@ -55,12 +56,9 @@ struct ConvSpec {
   bool has_residual = false;  // float layers and low-bit layers with a float stage
   bool relu = false;
 
-  // Code stage: out_bits == 0 when absent. Thresholds [out_channels][2^out_bits - 1], int32 (compared with D) or
-  // float32 (compared with y), both null for the unit quantizer of y: round(n * clip(y, 0, 1)), half to even.
-  int out_bits = 0;
-  const int32_t* int_thresholds = nullptr;
-  const float* float_thresholds = nullptr;
-  const uint8_t* descending = nullptr;  // [out_channels] of 0 or 1, or null: q = number of j with x <= threshold[j]
+  // Code stage: code.bits == 0 when absent. int32 thresholds are compared with D, float32 ones with y, and the unit
+  // quantizer is that of y.
+  CodeSpec code;
 
   bool wants_int = false, wants_float = false;  // which tensors leave, besides codes
 

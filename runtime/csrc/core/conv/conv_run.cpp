@@ -1,4 +1,22 @@
 // Running a convolution: parts of the output, bands of pixels within a part, tiles within a band.
+//
+//                    blocks of output channels (kBlock = 32 each)
+//                 b0     b1     b2     b3
+//   pixels of   +------+------+------+------+
+//   the batch,  | part 0      | part 1      |     a part: what one thread does; parts divide pixels, blocks, or both
+//   row by row  |             |             |
+//               +------+------+------+------+
+//               | part 2      | part 3      |
+//               +------+------+------+------+
+//
+//   within a part:   for each band of about kBand pixels     addresses, window sums and staged rows are made once
+//                      for each block of the part            its weights are read once per band
+//                        for each tile of the band           one call of a kernel, then of the stages that follow
+//
+// A band serves all blocks before the next one begins, so what depends on the pixel alone is not worked out per block,
+// and a block serves all tiles of the band, so its weights come from the cache. The accumulators of a tile go to the
+// next stage through tile_, at most 64 pixels x 128 channels x 4 bytes = 32 KiB, and leave as codes: int32 sums of a
+// whole layer are never written to memory unless they are asked for.
 #include <algorithm>
 #include <cstring>
 
@@ -10,7 +28,7 @@ namespace bitorch {
 namespace {
 
 // Output pixels that are prepared at a time: their addresses, window sums and staged input stay in the first-level
-// cache.
+// cache. (A Band is 6.5 KiB.)
 constexpr int64_t kBand = 128;
 // A part of less work is not worth waking a thread for.
 constexpr double kPartNanoseconds = 4000;
@@ -155,6 +173,12 @@ class Part {
   }
 
   // Sums over the channels of each pixel of padded row y (row 0 is pad_top above the image), kept in a ring.
+  //
+  //   slot of row y: y % sum_rows         sum_rows = rows that a window spans, so no two of a window share a slot
+  //   | y=3 | y=4 | y=2 |  3 slots        tag: which image, row and group a slot holds
+  //
+  // Output rows below each other share input rows: a row of pixels is summed once for all kernel rows that read it, and
+  // a window sum is then about kernel_h + kernel_w additions.
   const int32_t* pixel_sums(int64_t n, int64_t y, int64_t group) {
     const int64_t padded = g_.height + g_.pad_top + g_.pad_bottom;
     const int64_t tag = (n * padded + y) * g_.groups + group;
@@ -212,6 +236,12 @@ class Part {
   }
 
   // Keeps the rows that the band before has staged already.
+  //
+  //   stage_   | . . . r0 r1 r2 r3 | . . |     the band before: rows r0 .. r3 at `position`
+  //            | . . .       r2 r3 r4 r5 |     this band: r2, r3 stay where they are, r4 and r5 are staged behind them
+  //
+  // Where the end of the buffer is reached the kept rows move to its beginning; it has room for two bands, so that is
+  // once in several bands. Staging costs a pass over the input per part, not per output row.
   void stage_slide(int64_t n, int64_t r0, int64_t r1) {
     Staged& st = staged_;
     const bool reuse = st.n == n && r0 >= st.first && r0 <= st.first + st.count;
@@ -367,7 +397,9 @@ class Part {
   int64_t band_first_n_ = -1, second_base_ = 0;
 };
 
-// Instructions on vectors of 16 channels, about one cycle each.
+// Instructions per pixel and block, on vectors of 16 channels, about one cycle each: a block is two such vectors; 1.5
+// for each pair of planes, as popcount also counts and adds, one for each weight plane of tables, else one
+// multiply-add; and what follows the products is about 20 more.
 double tile_work(const ConvState& s) {
   const double products = s.method == kPopcount ? 1.5 * s.weight_bits * s.activation_bits
                           : s.method == kTables ? s.weight_bits
@@ -408,7 +440,8 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
   best.grain = std::max<int64_t>(1, ceil_div(pixels, tiles));
   const double nanoseconds = tile_work(*this) * static_cast<double>(pixels) * static_cast<double>(blocks) / 3.5;
   const int64_t limit = static_cast<int64_t>(std::min<double>(threads, nanoseconds / kPartNanoseconds));
-  // Large weights are better divided than streamed by every thread; staged input is better divided by pixels.
+  // Large weights are better divided than streamed by every thread; staged input is better divided by pixels, as each
+  // part stages what it reads.
   const bool by_blocks = !staged() && weights->data.size() > 512 * 1024;
   int64_t least = tiles * blocks;
   for (int64_t i = 1; i <= limit; ++i) {

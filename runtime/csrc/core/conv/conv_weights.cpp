@@ -37,7 +37,13 @@ int32_t step_offset(int64_t bytes) {
   return static_cast<int32_t>(bytes);
 }
 
-// Whether all taps of a kernel row adjoin, so that steps may cross from one to the next.
+// Whether all taps of a kernel row adjoin, so that steps may cross from one to the next. With 3 taps of 10 bytes that
+// is 8 steps, with each tap rounded up to whole steps 9:
+//
+//   |tap 0     |tap 1     |tap 2     |..        |tap 0     ..|tap 1     ..|tap 2     ..|
+//   |0 1 2 3|0 1 2 3|0 1 2 3| ...   8 steps     |0 1 2 3|0 1 2 3|0 1 . .| ...   9 steps
+//
+// What a step reads beyond the window meets weights of zero.
 bool adjoins(const ConvGeometry& g, int64_t channels) { return channels == g.in_channels && g.dilation_w == 1; }
 
 Window make_window(Budget& budget, const ConvGeometry& g, const PixelFormat& format, int64_t channels) {

@@ -1,5 +1,16 @@
 // From canonical weights to the layout of a method: blocks of output channels, and the list of 4-byte steps that the
 // kernels walk through for each output pixel.
+//
+//   a pixel's window, as the input holds it          weights of one block, bytes [steps][32 channels][4]
+//
+//   row 0   | tap | tap | tap | .. more pixels       step 0  | c0: 4 | c1: 4 | c2: 4 | ... | c31: 4 |
+//   row 1   | tap | tap | tap |                      step 1  | c0: 4 | c1: 4 | ...
+//   row 2   | tap | tap | tap |                      ...
+//             `--- 4 bytes = one step, at pixel + steps[s]
+//
+// A kernel loads the 4 bytes of a step once, repeats them in every lane of a vector, and meets them with one vector of
+// weights per 16 channels: the input is read as it lies, without im2col, and weights are read in the order of memory.
+// The kernel's size and dilation are in `steps`, its stride in the addresses of pixels: kernel functions know neither.
 #pragma once
 #include <cstdint>
 #include <memory>

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "core/graph/operation_reader.h"
-
 namespace bitorch {
 
 const char* values_name(Values values) {
@@ -40,8 +38,6 @@ std::string Tensor::describe() const {
   const std::string text = std::string(values_name(values)) + " " + shape_text(shape());
   return is_codes() ? text + " of " + std::to_string(bits) + (bits == 1 ? " bit" : " bits") : text;
 }
-
-Operation::Operation(const OperationReader& reader) : op_(reader.op()), where_(reader.where()) {}
 
 std::string Operation::kernel(const KernelTable& kernels) const { return std::string("rows ") + kernels.name; }
 

@@ -4,17 +4,25 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/array.h"
+#include "core/base/checked.h"
 #include "core/base/layout.h"
+#include "core/graph/port.h"
 #include "core/kernels.h"
 
 namespace bitorch {
 
-class OperationReader;
 class Preparation;
+
+// An Error that says which operation it is about.
+struct OperationError : Error {
+  using Error::Error;
+};
 
 enum class Values { kFloat32, kInt32, kCodes };
 const char* values_name(Values values);  // "float32", "int32" or "codes"
@@ -58,16 +66,29 @@ struct RunContext {
   void* const* outputs;
 
   uint8_t* data(const Tensor& tensor) const { return arena + tensor.arena_offset * batch; }
+  // Pixel (y, x) of image n; its neighbours on the right follow it.
+  uint8_t* pixel(const Tensor& tensor, int64_t n, int64_t y, int64_t x = 0) const {
+    return data(tensor) + tensor.layout.offset(n, y, x);
+  }
+  // The same in a tensor of float32.
+  float* floats(const Tensor& tensor, int64_t n, int64_t y, int64_t x = 0) const {
+    return reinterpret_cast<float*>(pixel(tensor, n, y, x));
+  }
 };
 
-// One operation. Its constructor reads and checks the description; plan() follows once layouts are final; then it runs
-// any number of times, from several threads at once.
+// One operation. It is made from a spec whose tensors and numbers were checked; plan() follows once layouts are final;
+// then it runs any number of times, from several threads at once.
 class Operation {
  public:
   virtual ~Operation() = default;
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
 
+  // What messages and lists call it; whoever makes an operation says so.
+  void set_name(std::string op, std::string where) {
+    op_ = std::move(op);
+    where_ = std::move(where);
+  }
   const std::string& op() const { return op_; }
   const std::string& where() const { return where_; }  // "operation 3 (conv2d)"
   const std::vector<const Tensor*>& inputs() const { return inputs_; }
@@ -89,8 +110,10 @@ class Operation {
   virtual int64_t weight_bytes() const { return 0; }
 
  protected:
-  explicit Operation(const OperationReader& reader);
+  Operation(std::vector<const Tensor*> inputs, std::vector<const Tensor*> outputs)
+      : inputs_(std::move(inputs)), outputs_(std::move(outputs)) {}
 
+ private:
   std::string op_, where_;
   std::vector<const Tensor*> inputs_, outputs_;
 };
@@ -100,6 +123,8 @@ struct Graph {
   std::map<std::string, Tensor*> by_name;
   std::vector<std::unique_ptr<Operation>> operations;  // as they are described
   std::vector<const Operation*> run_order;             // inputs first, so that a bad value is found before any work
+  std::vector<Port> inputs, outputs;                   // in the order of description
+  std::set<std::string> output_names;                  // of the outputs' tensors
 };
 
 }  // namespace bitorch

@@ -1,7 +1,9 @@
 #include "core/graph/operation_reader.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 namespace bitorch {
 
@@ -107,7 +109,7 @@ void OperationReader::fail(const char* key, const std::string& rule) const {
 
 void OperationReader::fail(const std::string& rule) const { throw OperationError(where_ + ": " + rule); }
 
-void OperationReader::allow(std::initializer_list<const char*> keys) const {
+void OperationReader::allow(const Keys& keys) const {
   for (const Json::Member& member : description_.members()) {
     bool known = member.first == "op";
     for (const char* key : keys) known = known || member.first == key;
@@ -245,24 +247,6 @@ const Tensor* OperationReader::input_named(const char* key, const std::string& n
   fail(key, "the tensor " + quoted(name) + " is " + found->second->describe() + ", but must be " + expected);
 }
 
-Tensor* OperationReader::output(const char* key, Values values, int bits, const RowAxes& axes, int64_t channels) const {
-  Tensor tensor;
-  tensor.name = name(key);
-  tensor.values = values;
-  tensor.bits = bits;
-  tensor.axes = axes;
-  tensor.channels = channels;
-  check_extents(tensor);
-  tensor.width = axes.empty() ? 1 : axes.back();
-  tensor.height = 1;
-  for (size_t i = 0; i + 1 < axes.size(); ++i) tensor.height *= axes[i];
-  const auto inserted = graph_.by_name.emplace(tensor.name, nullptr);
-  if (!inserted.second) fail(key, "a tensor of that name is already there; each name is given once");
-  graph_.tensors.push_back(tensor);
-  inserted.first->second = &graph_.tensors.back();
-  return inserted.first->second;
-}
-
 void OperationReader::check_extents(const Tensor& tensor) const {
   int64_t least = tensor.channels, most = 1, outer = 1;
   for (size_t i = 0; i < tensor.axes.size(); ++i) {
@@ -283,22 +267,38 @@ void OperationReader::check_extents(const Tensor& tensor) const {
   }
 }
 
-CodeKeys read_code_keys(const OperationReader& reader, int64_t channels, bool int_thresholds_allowed) {
-  CodeKeys keys;
-  keys.bits = reader.bits("bits");
-  if (!reader.has("thresholds")) {
-    if (reader.has("descending")) reader.fail("descending", "has a meaning only beside \"thresholds\"");
-    return keys;
-  }
-  const ArrayView& array = reader.array("thresholds");
-  const std::vector<int64_t> shape = {channels, (int64_t{1} << keys.bits) - 1};
-  if (int_thresholds_allowed && array.dtype == Dtype::kInt32) {
-    keys.int_thresholds = reader.integers32("thresholds", shape);
-  } else {
-    keys.float_thresholds = reader.floats("thresholds", shape);
-  }
-  if (reader.has("descending")) keys.descending = reader.booleans("descending", {channels});
-  return keys;
+const Tensor* OperationReader::output(const char* key, Values values, int bits, const RowAxes& axes,
+                                      int64_t channels) const {
+  Tensor tensor;
+  tensor.name = name(key);
+  tensor.values = values;
+  tensor.bits = bits;
+  tensor.axes = axes;
+  tensor.channels = channels;
+  check_extents(tensor);
+  tensor.width = axes.back();
+  tensor.height = 1;
+  for (size_t i = 0; i + 1 < axes.size(); ++i) tensor.height *= axes[i];
+  const auto inserted = graph_.by_name.emplace(tensor.name, nullptr);
+  if (!inserted.second) fail(key, "a tensor of that name is already there; each name is given once");
+  graph_.tensors.push_back(tensor);
+  inserted.first->second = &graph_.tensors.back();
+  return inserted.first->second;
+}
+
+const Tensor* OperationReader::output_like(const char* key, const Tensor& tensor) const {
+  return output(key, tensor.values, tensor.bits, tensor.axes, tensor.channels);
+}
+
+size_t OperationReader::add_input(Port port) const {
+  graph_.inputs.push_back(std::move(port));
+  return graph_.inputs.size() - 1;
+}
+
+size_t OperationReader::add_output(const char* key, Port port) const {
+  if (!graph_.output_names.insert(port.name).second) fail(key, "this tensor is an output already");
+  graph_.outputs.push_back(std::move(port));
+  return graph_.outputs.size() - 1;
 }
 
 }  // namespace bitorch

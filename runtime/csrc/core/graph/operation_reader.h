@@ -1,6 +1,6 @@
 // Reading one operation of the description: typed keys, named arrays, and errors that name all of them.
 #pragma once
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <map>
@@ -17,12 +17,20 @@
 
 namespace bitorch {
 
-constexpr int64_t kMaxExtent = int64_t{1} << 20;  // of row axes and all but the last together, of kernels, strides, ...
+constexpr int64_t kMaxExtent = int64_t{1} << 20;  // of an axis, of all but the last together, of kernels, strides, ...
 constexpr int64_t kMaxChannels = int64_t{1} << 24;  // of channels and features
 
-// An Error that says which operation it is about.
-struct OperationError : Error {
-  using Error::Error;
+// The keys that a description may have, a constant array of names.
+class Keys {
+ public:
+  template <size_t kCount>
+  constexpr Keys(const char* const (&keys)[kCount]) : begin_(keys), end_(keys + kCount) {}
+  constexpr const char* const* begin() const { return begin_; }
+  constexpr const char* const* end() const { return end_; }
+
+ private:
+  const char* const* begin_;
+  const char* const* end_;
 };
 
 // The arrays of a program while it is loaded, and which of them were used.
@@ -67,8 +75,8 @@ class OperationReader {
   [[noreturn]] void fail(const char* key, const std::string& rule) const;  // with the key's value
   [[noreturn]] void fail(const std::string& rule) const;                   // about the operation as a whole
 
-  // Error where the description has a key that is not among these.
-  void allow(std::initializer_list<const char*> keys) const;
+  // Error where the description has a key that is not among these, "op" aside.
+  void allow(const Keys& keys) const;
   bool has(const char* key) const { return description_.find(key) != nullptr; }
 
   const std::string& name(const char* key) const;
@@ -91,28 +99,17 @@ class OperationReader {
   const int32_t* integers32(const char* key, const std::vector<int64_t>& shape) const;
   const uint8_t* booleans(const char* key, const std::vector<int64_t>& shape) const;
 
-  // For an operation to keep: a copy of `count` values of an array, repeated until there are `period` of them.
-  template <class T>
-  Kept<T> keep(const T* values, int64_t count, int64_t period) const {
-    const auto key = {Preparation::address(values), count, period};
-    return preparation_.share<AlignedArray<T>>(key, [&] {
-      AlignedArray<T> copy(preparation_.budget(), period, "copies of arrays");
-      for (int64_t i = 0; i < period; i += count) std::copy_n(values, std::min(count, period - i), copy.data() + i);
-      return copy;
-    });
-  }
-  template <class T>
-  Kept<T> keep(const T* values, int64_t count) const {
-    return keep(values, count, count);
-  }
-
   // Tensors: defined before, of one of these values.
   const Tensor* input(const char* key, std::initializer_list<Values> allowed) const;
   const Tensor* input_named(const char* key, const std::string& name, std::initializer_list<Values> allowed) const;
-  Tensor* output(const char* key, Values values, int bits, const RowAxes& axes, int64_t channels) const;
-  Tensor* output(const char* key, Values values, int bits, int64_t height, int64_t width, int64_t channels) const {
-    return output(key, values, bits, RowAxes{height, width}, channels);
-  }
+  // The tensor that this operation defines.
+  const Tensor* output(const char* key, Values values, int bits, const RowAxes& axes, int64_t channels) const;
+  const Tensor* output_like(const char* key, const Tensor& tensor) const;  // of the same values and shape
+
+  // The arrays of the program: return their index among the inputs or outputs. `key` names the tensor of an output,
+  // which can be given once.
+  size_t add_input(Port port) const;
+  size_t add_output(const char* key, Port port) const;
 
  private:
   const Json& value(const char* key) const;
@@ -125,15 +122,5 @@ class OperationReader {
   Preparation& preparation_;
   std::string op_, where_;
 };
-
-// The keys "bits", "thresholds" and "descending" of an operation that gives codes. The pointers live as long as the
-// table.
-struct CodeKeys {
-  int bits = 0;
-  const int32_t* int_thresholds = nullptr;
-  const float* float_thresholds = nullptr;
-  const uint8_t* descending = nullptr;
-};
-CodeKeys read_code_keys(const OperationReader& reader, int64_t channels, bool int_thresholds_allowed);
 
 }  // namespace bitorch

@@ -2,46 +2,18 @@
 
 #include <algorithm>
 #include <functional>
-#include <set>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "core/base/float_mode.h"
 #include "core/program/memory_plan.h"
+#include "core/program/program.h"
 #include "operations/operations.h"
 
 namespace bitorch {
 
 namespace {
-
-struct NamedOperation {
-  const char* op;
-  MakeOperation make;
-};
-
-constexpr NamedOperation kOperations[] = {
-    {"conv2d", make_conv2d},
-    {"linear", make_linear},
-    {"conv2d_float", make_conv2d_float},
-    {"linear_float", make_linear_float},
-    {"max_pool", make_max_pool},
-    {"avg_pool", make_avg_pool},
-    {"global_avg_pool", make_global_avg_pool},
-    {"adaptive_avg_pool", make_adaptive_avg_pool},
-    {"quantize", make_quantize},
-    {"dequantize", make_dequantize},
-    {"lookup", make_lookup},
-    {"add", make_add},
-    {"affine", make_affine},
-    {"concat", make_concat},
-    {"flatten", make_flatten},
-    {"activation", make_activation},
-    {"softmax", make_softmax},
-    {"mul", make_mul},
-    {"select", make_select},
-    {"pad", make_pad},
-    {"take", make_take},
-    {"reshape", make_reshape},
-    {"permute", make_permute},
-};
 
 // Errors from below say which operation they are about.
 void about(const std::string& where, const std::function<void()>& step) {
@@ -54,30 +26,29 @@ void about(const std::string& where, const std::function<void()>& step) {
   }
 }
 
-std::unique_ptr<Operation> make_operation(const OperationReader& reader, BuiltProgram* program,
-                                          std::set<std::string>* outputs) {
-  if (reader.op() == "input") {
-    program->inputs.emplace_back();
-    return make_input(reader, program->inputs.size() - 1, &program->inputs.back());
-  }
-  if (reader.op() == "output") {
-    program->outputs.emplace_back();
-    auto operation = make_output(reader, program->outputs.size() - 1, &program->outputs.back());
-    if (!outputs->insert(program->outputs.back().name).second) reader.fail("input", "this tensor is an output already");
-    return operation;
-  }
-  for (const NamedOperation& known : kOperations) {
-    if (reader.op() == known.op) return known.make(reader);
+const OperationDefinition& definition_of(const OperationReader& reader) {
+  for (const OperationDefinition& known : all_operations()) {
+    if (reader.op() == known.op) return known;
   }
   std::string names;
-  for (const std::string& name : Program::operation_names()) names += (names.empty() ? "\"" : ", \"") + name + "\"";
+  for (const OperationDefinition& known : all_operations()) {
+    names += (names.empty() ? "\"" : ", \"") + std::string(known.op) + "\"";
+  }
   reader.fail("op", "must be one of " + names);
+}
+
+std::unique_ptr<Operation> make_operation(const OperationReader& reader) {
+  const OperationDefinition& definition = definition_of(reader);
+  reader.allow(definition.keys);
+  std::unique_ptr<Operation> operation = definition.make(reader);
+  operation->set_name(reader.op(), reader.where());
+  return operation;
 }
 
 // Planning compares operations with one another; the largest networks in use have some hundreds.
 constexpr size_t kMostOperations = 10000;
 
-void read_operations(const std::string& text, ArrayTable& arrays, Preparation& preparation, BuiltProgram* program) {
+void read_operations(const std::string& text, ArrayTable& arrays, Preparation& preparation, Graph* graph) {
   const Json json = Json::parse(text);
   if (!json.is(Json::Type::kArray)) {
     throw Error(std::string("a program must be a list of operations, not ") + Json::type_name(json.type()));
@@ -86,24 +57,27 @@ void read_operations(const std::string& text, ArrayTable& arrays, Preparation& p
     throw Error("a program of " + std::to_string(json.items().size()) + " operations: at most " +
                 std::to_string(kMostOperations) + " are allowed");
   }
-  std::set<std::string> outputs;
   for (size_t i = 0; i < json.items().size(); ++i) {
-    const OperationReader reader(json.items()[i], i, arrays, program->graph, preparation);
+    const OperationReader reader(json.items()[i], i, arrays, *graph, preparation);
     about(reader.where(), [&] {
       preparation.budget().charge(Budget::kOperationBytes, "an operation");
-      program->graph.operations.push_back(make_operation(reader, program, &outputs));
+      graph->operations.push_back(make_operation(reader));
     });
   }
-  if (program->inputs.empty()) throw Error("a program needs at least one \"input\" operation");
-  if (program->outputs.empty()) throw Error("a program needs at least one \"output\" operation");
+  if (graph->inputs.empty()) throw Error("a program needs at least one \"input\" operation");
+  if (graph->outputs.empty()) throw Error("a program needs at least one \"output\" operation");
 }
 
 }  // namespace
 
-std::vector<std::string> Program::operation_names() {
-  std::vector<std::string> names = {"input", "output"};
-  for (const NamedOperation& known : kOperations) names.push_back(known.op);
-  return names;
+std::map<std::string, std::vector<std::string>> Program::operations() {
+  std::map<std::string, std::vector<std::string>> operations;
+  for (const OperationDefinition& known : all_operations()) {
+    std::vector<std::string>& keys = operations[known.op];
+    keys.assign(known.keys.begin(), known.keys.end());
+    std::sort(keys.begin(), keys.end());
+  }
+  return operations;
 }
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
@@ -118,7 +92,7 @@ BuiltProgram build_program(const std::string& json, const std::map<std::string, 
   BuiltProgram program;
   {
     ArrayTable table(arrays, preparation.budget());  // until plan() is done, which reads arrays too
-    read_operations(json, table, preparation, &program);
+    read_operations(json, table, preparation, &program.graph);
     table.check_all_used();
     std::vector<const Operation*>& order = program.graph.run_order;
     for (const auto& operation : program.graph.operations) order.push_back(operation.get());

@@ -2,16 +2,13 @@
 #pragma once
 #include <map>
 #include <string>
-#include <vector>
 
 #include "core/graph/graph.h"
-#include "core/program/program.h"
 
 namespace bitorch {
 
 struct BuiltProgram {
   Graph graph;
-  std::vector<Program::Port> inputs, outputs;
   int64_t arena_bytes = 0;  // per image
   int64_t kept_bytes = 0;   // all that the operations keep
 };

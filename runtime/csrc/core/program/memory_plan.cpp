@@ -4,7 +4,6 @@
 #include <unordered_map>
 
 #include "core/base/checked.h"
-#include "core/graph/operation_reader.h"
 
 namespace bitorch {
 

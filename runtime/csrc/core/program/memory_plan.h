@@ -16,6 +16,14 @@ void plan_layouts(Graph& graph, const KernelTable& kernels);
 
 // Gives every tensor its offset; operations run in the order of graph.run_order. Returns the bytes of the arena, for
 // one image: both scale with the batch.
+//
+//   offset
+//     ^  | c c c c c                      a tensor lives from the operation that defines it to the last that reads it;
+//     |  | b b b . . . e e e e e          where two lives do not meet, the tensors may have the same bytes: b and e.
+//     |  | a a a a a d d d d d d          Largest first, each at the lowest place that is free for its whole life.
+//     +--+-----------------------> operations
+//
+// A smaller arena also lets more images of a batch be worked on in the cache at a time (program.cpp).
 int64_t plan_arena(Graph& graph);
 
 }  // namespace bitorch

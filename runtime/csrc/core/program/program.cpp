@@ -126,8 +126,8 @@ Program::~Program() = default;
 Program::Program(Program&&) noexcept = default;
 Program& Program::operator=(Program&&) noexcept = default;
 
-const std::vector<Program::Port>& Program::inputs() const { return state_->program.inputs; }
-const std::vector<Program::Port>& Program::outputs() const { return state_->program.outputs; }
+const std::vector<Program::Port>& Program::inputs() const { return state_->program.graph.inputs; }
+const std::vector<Program::Port>& Program::outputs() const { return state_->program.graph.outputs; }
 
 namespace {
 
@@ -150,7 +150,7 @@ void check_input(const Program::Port& port, const ArrayView& array) {
 }  // namespace
 
 int64_t Program::batch(const std::vector<ArrayView>& inputs) const {
-  const std::vector<Port>& ports = state_->program.inputs;
+  const std::vector<Port>& ports = state_->program.graph.inputs;
   if (inputs.size() != ports.size()) {
     throw Error("the program takes " + std::to_string(ports.size()) + " inputs, but got " +
                 std::to_string(inputs.size()));
@@ -167,7 +167,7 @@ int64_t Program::batch(const std::vector<ArrayView>& inputs) const {
 
 void Program::run(const std::vector<ArrayView>& inputs, const std::vector<void*>& outputs) const {
   const int64_t batch = this->batch(inputs);
-  if (outputs.size() != state_->program.outputs.size()) throw Error("the number of output arrays is wrong");
+  if (outputs.size() != state_->program.graph.outputs.size()) throw Error("the number of output arrays is wrong");
   if (batch == 0) return;
   const IeeeFloats floats;
   const WorkspaceList::Lease workspace(state_->workspaces);
@@ -225,7 +225,7 @@ std::vector<double> Program::profile(const std::vector<ArrayView>& inputs, int r
   Budget no_limit;
   std::vector<AlignedArray<uint8_t>> results;
   std::vector<void*> outputs;
-  for (const Port& port : state_->program.outputs) {
+  for (const Port& port : state_->program.graph.outputs) {
     results.emplace_back(no_limit, port_bytes(port, batch), "an output");
     outputs.push_back(results.back().data());
   }

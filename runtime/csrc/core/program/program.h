@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/array.h"
+#include "core/graph/port.h"
 #include "core/kernels.h"
 
 namespace bitorch {
@@ -28,17 +29,8 @@ class Program {
   Program(Program&&) noexcept;
   Program& operator=(Program&&) noexcept;
 
-  static constexpr size_t kMaxArrayRank = kMaxAxes;
-  // One "input" or "output" operation, in the order of the description.
-  struct Port {
-    std::string name;            // of the tensor
-    Dtype dtype;                 // float32 or uint8; outputs also int32
-    std::vector<int64_t> shape;  // of one image of the array: {C, rows ...}, {rows ..., C} or {F}, or as "array_shape"
-                                 // says, up to kMaxArrayRank dimensions or none; the batch comes before it
-    std::string order;  // "nchw": channels first, "nhwc": channels last, whatever the row axes, or "nf" of vectors: how
-                        // the numbers lie in memory, whatever the shape
-    int bits;           // of codes, else 0
-  };
+  using Port = bitorch::Port;
+  static constexpr size_t kMaxArrayRank = bitorch::kMaxArrayRank;
   const std::vector<Port>& inputs() const;
   const std::vector<Port>& outputs() const;
 
@@ -61,7 +53,7 @@ class Program {
     std::string name;
     std::string dtype;           // "float32", "int32" or "codes"
     std::string layout;          // "float32", "int32", "bytes" or "planes"
-    std::vector<int64_t> shape;  // {rows ..., C}: {H, W, C}, {L, C}; a vector is {1, 1, F}
+    std::vector<int64_t> shape;  // {H, W, C}
     int bits;                    // of codes, else 0
     std::vector<int64_t> halo;   // {top, left, bottom, right}
   };
@@ -82,8 +74,9 @@ class Program {
 
   int64_t workspace_bytes(int64_t batch) const;  // what one concurrent call needs, with get_num_threads() threads
   int64_t kept_bytes() const;                    // all that the operations keep: weights, tables, and they themselves
-  static std::vector<std::string> operation_names();  // what "op" may be
-  const char* kernels_name() const;                   // KernelTable::name
+  // What "op" may be, and which keys a description may have besides it, in the order of the alphabet.
+  static std::map<std::string, std::vector<std::string>> operations();
+  const char* kernels_name() const;  // KernelTable::name
 
  private:
   struct State;

@@ -76,7 +76,8 @@ class Builder:
     def input(self, name: str, tensor: Tensor, at: int) -> None:
         """Add an input node, and follow the tensor, which has this version, from now on."""
         name = self.unused(name)
-        self.nodes[name] = Node(name, "input", (), tuple(tensor.shape[1:]), _not_called, place=f"input {name!r}")
+        shape, settings = tuple(tensor.shape[1:]), {"pixels": False}
+        self.nodes[name] = Node(name, "input", (), shape, _not_called, settings, f"input {name!r}")
         self.values[id(tensor)] = Value(tensor, name, at)
 
     def unused(self, name: str) -> str:
@@ -102,7 +103,7 @@ class Builder:
             settings: Mapping[str, Any]) -> str:  # fmt: skip
         """Add a node and return its name."""
         name = self.unused(name)
-        self.nodes[name] = Node(name, kind, inputs, shape, function, settings, str(call.place))
+        self.nodes[name] = Node(name, kind, inputs, shape, function, settings, str(call.place), call.place.path)
         return name
 
     def channel_axis(self, tensor: Tensor) -> int:
@@ -180,8 +181,8 @@ class Builder:
 
     def _settled(self, value: Value, positions: Tensor) -> Value:
         """Add the nodes that a movement means."""
-        source = self.nodes[value.node].shape
-        name = value.node
+        at, name = self.nodes[value.node], value.node
+        source = at.shape
         key = name, tuple(positions.shape), positions.numpy(force=True).tobytes()
         if key in self._moved:
             return replace(value, node=self._moved[key], positions=None)
@@ -193,9 +194,9 @@ class Builder:
             raise Refusal(f"{refusal.what}{by}", refusal.remedy) from None
         for move in moves:
             as_called = f"{name}.{move.kind}" if call is None or value.positions is None else self.name_of(call)
-            made = Node(self.unused(as_called), move.kind, (name,), move.shape, move.function, move.settings)
-            name = made.name
-            self.nodes[name] = replace(made, place=self.nodes[value.node].place if call is None else str(call.place))
+            place, module = (at.place, at.module) if call is None else (str(call.place), call.place.path)
+            inputs, name = (name,), self.unused(as_called)
+            self.nodes[name] = Node(name, move.kind, inputs, move.shape, move.function, move.settings, place, module)
         self._moved[key] = name
         return replace(value, node=name, positions=None)
 

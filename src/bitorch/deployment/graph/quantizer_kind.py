@@ -35,6 +35,13 @@ def form(quantizer: Quantization) -> Form | None:
     return None
 
 
+def codes_of(form: Form, x: Tensor, bits: int) -> Tensor:
+    """Return the codes that a form gives for float32 x, any shape: 0 … 2^bits − 1, or ±1 of the signs; NaN for NaN."""
+    if form == "unit":
+        return x.clamp(0, 1).mul_(2**bits - 1).round_()
+    return sign_plus(x) if form == "sign" else -sign_plus(-x)
+
+
 def is_uniform(quantizer: RangeQuantization) -> bool:
     """Say whether a quantizer has the codes of its width and zero point, as a subclass of the user's own may not."""
     n, width = 2**quantizer.bit_width - 1, quantizer.width()

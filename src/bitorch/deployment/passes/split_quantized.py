@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ...layers import QConv1d, QConv2d, QLinear
-from ...layers.exact import over_outputs, scaled_convolution, scaled_linear
-from ...quantizations import (
-    InputDoReFa,
-    Quantization,
-    RangeQuantization,
-    RSign,
-    Sign,
-)
+from ...layers.exact import scaled_convolution, scaled_linear
 from ...quantizations.base import divide
 from ..graph.graph import Graph, Node
+from ..graph.quantizer_kind import codes_of
 
 
 def drop_identities(graph: Graph) -> Graph:
@@ -66,42 +60,43 @@ def split_quantized(graph: Graph) -> Graph:
     return Graph(tuple(nodes), graph.outputs)
 
 
-def quantized(node: Node, quantizer: Quantization, shape: tuple[int, ...]) -> list[Node]:
-    """Return the nodes from a node's input to the stored codes of a quantizer, the last of them `codes`.
+def _coded(node: Node, shape: tuple[int, ...]) -> list[Node]:
+    """Return the nodes from a node's input to the stored codes of its quantizer, the last of them `codes`.
 
-    A range of its own is a division, and an addition for its zero point, in front of the unit quantizer; RSign is an
-    addition in front of Sign, for x + (−α) has the bits of x − α.
+    A range of its own is a division, and an addition for its zero point, in front of the unit quantizer; a shift is an
+    addition in front of a sign.
     """
     nodes: list[Node] = []
 
     def add(step: str, kind: str, function: Callable[[Tensor], Tensor], settings: dict[str, Any]) -> None:
         inputs = (nodes[-1].name,) if nodes else node.inputs
-        nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place))
+        nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place, node.module))
 
-    if isinstance(quantizer, RangeQuantization):
-        width, n = quantizer.width().clone(), 2**quantizer.bit_width - 1
-        add("range", "divide", lambda x: x / width, {"constant": width.reshape(1)})
-        if quantizer.zero_point() != 0:
-            shift = quantizer.zero().clone() / n
-            add("zero", "plus", lambda x: x + shift, {"constant": shift.reshape(1)})
-        quantizer = InputDoReFa(quantizer.bit_width, variant="paper")
-    elif isinstance(quantizer, RSign):
-        negative = -quantizer.shift.detach().flatten()
-        add("shift", "plus", _plus(negative), {"constant": negative})
-        quantizer = Sign()
-    settings = {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
-    add("codes", "codes", quantizer.codes, settings)
+    form, bits = node.settings["form"], node.settings["bits"]
+    if node.settings["divide"] is not None:
+        width = node.settings["divide"]
+        add("range", "divide", lambda x: x / over_channels(width, x), {"constant": width})
+    if node.settings["plus"] is not None:
+        shift = node.settings["plus"]
+        step = "zero" if form == "unit" else "shift"
+        add(step, "plus", lambda x: x + over_channels(shift, x), {"constant": shift})
+    settings = {"form": form, "bits": bits, "sign": form != "unit"}
+    add("codes", "codes", lambda x: codes_of(form, x, bits), settings)
     return nodes
 
 
+def over_channels(numbers: Tensor, x: Tensor) -> Tensor:
+    """Return numbers [1] or [C] as they meet x [B, C, …]."""
+    return numbers.reshape(-1, *[1] * (x.dim() - 2))
+
+
 def _split_quantizer(node: Node) -> list[Node]:
-    quantizer: Quantization = node.settings["quantizer"]
-    nodes = quantized(node, quantizer, node.shape)
+    nodes = _coded(node, node.shape)
     settings = {"bits": nodes[-1].settings["bits"], "sign": nodes[-1].settings["sign"]}
-    n = 1 if settings["sign"] else 2**quantizer.bit_width - 1
+    n = 1 if settings["sign"] else 2 ** settings["bits"] - 1
     table, function = None, _values(n)
-    if isinstance(quantizer, RangeQuantization):
-        function = _scaled_values(quantizer)
+    if node.settings["code_scale"] is not None:
+        function = _scaled_values(node.settings["zero_point"], node.settings["code_scale"])
         table = function(torch.arange(n + 1, dtype=torch.float32))
     codes = nodes[-1].name
     return [
@@ -114,136 +109,96 @@ def _values(n: int) -> Callable[[Tensor], Tensor]:
     return lambda codes: divide(codes, n)
 
 
-def _scaled_values(quantizer: RangeQuantization) -> Callable[[Tensor], Tensor]:
-    zero, scale = quantizer.zero_point(), quantizer.scale(torch.zeros(1)).clone()
+def _scaled_values(zero: int, scale: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda codes: (codes - zero) * scale
 
 
 def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
-    layer: QConv1d | QConv2d | QLinear = node.settings["layer"]
-    nodes = quantized(node, layer.input_quantization, input_shape)
-    sign = nodes[-1].settings["sign"]
-    if isinstance(layer, QLinear):
-        geometry, function = {}, _linear_product(layer)
-    else:
-        pad = _explicit_pad(node, layer, nodes[-1])
-        nodes.extend(pad)
-        geometry, function = _geometry(layer, padded=bool(pad)), _convolution_product(layer, padded=bool(pad))
-    product = Node(
-        f"{node.name}/sum",
-        "product",
-        (nodes[-1].name,),
-        node.shape,
-        function,
-        {"layer": layer, "sign": sign, "zero_point": layer.input_quantization.zero_point(), **geometry},
-        node.place,
-    )
-    scale = layer_scale(layer)
+    nodes = _coded(node, input_shape)
+    is_convolution = "kernel_size" in node.settings
+    if is_convolution:
+        nodes.extend(_explicit_pad(node, nodes[-1]))
+    product = _product(node, nodes[-1], _geometry(node, padded=nodes[-1].kind == "pad") if is_convolution else {})
+    scale, bias = node.settings["scale"], node.settings["bias"]
     scaled = Node(
-        f"{node.name}/scale" if layer.bias is not None else node.name,
+        f"{node.name}/scale" if bias is not None else node.name,
         "scale",
         (product.name,),
         node.shape,
-        _times(scale),
-        {"scale": scale.flatten()},
+        lambda d: d * over_channels(scale, d),
+        {"scale": scale},
         node.place,
+        node.module,
     )
     nodes.extend((product, scaled))
-    if layer.bias is not None:
-        bias = layer.bias.detach().clone()
+    if bias is not None:
         nodes.append(
-            replace(node, kind="plus", inputs=(scaled.name,), function=_plus(bias), settings={"constant": bias})
+            replace(
+                node,
+                kind="plus",
+                inputs=(scaled.name,),
+                function=lambda x: x + over_channels(bias, x),
+                settings={"constant": bias},
+            )
         )
     return nodes
 
 
-def layer_scale(layer: QConv1d | QConv2d | QLinear) -> Tensor:
-    """What one unit of D is worth, 0-dim or [C_out, 1, …]: both scales' product, in float32 as the layer has it."""
-    with torch.no_grad():
-        weight_scale = layer.weight_quantization.scale(layer.weight)
-        return layer.input_quantization.scale(layer.weight).to(weight_scale.dtype) * weight_scale
+def _product(node: Node, codes: Node, geometry: dict[str, Any]) -> Node:
+    kept = ("weight", "weight_bits", "weight_grid", "largest", "zero_point")
+    settings = {name: node.settings[name] for name in kept} | {"sign": node.settings["form"] != "unit", **geometry}
+    function = _convolution_product(settings) if geometry else _linear_product(settings)
+    return Node(f"{node.name}/sum", "product", (codes.name,), node.shape, function, settings, node.place, node.module)
 
 
-def _times(scale: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda d: d * over_outputs(scale, d.dim() - 2)
-
-
-def _plus(bias: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda x: x + bias.view(-1, *[1] * (x.dim() - 2))
-
-
-def pad_code(layer: QConv1d | QConv2d) -> int:
-    """The code, on the quantizer's grid, that the borders of a layer are filled with."""
-    grid = layer.input_quantization.max_code
-    assert grid is not None  # capture refuses layers without a grid
-    return layer._pad_code(grid)
-
-
-def _explicit_pad(node: Node, layer: QConv1d | QConv2d, codes: Node) -> list[Node]:
+def _explicit_pad(node: Node, codes: Node) -> list[Node]:
     """A node that pads codes, where it is more than the zeros that the product takes borders for."""
-    borders = layer._borders()
-    value = pad_code(layer)
-    if not any(map(any, borders)) or (layer.padding_mode == "zeros" and value == 0):
+    padding, mode, value = (node.settings[name] for name in ("padding", "padding_mode", "pad_code"))
+    if not any(padding) or (mode == "zeros" and value == 0):
         return []
-    sizes = tuple(size + before + after for size, (before, after) in zip(codes.shape[1:], borders, strict=True))
+    sizes = tuple(
+        size + before + after for size, before, after in zip(codes.shape[1:], padding[::2], padding[1::2], strict=True)
+    )
     settings = {
-        "padding": tuple(width for border in borders for width in border),
+        "padding": padding,
         "channels": (0, 0),
-        "mode": {"zeros": "constant"}.get(layer.padding_mode, layer.padding_mode),
+        "mode": "constant" if mode == "zeros" else mode,
         "value": (value + 1) // 2 if codes.settings["sign"] else value,
     }
     shape = (codes.shape[0], *sizes)
-    return [Node(f"{node.name}/pad", "pad", (codes.name,), shape, _padded(layer, value), settings, node.place)]
+    function = _padded(padding, settings["mode"], float(value))
+    return [Node(f"{node.name}/pad", "pad", (codes.name,), shape, function, settings, node.place, node.module)]
 
 
-def _padded(layer: QConv1d | QConv2d, value: int) -> Callable[[Tensor], Tensor]:
-    return lambda codes: layer._padded(codes, float(value))  # stored codes: only zeros have a code of their own
+def _padded(padding: tuple[int, ...], mode: str, value: float) -> Callable[[Tensor], Tensor]:
+    """Pad codes by (before, after) of each dimension, outermost first."""
+    widths = [width for before in range(len(padding) - 2, -1, -2) for width in padding[before : before + 2]]
+    return lambda x: F.pad(x, widths, mode, value if mode == "constant" else None)
 
 
-def _geometry(layer: QConv1d | QConv2d, *, padded: bool) -> dict[str, Any]:
-    borders = [(0, 0)] * len(layer.kernel_size) if padded else layer._borders()
-    return {
-        "kernel_size": tuple(layer.kernel_size),
-        "stride": tuple(layer.stride),
-        "padding": tuple(width for border in borders for width in border),
-        "dilation": tuple(layer.dilation),
-        "groups": layer.groups,
-    }
+def _geometry(node: Node, *, padded: bool) -> dict[str, Any]:
+    geometry = {name: node.settings[name] for name in ("kernel_size", "stride", "padding", "dilation", "groups")}
+    return geometry | {"padding": (0,) * len(geometry["padding"])} if padded else geometry
 
 
-def weight_codes(layer: QConv1d | QConv2d | QLinear) -> Tensor:
-    """The integers behind the weight, float32."""
-    with torch.no_grad():
-        return layer.weight_quantization.codes(layer.weight)
+def _linear_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    weight, zero, largest = product["weight"], product["zero_point"], product["largest"]
+    one = torch.ones(())
 
-
-def max_codes(layer: QConv1d | QConv2d | QLinear) -> tuple[int, int]:
-    """Largest absolute codes of input (borders included) and weight."""
-    codes = layer._max_codes()
-    assert codes is not None  # capture refuses layers without a grid
-    return codes
-
-
-def _linear_product(layer: QLinear) -> Callable[[Tensor], Tensor]:
-    weight, one = weight_codes(layer), torch.ones(())
-    zero = layer.input_quantization.zero_point()
-
-    def product(codes: Tensor) -> Tensor:  # [batch, F, *rows]
+    def function(codes: Tensor) -> Tensor:  # [batch, F, *rows]
         features_last = (codes.to(weight.dtype) - zero).movedim(1, -1)
-        return scaled_linear(features_last, weight, one, one, max_codes(layer)).movedim(-1, 1)
+        return scaled_linear(features_last, weight, one, one, largest).movedim(-1, 1)
 
-    return product
+    return function
 
 
-def _convolution_product(layer: QConv1d | QConv2d, *, padded: bool) -> Callable[[Tensor], Tensor]:
-    weight, one = weight_codes(layer), torch.ones(())
-    zero = layer.input_quantization.zero_point()
+def _convolution_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    weight, zero, largest = product["weight"], product["zero_point"], product["largest"]
+    stride, dilation, groups = product["stride"], product["dilation"], product["groups"]
+    pad, one = _padded(product["padding"], "constant", 0.0), torch.ones(())
 
-    def product(codes: Tensor) -> Tensor:
-        codes = codes.to(weight.dtype) - zero  # pixels come as uint8
-        x, padding = (codes, (0,) * len(layer.kernel_size)) if padded else layer._pad(codes, 0.0)
-        return scaled_convolution(
-            x, weight, one, one, max_codes(layer), layer.stride, padding, layer.dilation, layer.groups
-        )
+    def function(codes: Tensor) -> Tensor:
+        x = pad(codes.to(weight.dtype) - zero)  # pixels come as uint8
+        return scaled_convolution(x, weight, one, one, largest, stride, (0,) * len(stride), dilation, groups)
 
-    return product
+    return function

@@ -80,8 +80,9 @@ def _clamp(call: Reader, x: Tensor, low: _Number | None, high: _Number | None) -
     if tuple(call.result.shape) != tuple(x.shape):
         raise Refusal("its bounds have more dimensions than the image", f"Clamp with numbers, {PARTIAL}")
     lower, upper = _bound(call, low, no_bound=-torch.inf), _bound(call, high, no_bound=torch.inf)
-    kind = "identity" if lower is None and upper is None else "clamp"
-    return call.add(kind, name, channels_at=channels, low=lower, high=upper)
+    if lower is None and upper is None:
+        return call.add("identity", name, channels_at=channels)
+    return call.add("clamp", name, channels_at=channels, low=lower, high=upper)
 
 
 def _bound(call: Reader, bound: _Number | None, no_bound: float) -> float | None:

@@ -33,6 +33,7 @@ from ....quantizations.range_fit import SMALLEST
 from ...graph.quantizer_kind import form, is_uniform, signed_grid_remedy
 from ..builder import Reader
 from ..problems import PARTIAL, Refusal
+from .low_bit_settings import layer_settings, quantizer_settings
 from .windows import features_axis
 
 _NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"
@@ -91,11 +92,12 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
             raise Refusal(
                 f"{type(module).__name__} gets {['batch', *call.shape(x)]}", "Give images with a batch dimension"
             )
-        return call.add("low_bit", x, channels_at=channels, layer=module)
+        assert isinstance(module, (QLinear, QConv1d, QConv2d))  # `check` has looked
+        return call.add("low_bit", x, channels_at=channels, **layer_settings(module))
     if isinstance(module, GradientQuantization):
         return call.add("identity", x, channels_at=channels)
     _check_shift(call, input, _quantizer(module), channels)
-    return call.add("quantizer", x, channels_at=channels, quantizer=_quantizer(module))
+    return call.add("quantizer", x, channels_at=channels, **quantizer_settings(_quantizer(module)))
 
 
 def _axis_of_quantizer(call: Reader, x: Tensor, module: Any) -> int:

@@ -15,7 +15,6 @@ from ..graph.chains import (
     stored,
 )
 from ..graph.graph import Graph, Node
-from .split_quantized import max_codes, weight_codes
 from .threshold_search import (
     Staircase,
     float_staircase,
@@ -90,7 +89,6 @@ def _stored(chain: list[Node], node: Node) -> Callable[[Tensor], Tensor]:
 
 def _reach(product: Node) -> tuple[int, int]:
     """The least and largest D: all inputs of an output at their largest codes."""
-    layer = product.settings["layer"]
-    inputs, _ = max_codes(layer)
-    largest = int(weight_codes(layer).abs().flatten(1).sum(1, dtype=torch.float64).max()) * inputs
+    inputs, _ = product.settings["largest"]
+    largest = int(product.settings["weight"].abs().flatten(1).sum(1, dtype=torch.float64).max()) * inputs
     return -largest, largest

@@ -1,0 +1,17 @@
+"""The pass that lets readers that quantize one tensor in the same way share its codes."""
+
+from __future__ import annotations
+
+from ..graph.graph import Graph
+
+
+def share_codes(graph: Graph) -> Graph:
+    """Let readers that quantize one tensor in the same way share the codes."""
+    names: dict[str, str] = {}
+    known: dict[tuple[object, ...], str] = {}
+    for node in graph:
+        if node.kind == "codes":
+            key = node.inputs[0], node.settings["bits"], node.settings["form"]
+            if known.setdefault(key, node.name) != node.name:
+                names[node.name] = known[key]
+    return graph.renamed(names).pruned()
