@@ -68,12 +68,13 @@ def _flat(borders: _Pairs) -> tuple[int, ...]:
 
 
 def linear(call: Reader, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> str:
-    """The rule of F.linear."""
-    x = call.read(input)
-    check_features(call, x, "a linear layer")
+    """The rule of F.linear: of features, [batch, F], or of the last axis, [batch, *rows, F]."""
+    channels = features_axis(input, "a linear layer")
+    x = call.read(input, channels)
     _check_constant(call, "weight", weight)
     _check_constant(call, "bias", bias)
-    return call.add("linear", x, weight=weight.detach(), bias=None if bias is None else bias.detach())
+    fixed = None if bias is None else bias.detach()
+    return call.add("linear", x, channels_at=channels, weight=weight.detach(), bias=fixed)
 
 
 def max_pool(dimensions: int) -> Any:
@@ -213,40 +214,52 @@ def mean(
     dtype: torch.dtype | None = None,
 ) -> str:
     """The rule of torch.mean: over all pixels, or over pixels that were put into one row before."""
-    x, function = call.read_pixels(input)
     dims = dim if axis is None else axis
-    over = set() if dims is None else {d % input.dim() for d in ((dims,) if isinstance(dims, int) else dims)}
-    if over != set(range(2, input.dim())) or not over:
+    channels, over = _channels_beside(input, dims)
+    if channels is None:
         raise Refusal("a mean over other dimensions than all pixels cannot be deployed", instead_of_mean(input, over))
-    return call.add("global_avg_pool", x, function=function)
+    if channels == 1:
+        x, function = call.read_pixels(input)
+        return call.add("global_avg_pool", x, function=function)
+    return call.add("global_avg_pool", call.read(input, channels), channels_at=channels if keepdim else 1)
+
+
+def _channels_beside(x: Tensor, dims: _Size | None) -> tuple[int | None, set[int]]:
+    """The one axis beside the batch that a reduction over `dims` leaves, None if it is another number of them; dims."""
+    over = set() if dims is None else {d % x.dim() for d in ((dims,) if isinstance(dims, int) else dims)}
+    left = set(range(x.dim())) - over
+    is_one = len(over) > 0 and 0 in left and len(left) == 2
+    return (max(left) if is_one else None), over
 
 
 def amax(call: Reader, input: Tensor, dim: _Size = (), keepdim: bool = False) -> str:
     """The rule of torch.amax over all pixels."""
-    x = call.read(input)
-    image = call.shape(x)[1:]
-    over = {d % input.dim() for d in ((dim,) if isinstance(dim, int) else dim)}
-    if not image or over != set(range(2, input.dim())):
+    channels, _ = _channels_beside(input, dim)
+    if channels is None or input.dim() > 4:
         raise Refusal("a maximum over other dimensions than all pixels cannot be deployed", instead_of_maximum(input))
-    channels, ones = call.shape(x)[0], (1,) * len(image)
-    axes = tuple(over)
+    x = call.read(input, channels)
+    image = call.shape(x)[1:]
+    ones = (1,) * len(image)
+    axes = tuple(range(2, input.dim()))
     pooled = call.add(
         "max_pool",
         x,
         function=lambda v: torch.amax(v, axes, keepdim=True),
-        shape=(channels, *ones),
+        shape=(call.shape(x)[0], *ones),
         step="" if keepdim else "max",
+        channels_at=channels,
         kernel_size=image,
         stride=image,
         padding=(0,) * 2 * len(image),
         dilation=ones,
     )
-    return pooled if keepdim else call.add("flatten", pooled, function=lambda v: v.flatten(1))
+    return pooled if keepdim else call.add("flatten", pooled, function=lambda v: v.flatten(1), channels_last=False)
 
 
 def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
     """The rule of F.pad."""
-    x = call.read(input)
+    channels = call.channel_axis(input)
+    x = call.read(input, channels)
     pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
     pairs = [*reversed(pairs)]  # outermost dimension first
     pairs = [*[(0, 0)] * (input.dim() - len(pairs)), *pairs]
@@ -257,12 +270,22 @@ def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant",
         )
     if any(pairs[0]):
         raise Refusal("it pads the batch", "Pad channels, rows or columns only")
-    if mode != "constant" and any(pairs[1]):
+    rows = [*pairs[1:channels], *pairs[channels + 1 :]]
+    if mode != "constant" and any(pairs[channels]):
         raise Refusal(f"padding of channels in mode {mode!r} cannot be deployed", f'Use mode="constant", {PARTIAL}')
     if not any(width for pair in pairs for width in pair):
-        return call.add("identity", x)
+        return call.add("identity", x, channels_at=channels)
+    _check_rows(rows)
     fill = 0.0 if value is None else _fill(value)
-    return call.add("pad", x, padding=_flat(pairs[2:]), channels=pairs[1], mode=mode, value=fill)
+    return call.add(
+        "pad", x, channels_at=channels, padding=_flat(rows), channels=pairs[channels], mode=mode, value=fill
+    )
+
+
+def _check_rows(rows: _Pairs) -> None:
+    """Refuse to pad more axes than two beside the channels."""
+    if len(rows) > 2 and any(map(any, rows)):
+        raise Refusal("it pads an image of more than two dimensions of pixels", f"Pad with torch.cat, {PARTIAL}")
 
 
 def _fill(value: float) -> float:
@@ -274,33 +297,35 @@ def _fill(value: float) -> float:
 
 
 def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
-    """The rule of torch.cat, along channels; constants must be all one number, and stand at the ends."""
-    dim = other.get("axis", dim)
-    if dim % call.result.dim() != 1:
-        raise Refusal(
-            "it concatenates along another dimension than the channels",
-            "Pad each with zeros to the whole size and add them: F.pad(a, (0, n)) + F.pad(b, (m, 0)) is "
-            f"torch.cat([a, b], -1), {PARTIAL}",
-        )
+    """The rule of torch.cat, along any axis but the batch; constants must be all one number, and stand at the ends."""
+    dim = other.get("axis", dim) % call.result.dim()
+    if dim == 0:
+        raise Refusal("it concatenates along the batch", f"Keep the batch as the first dimension, {PARTIAL}")
     tensors = [t for t in tensors if t.numel() > 0 or t.dim() != 1]  # PyTorch skips empty vectors
     varying = [i for i, t in enumerate(tensors) if call.varies(t)]
     ends = tensors[: varying[0]], tensors[varying[-1] + 1 :]
     inner = tensors[varying[0] : varying[-1] + 1]
     if len(varying) < len(inner):
         raise Refusal("it concatenates with constants in the middle", f"Put them first or last, {PARTIAL}")
-    names = [call.read(t) for t in inner]
+    channels = call.channel_axis(inner[0])
+    axis = [channels, *(i for i in range(1, call.result.dim()) if i != channels)].index(dim)
+    names = [call.read(t, channels) for t in inner]
     is_padded = any(len(end) > 0 for end in ends)
     joined = names[0]
+    call.channels_at = channels
     if len(names) > 1:
-        channels = sum(t.shape[1] for t in inner)
+        shape = list(call.shape(joined))
+        shape[axis] = sum(t.shape[dim] for t in inner)
         joined = call.add(
             "concat",
             *names,
-            function=lambda *values: torch.cat(values, 1),
-            shape=(channels, *call.result.shape[2:]),
+            function=lambda *values: torch.cat(values, axis + 1),
+            shape=tuple(shape),
             step="inner" if is_padded else "",
+            channels_at=channels,
+            axis=axis,
         )
-    return _pad_with_constants(call, joined, ends) if is_padded else joined
+    return _pad_with_constants(call, joined, ends, dim, axis) if is_padded else joined
 
 
 def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
@@ -313,23 +338,30 @@ def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -
         call.add("identity", call.read(t), function=lambda v: v.unsqueeze(1), shape=(1,), step="column")
         for t in tensors
     ]
-    return call.add("concat", *numbers, function=lambda *values: torch.cat(values, 1))
+    return call.add("concat", *numbers, function=lambda *values: torch.cat(values, 1), axis=0)
 
 
-def _pad_with_constants(call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequence[Tensor]]) -> str:
+def _pad_with_constants(
+    call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequence[Tensor]], dim: int, axis: int
+) -> str:
+    """Pad an axis of a node with constants; dim: the same axis of the call's tensors."""
     values = torch.cat([t.detach().flatten() for end in ends for t in end])
     if not bool((values == values[0]).all() | values.isnan().any()):
         raise Refusal("it concatenates with constants that are not all one number", f"Use zeros, {PARTIAL}")
     value = _fill(float(values[0]))
-    before, after = (sum(t.shape[1] for t in end) for end in ends)
-    spatial = len(call.shape(x)) - 1
-    widths = [*[0, 0] * spatial, before, after]
+    before, after = (sum(t.shape[dim] for t in end) for end in ends)
+    pairs = [(0, 0)] * len(call.shape(x))
+    pairs[axis] = before, after
+    _check_rows(pairs[1:])
+    widths = _flat(pairs[::-1])
     return call.add(
         "pad",
         x,
         function=lambda v: torch.nn.functional.pad(v, widths, value=value),
-        padding=(0,) * 2 * spatial,
-        channels=(before, after),
+        shape=tuple(size + sum(pair) for size, pair in zip(call.shape(x), pairs, strict=True)),
+        channels_at=call.channels_at,
+        padding=_flat(pairs[1:]),
+        channels=pairs[0],
         mode="constant",
         value=value,
     )
@@ -350,14 +382,11 @@ def _check_image(call: Reader, x: str, dimensions: int) -> None:
         raise Refusal(f"it takes {wanted}, but gets {['batch', *shape]}", "Give images, with a batch dimension")
 
 
-def check_features(call: Reader, x: str, what: str) -> None:
-    """Refuse anything but [batch, features]."""
-    shape = call.shape(x)
-    if len(shape) != 1:
-        raise Refusal(
-            f"{what} on {['batch', *shape]} is applied at several places of an image",
-            f"Flatten first (x.flatten(1)), or use a convolution with a kernel of 1 on channels, {PARTIAL}",
-        )
+def features_axis(x: Tensor, what: str) -> int:
+    """Return the axis of the features of [batch, *rows, features]: the last one."""
+    if x.dim() < 2:
+        raise Refusal(f"{what} takes [batch, features], but gets {list(x.shape)}", f"Keep the batch, {PARTIAL}")
+    return x.dim() - 1
 
 
 def _check_constant(call: Reader, argument: str, value: Tensor | None) -> None:
