@@ -247,7 +247,7 @@ def _gives_signs(quantizer: Quantization) -> bool:
             codes = quantizer.codes(points(Arithmetic("sign", 1) if said is None else said))
     except Exception:  # code of the user may raise anything; then these are no codes to rely on
         return False
-    return bool((codes.abs() == 1).all())
+    return bool(((codes.abs() == 1) | codes.isnan()).all())  # NaN of infinities: packed layers see to that
 
 
 def _packed_weight(layer: LowBit) -> tuple[Tensor, int] | Reason:

@@ -34,8 +34,8 @@ WarmStartKind = Literal["activations-first", "bits"]
 _MOST_PIXELS = 1024
 #: What rules say, and so not these.
 _SAID_BY_RULES = (
-    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "sign", "pad_value",
-    "gradients", "calibration", "percentile", "exact",
+    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "sign",
+    "pad_value", "gradients", "calibration", "percentile", "exact",
 )  # fmt: skip
 
 
