@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import bitorch
-from bitorch.deployment.packable import Packing, Reason, packable, points
+from bitorch.deployment.asked_arithmetic import Reason, points
+from bitorch.deployment.packable import Packing, packable
 from bitorch.layers import QActivation, QConv2d, QLinear
 from bitorch.quantizations import (
     ApproxSign,
