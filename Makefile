@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo test sweep lint format bench bench-networks bench-step bench-bf16 bench-methods clean
+.PHONY: demo test sweep lint format docs-operations bench bench-networks bench-step bench-bf16 bench-methods clean
 
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
@@ -29,6 +29,10 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP_SOURCES)
+
+# The page of reference of a program's operations, from their table.
+docs-operations: $(RUNTIME_STAMP)
+	$(BIN)/python -m bitorch_runtime.operations_page > docs/operations.md
 
 # BITorch 0.4.1 has our import name, so it is measured in an environment of its own.
 BITORCH := .venv-bitorch-0.4.1

@@ -36,6 +36,7 @@ neon: neon-tools $(CASE_STAMP)
 	$(CMAKE) -S runtime -B build/neon -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DBITORCH_TOOLS=ON
 	$(CMAKE) --build build/neon --parallel $(JOBS)
 	$(QEMU) -cpu cortex-a76 build/neon/check_packed
+	$(QEMU) -cpu cortex-a76 build/neon/check_specs
 	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon
 	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon-dotprod
 	$(QEMU) -cpu cortex-a76 build/neon/run_cases --kernel neon --kernel neon-dotprod $(CASE_DIR)
@@ -53,6 +54,7 @@ sanitize-build: | $(RUNTIME_STAMP)
 sanitize-memory: sanitize-build $(CASE_STAMP)
 	build/sanitize/check_safetensors
 	build/sanitize/check_packed
+	build/sanitize/check_specs
 	build/sanitize/check_kernels
 	build/sanitize/check_threads
 	build/sanitize/run_cases --threads 2 $(CASE_DIR)

@@ -20,11 +20,12 @@ import bitorch_runtime
 from bitorch import DeploymentError, can_deploy, deploy, verify
 from bitorch.deployment.capture.capture import Capture, capture
 from bitorch.deployment.graph.graph import Graph, Node
-from bitorch.deployment.passes.codes import fold_tables
-from bitorch.deployment.passes.fuse_thresholds import _reach
-from bitorch.deployment.passes.pipeline import compile_graph
 from bitorch.deployment.runtime import verification
+from bitorch.deployment.runtime.all_tensors import all_tensors
+from bitorch.deployment.runtime.compile import compile_graph
+from bitorch.deployment.runtime.fold_tables import fold_tables
 from bitorch.deployment.runtime.fuse_stages import group
+from bitorch.deployment.runtime.fuse_thresholds import _reach
 from bitorch.deployment.runtime.verification import Verification, compare, verify_batches
 from bitorch.layers import QConv1d, QConv2d, QLinear
 from bitorch.models import LeNet8, LeNet28, ResNet20, SVHNNet
@@ -159,7 +160,7 @@ def test_batches_are_verified_with_one_capture(monkeypatch: pytest.MonkeyPatch) 
         calls.append(model)
         return capture(model, *example)
 
-    monkeypatch.setattr(verification, "capture", counted)
+    monkeypatch.setattr("bitorch.deployment.runtime.same_network.capture", counted)
     found = list(verify_batches(model, packed, ([part] for part in x.split(3))))
     assert calls == [model]
     for index, comparison in enumerate(expected.comparisons):
@@ -562,9 +563,8 @@ def test_pad_values_beyond_the_levels_are_problems(quantizer: Quantization, valu
 
 
 def test_the_reach_of_a_wide_layer_is_exact() -> None:
-    layer = QLinear(70001, 1, input_quantization=InputDoReFa(1), weight_quantization=WeightDoReFa(8))
-    layer.weight.data.fill_(1.0)
-    node = Node("sum", "product", ("codes",), (1,), lambda x: x, {"layer": layer})
+    weight = torch.full((1, 70001), 255.0)
+    node = Node("sum", "product", ("codes",), (1,), lambda x: x, {"weight": weight, "largest": (1, 255)})
     assert _reach(node) == (-17850255, 17850255)  # beyond 2^24, and odd
 
 
@@ -572,6 +572,22 @@ def test_names_that_no_file_can_hold_are_problems() -> None:
     model = nn.Sequential()
     model.add_module("a\nb", low_bit(4, 4))
     assert "'a\\nb': its name has control characters" in str(can_deploy(model.eval(), image()))
+
+
+def test_the_program_is_planned_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once with every tensor as an output, on which all trials run, and once as the file has it."""
+    model = trained(LeNet8(), (1, 8, 8), bitorch.LowBitConfig(1, 2))
+    planned: list[int] = []
+    plan = bitorch_runtime.Program.__init__
+
+    def counted(self: bitorch_runtime.Program, *args: Any, **options: Any) -> None:
+        planned.append(len(args[0]))
+        plan(self, *args, **options)
+
+    monkeypatch.setattr(bitorch_runtime.Program, "__init__", counted)
+    packed = deploy(model, torch.rand(2, 1, 8, 8), pixels=True, class_names=list("0123456789"))
+    assert len(planned) == 2
+    assert planned[1] == len(packed.program()[0])
 
 
 def test_what_the_runtime_refuses_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -609,7 +625,8 @@ def test_every_wrong_array_is_noticed() -> None:
         changed = {**arrays, name: wrong}
         shapes = [compiled.graph[output].shape for output in compiled.graph.outputs]
         packed = bitorch.PackedModel(operations, changed, input_shapes=[(1, 8, 8)], output_shapes=shapes)
-        assert not compare(model, compiled, operations, changed, packed, [x]), name
+        program = all_tensors(compiled.lowered, operations, changed)
+        assert not compare(model, compiled, program, packed, [x]), name
 
 
 def test_leaky_relus_of_slope_zero_behind_falling_batch_norms() -> None:

@@ -15,10 +15,11 @@ import bitorch
 from bitorch.cli import main
 from bitorch.deployment.capture.builder import function_name
 from bitorch.deployment.capture.rules.by_function import RULES
-from bitorch.deployment.passes.pipeline import PASSES
-from bitorch.deployment.passes.split_quantized import read_pixels
+from bitorch.deployment.passes.pipeline import READ_PIXELS
+from bitorch.deployment.runtime.compile import PASSES
 from bitorch.deployment.runtime.lower import lower
 from bitorch.layers import QActivation, QConv1d, QConv2d, QLinear
+from bitorch_runtime import operations_page
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -87,6 +88,11 @@ def test_conversion_table_of_the_docs_is_current(monkeypatch: pytest.MonkeyPatch
     assert printed == [blocks(page, "text")[0].rstrip("\n")]
 
 
+def test_page_of_operations_is_what_the_table_makes() -> None:
+    """`make docs-operations` writes it."""
+    assert (ROOT / "docs" / "operations.md").read_text(encoding="utf-8") == operations_page.page()
+
+
 def test_every_public_name_is_in_the_table_of_names() -> None:
     table = (ROOT / "docs" / "any-model.md").read_text(encoding="utf-8").split("## Every name")[1]
     names = {name for name in dir(bitorch) if not name.startswith("_")}
@@ -103,7 +109,7 @@ def test_deploying_lists_what_can_be_deployed() -> None:
     spelled = {name for name in functions if hasattr(torch, name) or hasattr(torch.nn.functional, name)}
     internal = {name for name in spelled if name.endswith("_with_indices")} | {"reciprocal"}
     assert spelled - internal <= listed
-    assert {step.__name__ for step in (read_pixels, *PASSES, lower)} <= listed
+    assert {step.name for step in (READ_PIXELS, *PASSES)} | {lower.__name__} <= listed
     assert {layer.__name__ for layer in (QConv1d, QConv2d, QLinear, QActivation)} <= listed
 
 

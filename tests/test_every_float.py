@@ -27,9 +27,9 @@ from torch.nn import functional as F
 import bitorch
 import bitorch_runtime
 from bitorch import deploy, verify
-from bitorch.deployment.passes import fuse_thresholds as staircases
-from bitorch.deployment.passes.threshold_search import Staircase, float_staircase
+from bitorch.deployment.runtime import fuse_thresholds as staircases
 from bitorch.deployment.runtime.subnormals import are_flushed
+from bitorch.deployment.runtime.threshold_search import Staircase, float_staircase
 from bitorch.deployment.runtime.trial_inputs import SPECIAL, trial_inputs
 from bitorch.layers import QConv2d, QLinear
 from bitorch.quantizations import InputDoReFa, Quantization, RSign, Sign, SteHeaviside, WeightDoReFa

@@ -123,7 +123,7 @@ def test_every_file_belongs_to_a_net() -> None:
 
 def test_the_nets_have_every_operation(packed: dict[str, PackedModel]) -> None:
     found = {operation["op"] for model in packed.values() for operation in model.program()[0]}
-    assert found == set(bitorch_runtime._native.operation_names())
+    assert found == set(bitorch_runtime._native.operations())
 
 
 def renew() -> None:

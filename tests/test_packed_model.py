@@ -318,7 +318,7 @@ import sys
 sys.modules["bitorch_runtime"] = None
 import bitorch
 try:
-    import bitorch.deployment.packed_model
+    import bitorch.deployment.runtime.packed_model
 except ImportError as error:
     assert "pip install ./runtime in a checkout of bitorch" in str(error), error
 else:

@@ -252,7 +252,7 @@ def test_can_deploy_asks_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ValueError("operation 1 (quantize) is too much")
 
-    monkeypatch.setattr("bitorch.deployment.passes.pipeline.bitorch_runtime.Program", refuse)
+    monkeypatch.setattr("bitorch.deployment.runtime.compile.bitorch_runtime.Program", refuse)
     found = bitorch.can_deploy(model, x)
     assert not found
     assert "0 (QConv2d): the runtime cannot compute this layer: operation 1" in str(found)

@@ -436,6 +436,52 @@ def test_a_packed_model_is_reported_as_it_is() -> None:
         bitorch.report(model, x, packed="net")  # type: ignore[arg-type]
 
 
+def test_a_packed_model_from_a_file_is_reported_as_the_one_that_wrote_it(tmp_path: Path) -> None:
+    """Files do not say which module an operation is of: the model does."""
+    model, x = zoo("lenet-28", (4, 4))
+    packed = bitorch.deploy(model, x, pixels=True)
+    packed.save(tmp_path / "net")
+    loaded = bitorch.PackedModel.load(tmp_path / "net")
+    assert loaded.owners is None
+    found = [bitorch.report(model, x, packed=one, repeats=1).rows for one in (packed, loaded)]
+    assert [(r.name, r.packed_bytes, r.kernel) for r in found[0]] == [
+        (r.name, r.packed_bytes, r.kernel) for r in found[1]
+    ]
+    other, _ = zoo("lenet-28", (1, 2))
+    with pytest.raises(ValueError, match="of another network"):
+        bitorch.report(other, x, packed=loaded, repeats=1)
+
+
+def test_operations_belong_to_the_module_that_computes_them() -> None:
+    """Whatever functions and layers are called: here a function of the block has the name of a layer."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 4))
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.linear(nn.functional.linear(x, self.weight))
+            return y
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), Block(), nn.Linear(3, 2))
+    quantize_(model, LowBitConfig(2, 2, first="same", last="same"))
+    packed = bitorch.deploy(model.eval(), torch.rand(1, 4))
+    assert packed.owners is not None
+    names = [operation["op"] for operation in packed.program()[0]]
+    assert [*zip(names, packed.owners.operations, packed.owners.readers, strict=True)] == [
+        ("input", None, None),
+        ("quantize", "0", "0"),
+        ("linear", "0", None),
+        ("linear_float", "2", "2.linear"),
+        ("linear", "2.linear", "3"),
+        ("linear", "3", None),
+        ("output", None, None),
+    ]
+    assert set(packed.owners.arrays.values()) == {"0", "1", "2", "2.linear", "3"}
+
+
 def test_a_quantizer_without_a_grid() -> None:
     class Mine(Quantization):
         def quantize(self, x: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ import bitorch
 import bitorch_runtime
 from bitorch import LowBitConfig, deploy
 from bitorch.allocation.file_bytes import bytes_by_layer
-from bitorch.deployment.runtime.sharing import array_names, module_of, share_arrays
+from bitorch.deployment.runtime.sharing import share_arrays
+from bitorch_runtime.operations import array_names
 
 
 class Repeated(nn.Module):
@@ -56,8 +57,10 @@ def test_a_layer_called_eight_times_is_stored_once(bits: tuple[int, int], tmp_pa
     assert len(set(of_key(operations, "weight"))) == 1
     for key in ("multiply", "offset", "norm_multiply", "norm_offset", "slope"):
         assert len(set(of_key(operations, key))) <= 1, key
-    contents = [(array.dtype, array.shape, array.tobytes()) for array in arrays.values()]
-    assert len({(module_of(name), *content) for name, content in zip(arrays, contents, strict=True)}) == len(contents)
+    assert packed.owners is not None
+    assert packed.owners.arrays.keys() == arrays.keys()
+    layers = packed.owners.arrays
+    assert len({(layers[name], a.dtype, a.shape, a.tobytes()) for name, a in arrays.items()}) == len(arrays)
     packed.save(tmp_path / "net")
     x = torch.randn(5, 64)
     expected = packed(x)
@@ -87,7 +90,7 @@ def test_bytes_of_the_report_sum_to_the_file(bits: tuple[int, int]) -> None:
 
 
 def test_equal_arrays_of_two_modules_stay_two() -> None:
-    """Their names say whose bytes they are."""
+    """Each is of one module, whose bytes it counts to."""
     operations: list[dict[str, Any]] = [
         {"op": "linear", "weight": "a/sum.weight", "offset": "a.offset"},
         {"op": "linear", "weight": "a@2/sum.weight", "offset": "a@2.offset"},
@@ -99,7 +102,7 @@ def test_equal_arrays_of_two_modules_stay_two() -> None:
     arrays: dict[str, Any] = dict.fromkeys(of_key(operations, "weight"), weight)
     arrays |= dict.fromkeys(of_key(operations, "offset"), offset)
     arrays["a@2.channels"] = offset.view(np.int32)
-    share_arrays(operations, arrays)
+    share_arrays(operations, arrays, {name: name[0] for name in arrays})
     assert of_key(operations, "weight") == ["a/sum.weight", "a/sum.weight", "b/sum.weight"]
     assert of_key(operations, "offset") == ["a.offset", "a.offset", "b.offset"]
     assert arrays.keys() == {"a/sum.weight", "a.offset", "b/sum.weight", "b.offset", "a@2.channels"}
@@ -112,5 +115,5 @@ def test_numbers_that_differ_in_a_bit_stay_two() -> None:
         {"op": "affine", "offset": "a@2.offset"},
     ]
     arrays: dict[str, Any] = {"a.offset": np.zeros(2, np.float32), "a@2.offset": -np.zeros(2, np.float32)}
-    share_arrays(operations, arrays)
+    share_arrays(operations, arrays, dict.fromkeys(arrays, "a"))
     assert len(arrays) == 2

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitorch.deployment.passes.threshold_search import (
+from bitorch.deployment.runtime.threshold_search import (
     Staircase,
     float_staircase,
     integer_staircase,

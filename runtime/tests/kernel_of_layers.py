@@ -1,7 +1,7 @@
-"""A process of its own, because its kernels are chosen once: which kernel each kind of layer gets, and how long it takes.
+"""Which kernel each kind of layer gets, and how long it takes: a process of its own, because kernels are chosen once.
 
-Usage: BITORCH_KERNEL=NAME python kernel_of_layers.py. Prints as JSON, by the name of each layer, [kernel by plan, kernel
-by profile, seconds of the fastest run].
+Usage: BITORCH_KERNEL=NAME python kernel_of_layers.py. Prints as JSON, by the name of each layer, [kernel by plan,
+kernel by profile, seconds of the fastest run].
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ IMAGES = 4
 def operation(layer: str, bits: tuple[int, int] | None) -> tuple[dict[str, Any], NDArray[Any]]:
     """The one operation between input and output, and its weights."""
     kernel, _, groups = LAYERS[layer]
-    conv = {} if layer == "linear" else {"kernel_size": [kernel] * 2, "stride": [1, 1], "dilation": [1, 1]}
+    conv: dict[str, Any] = (
+        {} if layer == "linear" else {"kernel_size": [kernel] * 2, "stride": [1, 1], "dilation": [1, 1]}
+    )
     conv |= {} if layer == "linear" else {"padding": [kernel // 2] * 4, "groups": groups}
-    shape = (CHANNELS, CHANNELS) if layer == "linear" else (CHANNELS, kernel, kernel, CHANNELS // groups)
+    shape: tuple[int, ...] = (
+        (CHANNELS, CHANNELS) if layer == "linear" else (CHANNELS, kernel, kernel, CHANNELS // groups)
+    )
     rng = np.random.default_rng(0)
     op = "linear" if layer == "linear" else "conv2d"
     if bits is None:

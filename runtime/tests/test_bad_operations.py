@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bitorch_runtime import Program
+from bitorch_runtime import Program, _native
 
 Array = np.ndarray[Any, Any]
 
@@ -313,3 +313,13 @@ def test_mistakes(op: str, changes: dict[str, Any], arrays: dict[str, Array], ke
         program(op, changes, arrays)
     where = f"operation {INDEX} ({op})" + (": " if key is None else f', "{key}": ')
     assert str(raised.value).startswith(where), str(raised.value)
+
+
+@pytest.mark.parametrize(("op", "keys"), _native.operations().items())
+def test_the_keys_of_an_operation_are_those_that_are_allowed(op: str, keys: list[str]) -> None:
+    with pytest.raises(ValueError, match=f'"colour": unknown key — {op} has ') as error:
+        Program([{"op": op, "colour": 1}], {})
+    assert sorted(re.findall(r'"(\w+)"', str(error.value).partition(" has ")[2])) == keys
+    for key in keys:
+        with pytest.raises(ValueError, match=r"^(?!.*unknown key)"):
+            Program([{"op": op, key: 1}], {})

@@ -1,4 +1,4 @@
-"""Which kernel each kind of layer gets, with every table of kernels that this CPU can run, and that it is a fast one."""
+"""Which kernel each kind of layer gets, with every table of kernels that this CPU runs, and that it is a fast one."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_no_layer_falls_back_to_portable_kernels(measured: tuple[str, Found]) ->
 
 
 def test_what_ran_is_as_fast_as_its_name_says(measured: tuple[str, Found], portable: Found) -> None:
-    """A name can lie; 3×3 layers are 4.7 to 160 times as fast as portable kernels, whatever the machine is busy with."""
+    """A name can lie. 3×3 layers are about 5 to 160 times as fast as with portable kernels."""
     kernels, found = measured
     if not kernels.startswith("avx"):
         pytest.skip("emulated CPUs keep no such promise")

@@ -79,7 +79,7 @@ def small_limit() -> dict[str, list[dict[str, Any]]]:
 
 
 @linux
-@pytest.mark.parametrize("op", _native.operation_names())
+@pytest.mark.parametrize("op", sorted(_native.operations()))
 def test_small_files_take_little(op: str, small_limit: dict[str, list[dict[str, Any]]]) -> None:
     """A file is refused before it takes more than the limit, or many seconds. A new operation needs cases."""
     check(small_limit[op], 2**26, 5.0)

@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/checked.h"
-#include "core/cpu.h"
-#include "core/model.h"
-#include "core/threads.h"
+#include "core/base/checked.h"
+#include "core/base/cpu.h"
+#include "core/base/threads.h"
+#include "core/program/model.h"
 
 struct bitorch_model {
   bitorch::Model model;

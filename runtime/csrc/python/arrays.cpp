@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "core/checked.h"
+#include "core/base/checked.h"
 
 namespace nb = nanobind;
 

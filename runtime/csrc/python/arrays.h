@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/array.h"
+#include "core/base/array.h"
 
 namespace bitorch {
 

@@ -7,13 +7,13 @@
 #include <cstring>
 
 #include "arrays.h"
-#include "core/checked.h"
-#include "core/cpu.h"
-#include "core/cpu_count.h"
-#include "core/model.h"
-#include "core/packed_file.h"
-#include "core/packing.h"
-#include "core/threads.h"
+#include "core/base/checked.h"
+#include "core/base/cpu.h"
+#include "core/base/cpu_count.h"
+#include "core/base/packing.h"
+#include "core/base/threads.h"
+#include "core/format/packed_file.h"
+#include "core/program/model.h"
 #include "program.h"
 
 namespace nb = nanobind;

@@ -1,5 +1,6 @@
-#include "core/program.h"
+#include "core/program/program.h"
 
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -8,8 +9,8 @@
 #include <optional>
 
 #include "arrays.h"
-#include "core/cpu.h"
-#include "core/model.h"
+#include "core/base/cpu.h"
+#include "core/program/model.h"
 #include "program.h"
 
 namespace nb = nanobind;
@@ -144,7 +145,7 @@ void bind_program(nb::module_& module) {
       .def("workspace_bytes", &Program::workspace_bytes, "batch"_a)
       .def("kept_bytes", &Program::kept_bytes)
       .def("kernels_name", &Program::kernels_name);
-  module.def("operation_names", &Program::operation_names);
+  module.def("operations", &Program::operations);
   module.def("load_file", &load_file, "path"_a, "memory_limit"_a);
   module.def("load_bytes", &load_bytes, "bytes"_a, "memory_limit"_a);
 }

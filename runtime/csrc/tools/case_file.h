@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "../core/checked.h"
-#include "../core/json.h"
-#include "../core/program.h"
-#include "../core/safetensors.h"
+#include "core/base/checked.h"
+#include "core/format/json.h"
+#include "core/format/safetensors.h"
+#include "core/program/program.h"
 
 namespace bitorch {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "../core/kernels.h"
 #include "check_support.h"
+#include "core/kernels.h"
 
 namespace bitorch {
 

@@ -17,10 +17,10 @@
 #include <utility>
 #include <vector>
 
-#include "../core/cpu.h"
-#include "../core/kernels.h"
 #include "check_activations.h"
 #include "check_support.h"
+#include "core/base/cpu.h"
+#include "core/kernels.h"
 
 namespace bitorch {
 namespace {

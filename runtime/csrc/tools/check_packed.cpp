@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "../core/packing.h"
-#include "../core/sha256.h"
+#include "core/base/packing.h"
+#include "core/format/sha256.h"
 #include "tool.h"
 
 namespace bitorch {

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "../core/checked.h"
-#include "../core/safetensors.h"
+#include "core/base/checked.h"
+#include "core/format/safetensors.h"
 
 namespace bitorch {
 namespace {

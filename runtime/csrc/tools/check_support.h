@@ -14,7 +14,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "../core/kernels.h"
+#include "core/kernels.h"
 #include "tool.h"
 
 namespace bitorch {

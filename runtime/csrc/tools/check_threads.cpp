@@ -15,9 +15,9 @@
 #include <thread>
 #include <vector>
 
-#include "core/checked.h"
-#include "core/cpu_count.h"
-#include "core/threads.h"
+#include "core/base/checked.h"
+#include "core/base/cpu_count.h"
+#include "core/base/threads.h"
 
 namespace {
 

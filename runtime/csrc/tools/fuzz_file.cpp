@@ -16,10 +16,10 @@
 #include <string>
 #include <vector>
 
-#include "../core/cpu.h"
-#include "../core/model.h"
-#include "../core/packed_file.h"
-#include "../core/threads.h"
+#include "core/base/cpu.h"
+#include "core/base/threads.h"
+#include "core/format/packed_file.h"
+#include "core/program/model.h"
 #include "fuzz_mutations.h"
 #include "fuzz_sizes.h"
 #include "fuzz_support.h"

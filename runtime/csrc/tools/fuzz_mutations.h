@@ -6,12 +6,14 @@
 #include <cstring>
 #include <iterator>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "../core/json.h"
 #include "case_file.h"
+#include "core/format/json.h"
+#include "core/program/program.h"
 #include "tool.h"
 
 namespace bitorch {
@@ -122,60 +124,18 @@ inline const std::vector<std::string> kLeaves = {
     "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"",
 };
 
-inline const std::vector<std::string> kOperations = {
-    "input",        "quantize",     "lookup",   "dequantize", "conv2d",          "linear",
-    "conv2d_float", "linear_float", "max_pool", "avg_pool",   "global_avg_pool", "adaptive_avg_pool",
-    "add",          "affine",       "concat",   "flatten",    "activation",      "softmax",
-    "mul",          "select",       "pad",      "output",
-};
+// Every operation that there is, and every key that one may have.
+inline const std::vector<std::string> kOperations = [] {
+  std::vector<std::string> names;
+  for (const auto& [op, keys] : Program::operations()) names.push_back(op);
+  return names;
+}();
 
-inline const std::vector<std::string> kKeys = {
-    "function",
-    "slope",
-    "log",
-    "output_size",
-    "channels",
-    "mode",
-    "value",
-    "op",
-    "input",
-    "inputs",
-    "output",
-    "dtype",
-    "shape",
-    "order",
-    "bits",
-    "thresholds",
-    "descending",
-    "table",
-    "sign",
-    "scale",
-    "weight",
-    "weight_bits",
-    "out_channels",
-    "kernel_size",
-    "stride",
-    "padding",
-    "dilation",
-    "groups",
-    "sign_activations",
-    "weight_grid",
-    "zero_point",
-    "multiply",
-    "offset",
-    "norm_multiply",
-    "norm_offset",
-    "divide",
-    "residual",
-    "relu",
-    "int32",
-    "float32",
-    "codes",
-    "count_include_pad",
-    "low",
-    "high",
-    "array_shape",
-};
+inline const std::vector<std::string> kKeys = [] {
+  std::set<std::string> all = {"op"};
+  for (const auto& [op, keys] : Program::operations()) all.insert(keys.begin(), keys.end());
+  return std::vector<std::string>(all.begin(), all.end());
+}();
 
 inline void change_leaf(Random& random, Node* leaf, const std::vector<Node*>& leaves) {
   if (random.one_in(3)) {

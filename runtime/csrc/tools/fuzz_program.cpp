@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "../core/cpu.h"
-#include "../core/threads.h"
+#include "core/base/cpu.h"
+#include "core/base/threads.h"
 #include "fuzz_mutations.h"
 #include "fuzz_support.h"
 

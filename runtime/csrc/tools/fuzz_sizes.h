@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "../core/json.h"
+#include "core/format/json.h"
 #include "fuzz_mutations.h"
 #include "tool.h"
 

@@ -18,8 +18,8 @@
 #include <utility>
 #include <vector>
 
-#include "../core/json.h"
 #include "case_file.h"
+#include "core/format/json.h"
 #include "tool.h"
 
 // ---- Memory: a limit, and failures on demand ----

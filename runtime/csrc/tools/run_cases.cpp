@@ -13,9 +13,9 @@
 #include <thread>
 #include <vector>
 
-#include "../core/cpu.h"
-#include "../core/threads.h"
 #include "case_file.h"
+#include "core/base/cpu.h"
+#include "core/base/threads.h"
 #include "tool.h"
 
 namespace bitorch {

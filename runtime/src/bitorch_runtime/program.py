@@ -21,70 +21,14 @@ class Program:
     """A network that was checked and planned when it was made, and runs any number of times.
 
     A program is a list of operations, plain dicts that JSON can hold, and a dict of named arrays. Each operation has a
-    name, ``"op"``, and other keys. Tensors have names too; each is given once, and before it is used. Sizes are those
-    of one image: the batch, of any size, is the first dimension of the arrays that a call takes and gives. A tensor is
-    ``float32`` [H, W, C], ``int32`` [H, W, C], or *codes* [H, W, C] of 1 to 8 bits: integers q, 0 ≤ q ≤ n, n = 2^bits
-    − 1. A vector of F features is an image [1, 1, F]. In the list below ``?`` marks a key that may be left out.
+    name, ``"op"``, and other keys: docs/operations.md lists them, and `bitorch_runtime.operations.OPERATIONS` is the
+    same as a table. Tensors have names too; each is given once, and before it is used. Sizes are those of one image:
+    the batch, of any size, is the first dimension of the arrays that a call takes and gives. A tensor is ``float32``
+    [H, W, C], ``int32`` [H, W, C], or *codes* [H, W, C] of 1 to 8 bits: integers q, 0 ≤ q ≤ n, n = 2^bits − 1. A vector
+    of F features is an image [1, 1, F].
 
-    - ``input``: ``output``, ``dtype`` "float32" or "uint8", ``shape`` [C, H, W] or [F], ``order`` of the array
-      "nchw" or "nhwc" (vectors need none), ``bits`` of uint8, ``array_shape?``. Arrays of uint8 are codes; a call
-      checks that they fit in their bits.
-    - ``output``: ``input``, ``order``, ``array_shape?``. The result is [batch, C, H, W] or [batch, H, W, C], or
-      [batch, F] of a vector. Codes leave as uint8.
-
-      ``array_shape`` is that of one image of the array, where it is another one for the same numbers in the same order:
-      [C, L] of a signal, [C, 1, 1] of a vector, [] of one number; up to three dimensions.
-    - ``conv2d``: ``input`` codes, ``weight`` packed (see `pack_weights`), ``weight_bits``, ``out_channels``,
-      ``kernel_size`` [h, w], ``stride`` [h, w], ``padding`` [top, left, bottom, right], ``dilation`` [h, w],
-      ``groups``, ``weight_grid?`` "odd" (where missing: weight codes are the odd integers −n … n) or "signed"
-      (−2^(weight_bits − 1) … 2^(weight_bits − 1) − 1), ``sign_activations?`` (the codes 0 and 1 mean −1 and +1) or
-      ``zero_point?`` (the code that means 0, which is 0 where missing), and the stages below. Padding contributes 0.
-    - ``linear``: ``input`` codes [1, 1, F], ``weight``, ``weight_bits``, ``out_channels``, ``weight_grid?``,
-      ``sign_activations?`` or ``zero_point?``, and the stages
-    - ``conv2d_float``: as conv2d, but ``input`` float32 and ``weight`` float32 [N, h, w, C/groups];
-      ``out_channels?``
-    - ``linear_float``: as linear, but ``input`` float32 and ``weight`` float32 [N, F]; ``out_channels?``
-    - ``quantize``: ``input``, ``output``, ``bits``, ``thresholds?``, ``descending?``: float32 to codes
-    - ``dequantize``: ``input``, ``output``, ``sign?``, ``scale?``, ``table?``: q/n, or q·scale; with sign 2q − 1, or
-      that times scale; or the entry q of ``table`` float32 [2^bits], or [C, 2^bits]
-    - ``lookup``: ``input``, ``output``, ``bits``, ``table`` uint8 [2^bits of the input], or [C, 2^bits of the
-      input]: codes to codes
-    - ``max_pool``: ``input``, ``output``, ``kernel_size``, ``stride``, ``padding``, ``dilation?``. Padding never
-      wins, NaN always; of −0 and 0 either may leave.
-    - ``avg_pool``: ``input``, ``output``, ``kernel_size``, ``stride``, ``padding``, ``count_include_pad``,
-      ``scale?`` of codes (1/n where missing): to float32. Floats are added row by row, then divided by their number.
-    - ``global_avg_pool``: ``input``, ``output``, ``scale?``: to float32 [1, 1, C]
-    - ``adaptive_avg_pool``: ``input`` float32, ``output``, ``output_size`` [h, w]: pixel i of h along the height H is
-      the mean of rows ⌊i·H/h⌋ … ⌈(i + 1)·H/h⌉ − 1, and likewise for columns: added row by row, then divided by the
-      number of rows, then by that of columns
-    - ``add``: ``inputs`` (two float32 tensors of one shape), ``relu?``, ``float32?``, ``codes?`` with ``bits``,
-      ``thresholds?``, ``descending?``
-    - ``affine``: ``input``, one or more of ``divide`` float32 [C], ``multiply`` and ``offset`` [C],
-      ``norm_multiply`` and ``norm_offset`` [C], ``residual``, ``low`` and ``high``, and the outputs of add:
-      x / divide, then as in the float stage below, then clamp(y, low, high)
-    - ``concat``: ``inputs``, ``output``: along channels; all float32, or all codes of equal bits
-    - ``flatten``: ``input``, ``output``, ``order`` of the features "chw" or "hwc"
-    - ``activation``: ``input``, ``output``, ``function``: float32 to float32. "leaky_relu": x > 0 ? x : x·slope, with
-      ``slope`` float32 [C]; "hardswish": x·clamp(x + 3, 0, 6)/6; "hardsigmoid": clamp(x + 3, 0, 6)/6; "sigmoid",
-      "tanh", "silu"
-    - ``softmax``: ``input``, ``output``, ``log?``: over the channels of each pixel, float32; or its logarithm
-    - ``mul``: ``inputs`` (two float32 tensors of one shape, or the second [1, 1, C]), ``output``
-    - ``select``: ``input``, ``output``, ``channels`` int32 [K]: channel k is channel channels[k] of the input, float32
-      or codes
-    - ``pad``: ``input``, ``output``, ``padding`` [top, left, bottom, right], ``mode`` "constant", "reflect" (padding
-      smaller than the image), "replicate" or "circular" (at most as large): float32 or codes. Constant mode has
-      ``value?``, a number or a code (0 where missing), and ``channels?`` [before, after].
-
-    The stages of a convolution: D = Σ c·(q − zero_point) is exact; it leaves as ``int32``. The float stage has
-    ``multiply`` and ``offset`` [N]: y = float32(D)·multiply + offset (two roundings); then with ``norm_multiply?`` and
-    ``norm_offset?`` [N] y·norm_multiply + norm_offset (one rounding, a fused multiply-add, as batch normalisation is in
-    PyTorch), + ``residual?`` (a float32 tensor), then ``relu?`` (NaN and −0 stay as they are); y leaves as ``float32``.
-    Low-bit layers need multiply and offset for all of it, float layers do not. Codes leave as ``codes``, with ``bits``,
-    and ``thresholds`` [N, n]: q is the number of thresholds j with D ≥ t[j] (int32) or y ≥ t[j] (float32), or ≤ in the
-    channels that ``descending``, bool [N], says. Thresholds never fall with j, or never rise in those channels; one of
-    float32 that no y reaches, not even an infinite one, is NaN, and then all behind it are. Without thresholds
-    q = round(n·clip(y, 0, 1)), half to even. NaN gives code 0. ``int32``, ``float32`` and ``codes`` are names of
-    tensors; one or more of them must be there.
+    A layer's exact sums D = Σ c·(q − zero_point) leave as ``int32``; a float stage makes y of them, which leaves as
+    ``float32``; thresholds of D or of y, or round(n·clip(y, 0, 1)), make ``codes``.
     """
 
     def __init__(
@@ -97,7 +41,7 @@ class Program:
         """Check and plan a program.
 
         Args:
-            operations: as described above; numbers may be NumPy's.
+            operations: dicts with the keys of their row in the table; numbers may be NumPy's.
             arrays: all arrays that operations name, and no others. They are copied.
             memory_limit: as of `load`, for a description that comes from elsewhere; None: no limit.
 

@@ -14,9 +14,10 @@ Padding is (top, left, bottom, right); kernel_size, stride and dilation are (ver
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -438,6 +439,11 @@ class Tensor:
         return None if self.bits is None else 1 / levels(self.bits)
 
 
+Tensors: TypeAlias = Mapping[str, Tensor]
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Apply: TypeAlias = Callable[[Operation, Tensors, Arrays], dict[str, Tensor]]
+
+
 def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
     """Turn the array given for an input into a tensor.
 
@@ -466,7 +472,7 @@ def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
     return Tensor(array.astype(np.int64), bits)
 
 
-def _codes(operation: Operation, arrays: Mapping[str, NDArray[Any]], y: Floats | None, d: Integers | None) -> Tensor:
+def _codes(operation: Operation, arrays: Arrays, y: Floats | None, d: Integers | None) -> Tensor:
     """The tensor of codes that an operation leaves: by thresholds of D or of y, or the unit quantizer of y."""
     bits = operation["bits"]
     if "thresholds" not in operation:
@@ -479,9 +485,7 @@ def _codes(operation: Operation, arrays: Mapping[str, NDArray[Any]], y: Floats |
     return Tensor(apply_thresholds(x, thresholds, descending), bits)
 
 
-def apply_float_stage(
-    operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]], x: NDArray[Any]
-) -> Floats:
+def apply_float_stage(operation: Operation, tensors: Tensors, arrays: Arrays, x: NDArray[Any]) -> Floats:
     """Return the `float_stage` of D or float sums that an operation describes, float32 [B, H, W, N]."""
     multiply, offset = (arrays[operation[key]] if key in operation else None for key in ("multiply", "offset"))
     residual = tensors[operation["residual"]].values if "residual" in operation else None
@@ -491,9 +495,7 @@ def apply_float_stage(
     return float_stage(x, multiply, offset, residual, operation.get("relu", False), norm)
 
 
-def _convolve(
-    operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]]
-) -> dict[str, Tensor]:
+def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     """conv2d, linear, conv2d_float and linear_float; a linear layer is a 1×1 convolution of one pixel."""
     x = tensors[operation["input"]].values
     kernel = tuple(operation.get("kernel_size", (1, 1)))
@@ -515,9 +517,7 @@ def _convolve(
     return _leaving(operation, arrays, y, d)
 
 
-def _leaving(
-    operation: Operation, arrays: Mapping[str, NDArray[Any]], y: Floats | None, d: Integers | None = None
-) -> dict[str, Tensor]:
+def _leaving(operation: Operation, arrays: Arrays, y: Floats | None, d: Integers | None = None) -> dict[str, Tensor]:
     """The tensors that leave an operation, by name."""
     outputs = {}
     if "int32" in operation:
@@ -531,7 +531,12 @@ def _leaving(
     return outputs
 
 
-def _affine(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]]) -> Floats:
+def _add(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    a, b = (tensors[name].values for name in operation["inputs"])
+    return _leaving(operation, arrays, relu(a + b) if operation.get("relu", False) else a + b)
+
+
+def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     """y = x / divide, the float stage of it, clamped; NaN stays NaN."""
     y = tensors[operation["input"]].values
     if "divide" in operation:
@@ -541,45 +546,114 @@ def _affine(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping
         y = at_least(y, operation["low"])
     if "high" in operation:
         y = at_most(y, operation["high"])
-    return y
+    return _leaving(operation, arrays, y)
 
 
-def _add(operation: Operation, tensors: Mapping[str, Tensor]) -> Floats:
+def _mul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     a, b = (tensors[name].values for name in operation["inputs"])
-    return relu(a + b) if operation.get("relu", False) else a + b
+    return {operation["output"]: Tensor(a * b)}
 
 
-def _activation(operation: Operation, x: Floats, arrays: Mapping[str, NDArray[Any]]) -> Floats:
+def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    parts = [tensors[name] for name in operation["inputs"]]
+    return {operation["output"]: Tensor(np.concatenate([p.values for p in parts], axis=3), parts[0].bits)}
+
+
+def _quantize(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return _codes(operation, arrays, x.values, None)
+
+
+def _dequantize(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    if "table" in operation:
+        return Tensor(table_entries(x.values, arrays[operation["table"]]))
+    assert x.bits is not None
+    return Tensor(dequantize(x.values, x.bits, operation.get("sign", False), operation.get("scale")))
+
+
+def _lookup(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(lookup(x.values, arrays[operation["table"]]), operation["bits"])
+
+
+def _activation(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     function = operation["function"]
     if function == "leaky_relu":
-        return leaky_relu(x, arrays[operation["slope"]])
+        return Tensor(leaky_relu(x.values, arrays[operation["slope"]]))
     functions = {"hardswish": hardswish, "hardsigmoid": hardsigmoid, "sigmoid": sigmoid, "tanh": tanh, "silu": silu}
-    return functions[function](x)
+    return Tensor(functions[function](x.values))
 
 
-def _dequantize(operation: Operation, x: Tensor, arrays: Mapping[str, NDArray[Any]]) -> Floats:
-    if "table" in operation:
-        return table_entries(x.values, arrays[operation["table"]])
-    assert x.bits is not None
-    return dequantize(x.values, x.bits, operation.get("sign", False), operation.get("scale"))
+def _softmax(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(softmax(x.values, operation.get("log", False)))
 
 
-def _pad(operation: Operation, x: Tensor) -> Tensor:
+def _max_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(max_pool(x.values, **_window(operation)), x.bits)
+
+
+def _avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    scale, count_padding = operation.get("scale", x.code_scale), operation["count_include_pad"]
+    return Tensor(avg_pool(x.values, **_window(operation), count_include_pad=count_padding, scale=scale))
+
+
+def _global_avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(global_avg_pool(x.values, operation.get("scale", x.code_scale)))
+
+
+def _adaptive_avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(adaptive_avg_pool(x.values, operation["output_size"]))
+
+
+def _window(operation: Operation) -> dict[str, Any]:
+    return {key: operation[key] for key in ("kernel_size", "stride", "padding", "dilation") if key in operation}
+
+
+def _flatten(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(flatten(x.values, operation["order"]), x.bits)
+
+
+def _select(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(x.values[..., arrays[operation["channels"]]], x.bits)
+
+
+def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     keys = {key: operation[key] for key in ("value", "channels") if key in operation}
     return Tensor(pad(x.values, operation["padding"], operation["mode"], **keys), x.bits)
 
 
-def _pool(operation: Operation, x: Tensor) -> Tensor:
-    scale = operation.get("scale", x.code_scale)
-    if operation["op"] == "global_avg_pool":
-        return Tensor(global_avg_pool(x.values, scale))
-    window = {key: operation[key] for key in ("kernel_size", "stride", "padding", "dilation") if key in operation}
-    if operation["op"] == "max_pool":
-        return Tensor(max_pool(x.values, **window), x.bits)
-    return Tensor(avg_pool(x.values, **window, count_include_pad=operation["count_include_pad"], scale=scale))
+def _one(compute: Callable[[Operation, Tensor, Arrays], Tensor]) -> Apply:
+    """An operation that makes its "output" of its "input"."""
+
+    def apply_one(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+        return {operation["output"]: compute(operation, tensors[operation["input"]], arrays)}
+
+    return apply_one
 
 
-def apply(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+#: How each operation is applied; "input" and "output" are what `run` begins and ends with.
+APPLY: Mapping[str, Apply] = MappingProxyType(
+    {
+        **dict.fromkeys(("conv2d", "linear", "conv2d_float", "linear_float"), _convolve),
+        "add": _add,
+        "affine": _affine,
+        "mul": _mul,
+        "concat": _concat,
+        "quantize": _one(_quantize),
+        "dequantize": _one(_dequantize),
+        "lookup": _one(_lookup),
+        "activation": _one(_activation),
+        "softmax": _one(_softmax),
+        "max_pool": _one(_max_pool),
+        "avg_pool": _one(_avg_pool),
+        "global_avg_pool": _one(_global_avg_pool),
+        "adaptive_avg_pool": _one(_adaptive_avg_pool),
+        "flatten": _one(_flatten),
+        "select": _one(_select),
+        "pad": _one(_pad),
+    }
+)
+
+
+def apply(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     """Apply one operation, any but "input" and "output".
 
     Args:
@@ -593,44 +667,10 @@ def apply(operation: Operation, tensors: Mapping[str, Tensor], arrays: Mapping[s
     Raises:
         ValueError: there is no such operation.
     """
-    op = operation["op"]
+    if operation["op"] not in APPLY:
+        raise ValueError(f"there is no operation {operation['op']!r}")
     with np.errstate(all="ignore"):  # inf and NaN are values like any other
-        if op in ("conv2d", "linear", "conv2d_float", "linear_float"):
-            return _convolve(operation, tensors, arrays)
-        if op == "add":
-            return _leaving(operation, arrays, _add(operation, tensors))
-        if op == "affine":
-            return _leaving(operation, arrays, _affine(operation, tensors, arrays))
-        if op == "concat":
-            parts = [tensors[name] for name in operation["inputs"]]
-            return {operation["output"]: Tensor(np.concatenate([p.values for p in parts], axis=3), parts[0].bits)}
-        if op == "mul":
-            a, b = (tensors[name].values for name in operation["inputs"])
-            return {operation["output"]: Tensor(a * b)}
-        x = tensors[operation["input"]]
-        if op == "quantize":
-            result = _codes(operation, arrays, x.values, None)
-        elif op == "lookup":
-            result = Tensor(lookup(x.values, arrays[operation["table"]]), operation["bits"])
-        elif op == "dequantize":
-            result = Tensor(_dequantize(operation, x, arrays))
-        elif op == "activation":
-            result = Tensor(_activation(operation, x.values, arrays))
-        elif op == "softmax":
-            result = Tensor(softmax(x.values, operation.get("log", False)))
-        elif op == "select":
-            result = Tensor(x.values[..., arrays[operation["channels"]]], x.bits)
-        elif op == "pad":
-            result = _pad(operation, x)
-        elif op == "adaptive_avg_pool":
-            result = Tensor(adaptive_avg_pool(x.values, operation["output_size"]))
-        elif op in ("max_pool", "avg_pool", "global_avg_pool"):
-            result = _pool(operation, x)
-        elif op == "flatten":
-            result = Tensor(flatten(x.values, operation["order"]), x.bits)
-        else:
-            raise ValueError(f"there is no operation {op!r}")
-        return {operation["output"]: result}
+        return APPLY[operation["op"]](operation, tensors, arrays)
 
 
 def write_output(operation: Operation, tensor: Tensor) -> NDArray[Any]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from ..conversion.set_bits import set_bits
-from ..deployment.capture.runs import as_it_was
 from ..model_copy import copied
 from ..reporting.deployed import Deployed, deployed
 from ..reporting.parts import parts_of
+from ..running import as_it_was
 from .budget import ticks
 from .candidates import Pair, order, pattern, spelled
-from .file_bytes import bytes_by_layer, operation_layer
+from .file_bytes import bytes_by_layer, operation_layers
 
 if TYPE_CHECKING:
     from ..deployment.runtime.packed_model import PackedModel
@@ -100,8 +100,7 @@ class Meter:
             return bytes_by_layer(packed, self._layers), packed.nbytes
         profile = packed.profile(*self._image, repeats=self._repeats)
         found = dict.fromkeys(self._layers, 0)
-        for operation, timing in zip(packed.program()[0], profile, strict=True):
-            owner = operation_layer(operation, self._layers)
+        for owner, timing in zip(operation_layers(packed, self._layers), profile, strict=True):
             if owner is not None:
                 found[owner] += ticks(timing["seconds"])
         return found, ticks(profile.seconds)

@@ -6,17 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..reporting.deployed import TENSOR_KEYS, part_of
+from ..reporting.parts import part_of
 
 if TYPE_CHECKING:
     from ..deployment.runtime.packed_model import PackedModel
 
-#: Arrays under these keys belong to what computes with them; others may belong to the codes that they make.
-_OF_WEIGHT = frozenset({"weight", "bias"})
 #: What an operation says of the codes that it makes.
 _OF_CODES = frozenset({"bits", "codes"})
-#: Results that an operation may have besides codes.
-_OTHER_RESULTS = frozenset({"float32", "int32", "output"})
 
 
 def bytes_by_layer(packed: PackedModel, layers: Sequence[str]) -> dict[str, int]:
@@ -25,35 +21,48 @@ def bytes_by_layer(packed: PackedModel, layers: Sequence[str]) -> dict[str, int]
     The layer that reads codes has the thresholds that make them, or from 5 bits on what takes their place: scales and
     BatchNorm, where they have no other use. It has an operation without a weight that makes them, too. What belongs to
     no layer is left out.
+
+    Args:
+        packed: as `deploy` returns it.
     """
+    from bitorch_runtime.operations import array_names, given_names
+
     operations, arrays = packed.program()
+    assert packed.owners is not None  # of deploy
+    owners = packed.owners
     found, left = dict.fromkeys(layers, 0), dict(arrays)
-    for operation in operations:
-        reader = layer_of(operation["codes"], layers) if "codes" in operation else None
-        maker = operation_layer(operation, layers)
-        is_for_reader = reader is not None and not _OTHER_RESULTS & operation.keys()
+    makers = operation_layers(packed, layers)
+    for operation, maker, reader in zip(operations, makers, owners.readers, strict=True):
+        reader = part_of(reader, layers)
+        is_for_reader = reader is not None and given_names(operation).keys() == {"codes"}
+        named = array_names(operation)
         for key, value in operation.items():
             size = _described(key, value)
             owner = reader if key in _OF_CODES else maker
-            if key not in TENSOR_KEYS and isinstance(value, str) and value in arrays:
-                named = layer_of(value, layers)
-                is_readers = key not in _OF_WEIGHT and (named is None or is_for_reader)
-                owner = reader if is_readers else named
+            if key in named:
+                made_from = part_of(owners.arrays[value], layers)
+                # The weight belongs to what computes with it; other arrays may belong to the codes that they make.
+                is_readers = key != "weight" and (made_from is None or is_for_reader)
+                owner = reader if is_readers else made_from
                 size += _stored(value, left)
             if owner is not None:
                 found[owner] += size
     return found
 
 
-def operation_layer(operation: dict[str, Any], layers: Sequence[str]) -> str | None:
-    """Return the layer that an operation computes, or else the one whose codes it makes; None for others."""
-    name = operation.get("weight", operation.get("codes"))
-    return None if name is None else layer_of(name, layers)
+def operation_layers(packed: PackedModel, layers: Sequence[str]) -> list[str | None]:
+    """Return the layer that each operation computes, or else the one whose codes it makes; None for others.
 
-
-def layer_of(name: str, layers: Sequence[str]) -> str | None:
-    """Return the layer that a tensor or array is called after."""
-    return "" if "" in layers else part_of(name, layers)  # a model that is one layer has no name
+    Args:
+        packed: as `deploy` returns it.
+    """
+    assert packed.owners is not None  # of deploy
+    operations, owners = packed.program()[0], packed.owners
+    paths = (
+        layer if "weight" in operation else reader
+        for operation, layer, reader in zip(operations, owners.operations, owners.readers, strict=True)
+    )
+    return [part_of(path, layers) for path in paths]
 
 
 def _described(key: str, value: object) -> int:

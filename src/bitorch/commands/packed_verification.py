@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..data import Images, load
 from ..deployment.runtime.packed_model import PackedModel
-from ..deployment.runtime.verification import Verification, as_floats, verify_batches
+from ..deployment.runtime.same_network import as_floats
+from ..deployment.runtime.verification import Verification, verify_batches
 from ..train import load_model, read_checkpoint
 from .packed_evaluation import check_images
 from .preprocessing import Preprocessing

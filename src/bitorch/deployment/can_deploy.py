@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .capture.capture import capture, listing
 from .capture.problems import Problem, beyond_the_runtime
-from .passes.pipeline import check_runs, compile_graph
+from .runtime.compile import check_runs, compile_graph
 
 
 @dataclass(frozen=True)

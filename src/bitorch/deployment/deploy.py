@@ -18,8 +18,10 @@ from .capture.preconditions import check_types
 from .capture.problems import beyond_the_runtime
 from .partial.pack_layers import PartialDeployment, pack_layers
 from .partial.partial_trial import first_difference
-from .passes.pipeline import Compiled, check_runs, compile_graph
+from .runtime.all_tensors import all_tensors, output_ports
+from .runtime.compile import Compiled, compile_graph, told_by_layer
 from .runtime.packed_model import PackedModel
+from .runtime.port_shapes import with_shapes
 from .runtime.subnormals import subnormals_kept
 from .runtime.trial_inputs import trial_inputs
 from .runtime.verification import compare
@@ -88,13 +90,14 @@ def deploy(
     captured.check()
     try:
         compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
-        check_runs(compiled)
+        with told_by_layer(compiled):
+            program = all_tensors(compiled.lowered, compiled.lowered.operations, compiled.lowered.arrays)
     except ValueError as error:
         raise ValueError(listing([beyond_the_runtime(error)])) from error
-    packed = _packed(model, captured, compiled, class_names, preprocessing, provenance)
+    packed = _packed(model, captured, compiled, program, class_names, preprocessing, provenance)
     inputs = [pixels_of(x) if pixels else x for x in example]
     for trial in (inputs, *trial_inputs(inputs)):
-        verification = compare(model, compiled, compiled.lowered.operations, compiled.lowered.arrays, packed, trial)
+        verification = compare(model, compiled, program, packed, trial)
         if not verification:
             raise DeploymentError(f"the packed program {verification}")
     return packed
@@ -114,22 +117,30 @@ def _packed(
     model: nn.Module,
     captured: Capture,
     compiled: Compiled,
+    program: bitorch_runtime.Program,
     class_names: Sequence[str] | None,
     preprocessing: Mapping[str, Any] | None,
     provenance: Mapping[str, Any] | None,
 ) -> PackedModel:
-    graph = compiled.graph
+    """The packed model; `program` is that of `all_tensors`."""
+    graph, lowered = compiled.graph, compiled.lowered
+    operations = with_shapes(
+        lowered.operations,
+        program.inputs,
+        output_ports(program, lowered.operations),
+        [node.shape for node in graph.inputs],
+        [graph[name].shape for name in graph.outputs],
+    )
     steps = [(name, str(step)) for name, step in compiled.steps]
-    listing = "\n".join(map(str, compiled.lowered.operations))
+    listing = "\n".join(map(str, lowered.operations))
     return PackedModel(
-        compiled.lowered.operations,
-        compiled.lowered.arrays,
-        input_shapes=[node.shape for node in graph.inputs],
-        output_shapes=[graph[name].shape for name in graph.outputs],
+        operations,
+        lowered.arrays,
         class_names=class_names,
         preprocessing=preprocessing,
         provenance={**_provenance(model, captured), **({} if provenance is None else provenance)},
         passes=[*steps, ("lower", listing)],
+        owners=lowered.owners,
     )
 
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..layers.low_bit import WeightQuantized
-from .parts import Shares, is_unit, saved_tensors
+from .parts import Shares, is_unit, part_of, saved_tensors
 from .timing import self_seconds
 
 if TYPE_CHECKING:
+    from ..deployment.runtime.owners import Owners
     from ..deployment.runtime.packed_model import PackedModel
 
 HEADER = "file header"
-#: Keys of operations that name tensors; the others may name arrays.
-TENSOR_KEYS = frozenset({"op", "input", "inputs", "output", "codes", "float32", "int32", "residual"})
-#: Operations that belong to the part that an array of theirs is called after, by the key of the array, first things
-#: first. Any other operation, such as a pool, is one by itself.
-_OWNING = ("weight", "norm_multiply", "multiply", "divide", "slope", "thresholds")
-_OPERATIONS_OF_PARTS = frozenset(
-    {"conv2d", "linear", "conv2d_float", "linear_float", "affine", "activation", "quantize"}
-)
 NO_RUNTIME = (
     "bitorch_runtime is not installed, so it was not tried whether the model deploys: pip install ./runtime in a "
     "checkout of bitorch"
@@ -82,34 +75,42 @@ def deployed(
 
     Args:
         packed: what was made of the model already.
+
+    Raises:
+        ValueError: the packed model was read from a file, which is of another network.
     """
     if packed is None and find_spec("bitorch_runtime") is None:
         shares = Shares()
         return Deployed("unknown", bytes={name: shares.estimated_bytes(part) for name, part in parts.items()})
     from ..deployment.can_deploy import can_deploy
     from ..deployment.deploy import DeploymentError, deploy
+    from ..deployment.runtime.same_network import owners_in
 
     if packed is not None:
-        return _whole(packed, parts, image, repeats)
+        owners = owners_in(model, packed, _as_inputs(packed, image))
+        return _whole(packed, owners, parts, image, repeats)
     problems = tuple(map(str, can_deploy(model, *image).problems))
     if not problems:
         try:
-            return _whole(deploy(model, *image), parts, image, repeats)
+            packed = deploy(model, *image)
+            return _whole(packed, owners_in(model, packed, image), parts, image, repeats)
         except (ValueError, DeploymentError) as error:  # with what only trials show
             problems = (str(error),)
     return _partial(model, parts, image, problems, repeats)
 
 
-def _whole(packed: PackedModel, parts: Mapping[str, nn.Module], image: Sequence[Tensor], repeats: int) -> Deployed:
+def _whole(
+    packed: PackedModel, owners: Owners, parts: Mapping[str, nn.Module], image: Sequence[Tensor], repeats: int
+) -> Deployed:
+    from bitorch_runtime.operations import array_names
+
     operations, arrays = packed.program()
-    owners = [_owner(operation, parts) for operation in operations]
     found = Deployed("whole", _FILE, packed=packed, bytes=dict.fromkeys(parts, 0))
     timings = packed.profile(*_as_inputs(packed, image), repeats=repeats)
     left = dict(arrays)
-    for operation, owner, timing in zip(operations, owners, timings, strict=True):
-        used = {
-            name for key, name in operation.items() if key not in TENSOR_KEYS and isinstance(name, str)
-        } & left.keys()
+    for operation, layer, timing in zip(operations, owners.operations, timings, strict=True):
+        owner = part_of(layer, parts)
+        used = left.keys() & array_names(operation).values()
         size = sum(left.pop(name).nbytes for name in used)
         if owner is None:
             _add_rest(found, operation["op"], size, timing["seconds"], timing["kernel"])
@@ -121,22 +122,6 @@ def _whole(packed: PackedModel, parts: Mapping[str, nn.Module], image: Sequence[
     header = packed.nbytes - sum(array.nbytes for array in arrays.values())
     found.rest[HEADER] = Own("bytes", header, None)
     return found
-
-
-def _owner(operation: Mapping[str, Any], parts: Mapping[str, nn.Module]) -> str | None:
-    """The name of the part that an operation belongs to; None if it is one by itself."""
-    if operation["op"] not in _OPERATIONS_OF_PARTS:
-        return None
-    for key in _OWNING:
-        if key in operation and (owner := part_of(operation[key], parts)) is not None:
-            return owner
-    return part_of(operation["output"], parts) if operation["op"] == "quantize" else None
-
-
-def part_of(name: str, parts: Iterable[str]) -> str | None:
-    """The part with the longest name that a tensor or array is called after: "conv/sum.weight", "conv@2/codes"."""
-    matching = [part for part in parts if name.startswith(part) and (name[len(part) :])[:1] in ("", "/", "@", ".")]
-    return max(matching, key=len) if matching else None
 
 
 def _joined(kernels: str, kernel: str) -> str:

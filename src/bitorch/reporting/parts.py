@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,15 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
         if is_unit(module) or any(tensor is not None for tensor in own):
             parts[name] = module
     return parts
+
+
+def part_of(path: str | None, parts: Container[str]) -> str | None:
+    """Return the part that a module is, or lies in; None if it is in none, or there is no module."""
+    if path is None:
+        return None
+    while path not in parts and path != "":
+        path = path.rpartition(".")[0]
+    return path if path in parts else None
 
 
 def is_unit(module: nn.Module) -> bool:

@@ -72,7 +72,8 @@ class Builder:
     def input(self, name: str, tensor: Tensor, at: int) -> None:
         """Add an input node, and follow the tensor, which has this version, from now on."""
         name = self.unused(name)
-        self.nodes[name] = Node(name, "input", (), tuple(tensor.shape[1:]), _not_called, place=f"input {name!r}")
+        shape, settings = tuple(tensor.shape[1:]), {"pixels": False}
+        self.nodes[name] = Node(name, "input", (), shape, _not_called, settings, f"input {name!r}")
         self.values[id(tensor)] = Value(tensor, name, at)
 
     def unused(self, name: str) -> str:
@@ -98,7 +99,7 @@ class Builder:
             settings: Mapping[str, Any]) -> str:  # fmt: skip
         """Add a node and return its name."""
         name = self.unused(name)
-        self.nodes[name] = Node(name, kind, inputs, shape, function, settings, str(call.place))
+        self.nodes[name] = Node(name, kind, inputs, shape, function, settings, str(call.place), call.place.path)
         return name
 
     def read(self, tensor: Tensor, at: int) -> str:

@@ -4,46 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from .graph import Graph, Node
 
-#: Never falling, whatever their settings.
-_RISING = frozenset({"relu", "clamp", "hardsigmoid", "plus"})
-#: Rising, falling or constant in each channel, as the sign of a factor says.
-_SIGNED = {"batch_norm": "multiply", "times": "constant", "divide": "constant", "scale": "scale"}
-#: Elementwise, but neither rising nor falling everywhere; or, of a library's exp, not proven to be.
-_OTHER = frozenset({"hardswish", "sigmoid", "tanh", "silu"})
-ELEMENTWISE = _RISING | _SIGNED.keys() | _OTHER | {"leaky_relu"}
-
 
 def is_monotone(node: Node) -> bool:
-    """Whether every channel of an elementwise node rises or falls throughout, with the rounding of float32 too.
-
-    It may make NaN of −inf or inf: at its ends, and nowhere between.
-    """
-    if node.kind == "leaky_relu":
-        slope = node.settings["slope"]
-        return bool(
-            (slope > 0).all() and slope.isfinite().all()
-        )  # −inf·0 and 0·inf are NaN, and behind that it goes on
-    if node.kind in _SIGNED:
-        factor = torch.as_tensor(node.settings[_SIGNED[node.kind]])
-        return bool(factor.isfinite().all()) and (node.kind != "divide" or bool((factor != 0).all()))
-    return node.kind in _RISING
+    """Whether every channel of an elementwise node rises or falls throughout: see `Kind.monotone`."""
+    return node.row.monotone(node.settings)
 
 
 def is_rising(node: Node) -> bool:
-    """Whether no channel of an elementwise node falls anywhere or makes NaN, so that it commutes with a maximum.
-
-    A factor of 0 makes NaN of infinities, which wins a maximum that the infinity, if it is −inf, would have lost.
-    """
-    if node.kind in _SIGNED:
-        return is_monotone(node) and bool((torch.as_tensor(node.settings[_SIGNED[node.kind]]) > 0).all())
-    if node.kind == "plus":
-        return bool(node.settings["constant"].isfinite().all())
-    return is_monotone(node)
+    """Whether no channel of an elementwise node falls anywhere or makes NaN: see `Kind.rising`."""
+    return node.row.rising(node.settings)
 
 
 def is_the_same_everywhere(node: Node) -> bool:
@@ -59,7 +32,7 @@ def source(graph: Graph, node: Node, accept: Callable[[Node], bool]) -> tuple[No
     """
     chain: list[Node] = []
     at = graph[node.inputs[0]]
-    while at.kind in ELEMENTWISE and accept(at):
+    while at.row.elementwise and accept(at):
         chain.insert(0, at)
         at = graph[at.inputs[0]]
     return at, chain

@@ -1,40 +1,7 @@
 """A captured network: nodes in the order of computation, each of which PyTorch can compute again.
 
 `capture` makes a graph of the model's own modules and functions; the passes rewrite it step by step, and each step can
-be replayed on any batch and compared with the model. Kinds of nodes, and their settings:
-
-- ``input``: ``pixels``, True where it takes uint8. ``identity``: another memory layout, padding by nothing, [F] as
-  [F, 1, 1], [C, L] as [C, 1, L], [1] as a number, and back. ``unsupported``: what has no other kind; capture tells
-  a problem then
-- ``quantizer``: a QActivation or Quantization whose values go on as floats. ``form``, ``bits``: see
-  `bitorch.quantizations.arithmetic`, and what comes before: ``divide`` and ``plus``, [1] or [C], None for nothing; what
-  codes stand for: (code − ``zero_point``)·``code_scale``, 0-dim, None for the form's own values
-- ``low_bit``: a QConv1d, QConv2d or QLinear: those of its input's quantizer, and ``weight`` (integers, as float32
-  [C_out, …]), ``weight_bits``, ``weight_grid``, ``largest`` (absolute codes of input and weight), ``scale`` ([1] or
-  [C_out], of input and weight together), ``bias`` (or None); of convolutions those of conv, ``padding_mode`` and
-  ``pad_code``
-- ``conv``: float, 1d or 2d. ``weight``, ``bias`` (or None), ``kernel_size``, ``stride``, ``padding`` (before and after
-  each dimension, outermost first), ``dilation``, ``groups``
-- ``linear``: float. ``weight``, ``bias``
-- Elementwise on one tensor, per channel: ``batch_norm`` (``multiply``, ``offset`` [C]: one rounding), ``relu``,
-  ``clamp`` (``low``, ``high``, either may be None), ``leaky_relu`` (``slope`` [C]), ``hardswish``, ``hardsigmoid``,
-  ``sigmoid``, ``tanh``, ``silu``, ``plus``, ``times``, ``divide`` (``constant`` [C])
-- ``max_pool``: ``kernel_size``, ``stride``, ``padding`` (as conv), ``dilation``; ``avg_pool``: these without dilation,
-  and ``count_include_pad``; ``global_avg_pool``: the mean over all pixels, to [C, 1, 1] or [C];
-  ``adaptive_avg_pool``: ``output_size``
-- ``add``, ``mul`` (two tensors), ``concat`` (along channels), ``flatten`` (channel-major, to [F])
-- ``select``: ``channels``, a list of source channels; ``pad``: ``padding`` (as conv), ``channels`` (before, after),
-  ``mode``, ``value``; ``softmax``: over channels, ``log``
-
-The passes add:
-
-- ``codes``: float32 to integer codes. ``form``, ``bits``, ``zero_point``, ``sign`` (the codes are ±1)
-- ``values``: codes to floats. ``bits``, ``sign``, ``table`` (of the values by code, [levels] or [C, levels], or None)
-- ``lookup``: codes to codes. ``bits``, ``sign``, ``table`` [levels] or [C, levels] of what the program stores
-- ``thresholds``: D or float32 to codes. ``bits``, ``sign``, ``thresholds`` [C, n], ``descending`` [C]
-- ``product``: codes to D = Σ c·(q − zero_point). ``weight``, ``weight_bits``, ``weight_grid``, ``largest``,
-  ``zero_point``, ``sign``, and the geometry of conv (none for a linear layer)
-- ``scale``: D to float32. ``scale``
+be replayed on any batch and compared with the model. What kinds of nodes there are, and their settings, says `kinds`.
 """
 
 from __future__ import annotations
@@ -47,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Kinds whose value depends, in its last bits, on the order in which floats are summed, or on the library's exp.
-INEXACT = frozenset({"conv", "linear", "global_avg_pool", "sigmoid", "tanh", "silu", "softmax"})
+from .kinds import KINDS, Kind
 
 
 @dataclass(frozen=True)
@@ -57,11 +23,12 @@ class Node:
 
     Attributes:
         name: of the tensor, unique in its graph: the module's path, or the path of the calling module and the function.
-        kind, settings: see the module.
+        kind, settings: see `kinds`.
         inputs: names of the nodes it reads.
         shape: of one image, without the batch: (C, H, W), (C, L), (F,), or () of one number.
         function: computes the value, [batch, *shape], from the values of the inputs.
         place: for messages: where in the model it is, and what it is there.
+        module: the path of the module that computes it: "" of the model itself, and of inputs.
     """
 
     name: str
@@ -71,6 +38,12 @@ class Node:
     function: Callable[..., Tensor]
     settings: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
+    module: str = ""
+
+    @property
+    def row(self) -> Kind:
+        """What is known of its kind."""
+        return KINDS[self.kind]
 
     @property
     def channels(self) -> int:
@@ -126,6 +99,10 @@ class Graph:
         """Return the graph with other names in the place of those that nodes read and that leave."""
         nodes = tuple(replace(n, inputs=tuple(names.get(i, i) for i in n.inputs)) for n in self.nodes)
         return Graph(nodes, tuple(names.get(name, name) for name in self.outputs))
+
+    def replaced(self, nodes: Mapping[str, Node]) -> Graph:
+        """Return the graph with other nodes in the place of those of these names."""
+        return Graph(tuple(nodes.get(node.name, node) for node in self.nodes), self.outputs)
 
     def pruned(self) -> Graph:
         """Return the graph without nodes that no output needs; inputs stay."""

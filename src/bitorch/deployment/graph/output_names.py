@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from .graph import Graph
-
-#: Keys of operations that name one tensor; "inputs" names several.
-_TENSOR_KEYS = ("input", "output", "codes", "float32", "int32", "residual")
 
 
 class OutputNames:
@@ -51,13 +47,6 @@ class OutputNames:
         """Give other names to what has one that an output has now."""
         for name in self._nodes & self._given - self._left - self.inputs:
             self.names[name] = unused(name, self._nodes | self._given)
-
-    def renamed(self, operation: Mapping[str, Any]) -> dict[str, Any]:
-        """Return an operation with the new names of its tensors."""
-        one = {key: self.names.get(operation[key], operation[key]) for key in _TENSOR_KEYS if key in operation}
-        if "inputs" in operation:
-            one["inputs"] = [self.names.get(name, name) for name in operation["inputs"]]
-        return {**operation, **one}
 
 
 def unused(name: str, names: Collection[str]) -> str:

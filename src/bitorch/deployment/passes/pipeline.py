@@ -1,77 +1,74 @@
-"""The passes in their order: each is a function from graph to graph, and can be tested and printed alone."""
+"""The passes that every backend begins with, in their order. They end at codes, products, scales, sums and values."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import bitorch_runtime
-
+from ..graph.check_graph import check_graph
 from ..graph.graph import Graph
-from ..runtime.lower import Lowered, lower
-from .codes import (
-    drop_lookups,
-    fold_tables,
-    move_codes,
-    share_codes,
-    swap_pools,
-)
-from .fuse_thresholds import fuse_thresholds
+from ..graph.kinds import CAPTURED
+from .move_codes import move_codes, swap_pools
+from .share_codes import share_codes
 from .split_quantized import drop_identities, read_pixels, split_quantized
-
-Pass = Callable[[Graph], Graph]
-
-PASSES: tuple[Pass, ...] = (
-    drop_identities,
-    split_quantized,
-    share_codes,
-    swap_pools,
-    move_codes,
-    share_codes,
-    fold_tables,
-    drop_lookups,
-    fuse_thresholds,
-)
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """A program, the graph that it computes, and how it came about.
+class Pass:
+    """One step from graph to graph, which keeps all numbers, and what it promises.
 
     Attributes:
-        graph: after all passes. The program's tensors have the names of its nodes, see `Lowered`.
-        lowered: the program.
-        steps: (name of the pass, the graph after it), "captured" first.
+        run: returns the new graph.
+        makes: kinds of nodes that there may be from here on.
+        removes: kinds of nodes that there are no more.
     """
 
-    graph: Graph
-    lowered: Lowered
-    steps: tuple[tuple[str, Graph], ...]
+    run: Callable[[Graph], Graph]
+    makes: frozenset[str] = frozenset()
+    removes: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """That of its function."""
+        return self.run.__name__
+
+    def __call__(self, graph: Graph) -> Graph:
+        return self.run(graph)
+
+    def __str__(self) -> str:
+        removed, made = (", ".join(sorted(kinds)) for kinds in (self.removes, self.makes))
+        return f"{self.name}: {removed} → {made}" if removed or made else self.name
 
 
-def compile_graph(graph: Graph, *, pixels: bool = False, names: Sequence[str | None] = ()) -> Compiled:
-    """Run all passes over a captured graph.
+READ_PIXELS = Pass(read_pixels, makes=frozenset({"values"}))
+PASSES: tuple[Pass, ...] = (
+    Pass(drop_identities),
+    Pass(
+        split_quantized,
+        makes=frozenset({"codes", "values", "product", "scale"}),
+        removes=frozenset({"low_bit", "quantizer"}),
+    ),
+    Pass(share_codes),
+    Pass(swap_pools),
+    Pass(move_codes),
+    Pass(share_codes),
+)
 
-    Args:
-        pixels: the inputs become uint8, see `read_pixels`.
-        names: of the program's outputs, see `lower`.
+
+def steps(graph: Graph, passes: Sequence[Pass]) -> Iterator[tuple[str, Graph]]:
+    """Run passes over a captured graph one after the other, and check each result.
+
+    Yields:
+        ("captured", the graph itself), then for each pass its name and its graph.
+
+    Raises:
+        GraphError: a graph is not well-formed, or has nodes of a kind that a pass has promised to remove.
     """
-    steps = [("captured", graph)]
-    for step in (read_pixels, *PASSES) if pixels else PASSES:
+    kinds = CAPTURED
+    check_graph(graph, kinds, "capture")
+    yield "captured", graph
+    for step in passes:
         graph = step(graph)
-        steps.append((step.__name__, graph))
-    return Compiled(graph, lower(graph, names), tuple(steps))
-
-
-def check_runs(compiled: Compiled) -> None:
-    """Raise a ValueError that names the layer unless the runtime takes the program."""
-    try:
-        bitorch_runtime.Program(compiled.lowered.operations, compiled.lowered.arrays)
-    except ValueError as error:
-        found = re.match(r"operation (\d+) ", str(error))
-        if found is None:
-            raise
-        anchor = compiled.graph[compiled.lowered.anchors[int(found[1])]]
-        where = anchor.place if anchor.place else anchor.name
-        raise ValueError(f"{where}: the runtime cannot compute this layer: {error}") from error
+        kinds = (kinds - step.removes) | step.makes
+        check_graph(graph, kinds, step.name)
+        yield step.name, graph

@@ -70,7 +70,7 @@ def _coded(node: Node, shape: tuple[int, ...]) -> list[Node]:
 
     def add(step: str, kind: str, function: Callable[[Tensor], Tensor], settings: dict[str, Any]) -> None:
         inputs = (nodes[-1].name,) if nodes else node.inputs
-        nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place))
+        nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place, node.module))
 
     form, bits, zero_point = (node.settings[name] for name in ("form", "bits", "zero_point"))
     if node.settings["divide"] is not None:
@@ -129,6 +129,7 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
         lambda d: d * over_channels(scale, d),
         {"scale": scale},
         node.place,
+        node.module,
     )
     nodes.extend((product, scaled))
     if bias is not None:
@@ -148,7 +149,7 @@ def _product(node: Node, codes: Node, geometry: dict[str, Any]) -> Node:
     kept = ("weight", "weight_bits", "weight_grid", "largest", "zero_point")
     settings = {name: node.settings[name] for name in kept} | {"sign": is_sign(node.settings["form"]), **geometry}
     function = _convolution_product(settings) if geometry else _linear_product(settings)
-    return Node(f"{node.name}/sum", "product", (codes.name,), node.shape, function, settings, node.place)
+    return Node(f"{node.name}/sum", "product", (codes.name,), node.shape, function, settings, node.place, node.module)
 
 
 def _explicit_pad(node: Node, codes: Node) -> list[Node]:
@@ -167,7 +168,7 @@ def _explicit_pad(node: Node, codes: Node) -> list[Node]:
     }
     shape = (codes.shape[0], *sizes)
     function = _padded(padding, settings["mode"], float(value))
-    return [Node(f"{node.name}/pad", "pad", (codes.name,), shape, function, settings, node.place)]
+    return [Node(f"{node.name}/pad", "pad", (codes.name,), shape, function, settings, node.place, node.module)]
 
 
 def _padded(padding: tuple[int, ...], mode: str, value: float) -> Callable[[Tensor], Tensor]:

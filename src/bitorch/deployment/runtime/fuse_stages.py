@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from ..graph.graph import Graph, Node
 
-SUMS = frozenset({"product", "conv", "linear"})
-#: Elementwise nodes that are stages of an affine operation; the others are operations of their own.
-AFFINE = frozenset({"divide", "times", "plus", "batch_norm", "relu", "clamp"})
+#: Stages of an affine operation in their order; one of an add is a residual, the others may begin one. What else is
+#: elementwise is an operation of its own.
+_AFFINE_ORDER = (("divide",), ("times",), ("plus",), ("batch_norm",), ("add",), ("relu", "clamp"))
+AFFINE = frozenset(kind for kinds in _AFFINE_ORDER for kind in kinds) - {"add"}
 
 
 @dataclass
@@ -50,8 +51,8 @@ class Group:
 def group(graph: Graph) -> list[Group]:
     """Return the operations to be, each behind those that it reads."""
     grouping = _Grouping(graph)
-    sums = [node for node in graph if node.kind in SUMS]
-    rest = [node for node in graph if node.kind not in SUMS and node.kind != "input"]
+    sums = [node for node in graph if node.row.weighs]
+    rest = [node for node in graph if not node.row.weighs and node.kind != "input"]
     for node in (*sums, *rest):
         if node.name not in grouping.owner:
             grouping.add(node)
@@ -72,7 +73,7 @@ class _Grouping:
             self._take_integer_codes(group)
         for kinds in _stage_order(anchor):
             self._take_stage(group, kinds)
-        if anchor.kind in SUMS or anchor.kind == "add" or anchor.kind in AFFINE:
+        if anchor.row.weighs or anchor.kind == "add" or anchor.kind in AFFINE:
             self._take_codes(group)
         self.groups.append(group)
 
@@ -145,15 +146,14 @@ def _stage_order(anchor: Node) -> Sequence[tuple[str, ...]]:
     """The kinds of nodes that may follow an anchor in its operation, stage by stage."""
     if anchor.kind == "product":
         return ("scale",), ("plus",), ("batch_norm",), ("add",), ("relu",)
-    if anchor.kind in SUMS:
+    if anchor.row.weighs:
         return ("batch_norm",), ("add",), ("relu",)
     if anchor.kind == "add":
         return (("relu",),)
     if anchor.kind not in AFFINE:
         return ()
-    order = (("divide",), ("times",), ("plus",), ("batch_norm",), ("add",), ("relu", "clamp"))
-    position = next(i for i, kinds in enumerate(order) if anchor.kind in kinds)
-    return order[position + 1 :]
+    position = next(i for i, kinds in enumerate(_AFFINE_ORDER) if anchor.kind in kinds)
+    return _AFFINE_ORDER[position + 1 :]
 
 
 def _ordered(groups: list[Group], owner: dict[str, Group], graph: Graph) -> list[Group]:

@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitorch_runtime import pack_weights
+from bitorch_runtime.operations import OPERATIONS
 
 from ..graph.graph import Graph, Node
 from ..graph.output_names import OutputNames
-from .fuse_stages import (
-    AFFINE,
-    SUMS,
-    Group,
-    group,
-)
+from .fuse_stages import AFFINE, Group, group
+from .owners import Owners
 from .sharing import share_arrays
+from .tensor_names import renamed
 
 Operation = dict[str, Any]
+#: Kinds that are functions of the operation "activation", under the same names.
+_FUNCTIONS = frozenset(choice.value for choice in OPERATIONS["activation"]["function"].choices)
+#: Stages of affine operations that have numbers of a module.
+_OF_A_LAYER = frozenset({"divide", "times", "plus", "batch_norm"})
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Lowered:
         anchors: of each operation, the name of the node that it begins with: D, of a low-bit layer.
         values: of each operation, the node of its float tensor after all stages, whether it leaves or not.
         names: of nodes, the names of their tensors where these have others.
+        layers, readers, array_layers: as `Owners` has them; `owners` is all three.
     """
 
     operations: list[Operation] = field(default_factory=list)
@@ -42,6 +45,15 @@ class Lowered:
     anchors: list[str] = field(default_factory=list)
     values: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
+    layers: list[str | None] = field(default_factory=list)
+    readers: list[str | None] = field(default_factory=list)
+    array_layers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def owners(self) -> Owners:
+        """Which modules operations and arrays are of."""
+        arrays = {name: layer for name, layer in self.array_layers.items() if name in self.arrays}
+        return Owners(tuple(self.layers), tuple(self.readers), arrays)
 
     def tensor(self, node: str) -> str:
         """The tensor of a node."""
@@ -60,12 +72,12 @@ def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
     for one in group(graph):
         lowering.add(one)
     lowering.leave(names if names else [None] * len(graph.outputs))
-    share_arrays(lowering.result.operations, lowering.result.arrays)
+    share_arrays(lowering.result.operations, lowering.result.arrays, lowering.result.array_layers)
     return lowering.result
 
 
 def _input(node: Node) -> Operation:
-    pixels = bool(node.settings.get("pixels", False))
+    pixels = node.settings["pixels"]
     operation: Operation = {
         "op": "input",
         "output": node.name,
@@ -112,18 +124,37 @@ class _Lowering:
         """The tensor that holds a node's value."""
         return self.same.get(name, name)
 
-    def emit(self, operation: Operation, anchor: str, value: str | None = None) -> None:
+    def emit(
+        self,
+        operation: Operation,
+        anchor: str,
+        value: str | None = None,
+        *,
+        layer: Node | None = None,
+        codes: Node | None = None,
+    ) -> None:
+        """Add an operation.
+
+        Args:
+            anchor, value: see `Lowered`.
+            layer: a node of the module whose numbers it computes with, see `Owners`.
+            codes: the node whose codes it makes.
+        """
         self.result.operations.append(operation)
         self.result.anchors.append(anchor)
         self.result.values.append(anchor if value is None else value)
+        self.result.layers.append(None if layer is None else layer.module)
+        self.result.readers.append(None if codes is None else codes.module)
 
-    def array(self, name: str, values: NDArray[Any]) -> str:
-        """Keep an array of the program under a name of its own."""
+    def array(self, node: Node, key: str, values: NDArray[Any]) -> str:
+        """Keep an array of a node under a name of its own."""
+        name = f"{node.name}.{key}"
         self.result.arrays[name] = values
+        self.result.array_layers[name] = node.module
         return name
 
-    def floats(self, name: str, values: Tensor) -> str:
-        return self.array(name, _numpy(values.to(torch.float32)))
+    def floats(self, node: Node, key: str, values: Tensor) -> str:
+        return self.array(node, key, _numpy(values.to(torch.float32)))
 
     def leave(self, wanted: Sequence[str | None]) -> None:
         """Add the outputs, and give them their names."""
@@ -142,28 +173,31 @@ class _Lowering:
         for node, tensor in zip(self.graph.outputs, tensors, strict=True):
             self.emit({"op": "output", "input": tensor, "order": "nchw"}, node)
         names.settle()
-        self.result.operations = [names.renamed(operation) for operation in self.result.operations]
+        self.result.operations = [renamed(operation, names.names) for operation in self.result.operations]
         self.result.names = names.names
 
     def add(self, one: Group) -> None:
         node = one.anchor
-        if node.kind in SUMS:
+        if node.row.weighs:
             self._convolution(one)
         elif node.kind in AFFINE:
             self._affine(one)
         elif node.kind == "add":
             inputs = [self.tensor(name) for name in node.inputs]
             operation = {"op": "add", "inputs": inputs, **({"relu": True} if one.stages else {})}
-            self.emit(operation | self._leaving(one), node.name, one.value)
+            self.emit(operation | self._leaving(one), node.name, one.value, codes=one.codes)
         elif node.kind == "identity" or (
             node.kind == "flatten" and image(self.graph[node.inputs[0]].shape)[1:] == [1, 1]
         ):
             self.same[node.name] = self.tensor(node.inputs[0])
         else:
             inputs = [self.tensor(name) for name in node.inputs]
-            ends: Operation = {"inputs": inputs} if node.kind in ("concat", "mul") else {"input": inputs[0]}
             op, keys = self._single(node)
-            self.emit({"op": op, **ends, "output": node.name, **keys}, node.name)
+            ends: Operation = {"inputs": inputs} if "inputs" in OPERATIONS[op].reads else {"input": inputs[0]}
+            makes_codes = node if op == "quantize" else None
+            layer = node if op == "quantize" or "slope" in keys else None
+            operation = {"op": op, **ends, "output": node.name, **keys}
+            self.emit(operation, node.name, layer=layer, codes=makes_codes)
 
     def _convolution(self, one: Group) -> None:
         node = one.anchor
@@ -176,13 +210,13 @@ class _Lowering:
         bias = plus.settings["constant"] if plus is not None else node.settings.get("bias")
         if scale is not None or bias is not None:
             factor = torch.ones(1) if scale is None else scale.settings["scale"]
-            operation["multiply"] = self.floats(f"{node.name}.multiply", factor.expand(channels))
+            operation["multiply"] = self.floats(node, "multiply", factor.expand(channels))
             offset = torch.zeros(channels) if bias is None else bias
-            operation["offset"] = self.floats(f"{node.name}.offset", offset.expand(channels))
+            operation["offset"] = self.floats(node, "offset", offset.expand(channels))
         operation |= self._norm(one) | self._residual(one)
         if one.stage("relu") is not None:
             operation["relu"] = True
-        self.emit(operation | self._leaving(one), node.name, one.value)
+        self.emit(operation | self._leaving(one), node.name, one.value, layer=node, codes=one.codes)
 
     @staticmethod
     def _sum_name(node: Node) -> str:
@@ -190,18 +224,17 @@ class _Lowering:
         return shape if node.kind == "product" else f"{shape}_float"
 
     def _weight(self, node: Node) -> Operation:
-        name = f"{node.name}.weight"
         if node.kind != "product":
             weight = node.settings["weight"].detach()
             if weight.dim() == 3:  # [N, C, L]: a kernel of one row
                 weight = weight.unsqueeze(2)
             order = weight.permute(0, 2, 3, 1) if weight.dim() == 4 else weight
-            return {"weight": self.floats(name, order.contiguous())}
+            return {"weight": self.floats(node, "weight", order.contiguous())}
         bits, grid, codes = (node.settings[key] for key in ("weight_bits", "weight_grid", "weight"))
         codes = codes.unsqueeze(2) if codes.dim() == 3 else codes
         packed = pack_weights(_numpy(codes.to(torch.int16)), bits, grid)
         operation: Operation = {
-            "weight": self.array(name, packed),
+            "weight": self.array(node, "weight", packed),
             "weight_bits": bits,
             "out_channels": node.shape[0],
         }
@@ -226,8 +259,8 @@ class _Lowering:
         if norm is None:
             return {}
         return {
-            "norm_multiply": self.floats(f"{norm.name}.multiply", norm.settings["multiply"]),
-            "norm_offset": self.floats(f"{norm.name}.offset", norm.settings["offset"]),
+            "norm_multiply": self.floats(norm, "multiply", norm.settings["multiply"]),
+            "norm_offset": self.floats(norm, "offset", norm.settings["offset"]),
         }
 
     def _residual(self, one: Group) -> Operation:
@@ -244,14 +277,18 @@ class _Lowering:
         operation: Operation = {"op": "affine", "input": self.tensor(one.anchor.inputs[0])}
         if "divide" in steps:
             constant = steps["divide"].settings["constant"].expand(channels)
-            operation["divide"] = self.floats(f"{steps['divide'].name}.constant", constant)
+            operation["divide"] = self.floats(steps["divide"], "constant", constant)
         if "times" in steps or "plus" in steps:
             times = steps["times"].settings["constant"] if "times" in steps else torch.ones(1)
             plus = steps["plus"].settings["constant"] if "plus" in steps else torch.zeros(1)
-            operation["multiply"] = self.floats(f"{one.anchor.name}.multiply", times.expand(channels))
-            operation["offset"] = self.floats(f"{one.anchor.name}.plus", plus.expand(channels))
+            operation["multiply"] = self.floats(one.anchor, "multiply", times.expand(channels))
+            operation["offset"] = self.floats(one.anchor, "plus", plus.expand(channels))
         operation |= self._norm(one) | self._residual(one) | self._limits(steps)
-        self.emit(operation | self._leaving(one), one.anchor.name, one.value)
+        operation |= self._leaving(one)
+        layer = steps.get("batch_norm", one.anchor) if _OF_A_LAYER & steps.keys() else None
+        if layer is None and "thresholds" in operation:
+            layer = one.codes
+        self.emit(operation, one.anchor.name, one.value, layer=layer, codes=one.codes)
 
     @staticmethod
     def _limits(steps: Mapping[str, Node]) -> Operation:
@@ -273,9 +310,9 @@ class _Lowering:
     def _code_keys(self, node: Node) -> Operation:
         keys: Operation = {"bits": node.settings["bits"]}
         if node.kind == "thresholds":
-            keys["thresholds"] = self.array(f"{node.name}.thresholds", _numpy(node.settings["thresholds"]))
+            keys["thresholds"] = self.array(node, "thresholds", _numpy(node.settings["thresholds"]))
             if bool(node.settings["descending"].any()):
-                keys["descending"] = self.array(f"{node.name}.descending", _numpy(node.settings["descending"]))
+                keys["descending"] = self.array(node, "descending", _numpy(node.settings["descending"]))
         return keys
 
     def _single(self, node: Node) -> tuple[str, Operation]:
@@ -288,11 +325,11 @@ class _Lowering:
                 table = settings["table"]
                 if table is None:
                     return "dequantize", {"sign": True} if settings["sign"] else {}
-                return "dequantize", {"table": self.floats(f"{node.name}.table", table)}
+                return "dequantize", {"table": self.floats(node, "table", table)}
             case "lookup":
                 return "lookup", {
                     "bits": settings["bits"],
-                    "table": self.array(f"{node.name}.table", _numpy(settings["table"])),
+                    "table": self.array(node, "table", _numpy(settings["table"])),
                 }
             case "max_pool":
                 return "max_pool", self._window(node)
@@ -302,14 +339,14 @@ class _Lowering:
                 return "adaptive_avg_pool", {"output_size": _pair(settings["output_size"], 1)}
             case "leaky_relu":
                 slope = settings["slope"].expand(node.channels)
-                return "activation", {"function": "leaky_relu", "slope": self.floats(f"{node.name}.slope", slope)}
-            case "hardswish" | "hardsigmoid" | "sigmoid" | "tanh" | "silu":
-                return "activation", {"function": node.kind}
+                return "activation", {"function": "leaky_relu", "slope": self.floats(node, "slope", slope)}
+            case function if function in _FUNCTIONS:
+                return "activation", {"function": function}
             case "softmax":
                 return "softmax", {"log": True} if settings["log"] else {}
             case "select":
                 channels = np.asarray(settings["channels"], np.int32)
-                return "select", {"channels": self.array(f"{node.name}.channels", channels)}
+                return "select", {"channels": self.array(node, "channels", channels)}
             case "pad":
                 keys: Operation = {"padding": _borders(settings["padding"]), "mode": settings["mode"]}
                 if settings["mode"] == "constant":

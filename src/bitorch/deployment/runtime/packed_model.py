@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ except ModuleNotFoundError as error:
         f"bitorch.deploy needs {error.name}: pip install ./runtime in a checkout of bitorch", name=error.name
     ) from error
 
+from .owners import Owners
+from .port_shapes import OLD_KEY, batch_of, shapes_of_older_file, with_shapes
 from .program_text import operation_table
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from bitorch_runtime._native import Operation, Port
 
 _DTYPES = {"float32": torch.float32, "uint8": torch.uint8, "int32": torch.int32}
-#: Where the provenance of older files keeps the shapes that the model has in PyTorch; now the program has them itself.
-_SHAPES = "torch_shapes"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class TensorSpec:
     shape: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"{self.name}: {str(self.dtype).removeprefix('torch.')} {_batch_of(self.shape)}"
+        return f"{self.name}: {str(self.dtype).removeprefix('torch.')} {batch_of(self.shape)}"
 
 
 class PackedModel:
@@ -56,6 +55,7 @@ class PackedModel:
         preprocessing: how images become inputs, in types that JSON has, or None.
         provenance: where the model comes from, in types that JSON has, or None.
         passes: of each step of `deploy` its name and what it made of the program; () after `load`.
+        owners: which modules of the model its operations and arrays are of; None after `load`, since files do not say.
         nbytes: of the file that `save` writes.
     """
 
@@ -65,6 +65,7 @@ class PackedModel:
     preprocessing: dict[str, Any] | None
     provenance: dict[str, Any] | None
     passes: tuple[tuple[str, str], ...]
+    owners: Owners | None
     nbytes: int
 
     def __init__(
@@ -78,6 +79,7 @@ class PackedModel:
         preprocessing: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
         passes: Sequence[tuple[str, str]] = (),
+        owners: Owners | None = None,
     ) -> None:
         """Plan a program.
 
@@ -86,13 +88,15 @@ class PackedModel:
             output_shapes: of one image's results in the model, in the order of the program's outputs; None: as in the
                 program.
             input_shapes: of one image in the model, in the order of the program's inputs; likewise.
-            class_names, preprocessing, provenance, passes: see the class.
+            class_names, preprocessing, provenance, passes, owners: see the class.
 
         Raises:
             TypeError, ValueError: an operation is wrong, a shape does not fit the program's, or something is not what
                 a file can hold.
         """
-        operations = _with_shapes(operations, arrays, input_shapes, output_shapes)
+        if input_shapes is not None or output_shapes is not None:
+            planned = bitorch_runtime.Program(operations, arrays)
+            operations = with_shapes(operations, planned.inputs, planned.outputs, input_shapes, output_shapes)
         info: dict[str, Any] = {}
         if provenance:  # as `save` has it: an empty one is none
             info["provenance"] = dict(provenance)
@@ -104,7 +108,7 @@ class PackedModel:
         # What is run, and so what is verified, is what comes out of the file.
         operations, arrays, info = bitorch_runtime.format.decode(file)
         self._take(bitorch_runtime.Program(operations, arrays), operations, arrays, info, len(file))
-        self.passes = tuple(passes)
+        self.passes, self.owners = tuple(passes), owners
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT) -> PackedModel:
@@ -124,15 +128,15 @@ class PackedModel:
         # The C++ reader comes first, because it also refuses what takes more memory than any net in use.
         program: bitorch_runtime.Program = bitorch_runtime.load(path, memory_limit=memory_limit)
         operations, arrays, info = bitorch_runtime.format.read(path)
-        shapes = info.get("provenance", {}).pop(_SHAPES, None)
+        shapes = info.get("provenance", {}).pop(OLD_KEY, None)
         try:
             if shapes is not None:
-                operations = _with_shapes(operations, arrays, *_shapes_of_older_file(shapes))
+                operations = with_shapes(operations, program.inputs, program.outputs, *shapes_of_older_file(shapes))
                 program = bitorch_runtime.Program(operations, arrays, memory_limit=memory_limit)
             packed._take(program, operations, arrays, info, os.path.getsize(path))
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from None
-        packed.passes = ()
+        packed.passes, packed.owners = (), None
         return packed
 
     def _take(
@@ -210,7 +214,8 @@ class PackedModel:
         return f"{self!r}\n{operation_table(self.operations())}"
 
     def __reduce__(self) -> tuple[Callable[..., PackedModel], tuple[Any, ...]]:
-        arguments = {name: getattr(self, name) for name in ("class_names", "preprocessing", "provenance", "passes")}
+        names = ("class_names", "preprocessing", "provenance", "passes", "owners")
+        arguments = {name: getattr(self, name) for name in names}
         return _rebuild, (self._operations, self._arrays, arguments)
 
     def _given(self, inputs: tuple[Tensor, ...]) -> list[NDArray[Any]]:
@@ -232,63 +237,6 @@ def _rebuild(
     return PackedModel(operations, arrays, **arguments)
 
 
-def _with_shapes(
-    operations: Sequence[Mapping[str, Any]],
-    arrays: Mapping[str, NDArray[Any]],
-    inputs: Sequence[Sequence[int]] | None,
-    outputs: Sequence[Sequence[int]] | None,
-) -> list[dict[str, Any]]:
-    """Return the operations of a program whose inputs and outputs have these shapes; None leaves them as they are."""
-    if inputs is None and outputs is None:
-        return [dict(operation) for operation in operations]
-    program = bitorch_runtime.Program(operations, arrays)
-    shapes = {
-        "input": _checked("input", program.inputs, inputs),
-        "output": _checked("output", program.outputs, outputs),
-    }
-    return [
-        {**operation, **next(shapes[operation["op"]])} if operation["op"] in shapes else dict(operation)
-        for operation in operations
-    ]
-
-
-def _checked(side: str, ports: Sequence[Port], shapes: Sequence[Sequence[int]] | None) -> Iterator[dict[str, Any]]:
-    """What to say of each port in its operation: nothing of those that have the shape already."""
-    if shapes is None:
-        return iter([{}] * len(ports))
-    if len(shapes) != len(ports):
-        raise ValueError(f"{side}_shapes: there must be one for each of the program's {len(ports)}, got {len(shapes)}")
-    for port, shape in zip(ports, shapes, strict=True):
-        if math.prod(shape) != math.prod(port["shape"]):
-            raise ValueError(
-                f"{side}_shapes: {_batch_of(shape)} of {port['name']!r} does not have as many numbers as "
-                f"{_batch_of(port['shape'])} in the program"
-            )
-    return iter(
-        [
-            {} if tuple(shape) == port["shape"] else {"array_shape": list(shape)}
-            for port, shape in zip(ports, shapes, strict=True)
-        ]
-    )
-
-
-def _shapes_of_older_file(shapes: object) -> tuple[list[list[int]] | None, list[list[int]] | None]:
-    """Return those of inputs and of outputs.
-
-    Raises:
-        ValueError: they are none.
-    """
-    if not isinstance(shapes, dict) or not all(map(_are_shapes, shapes.values())):
-        raise ValueError(f"the provenance has {_SHAPES}, but they are no lists of shapes")
-    return shapes.get("inputs"), shapes.get("outputs")
-
-
-def _are_shapes(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(shape, list) and all(type(size) is int and 0 < size < 2**31 for size in shape) for shape in value
-    )
-
-
 def _specs(ports: Sequence[Port]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(port["name"], _DTYPES[port["dtype"]], tuple(port["shape"])) for port in ports)
 
@@ -303,12 +251,12 @@ def _check(spec: TensorSpec, value: object) -> None:
         remedy = _remedy(value.dtype, spec.dtype)
         raise TypeError(
             f"input {spec.name!r}: the dtype is {value.dtype}, but must be {spec.dtype} "
-            f"(the shape is {list(value.shape)}, and must be {_batch_of(spec.shape)}); {remedy}"
+            f"(the shape is {list(value.shape)}, and must be {batch_of(spec.shape)}); {remedy}"
         )
     if value.dim() == 0 or value.shape[1:] != spec.shape:
         hint = "; add the batch with x.unsqueeze(0)" if value.shape == spec.shape else ""
         raise ValueError(
-            f"input {spec.name!r}: the shape is {list(value.shape)}, but must be {_batch_of(spec.shape)}{hint}"
+            f"input {spec.name!r}: the shape is {list(value.shape)}, but must be {batch_of(spec.shape)}{hint}"
         )
     if value.device.type != "cpu":
         raise ValueError(
@@ -320,7 +268,3 @@ def _remedy(got: torch.dtype, wanted: torch.dtype) -> str:
     if wanted == torch.uint8:
         return "it takes the pixels 0 to 255 themselves; for floats deploy with pixels=False"
     return "use bitorch.data.to_float(pixels), or deploy with pixels=True" if got == torch.uint8 else "use x.float()"
-
-
-def _batch_of(shape: Sequence[int]) -> str:
-    return f"[{', '.join(['batch', *map(str, shape)])}]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 import bitorch_runtime
 
+from ...running import as_it_was
 from ...text_table import aligned
 from ...wrappers import unwrapped
-from ..capture.capture import capture
-from ..capture.runs import as_it_was, run_or_raise
+from ..capture.runs import run_or_raise
 from ..graph.chains import without_nan
-from ..graph.graph import INEXACT, Node
-from ..passes.pipeline import Compiled, compile_graph
-from ..passes.split_quantized import pixel_values
-from .lower import Lowered, Operation
+from ..graph.graph import Node
+from .all_tensors import all_tensors
+from .compile import Compiled
+from .lower import Lowered
 from .packed_model import PackedModel
-from .sharing import array_names
+from .same_network import as_floats, compiled_as
 from .subnormals import subnormals_kept
 
 if TYPE_CHECKING:
@@ -32,11 +32,8 @@ if TYPE_CHECKING:
 _KINDS = {"int32": "sums", "uint8": "codes"}
 #: Largest difference of a float sum, as a share of the largest number in its tensor.
 _TOLERANCE = 1e-4
-#: What adds floats, and from where on a finite number in an image lets it depend on the order whether it overflows.
-_SUMS = frozenset({"conv", "linear", "global_avg_pool"})
+#: From where on a finite number in an image lets it depend on the order of a float sum whether it overflows.
 _HUGE = 1e24
-#: What makes codes of floats, or of codes: there NaN ends.
-_CODES = frozenset({"codes", "thresholds", "lookup"})
 
 
 @dataclass(frozen=True)
@@ -168,79 +165,27 @@ def verify_batches(
     for inputs in batches:
         packed._given(tuple(inputs))  # raises, with both shapes, if it does not take them
         if compiled is None:
-            with subnormals_kept():
-                captured = capture(model, *map(as_floats, inputs))
-                captured.check()
-                pixels = any(x.dtype == torch.uint8 for x in inputs)
-                compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
-            operations, arrays = packed.program()
-            _check_same_network(compiled.lowered.operations, operations)
-            program = _all_tensors(compiled.lowered, operations, arrays)
-        yield _compare(model, compiled, program, packed, inputs)
-
-
-def _check_same_network(expected: list[Operation], found: list[Operation]) -> None:
-    """Raise a ValueError unless both programs have the same operations; arrays and the shapes of ports may differ."""
-    for wanted, operation in zip(expected, found, strict=False):
-        if _of_network(wanted) != _of_network(operation):
-            raise ValueError(f"the program is of another network: {operation} stands where the model has {wanted}")
-    if len(expected) != len(found):
-        raise ValueError(
-            f"the program is of another network: it has {len(found)} operations, the model's would have {len(expected)}"
-        )
-
-
-def _of_network(operation: Operation) -> Operation:
-    """An operation without what two files of one network may have differently: names of arrays, shapes outside."""
-    named = array_names(operation)
-    return {key: "array" if key in named else value for key, value in operation.items() if key != "array_shape"}
+            compiled = compiled_as(model, packed, inputs)
+            program = all_tensors(compiled.lowered, *packed.program())
+        yield compare(model, compiled, program, packed, inputs)
 
 
 def compare(
-    model: nn.Module,
-    compiled: Compiled,
-    operations: list[Operation],
-    arrays: Mapping[str, NDArray[Any]],
-    packed: PackedModel,
-    inputs: Sequence[Tensor],
-) -> Verification:
-    """`verify`, for a model that is compiled already."""
-    return _compare(model, compiled, _all_tensors(compiled.lowered, operations, arrays), packed, inputs)
-
-
-def _compare(
     model: nn.Module,
     compiled: Compiled,
     program: bitorch_runtime.Program,
     packed: PackedModel,
     inputs: Sequence[Tensor],
 ) -> Verification:
-    """Compare one batch, with a program that has every tensor as an output."""
+    """`verify` one batch, for a model that is compiled already.
+
+    Args:
+        program: that of `all_tensors`.
+    """
     with subnormals_kept():
         comparisons, values = _Walk(compiled, program, inputs).compare()
         comparisons.extend(_outputs(model, compiled, packed, values, inputs))
     return Verification(tuple(comparisons))
-
-
-def _all_tensors(
-    lowered: Lowered, operations: list[Operation], arrays: Mapping[str, NDArray[Any]]
-) -> bitorch_runtime.Program:
-    """The program with every tensor as an output: also D of low-bit layers and the floats behind their stages."""
-    shown: list[Operation] = []
-    tensors: dict[str, None] = {}
-    for operation, anchor, value in zip(operations, lowered.anchors, lowered.values, strict=True):
-        if operation["op"] == "output":
-            continue
-        extended = dict(operation)
-        if operation["op"] in ("conv2d", "linear"):
-            extended["int32"] = lowered.tensor(anchor)
-        if operation["op"] in ("conv2d_float", "linear_float", "add", "affine") or "multiply" in operation:
-            extended["float32"] = lowered.tensor(value)
-        shown.append(extended)
-        tensors |= dict.fromkeys(extended[key] for key in ("output", "int32", "float32", "codes") if key in extended)
-    inputs = {operation["output"] for operation in operations if operation["op"] == "input"}
-    ends = [{"op": "output", "input": name, "order": "nchw"} for name in tensors if name not in inputs]
-    return bitorch_runtime.Program([*shown, *ends], arrays)
 
 
 class _Walk:
@@ -267,11 +212,11 @@ class _Walk:
                     continue
                 value = node.function(*(values[name] for name in node.inputs))
                 self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
-                if node.kind in _CODES:
+                if node.row.makes_codes:
                     value = without_nan(value, sign=self.signs[node.name])
-                is_inexact = node.kind in INEXACT or any(name in inexact for name in node.inputs)
+                is_inexact = not node.row.exact or any(name in inexact for name in node.inputs)
                 values[node.name] = value
-                if node.kind in _SUMS:
+                if node.row.sums:
                     unsure[node.name] = _may_overflow(values[node.inputs[0]])
                 elif is_inexact:
                     unsure |= _of_any(node, [unsure[name] for name in node.inputs if name in inexact & unsure.keys()])
@@ -384,8 +329,3 @@ def _outputs(
         for name, node, expected in zip(names, compiled.graph.outputs, own, strict=True)
     )
     return rows
-
-
-def as_floats(x: Tensor) -> Tensor:
-    """What the model takes where the program takes x: pixels q as q/255."""
-    return pixel_values(x) if x.dtype == torch.uint8 else x

@@ -78,7 +78,9 @@ def _clamp(call: Reader, x: Tensor, low: _Number | None, high: _Number | None) -
     if tuple(call.result.shape) != tuple(x.shape):
         raise Refusal("its bounds have more dimensions than the image", f"Clamp with numbers, {PARTIAL}")
     lower, upper = _bound(call, low, no_bound=-torch.inf), _bound(call, high, no_bound=torch.inf)
-    return call.add("identity" if lower is None and upper is None else "clamp", name, low=lower, high=upper)
+    if lower is None and upper is None:
+        return call.add("identity", name)
+    return call.add("clamp", name, low=lower, high=upper)
 
 
 def _bound(call: Reader, bound: _Number | None, no_bound: float) -> float | None:

@@ -13,7 +13,7 @@ from ...packable import Packing
 
 
 def layer_settings(layer: QConv1d | QConv2d | QLinear, packing: Packing, arithmetic: Arithmetic) -> dict[str, Any]:
-    """Return the settings of a `low_bit` node, see `bitorch.deployment.graph.graph`."""
+    """Return the settings of a `low_bit` node, see `kinds`."""
     largest = layer._max_codes()
     assert largest is not None  # it can be packed
     with torch.no_grad():

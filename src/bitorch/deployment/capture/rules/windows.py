@@ -46,7 +46,7 @@ def conv(dimensions: int) -> Any:
             stride=sizes(stride, dimensions),
             padding=_flat(_conv_borders(padding, kernel, dilations)),
             dilation=dilations,
-            groups=groups,
+            groups=int(groups),
         )
 
     return rule
@@ -140,7 +140,7 @@ def avg_pool(dimensions: int) -> Any:
             kernel_size=kernel,
             stride=strides,
             padding=borders,
-            count_include_pad=count_include_pad,
+            count_include_pad=bool(count_include_pad),
         )
 
     return rule
@@ -338,8 +338,9 @@ def _pad_with_constants(call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequ
 def sizes(value: _Size, dimensions: int) -> tuple[int, ...]:
     """Return one number per dimension, from one for all or one each."""
     if isinstance(value, int):
-        return (value,) * dimensions
-    return tuple(value) * dimensions if len(value) == 1 else tuple(value)
+        return (int(value),) * dimensions
+    numbers = tuple(map(int, value))
+    return numbers * dimensions if len(numbers) == 1 else numbers
 
 
 def _check_image(call: Reader, x: str, dimensions: int) -> None:

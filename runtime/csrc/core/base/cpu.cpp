@@ -1,0 +1,178 @@
+// Which instruction sets this CPU has, and which kernels are used.
+#include "core/base/cpu.h"
+
+#include <atomic>
+#include <cstdlib>
+
+#include "core/base/checked.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+#if !defined(__x86_64__)
+#include <fstream>
+#endif
+
+namespace bitorch {
+namespace {
+
+struct Flag {
+  const char* name;
+  bool present;
+};
+
+struct Level {
+  const KernelTable* table;
+  const char* needs[24];  // flags, ended by null
+};
+
+// __builtin_cpu_supports takes literals only. It also asks the operating system (XCR0) whether wide registers are
+// saved.
+#if defined(__x86_64__)
+#define FLAG(name) {name, __builtin_cpu_supports(name) != 0}
+std::vector<Flag> all_flags() {
+  __builtin_cpu_init();
+  return {FLAG("popcnt"),       FLAG("avx2"),
+          FLAG("fma"),          FLAG("bmi"),
+          FLAG("bmi2"),         FLAG("avx512f"),
+          FLAG("avx512bw"),     FLAG("avx512vl"),
+          FLAG("avx512dq"),     FLAG("avx512vnni"),
+          FLAG("avx512vbmi"),   FLAG("avx512vbmi2"),
+          FLAG("avx512bitalg"), FLAG("avx512vpopcntdq"),
+          FLAG("gfni")};
+}
+#undef FLAG
+const Level kLevels[] = {
+    {&kPortableKernels, {}},
+    {&kAvx2Kernels, {"avx2", "fma", "popcnt", "bmi", "bmi2"}},
+    {&kAvx512Kernels,
+     {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}},
+    {&kAvx512VpopcntdqKernels,
+     {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni",
+      "avx512vpopcntdq", "avx512bitalg", "avx512vbmi", "avx512vbmi2", "gfni"}},
+};
+#elif defined(__aarch64__)
+#if defined(__APPLE__)
+bool apple_has(const char* name) {
+  int value = 0;
+  size_t bytes = sizeof value;
+  return sysctlbyname(name, &value, &bytes, nullptr, 0) == 0 && value != 0;
+}
+std::vector<Flag> all_flags() { return {{"asimd", true}, {"asimddp", apple_has("hw.optional.arm.FEAT_DotProd")}}; }
+#else
+std::vector<Flag> all_flags() {
+  const unsigned long capabilities = getauxval(AT_HWCAP);
+  return {{"asimd", (capabilities & HWCAP_ASIMD) != 0}, {"asimddp", (capabilities & HWCAP_ASIMDDP) != 0}};
+}
+#endif
+const Level kLevels[] = {
+    {&kPortableKernels, {}},
+    {&kNeonKernels, {"asimd"}},
+    {&kNeonDotprodKernels, {"asimd", "asimddp"}},
+};
+#else
+std::vector<Flag> all_flags() { return {}; }
+const Level kLevels[] = {{&kPortableKernels, {}}};
+#endif
+
+// The first flag that the level needs and this CPU lacks, or null.
+const char* missing_flag(const Level& level, const std::vector<std::string>& present) {
+  for (const char* const* need = level.needs; *need != nullptr; ++need) {
+    bool found = false;
+    for (const std::string& flag : present) found = found || flag == *need;
+    if (!found) return *need;
+  }
+  return nullptr;
+}
+
+std::string available_text() {
+  std::string text;
+  for (const std::string& name : available_kernels()) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+// `source`: what the name is, for the message.
+const KernelTable& find_kernels(const std::string& name, const std::string& source) {
+  const std::vector<std::string> present = cpu_flags();
+  for (const Level& level : kLevels) {
+    if (name != level.table->name) continue;
+    const char* missing = missing_flag(level, present);
+    if (missing == nullptr) return *level.table;
+    throw Error(source + "'" + name + "' needs the instructions " + missing +
+                ", which this CPU lacks; it can run: " + available_text());
+  }
+  throw Error(source + "'" + name + "' is no name of kernels; this CPU can run: " + available_text());
+}
+
+}  // namespace
+
+std::vector<std::string> available_kernels() {
+  const std::vector<std::string> present = cpu_flags();
+  std::vector<std::string> names;
+  for (const Level& level : kLevels) {
+    if (missing_flag(level, present) == nullptr) names.emplace_back(level.table->name);
+  }
+  return names;
+}
+
+const KernelTable& kernels() {
+  // An atomic instead of a static local: a fork during its initialisation would leave the child waiting for ever. Two
+  // threads that come here first find the same table.
+  static std::atomic<const KernelTable*> chosen{nullptr};
+  const KernelTable* table = chosen.load(std::memory_order_acquire);
+  if (table == nullptr) {
+    const char* wanted = std::getenv("BITORCH_KERNEL");
+    const bool named = wanted != nullptr && *wanted != '\0';
+    table = &(named ? find_kernels(wanted, "BITORCH_KERNEL=") : kernels(available_kernels().back()));
+    chosen.store(table, std::memory_order_release);
+  }
+  return *table;
+}
+
+const KernelTable& kernels(const std::string& name) { return find_kernels(name, "kernels "); }
+
+std::vector<std::string> cpu_flags() {
+  std::vector<std::string> names;
+  for (const Flag& flag : all_flags()) {
+    if (flag.present) names.emplace_back(flag.name);
+  }
+  return names;
+}
+
+#if defined(__x86_64__)
+std::string cpu_name() {
+  unsigned int text[13] = {};  // 48 characters and a zero
+  unsigned int highest = __get_cpuid_max(0x80000000u, nullptr);
+  if (highest < 0x80000004u) return "unknown";
+  for (unsigned int i = 0; i < 3; ++i) {
+    __get_cpuid(0x80000002u + i, &text[4 * i], &text[4 * i + 1], &text[4 * i + 2], &text[4 * i + 3]);
+  }
+  std::string name(reinterpret_cast<const char*>(text));
+  name.erase(0, name.find_first_not_of(' '));
+  name.erase(name.find_last_not_of(' ') + 1);
+  return name.empty() ? "unknown" : name;
+}
+#elif defined(__APPLE__)
+std::string cpu_name() {
+  char text[256] = {};
+  size_t bytes = sizeof text - 1;
+  return sysctlbyname("machdep.cpu.brand_string", text, &bytes, nullptr, 0) == 0 && text[0] != '\0' ? text : "unknown";
+}
+#else
+std::string cpu_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+#endif
+
+}  // namespace bitorch

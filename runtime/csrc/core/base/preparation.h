@@ -1,0 +1,58 @@
+// What is shared by the operations of a program while it is made: the budget, and what they make of arrays. A network
+// may apply one layer many times; what it keeps is then kept once.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <typeindex>
+#include <utility>
+#include <vector>
+
+#include "core/base/aligned.h"
+#include "core/base/budget.h"
+
+namespace bitorch {
+
+class Preparation {
+ public:
+  explicit Preparation(int64_t memory_limit, int64_t array_bytes) : budget_(memory_limit, array_bytes) {}
+  Preparation(const Preparation&) = delete;
+  Preparation& operator=(const Preparation&) = delete;
+
+  Budget& budget() { return budget_; }
+
+  // Numbers, and addresses of arrays, which stay what they are while the program is made.
+  using Key = std::vector<int64_t>;
+  static int64_t address(const void* memory) { return static_cast<int64_t>(reinterpret_cast<intptr_t>(memory)); }
+
+  // What make() returned when this type and key were first asked for. The key must hold all that the result depends on.
+  template <class T, class Make>
+  std::shared_ptr<const T> share(Key key, const Make& make) {
+    std::shared_ptr<const void>& made = made_[{std::type_index(typeid(T)), std::move(key)}];
+    if (made == nullptr) made = std::make_shared<const T>(make());
+    return std::static_pointer_cast<const T>(made);
+  }
+
+ private:
+  Budget budget_;
+  std::map<std::pair<std::type_index, Key>, std::shared_ptr<const void>> made_;
+};
+
+// For an operation to keep: a copy of `count` values of an array, repeated until there are `period` of them.
+template <class T>
+Kept<T> keep(Preparation& preparation, const T* values, int64_t count, int64_t period) {
+  const auto key = {Preparation::address(values), count, period};
+  return preparation.share<AlignedArray<T>>(key, [&] {
+    AlignedArray<T> copy(preparation.budget(), period, "copies of arrays");
+    for (int64_t i = 0; i < period; i += count) std::copy_n(values, std::min(count, period - i), copy.data() + i);
+    return copy;
+  });
+}
+
+template <class T>
+Kept<T> keep(Preparation& preparation, const T* values, int64_t count) {
+  return keep(preparation, values, count, count);
+}
+
+}  // namespace bitorch

@@ -1,0 +1,38 @@
+// Work on the rows of a tensor: shared among threads, and codes read and written as bytes whatever their layout.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+
+#include "core/base/layout.h"
+#include "core/base/threads.h"
+#include "core/kernels.h"
+
+namespace bitorch {
+
+// How many threads share `nanoseconds` of work in `rows` pieces: waking others takes some microseconds.
+inline int parts_for(int64_t rows, double nanoseconds, int threads) {
+  if (threads <= 1 || rows <= 1 || nanoseconds < 20000.0) return 1;
+  const double most = std::min(nanoseconds / 8000.0, static_cast<double>(std::min(threads, kMaxThreads)));
+  return static_cast<int>(std::min<int64_t>(rows, static_cast<int64_t>(most)));
+}
+
+// body(part, first, last): rows first .. last-1 of `rows`, which take `nanoseconds` together. It must not throw.
+template <class F>
+void for_rows(int64_t rows, double nanoseconds, int threads, const F& body) {
+  const int parts = parts_for(rows, nanoseconds, threads);
+  if (parts == 1) return body(0, int64_t{0}, rows);
+  const int64_t share = rows / parts, more = rows % parts;
+  parallel_for(parts, [&](int part) {
+    const int64_t first = part * share + std::min<int64_t>(part, more);
+    body(part, first, first + share + (part < more ? 1 : 0));
+  });
+}
+
+// The codes of `pixels` pixels of one row, [pixels][channels]: in place where they are bytes, else unpacked to
+// `scratch`.
+const uint8_t* read_codes(const RowFunctions& rows, const Layout& layout, const uint8_t* pixel, int64_t pixels,
+                          uint8_t* scratch);
+// The reverse: writes bytes [pixels][channels] to `pixel`. Nothing to do where they are there already.
+void write_codes(const RowFunctions& rows, const Layout& layout, uint8_t* pixel, int64_t pixels, const uint8_t* codes);
+
+}  // namespace bitorch

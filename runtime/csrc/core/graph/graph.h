@@ -1,0 +1,120 @@
+// The tensors and operations of one program, as the description names them.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/array.h"
+#include "core/base/checked.h"
+#include "core/base/layout.h"
+#include "core/graph/port.h"
+#include "core/kernels.h"
+
+namespace bitorch {
+
+class Preparation;
+
+// An Error that says which operation it is about.
+struct OperationError : Error {
+  using Error::Error;
+};
+
+enum class Values { kFloat32, kInt32, kCodes };
+const char* values_name(Values values);  // "float32", "int32" or "codes"
+
+struct Tensor {
+  std::string name;
+  Values values = Values::kFloat32;
+  int bits = 0;  // of codes
+  int64_t height = 1, width = 1, channels = 1;
+
+  // The memory plan fills these in.
+  Layout layout;
+  int64_t arena_offset = 0;  // per image of the batch
+
+  bool is_codes() const { return values == Values::kCodes; }
+  int64_t pixels() const { return height * width; }
+  bool same_shape(const Tensor& other) const {
+    return height == other.height && width == other.width && channels == other.channels;
+  }
+  std::string describe() const;  // e.g. "codes [8, 8, 64] of 2 bits"
+};
+
+// What one run hands to every operation.
+struct RunContext {
+  const KernelTable* kernels;
+  uint8_t* arena;
+  uint8_t* scratch;      // 64-byte aligned, as many bytes as the operation asked for
+  int64_t first, batch;  // images first .. first + batch - 1 of the arrays; tensors hold these alone
+  int threads;
+  const ArrayView* inputs;
+  void* const* outputs;
+
+  uint8_t* data(const Tensor& tensor) const { return arena + tensor.arena_offset * batch; }
+  // Pixel (y, x) of image n; its neighbours on the right follow it.
+  uint8_t* pixel(const Tensor& tensor, int64_t n, int64_t y, int64_t x = 0) const {
+    return data(tensor) + tensor.layout.offset(n, y, x);
+  }
+  // The same in a tensor of float32.
+  float* floats(const Tensor& tensor, int64_t n, int64_t y, int64_t x = 0) const {
+    return reinterpret_cast<float*>(pixel(tensor, n, y, x));
+  }
+};
+
+// One operation. It is made from a spec whose tensors and numbers were checked; plan() follows once layouts are final;
+// then it runs any number of times, from several threads at once.
+class Operation {
+ public:
+  virtual ~Operation() = default;
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+  // What messages and lists call it; whoever makes an operation says so.
+  void set_name(std::string op, std::string where) {
+    op_ = std::move(op);
+    where_ = std::move(where);
+  }
+  const std::string& op() const { return op_; }
+  const std::string& where() const { return where_; }  // "operation 3 (conv2d)"
+  const std::vector<const Tensor*>& inputs() const { return inputs_; }
+  const std::vector<const Tensor*>& outputs() const { return outputs_; }
+
+  // What the memory plan asks, before layouts are final except those of tensors defined later than `tensor`.
+  virtual bool reads_planes(const Tensor& /*input*/, const KernelTable&) const { return true; }
+  virtual bool writes_planes(const Tensor& /*output*/) const { return true; }
+  virtual bool prefers_planes(const Tensor& /*input*/, const KernelTable&) const { return false; }
+  virtual Halo halo(const Tensor& /*input*/) const { return {}; }
+
+  virtual void plan(const KernelTable&, Preparation&) {}
+  virtual int64_t scratch_bytes(int64_t /*batch*/, int /*threads*/) const { return 0; }
+  // Writes every pixel of its outputs and their halo. Allocates nothing.
+  virtual void run(const RunContext& context) const = 0;
+
+  virtual std::string kernel(const KernelTable& kernels) const;
+  virtual int64_t macs() const { return 0; }
+  virtual int64_t weight_bytes() const { return 0; }
+
+ protected:
+  Operation(std::vector<const Tensor*> inputs, std::vector<const Tensor*> outputs)
+      : inputs_(std::move(inputs)), outputs_(std::move(outputs)) {}
+
+ private:
+  std::string op_, where_;
+  std::vector<const Tensor*> inputs_, outputs_;
+};
+
+struct Graph {
+  std::deque<Tensor> tensors;  // in the order of definition; addresses stay
+  std::map<std::string, Tensor*> by_name;
+  std::vector<std::unique_ptr<Operation>> operations;  // as they are described
+  std::vector<const Operation*> run_order;             // inputs first, so that a bad value is found before any work
+  std::vector<Port> inputs, outputs;                   // in the order of description
+  std::set<std::string> output_names;                  // of the outputs' tensors
+};
+
+}  // namespace bitorch

@@ -1,0 +1,25 @@
+#include "core/graph/row_operation.h"
+
+#include <utility>
+
+#include "core/base/rows.h"
+
+namespace bitorch {
+
+RowOperation::RowOperation(const char* what, int64_t rows, std::vector<const Tensor*> inputs,
+                           std::vector<const Tensor*> outputs)
+    : Operation(std::move(inputs), std::move(outputs)), what_(what), rows_(rows) {}
+
+int64_t RowOperation::scratch_bytes(int64_t, int threads) const { return checked_mul(part_bytes_, threads, what_); }
+
+void RowOperation::run(const RunContext& context) const {
+  for (const Tensor* output : outputs()) zero_halo(output->layout, context.data(*output), context.batch);
+  const int64_t rows = context.batch * rows_;
+  for_rows(rows, static_cast<double>(rows) * row_cost(), context.threads, [&](int part, int64_t first, int64_t last) {
+    uint8_t* scratch = context.scratch + part * part_bytes_;
+    start_part(scratch);
+    for (int64_t row = first; row < last; ++row) run_row(context, scratch, row / rows_, row % rows_);
+  });
+}
+
+}  // namespace bitorch

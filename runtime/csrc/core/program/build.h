@@ -1,0 +1,19 @@
+// From the description of a program to its operations, checked and planned.
+#pragma once
+#include <map>
+#include <string>
+
+#include "core/graph/graph.h"
+
+namespace bitorch {
+
+struct BuiltProgram {
+  Graph graph;
+  int64_t arena_bytes = 0;  // per image
+  int64_t kept_bytes = 0;   // all that the operations keep
+};
+
+BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
+                           const KernelTable& kernels, int64_t memory_limit);
+
+}  // namespace bitorch

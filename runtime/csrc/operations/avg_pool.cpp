@@ -1,0 +1,130 @@
+#include "operations/avg_pool.h"
+
+#include <cstring>
+
+#include "core/base/rows.h"
+#include "core/graph/row_operation.h"
+#include "operations/mean.h"
+
+namespace bitorch {
+
+namespace {
+
+void check_padding(const OperationReader& reader, const PoolAxis& axis) {
+  if (axis.before >= axis.kernel || axis.after >= axis.kernel) {
+    reader.fail("padding",
+                "must be smaller than the kernel where \"count_include_pad\" is false: a window of padding alone "
+                "has no average");
+  }
+}
+
+}  // namespace
+
+AvgPoolSpec read_avg_pool(const OperationReader& reader) {
+  AvgPoolSpec spec;
+  spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
+  spec.window = read_pool_window(reader, *spec.input, false);
+  const PoolAxis &y = spec.window.y, &x = spec.window.x;
+  spec.count_padding = reader.flag("count_include_pad");
+  spec.scale = read_code_scale(reader, *spec.input);
+  check_sum_of_codes(reader, *spec.input, checked_mul(y.kernel, x.kernel, "a pool"));
+  if (!spec.count_padding) {
+    check_padding(reader, y);
+    check_padding(reader, x);
+  }
+  spec.output = reader.output("output", Values::kFloat32, 0, y.outputs(), x.outputs(), spec.input->channels);
+  return spec;
+}
+
+namespace {
+
+void add_sums(int32_t* out, const int32_t* in, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] += in[i];
+}
+
+class AvgPool : public RowOperation {
+ public:
+  explicit AvgPool(const AvgPoolSpec& spec)
+      : RowOperation("a pool", spec.output->height, {spec.input}, {spec.output}),
+        spec_(spec),
+        window_(spec_.window),
+        input_(*spec.input) {}
+
+  // Scratch for codes: the sums of a row of windows' columns, one output pixel's sums, one row of codes.
+  void plan(const KernelTable&, Preparation&) override {
+    if (!input_.is_codes()) return;
+    const int64_t channels = input_.channels;
+    sums_bytes_ = room(checked_mul(window_.x.padded(), channels, what()), 4);
+    pixel_bytes_ = room(channels, 4);
+    const int64_t codes = room(input_.width, channels);
+    part_bytes_ = checked_add(checked_add(sums_bytes_, pixel_bytes_, what()), codes, what());
+  }
+
+ private:
+  double row_cost() const override { return row_values(input_) * static_cast<double>(window_.y.kernel + 1) * 0.3; }
+
+  void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const override {
+    if (input_.is_codes()) {
+      run_codes(context, scratch, n, oy);
+    } else {
+      run_floats(context, n, oy);
+    }
+  }
+
+  float count(int64_t oy, int64_t ox) const {
+    if (spec_.count_padding) return static_cast<float>(window_.y.kernel * window_.x.kernel);
+    return static_cast<float>((window_.y.last_tap(oy) - window_.y.first_tap(oy)) *
+                              (window_.x.last_tap(ox) - window_.x.first_tap(ox)));
+  }
+
+  void run_codes(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const {
+    const RowFunctions& rows = context.kernels->rows;
+    const int64_t channels = input_.channels;
+    int32_t* sums = reinterpret_cast<int32_t*>(scratch);
+    int32_t* pixel = reinterpret_cast<int32_t*>(scratch + sums_bytes_);
+    uint8_t* codes = scratch + sums_bytes_ + pixel_bytes_;
+    std::memset(sums, 0, static_cast<size_t>(sums_bytes_));
+    for (int64_t tap = window_.y.first_tap(oy); tap < window_.y.last_tap(oy); ++tap) {
+      const uint8_t* row = context.pixel(input_, n, window_.y.start(oy) + tap);
+      row = read_codes(rows, input_.layout, row, input_.width, codes);
+      rows.add_bytes(sums + window_.x.before * channels, row, input_.width * channels);
+    }
+    float* out = context.floats(*spec_.output, n, oy);
+    for (int64_t ox = 0; ox < spec_.output->width; ++ox, out += channels) {
+      const int32_t* taps = sums + ox * window_.x.stride * channels;
+      std::memcpy(pixel, taps, static_cast<size_t>(channels) * sizeof(int32_t));
+      for (int64_t tap = 1; tap < window_.x.kernel; ++tap) add_sums(pixel, taps + tap * channels, channels);
+      mean_of_codes(out, pixel, channels, spec_.scale, count(oy, ox));
+    }
+  }
+
+  void run_floats(const RunContext& context, int64_t n, int64_t oy) const {
+    const RowFunctions& rows = context.kernels->rows;
+    const int64_t channels = input_.channels, width = spec_.output->width;
+    float* out = context.floats(*spec_.output, n, oy);
+    std::memset(out, 0, static_cast<size_t>(width * channels) * sizeof(float));
+    for (int64_t ox = 0; ox < width; ++ox, out += channels) {
+      const int64_t first = window_.x.first_tap(ox), last = window_.x.last_tap(ox);
+      for (int64_t tap_y = window_.y.first_tap(oy); tap_y < window_.y.last_tap(oy); ++tap_y) {
+        const int64_t y = window_.y.start(oy) + tap_y;
+        for (int64_t tap_x = first; tap_x < last; ++tap_x) {
+          rows.add_floats(out, context.floats(input_, n, y, window_.x.start(ox) + tap_x), channels);
+        }
+      }
+      mean_of_floats(out, channels, count(oy, ox));
+    }
+  }
+
+  AvgPoolSpec spec_;
+  const PoolWindow& window_;
+  const Tensor& input_;
+  int64_t sums_bytes_ = 0, pixel_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Operation> make_avg_pool(const AvgPoolSpec& spec, Preparation&) {
+  return std::make_unique<AvgPool>(spec);
+}
+
+}  // namespace bitorch

@@ -1,0 +1,81 @@
+#include "operations/elementwise.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "operations/code_keys.h"
+
+namespace bitorch {
+
+namespace {
+
+constexpr int64_t kSpanValues = 4096;
+
+std::vector<const Tensor*> tensors_of(const ElementwiseOutputs& outputs) {
+  std::vector<const Tensor*> tensors;
+  if (outputs.floats != nullptr) tensors.push_back(outputs.floats);
+  if (outputs.codes != nullptr) tensors.push_back(outputs.codes);
+  return tensors;
+}
+
+}  // namespace
+
+ElementwiseOutputs read_elementwise_codes(const OperationReader& reader, const char* key, const Tensor& shape) {
+  ElementwiseOutputs outputs;
+  outputs.rule = read_code_keys(reader, shape.channels, false);
+  outputs.codes = reader.output(key, Values::kCodes, outputs.rule.bits, shape.height, shape.width, shape.channels);
+  return outputs;
+}
+
+ElementwiseOutputs read_elementwise_outputs(const OperationReader& reader, const Tensor& shape) {
+  const Tensor* floats = nullptr;
+  if (reader.has("float32")) {
+    floats = reader.output("float32", Values::kFloat32, 0, shape.height, shape.width, shape.channels);
+  }
+  ElementwiseOutputs outputs;
+  if (reader.has("codes")) {
+    outputs = read_elementwise_codes(reader, "codes", shape);
+  } else {
+    refuse_code_keys(reader);
+  }
+  outputs.floats = floats;
+  if (floats == nullptr && outputs.codes == nullptr) reader.fail("needs an output: \"float32\" or \"codes\"");
+  return outputs;
+}
+
+void check_same_shape(const OperationReader& reader, const char* key, const Tensor& other, const Tensor& shape) {
+  if (other.same_shape(shape)) return;
+  reader.fail(key, "the tensor \"" + other.name + "\" is " + other.describe() + ", but \"" + shape.name + "\" is " +
+                       shape.describe() + "; their shapes must be equal");
+}
+
+Elementwise::Elementwise(std::vector<const Tensor*> inputs, const ElementwiseOutputs& outputs, Preparation& preparation)
+    : RowOperation("a tensor", inputs[0]->height, inputs, tensors_of(outputs)),
+      shape_(*inputs[0]),
+      floats_(outputs.floats),
+      codes_(outputs.codes) {
+  if (codes_ != nullptr) writer_ = CodeWriter(outputs.rule, shape_.channels, preparation);
+}
+
+void Elementwise::plan(const KernelTable&, Preparation&) {
+  step_ = std::clamp<int64_t>(kSpanValues / shape_.channels, 1, shape_.width);
+  values_bytes_ = room(checked_mul(step_, shape_.channels, what()), 4);
+  part_bytes_ = values_bytes_ + writer_.scratch_bytes();
+}
+
+double Elementwise::row_cost() const {
+  return row_values(shape_) * (0.25 + (writer_ ? writer_.nanoseconds_per_value() : 0.0));
+}
+
+void Elementwise::run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const {
+  for (int64_t x = 0; x < shape_.width; x += step_) {
+    const Span span = {n, y, x, std::min(step_, shape_.width - x)};
+    float* room = floats_ != nullptr ? context.floats(*floats_, n, y, x) : reinterpret_cast<float*>(scratch);
+    const float* in = values(context, span, room);
+    if (!writer_) continue;
+    writer_.write(*context.kernels, codes_->layout, in, span.count, context.pixel(*codes_, n, y, x),
+                  scratch + values_bytes_);
+  }
+}
+
+}  // namespace bitorch

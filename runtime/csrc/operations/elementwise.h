@@ -1,0 +1,57 @@
+// What quantize, add and affine have in common: float32 pixels in, float32 and/or codes out.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/conv/code_writer.h"
+#include "core/graph/operation_reader.h"
+#include "core/graph/row_operation.h"
+
+namespace bitorch {
+
+// What leaves: at least one of the two, of the shape of the inputs.
+struct ElementwiseOutputs {
+  const Tensor* floats = nullptr;  // null where not wanted
+  const Tensor* codes = nullptr;   // null where not wanted
+  CodeSpec rule;                   // of the codes; no int32 thresholds
+};
+
+// The keys "float32", "codes" and what belongs to them, for tensors of the shape of `shape`.
+ElementwiseOutputs read_elementwise_outputs(const OperationReader& reader, const Tensor& shape);
+// The codes alone, called `key`.
+ElementwiseOutputs read_elementwise_codes(const OperationReader& reader, const char* key, const Tensor& shape);
+void check_same_shape(const OperationReader& reader, const char* key, const Tensor& other, const Tensor& shape);
+
+// Works on a span of pixels at a time: its 16 KiB of values stay in the first cache until they are codes.
+class Elementwise : public RowOperation {
+ public:
+  void plan(const KernelTable&, Preparation&) override;
+
+ protected:
+  // Pixels x .. x+count-1 of one row.
+  struct Span {
+    int64_t n, y, x, count;
+  };
+
+  Elementwise(std::vector<const Tensor*> inputs, const ElementwiseOutputs& outputs, Preparation& preparation);
+
+  // The values of a span, [count][channels]: written to `room`, or elsewhere where they are there already.
+  virtual const float* values(const RunContext& context, const Span& span, float* room) const = 0;
+
+  static const float* span_of(const RunContext& context, const Tensor& tensor, const Span& span) {
+    return context.floats(tensor, span.n, span.y, span.x);
+  }
+
+  const Tensor& shape_;  // the first input, of the shape of all of them
+
+ private:
+  double row_cost() const override;
+  void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override;
+
+  const Tensor* floats_;
+  const Tensor* codes_;
+  CodeWriter writer_;
+  int64_t step_ = 1, values_bytes_ = 0;
+};
+
+}  // namespace bitorch

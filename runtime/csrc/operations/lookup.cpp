@@ -1,0 +1,69 @@
+#include "operations/lookup.h"
+
+#include "core/base/rows.h"
+#include "operations/on_codes.h"
+
+namespace bitorch {
+
+namespace {
+
+int64_t table_size(const LookupSpec& spec) { return (spec.per_channel ? spec.input->channels : 1) << spec.input->bits; }
+
+}  // namespace
+
+LookupSpec read_lookup(const OperationReader& reader) {
+  LookupSpec spec;
+  spec.input = reader.input("input", {Values::kCodes});
+  const int bits = reader.bits("bits");
+  const std::vector<int64_t> shape = read_table_shape(reader, *spec.input);
+  spec.per_channel = shape.size() == 2;
+  spec.table = reader.bytes("table", shape);
+  const int64_t size = table_size(spec);
+  const int most = (1 << bits) - 1;
+  reader.preparation().budget().work(size);
+  for (int64_t i = 0; i < size; ++i) {
+    if (spec.table[i] <= most) continue;
+    reader.fail("table", "has an entry " + std::to_string(spec.table[i]) + ", but " + std::to_string(bits) +
+                             "-bit codes are at most " + std::to_string(most));
+  }
+  spec.output =
+      reader.output("output", Values::kCodes, bits, spec.input->height, spec.input->width, spec.input->channels);
+  return spec;
+}
+
+namespace {
+
+class Lookup : public OnCodes {
+ public:
+  Lookup(const LookupSpec& spec, Preparation& preparation)
+      : OnCodes(spec.input, spec.output),
+        per_channel_(spec.per_channel),
+        table_(keep(preparation, spec.table, table_size(spec))) {}
+
+  int64_t weight_bytes() const override { return table_->size(); }
+
+ private:
+  void write(const RunContext& context, const uint8_t* codes, int64_t pixels, uint8_t* out,
+             uint8_t* scratch) const override {
+    const Layout& layout = output_.layout;
+    const int64_t channels = input_.channels, n = pixels * channels;
+    uint8_t* target = layout.kind == Kind::kBytes ? out : scratch;
+    if (per_channel_) {
+      look_up_by_channel(target, codes, n, table_->data(), channels, input_.bits);
+    } else {
+      look_up(target, codes, n, table_->data());
+    }
+    write_codes(context.kernels->rows, layout, out, pixels, target);
+  }
+
+  bool per_channel_;
+  Kept<uint8_t> table_;  // [2^bits], or [channels][2^bits]
+};
+
+}  // namespace
+
+std::unique_ptr<Operation> make_lookup(const LookupSpec& spec, Preparation& preparation) {
+  return std::make_unique<Lookup>(spec, preparation);
+}
+
+}  // namespace bitorch

@@ -1,0 +1,56 @@
+#include "operations/operations.h"
+
+#include "operations/activation.h"
+#include "operations/adaptive_avg_pool.h"
+#include "operations/add.h"
+#include "operations/affine.h"
+#include "operations/avg_pool.h"
+#include "operations/concat.h"
+#include "operations/conv2d.h"
+#include "operations/conv2d_float.h"
+#include "operations/dequantize.h"
+#include "operations/flatten.h"
+#include "operations/global_avg_pool.h"
+#include "operations/input.h"
+#include "operations/linear.h"
+#include "operations/linear_float.h"
+#include "operations/lookup.h"
+#include "operations/max_pool.h"
+#include "operations/mul.h"
+#include "operations/output.h"
+#include "operations/pad.h"
+#include "operations/quantize.h"
+#include "operations/select.h"
+#include "operations/softmax.h"
+
+namespace bitorch {
+
+const std::vector<OperationDefinition>& all_operations() {
+  static const std::vector<OperationDefinition> kOperations = {
+      {"input", kInputKeys, read_and_make<read_input, make_input>},
+      {"output", kOutputKeys, read_and_make<read_output, make_output>},
+      {"conv2d", kConv2dKeys, read_and_make<read_conv2d, make_convolution>},
+      {"linear", kLinearKeys, read_and_make<read_linear, make_convolution>},
+      {"conv2d_float", kConv2dFloatKeys, read_and_make<read_conv2d_float, make_convolution>},
+      {"linear_float", kLinearFloatKeys, read_and_make<read_linear_float, make_convolution>},
+      {"max_pool", kMaxPoolKeys, read_and_make<read_max_pool, make_max_pool>},
+      {"avg_pool", kAvgPoolKeys, read_and_make<read_avg_pool, make_avg_pool>},
+      {"global_avg_pool", kGlobalAvgPoolKeys, read_and_make<read_global_avg_pool, make_global_avg_pool>},
+      {"adaptive_avg_pool", kAdaptiveAvgPoolKeys, read_and_make<read_adaptive_avg_pool, make_adaptive_avg_pool>},
+      {"quantize", kQuantizeKeys, read_and_make<read_quantize, make_quantize>},
+      {"dequantize", kDequantizeKeys, read_and_make<read_dequantize, make_dequantize>},
+      {"lookup", kLookupKeys, read_and_make<read_lookup, make_lookup>},
+      {"add", kAddKeys, read_and_make<read_add, make_add>},
+      {"affine", kAffineKeys, read_and_make<read_affine, make_affine>},
+      {"concat", kConcatKeys, read_and_make<read_concat, make_concat>},
+      {"flatten", kFlattenKeys, read_and_make<read_flatten, make_flatten>},
+      {"activation", kActivationKeys, read_and_make<read_activation, make_activation>},
+      {"softmax", kSoftmaxKeys, read_and_make<read_softmax, make_softmax>},
+      {"mul", kMulKeys, read_and_make<read_mul, make_mul>},
+      {"select", kSelectKeys, read_and_make<read_select, make_select>},
+      {"pad", kPadKeys, read_and_make<read_pad, make_pad>},
+  };
+  return kOperations;
+}
+
+}  // namespace bitorch

@@ -1,0 +1,34 @@
+// The window of a pool: which pixels each output takes.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+
+#include "core/graph/operation_reader.h"
+
+namespace bitorch {
+
+// Along one axis.
+struct PoolAxis {
+  int64_t size = 1, kernel = 1, stride = 1, dilation = 1, before = 0, after = 0;
+
+  int64_t extent() const { return dilation * (kernel - 1) + 1; }
+  int64_t padded() const { return size + before + after; }
+  int64_t outputs() const { return (padded() - extent()) / stride + 1; }
+  // Where the window of output o begins; may be negative.
+  int64_t start(int64_t o) const { return o * stride - before; }
+  // The taps first .. last-1 of output o fall on real pixels.
+  int64_t first_tap(int64_t o) const { return std::min(kernel, start(o) >= 0 ? 0 : ceil_div(-start(o), dilation)); }
+  int64_t last_tap(int64_t o) const {
+    const int64_t room = size - start(o);
+    return room <= 0 ? first_tap(o) : std::max(first_tap(o), std::min(kernel, ceil_div(room, dilation)));
+  }
+};
+
+struct PoolWindow {
+  PoolAxis y, x;
+};
+
+// The keys "kernel_size", "stride", "padding" and, where it may be there, "dilation".
+PoolWindow read_pool_window(const OperationReader& reader, const Tensor& input, bool dilated);
+
+}  // namespace bitorch

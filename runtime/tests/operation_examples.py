@@ -1,0 +1,205 @@
+"""Small programs of one operation each, which together have every key, and every choice, that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from bitorch_runtime import reference
+
+Array = np.ndarray[Any, Any]
+Operation = dict[str, Any]
+#: An operation and the arrays that it names.
+Example = tuple[Operation, dict[str, Array]]
+
+
+def _port(name: str, shape: list[int], bits: int | None = None) -> Operation:
+    kind: Operation = {"dtype": "float32"} if bits is None else {"dtype": "uint8", "bits": bits}
+    return {"op": "input", "output": name, "shape": shape, **kind, **({"order": "nchw"} if len(shape) == 3 else {})}
+
+
+#: What operations may read, as inputs of a program: floats, codes of two bits and of one; of images, then of vectors.
+TENSORS = {
+    "x": _port("x", [2, 4, 4]),
+    "other": _port("other", [2, 4, 4]),
+    "q": _port("q", [2, 4, 4], 2),
+    "signs": _port("signs", [2, 4, 4], 1),
+    "gate": _port("gate", [2]),
+    "vector": _port("vector", [6]),
+    "vector_codes": _port("vector_codes", [6], 2),
+    "vector_signs": _port("vector_signs", [6], 1),
+}
+WINDOW = {"kernel_size": [1, 1], "stride": [1, 1], "padding": [0, 0, 0, 0]}
+CONV = {**WINDOW, "dilation": [1, 1], "groups": 1}
+#: Keys of steps, called as their arrays are.
+SCALE = {"multiply": "multiply", "offset": "offset"}
+NORM = {"norm_multiply": "norm_multiply", "norm_offset": "norm_offset"}
+BY_THRESHOLDS = {"codes": "z", "bits": 2, "thresholds": "thresholds", "descending": "descending"}
+
+
+def _steps(channels: int, *, integers: bool = False) -> dict[str, Array]:
+    """Arrays of all steps."""
+    numbers = np.linspace(0.3, 0.7, channels, dtype=np.float32)
+    falls = np.arange(channels) % 2 == 1
+    thresholds = np.tile(np.array([-3, 0, 2] if integers else [-0.5, 0.25, 1.5]), (channels, 1))
+    thresholds[falls] = thresholds[falls, ::-1]
+    names = ("multiply", "offset", "norm_multiply", "norm_offset", "divide", "slope")
+    return {
+        **{name: numbers + np.float32(i) for i, name in enumerate(names)},
+        "thresholds": thresholds.astype(np.int32 if integers else np.float32),
+        "descending": falls,
+    }
+
+
+def example(operation: Operation, arrays: dict[str, Array]) -> Example:
+    """An operation, and those of the arrays that it names."""
+    named = {value for value in operation.values() if isinstance(value, str)}
+    return operation, {name: array for name, array in arrays.items() if name in named}
+
+
+def _low_bit_layers() -> Iterator[Example]:
+    for op, head, codes, signs, same in (
+        ("conv2d", CONV, "q", "signs", "x"),
+        ("linear", {}, "vector_codes", "vector_signs", "vector"),
+    ):
+        channels = 2 if op == "conv2d" else 6
+        weight = (np.arange(channels * channels).reshape(channels, channels) % 3 == 0) * 2 - 1
+        layer = {"op": op, "weight": "weight", "weight_bits": 1, "out_channels": channels, **head}
+        arrays = {"weight": reference.pack_weights(weight, 1)}
+        by_sums, by_floats = (arrays | _steps(channels, integers=integers) for integers in (True, False))
+        yield example({**layer, "input": codes, "int32": "d"}, arrays)
+        yield example({**layer, "input": signs, "sign_activations": True, "int32": "d"}, arrays)
+        meaning = {"weight_grid": "odd", "zero_point": 1}
+        stages = {**SCALE, **NORM, "residual": same, "relu": True, "float32": "y"}
+        yield example({**layer, **meaning, "input": codes, **stages, **BY_THRESHOLDS, "int32": "d"}, by_sums)
+        yield example({**layer, **meaning, "input": codes, **stages, **BY_THRESHOLDS}, by_floats)
+        yield example({**layer, "input": codes, **SCALE, "float32": "y"}, by_floats)
+        yield example({**layer, "input": codes, **SCALE, "codes": "z", "bits": 2}, by_floats)
+        signed = {"weight": reference.pack_weights((weight - 1) // 2, 1, "signed")}
+        yield example({**layer, "input": codes, "weight_grid": "signed", "int32": "d"}, signed)
+
+
+def _float_layers() -> Iterator[Example]:
+    for op, head, same in (("conv2d_float", CONV, "x"), ("linear_float", {}, "vector")):
+        channels = 2 if op == "conv2d_float" else 6
+        shape = (channels, 1, 1, channels) if op == "conv2d_float" else (channels, channels)
+        weight = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        layer = {"op": op, "input": same, "weight": "weight", **head}
+        arrays = {"weight": weight, **_steps(channels)}
+        yield example({**layer, "float32": "y"}, arrays)
+        yield example({**layer, "codes": "z", "bits": 1}, arrays)
+        stages = {**SCALE, **NORM, "residual": same, "relu": True, "float32": "y"}
+        yield example({**layer, "out_channels": channels, **stages, **BY_THRESHOLDS}, arrays)
+
+
+def _codes() -> Iterator[Example]:
+    steps = _steps(2)
+    yield example({"op": "quantize", "input": "x", "output": "z", "bits": 3}, {})
+    with_thresholds = {**BY_THRESHOLDS, "output": "z"}
+    del with_thresholds["codes"]
+    yield example({"op": "quantize", "input": "x", **with_thresholds}, steps)
+    del with_thresholds["descending"]
+    rising = {"thresholds": np.sort(steps["thresholds"], axis=1)}
+    yield example({"op": "quantize", "input": "x", **with_thresholds}, rising)
+    table = np.arange(8, dtype=np.float32).reshape(2, 4)
+    back = {"op": "dequantize", "output": "y"}
+    yield example({**back, "input": "q"}, {})
+    yield example({**back, "input": "q", "scale": 0.3}, {})
+    yield example({**back, "input": "signs", "sign": True, "scale": 0.3}, {})
+    yield example({**back, "input": "q", "table": "table"}, {"table": table})
+    yield example({**back, "input": "q", "table": "table"}, {"table": table[0]})
+    look = {"op": "lookup", "input": "q", "output": "z", "bits": 3, "table": "table"}
+    yield example(look, {"table": table.astype(np.uint8)})
+    yield example(look, {"table": table[1].astype(np.uint8)})
+
+
+def _elementwise() -> Iterator[Example]:
+    steps = _steps(2)
+    add = {"op": "add", "inputs": ["x", "other"]}
+    yield example({**add, "float32": "y"}, {})
+    yield example({**add, "codes": "z", "bits": 8}, {})
+    yield example({**add, "relu": True, "float32": "y", **BY_THRESHOLDS}, steps)
+    affine = {"op": "affine", "input": "x"}
+    whole = {"divide": "divide", **SCALE, **NORM, "residual": "other", "low": -0.5, "high": 1.5}
+    yield example({**affine, **whole, "float32": "y", **BY_THRESHOLDS}, steps)
+    for part in ({"divide": "divide"}, SCALE, NORM, {"residual": "x"}, {"low": 0.0}, {"high": 6}):
+        yield example({**affine, **part, "float32": "y"}, steps)
+    yield example({**affine, "low": 0, "codes": "z", "bits": 4}, {})
+    yield example({"op": "mul", "inputs": ["x", "other"], "output": "y"}, {})
+    yield example({"op": "mul", "inputs": ["x", "gate"], "output": "y"}, {})
+    activation = {"op": "activation", "input": "x", "output": "y"}
+    yield example({**activation, "function": "leaky_relu", "slope": "slope"}, steps)
+    for function in ("hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"):
+        yield example({**activation, "function": function}, {})
+    yield example({"op": "softmax", "input": "x", "output": "y"}, {})
+    yield example({"op": "softmax", "input": "x", "output": "y", "log": True}, {})
+
+
+def _pools() -> Iterator[Example]:
+    pool = {"output": "y", **WINDOW, "kernel_size": [2, 2], "padding": [1, 0, 1, 0]}
+    for name in ("x", "q"):
+        yield example({"op": "max_pool", "input": name, **pool}, {})
+        yield example({"op": "max_pool", "input": name, **pool, "dilation": [2, 1]}, {})
+        yield example({"op": "avg_pool", "input": name, **pool, "count_include_pad": name == "x"}, {})
+        yield example({"op": "global_avg_pool", "input": name, "output": "y"}, {})
+    yield example({"op": "avg_pool", "input": "q", **pool, "count_include_pad": False, "scale": 0.1}, {})
+    yield example({"op": "global_avg_pool", "input": "q", "output": "y", "scale": 0.1}, {})
+    yield example({"op": "adaptive_avg_pool", "input": "x", "output": "y", "output_size": [3, 2]}, {})
+
+
+def _moves() -> Iterator[Example]:
+    for name in ("x", "q"):
+        yield example({"op": "concat", "inputs": [name], "output": "y"}, {})
+        yield example({"op": "concat", "inputs": [name, name], "output": "y"}, {})
+        for order in ("chw", "hwc"):
+            yield example({"op": "flatten", "input": name, "output": "y", "order": order}, {})
+        select = {"op": "select", "input": name, "output": "y", "channels": "channels"}
+        yield example(select, {"channels": np.array([1, 1, 0], np.int32)})
+        for mode in ("constant", "reflect", "replicate", "circular"):
+            yield example({"op": "pad", "input": name, "output": "y", "padding": [1, 0, 2, 1], "mode": mode}, {})
+        constant = {"op": "pad", "input": name, "output": "y", "padding": [0, 1, 0, 0], "mode": "constant"}
+        yield example({**constant, "value": 1, "channels": [1, 2]}, {})
+
+
+def examples() -> list[Example]:
+    """All of them; "input" and "output" stand around each."""
+    parts = (_low_bit_layers(), _float_layers(), _codes(), _elementwise(), _pools(), _moves())
+    return [one for part in parts for one in part]
+
+
+def program(operation: Operation, reads: list[str], gives: list[str]) -> list[Operation]:
+    """The inputs that an operation reads, the operation, and an output for each tensor that it gives."""
+    orders: list[Operation] = [{"order": "nhwc"}, {"order": "nchw"}]
+    inputs = [TENSORS[name] for name in dict.fromkeys(reads)]
+    outputs = [{"op": "output", "input": name, **orders[i % 2]} for i, name in enumerate(gives)]
+    return [*inputs, operation, *outputs]
+
+
+def port_programs() -> list[list[Operation]]:
+    """Programs of inputs and outputs, with all keys of both."""
+    image = {"op": "input", "output": "i", "dtype": "float32", "shape": [2, 3, 4]}
+    leaves = {"op": "output", "input": "i"}
+    return [
+        [{**image, "order": "nchw"}, {**leaves, "order": "nhwc"}],
+        [{**image, "order": "nhwc", "array_shape": [24]}, {**leaves, "order": "nchw", "array_shape": [6, 4]}],
+        [{"op": "input", "output": "i", "dtype": "float32", "shape": [5]}, leaves],
+        [{"op": "input", "output": "i", "dtype": "uint8", "bits": 4, "shape": [1], "array_shape": []}, leaves],
+    ]
+
+
+def arrays_for(operations: list[Operation]) -> list[Array]:
+    """Inputs of a batch of two for a program."""
+    rng = np.random.default_rng(1)
+    inputs: list[Array] = []
+    for one in (operation for operation in operations if operation["op"] == "input"):
+        shape: list[int] = one["shape"]
+        if len(shape) == 3 and one["order"] == "nhwc":
+            shape = [*shape[1:], shape[0]]
+        outside: list[int] = one.get("array_shape", shape)
+        full = (2, *outside)
+        codes = one["dtype"] == "uint8"
+        values = rng.integers(0, 2 ** one["bits"], full, np.uint8) if codes else rng.normal(0.5, 1, full)
+        inputs.append(values.astype(one["dtype"]))
+    return inputs

@@ -1,0 +1,75 @@
+"""How the C++ sources depend on each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CSRC = Path(__file__).resolve().parents[1] / "csrc"
+
+#: What the files of a folder may include besides their own. core/kernels.h is for all.
+MAY_INCLUDE = {
+    "core/base": set(),
+    "core/format": {"core/base"},
+    "core/graph": {"core/base", "core/format"},
+    "core/conv": {"core/base"},
+    "operations": {"core/base", "core/format", "core/graph", "core/conv"},
+    "core/program": {"core/base", "core/format", "core/graph", "operations"},
+}
+
+
+def sources(folder: str) -> list[Path]:
+    return [path for path in sorted((CSRC / folder).iterdir()) if path.suffix in (".h", ".cpp")]
+
+
+def includes(path: Path) -> Iterator[str]:
+    yield from re.findall(r'^#include "(.+)"', path.read_text(), re.MULTILINE)
+
+
+def test_every_folder_has_its_place() -> None:
+    folders = {path.parent.relative_to(CSRC).as_posix() for path in CSRC.rglob("*.cpp")}
+    assert folders == set(MAY_INCLUDE) | {"c", "kernels", "python", "tools"}
+
+
+@pytest.mark.parametrize("folder", MAY_INCLUDE)
+def test_arrows_run_one_way(folder: str) -> None:
+    allowed = MAY_INCLUDE[folder] | {folder}
+    for path in sources(folder):
+        for name in includes(path):
+            target = (CSRC / name).relative_to(CSRC)
+            assert (CSRC / target).is_file(), f"{path.name} includes {name}, which is not a path from csrc"
+            assert name == "core/kernels.h" or target.parent.as_posix() in allowed, f"{path.name} includes {name}"
+
+
+def test_headers_do_not_include_each_other() -> None:
+    """Within a folder arrows run one way too."""
+    graph = {
+        path.relative_to(CSRC).as_posix(): list(includes(path))
+        for folder in MAY_INCLUDE
+        for path in sources(folder)
+        if path.suffix == ".h"
+    }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above[above.index(name) :], name])
+        if name in done:
+            return
+        for other in graph.get(name, []):
+            visit(other, (*above, name))
+        done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_each_operation_has_its_file() -> None:
+    table = (CSRC / "operations" / "operations.cpp").read_text()
+    names = re.findall(r'^ +\{"(\w+)", k\w+Keys', table, re.MULTILINE)
+    assert len(names) > 20
+    for name in names:
+        assert (CSRC / "operations" / f"{name}.h").is_file()
+        assert f"read_{name}(" in (CSRC / "operations" / f"{name}.cpp").read_text()

@@ -1,0 +1,63 @@
+"""Passes that bring quantizers to where their numbers are made: in front of pools and of moves of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..graph.chains import is_rising, is_the_same_everywhere
+from ..graph.graph import Graph, Node
+
+
+def swap_pools(graph: Graph) -> Graph:
+    """Let what never falls (ReLU, clip, BatchNorm with slopes ≥ 0) come before a max-pool that it reads.
+
+    What has no numbers per channel comes before a flatten or a choice of channels, too.
+    """
+    swapped = _swap_one(graph)
+    while swapped is not None:
+        graph, swapped = swapped, _swap_one(swapped)
+    return graph
+
+
+def _swap_one(graph: Graph) -> Graph | None:
+    readers = graph.readers()
+    for node in graph:
+        if not node.row.elementwise or not is_rising(node):
+            continue
+        pool = graph[node.inputs[0]]
+        is_only = len(readers[pool.name]) == 1 and pool.name not in graph.outputs
+        is_moved = pool.row.moves and len(pool.inputs) == 1
+        if is_only and is_moved and (pool.row.keeps_channels or is_the_same_everywhere(node)):
+            before = graph[pool.inputs[0]]
+            early = replace(node, name=f"{node.name}/early", inputs=(before.name,), shape=before.shape)
+            late = replace(pool, name=node.name, inputs=(early.name,))
+            return graph.replaced({pool.name: early, node.name: late})
+    return None
+
+
+def move_codes(graph: Graph) -> Graph:
+    """Quantize before max-pools, flattens, channel selections and concatenations that only lead to a quantizer."""
+    moved = _move_one(graph)
+    while moved is not None:
+        graph, moved = moved, _move_one(moved)
+    return graph
+
+
+def _move_one(graph: Graph) -> Graph | None:
+    readers = graph.readers()
+    for node in graph:
+        if node.kind != "codes":
+            continue
+        behind = graph[node.inputs[0]]
+        if not behind.row.moves or len(readers[behind.name]) > 1 or behind.name in graph.outputs:
+            continue
+        early = [
+            replace(node, name=f"{node.name}/{i}", inputs=(name,), shape=graph[name].shape)
+            for i, name in enumerate(behind.inputs)
+        ]
+        late = replace(behind, name=node.name, inputs=tuple(codes.name for codes in early))
+        nodes: list[Node] = []
+        for other in graph:
+            nodes.extend(early if other is behind else [late] if other is node else [other])
+        return Graph(tuple(nodes), graph.outputs)
+    return None

@@ -1,0 +1,64 @@
+"""What kinds of nodes and operations of programs say of one another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bitorch import LowBitConfig, quantize_
+from bitorch.deployment.capture.capture import capture
+from bitorch.deployment.graph.kinds import KINDS
+from bitorch.deployment.runtime.compile import compile_graph
+from bitorch_runtime.operations import OPERATIONS, why_inexact
+
+
+class Mixed(nn.Module):
+    """A net with every kind whose value may differ in its last bits, and many of the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.middle = nn.Conv2d(8, 8, 3)
+        self.slopes = nn.PReLU(8)
+        self.narrow, self.last = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.max_pool2d(F.relu(self.norm(self.first(x))), 2)
+        y = self.slopes(self.middle(y))
+        y = torch.cat([F.silu(y)[:, :4], F.hardswish(y)[:, 4:]], 1) * F.hardsigmoid(y)
+        y = F.pad(F.avg_pool2d(torch.tanh(y), 2), (1, 1, 1, 1), "replicate")
+        gate = torch.sigmoid(self.narrow(F.adaptive_avg_pool2d(y, 1).flatten(1)))
+        pooled = F.adaptive_avg_pool2d(y * gate[:, :, None, None] + y.clamp(0.1, 0.9) / 3, 2).flatten(1)
+        return F.log_softmax(self.last(pooled[:, :8]), 1)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> set[tuple[str, str, bool]]:
+    """(kind of the node that an operation begins with, operation, whether the operation is exact)."""
+    torch.manual_seed(0)
+    model = Mixed()
+    quantize_(model, LowBitConfig(2, 2))
+    captured = capture(model.eval(), torch.rand(2, 3, 12, 12))
+    captured.check()
+    compiled = compile_graph(captured.graph)
+    lowered = compiled.lowered
+    return {
+        (compiled.graph[anchor].kind, operation["op"], why_inexact(operation) == "")
+        for operation, anchor in zip(lowered.operations, lowered.anchors, strict=True)
+        if operation["op"] != "output"
+    }
+
+
+def test_operations_are_exact_where_their_kinds_are(pairs: set[tuple[str, str, bool]]) -> None:
+    """But for one: the runtime's mean of all pixels has the same bits everywhere, PyTorch's has not."""
+    differ = {(kind, op) for kind, op, exact in pairs if KINDS[kind].exact != exact}
+    assert differ == {("global_avg_pool", "global_avg_pool")}
+    assert {kind for kind, row in KINDS.items() if not row.exact} <= {kind for kind, _, _ in pairs}
+
+
+def test_kinds_that_weigh_are_operations_that_multiply(pairs: set[tuple[str, str, bool]]) -> None:
+    assert all(KINDS[kind].weighs == OPERATIONS[op].multiplies for kind, op, _ in pairs)
+    assert {op for kind, op, _ in pairs if KINDS[kind].weighs} == {"conv2d", "linear", "conv2d_float", "linear_float"}
