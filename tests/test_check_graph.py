@@ -36,7 +36,7 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.nn.functional.max_pool2d(self.norm(self.first(x)).relu(), 2)
-        x = self.act(self.second(x)) * 0.5 + self.third(x)
+        x = self.second(x) * 0.5 + self.third(self.act(x) * 0.75)
         y: Tensor = self.last(torch.nn.functional.max_pool2d(x, 2).flatten(1))
         return y
 
@@ -78,7 +78,11 @@ def test_a_captured_graph_is_fine(captured: Graph) -> None:
         ("add", lambda n: replace(n, inputs=n.inputs[:1]), "reads 1 nodes, but must read 2"),
         ("relu", lambda n: replace(n, inputs=("last",)), "reads 'last', which is no node before it"),
         ("relu", lambda n: replace(n, inputs=("nowhere",)), "reads 'nowhere', which is no node before it"),
-        ("relu", lambda n: replace(n, shape=(4, 8, 7)), r"the shape \[4, 8, 7\], which does not follow from \[4, 8, 8\]"),
+        (
+            "relu",
+            lambda n: replace(n, shape=(4, 8, 7)),
+            r"the shape \[4, 8, 7\], which does not follow from \[4, 8, 8\]",
+        ),
         ("low_bit", lambda n: replace(n, shape=(5, 8, 8)), r"the shape \[5, 8, 8\]"),
         ("max_pool", lambda n: replace(n, shape=(4, 3, 4)), r"the shape \[4, 3, 4\]"),
         ("flatten", lambda n: replace(n, shape=(15,)), r"the shape \[15\]"),
@@ -135,7 +139,7 @@ def test_passes_make_all_that_they_say(captured: Graph) -> None:
         made[name] = made.get(name, set()) | {node.kind for node in graph} - before
         before |= {node.kind for node in graph}
     for one in (READ_PIXELS, *PASSES):
-        assert one.makes - {"values"} <= made[one.name] | {"lookup"}, one.name
+        assert one.makes - {"values"} <= made[one.name], one.name
 
 
 def test_passes_print_what_they_do() -> None:
@@ -180,17 +184,18 @@ def test_which_way_kinds_go(kind: str, numbers: dict[str, Any], is_monotone: boo
     settings = {key: torch.tensor(v) if isinstance(v, list) else v for key, v in numbers.items()}
     row = KINDS[kind]
     assert (row.monotone(settings), row.rising(settings)) == (is_monotone, is_rising)
-    points = torch.tensor([-torch.inf, -1e38, -7.5, -3.0, -1.4, -1.0, -1e-40, 0.0, 1e-40, 0.3, 1.0, 6.5, 1e38, torch.inf])
+    points = torch.tensor(
+        [-torch.inf, -1e38, -7.5, -3.0, -1.4, -1.0, -1e-40, 0.0, 1e-40, 0.3, 1.0, 6.5, 1e38, torch.inf]
+    )
     x = points.unsqueeze(1).repeat(1, 2)  # [points, 2 channels]
     node = Node("y", kind, ("x",), (2,), lambda x: x, settings)
     with np.errstate(all="ignore"):
         y = value_of(node, x)
-    inner = y[1:-1].double()  # NaN may be at the ends
-    steps_up, steps_down = (inner.diff(dim=0) >= 0).all(0), (inner.diff(dim=0) <= 0).all(0)
+    inner = y[1:-1]  # NaN may be at the ends
     if is_monotone:
-        assert bool((steps_up | steps_down).all())
+        assert bool(((inner[1:] >= inner[:-1]).all(0) | (inner[1:] <= inner[:-1]).all(0)).all())
     if is_rising:
-        assert bool((y.double().diff(dim=0).nan_to_num(nan=-1.0) >= 0).logical_or(y[1:] == y[:-1]).all())
+        assert bool((y[1:] >= y[:-1]).all())
 
 
 def test_rows_of_elementwise_kinds() -> None:

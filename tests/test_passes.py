@@ -68,7 +68,8 @@ class Draft:
 
     def max_pool(self, name: str, of: str) -> str:
         channels, height, width = self.shapes[of]
-        settings = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0, 0, 0), "dilation": (1, 1)}
+        settings: dict[str, Any] = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0, 0, 0)}
+        settings["dilation"] = (1, 1)
         return self.add(
             name, "max_pool", [of], lambda x: F.max_pool2d(x, 2), (channels, height // 2, width // 2), **settings
         )
@@ -82,7 +83,7 @@ class Draft:
         return self.add(name, "select", [of], lambda x: x[:, chosen], shape, channels=chosen)
 
     def codes(self, name: str, of: str, quantizer: Quantization) -> str:
-        settings = {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
+        settings: dict[str, Any] = {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
         return self.add(name, "codes", [of], quantizer.codes, **settings)
 
     def values(self, name: str, of: str, bits: int, *, sign: bool = False) -> str:
@@ -540,7 +541,7 @@ class TestLower:
 
     def test_a_signal_is_an_image_of_one_row(self) -> None:
         draft = Draft(4, 9)
-        settings = {"kernel_size": (3,), "stride": (2,), "padding": (1, 0), "dilation": (1,)}
+        settings: dict[str, Any] = {"kernel_size": (3,), "stride": (2,), "padding": (1, 0), "dilation": (1,)}
         draft.add("pool", "max_pool", ["x"], lambda x: F.max_pool1d(F.pad(x, (1, 0)), 3, 2), (4, 4), **settings)
         given, pool, _ = lower(draft.graph("pool")).operations
         assert given["shape"] == [4, 1, 9]

@@ -26,12 +26,8 @@ from ...text_table import aligned, ruled
 from ...wrappers import unwrapped
 from ..capture.preconditions import in_training_mode, some
 from ..capture.rules.low_bit import NOT_IN_THE_RUNTIME
-from .packed_layers import (
-    NotPackableError,
-    PackedConv1d,
-    PackedConv2d,
-    PackedLinear,
-)
+from .packed_base import NotPackableError
+from .packed_layers import PackedConv1d, PackedConv2d, PackedLinear
 from .partial_file import PartialFile, save_partial
 
 PackedLayer = PackedLinear | PackedConv1d | PackedConv2d

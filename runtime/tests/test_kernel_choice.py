@@ -1,0 +1,90 @@
+"""Which kernel each kind of layer gets, with every table of kernels that this CPU runs, and that it is a fast one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import bitorch_runtime
+
+WORKER = Path(__file__).with_name("kernel_of_layers.py")
+KERNELS = bitorch_runtime.cpu()["kernels"]
+#: In the order of `kernel_of_layers.BITS`: W1A1, W1A2, W2A2, W4A4, W8A8, float.
+CHOICE: Mapping[str, Mapping[str, str]] = {
+    "portable": {
+        "3×3": "popcount popcount bytes bytes words float",
+        "1×1": "popcount popcount bytes bytes words float",
+        "linear": "popcount popcount popcount bytes words float",
+    },
+    "avx2": {
+        "3×3": "tables tables tables bytes words float",
+        "1×1": "popcount popcount popcount bytes words float",
+        "linear": "popcount popcount popcount bytes words float",
+    },
+    "avx512": {
+        "3×3": "popcount bytes bytes bytes bytes float",
+        "1×1": "popcount bytes bytes bytes bytes float",
+        "linear": "popcount popcount popcount bytes bytes float",
+    },
+    "avx512-vpopcntdq": {
+        "3×3": "popcount tables tables bytes bytes float",
+        "1×1": "popcount popcount popcount bytes bytes float",
+        "linear": "popcount popcount popcount bytes bytes float",
+    },
+}
+DEPTHWISE = "depthwise depthwise depthwise depthwise depthwise depthwise"
+#: Of the kernels' names: how they begin on each instruction set. A table may have a kernel of the smaller one.
+SUFFIXES = {"avx2": "avx2", "avx512": "avx512", "avx512-vpopcntdq": "avx512", "neon": "neon", "neon-dotprod": "neon"}
+
+Found = Mapping[str, tuple[str, str, float]]
+
+
+def found_with(kernels: str) -> Found:
+    environment = os.environ | {"BITORCH_KERNEL": kernels, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(WORKER)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: Found = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def measured(request: pytest.FixtureRequest) -> tuple[str, Found]:
+    return request.param, found_with(request.param)
+
+
+@pytest.fixture(scope="module")
+def portable() -> Found:
+    return found_with("portable")
+
+
+def test_every_layer_gets_its_kernel(measured: tuple[str, Found]) -> None:
+    kernels, found = measured
+    if kernels not in CHOICE:
+        pytest.skip(f"the choice of {kernels} is not written down")
+    for layer, expected in {**CHOICE[kernels], "depthwise": DEPTHWISE}.items():
+        methods = [planned.split()[0] for name, (planned, _, _) in found.items() if name.split()[0] == layer]
+        assert methods == expected.split(), layer
+
+
+def test_no_layer_falls_back_to_portable_kernels(measured: tuple[str, Found]) -> None:
+    kernels, found = measured
+    expected = SUFFIXES.get(kernels, "portable")
+    for name, (planned, profiled, _) in found.items():
+        assert planned.split()[-1].startswith(expected), name
+        assert profiled == planned, name
+
+
+def test_what_ran_is_as_fast_as_its_name_says(measured: tuple[str, Found], portable: Found) -> None:
+    """A name can lie. 3×3 layers are about 5 to 160 times as fast as with portable kernels."""
+    kernels, found = measured
+    if not kernels.startswith("avx"):
+        pytest.skip("emulated CPUs keep no such promise")
+    for name, (_, _, seconds) in found.items():
+        if name.startswith("3×3"):
+            assert portable[name][2] > 2 * seconds, name
