@@ -12,12 +12,6 @@ from layers_timing import Contestant
 Engine = Literal["torch", "onnxruntime", "openvino"]
 ENGINES: tuple[Engine, ...] = ("torch", "onnxruntime", "openvino")
 
-# What the tables compare with; an engine's module gives its contestants these names.
-FLOAT, BFLOAT = "PyTorch float32", "PyTorch bfloat16"
-INT8 = ("ONNX Runtime int8", "OpenVINO int8")
-OURS_FLOAT = "bitorch-runtime float32"
-BINARY, BINARY_ALONE = "OpenVINO binary", "OpenVINO binary, float32 out"
-
 
 def contestants(engine: Engine, layer: Layer, threads: int, rng: np.random.Generator) -> list[Contestant]:
     """The engine's versions of a layer, ready to run, each checked.

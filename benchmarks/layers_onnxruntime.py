@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from layers_cases import Layer
-from layers_engines import INT8
 from layers_int8 import Int8Problem
+from layers_names import INT8
 from layers_timing import Called, Contestant
 
 try:

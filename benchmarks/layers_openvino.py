@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from layers_cases import Bits, Layer, Problem
-from layers_engines import BINARY, BINARY_ALONE, INT8
 from layers_int8 import Int8Problem
+from layers_names import BINARY, BINARY_ALONE, INT8
 from layers_timing import Called, Contestant, Sample, fastest_call
 from layers_torch import exact_sums
 

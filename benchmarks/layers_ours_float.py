@@ -7,7 +7,7 @@ import numpy as np
 import bitorch_runtime
 from bitorch_runtime import reference
 from layers_cases import Layer
-from layers_engines import OURS_FLOAT
+from layers_names import OURS_FLOAT
 from layers_program import TimedProgram, geometry, input_shape
 
 

@@ -11,7 +11,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from layers_cases import WIDTHS, Bits
-from layers_engines import FLOAT, INT8
+from layers_names import FLOAT, INT8
 from layers_results import Results, Row
 from layers_table import faster_int8, is_low_bit, ratio
 

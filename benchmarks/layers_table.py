@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from layers_cases import Bits, Layer
-from layers_engines import BFLOAT, BINARY, BINARY_ALONE, FLOAT, INT8, OURS_FLOAT
+from layers_names import BFLOAT, BINARY, BINARY_ALONE, FLOAT, INT8, OURS_FLOAT
 from layers_results import Results, Row
 
 OVERVIEW = ("W1A1", "W1A1±", "W1A2", "W1A4", "W2A2", "W3A3", "W4A4", "W8A8")

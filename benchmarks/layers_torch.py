@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.profiler import profile
 
 from layers_cases import Layer
-from layers_engines import BFLOAT, FLOAT
+from layers_names import BFLOAT, FLOAT
 from layers_timing import Called, Contestant
 
 

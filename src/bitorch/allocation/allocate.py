@@ -14,13 +14,14 @@ from ..conversion.rules import Match, Rule
 from ..conversion.set_bits import set_bits
 from ..model_copy import copied
 from ..objective import Loss
+from ..running import quietly
 from ..text_table import aligned, ruled
 from ..wrappers import unwrapped
 from .budget import Budget, amount, amount_text
 from .candidates import Pair, candidates, pairs_of, pattern, spelled
 from .choice import LayerCosts, Losses, best_bits, cost_of, fewest, finite_monotone
 from .costs import Meter, all_costs
-from .evaluation import objective_on, quietly, read_data, score
+from .evaluation import objective_on, read_data, score
 from .sensitivity import Sensitivity, measured
 
 

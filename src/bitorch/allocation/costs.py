@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from ..conversion.set_bits import set_bits
-from ..deployment.capture.runs import as_it_was
 from ..model_copy import copied
 from ..reporting.deployed import Deployed, deployed
 from ..reporting.parts import parts_of
+from ..running import as_it_was
 from .budget import ticks
 from .candidates import Pair, order, pattern, spelled
 from .file_bytes import bytes_by_layer, operation_layers

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..batches import Batch, read_batch
 from ..model_copy import copied
 from ..objective import Loss, Objective, check_loss, objective
+from ..running import quietly
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,6 @@ def objective_on(model: nn.Module, batches: Sequence[Batch], loss: Loss | None) 
     if found is None:
         raise TypeError("data: batch 0 has no labels; pass inputs and labels such as (x, y), or loss=")
     return found
-
-
-@contextmanager
-def quietly(device: torch.device) -> Iterator[None]:
-    """Differentiate nothing inside, and leave the random generators as they were."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.no_grad():
-        yield
 
 
 def score(model: nn.Module, batches: Sequence[Batch], judged: Objective, *, renew_statistics: bool) -> Score:

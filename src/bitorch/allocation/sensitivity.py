@@ -14,10 +14,11 @@ from ..conversion.rules import Match
 from ..conversion.set_bits import set_bits
 from ..model_copy import copied
 from ..objective import CROSS_ENTROPY, Loss, Objective
+from ..running import quietly
 from ..text_table import aligned, ruled
 from ..wrappers import unwrapped
 from .candidates import Candidates, Pair, Refused, candidates, pairs_of, pattern, spelled
-from .evaluation import Score, objective_on, quietly, read_data, score
+from .evaluation import Score, objective_on, read_data, score
 
 
 @dataclass(frozen=True)

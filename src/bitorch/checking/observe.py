@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from ..layers import AbsorbedReLU, QActivation
 from ..layers.input_quantizer import quantizer_of
 from ..layers.low_bit import LowBit
 from ..quantizations import Quantization
+from ..running import hooked
 from .layers import named_layers
 from .provenance import Provenance, mark_absorbed_relu, provenance
 
@@ -55,23 +55,21 @@ def observe(model: nn.Module) -> Iterator[list[Observation]]:
     """Observe the forward passes that are made inside, by hooks that are gone afterwards; a list that fills up."""
     seen: list[Observation] = []
 
-    def see(name: str, quantizer: Quantization, module: nn.Module, arguments: tuple[Any, ...], named: Any) -> None:
-        x = next(value for value in (*arguments, *named.values()) if isinstance(value, Tensor))
-        if x.numel() and torch.isfinite(x.detach()).all():
-            seen.append(_observation(name, quantizer, x))
+    layers = dict(named_layers(model))
 
-    handles = []
-    for name, module in named_layers(model):
+    def see(name: str, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         quantizer = input_quantizer(module)
         if quantizer is not None:
-            handles.append(module.register_forward_pre_hook(partial(see, name, quantizer), with_kwargs=True))
-        elif isinstance(module, AbsorbedReLU):
-            handles.append(module.register_forward_hook(mark_absorbed_relu))
-    try:
+            x = next(value for value in (*arguments, *named.values()) if isinstance(value, Tensor))
+            if x.numel() and torch.isfinite(x.detach()).all():
+                seen.append(_observation(name, quantizer, x))
+
+    with ExitStack() as stack:
+        for module in layers.values():
+            if isinstance(module, AbsorbedReLU):
+                stack.callback(module.register_forward_hook(mark_absorbed_relu).remove)
+        stack.enter_context(hooked(layers, see))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def input_quantizer(module: nn.Module) -> Quantization | None:

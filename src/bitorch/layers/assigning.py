@@ -51,6 +51,18 @@ class Assigning(GivingWay):
                     self._put(name, value)
 
 
+def other_name(attribute: str) -> property:
+    """Return a property that stands for an attribute under another name: what BITorch calls it."""
+
+    def read(layer: Assigning) -> Any:
+        return getattr(layer, attribute)
+
+    def assign(layer: Assigning, value: object) -> None:
+        setattr(layer, attribute, value)
+
+    return property(read, assign, doc=f"BITorch's name of `{attribute}`.")
+
+
 def given_quantizer(value: object, argument: str) -> Quantization:
     """Return the quantizer that is assigned: an instance, or one by its name; errors as `resolve_quantization`."""
     if value is None:

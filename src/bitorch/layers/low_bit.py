@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..giving_way import gives_way
 from ..quantizations import Quantization
 from ..quantizations.learned_start import LearnedStart
-from .assigning import Assigning, given_quantizer
+from .assigning import Assigning, given_quantizer, other_name
 from .config import config, resolve_quantization
 from .exact import digit_base
 from .input_quantizer import before_quantizer, gives_its_quantizers_values, quantizer_of
@@ -72,14 +72,7 @@ class WeightQuantized(Converted, Assigning):
     weight: Tensor
     weight_quantization: Quantization
 
-    @property
-    def _weight_quantize(self) -> Quantization:
-        """BITorch's name of `weight_quantization` on convolutions."""
-        return self.weight_quantization
-
-    @_weight_quantize.setter
-    def _weight_quantize(self, value: Quantization) -> None:
-        self.weight_quantization = value
+    _weight_quantize = other_name("weight_quantization")
 
     def _set_weight_quantization(self, weight_quantization: Quantization | str | None) -> None:
         quantizer = resolve_quantization(weight_quantization, config.weight_quantization, "weight_quantization")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..quantizations import Quantization
-from .assigning import given_quantizer
+from .assigning import given_quantizer, other_name
 from .config import config, resolve_quantization
 from .low_bit import WeightQuantized
 
@@ -39,14 +39,7 @@ class _Embedding(WeightQuantized):
     sparse: bool
     output_quantization: Quantization
 
-    @property
-    def embedding_weight_quantization(self) -> Quantization:
-        """BITorch's name of `weight_quantization`."""
-        return self.weight_quantization
-
-    @embedding_weight_quantization.setter
-    def embedding_weight_quantization(self, value: Quantization) -> None:
-        self.weight_quantization = value
+    embedding_weight_quantization = other_name("weight_quantization")
 
     def _set_quantization(
         self,
@@ -134,14 +127,7 @@ class QEmbedding(_Embedding, nn.Embedding):
         )
         self._set_quantization(weight_quantization=weight_quantization, output_quantization=output_quantization)
 
-    @property
-    def embedding_output_quantization(self) -> Quantization:
-        """BITorch's name of `output_quantization`."""
-        return self.output_quantization
-
-    @embedding_output_quantization.setter
-    def embedding_output_quantization(self, value: Quantization) -> None:
-        self.output_quantization = value
+    embedding_output_quantization = other_name("output_quantization")
 
     def forward(self, input: Tensor) -> Tensor:
         """Return [..., embedding_dim] for indices [...], int32 or int64."""
@@ -205,14 +191,7 @@ class QEmbeddingBag(_Embedding, nn.EmbeddingBag):
         )
         self._set_quantization(weight_quantization=weight_quantization, output_quantization=output_quantization)
 
-    @property
-    def embedding_input_quantization(self) -> Quantization:
-        """BITorch's name of `output_quantization`."""
-        return self.output_quantization
-
-    @embedding_input_quantization.setter
-    def embedding_input_quantization(self, value: Quantization) -> None:
-        self.output_quantization = value
+    embedding_input_quantization = other_name("output_quantization")
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         """Return [bags, embedding_dim]; the arguments are those of nn.EmbeddingBag."""

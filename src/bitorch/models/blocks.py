@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
+
+
+class Sequence(nn.Module):
+    """A net of `layers` one behind the other, for images of one size; a subclass makes the layers.
+
+    Args:
+        in_channels: channels of the images.
+        num_classes: number of logits.
+
+    Shapes: float [B, in_channels, image_size, image_size] to logits [B, num_classes].
+
+    Raises:
+        ValueError: a count below 1; in forward, images of another shape. TypeError: a count that is no int.
+    """
+
+    image_size: ClassVar[int]
+    layers: nn.Sequential
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        check_counts(in_channels=in_channels, num_classes=num_classes)
+        self.in_channels = in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_input(x, type(self).__name__, self.in_channels, self.image_size)
+        logits: Tensor = self.layers(x)
+        return logits
 
 
 def conv_block(

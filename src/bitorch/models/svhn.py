@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, get_args
 
-from torch import Tensor, nn
+from torch import nn
 
-from .blocks import check_counts, check_input, conv_block
+from .blocks import Sequence, conv_block
 
 SVHNVariant = Literal["A", "B", "C", "D"]
 
@@ -16,7 +16,7 @@ _DIVISOR: dict[SVHNVariant, int] = {"A": 1, "B": 2, "C": 4, "D": 8}
 _BN_EPS = 1e-4
 
 
-class SVHNNet(nn.Module):
+class SVHNNet(Sequence):
     """Seven convolutions and a linear layer on 40×40 images.
 
     Args:
@@ -34,11 +34,9 @@ class SVHNNet(nn.Module):
     image_size: ClassVar[int] = 40
 
     def __init__(self, variant: SVHNVariant = "A", in_channels: int = 3, num_classes: int = 10) -> None:
-        super().__init__()
         if variant not in get_args(SVHNVariant):
             raise ValueError(f"variant must be one of {', '.join(get_args(SVHNVariant))}, got {variant!r}")
-        check_counts(in_channels=in_channels, num_classes=num_classes)
-        self.in_channels = in_channels
+        super().__init__(in_channels, num_classes)
         c48, c64, c128, c512 = (channels // _DIVISOR[variant] for channels in (48, 64, 128, 512))
         self.layers = nn.Sequential(
             *conv_block(in_channels, c48, 5, pool=True, bias=True, bn_eps=_BN_EPS),  # 40 -> 36 -> 18
@@ -52,8 +50,3 @@ class SVHNNet(nn.Module):
             nn.Flatten(),
             nn.Linear(c512, num_classes),
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_input(x, type(self).__name__, self.in_channels, self.image_size)
-        logits: Tensor = self.layers(x)
-        return logits

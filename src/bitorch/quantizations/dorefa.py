@@ -315,9 +315,6 @@ class GradientDoReFa(GradientQuantization):
 
     name = "gradientdorefa"
 
-    def __init__(self, bits: int, *, noise: bool = True, generator: torch.Generator | None = None) -> None:
-        super().__init__(bits, noise=noise, generator=generator)
-
     def _quantized(self, gradient: Tensor) -> Tensor:
         drawn = draw_noise(gradient, self.generator) if self.noise else None
         return _quantize_gradient(gradient, self.bit_width, drawn)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from .bits import FLOAT_BITS, check_bits
@@ -33,9 +32,6 @@ class GradientSigned(GradientQuantization):
     """
 
     name = "gradientsigned"
-
-    def __init__(self, bits: int, *, noise: bool = True, generator: torch.Generator | None = None) -> None:
-        super().__init__(bits, noise=noise, generator=generator)
 
     def set_bits_(self, bits: int) -> None:
         if check_bits(bits) == 1:

@@ -22,7 +22,7 @@ class GradientQuantization(Quantization):
         generator: source of the noise, on the gradient's device; None takes PyTorch's global one.
     """
 
-    def __init__(self, bits: int, *, noise: bool, generator: torch.Generator | None) -> None:
+    def __init__(self, bits: int, *, noise: bool = True, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.set_bits_(bits)
         self.noise = noise

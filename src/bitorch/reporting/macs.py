@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..layers.low_bit import WeightQuantized
-from .hooks import hooked
+from ..running import hooked
 
 _aten = torch.ops.aten
 #: What belongs to no part, such as the products of an attention that is written out.

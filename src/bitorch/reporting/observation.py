@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..containers import tensors_in
 from ..deployment.capture.runs import CannotRun, run
 from ..quantizations import Quantization
+from ..running import hooked
 from .histograms import merged, plain
-from .hooks import hooked
 from .parts import possible_levels, quantizers
 from .rows import ActivationRange, Histogram, Levels
 

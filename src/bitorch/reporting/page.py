@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .histogram_plots import activation_plot, weight_plot
 from .numbers import bytes_of, count, milliseconds, percent, shape_text
+from .report_data import ReportData
 from .rows import ActivationRange, Levels, Row
 from .tables import COLUMNS, cells, title, total_cells
-
-if TYPE_CHECKING:
-    from .report import Report
 
 _FOLDER = Path(__file__).parent
 _DEPLOYS = {
@@ -32,7 +29,7 @@ _FEW_SEEN = 0.75
 _MUCH_CLIPPED = 0.5
 
 
-def page(report: Report) -> str:
+def page(report: ReportData) -> str:
     """Return the page: tiles, table, bars of bytes and time, histograms, notes."""
     name = escape(report.model)
     style, script = (_read(f"page.{kind}") for kind in ("css", "js"))
@@ -65,7 +62,7 @@ def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _tiles(report: Report) -> str:
+def _tiles(report: ReportData) -> str:
     totals = report.totals
     smaller = f"{totals.float_bytes / totals.packed_bytes:.1f}× smaller" if totals.packed_bytes else ""
     share = percent(totals.bit_operations / (totals.macs * 1024)) if totals.macs else ""
@@ -86,14 +83,14 @@ def _tiles(report: Report) -> str:
     return f'<section class="tiles">{"".join(boxes)}</section>'
 
 
-def _time(report: Report) -> tuple[str, str]:
+def _time(report: ReportData) -> tuple[str, str]:
     if report.totals.milliseconds is None:
         return "–", "not measured"
     where = {"whole": "packed", "partial": "PyTorch, packed layers"}.get(report.deployment, "PyTorch")
     return milliseconds(report.totals.milliseconds), f"{where}, fastest run"
 
 
-def _table(report: Report) -> str:
+def _table(report: ReportData) -> str:
     heads = "".join(
         f'<th aria-sort="none"{_class(column.is_number)} title="{escape(column.meaning)}">'
         f'<button type="button">{escape(column.name)}</button></th>'
@@ -258,7 +255,7 @@ def _figure(text: str, svg: str) -> str:
     return f"<figure><figcaption>{escape(text)}</figcaption>{svg}</figure>"
 
 
-def _notes(report: Report) -> str:
+def _notes(report: ReportData) -> str:
     rows = [f"{row.name}: {row.note}" for row in report.rows if row.note]
     lists = (("Layers", rows), ("Why it is not one packed file", report.problems), ("How to read it", report.notes))
     parts = [

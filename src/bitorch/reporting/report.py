@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,15 +15,17 @@ from ..atomic_file import write_text
 from ..batches import read_batch
 from ..containers import is_container
 from ..deployment.capture.preconditions import check_types
-from ..deployment.capture.runs import as_it_was, run_or_raise
+from ..deployment.capture.runs import run_or_raise
 from ..layers.low_bit import WeightQuantized
 from ..model_copy import copied
 from ..quantizations.bits import FLOAT_BITS
+from ..running import as_it_was
 from ..wrappers import unwrapped
 from .deployed import NO_RUNTIME, Deployed, deployed
 from .macs import REST, count_macs
 from .observation import Observation, observe
 from .parts import Shares, bits, parts_of, weight_levels, weight_of
+from .report_data import ReportData
 from .rows import Row, Totals
 from .tables import as_dict, csv_text, plain_table, rich_table
 
@@ -37,7 +39,7 @@ _FLOAT_OPERATIONS = FLOAT_BITS * FLOAT_BITS
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(ReportData):
     """What `bitorch.report` found. Printing it shows a table, with rich too.
 
     Attributes:
@@ -52,15 +54,6 @@ class Report:
         problems: what stands in the way of one packed file.
         packed: the packed model, where there is one; its `save` writes `totals.packed_bytes` bytes.
     """
-
-    model: str
-    rows: tuple[Row, ...]
-    totals: Totals
-    deployment: str
-    bytes_are: str
-    notes: tuple[str, ...]
-    problems: tuple[str, ...]
-    packed: PackedModel | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return plain_table(self)

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..text_table import aligned, folded, ruled
 from .numbers import bytes_of, clipped_text, count, milliseconds, percent, range_text, shape_text
+from .report_data import ReportData
 from .rows import Row, Totals
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from .report import Report
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def total_cells(totals: Totals) -> tuple[str, ...]:
     return tuple(numbers.get(column.name, "") for column in COLUMNS)
 
 
-def title(report: Report) -> str:
+def title(report: ReportData) -> str:
     """Return one line about the whole model."""
     how = {
         "whole": "deploys as one packed file",
@@ -103,14 +102,14 @@ def title(report: Report) -> str:
     return f"{text}, {totals.packed_bytes:,} packed{factor}"
 
 
-def remarks(report: Report) -> list[str]:
+def remarks(report: ReportData) -> list[str]:
     """Return what stands under the table: why rows do not deploy, why the model does not, and how to read it."""
     rows = [f"{row.name}: {row.note}" for row in report.rows if row.note]
     problems = [f"not one packed file: {problem}" for problem in report.problems]
     return [*rows, *problems, *report.notes]
 
 
-def plain_table(report: Report, width: int | None = None) -> str:
+def plain_table(report: ReportData, width: int | None = None) -> str:
     """Return title, table, totals and remarks.
 
     Args:
@@ -131,7 +130,7 @@ def _block(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> str:
     return "\n".join([ruled(lines[:-1]), *totals, ""])
 
 
-def rich_table(report: Report) -> Table:
+def rich_table(report: ReportData) -> Table:
     """Return the same for rich."""
     from rich.table import Table
     from rich.text import Text  # cells are no markup: a name may hold brackets
@@ -150,7 +149,7 @@ def rich_table(report: Report) -> Table:
     return table
 
 
-def as_dict(report: Report) -> dict[str, Any]:
+def as_dict(report: ReportData) -> dict[str, Any]:
     """Return a report without histograms, in types that JSON has."""
     return {
         "model": report.model,
@@ -168,7 +167,7 @@ def _row_dict(row: Row) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
-def csv_text(report: Report) -> str:
+def csv_text(report: ReportData) -> str:
     """Return one line for each row, and one for the totals, with plain numbers."""
     rows = [_flat(row) for row in report.rows]
     rows.append({"name": "total", **asdict(report.totals)})

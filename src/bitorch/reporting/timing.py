@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .hooks import hooked
+from ..running import hooked
 
 
 def self_seconds(

@@ -18,7 +18,7 @@ from ..conversion.table import Conversion
 from ..data import BatchLoader, Dataset, load, to_float
 from ..models import build
 from ..quantizations import RangeQuantization
-from .checkpoint import check_builds, load_weights, read_checkpoint
+from .checkpoint import Checkpoint, check_builds, load_weights, read_checkpoint
 from .hardware import check_hardware
 from .settings import Settings
 from .teacher import Teacher, load_teacher
@@ -65,21 +65,22 @@ def assemble(settings: Settings, *, of: Path | None = None) -> Parts:
             f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
             f"{len(dataset.train)} training images for {settings.processes} processes, got {settings.batch_size}"
         )
-    for path in (settings.resume, settings.init):
-        if path is not None:
-            check_builds(read_checkpoint(path))
-    rules = _rules(settings, settings.resume if of is None else of)
+    places = (settings.resume, settings.init, of)
+    checkpoints = {path: read_checkpoint(path) for path in dict.fromkeys(places) if path is not None}
+    starts = [checkpoints[path] for path in (settings.resume, settings.init) if path is not None]
+    for checkpoint in starts:
+        check_builds(checkpoint)
+    rules = _rules(settings, next((checkpoints[path] for path in (of, settings.resume) if path is not None), None))
     model = _float_model(settings, dataset)
     conversion = quantize_(model, settings.config if rules is None else rules)
     start = warm_start(settings)
     if start is not None:
         start.check(model)
-    for path in (settings.resume, settings.init):
-        if path is not None:
-            _load_start(model, settings, path)
+    for checkpoint in starts:
+        _load_start(model, settings, checkpoint)
     teacher = None if settings.distil is None else load_teacher(settings.distil, dataset.train)
     if settings.resume is not None:
-        _check_same_teacher(settings.resume, teacher)
+        _check_same_teacher(checkpoints[settings.resume], teacher)
     return Parts(dataset, model, conversion, _calibration(model, dataset, settings), teacher, rules)
 
 
@@ -92,14 +93,12 @@ def warm_start(settings: Settings) -> WarmStart | None:
     return WarmStart.fewer_bits(settings.warm_start_epochs)
 
 
-def _rules(settings: Settings, of: Path | None) -> list[Rule] | None:
+def _rules(settings: Settings, checkpoint: Checkpoint | None) -> list[Rule] | None:
     """Return the rules of the run: of their file, or of the checkpoint that it goes on from, if it has that file's."""
     if settings.rules is None:
         return None
-    if of is not None:
-        checkpoint = read_checkpoint(of)
-        if checkpoint.settings is not None and checkpoint.settings.rules == settings.rules:
-            return checkpoint.rules
+    if checkpoint is not None and checkpoint.settings is not None and checkpoint.settings.rules == settings.rules:
+        return checkpoint.rules
     return load_rules(settings.rules)
 
 
@@ -169,9 +168,9 @@ def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings) ->
         )
 
 
-def _load_start(model: nn.Module, settings: Settings, path: Path) -> None:
+def _load_start(model: nn.Module, settings: Settings, checkpoint: Checkpoint) -> None:
     """Load the weights that the run starts from; ValueError if they, or a resumed run's settings, do not fit."""
-    checkpoint = read_checkpoint(path)
+    path = checkpoint.path
     load_weights(model, checkpoint)
     if settings.resume is None:
         return
@@ -188,9 +187,9 @@ def _load_start(model: nn.Module, settings: Settings, path: Path) -> None:
         raise ValueError(f"the run of {path} has finished its {checkpoint.epoch} epochs; to go on, raise epochs")
 
 
-def _check_same_teacher(path: Path, teacher: Teacher | None) -> None:
+def _check_same_teacher(checkpoint: Checkpoint, teacher: Teacher | None) -> None:
     """Raise ValueError if the run of a checkpoint had another teacher, or one where there is none now."""
-    before = read_checkpoint(path).teacher
+    before, path = checkpoint.teacher, checkpoint.path
     if before == (None if teacher is None else teacher.fingerprint):
         return
     if before is None:

@@ -19,13 +19,12 @@ from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
 from ..calibration.calibrate import Calibration
-from ..conversion.rules import Rule
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
-from ..data import BatchLoader, Dataset
+from ..data import BatchLoader
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
-from .assemble import assemble, train_loader, warm_start
+from .assemble import Parts, assemble, train_loader, warm_start
 from .checkpoint_io import AtomicCheckpointIO
 from .classifier import Classifier
 from .files import check_writable, link_atomically
@@ -39,7 +38,6 @@ from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
 from .stopping import Interrupted, StopRequest
-from .teacher import Teacher
 
 _LOG_EVERY_STEPS = 50
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
@@ -76,17 +74,11 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Parts):
     """A checked run that is ready to train; `prepare` makes it."""
 
     settings: Settings
-    dataset: Dataset
-    model: nn.Module
-    conversion: Conversion
     folder: Path
-    calibration: Calibration | None = None
-    teacher: Teacher | None = None
-    rules: list[Rule] | None = None
 
     def train(self, *, on_epoch: Callable[[Row], None] | None = None, show: bool = True) -> Result:
         """Train to the end, or resume where `settings.resume` was, and return the result.
@@ -240,9 +232,7 @@ def prepare(settings: Settings) -> Run:
         # Without the places: it is the config file of further runs, which are kept and started elsewhere.
         write_settings(settings.without_places(), folder / "settings.yaml")
         _bring_best(settings, folder)
-    return Run(
-        settings, parts.dataset, parts.model, parts.conversion, folder, parts.calibration, parts.teacher, parts.rules
-    )
+    return Run(**vars(parts), settings=settings, folder=folder)
 
 
 def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer:

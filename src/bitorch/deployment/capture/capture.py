@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from ...layers.low_bit import LowBit
+from ...running import as_it_was
 from ...wrappers import unwrapped
 from ..graph.graph import Graph
 from .builder import Builder
@@ -23,7 +24,6 @@ from .problems import Problem, Refusal
 from .runs import (
     CannotRun,
     Run,
-    as_it_was,
     batch_of,
     differences,
     disagreements,

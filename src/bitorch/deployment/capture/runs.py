@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -207,33 +204,6 @@ def disagreements(model: nn.Module, graph: Graph, runs: Sequence[Run]) -> Iterat
                     f"{PARTIAL}",
                 )
             return
-
-
-@contextmanager
-def as_it_was(model: nn.Module) -> Iterator[None]:
-    """Run the model in eval mode inside, and leave its modes and buffers and all random generators as they were."""
-    modes = [(module, module.training, dict(module._buffers)) for module in model.modules()]
-    values = [(buffer, version(buffer), buffer.clone()) for buffer in model.buffers()]
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        stack.callback(random.setstate, random.getstate())
-        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - that of models which use it
-        if "torch._dynamo" in sys.modules:  # else nothing can be compiled, and importing it takes seconds
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        try:
-            for module, _, _ in modes:
-                module.training = False
-            yield
-        finally:
-            for module, mode, buffers in modes:
-                module.training = mode
-                module._buffers.clear()
-                module._buffers.update(buffers)
-            for buffer, was, value in values:
-                if version(buffer) != was or buffer.is_inference():
-                    buffer.copy_(value)
 
 
 def _shapes(inputs: Sequence[Tensor]) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...running import as_it_was
 from ..capture.returned import Returned
-from ..capture.runs import as_it_was, run_or_raise
+from ..capture.runs import run_or_raise
 
 _REMEDY = "Pass an example that its forward takes, or none: then nothing is compared"
 

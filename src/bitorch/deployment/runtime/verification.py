@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 import bitorch_runtime
 
+from ...running import as_it_was
 from ...text_table import aligned
 from ...wrappers import unwrapped
-from ..capture.runs import as_it_was, run_or_raise
+from ..capture.runs import run_or_raise
 from ..graph.chains import without_nan
 from ..graph.graph import Node
 from .all_tensors import all_tensors
