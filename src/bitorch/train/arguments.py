@@ -1,4 +1,4 @@
-"""The command lines of `bitorch train`, `bitorch check`, `bitorch report` and `bitorch eval`."""
+"""The command lines of `bitorch train`, `bitorch check` and `bitorch report`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -74,22 +74,6 @@ class ReportArguments:
     """Print JSON instead of a table."""
 
 
-@dataclass(frozen=True)
-class EvalArguments:
-    """Evaluate a checkpoint, or a packed net, on test images: top-1 and top-5 accuracy."""
-
-    checkpoint: tyro.conf.Positional[Path]
-    """Written by bitorch train, or by bitorch deploy."""
-    data: str | None = None
-    """Data set; the run's own if not given."""
-    folder: Path | None = None
-    """Folder that holds the files of the data set."""
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    """Hardware to run on. Packed nets run on the CPU."""
-    json: bool = False
-    """Print JSON instead of a table."""
-
-
 #: Arguments that a net is made of.
 _Net = TypeVar("_Net", _CheckArguments, ReportArguments)
 
@@ -134,11 +118,6 @@ def _parse_net(kind: type[_Net], prog: str, arguments: Sequence[str]) -> tuple[S
     if parsed.checkpoint != path:
         raise ValueError(f"the checkpoint {parsed.checkpoint} must stand in front of the flags")
     return Settings(**dataclasses.asdict(parsed.settings)), parsed
-
-
-def parse_eval(arguments: Sequence[str]) -> EvalArguments:
-    """Return the arguments; SystemExit as `parse_train`."""
-    return parse(EvalArguments, arguments, "bitorch eval")
 
 
 def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
