@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 from . import __version__
 from .commands.console import FAILED, USER_ERROR, print_error
+from .commands.own_quantizers import OPTION, register_files, split_option
 from .known_names import wrong_data, wrong_model
 from .short_repr import short_repr
 
@@ -69,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing := _missing(packages):
         return print_error(missing)
     try:
+        files, rest = split_option(rest)
+        register_files(files)
+    except (ValueError, OSError) as error:
+        return print_error(str(error))
+    try:
         # Only here: a command's own imports take seconds, and need what the others may do without.
         code: int = import_module(f".commands.{module}", __package__).run(rest)
         sys.stdout.flush()  # here, where a reader that has gone and a full disk are handled
@@ -113,9 +119,12 @@ def _wrong_name(arguments: Sequence[str]) -> str:
 def _usage() -> str:
     width = max(map(len, _COMMANDS))
     lines = [f"  {name:{width}}  {text}" for name, (_, text, _) in _COMMANDS.items()]
-    return "\n".join(
-        ["usage: bitorch COMMAND …", "", *lines, "", "bitorch COMMAND --help explains a command.", "bitorch --version"]
-    )
+    more = [
+        "bitorch COMMAND --help explains a command.",
+        f"bitorch COMMAND {OPTION} FILE.py … makes quantizers of your own known by their names.",
+        "bitorch --version",
+    ]
+    return "\n".join(["usage: bitorch COMMAND …", "", *lines, "", *more])
 
 
 def _missing(packages: dict[str, str]) -> str:

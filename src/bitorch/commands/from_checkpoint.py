@@ -23,7 +23,8 @@ _CLASS_NAMES = {"digits": tuple("0123456789")}
 _SETTINGS = ("model", "width", "data", "pad_to", "epochs", "seed")
 #: And these, unless rules say it.
 _BITS = (
-    "bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "pad_value", "gradients",
+    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "sign",
+    "pad_value", "gradients",
 )  # fmt: skip
 _TRIED_IMAGES = 16
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from types import MappingProxyType
+from typing import Any, Literal, cast, get_args
 
 from torch import nn
 
-from ..quantizations import Quantization
+from ..quantizations import GradientQuantization, InputLSQ, Quantization
 from ..quantizations.bits import FLOAT_BITS, check_bits
 from ..quantizations.range_fit import CalibrationMethod, check_calibration
+from .prototypes import Quantizers, agreed_bits, check_prototype, for_end, is_sign, key_of, named, spelled
 from .quantizer_choice import (
     Gradients,
     LearnedBy,
@@ -27,32 +29,43 @@ from .quantizer_choice import (
 EndLayer = Literal["float", "same"] | Literal[8]
 
 
-@dataclass(frozen=True)
+#: What an activation prototype says itself.
+_SAID_BY_ACTIVATIONS = ("range", "learned_by", "sign", "calibration", "percentile")
+
+
+@dataclass(frozen=True, eq=False)
 class LowBitConfig:
     """Bits of weights, activations and gradients, how each is quantized, and what the ends of the net get.
 
-    The defaults are DoReFa-Net (variant "paper"); every other choice has a name.
+    The defaults are DoReFa-Net (variant "paper"); every other choice has a name, or is a quantizer that is a prototype:
+    each layer gets a new one with its arguments, `Quantization.for_layer`. Configs are equal if their prototypes are of
+    the same classes and arguments.
 
     Args:
         weight_bits, activation_bits, gradient_bits: 1…8, or 32 for none. Activations with 32 bits become ReLU where the
-            quantizer clips negative numbers anyway ("unit", PACT), and stay as they are with the other ranges.
+            quantizer clips negative numbers anyway ("unit", PACT), and stay as they are with the other ranges. A
+            prototype says its own, so they can be left out beside it.
         range: where activations are clipped: "unit" at 0 and 1 (the paper), "calibrated" where a few batches have shown
             (`bitorch.calibrate`), "learned" from there on by gradients.
         learned_by: how a learned range learns: "lsq" (a step), "lsq+" (a step and an offset, for inputs that are
             negative in part, as behind SiLU or GELU) or "pact" (the upper end).
         weights: "dorefa"; "lsq" (a learned step); "twn" or "ttq" (ternary, weight_bits must be 2). None: "lsq" beside a
-            range learned by "lsq" or "lsq+", else "dorefa".
+            range learned by "lsq" or "lsq+", or InputLSQ activations, else "dorefa". Or a prototype: `WeightLSQ(2)`;
+            with `channels`, whatever their number, it has a step for each of the layer's.
         weight_scale: "layer", or "channel" for statistics or steps of each output channel (BWN and XNOR-Net at 1 bit).
         sign: None, or ±1 activations in place of 0 and 1, with the gradient of "sign", "approxsign" or "rsign" (a
             learned shift per channel); activation_bits must be 1, and range "unit".
         gradients: "dorefa" (the paper), "signed" (a grid with a zero) or "luq" (powers of two); the last two take 2
-            bits or more.
+            bits or more. Or a prototype: `GradientDoReFa(6)`.
+        activations: None, or a prototype in place of range, learned_by, sign, calibration and percentile:
+            `InputLSQ(2)`.
         pad_value: what low-bit convolutions fill borders with. 0 is what the float layer did: for ±1 activations a zero
             term, which is no code, and exact as well. −1 and 1 are for ±1 activations, −1 as BITorch has it. Other
             activations, 8-bit ends among them, always have 0, which is one of their levels.
         calibration, percentile: how calibration finds a range: the least squared error ("mse"), or the one that holds
             this share of the inputs, in percent ("percentile").
-        first, last: "float" (as the paper), 8 (8-bit weights and inputs, float gradients) or "same".
+        first, last: "float" (as the paper), 8 (8-bit weights and inputs, float gradients) or "same". Prototypes whose
+            bits are part of what they are, such as Sign, leave 8-bit ends to DoReFa.
         first_layers, last_layers: names of the layers that count as first and last. Empty: the first and the last
             convertible layer in the order of `model.named_modules()`, which is the order of registration, not of calls.
         gradient_noise: False leaves the noise out of the gradient quantizer.
@@ -63,11 +76,11 @@ class LowBitConfig:
 
     Raises:
         ValueError, TypeError: bits, first or last outside their sets, names that are no tuple of strings, methods
-            that do not go together.
+            that do not go together, bits that are not those of a prototype, or are missing without one.
     """
 
-    weight_bits: int
-    activation_bits: int
+    weight_bits: int = cast(int, None)
+    activation_bits: int = cast(int, None)
     gradient_bits: int = FLOAT_BITS
     first: EndLayer = "float"
     last: EndLayer = "float"
@@ -78,15 +91,17 @@ class LowBitConfig:
     absorb_relu: bool = False
     range: Range = "unit"
     learned_by: LearnedBy = "lsq"
-    weights: Weights | None = None
+    weights: Weights | Quantization | None = None
     weight_scale: Literal["layer", "channel"] = "layer"
     sign: SignGradient | None = None
-    gradients: Gradients = "dorefa"
+    gradients: Gradients | GradientQuantization = "dorefa"
     calibration: CalibrationMethod = "mse"
     percentile: float = 99.9
     pad_value: float = 0.0
+    activations: Quantization | None = None
 
     def __post_init__(self) -> None:
+        self._agree_on_bits()
         for field in ("weight_bits", "activation_bits", "gradient_bits"):
             object.__setattr__(self, field, check_bits(getattr(self, field), field))
         for field in ("first", "last"):
@@ -100,15 +115,57 @@ class LowBitConfig:
             object.__setattr__(self, field, tuple(names))
         self._check_methods()
 
+    def _agree_on_bits(self) -> None:
+        """Check the prototypes, and take their bits."""
+        for field in ("weights", "activations", "gradients"):
+            value = getattr(self, field)
+            if isinstance(value, Quantization | type) or (field == "activations" and value is not None):
+                check_prototype(value, field)
+        gradients = self._prototype("gradients")
+        said = None if gradients is not None and self.gradient_bits == FLOAT_BITS else self.gradient_bits
+        bits = {
+            "weight_bits": agreed_bits(self.weight_bits, self._prototype("weights"), "weight_bits", "weights"),
+            "activation_bits": agreed_bits(self.activation_bits, self.activations, "activation_bits", "activations"),
+            "gradient_bits": agreed_bits(said, gradients, "gradient_bits", "gradients"),
+        }
+        for field, number in bits.items():
+            object.__setattr__(self, field, number)
+
+    def _prototype(self, field: str) -> Quantization | None:
+        value = getattr(self, field)
+        return value if isinstance(value, Quantization) else None
+
     def _check_methods(self) -> None:
         choices = {"range": get_args(Range), "learned_by": get_args(LearnedBy), "weights": (None, *get_args(Weights)),
                    "weight_scale": ("layer", "channel"), "sign": (None, *get_args(SignGradient)),
                    "gradients": get_args(Gradients)}  # fmt: skip
         for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise ValueError(
-                    f"{field} must be one of {', '.join(map(repr, allowed))}, got {getattr(self, field)!r}"
-                )
+            value = getattr(self, field)
+            if value not in allowed and self._prototype(field) is None:
+                more = ", or a quantizer such as WeightLSQ(2)" if field == "weights" else ""
+                raise ValueError(f"{field} must be one of {', '.join(map(repr, allowed))}{more}, got {value!r}")
+        self._check_prototypes()
+        self._check_names()
+        self._check_pad_value()
+
+    def _check_prototypes(self) -> None:
+        """Raise a ValueError for choices by name that a prototype makes."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        said = [name for name in _SAID_BY_ACTIVATIONS if getattr(self, name) != defaults[name]]
+        if self.activations is not None and said:
+            raise ValueError(
+                f"activations={self.activations} says how activations are quantized, and so does {', '.join(said)}; "
+                "leave one of them out"
+            )
+        if self._prototype("gradients") is not None and not self.gradient_noise:
+            raise ValueError("gradient_noise=False is for methods by name; give the quantizer noise=False")
+        if self._prototype("weights") is not None and self.weight_scale != "layer":
+            raise ValueError(
+                f"weight_scale={self.weight_scale!r} is for methods by name; weights={self.weights} says itself if "
+                "it has something for each channel, as WeightLSQ(2, channels=1) and WeightTWN(per_channel=True) do"
+            )
+
+    def _check_names(self) -> None:
         if self.learned_by != "lsq" and self.range != "learned":
             raise ValueError(f'learned_by={self.learned_by!r} needs range="learned", got range={self.range!r}')
         check_calibration(self.calibration, self.percentile)
@@ -116,7 +173,7 @@ class LowBitConfig:
             raise ValueError(
                 f"weights={self.weights!r} are ternary and take 2 bits, got weight_bits={self.weight_bits}"
             )
-        if self.gradients != "dorefa" and self.gradient_bits == 1:
+        if self.gradients in ("signed", "luq") and self.gradient_bits == 1:
             raise ValueError(f"gradients={self.gradients!r} take 2 bits or more, got gradient_bits=1")
         if self.weights == "ttq" and self.weight_scale == "channel":
             raise ValueError(
@@ -128,26 +185,25 @@ class LowBitConfig:
                 f"activation_bits={self.activation_bits} and range={self.range!r}"
             )
 
-        self._check_pad_value()
-
     def _check_pad_value(self) -> None:
         value = self.pad_value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"pad_value must be -1, 0 or 1, got {value!r}")
         if value not in (-1, 0, 1):
             raise ValueError(f"pad_value must be 0 (zero padding, as the float layer has it), -1 or 1, got {value}")
-        if value != 0 and self.sign is None:
+        if value != 0 and self.sign is None and not is_sign(self.activations):
             raise ValueError(
                 f"pad_value={value:g} is for activations of ±1 and needs sign=…; others have a level 0 and pad with it"
             )
         object.__setattr__(self, "pad_value", float(value) + 0.0)  # -0.0 becomes 0.0
 
     @property
-    def weight_method(self) -> Weights:
+    def weight_method(self) -> Weights | Quantization:
         """What `weights` says, or stands for."""
         if self.weights is not None:
             return self.weights
-        return "lsq" if self.range == "learned" and self.learned_by != "pact" else "dorefa"
+        is_learned = self.range == "learned" and self.learned_by != "pact"
+        return "lsq" if is_learned or isinstance(self.activations, InputLSQ) else "dorefa"
 
     @property
     def is_float(self) -> bool:
@@ -155,19 +211,38 @@ class LowBitConfig:
         bits = {self.weight_bits, self.activation_bits, self.gradient_bits}
         return bits == {FLOAT_BITS} and 8 not in (self.first, self.last)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as types that JSON has."""
-        fields = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, LowBitConfig) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[Hashable, ...]:
+        return tuple(key_of(getattr(self, field.name)) for field in dataclasses.fields(self))
+
+    def to_dict(self, quantizers: Quantizers = MappingProxyType({})) -> dict[str, Any]:
+        """Return the fields as types that JSON has; a prototype as its name and its arguments.
+
+        Args:
+            quantizers: names of classes of your own.
+
+        Raises:
+            ValueError: a prototype whose class has no name here, or with an argument that JSON has not.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: _plain(value, name, quantizers) for name, value in values.items()}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> LowBitConfig:
-        """Return the config of `to_dict`; ValueError for a key that is no field."""
+    def from_dict(cls, fields: Mapping[str, Any], quantizers: Quantizers = MappingProxyType({})) -> LowBitConfig:
+        """Return the config of `to_dict`; ValueError for a key that is no field, or a quantizer without a name here."""
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(fields) - set(known))
         if unknown:
             raise ValueError(f"unknown keys {', '.join(unknown)}; LowBitConfig has {', '.join(known)}")
         values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
+        for name in ("weights", "activations", "gradients"):
+            if isinstance(values.get(name), Mapping):
+                values[name] = named(values[name], name, None, quantizers)
         return cls(**values)
 
     def quantizers(
@@ -183,21 +258,40 @@ class LowBitConfig:
         policy = policies[place]
         if policy == "float":
             return None
-        weight, activation, gradient = self.weight_bits, self.activation_bits, self.gradient_bits
-        method, sign = self.weight_method, self.sign
-        if policy == 8:
-            weight, activation, gradient, sign = 8, 8, FLOAT_BITS, None
-            method = "lsq" if method == "lsq" else "dorefa"
-        if weight == activation == gradient == FLOAT_BITS:
+        if policy == "same" and self.weight_bits == self.activation_bits == self.gradient_bits == FLOAT_BITS:
             return None
-        calibration = (self.calibration, self.percentile)
+        is_end = policy == 8
         return {
-            "weight_quantization": weight_quantizer(weight, method, layer, per_channel=self.weight_scale == "channel"),
-            "input_quantization": activation_quantizer(
-                activation, self.range, self.learned_by, sign, layer, *calibration
-            ),
-            "gradient_quantization": gradient_quantizer(gradient, self.gradients, noise=self.gradient_noise),
+            "weight_quantization": self._weight_quantizer(layer, is_end=is_end),
+            "input_quantization": self._activation_quantizer(layer, is_end=is_end),
+            "gradient_quantization": None if is_end else self._gradient_quantizer(layer),
         }
+
+    def _weight_quantizer(self, layer: nn.Module, *, is_end: bool) -> Quantization:
+        method = self.weight_method
+        if isinstance(method, Quantization):
+            return for_end(method, layer, "weights") if is_end else method.for_layer(layer)
+        if is_end and method != "lsq":
+            method = "dorefa"
+        bits = 8 if is_end else self.weight_bits
+        return weight_quantizer(bits, method, layer, per_channel=self.weight_scale == "channel")
+
+    def _activation_quantizer(self, layer: nn.Module, *, is_end: bool) -> Quantization:
+        if self.activations is not None:
+            return for_end(self.activations, layer, "activations") if is_end else self.activations.for_layer(layer)
+        bits, sign = (8, None) if is_end else (self.activation_bits, self.sign)
+        return activation_quantizer(bits, self.range, self.learned_by, sign, layer, self.calibration, self.percentile)
+
+    def _gradient_quantizer(self, layer: nn.Module) -> Quantization | None:
+        if isinstance(self.gradients, GradientQuantization):
+            return None if self.gradient_bits == FLOAT_BITS else self.gradients.for_layer(layer)
+        return gradient_quantizer(self.gradient_bits, self.gradients, noise=self.gradient_noise)
+
+
+def _plain(value: object, field: str, quantizers: Quantizers) -> object:
+    if isinstance(value, Quantization):
+        return spelled(value, field, quantizers)
+    return list(value) if isinstance(value, tuple) else value
 
 
 #: The name that this class had, when DoReFa-Net was all it could say.

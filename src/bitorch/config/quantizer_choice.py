@@ -25,6 +25,7 @@ from ..quantizations import (
     WeightTWN,
 )
 from ..quantizations.bits import FLOAT_BITS
+from ..quantizations.layer_sizes import input_channels, output_channels
 
 Range = Literal["unit", "calibrated", "learned"]
 LearnedBy = Literal["lsq", "lsq+", "pact"]
@@ -36,7 +37,7 @@ Gradients = Literal["dorefa", "signed", "luq"]
 def weight_quantizer(bits: int, method: Weights, layer: nn.Module, *, per_channel: bool) -> Quantization:
     """Return a new quantizer of a layer's weight."""
     if method == "lsq":
-        return WeightLSQ(bits, _output_channels(layer) if per_channel else None)
+        return WeightLSQ(bits, output_channels(layer) if per_channel else None)
     if method == "dorefa" or bits == FLOAT_BITS:
         return WeightDoReFa(bits, variant="paper", per_channel=per_channel)
     return WeightTWN(per_channel) if method == "twn" else WeightTTQ()
@@ -57,7 +58,7 @@ def activation_quantizer(
     if sign == "approxsign":
         return ApproxSign()
     if sign == "rsign":
-        return RSign(*_input_channels(layer))
+        return RSign(*input_channels(layer))
     if range == "calibrated":
         return InputCalibrated(bits, calibration=calibration, percentile=percentile)
     if range == "unit":
@@ -73,23 +74,3 @@ def gradient_quantizer(bits: int, method: Gradients, *, noise: bool) -> Gradient
         return None
     kinds = {"dorefa": GradientDoReFa, "signed": GradientSigned, "luq": GradientLUQ}
     return kinds[method](bits, noise=noise)
-
-
-def _input_channels(layer: nn.Module) -> tuple[int, int]:
-    """Return how many channels a layer's input has, and how many spatial dimensions come after them."""
-    if isinstance(channels := getattr(layer, "in_channels", None), int):
-        return channels, len(layer.kernel_size)  # type: ignore[arg-type]  # a convolution
-    for name in ("in_features", "embedding_dim"):  # an embedding has no input to quantize, but rows
-        if isinstance(channels := getattr(layer, name, None), int):
-            return channels, 0
-    raise ValueError(f'{type(layer).__name__} has no input channels that a shift could be for; use sign="approxsign"')
-
-
-def _output_channels(layer: nn.Module) -> int:
-    """Return how many output channels a layer's weight has, as its quantizer sees it: dim 0."""
-    for name in ("out_channels", "out_features", "num_embeddings"):
-        if isinstance(channels := getattr(layer, name, None), int):
-            return channels
-    raise ValueError(
-        f'{type(layer).__name__} has no output channels that a scale could be for; use weight_scale="layer"'
-    )

@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import MappingProxyType
+from typing import Any, get_args, get_type_hints
 
 from torch import nn
 
 from ..atomic_file import write_text
 from ..config.low_bit_config import LowBitConfig
+from ..config.prototypes import Quantizers, named
+from ..config.quantizer_choice import Gradients, Weights
 from ..short_repr import short_repr
 from ..structured_text import read_text
 from .convertible import LOW_BIT
@@ -21,20 +24,27 @@ from .rules_text import format_of, parse, spell
 from .suggestions import nearest
 
 _FIELDS = {field.name: field for field in dataclasses.fields(LowBitConfig)}
-_REQUIRED = [name for name, field in _FIELDS.items() if field.default is dataclasses.MISSING]
+#: By the bits that are needed, the field that may say them in their place.
+_REQUIRED = {"weight_bits": "weights", "activation_bits": "activations"}
+_PROTOTYPES = {**_REQUIRED, "gradient_bits": "gradients"}
+_NONE: Quantizers = MappingProxyType({})
 _KEYS = ["match", "type", "float", *_FIELDS]
 _TYPES: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in LOW_BIT}
 _KINDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-def load_rules(path: str | PathLike[str]) -> list[Rule]:
+def load_rules(path: str | PathLike[str], *, quantizers: Quantizers = _NONE) -> list[Rule]:
     """Read rules for `quantize_` from a YAML or JSON file: a list of mappings, the later of which win.
 
     Each has `match`, a name, a glob or "re:…", or `type`, one of the names of float layers or a list of them; the first
-    may have neither, and is then for all layers. Beside it stand the fields of LowBitConfig, or `float: true`.
+    may have neither, and is then for all layers. Beside it stand the fields of LowBitConfig, or `float: true`. A
+    prototype is the name of a quantizer, such as `weightlsq`, made with the bits beside it, or a mapping of its `name`
+    and arguments: `{name: weightlsq, bits: 2, channels: 1}`.
 
     Args:
         path: of a file that ends in .yaml or .yml, which needs PyYAML (the extra "train"), or in .json.
+        quantizers: classes of your own by the names that the file has for them. A file never names code to be imported;
+            it knows these, the library's and those of `register_custom_quantization`.
 
     Raises:
         FileNotFoundError, IsADirectoryError: no such file. ImportError: YAML without PyYAML.
@@ -43,28 +53,35 @@ def load_rules(path: str | PathLike[str]) -> list[Rule]:
     path = Path(path)
     kind = format_of(path)
     try:
-        return rules_from(parse(read_text(path), kind))
+        return rules_from(parse(read_text(path), kind), quantizers)
     except ValueError as error:  # not UTF-8, among others
         raise ValueError(f"{path}: {error}") from None
 
 
-def save_rules(path: str | PathLike[str], rules: Sequence[Rule | tuple[Match, LowBitConfig | None]]) -> None:
+def save_rules(
+    path: str | PathLike[str],
+    rules: Sequence[Rule | tuple[Match, LowBitConfig | None]],
+    *,
+    quantizers: Quantizers = _NONE,
+) -> None:
     """Write rules to a YAML or JSON file that `load_rules` reads; fields that have their default are left out.
 
     Args:
         path: of a file that ends in .yaml or .yml, which needs PyYAML (the extra "train"), or in .json. One that is
             there is replaced at the end, so that an error leaves it as it was.
+        quantizers: names of classes of your own, as for `load_rules`.
 
     Raises:
         ValueError, TypeError: what `quantize_` says of such rules without looking at a model, a layer type that cannot
-            be converted, another ending of the name. OSError: the file cannot be written.
+            be converted, a quantizer that has no name or arguments that no file holds, another ending of the name.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     kind = format_of(path)
-    write_text(path, spell(entries_of(rules), kind))
+    write_text(path, spell(entries_of(rules, quantizers), kind))
 
 
-def rules_from(entries: object) -> list[Rule]:
+def rules_from(entries: object, quantizers: Quantizers = _NONE) -> list[Rule]:
     """Return the rules that a file's content stands for: a list of mappings, see `load_rules`; ValueError else."""
     if not isinstance(entries, list) or not entries:
         raise ValueError(
@@ -72,24 +89,26 @@ def rules_from(entries: object) -> list[Rule]:
             if entries
             else "holds no rules"
         )
-    return as_rules([_rule(number, entry) for number, entry in enumerate(entries, 1)])
+    return as_rules([_rule(number, entry, quantizers) for number, entry in enumerate(entries, 1)])
 
 
-def entries_of(rules: Sequence[Rule | tuple[Match, LowBitConfig | None]]) -> list[dict[str, Any]]:
+def entries_of(
+    rules: Sequence[Rule | tuple[Match, LowBitConfig | None]], quantizers: Quantizers = _NONE
+) -> list[dict[str, Any]]:
     """Return rules as a list of mappings, in types that JSON has; errors as `save_rules`."""
     checked = rules_or_config(list(rules))
     assert isinstance(checked, list)  # a list gives a list
-    return [_entry(rule) for rule in checked]
+    return [_entry(rule, quantizers) for rule in checked]
 
 
-def _rule(number: int, entry: object) -> Rule:
+def _rule(number: int, entry: object, quantizers: Quantizers) -> Rule:
     try:
         if not isinstance(entry, dict):
             raise ValueError(f"must be a mapping with match or type, got {_kind_of(entry)}")
         for key in entry:
             if key not in _KEYS:
                 raise ValueError(f"unknown key {short_repr(key)}; {nearest(str(key), _KEYS)}")
-        return Rule(_match(number, entry), _config(entry))
+        return Rule(_match(number, entry), _config(entry, quantizers))
     except (TypeError, ValueError) as error:
         raise ValueError(f"entry {number}: {error}") from None
 
@@ -118,7 +137,7 @@ def _types(value: object) -> type[nn.Module] | tuple[type[nn.Module], ...]:
     return types if isinstance(value, list) else types[0]
 
 
-def _config(entry: dict[str, object]) -> LowBitConfig | None:
+def _config(entry: dict[str, object], quantizers: Quantizers) -> LowBitConfig | None:
     fields = {key: value for key, value in entry.items() if key in _FIELDS}
     if "float" in entry:
         if entry["float"] is not True:
@@ -128,11 +147,23 @@ def _config(entry: dict[str, object]) -> LowBitConfig | None:
         if fields:
             raise ValueError(f"has float: true and {', '.join(fields)}; leave one of them out")
         return None
-    for key in _REQUIRED:
-        if key not in fields:
+    for key, prototype in _REQUIRED.items():
+        if key not in fields and prototype not in fields:
             raise ValueError(f"has no {key}; give it, or float: true")
     hints = get_type_hints(LowBitConfig)
-    return LowBitConfig(**{key: _field(key, value, hints[key]) for key, value in fields.items()})
+    values = {key: _field(key, value, hints[key]) for key, value in fields.items() if not _is_prototype(key, value)}
+    for bits, key in _PROTOTYPES.items():
+        if key in fields and key not in values:
+            values[key] = named(fields[key], key, values.get(bits), quantizers)
+    return LowBitConfig(**values)
+
+
+def _is_prototype(key: str, value: object) -> bool:
+    """Whether a field names a quantizer, and no method."""
+    if key not in _PROTOTYPES.values():
+        return False
+    methods = {"weights": get_args(Weights), "gradients": get_args(Gradients)}.get(key, ())
+    return isinstance(value, dict) or (isinstance(value, str) and value not in methods)
 
 
 def _field(key: str, value: object, hint: Any) -> Any:
@@ -164,11 +195,11 @@ def _kind_of(value: object) -> str:
     return kinds[type(value)] if type(value) in kinds else short_repr(value)
 
 
-def _entry(rule: Rule) -> dict[str, Any]:
+def _entry(rule: Rule, quantizers: Quantizers) -> dict[str, Any]:
     entry: dict[str, Any] = {"match": rule.match} if isinstance(rule.match, str) else {"type": _type_names(rule)}
     if not isinstance(rule.config, LowBitConfig):
         return {**entry, "float": True}
-    values = rule.config.to_dict()
+    values = rule.config.to_dict(quantizers)
     default = {name: field.default for name, field in _FIELDS.items()}
     return {**entry, **{name: values[name] for name in values if getattr(rule.config, name) != default[name]}}
 

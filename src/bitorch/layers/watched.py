@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.nn.modules import module as torch_module
 
 from ..quantizations import Quantization
+from ..quantizations.base import codes_of
 
 
 def is_watched(*modules: nn.Module) -> bool:
@@ -27,19 +25,6 @@ def is_watched(*modules: nn.Module) -> bool:
     return False
 
 
-class _CodesOf(Function):
-    """The codes behind values, whose gradient is that of the values: the convention of `bitorch.quantizations.base`."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, codes: Tensor) -> Tensor:
-        ctx.dtype = value.dtype
-        return codes.view_as(codes)
-
-    @staticmethod
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
-        return output_gradient.to(ctx.dtype), None
-
-
 def codes_behind(value: Tensor, quantizer: Quantization, x: Tensor) -> Tensor | None:
     """Return the codes behind the value that a call gave for x, through which gradients reach the call and its hooks.
 
@@ -50,5 +35,4 @@ def codes_behind(value: Tensor, quantizer: Quantization, x: Tensor) -> Tensor | 
         if value.shape != expected.shape or not bool(((value == expected) | (value.isnan() & expected.isnan())).all()):
             return None
         codes = quantizer.codes(x)
-    behind: Tensor = _CodesOf.apply(value, codes)
-    return behind
+    return codes_of(value, codes)

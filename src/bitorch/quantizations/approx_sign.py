@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import STE, as_internal, sign_plus
+from .base import STE, as_internal
+from .levels import sign_plus
 from .sign_grid import SignGrid
 
 

@@ -28,7 +28,13 @@ from torch.autograd import Function
 
 from ..giving_way import GivingWay, gives_way
 from . import own_values
+from .arithmetic import Arithmetic
 from .bits import check_bits
+from .levels import divide
+from .own_arguments import arguments_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Which integers weight codes are: "odd" −n, −n + 2, …, n, n = 2^bits − 1; or "signed" −2^(bits−1) … 2^(bits−1) − 1.
 Grid = Literal["odd", "signed"]
@@ -81,6 +87,8 @@ class Quantization(GivingWay):
     unsigned: bool = False
     #: Of weight quantizers.
     grid: Grid = "odd"
+    #: Whether a number's code depends on that number alone, and on what is learned; False with statistics of tensors.
+    is_pointwise: bool = True
     #: Why there are no codes, where `max_code` is None.
     no_grid: str = "has no fixed grid"
     #: Whether what is learned, or was observed, has been set: by the weight, by calibration or by a state_dict.
@@ -141,6 +149,33 @@ class Quantization(GivingWay):
     def zero_point(self) -> int:
         """Return the stored code, 0 … 2^bits − 1, that stands for 0.0: `codes` are the stored ones less this."""
         return 0
+
+    def arithmetic(self) -> Arithmetic | None:
+        """Return what the codes of activations are, in numbers, as they are now: deployment needs no more of a class.
+
+        It is asked whether the codes are these, at every step and on both sides of it. None: the class does not say it,
+        or has no codes; deployment then tries what it knows, round(n·clip(x, 0, 1)) and the signs.
+        """
+        return None
+
+    def not_ready(self) -> tuple[str, str] | None:
+        """Return why the codes are of no use yet, such as a range that is not set, and what to do; None if they are."""
+        return None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make a new quantizer like this one, as it is now; without those that are defaults.
+
+        Read off the attributes with the names of `__init__`'s parameters, the bits off `bit_width`. A class that keeps
+        one elsewhere defines the method; without either it is a TypeError.
+        """
+        return arguments_of(self)
+
+    def for_layer(self, layer: nn.Module) -> Self:
+        """Return a new quantizer with the arguments of this one, for a layer, float or low-bit; it has learned nothing.
+
+        What has something for each channel takes their number from the layer.
+        """
+        return type(self)(**self.arguments())
 
     def set_bits_(self, bits: int) -> None:
         """Change the bits in place; a range is kept, and parameters stay the same objects.
@@ -217,9 +252,25 @@ class CodeValue(Function):
         return output_gradient, None, None
 
 
-def divide(codes: Tensor, n: int) -> Tensor:
-    """Return codes/n, correctly rounded on every device: for a Python number CUDA multiplies with a rounded 1/n."""
-    return codes / torch.full((), n, dtype=codes.dtype, device=codes.device)
+class _CodesOf(Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, codes: Tensor) -> Tensor:
+        ctx.dtype = value.dtype
+        return codes.view_as(codes)
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
+        return output_gradient.to(ctx.dtype), None
+
+
+def codes_of(value: Tensor, codes: Tensor) -> Tensor:
+    """Return the codes behind values, whose gradient is that of the values: the convention of this module.
+
+    So a quantizer can write its values down in PyTorch, with the gradients that autograd finds, and its codes beside
+    them, which need none.
+    """
+    behind: Tensor = _CodesOf.apply(value, codes)
+    return behind
 
 
 def as_internal(x: Tensor, quantizer: str) -> Tensor:
@@ -230,17 +281,6 @@ def as_internal(x: Tensor, quantizer: str) -> Tensor:
         )
         raise TypeError(f"{quantizer}: the input must be a floating-point tensor, got {x.dtype}; {remedy}")
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
-def sign_plus(x: Tensor) -> Tensor:
-    """Return +1 for x ≥ 0 (also for −0.0), −1 for x < 0, NaN for NaN: never a third level.
-
-    Arithmetic instead of `where(x >= 0, 1, -1)`: `where` is far slower than multiplications in PyTorch's CPU kernels,
-    and it would turn NaN into a level.
-    """
-    # Two factors whose product lifts the smallest subnormal (2^-149, 2^-1074) over 1 without a factor being infinite.
-    factor = 2.0**540 if x.dtype == torch.float64 else 2.0**75
-    return (x * factor).mul_(2 * factor).add_(1).clamp_(-1, 1)
 
 
 def gradient_inside(gradient: Tensor, x: Tensor, low: float, high: float) -> Tensor:

@@ -52,15 +52,15 @@ class InputCalibrated(RangeQuantization):
     def zero(self) -> Tensor:
         return self.range_zero.round()
 
-    def _fitted(self, x: Tensor, n: int) -> Fit:
+    def fitted(self, x: Tensor, n: int) -> Fit:
         fit = fit_with_offset if bool((x < 0).any()) else fit_unsigned
         return fit(x, n, self.calibration, self.percentile)
 
-    def _take(self, fit: Fit, n: int) -> None:
+    def take_(self, fit: Fit, n: int) -> None:
         self.range_width.fill_(fit.width)
         self.range_zero.fill_(fit.zero)
 
-    def _rescale(self, old: int, new: int) -> None:
+    def rescale_(self, old: int, new: int) -> None:
         self.range_zero.mul_(new / old)  # not rounded, so that it comes back with the bits
 
     def codes(self, x: Tensor) -> Tensor:

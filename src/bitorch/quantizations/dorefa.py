@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from .base import STE, CodeValue, Quantization, as_internal, divide, gradient_inside, sign_plus
+from .arithmetic import Arithmetic
+from .base import STE, CodeValue, Quantization, as_internal, gradient_inside
 from .bits import FLOAT_BITS, check_bits
 from .config import config
 from .gradients import GradientQuantization, add_noise_, draw_noise, maximum, or_one, sample_axes
+from .levels import divide, sign_plus
 from .own_values import is_as_made
 
 Variant = Literal["bitorch", "paper"]
@@ -147,6 +149,9 @@ class InputDoReFa(Quantization):
     def clips_negative(self) -> bool:
         return True
 
+    def arithmetic(self) -> Arithmetic | None:
+        return None if self.max_code is None else Arithmetic("unit", self.bit_width)
+
     def set_bits_(self, bits: int) -> None:
         self.bit_width = check_bits(bits)
 
@@ -205,6 +210,7 @@ class WeightDoReFa(Quantization):
 
     name = "weightdorefa"
     bit_width = config.dorefa_bits
+    is_pointwise = False
 
     def __init__(self, bits: int | None = None, *, variant: Variant = "bitorch", per_channel: bool = False) -> None:
         super().__init__()

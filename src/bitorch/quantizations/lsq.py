@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .base import as_internal, gradient_inside
+from .own_arguments import arguments_of
 from .range_fit import Fit, fit_symmetric, fit_unsigned, fit_with_offset
 from .ranges import RangeQuantization, at_least_smallest, codes_at, position
 
@@ -93,6 +94,7 @@ class InputLSQ(RangeQuantization):
         super().__init__(bits, calibration=calibration, percentile=percentile)
         self.step = nn.Parameter(torch.tensor(float("nan")))
         self.offset = nn.Parameter(torch.tensor(0.0)) if offset else None
+        self.moves_zero = offset
         if not offset:
             self.register_buffer("range_zero", torch.tensor(0.0))
 
@@ -113,7 +115,7 @@ class InputLSQ(RangeQuantization):
             return self.range_zero if n > 1 else torch.zeros_like(self.range_zero)
         return (-self.offset.detach() / at_least_smallest(self.step)).round_().clamp_(0, n)
 
-    def _fitted(self, x: Tensor, n: int) -> Fit:
+    def fitted(self, x: Tensor, n: int) -> Fit:
         if self.offset is not None:
             return fit_with_offset(x, n, self.calibration, self.percentile)
         if n == 1 or not bool((x < 0).any()):
@@ -123,7 +125,7 @@ class InputLSQ(RangeQuantization):
             fits.append(fit_unsigned(x, n, self.calibration, self.percentile))
         return min(fits, key=lambda fit: fit.error)
 
-    def _take(self, fit: Fit, n: int) -> None:
+    def take_(self, fit: Fit, n: int) -> None:
         step = fit.width / n
         self.step.data.fill_(step)
         if self.offset is None:
@@ -131,11 +133,7 @@ class InputLSQ(RangeQuantization):
         else:
             self.offset.data.fill_(-fit.zero * step)
 
-    def _mark_set(self) -> None:
-        super()._mark_set()
-        self._is_offset = self._is_offset or self.offset is not None  # it may move away from 0
-
-    def _rescale(self, old: int, new: int) -> None:
+    def rescale_(self, old: int, new: int) -> None:
         factor = old / new
         if self.offset is None and bool(self.range_zero != 0):
             if 1 in (old, new):  # 0 and s: what is left of the range is its upper part
@@ -156,6 +154,9 @@ class InputLSQ(RangeQuantization):
         factor = 1 / math.sqrt(max(1, features) * largest)
         codes: Tensor = _InputCodes.apply(x, self.step, self.offset, zero, self.max_code, factor)
         return codes
+
+    def arguments(self) -> dict[str, Any]:
+        return arguments_of(self, offset=self.offset is not None)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, offset={self.offset is not None}"

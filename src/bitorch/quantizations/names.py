@@ -1,17 +1,51 @@
-"""Quantizers by their BITorch names."""
+"""Quantizers by name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .approx_sign import ApproxSign
 from .base import Quantization
-from .dorefa import InputDoReFa, WeightDoReFa
+from .calibrated import InputCalibrated
+from .dorefa import GradientDoReFa, InputDoReFa, WeightDoReFa
+from .gradient_luq import GradientLUQ
+from .gradient_signed import GradientSigned
 from .identity import Identity
+from .lsq import InputLSQ
+from .pact import InputPACT
 from .progressive_sign import ProgressiveSign
+from .rsign import RSign
 from .sign import Sign
 from .ste_heaviside import SteHeaviside
 from .swish_sign import SwishSign
+from .weight_lsq import WeightLSQ
+from .weight_ttq import WeightTTQ
+from .weight_twn import WeightTWN
 
-#: Every quantizer that can be built without arguments, by name.
+_BUILT_IN = (
+    ApproxSign,
+    GradientDoReFa,
+    GradientLUQ,
+    GradientSigned,
+    Identity,
+    InputCalibrated,
+    InputDoReFa,
+    InputLSQ,
+    InputPACT,
+    ProgressiveSign,
+    RSign,
+    Sign,
+    SteHeaviside,
+    SwishSign,
+    WeightDoReFa,
+    WeightLSQ,
+    WeightTTQ,
+    WeightTWN,
+)
+#: Every quantizer of the library, as files and commands name it.
+built_in_quantizers: Mapping[str, type[Quantization]] = {cls.name: cls for cls in _BUILT_IN}
+
+#: Those that BITorch has names for, and that layers can build by these, without arguments.
 quantizations_by_name: dict[str, type[Quantization]] = {
     cls.name: cls
     for cls in (ApproxSign, Identity, InputDoReFa, ProgressiveSign, Sign, SteHeaviside, SwishSign, WeightDoReFa)

@@ -61,10 +61,10 @@ class InputPACT(RangeQuantization):
     def zero(self) -> Tensor:
         return torch.zeros_like(self.alpha.detach())
 
-    def _fitted(self, x: Tensor, n: int) -> Fit:
+    def fitted(self, x: Tensor, n: int) -> Fit:
         return fit_unsigned(x, n, self.calibration, self.percentile)
 
-    def _take(self, fit: Fit, n: int) -> None:
+    def take_(self, fit: Fit, n: int) -> None:
         self.alpha.data.fill_(fit.width)
 
     def codes(self, x: Tensor) -> Tensor:

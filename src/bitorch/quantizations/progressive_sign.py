@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from .base import STE, as_internal
+from .own_arguments import arguments_of
 from .sign import SignFunction
 from .sign_grid import SignGrid
 
@@ -122,6 +123,10 @@ class ProgressiveSign(SignGrid):
         temperature = self.transform(self.current_scale)
         value: Tensor = ProgressiveSignFunctionTrain.apply(as_internal(x, "ProgressiveSign"), temperature)
         return value.to(x.dtype)
+
+    def arguments(self) -> dict[str, Any]:
+        own = None if self.global_scaling else self.scale_factor
+        return arguments_of(self, use_global_scaling=self.global_scaling, initial_scale=own)
 
     def extra_repr(self) -> str:
         return f"global_scaling={self.global_scaling}, scale={self.current_scale}"

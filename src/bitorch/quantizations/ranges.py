@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .arithmetic import Arithmetic
 from .base import CodeValue, Quantization, as_internal
 from .bits import FLOAT_BITS, check_bits
-from .range_fit import Fit, check_calibration
+from .range_fit import SMALLEST, Fit, check_calibration, fit_with_offset
 
 #: Bits of the grid that a range is found for while the quantizer is switched off.
 FINEST = 8
@@ -24,6 +25,10 @@ class RangeQuantization(Quantization):
     so 0.0 is a level, zero padding is exact, and a layer computes on integers. At 1 bit: two levels. All zeros: zeros.
     NaN stays NaN, ±inf saturates. bits=32: no grid; the identity, or ReLU where negative numbers are clipped anyway.
 
+    A subclass says where its range is, `width` and `zero`, takes one that was found, `take_`, defines `codes`, with the
+    gradients (`base.codes_of`), and where a range does not depend on the bits alone `rescale_`; `fitted` says how it is
+    found. With codes of another formula it defines `arithmetic`.
+
     The range is unset at first, and quantizing is an error until `fit_` (`bitorch.calibrate` calls it) or a state_dict
     has set it. A state_dict without it, of a float model, loads with strict=True and leaves it as it is.
 
@@ -37,6 +42,8 @@ class RangeQuantization(Quantization):
     """
 
     unsigned = True
+    #: Whether training may move the zero point; where it may not and is 0, nothing is added.
+    moves_zero: bool = False
 
     def __init__(self, bits: int, *, calibration: str = "mse", percentile: float = 99.9) -> None:
         super().__init__()
@@ -72,15 +79,15 @@ class RangeQuantization(Quantization):
         """Return z, a 0-dim float tensor without gradient that holds an integer."""
         raise NotImplementedError(f"{type(self).__name__} does not define zero()")
 
-    def _fitted(self, x: Tensor, n: int) -> Fit:
-        """Return the grid for numbers that were seen, [count]."""
-        raise NotImplementedError(f"{type(self).__name__} does not define _fitted(x, n)")
+    def fitted(self, x: Tensor, n: int) -> Fit:
+        """Return the grid for numbers that were seen, [count]: from about the least to about the largest, with a 0."""
+        return fit_with_offset(x, n, self.calibration, self.percentile)
 
-    def _take(self, fit: Fit, n: int) -> None:
+    def take_(self, fit: Fit, n: int) -> None:
         """Store a grid in the parameters or buffers."""
-        raise NotImplementedError(f"{type(self).__name__} does not define _take(fit, n)")
+        raise NotImplementedError(f"{type(self).__name__} does not define take_(fit, n)")
 
-    def _rescale(self, old: int, new: int) -> None:
+    def rescale_(self, old: int, new: int) -> None:
         """Change parameters and buffers from n = old to n = new, the range being the same."""
 
     def fit_(self, x: Tensor) -> None:
@@ -96,14 +103,14 @@ class RangeQuantization(Quantization):
         if not bool(seen.isfinite().all()):
             raise ValueError("some inputs are NaN or infinite, so there is no range for them")
         bits = FINEST if self.bit_width == FLOAT_BITS else self.bit_width
-        fit = self._fitted(seen, 2**bits - 1)
+        fit = self.fitted(seen, 2**bits - 1)
         self.range_bits.fill_(bits)
-        self._take(fit, 2**bits - 1)
+        self.take_(fit, 2**bits - 1)
         self._mark_set()
 
     def _mark_set(self) -> None:
         self._is_set = True
-        self._is_offset = bool(self.zero() != 0)
+        self._is_offset = self.moves_zero or bool(self.zero() != 0)
 
     def set_bits_(self, bits: int) -> None:
         self.bit_width = check_bits(bits)
@@ -113,7 +120,7 @@ class RangeQuantization(Quantization):
         """Bring the range to the bits in force, if it belongs to others; without a grid it waits."""
         old, new = int(self.range_bits), self.bit_width
         if self._is_set and new not in (FLOAT_BITS, old):
-            self._rescale(2**old - 1, 2**new - 1)
+            self.rescale_(2**old - 1, 2**new - 1)
             self.range_bits.fill_(new)
             self._mark_set()
 
@@ -125,6 +132,30 @@ class RangeQuantization(Quantization):
             return super().scale(x)
         self._check_set()
         return self.width().to(as_internal(x, type(self).__name__).dtype) / self.max_code
+
+    def arithmetic(self) -> Arithmetic | None:
+        if self.max_code is None or self.not_ready() is not None:
+            return None
+        zero = self.zero_point()
+        return Arithmetic(
+            "unit",
+            self.bit_width,
+            divide=self.width(),
+            plus=None if zero == 0 else self.zero() / self.max_code,
+            zero_point=zero,
+            step=self.scale(torch.zeros(1)),
+        )
+
+    def not_ready(self) -> tuple[str, str] | None:
+        if not self._is_set:
+            return f"the range of {self} is not set", "Call bitorch.calibrate(model, batches), or load it"
+        width = self.width()
+        if not bool((width > 2 * SMALLEST * self.levels()) & width.isfinite()):
+            return (
+                f"the range of {self} has collapsed to zero in training",
+                "Train on from an earlier checkpoint with a lower learning rate, or calibrate again",
+            )
+        return None
 
     def _check_set(self) -> None:
         if not self._is_set:

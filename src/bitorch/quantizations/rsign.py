@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from .approx_sign import ApproxSignFunction
+from .arithmetic import Arithmetic
 from .base import as_internal
+from .layer_sizes import input_channels
 from .sign_grid import SignGrid
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class RSign(SignGrid):
@@ -42,6 +49,13 @@ class RSign(SignGrid):
         self.channels = channels
         self.dimensions = dimensions
         self.shift = nn.Parameter(torch.zeros(channels, *[1] * dimensions))
+
+    def for_layer(self, layer: nn.Module) -> Self:
+        channels, dimensions = input_channels(layer)
+        return type(self)(**{**self.arguments(), "channels": channels, "dimensions": dimensions})
+
+    def arithmetic(self) -> Arithmetic | None:
+        return Arithmetic("sign", 1, plus=-self.shift)
 
     def codes(self, x: Tensor) -> Tensor:
         axis = -1 - self.dimensions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .arithmetic import Arithmetic
 from .base import CodeValue, Quantization, as_internal
 from .own_values import is_as_made
 
@@ -17,6 +18,9 @@ class SignGrid(Quantization):
     @property
     def max_code(self) -> int | None:
         return 1
+
+    def arithmetic(self) -> Arithmetic | None:
+        return Arithmetic("sign", 1)
 
     def scale(self, x: Tensor) -> Tensor:
         return torch.ones((), dtype=as_internal(x, type(self).__name__).dtype, device=x.device)

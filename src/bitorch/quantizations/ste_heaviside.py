@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import STE, as_internal, gradient_inside, sign_plus
+from .arithmetic import Arithmetic
+from .base import STE, as_internal, gradient_inside
+from .levels import sign_plus
 from .sign_grid import SignGrid
 
 
@@ -31,6 +33,9 @@ class SteHeaviside(SignGrid):
     """
 
     name = "steheaviside"
+
+    def arithmetic(self) -> Arithmetic | None:
+        return Arithmetic("heaviside", 1)
 
     def codes(self, x: Tensor) -> Tensor:
         codes: Tensor = SteHeavisideFunction.apply(as_internal(x, "SteHeaviside"))

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import STE, as_internal, sign_plus
+from .base import STE, as_internal
 from .config import config
+from .levels import sign_plus
 from .sign_grid import SignGrid
 
 

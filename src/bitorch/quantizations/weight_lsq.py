@@ -6,18 +6,23 @@ Esser et al. 2019, https://arxiv.org/abs/1902.08153.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .base import CodeValue, Grid, as_internal, gradient_inside, sign_plus
+from .base import CodeValue, Grid, as_internal, gradient_inside
 from .bits import FLOAT_BITS, check_bits
+from .layer_sizes import output_channels
 from .learned_start import LearnedStart
+from .levels import sign_plus
 from .range_fit import SMALLEST, least_error_steps
 from .ranges import FINEST, at_least_smallest
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class _WeightCodes(Function):
@@ -119,6 +124,10 @@ class WeightLSQ(LearnedStart):
         self.step.data.copy_(steps.view(self.step.shape))
         self.step_bits.fill_(bits)
         return True
+
+    def for_layer(self, layer: nn.Module) -> Self:
+        channels = None if self.channels is None else output_channels(layer)
+        return type(self)(**{**self.arguments(), "channels": channels})
 
     def set_bits_(self, bits: int) -> None:
         """Change the bits; the step changes as its start would, so what was learned stays as a factor."""

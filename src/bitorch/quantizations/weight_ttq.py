@@ -58,6 +58,7 @@ class WeightTTQ(LearnedStart):
 
     name = "weightttq"
     bit_width = 2
+    is_pointwise = False
     no_grid = "has two scales, W_p and W_n"
 
     def __init__(self, threshold: float = 0.05) -> None:

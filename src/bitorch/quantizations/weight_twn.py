@@ -44,6 +44,7 @@ class WeightTWN(Quantization):
     name = "weighttwn"
     bit_width = 2
     grid = "signed"
+    is_pointwise = False
 
     def __init__(self, per_channel: bool = False) -> None:
         super().__init__()

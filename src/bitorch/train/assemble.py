@@ -29,7 +29,8 @@ from .weights_file import load_weights_file
 _KEPT_ON_RESUME = (
     "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
     "weight_decay", "seed", "batch_size", "processes", "distil_weight", "distil_temperature", "range", "learned_by",
-    "weights_method", "weight_scale", "sign", "pad_value", "gradients", "rules", "warm_start", "warm_start_epochs",
+    "weights_method", "activations", "weight_scale", "sign", "pad_value", "gradients", "rules", "warm_start",
+    "warm_start_epochs",
 )  # fmt: skip
 
 

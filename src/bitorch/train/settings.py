@@ -7,9 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..config.low_bit_config import EndLayer, LowBitConfig
+from ..config.prototypes import named
 from ..config.quantizer_choice import (
     Gradients,
     LearnedBy,
@@ -20,6 +21,7 @@ from ..config.quantizer_choice import (
 from ..data import Augmentation
 from ..known_names import MAX_WIDTH, wrong_data, wrong_model
 from ..models import is_external
+from ..quantizations import Quantization
 from ..quantizations.bits import check_bits
 from ..quantizations.range_fit import CalibrationMethod
 from .distillation import Distillation
@@ -32,8 +34,8 @@ WarmStartKind = Literal["activations-first", "bits"]
 _MOST_PIXELS = 1024
 #: What rules say, and so not these.
 _SAID_BY_RULES = (
-    "bits", "first", "last", "range", "learned_by", "weights_method", "weight_scale", "sign", "pad_value", "gradients",
-    "calibration", "percentile", "exact",
+    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "sign",
+    "pad_value", "gradients", "calibration", "percentile", "exact",
 )  # fmt: skip
 
 
@@ -68,9 +70,12 @@ class Settings:
     from there on."""
     learned_by: LearnedBy = "lsq"
     """How a learned range learns: lsq (a step), lsq+ (a step and an offset) or pact (the upper end)."""
-    weights_method: Weights | None = None
-    """How weights become low-bit: dorefa, lsq (a learned step), twn or ttq (ternary, 2 bits). Default: lsq beside
-    ranges learned by lsq or lsq+, else dorefa."""
+    weights_method: str | None = None
+    """How weights become low-bit: dorefa, lsq (a learned step), twn or ttq (ternary, 2 bits), or a quantizer by its
+    name. Default: lsq beside ranges learned by lsq or lsq+, else dorefa."""
+    activations: str | None = None
+    """A quantizer of activations by its name, in place of the three choices around it: lsq, pact, calibrated, or one of
+    your own, from a file that --quantizers names."""
     weight_scale: WeightScale = "layer"
     """One scale for a layer's weights, or one for each output channel."""
     sign: SignGradient | None = None
@@ -178,7 +183,8 @@ class Settings:
             last=ends[self.last],
             range=self.range,
             learned_by=self.learned_by,
-            weights=self.weights_method,
+            weights=self._weights,
+            activations=None if self.activations is None else named(self.activations, "activations", self.bits[1], {}),
             weight_scale=self.weight_scale,
             sign=self.sign,
             pad_value=self.pad_value,
@@ -188,6 +194,13 @@ class Settings:
             exact=self.exact,
             absorb_relu=not is_external(self.model),  # safe in ours: nothing but the next layer reads their ReLUs
         )
+
+    @property
+    def _weights(self) -> Weights | Quantization | None:
+        method = self.weights_method
+        if method is None or method in get_args(Weights):
+            return method  # type: ignore[return-value]  # just checked
+        return named(method, "weights_method", self.bits[0], {})
 
     @property
     def processes(self) -> int:

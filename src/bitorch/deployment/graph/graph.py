@@ -58,8 +58,8 @@ class Node:
     def __str__(self) -> str:
         shape = "×".join(map(str, self.shape))
         shown = {k: v for k, v in self.settings.items() if isinstance(v, (bool, int, float, str, tuple, list))}
-        settings = "".join(f", {key}={_short(value)}" for key, value in shown.items())
-        return f"{self.name} [{shape}] = {self.kind}({', '.join(self.inputs)}{settings})"
+        settings = (f"{key}={_short(value)}" for key, value in shown.items())
+        return f"{self.name} [{shape}] = {self.kind}({', '.join([*self.inputs, *settings])})"
 
 
 def _short(value: object) -> str:

@@ -141,9 +141,9 @@ _ROWS = (
     Kind("unsupported", "What has no other kind; capture tells a problem then.", arity=None),
     Kind(
         "quantizer",
-        "A QActivation or Quantization whose values go on as floats. `form` (see quantizer_kind), `bits`; what comes "
-        "before: `divide` [1] and `plus` [1] or [C], None for nothing; what codes stand for: (code − `zero_point`)·"
-        "`code_scale`, 0-dim, None for the form's own values.",
+        "A QActivation or Quantization whose values go on as floats. `form`, `bits`: see quantizations.arithmetic; "
+        "what comes before: `divide` and `plus`, [1] or [C], None for nothing; what codes stand for: "
+        "(code − `zero_point`)·`code_scale`, 0-dim, None for the form's own values.",
         settings=_QUANTIZER,
         shape=shapes.same,
     ),
@@ -299,8 +299,8 @@ _ROWS = (
     # From here on the kinds that passes make.
     Kind(
         "codes",
-        "float32 to integer codes of a `form`, see quantizer_kind, and `bits`; `sign`: they are ±1.",
-        settings={"form": _TEXT, **_CODES},
+        "float32 to integer codes: `form`, `bits`, `zero_point`, see quantizations.arithmetic; `sign`: they are ±1.",
+        settings={"form": _TEXT, "zero_point": _INT, **_CODES},
         shape=shapes.same,
         captured=False,
         makes_codes=True,

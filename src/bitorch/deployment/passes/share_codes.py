@@ -11,7 +11,9 @@ def share_codes(graph: Graph) -> Graph:
     known: dict[tuple[object, ...], str] = {}
     for node in graph:
         if node.kind == "codes":
-            key = node.inputs[0], node.settings["bits"], node.settings["form"]
+            form = node.settings["form"]
+            # Only "round" has the zero point in the codes; to the others it says what these stand for.
+            key = node.inputs[0], form, node.settings["bits"], node.settings["zero_point"] if form == "round" else 0
             if known.setdefault(key, node.name) != node.name:
                 names[node.name] = known[key]
     return graph.renamed(names).pruned()

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...layers.exact import scaled_convolution, scaled_linear
-from ...quantizations.base import divide
+from ...quantizations.arithmetic import is_sign, stored_codes
+from ...quantizations.levels import divide
 from ..graph.graph import Graph, Node
-from ..graph.quantizer_kind import codes_of
 
 
 def drop_identities(graph: Graph) -> Graph:
@@ -77,16 +77,16 @@ def _coded(node: Node, shape: tuple[int, ...]) -> list[Node]:
         inputs = (nodes[-1].name,) if nodes else node.inputs
         nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place, node.module))
 
-    form, bits = node.settings["form"], node.settings["bits"]
+    form, bits, zero_point = (node.settings[name] for name in ("form", "bits", "zero_point"))
     if node.settings["divide"] is not None:
         width = node.settings["divide"]
         add("range", "divide", lambda x: x / over_channels(width, x), {"constant": width})
     if node.settings["plus"] is not None:
         shift = node.settings["plus"]
-        step = "zero" if form == "unit" else "shift"
+        step = "shift" if is_sign(form) else "zero"
         add(step, "plus", lambda x: x + over_channels(shift, x), {"constant": shift})
-    settings = {"form": form, "bits": bits, "sign": form != "unit"}
-    add("codes", "codes", lambda x: codes_of(form, x, bits), settings)
+    settings = {"form": form, "bits": bits, "sign": is_sign(form), "zero_point": zero_point}
+    add("codes", "codes", lambda x: stored_codes(form, x, bits, zero_point), settings)
     return nodes
 
 
@@ -102,7 +102,8 @@ def _split_quantizer(node: Node) -> list[Node]:
     table, function = None, _values(n)
     if node.settings["code_scale"] is not None:
         function = _scaled_values(node.settings["zero_point"], node.settings["code_scale"])
-        table = function(torch.arange(n + 1, dtype=torch.float32))
+        stored = torch.arange(n + 1, dtype=torch.float32)
+        table = function(2 * stored - 1 if settings["sign"] else stored)
     codes = nodes[-1].name
     return [
         *nodes,
@@ -151,7 +152,7 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
 
 def _product(node: Node, codes: Node, geometry: dict[str, Any]) -> Node:
     kept = ("weight", "weight_bits", "weight_grid", "largest", "zero_point")
-    settings = {name: node.settings[name] for name in kept} | {"sign": node.settings["form"] != "unit", **geometry}
+    settings = {name: node.settings[name] for name in kept} | {"sign": is_sign(node.settings["form"]), **geometry}
     function = _convolution_product(settings) if geometry else _linear_product(settings)
     return Node(f"{node.name}/sum", "product", (codes.name,), node.shape, function, settings, node.place, node.module)
 

@@ -30,7 +30,8 @@ def fuse_thresholds(graph: Graph) -> Graph:
     """Let codes of few levels come from D, or from a float tensor further up, by thresholds.
 
     Codes of more levels stay with the unit quantizer, which reads the float chain as it is computed: that is as exact.
-    So does what turns a number into NaN, such as inf·0: it is no staircase.
+    So does what turns a number into NaN, such as inf·0: it is no staircase. The runtime has no other quantizer without
+    thresholds, so the other forms get them whatever their levels.
     """
     claimed: set[str] = set()  # sums D whose codes are fused: a layer writes one tensor of codes
     alone = {name for name, readers in graph.readers().items() if len(readers) == 1 and name not in graph.outputs}
@@ -53,11 +54,10 @@ def _fused(graph: Graph, node: Node, claimed: set[str], alone: set[str]) -> Node
     start, chain = source(graph, node, lambda at: is_monotone(at) and at.kind != "scale")
     while chain and makes_nan(composed(chain), node.shape, -torch.inf, torch.inf):
         start = chain.pop(0)
-    while chain and not node.settings["sign"] and chain[-1].name in alone and _changes_nothing(chain[-1]):
+    is_unit = node.settings["form"] == "unit"
+    while chain and is_unit and chain[-1].name in alone and _changes_nothing(chain[-1]):
         chain.pop()  # where something else reads it, it is computed anyway, in the same operation
-    if not node.settings["sign"] and all(map(_changes_nothing, chain)):
-        return replace(node, inputs=(chain[-1].name if chain else start.name,))
-    if levels > _MOST_LEVELS:
+    if is_unit and (levels > _MOST_LEVELS or all(map(_changes_nothing, chain))):
         return replace(node, inputs=(chain[-1].name if chain else start.name,))
     return _with(node, start, chain, float_staircase(_stored(chain, node), node.shape, levels))
 

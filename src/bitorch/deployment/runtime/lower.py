@@ -341,16 +341,8 @@ class _Lowering:
         match node.kind:
             case "codes" | "thresholds":
                 return "quantize", self._code_keys(node)
-            case "values":
-                table = settings["table"]
-                if table is None:
-                    return "dequantize", {"sign": True} if settings["sign"] else {}
-                return "dequantize", {"table": self.floats(node, "table", table)}
-            case "lookup":
-                return "lookup", {
-                    "bits": settings["bits"],
-                    "table": self.array(node, "table", _numpy(settings["table"])),
-                }
+            case "values" | "lookup":
+                return self._table(node)
             case "max_pool":
                 return "max_pool", self._window(node)
             case "avg_pool":
@@ -364,28 +356,46 @@ class _Lowering:
                 return "activation", {"function": function}
             case "softmax":
                 return "softmax", {"log": True} if settings["log"] else {}
-            case "select":
-                channels = np.asarray(settings["channels"], np.int32)
-                return "select", {"channels": self.array(node, "channels", channels)}
             case "pad":
                 keys: Operation = {"padding": _borders(settings["padding"]), "mode": settings["mode"]}
                 if settings["mode"] == "constant":
                     keys |= {"value": settings["value"], "channels": list(settings["channels"])}
                 return "pad", keys
+            case "global_avg_pool" | "mul":
+                return node.kind, {}
+            case _ if node.row.moves:
+                return node.kind, self._move(node)
+            case _:
+                raise ValueError(f"{node.place}: {node.kind} has no operation")
+
+    def _table(self, node: Node) -> tuple[str, Operation]:
+        """The operation of a node that looks codes up."""
+        table = node.settings["table"]
+        if node.kind == "lookup":
+            return "lookup", {"bits": node.settings["bits"], "table": self.array(node, "table", _numpy(table))}
+        if table is None:
+            return "dequantize", {"sign": True} if node.settings["sign"] else {}
+        return "dequantize", {"table": self.floats(node, "table", table)}
+
+    def _move(self, node: Node) -> Operation:
+        """The keys of a node that only moves numbers; operations are called as kinds are."""
+        settings = node.settings
+        match node.kind:
+            case "select":
+                channels = np.asarray(settings["channels"], np.int32)
+                return {"channels": self.array(node, "channels", channels)}
             case "flatten":
-                return "flatten", {"order": "hwc" if settings["channels_last"] else "chw"}
+                return {"order": "hwc" if settings["channels_last"] else "chw"}
             case "take":
                 indices = np.asarray(settings["indices"], np.int32)
                 axis = settings["axis"] - len(node.shape)
-                return "take", {"axis": axis, "indices": self.array(node, "indices", indices)}
+                return {"axis": axis, "indices": self.array(node, "indices", indices)}
             case "reshape":
-                return "reshape", {"shape": list(node.shape)}
+                return {"shape": list(node.shape)}
             case "permute":
-                return "permute", {"axes": list(settings["axes"])}
+                return {"axes": list(settings["axes"])}
             case "concat":
                 # Counted from the last axis: row axes of 1 in front of all others say nothing.
-                return "concat", {"axis": settings["axis"] - len(node.shape)} if settings["axis"] != 0 else {}
-            case "global_avg_pool" | "mul":
-                return node.kind, {}
+                return {"axis": settings["axis"] - len(node.shape)} if settings["axis"] != 0 else {}
             case _:
-                raise ValueError(f"{node.place}: {node.kind} has no operation")
+                raise AssertionError(f"{node.kind} moves numbers in a way that is not written")

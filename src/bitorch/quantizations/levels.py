@@ -1,0 +1,22 @@
+"""Steps of quantizers that give exactly a level, on every device: never a third sign, never a rounded reciprocal."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def divide(codes: Tensor, n: int) -> Tensor:
+    """Return codes/n, correctly rounded on every device: for a Python number CUDA multiplies with a rounded 1/n."""
+    return codes / torch.full((), n, dtype=codes.dtype, device=codes.device)
+
+
+def sign_plus(x: Tensor) -> Tensor:
+    """Return +1 for x ≥ 0 (also for −0.0), −1 for x < 0, NaN for NaN: never a third level.
+
+    Arithmetic instead of `where(x >= 0, 1, -1)`: `where` is far slower than multiplications in PyTorch's CPU kernels,
+    and it would turn NaN into a level.
+    """
+    # Two factors whose product lifts the smallest subnormal (2^-149, 2^-1074) over 1 without a factor being infinite.
+    factor = 2.0**540 if x.dtype == torch.float64 else 2.0**75
+    return (x * factor).mul_(2 * factor).add_(1).clamp_(-1, 1)
