@@ -66,8 +66,6 @@ def _lines(packed: PackedModel, images: Tensor, top: int | None) -> Iterator[dic
 
 def _last_operation(packed: PackedModel) -> tuple[str, bool]:
     """Return what computes the scores, and its key `log`."""
-    from bitorch_runtime.operations import given_names
-
     operations, _ = packed.program()
     (name,) = (operation["input"] for operation in operations if operation["op"] == "output")
     last = next(operation for operation in operations if name in given_names(operation).values())
