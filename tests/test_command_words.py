@@ -16,10 +16,10 @@ import bitorch
 import bitorch_runtime
 from bitorch.cli import main
 from bitorch.commands import bench, deploy, evaluate, predict, verify
+from bitorch.commands.arguments import ReportArguments, _CheckArguments, _TrainArguments
 from bitorch.commands.options import _OTHER_NAMES, wrong_option
 from bitorch.known_names import DATA_NAMES
 from bitorch.models import LeNet8
-from bitorch.train.arguments import ReportArguments, _CheckArguments, _TrainArguments
 
 KINDS = {
     "train": _TrainArguments,

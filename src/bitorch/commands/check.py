@@ -7,7 +7,7 @@ from .console import FAILED, print_error
 
 def run(arguments: list[str]) -> int:
     """Run the first training batch through the net and print what was found."""
-    from ..train.arguments import parse_check
+    from .arguments import parse_check
 
     try:
         settings, checkpoint = parse_check(arguments)

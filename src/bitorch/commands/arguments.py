@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from ..commands.options import parse, refuse_wrong_options
-from .fields import convert_fields
-from .settings import Settings
+from ..train.fields import convert_fields
+from ..train.settings import Settings
+from .options import parse, refuse_wrong_options
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
         return {}
     fields: dict[str, Any] = {}
     if files.config is not None:
-        from .settings_file import read_settings
+        from ..train.settings_file import read_settings
 
         fields = read_settings(files.config)
     resume = fields.get("resume") if files.resume is None else files.resume
@@ -142,7 +142,7 @@ def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _fields_of_run(path: str | Path) -> dict[str, Any]:
     """Return the settings of a checkpoint's run, without its places."""
-    from .checkpoint import read_checkpoint
+    from ..train.checkpoint import read_checkpoint
 
     settings = read_checkpoint(path).settings
     # A resumed run goes on in the folder of its checkpoint, which may have been moved.
