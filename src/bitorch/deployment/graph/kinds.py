@@ -271,8 +271,8 @@ _ROWS = (
     # From here on the kinds that passes make.
     Kind(
         "codes",
-        "float32 to integer codes of a `form`, `bits` and a `zero_point`, see `Arithmetic`; `sign`: they are ±1; `keeps_nan`: "
-        "NaN is NaN, else the lowest code.",
+        "float32 to integer codes of a `form`, `bits` and a `zero_point`, see `Arithmetic`; `sign`: they are ±1; "
+        "`keeps_nan`: NaN is NaN, else the lowest code.",
         settings={"form": _TEXT, **_CODES, "zero_point": _INT, "keeps_nan": _FLAG},
         shape=shapes.same,
         captured=False,
