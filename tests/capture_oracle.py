@@ -30,7 +30,13 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
         case "identity":
             return x.reshape(len(x), *shape)
         case "flatten":
-            return x.reshape(len(x), -1)
+            return (np.moveaxis(x, 1, -1) if settings["channels_last"] else x).reshape(len(x), -1)
+        case "take":
+            return x.take(list(settings["indices"]), axis=settings["axis"] + 1)
+        case "permute":
+            return x.transpose(0, *(axis + 1 for axis in settings["axes"]))
+        case "reshape":
+            return np.moveaxis(np.moveaxis(x, 1, -1).reshape(len(x), *shape[1:], shape[0]), -1, 1)
         case "relu":
             return np.maximum(x, np.float32(0))
         case "clamp":
@@ -62,7 +68,7 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
         case "mul":
             return x * others[0]
         case "concat":
-            return np.concatenate([x, *others], axis=1)
+            return np.concatenate([x, *others], axis=1 + settings["axis"])
         case "select":
             return x[:, list(settings["channels"])]
         case "softmax":
@@ -70,7 +76,8 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
         case "pad":
             return _pad(x, settings)
         case "linear":
-            return _plus_bias(x.astype(np.float64) @ _numpy(settings["weight"]).T, settings["bias"])
+            sums = np.moveaxis(x, 1, -1).astype(np.float64) @ _numpy(settings["weight"]).T
+            return _plus_bias(np.moveaxis(sums, -1, 1), settings["bias"])
         case "conv":
             return _convolution(x, settings)
         case "max_pool":

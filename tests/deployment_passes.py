@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 
 from bitorch.deployment.capture.capture import Capture
 from bitorch.deployment.graph.graph import Graph
-from bitorch.deployment.passes.codes import drop_lookups, fold_tables, move_codes, share_codes, swap_pools
-from bitorch.deployment.passes.fuse_thresholds import fuse_thresholds
-from bitorch.deployment.passes.pipeline import PASSES
+from bitorch.deployment.passes.move_codes import move_codes, swap_pools
+from bitorch.deployment.passes.pipeline import READ_PIXELS
+from bitorch.deployment.passes.share_codes import share_codes
 from bitorch.deployment.passes.split_quantized import drop_identities, read_pixels, split_quantized
+from bitorch.deployment.runtime.compile import PASSES
+from bitorch.deployment.runtime.fold_tables import drop_lookups, fold_tables
 from bitorch.deployment.runtime.fuse_stages import group
+from bitorch.deployment.runtime.fuse_thresholds import fuse_thresholds
 from bitorch.deployment.runtime.lower import Lowered, lower
 
 __all__ = [
@@ -32,7 +35,7 @@ Pass = Callable[[Graph], Graph]
 
 def passes(*, pixels: bool) -> tuple[Pass, ...]:
     """All passes of a deployment, in their order."""
-    return (read_pixels, *PASSES) if pixels else PASSES
+    return tuple(step.run for step in ((READ_PIXELS, *PASSES) if pixels else PASSES))
 
 
 def lowered(captured: Capture, steps: Sequence[Pass]) -> Lowered:

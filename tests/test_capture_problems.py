@@ -49,11 +49,6 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
         "interpolate cannot",
         'mode="nearest"',
     ),
-    "uneven interpolate": (
-        lambda m, x: F.interpolate(x, 8),
-        "4×6×6 to 4×8×8, .* by interpolate in",
-        "every n-th pixel",
-    ),
     "stack": (lambda m, x: torch.stack([x, x], 1), "stack cannot", "torch.cat"),
     "where": (lambda m, x: torch.where(x > 0, x, -x), "gt cannot be deployed", "relu"),
     "sort": (lambda m, x: x.sort(1)[0], "sort cannot be deployed", "docs/deploying.md"),
@@ -73,7 +68,6 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
     "clamp by the image": (lambda m, x: torch.clamp(x, max=x.relu()), "depend on the image", "numbers"),
     "maximum of two": (lambda m, x: torch.maximum(x, -x), "a maximum of several numbers", "clamp"),
     "max over channels": (lambda m, x: x.max(1)[0], "a maximum of several numbers", "pool"),
-    "softmax over rows": (lambda m, x: x.softmax(2), "another dimension than the channels", "dim=1"),
     "mean over channels": (
         lambda m, x: x.mean(1, keepdim=True),
         "other dimensions than all pixels",
@@ -94,37 +88,17 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
     ),
     "second result": (lambda m, x: F.max_pool2d(x, 2, return_indices=True)[1], "second result", "first result"),
     "negative padding": (lambda m, x: F.pad(x, (-1, 0)), "cuts the image", "Cut the images"),
-    "cat of rows": (
-        lambda m, x: torch.cat([x, x], 2),
-        "another dimension than the channels",
-        "F.pad\\(a, ",
-    ),
     "cat of images": (lambda m, x: torch.cat([x, x], 0), "for a batch of 2: it mixes", "first dimension"),
     "cat with constants": (
         lambda m, x: torch.cat([x, m.mean.expand(x.shape[0], 4, 6, 6)], 1),
         "not all one number",
         "Use zeros",
     ),
-    "crop": (lambda m, x: x[:, :, 1:-1].relu(), "4×6×6 to 4×4×6", "Keep images as"),
-    "some of every second row": (lambda m, x: x[:, :, :4:2].relu(), "4×6×6 to 4×2×6", "every n-th pixel"),
-    "the first rows": (lambda m, x: x[:, :, :4].relu(), "4×6×6 to 4×4×6", "every n-th pixel"),
     "other rows for other channels": (
-        lambda m, x: torch.cat([x[:, :2, ::2], x[:, 2:, 1::2]], 1).relu(),
-        "4×6×6 to 2×3×6, .* by getitem",
-        "every n-th pixel",
+        lambda m, x: x.flatten(2)[:, torch.arange(4)[:, None], torch.arange(4)[:, None] + torch.arange(5)].relu(),
+        "4×6×6 to 4×5, .* by getitem",
+        "along any axis",
     ),
-    "permute": (
-        lambda m, x: x.permute(0, 2, 3, 1).relu(),
-        "4×6×6 to 6×6×4, .* by permute in",
-        "Keep images as",
-    ),
-    "pixel_shuffle": (lambda m, x: F.pixel_shuffle(x, 2), "4×6×6 to 1×12×12", "Keep images as"),
-    "five dimensions": (
-        lambda m, x: x.view(-1, 2, 2, 6, 6) * 2,
-        "more than channels, rows and columns",
-        "two dimensions",
-    ),
-    "linear on tokens": (lambda m, x: F.linear(x.flatten(2), torch.ones(2, 36)), "4×6×6 to 4×36", "Keep images"),
     "x[0]": (lambda m, x: x[0], "images of a batch are taken apart", "Keep the batch"),
     "flip of the batch": (lambda m, x: x.flip(0), "taken apart or mixed, by flip in the model", "Keep the batch"),
     "batch mean": (lambda m, x: x - x.mean(), "mean gives \\[\\] for a batch of 2", "Keep the batch"),
@@ -304,7 +278,7 @@ def test_subclasses_of_low_bit_layers() -> None:
 
 def test_three_dimensions() -> None:
     model = nn.Sequential(QConv3d(4, 4, 1, **LOW_BIT)).eval()
-    assert "more than channels, rows and columns" in problem(model, torch.rand(1, 4, 3, 3, 3)).what
+    assert "three dimensions" in problem(model, torch.rand(1, 4, 3, 3, 3)).what
 
     class Volumes(nn.Module):
         def __init__(self) -> None:
@@ -316,13 +290,6 @@ def test_three_dimensions() -> None:
             return y.squeeze(1)
 
     assert "three dimensions" in problem(Volumes().eval(), image()).what
-
-
-def test_linear_layers_on_tokens() -> None:
-    for layer in (nn.Linear(9, 3), QLinear(9, 3, **LOW_BIT)):
-        found = problem(nn.Sequential(layer).eval(), torch.rand(2, 5, 9))
-        assert "on ['batch', 5, 9] is applied at several places" in found.what
-        assert "Flatten first" in found.remedy
 
 
 def test_batch_norm_without_statistics() -> None:
@@ -361,7 +328,7 @@ def test_scripted_modules() -> None:
         (torch.zeros(4), "the example has shape [4]"),
         (torch.zeros(()), "the example has shape []"),
         (torch.zeros(1, 4, 0, 6), "the example cannot be deployed: an image of [4, 0, 6] is empty"),
-        (torch.zeros(1, 1, 1, 1, 1), "the example cannot be deployed: images of [1, 1, 1, 1] have more"),
+        (torch.zeros([1] * 10), "the example cannot be deployed: images of [1, 1, 1, 1, 1, 1, 1, 1, 1] have more"),
         (
             torch.zeros(1, 1, 1).expand(1, 1, 2**20 + 1),
             "the example cannot be deployed: an image of [1, 1048577] is",

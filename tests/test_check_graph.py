@@ -36,7 +36,7 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.nn.functional.max_pool2d(self.norm(self.first(x)).relu(), 2)
-        x = self.act(self.second(x)) * 0.5 + self.third(x)
+        x = self.second(x) * 0.5 + self.third(self.act(x) * 0.75)
         y: Tensor = self.last(torch.nn.functional.max_pool2d(x, 2).flatten(1))
         return y
 
@@ -139,7 +139,7 @@ def test_passes_make_all_that_they_say(captured: Graph) -> None:
         made[name] = made.get(name, set()) | {node.kind for node in graph} - before
         before |= {node.kind for node in graph}
     for one in (READ_PIXELS, *PASSES):
-        assert one.makes - {"values"} <= made[one.name] | {"lookup"}, one.name
+        assert one.makes - {"values"} <= made[one.name], one.name
 
 
 def test_passes_print_what_they_do() -> None:
@@ -191,12 +191,11 @@ def test_which_way_kinds_go(kind: str, numbers: dict[str, Any], is_monotone: boo
     node = Node("y", kind, ("x",), (2,), lambda x: x, settings)
     with np.errstate(all="ignore"):
         y = value_of(node, x)
-    inner = y[1:-1].double()  # NaN may be at the ends
-    steps_up, steps_down = (inner.diff(dim=0) >= 0).all(0), (inner.diff(dim=0) <= 0).all(0)
+    inner = y[1:-1]  # NaN may be at the ends
     if is_monotone:
-        assert bool((steps_up | steps_down).all())
+        assert bool(((inner[1:] >= inner[:-1]).all(0) | (inner[1:] <= inner[:-1]).all(0)).all())
     if is_rising:
-        assert bool((y.double().diff(dim=0).nan_to_num(nan=-1.0) >= 0).logical_or(y[1:] == y[:-1]).all())
+        assert bool((y[1:] >= y[:-1]).all())
 
 
 def test_rows_of_elementwise_kinds() -> None:

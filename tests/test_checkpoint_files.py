@@ -20,8 +20,8 @@ import bitorch
 import bitorch_runtime
 from bitorch.cli import main
 from bitorch.models import build
+from bitorch.seal import seal
 from bitorch.train import Settings, fit, load_model, prepare, read_checkpoint
-from bitorch.train.seal import seal
 from bitorch.train.weights_file import load_weights_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of a PyTorch name

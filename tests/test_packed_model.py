@@ -206,7 +206,7 @@ def test_text(packed: PackedModel, signals: PackedModel) -> None:
     )
     first, header, rule, *rows = str(packed).splitlines()
     assert first == repr(packed)
-    assert header.split()[:3] == ["operation", "gives", "height×width×channels"]
+    assert header.split()[:3] == ["operation", "gives", "rows×channels"]
     assert rows[1].split()[:3] == ["conv2d", "y", "4×4×5"]
     assert set(rule) == {"─"}
     assert rows[-1].startswith("4 operations ")

@@ -56,7 +56,7 @@ class Draft:
 
     def input(self, name: str, *shape: int) -> str:
         self.shapes[name] = shape
-        self.nodes.append(Node(name, "input", (), shape, lambda x: x))
+        self.nodes.append(Node(name, "input", (), shape, lambda x: x, {"pixels": False}))
         return name
 
     def relu(self, name: str, of: str) -> str:
@@ -83,8 +83,19 @@ class Draft:
         return self.add(name, "select", [of], lambda x: x[:, chosen], shape, channels=chosen)
 
     def codes(self, name: str, of: str, quantizer: Quantization) -> str:
-        settings: dict[str, Any] = {"quantizer": quantizer, "bits": quantizer.bit_width, "sign": not quantizer.unsigned}
-        return self.add(name, "codes", [of], quantizer.codes, **settings)
+        found = quantizer.arithmetic()
+        assert found is not None
+        assert (found.divide, found.plus) == (None, None)  # nothing comes before the form
+        return self.add(
+            name,
+            "codes",
+            [of],
+            quantizer.codes,
+            form=found.form,
+            bits=found.bits,
+            zero_point=found.zero_point,
+            sign=found.is_sign,
+        )
 
     def values(self, name: str, of: str, bits: int, *, sign: bool = False) -> str:
         n = 1 if sign else 2**bits - 1
@@ -131,7 +142,7 @@ class TestDropIdentities:
         draft.relu("relu", "two")
         before = draft.graph("relu", "two")
         after = drop_identities(before)
-        assert str(after) == "x [4×4×4] = input()\nrelu [4×4×4] = relu(x)\nreturn relu, x"
+        assert str(after) == "x [4×4×4] = input(pixels=False)\nrelu [4×4×4] = relu(x)\nreturn relu, x"
         same_numbers(before, after)
 
     def test_one_that_adds_a_dimension_stays(self) -> None:
@@ -554,6 +565,6 @@ class TestLower:
 
     def test_a_kind_without_an_operation_is_an_error(self) -> None:
         draft = Draft()
-        draft.add("strange", "strange", ["x"], lambda x: x)
-        with pytest.raises(ValueError, match="strange has no operation"):
+        draft.add("strange", "unsupported", ["x"], lambda x: x)
+        with pytest.raises(ValueError, match="unsupported has no operation"):
             lower(draft.graph("strange"))

@@ -39,8 +39,9 @@ typedef enum {
 
 typedef enum { BITORCH_FLOAT32 = 0, BITORCH_INT32 = 1, BITORCH_UINT8 = 2 } bitorch_dtype;
 
-/* How the numbers of an array lie in memory: [batch][C][H][W], [batch][H][W][C], or [batch][F] of vectors. Never with gaps.
- * An array may have other dimensions for the same numbers, such as [batch][C][L]: those of the network that was packed. */
+/* How the numbers of an array lie in memory: channels first, [batch][C][rows ...], such as [batch][C][H][W] and [batch][C][L];
+ * channels last, [batch][rows ...][C], such as [batch][H][W][C] and [batch][tokens][features]; or [batch][F] of vectors. Never
+ * with gaps. An array may have other dimensions for the same numbers: those of the network that was packed. */
 typedef enum { BITORCH_NCHW = 0, BITORCH_NHWC = 1, BITORCH_NF = 2 } bitorch_order;
 
 /* An input or an output. */
@@ -49,8 +50,8 @@ typedef struct {
   bitorch_dtype dtype;
   bitorch_order order;
   int bits;         /* of uint8: its values go from 0 to 2^bits - 1; of others 0 */
-  int dimensions;   /* 0 to 3: 3 of images, 1 of vectors, where the network has no other; 0 of one number per image */
-  int64_t shape[3]; /* of one image; the batch comes before it; 1 beyond `dimensions` */
+  int dimensions;   /* 0 to 8: 3 of images, 2 of signals and tokens, 1 of vectors; 0 of one number per image */
+  int64_t shape[8]; /* of one image; the batch comes before it; 1 beyond `dimensions` */
   int64_t bytes;    /* of one image */
 } bitorch_port;
 

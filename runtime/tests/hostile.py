@@ -172,6 +172,19 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         names = {f"c{i}": few[: 500 + i] for i in range(250)}
         yield many(floats(2), select, 5000, channels=[*names]), names
 
+    def takes() -> Iterator[Hostile]:
+        take = {"op": "take", "input": "x", "axis": -1, "indices": "i"}
+        yield many(floats(widest), take, 5000), {"i": np.zeros(2, np.int32)}
+        yield many(codes(8), take, 5000), {"i": np.zeros(half, np.int32)}
+        few = np.zeros(1000, np.int32)
+        names = {f"i{i}": few[: 500 + i] for i in range(250)}
+        yield many(floats(2), take, 5000, indices=[*names]), names
+
+    def permutes() -> Iterator[Hostile]:
+        yield many(floats(widest), {"op": "permute", "input": "x", "axes": [1, 2, 0]}, 6000), {}
+        permute = {"op": "permute", "input": "x", "axes": [7, 6, 5, 4, 3, 2, 1, 0]}
+        yield many(codes(widest, bits=8), permute, 6000), {}
+
     def affines() -> Iterator[Hostile]:
         keys = ["divide", "multiply", "offset", "norm_multiply", "norm_offset"]
         affine = {"op": "affine", "input": "x"} | dict.fromkeys(keys, "a")
@@ -199,6 +212,8 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         wide = {"op": "concat", "inputs": ["x"] * 60000}
         yield many(floats(256), wide, 2), {}
         yield many(floats(2**16), {"op": "concat", "inputs": ["x"] * 256}, 700), {}
+        yield many(floats(2**8), {"op": "concat", "inputs": ["x"] * 60000, "axis": -1}, 2), {}
+        yield many(floats(2**16), {"op": "concat", "inputs": ["x"] * 256, "axis": -2}, 700), {}
 
     return {
         "input": inputs,
@@ -221,6 +236,11 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         "softmax": lambda: iter([(many(floats(widest), {"op": "softmax", "input": "x"}, 6000), {})]),
         "mul": lambda: iter([(many(floats(widest), {"op": "mul", "inputs": ["x", "x"]}, 6000), {})]),
         "select": selects,
+        "take": takes,
+        "permute": permutes,
+        "reshape": lambda: iter(
+            [(many(codes(widest), {"op": "reshape", "input": "x", "shape": [1, widest]}, 6000), {})]
+        ),
         "pad": pads,
     }
 

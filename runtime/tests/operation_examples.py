@@ -155,6 +155,15 @@ def _moves() -> Iterator[Example]:
         yield example({"op": "concat", "inputs": [name, name], "output": "y"}, {})
         for order in ("chw", "hwc"):
             yield example({"op": "flatten", "input": name, "output": "y", "order": order}, {})
+        for axis in (0, -1, -2, -3):
+            yield example({"op": "concat", "inputs": [name, name], "output": "y", "axis": axis}, {})
+            take = {"op": "take", "input": name, "output": "y", "axis": axis, "indices": "indices"}
+            if axis < 0:
+                yield example(take, {"indices": np.array([0] if axis == -3 else [3, 0, 0], np.int32)})
+        yield example({"op": "reshape", "input": name, "output": "y", "shape": [4, 2, 2, 2]}, {})
+        yield example({"op": "reshape", "input": name, "output": "y", "shape": [32]}, {})
+        for axes in ([0, 2, 1], [1, 2, 0], [2, 3, 1, 0]):
+            yield example({"op": "permute", "input": name, "output": "y", "axes": axes}, {})
         select = {"op": "select", "input": name, "output": "y", "channels": "channels"}
         yield example(select, {"channels": np.array([1, 1, 0], np.int32)})
         for mode in ("constant", "reflect", "replicate", "circular"):

@@ -75,11 +75,11 @@ std::vector<bitorch_port> ports_of(const std::vector<Program::Port>& ports) {
                           BITORCH_NF,
                           port.bits,
                           static_cast<int>(port.shape.size()),
-                          {1, 1, 1},
+                          {1, 1, 1, 1, 1, 1, 1, 1},
                           0};
     if (port.order != "nf") entry.order = port.order == "nchw" ? BITORCH_NCHW : BITORCH_NHWC;
     entry.bytes = bitorch::dtype_bytes(port.dtype);
-    for (size_t i = 0; i < port.shape.size() && i < 3; ++i) {
+    for (size_t i = 0; i < port.shape.size() && i < Program::kMaxArrayRank; ++i) {
       entry.shape[i] = port.shape[i];
       entry.bytes = bitorch::checked_mul(entry.bytes, port.shape[i], "an image");
     }

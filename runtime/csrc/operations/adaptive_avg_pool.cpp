@@ -3,14 +3,16 @@
 #include <cstring>
 
 #include "core/graph/row_operation.h"
+#include "operations/window_keys.h"
 
 namespace bitorch {
 
 AdaptiveAvgPoolSpec read_adaptive_avg_pool(const OperationReader& reader) {
   AdaptiveAvgPoolSpec spec;
   spec.input = reader.input("input", {Values::kFloat32});
-  const std::vector<int64_t> size = reader.integers("output_size", 2, 1, kMaxExtent);
-  spec.output = reader.output("output", Values::kFloat32, 0, size[0], size[1], spec.input->channels);
+  const size_t axes = read_window_axes(reader, "output_size", *spec.input);
+  const RowAxes size = reader.integers("output_size", axes, 1, kMaxExtent);
+  spec.output = reader.output("output", Values::kFloat32, 0, size, spec.input->channels);
   return spec;
 }
 

@@ -32,7 +32,7 @@ AvgPoolSpec read_avg_pool(const OperationReader& reader) {
     check_padding(reader, y);
     check_padding(reader, x);
   }
-  spec.output = reader.output("output", Values::kFloat32, 0, y.outputs(), x.outputs(), spec.input->channels);
+  spec.output = reader.output("output", Values::kFloat32, 0, spec.window.outputs(), spec.input->channels);
   return spec;
 }
 

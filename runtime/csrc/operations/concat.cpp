@@ -5,25 +5,27 @@
 
 #include "core/base/rows.h"
 #include "core/graph/row_operation.h"
+#include "operations/concat_rows.h"
 
 namespace bitorch {
 
 ConcatSpec read_concat(const OperationReader& reader) {
+  const bool of_rows = reader.has("axis") && reader.integer("axis", -static_cast<int64_t>(kMaxAxes) + 1, 0) != 0;
+  if (of_rows) return read_concat_rows(reader);
   ConcatSpec spec;
   int64_t channels = 0;
   for (const std::string& name : reader.names("inputs")) {
     const Tensor* input = reader.input_named("inputs", name, {Values::kFloat32, Values::kCodes});
     const Tensor* first = spec.inputs.empty() ? input : spec.inputs[0];
-    if (input->values != first->values || input->bits != first->bits || input->height != first->height ||
-        input->width != first->width) {
+    if (input->values != first->values || input->bits != first->bits || !input->same_rows(*first)) {
       reader.fail("inputs", "\"" + name + "\" is " + input->describe() + ", but \"" + first->name + "\" is " +
-                                first->describe() + "; height, width, and the kind of values must be equal");
+                                first->describe() + "; all axes of rows, and the kind of values must be equal");
     }
     spec.inputs.push_back(input);
     channels = checked_add(channels, input->channels, "the channels of a concat");
   }
   const Tensor& first = *spec.inputs[0];
-  spec.output = reader.output("output", first.values, first.bits, first.height, first.width, channels);
+  spec.output = reader.output("output", first.values, first.bits, first.axes, channels);
   return spec;
 }
 
@@ -108,6 +110,9 @@ class Concat : public RowOperation {
 
 }  // namespace
 
-std::unique_ptr<Operation> make_concat(const ConcatSpec& spec, Preparation&) { return std::make_unique<Concat>(spec); }
+std::unique_ptr<Operation> make_concat(const ConcatSpec& spec, Preparation&) {
+  if (spec.of_rows) return make_concat_rows(spec);
+  return std::make_unique<Concat>(spec);
+}
 
 }  // namespace bitorch

@@ -6,7 +6,7 @@ ConvolutionSpec read_conv2d(const OperationReader& reader) {
   ConvolutionSpec spec;
   ConvGeometry& g = spec.conv.geometry;
   read_codes_input(reader, &spec);
-  read_window(reader, &g);
+  read_window(reader, &spec);
   read_out_channels(reader, true, &g);
   check_window(reader, g);
   read_packed_weights(reader, &spec);

@@ -12,6 +12,7 @@ namespace bitorch {
 struct ConvolutionSpec {
   ConvSpec conv;                     // its arrays are read until plan() is done
   const Tensor* input = nullptr;     // codes, or float32 of float layers
+  size_t window_axes = 0;            // 1 or 2; none of a linear layer, which is a convolution of each pixel
   const Tensor* residual = nullptr;  // float32, of the shape of the outputs, or null
   const Tensor* out_int = nullptr;   // null where not wanted, and so below
   const Tensor* out_float = nullptr;
@@ -28,9 +29,7 @@ std::unique_ptr<Operation> make_convolution(const ConvolutionSpec& spec, Prepara
 void read_codes_input(const OperationReader& reader, ConvolutionSpec* spec);
 void read_float_input(const OperationReader& reader, ConvolutionSpec* spec);
 // "kernel_size", "stride", "padding", "dilation" and "groups", of a convolution.
-void read_window(const OperationReader& reader, ConvGeometry* geometry);
-// The input of a linear layer is one pixel.
-void check_features(const OperationReader& reader, const Tensor& input);
+void read_window(const OperationReader& reader, ConvolutionSpec* spec);
 // "out_channels"; float weights say it themselves: there the key is optional.
 void read_out_channels(const OperationReader& reader, bool low_bit, ConvGeometry* geometry);
 void check_window(const OperationReader& reader, const ConvGeometry& geometry);

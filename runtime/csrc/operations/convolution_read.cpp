@@ -2,6 +2,7 @@
 #include "core/base/packing.h"
 #include "operations/code_keys.h"
 #include "operations/convolution.h"
+#include "operations/window_keys.h"
 
 namespace bitorch {
 
@@ -58,27 +59,21 @@ void read_float_input(const OperationReader& reader, ConvolutionSpec* spec) {
   read_input(reader, Values::kFloat32, spec);
 }
 
-void read_window(const OperationReader& reader, ConvGeometry* g) {
-  const auto kernel = reader.integers("kernel_size", 2, 1, kMaxExtent);
-  const auto stride = reader.integers("stride", 2, 1, kMaxExtent);
-  const auto padding = reader.integers("padding", 4, 0, kMaxExtent);
-  const auto dilation = reader.integers("dilation", 2, 1, kMaxExtent);
-  g->kernel_h = kernel[0];
-  g->kernel_w = kernel[1];
-  g->stride_h = stride[0];
-  g->stride_w = stride[1];
-  g->pad_top = padding[0];
-  g->pad_left = padding[1];
-  g->pad_bottom = padding[2];
-  g->pad_right = padding[3];
-  g->dilation_h = dilation[0];
-  g->dilation_w = dilation[1];
+void read_window(const OperationReader& reader, ConvolutionSpec* spec) {
+  const WindowKeys keys = read_window_keys(reader, *spec->input, Dilation::kNeeded);
+  ConvGeometry* g = &spec->conv.geometry;
+  spec->window_axes = keys.axes;
+  g->kernel_h = keys.kernel[0];
+  g->kernel_w = keys.kernel[1];
+  g->stride_h = keys.stride[0];
+  g->stride_w = keys.stride[1];
+  g->pad_top = keys.padding[0];
+  g->pad_left = keys.padding[1];
+  g->pad_bottom = keys.padding[2];
+  g->pad_right = keys.padding[3];
+  g->dilation_h = keys.dilation[0];
+  g->dilation_w = keys.dilation[1];
   g->groups = reader.integer("groups", 1, kMaxChannels);
-}
-
-void check_features(const OperationReader& reader, const Tensor& input) {
-  if (input.pixels() == 1) return;
-  reader.fail("input", "the tensor is " + input.describe() + ", but must be [1, 1, F]; put a flatten before it");
 }
 
 void read_out_channels(const OperationReader& reader, bool low_bit, ConvGeometry* g) {
@@ -131,16 +126,24 @@ void read_float_weights(const OperationReader& reader, const std::vector<int64_t
 
 namespace {
 
+// A linear layer has the rows of its input.
+RowAxes output_axes(const ConvolutionSpec& spec) {
+  const ConvGeometry& g = spec.conv.geometry;
+  if (spec.window_axes == 0) return spec.input->axes;
+  return spec.window_axes == 1 ? RowAxes{g.out_width()} : RowAxes{g.out_height(), g.out_width()};
+}
+
 void read_residual(const OperationReader& reader, ConvolutionSpec* spec) {
   if (!reader.has("residual")) return;
   if (!spec->has_float_values()) reader.fail("residual", "needs the float stage: \"multiply\" and \"offset\"");
   spec->residual = reader.input("residual", {Values::kFloat32});
   spec->conv.has_residual = true;
-  const ConvGeometry& g = spec->conv.geometry;
-  const Tensor& residual = *spec->residual;
-  if (residual.height != g.out_height() || residual.width != g.out_width() || residual.channels != g.out_channels) {
-    reader.fail("residual", "the tensor is " + residual.describe() + ", but the output is " +
-                                shape_text({g.out_height(), g.out_width(), g.out_channels}));
+  Tensor output;
+  output.axes = output_axes(*spec);
+  output.channels = spec->conv.geometry.out_channels;
+  if (!spec->residual->same_shape(output)) {
+    reader.fail("residual",
+                "the tensor is " + spec->residual->describe() + ", but the output is " + shape_text(output.shape()));
   }
 }
 
@@ -181,9 +184,9 @@ void read_code_stage(const OperationReader& reader, ConvolutionSpec* spec) {
 
 void define_outputs(const OperationReader& reader, ConvolutionSpec* spec) {
   const ConvGeometry& g = spec->conv.geometry;
-  const int64_t height = g.out_height(), width = g.out_width();
+  const RowAxes axes = output_axes(*spec);
   const auto define = [&](const char* key, Values values, int bits) -> const Tensor* {
-    return reader.has(key) ? reader.output(key, values, bits, height, width, g.out_channels) : nullptr;
+    return reader.has(key) ? reader.output(key, values, bits, axes, g.out_channels) : nullptr;
   };
   if (spec->low_bit()) spec->out_int = define("int32", Values::kInt32, 0);
   spec->out_float = define("float32", Values::kFloat32, 0);

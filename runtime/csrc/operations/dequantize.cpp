@@ -37,7 +37,7 @@ DequantizeSpec read_dequantize(const OperationReader& reader) {
     read_scale(reader, &spec);
   }
   const Tensor& input = *spec.input;
-  spec.output = reader.output("output", Values::kFloat32, 0, input.height, input.width, input.channels);
+  spec.output = reader.output("output", Values::kFloat32, 0, input.axes, input.channels);
   return spec;
 }
 

@@ -23,14 +23,14 @@ std::vector<const Tensor*> tensors_of(const ElementwiseOutputs& outputs) {
 ElementwiseOutputs read_elementwise_codes(const OperationReader& reader, const char* key, const Tensor& shape) {
   ElementwiseOutputs outputs;
   outputs.rule = read_code_keys(reader, shape.channels, false);
-  outputs.codes = reader.output(key, Values::kCodes, outputs.rule.bits, shape.height, shape.width, shape.channels);
+  outputs.codes = reader.output(key, Values::kCodes, outputs.rule.bits, shape.axes, shape.channels);
   return outputs;
 }
 
 ElementwiseOutputs read_elementwise_outputs(const OperationReader& reader, const Tensor& shape) {
   const Tensor* floats = nullptr;
   if (reader.has("float32")) {
-    floats = reader.output("float32", Values::kFloat32, 0, shape.height, shape.width, shape.channels);
+    floats = reader.output("float32", Values::kFloat32, 0, shape.axes, shape.channels);
   }
   ElementwiseOutputs outputs;
   if (reader.has("codes")) {

@@ -14,7 +14,7 @@ FlattenSpec read_flatten(const OperationReader& reader) {
   spec.channels_last = reader.choice("order", {"chw", "hwc"}) == "hwc";
   const Tensor& input = *spec.input;
   const int64_t features = checked_mul(input.pixels(), input.channels, "a flatten");
-  spec.output = reader.output("output", input.values, input.bits, 1, 1, features);
+  spec.output = reader.output("output", input.values, input.bits, {1, 1}, features);
   return spec;
 }
 

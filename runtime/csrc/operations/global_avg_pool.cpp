@@ -13,7 +13,7 @@ GlobalAvgPoolSpec read_global_avg_pool(const OperationReader& reader) {
   spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
   spec.scale = read_code_scale(reader, *spec.input);
   check_sum_of_codes(reader, *spec.input, spec.input->pixels());
-  spec.output = reader.output("output", Values::kFloat32, 0, 1, 1, spec.input->channels);
+  spec.output = reader.output("output", Values::kFloat32, 0, {1, 1}, spec.input->channels);
   return spec;
 }
 

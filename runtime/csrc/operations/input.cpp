@@ -14,7 +14,9 @@ namespace {
 std::vector<int64_t> read_shape(const OperationReader& reader) {
   const Json& shape = reader.list("shape");
   const size_t rank = shape.items().size();
-  if (rank != 1 && rank != 3) reader.fail("shape", "must be [C, H, W] or [F]");
+  if (rank < 1 || rank > kMaxAxes) {
+    reader.fail("shape", "must be [C, rows ...], up to " + std::to_string(kMaxAxes) + " dimensions, or [F]");
+  }
   return reader.integers("shape", rank, 1, kMaxChannels);
 }
 
@@ -22,7 +24,7 @@ Port port_of(const Tensor& tensor, const std::vector<int64_t>& shape, bool chann
   const Dtype dtype = tensor.is_codes() ? Dtype::kUint8 : Dtype::kFloat32;
   if (shape.size() == 1) return {tensor.name, dtype, shape, "nf", tensor.bits};
   if (!channels_last) return {tensor.name, dtype, shape, "nchw", tensor.bits};
-  return {tensor.name, dtype, {shape[1], shape[2], shape[0]}, "nhwc", tensor.bits};
+  return {tensor.name, dtype, tensor.shape(), "nhwc", tensor.bits};
 }
 
 }  // namespace
@@ -32,12 +34,12 @@ InputSpec read_input(const OperationReader& reader) {
   const bool codes = reader.choice("dtype", {"float32", "uint8"}) == "uint8";
   if (!codes && reader.has("bits")) reader.fail("bits", "has a meaning only with \"dtype\": \"uint8\"");
   const std::vector<int64_t> shape = read_shape(reader);
-  const bool image = shape.size() == 3;
-  if (image) spec.channels_last = reader.choice("order", {"nchw", "nhwc"}) == "nhwc";
-  if (!image && reader.has("order")) reader.choice("order", {"nchw", "nhwc"});
+  const bool has_rows = shape.size() > 1;
+  if (has_rows) spec.channels_last = reader.choice("order", {"nchw", "nhwc"}) == "nhwc";
+  if (!has_rows && reader.has("order")) reader.choice("order", {"nchw", "nhwc"});
   const int bits = codes ? reader.bits("bits") : 0;
-  spec.output = reader.output("output", codes ? Values::kCodes : Values::kFloat32, bits, image ? shape[1] : 1,
-                              image ? shape[2] : 1, shape[0]);
+  const RowAxes axes = has_rows ? RowAxes(shape.begin() + 1, shape.end()) : RowAxes{1, 1};
+  spec.output = reader.output("output", codes ? Values::kCodes : Values::kFloat32, bits, axes, shape[0]);
   Port port = port_of(*spec.output, shape, spec.channels_last);
   read_array_shape(reader, &port);
   spec.index = reader.add_input(port);

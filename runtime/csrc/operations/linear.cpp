@@ -6,7 +6,6 @@ ConvolutionSpec read_linear(const OperationReader& reader) {
   ConvolutionSpec spec;
   ConvGeometry& g = spec.conv.geometry;
   read_codes_input(reader, &spec);
-  check_features(reader, *spec.input);
   read_out_channels(reader, true, &g);
   check_window(reader, g);
   read_packed_weights(reader, &spec);

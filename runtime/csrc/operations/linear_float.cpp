@@ -6,7 +6,6 @@ ConvolutionSpec read_linear_float(const OperationReader& reader) {
   ConvolutionSpec spec;
   ConvGeometry& g = spec.conv.geometry;
   read_float_input(reader, &spec);
-  check_features(reader, *spec.input);
   read_out_channels(reader, false, &g);
   check_window(reader, g);
   read_float_weights(reader, {g.out_channels, g.in_channels}, &spec);

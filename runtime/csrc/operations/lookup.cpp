@@ -26,8 +26,7 @@ LookupSpec read_lookup(const OperationReader& reader) {
     reader.fail("table", "has an entry " + std::to_string(spec.table[i]) + ", but " + std::to_string(bits) +
                              "-bit codes are at most " + std::to_string(most));
   }
-  spec.output =
-      reader.output("output", Values::kCodes, bits, spec.input->height, spec.input->width, spec.input->channels);
+  spec.output = reader.output("output", Values::kCodes, bits, spec.input->axes, spec.input->channels);
   return spec;
 }
 

@@ -13,8 +13,7 @@ MaxPoolSpec read_max_pool(const OperationReader& reader) {
   spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
   const Tensor& input = *spec.input;
   spec.window = read_pool_window(reader, input, true);
-  spec.output = reader.output("output", input.values, input.bits, spec.window.y.outputs(), spec.window.x.outputs(),
-                              input.channels);
+  spec.output = reader.output("output", input.values, input.bits, spec.window.outputs(), input.channels);
   return spec;
 }
 

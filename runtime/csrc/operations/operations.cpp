@@ -19,9 +19,12 @@
 #include "operations/mul.h"
 #include "operations/output.h"
 #include "operations/pad.h"
+#include "operations/permute.h"
 #include "operations/quantize.h"
+#include "operations/reshape.h"
 #include "operations/select.h"
 #include "operations/softmax.h"
+#include "operations/take.h"
 
 namespace bitorch {
 
@@ -49,6 +52,9 @@ const std::vector<OperationDefinition>& all_operations() {
       {"mul", kMulKeys, read_and_make<read_mul, make_mul>},
       {"select", kSelectKeys, read_and_make<read_select, make_select>},
       {"pad", kPadKeys, read_and_make<read_pad, make_pad>},
+      {"take", kTakeKeys, read_and_make<read_take, make_take>},
+      {"reshape", kReshapeKeys, read_and_make<read_reshape, make_reshape>},
+      {"permute", kPermuteKeys, read_and_make<read_permute, make_permute>},
   };
   return kOperations;
 }

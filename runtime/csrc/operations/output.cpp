@@ -1,5 +1,6 @@
 #include "operations/output.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/base/rows.h"
@@ -12,13 +13,14 @@ namespace bitorch {
 namespace {
 
 Port port_of(const Tensor& tensor, bool channels_last) {
-  const int64_t height = tensor.height, width = tensor.width, channels = tensor.channels;
   const Dtype dtype = tensor.is_codes()                 ? Dtype::kUint8
                       : tensor.values == Values::kInt32 ? Dtype::kInt32
                                                         : Dtype::kFloat32;
-  if (tensor.pixels() == 1) return {tensor.name, dtype, {channels}, "nf", tensor.bits};
-  if (!channels_last) return {tensor.name, dtype, {channels, height, width}, "nchw", tensor.bits};
-  return {tensor.name, dtype, {height, width, channels}, "nhwc", tensor.bits};
+  if (tensor.pixels() == 1) return {tensor.name, dtype, {tensor.channels}, "nf", tensor.bits};
+  std::vector<int64_t> shape = tensor.shape();
+  if (channels_last) return {tensor.name, dtype, shape, "nhwc", tensor.bits};
+  std::rotate(shape.begin(), shape.end() - 1, shape.end());
+  return {tensor.name, dtype, shape, "nchw", tensor.bits};
 }
 
 }  // namespace

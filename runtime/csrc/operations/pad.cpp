@@ -6,6 +6,7 @@
 
 #include "core/base/rows.h"
 #include "core/graph/row_operation.h"
+#include "operations/window_keys.h"
 
 namespace bitorch {
 
@@ -34,6 +35,17 @@ void check_room(const OperationReader& reader, const PadSpec& spec, int64_t befo
   }
 }
 
+// [top, left, bottom, right]. Of more than two axes of rows there is nothing to pad but channels.
+std::vector<int64_t> read_padding(const OperationReader& reader, const Tensor& input) {
+  const size_t axes = reader.count("padding") == 2 ? 1 : 2;
+  const auto padding = read_borders(reader, "padding", axes);
+  const bool pads = std::any_of(padding.begin(), padding.end(), [](int64_t width) { return width > 0; });
+  if (pads && as_axes(input.axes, axes).empty()) {
+    reader.fail("padding", "must have two numbers for each axis of rows: the tensor is " + input.describe());
+  }
+  return padding;
+}
+
 void read_value(const OperationReader& reader, PadSpec* spec) {
   if (!reader.has("value")) return;
   if (spec->input->is_codes()) {
@@ -50,7 +62,7 @@ PadSpec read_pad(const OperationReader& reader) {
   spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
   const Tensor& input = *spec.input;
   spec.mode = read_mode(reader);
-  const auto padding = reader.integers("padding", 4, 0, kMaxExtent);
+  const auto padding = read_padding(reader, input);
   spec.top = padding[0];
   spec.left = padding[1];
   spec.bottom = padding[2];
@@ -61,8 +73,10 @@ PadSpec read_pad(const OperationReader& reader) {
   spec.channels_before = channels[0];
   spec.channels_after = channels[1];
   read_value(reader, &spec);
-  spec.output = reader.output("output", input.values, input.bits, spec.top + input.height + spec.bottom,
-                              spec.left + input.width + spec.right, input.channels + channels[0] + channels[1]);
+  RowAxes axes = input.axes;
+  if (spec.top + spec.bottom > 0) axes = {spec.top + input.height + spec.bottom, input.width};
+  axes.back() = spec.left + input.width + spec.right;
+  spec.output = reader.output("output", input.values, input.bits, axes, input.channels + channels[0] + channels[1]);
   return spec;
 }
 

@@ -1,15 +1,15 @@
 #include "operations/pool_window.h"
 
+#include "operations/window_keys.h"
+
 namespace bitorch {
 
 PoolWindow read_pool_window(const OperationReader& reader, const Tensor& input, bool dilated) {
-  const auto kernel = reader.integers("kernel_size", 2, 1, kMaxExtent);
-  const auto stride = reader.integers("stride", 2, 1, kMaxExtent);
-  const auto padding = reader.integers("padding", 4, 0, kMaxExtent);
-  const auto dilation = dilated ? reader.integers("dilation", 2, 1, kMaxExtent, 1) : std::vector<int64_t>(2, 1);
+  const WindowKeys keys = read_window_keys(reader, input, dilated ? Dilation::kOptional : Dilation::kNone);
   PoolWindow window;
-  window.y = {input.height, kernel[0], stride[0], dilation[0], padding[0], padding[2]};
-  window.x = {input.width, kernel[1], stride[1], dilation[1], padding[1], padding[3]};
+  window.axes = keys.axes;
+  window.y = {input.height, keys.kernel[0], keys.stride[0], keys.dilation[0], keys.padding[0], keys.padding[2]};
+  window.x = {input.width, keys.kernel[1], keys.stride[1], keys.dilation[1], keys.padding[1], keys.padding[3]};
   const PoolAxis &y = window.y, &x = window.x;
   if (y.extent() > y.padded() || x.extent() > x.padded()) {
     reader.fail("kernel_size", "with its dilation it spans " + shape_text({y.extent(), x.extent()}) +

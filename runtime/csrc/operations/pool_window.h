@@ -26,6 +26,9 @@ struct PoolAxis {
 
 struct PoolWindow {
   PoolAxis y, x;
+  size_t axes = 2;  // 1 of a signal, whose y is its one row
+
+  RowAxes outputs() const { return axes == 1 ? RowAxes{x.outputs()} : RowAxes{y.outputs(), x.outputs()}; }
 };
 
 // The keys "kernel_size", "stride", "padding" and, where it may be there, "dilation".

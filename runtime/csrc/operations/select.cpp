@@ -24,7 +24,7 @@ SelectSpec read_select(const OperationReader& reader) {
                                 ", but the channels of \"" + input.name + "\" are 0 to " +
                                 std::to_string(input.channels - 1));
   }
-  spec.output = reader.output("output", input.values, input.bits, input.height, input.width, count);
+  spec.output = reader.output("output", input.values, input.bits, input.axes, count);
   return spec;
 }
 

@@ -43,7 +43,15 @@ def per_channel(name: str, doc: str, default: str = "this step is left out", bes
 
 def pair(name: str, doc: str = "", default: str | None = None) -> Key:
     """A setting with one number for each axis of an image."""
-    return Key(name, "setting", "[vertical, horizontal]", low=1, high=MOST_EXTENT, default=default, doc=doc)
+    return Key(
+        name,
+        "setting",
+        "[vertical, horizontal], or one number of one axis",
+        low=1,
+        high=MOST_EXTENT,
+        default=default,
+        doc=doc,
+    )
 
 
 def flag(name: str, doc: str, default: str | None = "false", beside: str = "") -> Key:
@@ -75,20 +83,20 @@ CODE_BITS = Key(
 WEIGHT_BITS = Key("weight_bits", "setting", "an integer", low=1, high=8, doc="of a weight code")
 ORDER = choice(
     "order",
-    (Choice("nchw", "[batch, C, H, W]"), Choice("nhwc", "[batch, H, W, C]")),
+    (Choice("nchw", "[batch, C, rows …]"), Choice("nhwc", "[batch, rows …, C]")),
     "of the array's numbers in memory",
     "needed, unless the tensor is a vector, [1, 1, F]",
 )
 ARRAY_SHAPE = Key(
     "array_shape",
     "setting",
-    "a list of up to three integers",
+    "a list of up to eight integers",
     low=1,
     default="the shape that the other keys say",
-    doc="of one image of the array, where it is another one for the same numbers in the same order: [C, L] of a "
-    "signal, [C, 1, 1] of a vector, [] of one number",
+    doc="of one image of the array, where it is another one for the same numbers in the same order: [C, 1, 1] of a "
+    "vector, [] of one number",
 )
-_BORDERS = "[top, left, bottom, right]"
+_BORDERS = "[top, left, bottom, right], or [before, after] of one axis"
 PADDING = Key("padding", "setting", _BORDERS, low=0, high=MOST_EXTENT, doc="pixels around the image")
 #: Of pools: no dilation.
 POOL_WINDOW = (pair("kernel_size"), pair("stride"), PADDING)

@@ -64,10 +64,10 @@ _ENDS = (
             Key(
                 "shape",
                 "setting",
-                "[C, H, W] or [F]",
+                "[C, rows …], up to eight dimensions, or [F]",
                 low=1,
                 high=MOST_CHANNELS,
-                doc="of one image, whatever the order; H and W up to 2^20",
+                doc="of one image, whatever the order; an axis of rows up to 2^20, and all but the last together",
             ),
             ORDER,
             Key(
@@ -81,14 +81,14 @@ _ENDS = (
             ),
             ARRAY_SHAPE,
         ),
-        "Take an array from the caller: [batch, C, H, W], [batch, H, W, C] or [batch, F].",
+        "Take an array from the caller: [batch, C, rows …], [batch, rows …, C] or [batch, F].",
     ),
     Op(
         "output",
         "Inputs and outputs",
         (reads("input", ("float32", "int32", "codes")), ORDER, ARRAY_SHAPE),
-        "Give an array to the caller: [batch, C, H, W] or [batch, H, W, C], or [batch, F] of a vector; float32, int32, "
-        "or uint8 of codes.",
+        "Give an array to the caller: [batch, C, rows …] or [batch, rows …, C], or [batch, F] of a vector; float32, "
+        "int32, or uint8 of codes.",
     ),
 )
 
@@ -106,8 +106,8 @@ _LAYERS = (
     Op(
         "linear",
         "Layers on codes",
-        (reads("input", CODES, "[1, 1, F]"), PACKED, WEIGHT_BITS, OUT_CHANNELS, *MEANING, *INTEGER_STAGES),
-        "Multiply a vector of codes by low-bit weights, on integers: a convolution of one pixel, K = F.",
+        (reads("input", CODES, "[rows …, F]"), PACKED, WEIGHT_BITS, OUT_CHANNELS, *MEANING, *INTEGER_STAGES),
+        "Multiply codes by low-bit weights, on integers, at each place of the rows: a convolution of a pixel, K = F.",
         "D = Σ c·(q − zero_point)",
         _OUTPUTS,
         multiplies=True,
@@ -117,7 +117,12 @@ _LAYERS = (
         "Layers on floats",
         (
             reads("input", FLOATS),
-            array("weight", "float32 [N, h, w, C/groups]", FLOATS, "h and w are those of kernel_size"),
+            array(
+                "weight",
+                "float32 [N, h, w, C/groups], or [N, w, C/groups] of one axis",
+                FLOATS,
+                "h and w are those of kernel_size",
+            ),
             OUT_CHANNELS_AGAIN,
             *WINDOW,
             *FLOAT_STAGES,
@@ -132,12 +137,12 @@ _LAYERS = (
         "linear_float",
         "Layers on floats",
         (
-            reads("input", FLOATS, "[1, 1, F]"),
+            reads("input", FLOATS, "[rows …, F]"),
             array("weight", "float32 [N, F]", FLOATS),
             OUT_CHANNELS_AGAIN,
             *FLOAT_STAGES,
         ),
-        "Multiply a vector of floats.",
+        "Multiply floats at each place of the rows.",
         "y = Σ w·x",
         _FLOAT_OUTPUTS,
         _SUMS,
@@ -256,7 +261,7 @@ _ELEMENTWISE = (
         "softmax",
         "Elementwise",
         (reads("input", FLOATS, "x"), gives("output", FLOATS), flag("log", "the natural logarithm of it")),
-        "Make probabilities of the channels of each pixel.",
+        "Make probabilities of the channels at each place of the rows.",
         "y = e^x / Σ e^x",
         inexact=_LIBRARY,
     ),
@@ -302,7 +307,7 @@ _POOLS = (
             gives("output", FLOATS, "[1, 1, C]"),
             number("scale", "what one code is worth; of codes only", "1/n of codes"),
         ),
-        "Take the mean of all pixels, as avg_pool does. (PyTorch's own mean of floats adds them in another order.)",
+        "Take the mean of all rows, as avg_pool does. (PyTorch's own mean of floats adds them in another order.)",
         "y = scale·Σ q / count, or Σ x / count",
     ),
     Op(
@@ -324,12 +329,21 @@ _MOVES = (
             Key(
                 "inputs",
                 "reads",
-                "one or more tensors of one height and width, all float32 or all codes of equal bits",
+                "one or more tensors, equal but for the axis, all float32 or all codes of equal bits",
                 FLOATS_OR_CODES,
             ),
             gives("output", FLOATS_OR_CODES, "as the inputs"),
+            Key(
+                "axis",
+                "setting",
+                "an integer",
+                low=-7,
+                high=0,
+                default="0",
+                doc="0: the channels; −1: the last axis of rows, −2: the one before it, …",
+            ),
         ),
-        "Put the channels of tensors behind one another.",
+        "Put tensors behind one another, along the channels or an axis of rows.",
     ),
     Op(
         "flatten",
@@ -339,7 +353,7 @@ _MOVES = (
             gives("output", FLOATS_OR_CODES, "as the input, [1, 1, F]"),
             choice("order", (Choice("chw", "as PyTorch does"), Choice("hwc")), "of the features, the last fastest"),
         ),
-        "Make a vector of an image.",
+        "Make a vector of an image: channels first, or last, and rows in their order.",
     ),
     Op(
         "select",
@@ -351,6 +365,53 @@ _MOVES = (
         ),
         "Take channels in any order and any number: slices, permutations, repetitions.",
         "channel k is channel channels[k] of the input",
+    ),
+    Op(
+        "take",
+        "Moving numbers",
+        (
+            reads("input", FLOATS_OR_CODES),
+            gives("output", FLOATS_OR_CODES, "as the input"),
+            Key("axis", "setting", "an integer", low=-7, high=-1, doc="−1: the last axis of rows, −2: that before it"),
+            array("indices", "int32 [K]", ("int32",), "each a place along the axis"),
+        ),
+        "Take places along an axis of rows in any order and any number: slices, permutations, repetitions.",
+        "place k is place indices[k] of the input",
+    ),
+    Op(
+        "reshape",
+        "Moving numbers",
+        (
+            reads("input", FLOATS_OR_CODES),
+            gives("output", FLOATS_OR_CODES, "as the input"),
+            Key(
+                "shape",
+                "setting",
+                "[C, rows …], up to eight dimensions, or [F]",
+                low=1,
+                high=MOST_CHANNELS,
+                doc="as many numbers as the input has",
+            ),
+        ),
+        "Give the same numbers other axes. They stay in the order of memory: rows first, channels last.",
+    ),
+    Op(
+        "permute",
+        "Moving numbers",
+        (
+            reads("input", FLOATS_OR_CODES),
+            gives("output", FLOATS_OR_CODES, "as the input"),
+            Key(
+                "axes",
+                "setting",
+                "a list of two to eight integers, each axis once",
+                low=0,
+                high=7,
+                doc="0 is the channels, 1 the first axis of rows",
+            ),
+        ),
+        "Put the axes of [C, rows …] into another order: tokens become channels, and channels tokens.",
+        "axis i is axis axes[i] of the input",
     ),
     Op(
         "pad",

@@ -6,7 +6,10 @@ where float convolutions and linear layers sum, the order of summation is free; 
 (sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way; and where the maximum of a pool's
 window is zero, −0 may be 0 and 0 may be −0.
 
-Images are NHWC: [batch, height, width, channels]. A feature vector is an image of one pixel, [batch, 1, 1, features].
+Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
+[batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
+features]. Row axes of 1 in front of all others say nothing. Only windows (convolutions, pools, padding) know how many
+row axes there are, one or two; below, x of these is [B, H, W, C], and one row axis is an image of one row.
 Codes of k bits are the integers 0 … n, n = 2^k − 1. Weight codes of k bits are the odd integers −n, −n+2, … n, or on
 the signed grid −2^(k−1) … 2^(k−1) − 1.
 Padding is (top, left, bottom, right); kernel_size, stride and dilation are (vertical, horizontal).
@@ -79,7 +82,65 @@ def unpack_weights(packed: NDArray[np.uint8], bits: int, shape: Sequence[int], g
     return (step * m + lowest).reshape(len(packed), *shape)
 
 
+# Row axes
+
+
+def without_leading_ones(rows: Sequence[int]) -> list[int]:
+    """Row axes without those of 1 in front of all others."""
+    return [size for i, size in enumerate(rows) if any(other != 1 for other in rows[: i + 1])]
+
+
+def with_rows(x: NDArray[Any], count: int) -> NDArray[Any]:
+    """[B, *rows, C] with as many row axes, by axes of 1 put in front of all others or left out there."""
+    rows = without_leading_ones(x.shape[1:-1])
+    return x.reshape(len(x), *[1] * (count - len(rows)), *rows, x.shape[-1])
+
+
+def take(x: NDArray[Any], axis: int, indices: NDArray[np.int32]) -> NDArray[Any]:
+    """Places along a row axis of [B, *rows, C]: −1 is the last one."""
+    return np.take(with_rows(x, max(-axis, x.ndim - 2)), indices, axis=axis - 1)
+
+
+def reshape(x: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """[B, *rows, C] to the axes [C', *rows'], the numbers in the order of rows first, channels last."""
+    return x.reshape(len(x), *(shape[1:] if len(shape) > 1 else (1, 1)), shape[0])
+
+
+def permute(x: NDArray[Any], axes: Sequence[int]) -> NDArray[Any]:
+    """[B, *rows, C] with other axes: of [C, *rows], axis i is axis axes[i] of x."""
+    channels_first = np.moveaxis(with_rows(x, len(axes) - 1), -1, 1)
+    return np.moveaxis(channels_first.transpose(0, *(axis + 1 for axis in axes)), 1, -1)
+
+
+def concat(parts: Sequence[NDArray[Any]], axis: int = 0) -> NDArray[Any]:
+    """Tensors [B, *rows, C] one behind the other: along channels for 0, along the last row axis for −1, and so on."""
+    count = max(-axis, *(part.ndim - 2 for part in parts))
+    return np.concatenate([with_rows(part, count) for part in parts], axis=-1 if axis == 0 else axis - 1)
+
+
 # Windows
+
+
+def as_image(x: NDArray[Any], axes: int) -> NDArray[Any]:
+    """[B, *rows, C] as [B, H, W, C], for a window along so many axes: one row of a signal."""
+    return with_rows(with_rows(x, axes), 2)
+
+
+def as_signal(x: NDArray[Any], axes: int) -> NDArray[Any]:
+    """The reverse of `as_image`, of what a window along so many axes gives."""
+    return x[:, 0] if axes == 1 else x
+
+
+def two_axes(operation: Operation) -> dict[str, Any]:
+    """The window of an operation, as two axes have it where it is one along one axis."""
+    keys = ("kernel_size", "stride", "padding", "dilation")
+    window = {key: list(operation[key]) for key in keys if key in operation}
+    for key, numbers in window.items():
+        if key == "padding":
+            window[key] = [0, numbers[0], 0, numbers[1]] if len(numbers) == 2 else numbers
+        else:
+            window[key] = [1, *numbers] if len(numbers) == 1 else numbers
+    return window
 
 
 def output_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:
@@ -329,8 +390,9 @@ def avg_pool(
 
 
 def global_avg_pool(x: NDArray[Any], scale: float | None = None) -> Floats:
-    """`avg_pool` over the whole image: [B, H, W, C] gives [B, 1, 1, C]."""
-    return avg_pool(x, x.shape[1:3], scale=scale)
+    """`avg_pool` over all rows: [B, *rows, C] gives [B, 1, 1, C]."""
+    image = x.reshape(len(x), 1, -1, x.shape[-1])
+    return avg_pool(image, image.shape[1:3], scale=scale)
 
 
 def adaptive_avg_pool(x: Floats, output_size: Sequence[int]) -> Floats:
@@ -370,8 +432,8 @@ def pad(
 
 
 def flatten(x: NDArray[Any], order: str) -> NDArray[Any]:
-    """[B, H, W, C] to [B, 1, 1, F], the features in the order "chw" (PyTorch's) or "hwc"."""
-    ordered = x.transpose(0, 3, 1, 2) if order == "chw" else x
+    """[B, *rows, C] to [B, 1, 1, F], the features in the order "chw" (PyTorch's: channels first) or "hwc" (last)."""
+    ordered = np.moveaxis(x, -1, 1) if order == "chw" else x
     return ordered.reshape(len(x), 1, 1, int(np.prod(x.shape[1:])))
 
 
@@ -428,7 +490,7 @@ def softmax(x: Floats, log: bool = False) -> Floats:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a program: [B, H, W, C] float32, or int64 for codes (which have bits) and for int32 tensors."""
+    """A tensor of a program: [B, *rows, C] float32, or int64 for codes (which have bits) and for int32 tensors."""
 
     values: NDArray[Any]
     bits: int | None = None
@@ -451,8 +513,8 @@ def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
         ValueError: another shape or dtype than the operation says, or codes above 2^bits − 1.
     """
     shape, name = operation["shape"], operation["output"]
-    nhwc = len(shape) == 3 and operation["order"] == "nhwc"
-    expected = [shape[1], shape[2], shape[0]] if nhwc else list(shape)
+    nhwc = len(shape) > 1 and operation["order"] == "nhwc"
+    expected = [*shape[1:], shape[0]] if nhwc else list(shape)
     outside = list(operation.get("array_shape", expected))
     if list(array.shape[1:]) != outside or array.ndim == 0:
         wanted = ", ".join(map(str, ["batch", *outside]))
@@ -463,7 +525,7 @@ def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
     if len(shape) == 1:
         array = array[:, np.newaxis, np.newaxis, :]
     elif not nhwc:
-        array = array.transpose(0, 2, 3, 1)
+        array = np.moveaxis(array, 1, -1)
     if operation["dtype"] == "float32":
         return Tensor(array)
     bits = operation["bits"]
@@ -488,7 +550,7 @@ def _codes(operation: Operation, arrays: Arrays, y: Floats | None, d: Integers |
 def apply_float_stage(operation: Operation, tensors: Tensors, arrays: Arrays, x: NDArray[Any]) -> Floats:
     """Return the `float_stage` of D or float sums that an operation describes, float32 [B, H, W, N]."""
     multiply, offset = (arrays[operation[key]] if key in operation else None for key in ("multiply", "offset"))
-    residual = tensors[operation["residual"]].values if "residual" in operation else None
+    residual = tensors[operation["residual"]].values.reshape(x.shape) if "residual" in operation else None
     norm = None
     if "norm_multiply" in operation:
         norm = arrays[operation["norm_multiply"]], arrays[operation["norm_offset"]]
@@ -496,11 +558,14 @@ def apply_float_stage(operation: Operation, tensors: Tensors, arrays: Arrays, x:
 
 
 def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
-    """conv2d, linear, conv2d_float and linear_float; a linear layer is a 1×1 convolution of one pixel."""
-    x = tensors[operation["input"]].values
-    kernel = tuple(operation.get("kernel_size", (1, 1)))
+    """conv2d, linear, conv2d_float and linear_float; a linear layer is a 1×1 convolution of all rows."""
+    given = tensors[operation["input"]].values
+    axes = len(operation.get("kernel_size", ()))
+    x = as_image(given, axes) if axes > 0 else given.reshape(len(given), 1, -1, given.shape[-1])
+    geometry = two_axes(operation)
+    kernel = tuple(geometry.pop("kernel_size", (1, 1)))
     groups = operation.get("groups", 1)
-    geometry = {key: operation[key] for key in ("stride", "padding", "dilation", "groups") if key in operation}
+    geometry |= {"groups": groups}
     weight = arrays[operation["weight"]]
     d: Integers | None = None
     y: Floats | None = None
@@ -511,8 +576,10 @@ def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[st
         d = conv2d_codes(x, codes, **meaning, **geometry)
     else:
         y = conv2d_float(x, weight.reshape(len(weight), *kernel, x.shape[3] // groups), **geometry)
+    sums: NDArray[Any] = d if d is not None else y  # type: ignore[assignment]  # one of them is there
+    sums = as_signal(sums, axes) if axes > 0 else sums.reshape(*given.shape[:-1], sums.shape[-1])
+    d, y = (sums, None) if d is not None else (None, sums)
     if y is not None or "multiply" in operation:
-        sums: NDArray[Any] = d if d is not None else y  # type: ignore[assignment]  # one of them is there
         y = apply_float_stage(operation, tensors, arrays, sums)
     return _leaving(operation, arrays, y, d)
 
@@ -533,7 +600,8 @@ def _leaving(operation: Operation, arrays: Arrays, y: Floats | None, d: Integers
 
 def _add(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     a, b = (tensors[name].values for name in operation["inputs"])
-    return _leaving(operation, arrays, relu(a + b) if operation.get("relu", False) else a + b)
+    total: Floats = a + b.reshape(a.shape)
+    return _leaving(operation, arrays, relu(total) if operation.get("relu", False) else total)
 
 
 def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -551,12 +619,13 @@ def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
 
 def _mul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     a, b = (tensors[name].values for name in operation["inputs"])
-    return {operation["output"]: Tensor(a * b)}
+    return {operation["output"]: Tensor((a * with_rows(b, a.ndim - 2)).reshape(a.shape))}
 
 
 def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     parts = [tensors[name] for name in operation["inputs"]]
-    return {operation["output"]: Tensor(np.concatenate([p.values for p in parts], axis=3), parts[0].bits)}
+    values = concat([part.values for part in parts], operation.get("axis", 0))
+    return {operation["output"]: Tensor(values, parts[0].bits)}
 
 
 def _quantize(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
@@ -587,12 +656,15 @@ def _softmax(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
 
 
 def _max_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
-    return Tensor(max_pool(x.values, **_window(operation)), x.bits)
+    axes = len(operation["kernel_size"])
+    return Tensor(as_signal(max_pool(as_image(x.values, axes), **two_axes(operation)), axes), x.bits)
 
 
 def _avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     scale, count_padding = operation.get("scale", x.code_scale), operation["count_include_pad"]
-    return Tensor(avg_pool(x.values, **_window(operation), count_include_pad=count_padding, scale=scale))
+    axes = len(operation["kernel_size"])
+    image, window = as_image(x.values, axes), two_axes(operation)
+    return Tensor(as_signal(avg_pool(image, **window, count_include_pad=count_padding, scale=scale), axes))
 
 
 def _global_avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
@@ -600,11 +672,9 @@ def _global_avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
 
 
 def _adaptive_avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
-    return Tensor(adaptive_avg_pool(x.values, operation["output_size"]))
-
-
-def _window(operation: Operation) -> dict[str, Any]:
-    return {key: operation[key] for key in ("kernel_size", "stride", "padding", "dilation") if key in operation}
+    size = operation["output_size"]
+    means = adaptive_avg_pool(as_image(x.values, len(size)), size if len(size) == 2 else [1, *size])
+    return Tensor(as_signal(means, len(size)))
 
 
 def _flatten(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
@@ -615,9 +685,28 @@ def _select(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     return Tensor(x.values[..., arrays[operation["channels"]]], x.bits)
 
 
+def _take(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(take(x.values, operation["axis"], arrays[operation["indices"]]), x.bits)
+
+
+def _reshape(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(reshape(x.values, operation["shape"]), x.bits)
+
+
+def _permute(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(permute(x.values, operation["axes"]), x.bits)
+
+
 def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     keys = {key: operation[key] for key in ("value", "channels") if key in operation}
-    return Tensor(pad(x.values, operation["padding"], operation["mode"], **keys), x.bits)
+    padding = operation["padding"]
+    if not any(padding):  # of any number of row axes
+        image = x.values.reshape(len(x.values), 1, -1, x.values.shape[-1])
+        padded = pad(image, (0, 0, 0, 0), operation["mode"], **keys)
+        return Tensor(padded.reshape(*x.values.shape[:-1], padded.shape[-1]), x.bits)
+    axes = len(padding) // 2
+    around = padding if axes == 2 else [0, padding[0], 0, padding[1]]
+    return Tensor(as_signal(pad(as_image(x.values, axes), around, operation["mode"], **keys), axes), x.bits)
 
 
 def _one(compute: Callable[[Operation, Tensor, Arrays], Tensor]) -> Apply:
@@ -649,6 +738,9 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "flatten": _one(_flatten),
         "select": _one(_select),
         "pad": _one(_pad),
+        "take": _one(_take),
+        "reshape": _one(_reshape),
+        "permute": _one(_permute),
     }
 )
 
@@ -676,17 +768,17 @@ def apply(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, T
 def write_output(operation: Operation, tensor: Tensor) -> NDArray[Any]:
     """The array that an output gives: float32, int32, or uint8 for codes.
 
-    Its shape is [B, C, H, W], [B, H, W, C], or [B, F], or what the key "array_shape" makes of it.
+    Its shape is [B, C, *rows], [B, *rows, C], or [B, F], or what the key "array_shape" makes of it.
     """
     values = tensor.values
     if tensor.bits is not None:
         values = values.astype(np.uint8)
     elif values.dtype == np.int64:
         values = values.astype(np.int32)
-    if values.shape[1:3] == (1, 1):
-        values = values[:, 0, 0, :]
+    if all(size == 1 for size in values.shape[1:-1]):
+        values = values.reshape(len(values), -1)
     elif operation["order"] != "nhwc":
-        values = values.transpose(0, 3, 1, 2)
+        values = np.moveaxis(values, -1, 1)
     return values.reshape(len(values), *operation.get("array_shape", values.shape[1:]))
 
 

@@ -88,12 +88,7 @@ def deploy(
         return _deploy_layers(model, example)
     captured = capture(model, *example)
     captured.check()
-    try:
-        compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
-        with told_by_layer(compiled):
-            program = all_tensors(compiled.lowered, compiled.lowered.operations, compiled.lowered.arrays)
-    except ValueError as error:
-        raise ValueError(listing([beyond_the_runtime(error)])) from error
+    compiled, program = _compiled(captured, pixels=pixels)
     packed = _packed(model, captured, compiled, program, class_names, preprocessing, provenance)
     inputs = [pixels_of(x) if pixels else x for x in example]
     for trial in (inputs, *trial_inputs(inputs)):
@@ -111,6 +106,16 @@ def _deploy_layers(model: nn.Module, example: Sequence[Tensor]) -> PartialDeploy
     if differing is not None:
         raise DeploymentError(f"output {differing!r} of the model with packed layers differs from the model's")
     return deployment
+
+
+def _compiled(captured: Capture, *, pixels: bool) -> tuple[Compiled, bitorch_runtime.Program]:
+    """Compile what was captured; the second result is the program of `all_tensors`."""
+    try:
+        compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
+        with told_by_layer(compiled):
+            return compiled, all_tensors(compiled.lowered, compiled.lowered.operations, compiled.lowered.arrays)
+    except ValueError as error:
+        raise ValueError(listing([beyond_the_runtime(error)])) from error
 
 
 def _packed(

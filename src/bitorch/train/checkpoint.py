@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from ..conversion.quantize import quantize_
 from ..conversion.rules import Rule
 from ..conversion.rules_file import rules_from
+from ..differences import differences
 from ..models import build, is_external
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
+from ..tensor_file import load_tensor_file
 from .bits_in_force import bring_into_force
 from .classifier import CHECKPOINT_KEY
 from .content import Part
-from .differences import differences
 from .settings import Settings
-from .tensor_file import load_tensor_file
 
 _PREFIX = "model."
 #: What no data set has: so that sizes that a damaged file claims are refused before memory is asked for.

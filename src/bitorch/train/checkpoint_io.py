@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from ..seal import seal
+from ..tensor_file import load_tensor_file
 from .files import write_atomically
-from .seal import seal
-from .tensor_file import load_tensor_file
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..short_repr import short_repr
 from ..structured_text import check_bounds
-from .tensor_file import why_no_plain_tensor
+from ..tensor_file import why_no_plain_tensor
 
 _MOST = 2**53
 

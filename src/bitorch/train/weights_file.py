@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..checking.non_finite import is_finite
+from ..differences import differences, shortened
 from ..short_repr import short_repr
-from .differences import differences, shortened
-from .tensor_file import load_tensor_file, why_no_plain_tensor
+from ..tensor_file import load_tensor_file, why_no_plain_tensor
 
 #: Keys that files put their state dict under.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")

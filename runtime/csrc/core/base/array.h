@@ -11,6 +11,8 @@ enum class Dtype { kBool, kUint8, kInt8, kInt16, kInt32, kInt64, kFloat32, kFloa
 int64_t dtype_bytes(Dtype dtype);
 const char* dtype_name(Dtype dtype);  // as NumPy writes it: "uint8", "float32", ...
 
+constexpr size_t kMaxAxes = 8;  // of one image of a tensor, channels included
+
 // C-contiguous. The memory must outlive the call that the view is passed to, not longer.
 struct ArrayView {
   Dtype dtype = Dtype::kFloat32;

@@ -1,5 +1,7 @@
 #include "core/graph/graph.h"
 
+#include <algorithm>
+
 namespace bitorch {
 
 const char* values_name(Values values) {
@@ -14,8 +16,26 @@ const char* values_name(Values values) {
   throw Error("a tensor of unknown values");
 }
 
+RowAxes without_leading_ones(const RowAxes& axes) {
+  const auto first = std::find_if(axes.begin(), axes.end(), [](int64_t size) { return size != 1; });
+  return RowAxes(first, axes.end());
+}
+
+RowAxes as_axes(const RowAxes& axes, size_t count) {
+  RowAxes rows = without_leading_ones(axes);
+  if (rows.size() > count) return {};
+  rows.insert(rows.begin(), count - rows.size(), 1);
+  return rows;
+}
+
+std::vector<int64_t> Tensor::shape() const {
+  std::vector<int64_t> shape = axes;
+  shape.push_back(channels);
+  return shape;
+}
+
 std::string Tensor::describe() const {
-  const std::string text = std::string(values_name(values)) + " " + shape_text({height, width, channels});
+  const std::string text = std::string(values_name(values)) + " " + shape_text(shape());
   return is_codes() ? text + " of " + std::to_string(bits) + (bits == 1 ? " bit" : " bits") : text;
 }
 

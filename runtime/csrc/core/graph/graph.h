@@ -27,10 +27,20 @@ struct OperationError : Error {
 enum class Values { kFloat32, kInt32, kCodes };
 const char* values_name(Values values);  // "float32", "int32" or "codes"
 
+// The row axes of one image, outermost first: {height, width}, {length}, ... Axes of 1 in front of all others say
+// nothing, so that a vector is an image of one pixel and a signal one of one row.
+using RowAxes = std::vector<int64_t>;
+RowAxes without_leading_ones(const RowAxes& axes);
+// The same axes as a list of `count`: ones are put in front, or left out there. Empty where they do not fit.
+RowAxes as_axes(const RowAxes& axes, size_t count);
+
+// Channels at each place of any number of row axes. Only windows know how many these are: for everything else, and in
+// memory, `height` rows of `width` pixels, the last axis being a row.
 struct Tensor {
   std::string name;
   Values values = Values::kFloat32;
   int bits = 0;  // of codes
+  RowAxes axes = {1, 1};
   int64_t height = 1, width = 1, channels = 1;
 
   // The memory plan fills these in.
@@ -39,10 +49,10 @@ struct Tensor {
 
   bool is_codes() const { return values == Values::kCodes; }
   int64_t pixels() const { return height * width; }
-  bool same_shape(const Tensor& other) const {
-    return height == other.height && width == other.width && channels == other.channels;
-  }
-  std::string describe() const;  // e.g. "codes [8, 8, 64] of 2 bits"
+  bool same_shape(const Tensor& other) const { return same_rows(other) && channels == other.channels; }
+  bool same_rows(const Tensor& other) const { return without_leading_ones(axes) == without_leading_ones(other.axes); }
+  std::vector<int64_t> shape() const;  // {rows ..., channels}
+  std::string describe() const;        // e.g. "codes [8, 8, 64] of 2 bits"
 };
 
 // What one run hands to every operation.

@@ -1,5 +1,6 @@
 #include "core/graph/operation_reader.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -246,21 +247,38 @@ const Tensor* OperationReader::input_named(const char* key, const std::string& n
   fail(key, "the tensor " + quoted(name) + " is " + found->second->describe() + ", but must be " + expected);
 }
 
-const Tensor* OperationReader::output(const char* key, Values values, int bits, int64_t height, int64_t width,
+void OperationReader::check_extents(const Tensor& tensor) const {
+  int64_t least = tensor.channels, most = 1, outer = 1;
+  for (size_t i = 0; i < tensor.axes.size(); ++i) {
+    least = std::min(least, tensor.axes[i]);
+    most = std::max(most, tensor.axes[i]);
+    // Both factors are at most kMaxExtent: the product fits, and is not multiplied further where it is beyond.
+    if (i + 1 < tensor.axes.size() && most <= kMaxExtent && outer <= kMaxExtent) outer *= tensor.axes[i];
+  }
+  if (least < 1) fail("the result would be " + shape_text(tensor.shape()) + ", empty");
+  if (most > kMaxExtent || outer > kMaxExtent || tensor.channels > kMaxChannels) {
+    fail("the result would be [rows ..., C] = " + shape_text(tensor.shape()) + "; at most " +
+         std::to_string(kMaxExtent) + " along each axis of rows, and along all but the last together, and " +
+         std::to_string(kMaxChannels) + " channels");
+  }
+  if (tensor.axes.size() + 1 > kMaxAxes) {
+    fail("the result would be " + shape_text(tensor.shape()) + ": at most " + std::to_string(kMaxAxes) +
+         " dimensions are allowed, channels included");
+  }
+}
+
+const Tensor* OperationReader::output(const char* key, Values values, int bits, const RowAxes& axes,
                                       int64_t channels) const {
   Tensor tensor;
   tensor.name = name(key);
   tensor.values = values;
   tensor.bits = bits;
-  tensor.height = height;
-  tensor.width = width;
+  tensor.axes = axes;
   tensor.channels = channels;
-  if (height < 1 || width < 1 || channels < 1)
-    fail("the result would be " + shape_text({height, width, channels}) + ", empty");
-  if (height > kMaxExtent || width > kMaxExtent || channels > kMaxChannels) {
-    fail("the result would be [H, W, C] = " + shape_text({height, width, channels}) + "; at most " +
-         shape_text({kMaxExtent, kMaxExtent, kMaxChannels}));
-  }
+  check_extents(tensor);
+  tensor.width = axes.back();
+  tensor.height = 1;
+  for (size_t i = 0; i + 1 < axes.size(); ++i) tensor.height *= axes[i];
   const auto inserted = graph_.by_name.emplace(tensor.name, nullptr);
   if (!inserted.second) fail(key, "a tensor of that name is already there; each name is given once");
   graph_.tensors.push_back(tensor);
@@ -269,7 +287,7 @@ const Tensor* OperationReader::output(const char* key, Values values, int bits, 
 }
 
 const Tensor* OperationReader::output_like(const char* key, const Tensor& tensor) const {
-  return output(key, tensor.values, tensor.bits, tensor.height, tensor.width, tensor.channels);
+  return output(key, tensor.values, tensor.bits, tensor.axes, tensor.channels);
 }
 
 size_t OperationReader::add_input(Port port) const {

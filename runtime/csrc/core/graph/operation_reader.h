@@ -17,7 +17,7 @@
 
 namespace bitorch {
 
-constexpr int64_t kMaxExtent = int64_t{1} << 20;    // of images, kernels, strides, dilations, paddings
+constexpr int64_t kMaxExtent = int64_t{1} << 20;  // of an axis, of all but the last together, of kernels, strides, ...
 constexpr int64_t kMaxChannels = int64_t{1} << 24;  // of channels and features
 
 // The keys that a description may have, a constant array of names.
@@ -86,6 +86,7 @@ class OperationReader {
   int64_t integer(const char* key, int64_t low, int64_t high) const;
   std::vector<int64_t> integers(const char* key, size_t count, int64_t low, int64_t high) const;
   std::vector<int64_t> integers(const char* key, size_t count, int64_t low, int64_t high, int64_t missing) const;
+  size_t count(const char* key) const { return list(key).items().size(); }
   int bits(const char* key) const;
   bool flag(const char* key) const;
   bool flag(const char* key, bool missing) const;
@@ -102,7 +103,7 @@ class OperationReader {
   const Tensor* input(const char* key, std::initializer_list<Values> allowed) const;
   const Tensor* input_named(const char* key, const std::string& name, std::initializer_list<Values> allowed) const;
   // The tensor that this operation defines.
-  const Tensor* output(const char* key, Values values, int bits, int64_t height, int64_t width, int64_t channels) const;
+  const Tensor* output(const char* key, Values values, int bits, const RowAxes& axes, int64_t channels) const;
   const Tensor* output_like(const char* key, const Tensor& tensor) const;  // of the same values and shape
 
   // The arrays of the program: return their index among the inputs or outputs. `key` names the tensor of an output,
@@ -112,6 +113,7 @@ class OperationReader {
 
  private:
   const Json& value(const char* key) const;
+  void check_extents(const Tensor& tensor) const;
   const void* checked_array(const char* key, Dtype dtype, const std::vector<int64_t>& shape) const;
 
   const Json& description_;

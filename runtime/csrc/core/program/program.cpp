@@ -194,7 +194,7 @@ Program::TensorInfo describe_tensor(const Tensor& tensor) {
   return {tensor.name,
           values_name(tensor.values),
           kLayouts[static_cast<int>(tensor.layout.kind)],
-          {tensor.height, tensor.width, tensor.channels},
+          tensor.shape(),
           tensor.bits,
           {halo.top, halo.left, halo.bottom, halo.right}};
 }

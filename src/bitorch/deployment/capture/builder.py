@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..graph.graph import Graph, Node
 from ..graph.output_names import unused
-from . import movement
+from . import movement, rearrange
 from .problems import (
     PARTIAL,
     Problem,
@@ -41,6 +41,7 @@ class Value:
         version: of the tensor, when this was true.
         call: that made it; None for inputs.
         refusal: why it cannot be read.
+        was_moved: by a movement that is a node by now.
     """
 
     tensor: Tensor
@@ -49,6 +50,7 @@ class Value:
     call: Call | None = None
     positions: Tensor | None = None
     refusal: Refusal | None = None
+    was_moved: bool = False
 
 
 @dataclass
@@ -68,6 +70,8 @@ class Builder:
     #: By the name of an unsupported node, why it is one.
     refused: dict[str, Problem] = field(default_factory=dict)
     _made: dict[int, Tensor] = field(default_factory=dict)
+    #: By node and positions: the node that has the numbers there.
+    _moved: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
 
     def input(self, name: str, tensor: Tensor, at: int) -> None:
         """Add an input node, and follow the tensor, which has this version, from now on."""
@@ -102,11 +106,28 @@ class Builder:
         self.nodes[name] = Node(name, kind, inputs, shape, function, settings, str(call.place), call.place.path)
         return name
 
-    def read(self, tensor: Tensor, at: int) -> str:
+    def channel_axis(self, tensor: Tensor) -> int:
+        """Return the axis of a tensor that its node has as channels, if they have one to themselves: else 1."""
+        value = self.values[id(tensor)]
+        if value.positions is None or value.refusal is not None:
+            return 1
+        shape = self.nodes[value.node].shape
+        try:
+            return rearrange.channel_axis(movement.of_one_image(value.positions, self.batch, shape), shape)
+        except Refusal:
+            return 1  # it is told where the tensor is read
+
+    def was_moved(self, tensor: Tensor) -> bool:
+        """Say whether a tensor has the numbers of its node at other places."""
+        value = self.values[id(tensor)]
+        return value.positions is not None or value.was_moved
+
+    def read(self, tensor: Tensor, at: int, channels: int = 1) -> str:
         """Return the name of the node whose value a tensor has.
 
         Args:
             at: the version that it has where it is read.
+            channels: the axis of the tensor that the node is to have as channels, in front of all others.
 
         Raises:
             Refusal: there is no such node.
@@ -119,10 +140,15 @@ class Builder:
                 "it reads a tensor that was changed in place through another view of its memory",
                 "Write the change without the trailing underscore, or inplace=False, or clone the tensor first",
             )
-        if value.positions is not None:
-            value = self._settled(value, value.positions)
-            self.values[id(tensor)] = value
-        return value.node
+        positions = value.positions
+        if positions is None and channels != 1:
+            positions = movement.start(self.batch, self.nodes[value.node].shape)
+        if positions is None:
+            return value.node
+        settled = self._settled(value, positions.movedim(channels, 1) if channels != 1 else positions)
+        if channels == 1 == self.channel_axis(tensor):
+            self.values[id(tensor)] = replace(settled, was_moved=True)
+        return settled.node
 
     def nearest(self, tensor: Tensor, at: int) -> str:
         """Return the node that `read` returns; where that refuses, one that PyTorch can compute, if need be."""
@@ -155,17 +181,23 @@ class Builder:
 
     def _settled(self, value: Value, positions: Tensor) -> Value:
         """Add the nodes that a movement means."""
+        at, name = self.nodes[value.node], value.node
+        source = at.shape
+        key = name, tuple(positions.shape), positions.numpy(force=True).tobytes()
+        if key in self._moved:
+            return replace(value, node=self._moved[key], positions=None)
         call = value.call
-        assert call is not None  # inputs were not moved
-        source = self.nodes[value.node].shape
-        name = value.node
         try:
             moves = movement.moves(movement.of_one_image(positions, self.batch, source), source)
         except Refusal as refusal:
-            by = f"by {function_name(call.function)} in {call.place}"
-            raise Refusal(f"{refusal.what}, {by}", refusal.remedy) from None
+            by = "" if call is None else f", by {function_name(call.function)} in {call.place}"
+            raise Refusal(f"{refusal.what}{by}", refusal.remedy) from None
         for move in moves:
-            name = self.add(call, move.kind, (name,), move.shape, move.function, self.name_of(call), move.settings)
+            as_called = f"{name}.{move.kind}" if call is None or value.positions is None else self.name_of(call)
+            place, module = (at.place, at.module) if call is None else (str(call.place), call.place.path)
+            inputs, name = (name,), self.unused(as_called)
+            self.nodes[name] = Node(name, move.kind, inputs, move.shape, move.function, move.settings, place, module)
+        self._moved[key] = name
         return replace(value, node=name, positions=None)
 
     def record_strangers(self, call: Call) -> None:
@@ -209,15 +241,22 @@ class Builder:
             name = self.add(call, "identity", (name,), tuple(call.result.shape[1:]), function, self.name_of(call), {})
         self.values[id(call.result)] = Value(call.result, name, call.after[id(call.result)], call)
 
-    def bind(self, call: Call, name: str) -> None:
-        """Let the results of a call stand for a node; tensors that the call changed too, and views of them no more."""
+    def bind(self, call: Call, name: str, channels: int = 1) -> None:
+        """Let the results of a call stand for a node; tensors that the call changed too, and views of them no more.
+
+        Args:
+            channels: the axis of the first result that the node has as channels.
+        """
+        positions = None
+        if channels != 1:
+            positions = movement.start(self.batch, self.nodes[name].shape).movedim(1, channels)
         changed = call.changed
         for tensor in changed:
             self._spare_others(tensor, call)
         refusal = Refusal("it reads a second result of a function", f"Use the first result only, {PARTIAL}")
         for index, tensor in enumerate(tensors_in(call.result)):
             self.values[id(tensor)] = Value(
-                tensor, name, call.after[id(tensor)], call, refusal=None if index == 0 else refusal
+                tensor, name, call.after[id(tensor)], call, positions, refusal=None if index == 0 else refusal
             )
 
     def _spare_others(self, changed: Tensor, call: Call) -> None:
@@ -247,7 +286,7 @@ class Builder:
         for index, tensor in enumerate([*results, *written]):
             function = _Result(replay(call, names, inputs, written), index)
             node = self.add(call, "unsupported", inputs, tuple(tensor.shape[1:]), function, name, {})
-            is_image = 1 <= tensor.dim() <= 4 and tensor.shape[0] == self.batch
+            is_image = tensor.dim() > 0 and tensor.shape[0] == self.batch
             follows = is_image and tensor.dtype == torch.float32
             silence = None if follows else Silent()
             self.values[id(tensor)] = Value(tensor, node, call.after[id(tensor)], call, refusal=silence)
@@ -277,11 +316,19 @@ class Builder:
 
 @dataclass
 class Reader:
-    """What a rule of functions.py sees of one call: reads its arguments, and adds nodes."""
+    """What a rule of functions.py sees of one call: reads its arguments, and adds nodes.
+
+    Nodes are [C, *rows] whatever the model's tensors are: a rule says which axis of a tensor are its channels.
+
+    Attributes:
+        channels_at: the axis of the call's result that the node added last has as channels.
+    """
 
     builder: Builder
     call: Call
+    channels_at: int = 1
     _names: dict[int, str] = field(default_factory=dict)
+    _taken: dict[str, _Taken] = field(default_factory=dict)
 
     @property
     def result(self) -> Tensor:
@@ -293,15 +340,27 @@ class Reader:
         """Say whether an argument is a tensor that depends on the input."""
         return self.builder.varies(value)
 
-    def read(self, tensor: Tensor) -> str:
-        """Return the node of an argument."""
+    def channel_axis(self, tensor: Tensor) -> int:
+        """Return the axis of an argument that its node has as channels already, so that reading it moves nothing."""
+        return self.builder.channel_axis(tensor) if self.varies(tensor) else 1
+
+    def read(self, tensor: Tensor, channels: int = 1) -> str:
+        """Return the node of an argument.
+
+        Args:
+            channels: the axis of the tensor that the node is to have as channels: tensor.dim() - 1 of tokens
+                [batch, *rows, C].
+        """
         if not self.varies(tensor):
             raise Refusal(
                 "it computes with a constant where the images' values should be",
                 f"Give the images' values as its first argument, {PARTIAL}",
             )
-        name = self.builder.read(tensor, self.call.before[id(tensor)])
+        was_moved = self.builder.was_moved(tensor)
+        name = self.builder.read(tensor, self.call.before[id(tensor)], channels)
         self._names[id(tensor)] = name
+        if was_moved or channels != 1:
+            self._taken[name] = _Taken(channels, tensor)
         return name
 
     def read_pixels(self, tensor: Tensor) -> tuple[str, Callable[..., Tensor] | None]:
@@ -328,30 +387,68 @@ class Reader:
         function: Callable[..., Tensor] | None = None,
         shape: tuple[int, ...] | None = None,
         step: str = "",
+        channels_at: int = 1,
         **settings: Any,
     ) -> str:
         """Add a node and return its name.
 
         Args:
             inputs: names of nodes.
-            function: None: the call itself, again.
-            shape: None: of the call's result.
+            function: of nodes' values, [batch, C, *rows]; None: the call itself, again.
+            shape: None: of the call's result, its channels first.
             step: what an intermediate result is called, behind the call's own name.
+            channels_at: the axis of the call's result that the node has as channels.
         """
+        self.channels_at = channels_at
         name = self.builder.name_of(self.call)
         return self.builder.add(
             self.call,
             kind,
             inputs,
-            tuple(self.result.shape[1:]) if shape is None else shape,
-            self._again(inputs) if function is None else function,
+            self.shape_along(channels_at) if shape is None else shape,
+            self._again(inputs, channels_at) if function is None else function,
             f"{name}.{step}" if step else name,
             settings,
         )
 
-    def _again(self, inputs: tuple[str, ...]) -> Callable[..., Any]:
+    def shape_along(self, channels: int) -> tuple[int, ...]:
+        """Return the shape of one image of the call's result, with this axis of the result as channels in front."""
+        shape = tuple(self.result.shape[1:])
+        return (*shape[channels - 1 : channels], *shape[: channels - 1], *shape[channels:])
+
+    def _again(self, inputs: tuple[str, ...], channels: int) -> Callable[..., Any]:
         function = replay(self.call, self._names, inputs)
-        return function if isinstance(self.call.result, Tensor) else _Result(function, 0)
+        if not isinstance(self.call.result, Tensor):
+            function = _Result(function, 0)
+        taken = [self._taken.get(name) for name in inputs]
+        if channels == 1 and not any(taken):
+            return function
+        again = function
+
+        def moved(*values: Tensor) -> Tensor:
+            given = (v if how is None else how.as_called(v) for v, how in zip(values, taken, strict=True))
+            result: Tensor = again(*given)
+            return result.movedim(channels, 1) if channels != 1 else result
+
+        return moved
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """How a call takes a node: with its channels at this axis, and in memory as the tensor was that it took."""
+
+    channels: int
+    tensor: Tensor
+
+    def as_called(self, value: Tensor) -> Tensor:
+        """The call's argument, of a node's value: PyTorch rounds by how a tensor lies in memory."""
+        moved = value.movedim(1, self.channels) if self.channels != 1 else value
+        strides = self.tensor.stride()
+        axes = range(moved.dim())
+        order = [*axes] if self.tensor.is_contiguous() else sorted(axes, key=lambda axis: -strides[axis])
+        dense = moved.permute(order)
+        # By way of one dimension: the stride of a batch of 1 is free, and matrix products look at it all the same.
+        return dense.flatten().view(dense.shape).permute([order.index(axis) for axis in axes])
 
 
 def replay(

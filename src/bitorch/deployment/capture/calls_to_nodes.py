@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .builder import Builder, Reader, function_name
 from .problems import PARTIAL, ReadsValues, Refusal
+from .rearrange import MOST_AXES
 from .rules import low_bit as wholes
 from .rules.by_function import (
     BROADCASTING,
@@ -70,7 +71,9 @@ def _interpret(builder: Builder, call: Call) -> None:
     results = list(tensors_in(call.result))
     if isinstance(function, nn.Module):
         _check_whole(function)
-        builder.bind(call, wholes.rule(_checked(builder, call), *call.args, **call.kwargs))
+        reader = _checked(builder, call)
+        name = wholes.rule(reader, *call.args, **call.kwargs)
+        builder.bind(call, name, reader.channels_at)
     elif _is_metadata(function) and not results:
         return
     elif function in FACTORIES:
@@ -89,7 +92,7 @@ def _interpret(builder: Builder, call: Call) -> None:
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
     elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
-        builder.bind(call, _ruled(builder, call, RULES[function]))
+        builder.bind(call, *_ruled(builder, call, RULES[function]))
     else:
         raise _unknown(call)
 
@@ -107,8 +110,8 @@ def _check_whole(module: nn.Module) -> None:
         ) from error
 
 
-def _ruled(builder: Builder, call: Call, rule: Rule) -> str:
-    """Return the node that a rule makes of a call."""
+def _ruled(builder: Builder, call: Call, rule: Rule) -> tuple[str, int]:
+    """Return the node that a rule makes of a call, and the axis of the result that it has as channels."""
     reader = _checked(builder, call)
     if rule in BROADCASTING:
         reader.call = call = _without_batch(builder, call)
@@ -116,7 +119,8 @@ def _ruled(builder: Builder, call: Call, rule: Rule) -> str:
         arguments = inspect.signature(rule).bind(reader, *call.args, **call.kwargs)
     except TypeError:  # a rarer form of the function, which the rule does not know
         raise _unknown(call) from None
-    return rule(*arguments.args, **arguments.kwargs)
+    name = rule(*arguments.args, **arguments.kwargs)
+    return name, reader.channels_at
 
 
 def _without_batch(builder: Builder, call: Call) -> Call:
@@ -181,10 +185,10 @@ def _checked(builder: Builder, call: Call) -> Reader:
 
 def check_size(shape: Sequence[int]) -> None:
     """Refuse shapes of an image that the runtime does not have."""
-    if len(shape) > 3:
+    if len(shape) > MOST_AXES:
         raise Refusal(
-            f"images of {list(shape)} have more than channels, rows and columns",
-            f"Use up to two dimensions of pixels, {PARTIAL}",
+            f"images of {list(shape)} have more than {MOST_AXES} dimensions",
+            f"Use up to {MOST_AXES}, channels among them, {PARTIAL}",
         )
     if 0 in shape:
         raise Refusal(f"an image of {list(shape)} is empty", "Use larger images, or fewer pools and strides")

@@ -7,28 +7,18 @@ chain of them the positions say what the chain means, however it was written.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .problems import PARTIAL, Refusal
+from .rearrange import Move, rearranged, take
 
 _WITHIN_IMAGES = (
     f"Keep the batch as the first dimension, as x.flatten(1), x.view(x.shape[0], -1) and x[:, a:b] do, {PARTIAL}"
 )
-
-
-@dataclass(frozen=True)
-class Move:
-    """One node of what a movement means: flattening, a choice of channels or of pixels, or an identity."""
-
-    kind: str
-    shape: tuple[int, ...]
-    function: Callable[[Tensor], Tensor]
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,14 +70,15 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
         Refusal: it has no counterpart in a deployed network.
     """
     moved = tuple(first.shape)
+    if 0 in moved:
+        raise Refusal(f"an image of {_shape(moved)} is empty", f"Choose at least one number, {PARTIAL}")
     if shape == () != moved:
         return [_identity((1,)), *moves(first, (1,))]
     if moved == () != shape:
         return [*moves(first.reshape(1), shape), _identity(())]
     in_order = torch.equal(first.flatten(), torch.arange(math.prod(shape)))
     if len(moved) == 1 and len(shape) > 1:
-        flatten = Move("flatten", (math.prod(shape),), _flatten)
-        return [flatten] if in_order else [flatten, _select(first, flatten.shape)]
+        return _to_features(first, shape, in_order=in_order)
     if in_order and moved == shape:
         return []
     if in_order and _same_picture(shape, moved):
@@ -104,12 +95,28 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
     pixels = _pixels(first, shape)
     if pixels is not None:
         return [pixels]
+    found = _chosen(first, shape)
+    found = rearranged(first, shape) if found is None else found
+    if found is not None:
+        return found
     raise Refusal(
-        f"the numbers of an image are moved from {_shape(shape)} to {_shape(moved)}, which is neither a choice of "
-        "channels nor a flattening",
-        "Keep images as [batch, channels, height, width]; slices, chunks and shuffles of channels, every n-th pixel "
-        f"from the first on, pixels repeated, and flattening can be deployed, {PARTIAL}",
+        f"the numbers of an image are moved from {_shape(shape)} to {_shape(moved)}, which is neither a choice along "
+        "its axes nor a reshape or a permutation of them",
+        "Slices, chunks and shuffles along any axis, permute, reshape and flatten, every n-th pixel, and pixels "
+        f"repeated can be deployed, {PARTIAL}",
     )
+
+
+def _to_features(first: Tensor, shape: tuple[int, ...], *, in_order: bool) -> list[Move]:
+    """What a movement from [C, *rows] to [F] means."""
+    flatten = Move("flatten", (math.prod(shape),), _flatten, {"channels_last": False})
+    if in_order:
+        return [flatten]
+    if torch.equal(first, start(1, shape)[0].movedim(0, -1).flatten()):
+        return [Move("flatten", flatten.shape, _flatten_channels_last, {"channels_last": True})]
+    if len(shape) == 2 and len(first) == shape[0] and torch.equal(first // shape[1], torch.arange(shape[0])):
+        return [*moves(first.unsqueeze(1), shape), _identity(tuple(first.shape))]  # one row of all
+    return [flatten, _select(first, flatten.shape)]
 
 
 def spread_over_pixels(positions: Tensor, shape: tuple[int, ...]) -> Tensor | None:
@@ -128,16 +135,21 @@ def row_of_pixels(positions: Tensor, shape: tuple[int, ...]) -> Tensor | None:
 
 
 def _same_picture(shape: tuple[int, ...], moved: tuple[int, ...]) -> bool:
-    """Say whether channels, rows and columns stay; [F] is [F, 1, 1], and [C, L] is [C, 1, L]."""
-    return _as_picture(shape) == _as_picture(moved)
+    """Say whether channels and rows stay, but for row axes of 1 in front: [F] is [F, 1, 1], and [C, L] is [C, 1, L]."""
+    return shape[0] == moved[0] and without_leading_ones(shape[1:]) == without_leading_ones(moved[1:])
 
 
-def _as_picture(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[0], *[1] * (3 - len(shape)), *shape[1:])
+def without_leading_ones(rows: tuple[int, ...]) -> tuple[int, ...]:
+    """Row axes without those of 1 that stand in front of all others, which say nothing."""
+    return next((rows[axis:] for axis, size in enumerate(rows) if size > 1), ())
 
 
 def _flatten(x: Tensor) -> Tensor:
     return x.flatten(1)
+
+
+def _flatten_channels_last(x: Tensor) -> Tensor:
+    return x.movedim(1, -1).flatten(1)
 
 
 def _identity(moved: tuple[int, ...]) -> Move:
@@ -171,12 +183,9 @@ def _spread(pixel: Tensor, moved: tuple[int, ...]) -> Tensor:
 def _pixels(first: Tensor, shape: tuple[int, ...]) -> Move | None:
     """Return what takes every n-th row and column, or each several times; None if it is neither."""
     moved = tuple(first.shape)
-    if len(moved) != len(shape) or len(shape) < 2 or moved[0] != shape[0] or math.prod(moved) == 0:
+    if len(moved) != len(shape) or len(shape) not in (2, 3) or moved[0] != shape[0]:
         return None
-    # Along each axis, the coordinates of the pixels of the first channel: rows, then columns.
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(1, len(shape))]
-    lines = [first[0].movedim(axis, 0).reshape(moved[axis + 1], -1)[:, 0] for axis in range(len(shape) - 1)]
-    places = [line // step % size for line, step, size in zip(lines, strides, shape[1:], strict=True)]
+    places = _places(first, shape)[1:]
     if not torch.equal(first, _at(start(1, shape), places)[0]):
         return None
 
@@ -191,6 +200,28 @@ def _pixels(first: Tensor, shape: tuple[int, ...]) -> Move | None:
     ones, none = (1,) * len(steps), (0,) * 2 * len(steps)
     window = {"kernel_size": ones, "stride": steps, "padding": none, "dilation": ones}
     return Move("max_pool", moved, function, window)
+
+
+def _chosen(first: Tensor, shape: tuple[int, ...]) -> list[Move] | None:
+    """Return choices of coordinates along one axis after the other; None if it is anything else."""
+    if first.dim() != len(shape):
+        return None
+    places = _places(first, shape)
+    if not torch.equal(first, _at(start(1, shape)[0].unsqueeze(0).index_select(1, places[0]), places[1:])[0]):
+        return None
+    found: list[Move] = []
+    for axis, place in enumerate(places):
+        if not torch.equal(place, torch.arange(shape[axis])):
+            found.append(_select(place, shape) if axis == 0 else take(axis, place, shape))
+            shape = found[-1].shape
+    return found
+
+
+def _places(first: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
+    """Along each axis, the coordinates of the numbers that lie at the beginning of all others."""
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    lines = [first.movedim(axis, 0).reshape(size, -1)[:, 0] for axis, size in enumerate(first.shape)]
+    return [line // step % size for line, step, size in zip(lines, strides, shape, strict=True)]
 
 
 def _at(x: Tensor, places: Sequence[Tensor]) -> Tensor:

@@ -1,5 +1,10 @@
 """A captured network: nodes in the order of computation, each of which PyTorch can compute again.
 
+A tensor of one image is [C, *rows]: channels, and any number of row axes behind them, such as height and width, length,
+or tokens; [F] of features has none. Only windows (``conv``, pools, ``pad``) know one or two spatial axes; everything
+else sees rows × channels. What the model has as [batch, *rows, C] is such a tensor too: capture follows which axis is
+which.
+
 `capture` makes a graph of the model's own modules and functions; the passes rewrite it step by step, and each step can
 be replayed on any batch and compared with the model. What kinds of nodes there are, and their settings, says `kinds`.
 """
@@ -25,7 +30,7 @@ class Node:
         name: of the tensor, unique in its graph: the module's path, or the path of the calling module and the function.
         kind, settings: see `kinds`.
         inputs: names of the nodes it reads.
-        shape: of one image, without the batch: (C, H, W), (C, L), (F,), or () of one number.
+        shape: of one image, without the batch: (C, *rows), so (C, H, W), (C, L), (F,); or () of one number.
         function: computes the value, [batch, *shape], from the values of the inputs.
         place: for messages: where in the model it is, and what it is there.
         module: the path of the module that computes it: "" of the model itself, and of inputs.
@@ -53,8 +58,8 @@ class Node:
     def __str__(self) -> str:
         shape = "×".join(map(str, self.shape))
         shown = {k: v for k, v in self.settings.items() if isinstance(v, (bool, int, float, str, tuple, list))}
-        settings = "".join(f", {key}={_short(value)}" for key, value in shown.items())
-        return f"{self.name} [{shape}] = {self.kind}({', '.join(self.inputs)}{settings})"
+        settings = (f"{key}={_short(value)}" for key, value in shown.items())
+        return f"{self.name} [{shape}] = {self.kind}({', '.join([*self.inputs, *settings])})"
 
 
 def _short(value: object) -> str:

@@ -142,9 +142,9 @@ _ROWS = (
     Kind("unsupported", "What has no other kind; capture tells a problem then.", arity=None),
     Kind(
         "quantizer",
-        "A QActivation or Quantization whose values go on as floats. `form` (see `Arithmetic`), `bits`; what comes "
-        "before: `divide` and `plus`, [1] or [C], None for nothing; what codes stand for: (code − `zero_point`)·"
-        "`code_scale`, 0-dim, None for the form's own values.",
+        "A QActivation or Quantization whose values go on as floats. `form`, `bits`: see quantizations.arithmetic; "
+        "what comes before: `divide` and `plus`, [1] or [C], None for nothing; what codes stand for: "
+        "(code − `zero_point`)·`code_scale`, 0-dim, None for the form's own values.",
         settings=_QUANTIZER,
         shape=shapes.same,
     ),
@@ -169,7 +169,7 @@ _ROWS = (
     ),
     Kind(
         "linear",
-        "A float linear layer. `weight` [F_out, F_in], `bias` or None.",
+        "A float linear layer, of the channels at each place of the rows. `weight` [F_out, F_in], `bias` or None.",
         settings={"weight": _TENSOR, "bias": _TENSOR_OR_NONE},
         shape=shapes.weighted,
         weighs=True,
@@ -237,7 +237,7 @@ _ROWS = (
     ),
     Kind(
         "global_avg_pool",
-        "The mean over all pixels, to [C], or with ones behind.",
+        "The mean over all rows, to [C], or with ones behind.",
         shape=shapes.one_pixel,
         keeps_channels=True,
         sums=True,
@@ -252,13 +252,42 @@ _ROWS = (
     ),
     Kind("add", "The sum of two tensors.", arity=2, shape=shapes.same),
     Kind("mul", "The product of two tensors, or of one with one number per channel.", arity=2, shape=shapes.gated),
-    Kind("concat", "Tensors one behind the other, along channels.", arity=None, shape=shapes.joined, moves=True),
-    Kind("flatten", "Channel-major, to [F].", shape=shapes.flattened, moves=True),
+    Kind(
+        "concat",
+        "Tensors one behind the other along `axis`: 0 of channels, 1 of the first row axis, and so on.",
+        arity=None,
+        settings={"axis": _INT},
+        shape=shapes.joined,
+        moves=True,
+    ),
+    Kind(
+        "flatten",
+        "To [F]: channel by channel, or, with `channels_last`, row by row.",
+        settings={"channels_last": _FLAG},
+        shape=shapes.flattened,
+        moves=True,
+    ),
     Kind(
         "select",
         "`channels`: for each of the result's the one that it is.",
         settings={"channels": _INTS},
         shape=shapes.chosen,
+        moves=True,
+    ),
+    Kind(
+        "take",
+        "`indices` of a row axis, `axis` from 1 on: for each of the result's places the one that it is.",
+        settings={"axis": _INT, "indices": _INTS},
+        shape=shapes.taken,
+        moves=True,
+        keeps_channels=True,
+    ),
+    Kind("reshape", "The same numbers, rows first and channels last.", shape=shapes.as_many, moves=True),
+    Kind(
+        "permute",
+        "Axis i of [C, *rows] is axis `axes`[i] of the input.",
+        settings={"axes": _INTS},
+        shape=shapes.permuted,
         moves=True,
     ),
     Kind(
@@ -271,9 +300,9 @@ _ROWS = (
     # From here on the kinds that passes make.
     Kind(
         "codes",
-        "float32 to integer codes of a `form`, `bits` and a `zero_point`, see `Arithmetic`; `sign`: they are ±1; "
+        "float32 to integer codes: `form`, `bits`, `zero_point`, see quantizations.arithmetic; `sign`: they are ±1; "
         "`keeps_nan`: NaN is NaN, else the lowest code.",
-        settings={"form": _TEXT, **_CODES, "zero_point": _INT, "keeps_nan": _FLAG},
+        settings={"form": _TEXT, "zero_point": _INT, "keeps_nan": _FLAG, **_CODES},
         shape=shapes.same,
         captured=False,
         makes_codes=True,

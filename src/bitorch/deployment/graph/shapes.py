@@ -1,7 +1,7 @@
 """Which shapes nodes may have, by those of what they read: the rules that rows of `kinds` name.
 
 Each rule takes the settings of a node, the shapes of its inputs, and its own, all of one image without the batch:
-(C, H, W), (C, L), (F,), or () of one number.
+(C, *rows), so (C, H, W), (C, L), (F,), or () of one number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def as_many(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
 
 
 def flattened(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
-    """(F,), F = C·H·W."""
+    """(F,), as many as there are."""
     return shape == (math.prod(inputs[0]),)
 
 
@@ -50,10 +50,10 @@ def pooled(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
 
 
 def weighted(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
-    """`windowed` of a convolution, (F,) of a linear layer, in as many channels as its weight has."""
+    """`windowed` of a convolution, the rows of a linear layer's input, in as many channels as its weight has."""
     if shape[:1] != settings["weight"].shape[:1]:
         return False
-    return windowed(settings, inputs, shape) if "kernel_size" in settings else len(shape) == 1
+    return windowed(settings, inputs, shape) if "kernel_size" in settings else shape[1:] == inputs[0][1:]
 
 
 def one_pixel(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
@@ -73,13 +73,27 @@ def gated(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
 
 
 def joined(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
-    """The channels of all, on equal pixels."""
-    return shape[0] == sum(one[0] for one in inputs) and all(one[1:] == shape[1:] for one in inputs)
+    """As long as all together along the axis, and otherwise as each."""
+    axis = settings["axis"]
+    others = [(*one[:axis], *one[axis + 1 :]) for one in (shape, *inputs)]
+    return shape[axis] == sum(one[axis] for one in inputs) and all(one == others[0] for one in others)
 
 
 def chosen(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """As many channels as are chosen."""
     return shape == (len(settings["channels"]), *inputs[0][1:])
+
+
+def taken(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """As many places of a row axis as are taken."""
+    axis = settings["axis"]
+    return axis > 0 and shape == (*inputs[0][:axis], len(settings["indices"]), *inputs[0][axis + 1 :])
+
+
+def permuted(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """That of the input, in another order."""
+    axes = settings["axes"]
+    return sorted(axes) == [*range(len(inputs[0]))] and shape == tuple(inputs[0][axis] for axis in axes)
 
 
 def padded(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:

@@ -122,14 +122,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
     """
     model = unwrapped(model)
     check_module(model)
-    training = in_training_mode(model)
-    if training:
-        raise ValueError(f"the model is in training mode ({some(training)}); call model.eval() first")
-    layers = {name: module for name, module in model.named_modules() if _has_weight(module)}
-    if not any(isinstance(layer, WeightQuantized) for layer in layers.values()):
-        raise ValueError(
-            "the model has no low-bit layer (QLinear, QConv1d, QConv2d); convert it with quantize_ and train"
-        )
+    layers = _checked_layers(model)
     runtime()
     inside_opaque = {id(child) for module in model.modules() if reads_weights(module) for child in module.modules()}
     packed: dict[int, PackedLayer] = {}
@@ -152,6 +145,19 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
     packed_model = copied(model, packed).eval()
     _drop_packed_weights(packed_model)
     return PartialDeployment(packed_model, tuple(rows))
+
+
+def _checked_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers that hold a weight, by name, of a model in eval mode that has low-bit ones among them."""
+    training = in_training_mode(model)
+    if training:
+        raise ValueError(f"the model is in training mode ({some(training)}); call model.eval() first")
+    layers = {name: module for name, module in model.named_modules() if _has_weight(module)}
+    if not any(isinstance(layer, WeightQuantized) for layer in layers.values()):
+        raise ValueError(
+            "the model has no low-bit layer (QLinear, QConv1d, QConv2d); convert it with quantize_ and train"
+        )
+    return layers
 
 
 def _drop_packed_weights(model: nn.Module) -> None:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ...atomic_file import write_and_rename
+from ...differences import differences, shortened
 from ...layers.low_bit import LowBit
 from ...model_copy import copied
+from ...tensor_file import load_tensor_file
 from .packed_layers import PackedConv1d, PackedConv2d, PackedLinear
 
 PACKED = (PackedLinear, PackedConv1d, PackedConv2d)
@@ -22,8 +24,6 @@ _FORMAT = "bitorch partial deployment, 1"
 
 def save_partial(model: nn.Module, path: Path) -> None:
     """Write a model with packed layers; errors as `PartialDeployment.save`."""
-    from ...train.differences import shortened  # the package imports torchvision
-
     state = dict(model.state_dict())
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
@@ -59,8 +59,6 @@ class PartialFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        from ...train.tensor_file import load_tensor_file
-
         content = load_tensor_file(path, "no file of a partial deployment")
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise self._is_none(f"it does not begin with {_FORMAT!r}")
@@ -111,8 +109,6 @@ class PartialFile:
         model.load_state_dict(self.state)
 
     def _check_fits(self, prefix: str, wanted: Mapping[str, Any], given: Mapping[str, Tensor]) -> None:
-        from ...train.differences import differences
-
         found = differences(wanted, given)
         if found:
             raise self._other(f"of the tensors {prefix}… {found}" if prefix else found)

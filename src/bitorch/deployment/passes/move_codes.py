@@ -11,7 +11,7 @@ from ..graph.graph import Graph, Node
 def swap_pools(graph: Graph) -> Graph:
     """Let what never falls (ReLU, clip, BatchNorm with slopes ≥ 0) come before a max-pool that it reads.
 
-    What has no numbers per channel comes before a flatten or a choice of channels, too.
+    It comes before a choice and a reshape of rows, too, and what has no numbers per channel before any move of numbers.
     """
     swapped = _swap_one(graph)
     while swapped is not None:
@@ -36,7 +36,7 @@ def _swap_one(graph: Graph) -> Graph | None:
 
 
 def move_codes(graph: Graph) -> Graph:
-    """Quantize before max-pools, flattens, channel selections and concatenations that only lead to a quantizer."""
+    """Quantize before max-pools, moves of numbers and concatenations that only lead to a quantizer."""
     moved = _move_one(graph)
     while moved is not None:
         graph, moved = moved, _move_one(moved)
@@ -51,6 +51,8 @@ def _move_one(graph: Graph) -> Graph | None:
         behind = graph[node.inputs[0]]
         if not behind.row.moves or len(readers[behind.name]) > 1 or behind.name in graph.outputs:
             continue
+        if behind.kind == "permute" and graph[behind.inputs[0]].kind == "input":
+            continue  # an array can be read with these axes, which costs nothing
         early = [
             replace(node, name=f"{node.name}/{i}", inputs=(name,), shape=graph[name].shape)
             for i, name in enumerate(behind.inputs)

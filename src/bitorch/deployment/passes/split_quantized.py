@@ -188,7 +188,12 @@ def _geometry(node: Node, *, padded: bool) -> dict[str, Any]:
 def _linear_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     weight, zero, largest = product["weight"], product["zero_point"], product["largest"]
     one = torch.ones(())
-    return lambda codes: scaled_linear(codes.to(weight.dtype) - zero, weight, one, one, largest)
+
+    def function(codes: Tensor) -> Tensor:  # [batch, F, *rows]
+        features_last = (codes.to(weight.dtype) - zero).movedim(1, -1)
+        return scaled_linear(features_last, weight, one, one, largest).movedim(-1, 1)
+
+    return function
 
 
 def _convolution_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,7 +69,7 @@ def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
     """
     lowering = _Lowering(graph)
     for node in graph.inputs:
-        lowering.emit(_input(node), node.name)
+        lowering.emit(_input(node, channels_last=lowering.reads_channels_last(node)), node.name)
     for one in group(graph):
         lowering.add(one)
     lowering.leave(names if names else [None] * len(graph.outputs))
@@ -76,38 +77,38 @@ def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
     return lowering.result
 
 
-def _input(node: Node) -> Operation:
+def _input(node: Node, *, channels_last: bool) -> Operation:
     pixels = node.settings["pixels"]
+    shape = node.shape if node.shape != () else (1, 1, 1)
     operation: Operation = {
         "op": "input",
         "output": node.name,
         "dtype": "uint8" if pixels else "float32",
-        "shape": [node.shape[0]] if len(node.shape) == 1 else image(node.shape),
-        "order": "nchw",
+        "shape": [shape[-1], *shape[:-1]] if channels_last else list(shape),
+        "order": "nhwc" if channels_last else "nchw",
     }
     return operation | {"bits": 8} if pixels else operation
 
 
-def image(shape: tuple[int, ...]) -> list[int]:
-    """[C, H, W] of a node's shape: a signal (C, L) is an image of height 1, a vector (F,) or number () one pixel."""
-    if len(shape) < 2:
-        return [*shape, 1, 1, 1][:3]
-    return [shape[0], 1, shape[1]] if len(shape) == 2 else list(shape)
+def _is_to_front(node: Node) -> bool:
+    """Whether a node brings the last axis in front of all others: what the model has as [batch, *rows, C]."""
+    count = len(node.shape)
+    return node.kind == "permute" and node.settings["axes"] == (count - 1, *range(count - 1))
 
 
-def _pair(values: tuple[int, ...], fill: int) -> list[int]:
-    """[vertical, horizontal] of a setting with one number per dimension."""
-    return [fill, *values] if len(values) == 1 else list(values)
+def _is_to_back(node: Node) -> bool:
+    """Whether a node brings the channels behind all other axes."""
+    count = len(node.shape)
+    return node.kind == "permute" and node.settings["axes"] == (*range(1, count), 0)
 
 
 def _borders(padding: tuple[int, ...]) -> list[int]:
-    """[top, left, bottom, right] of (before, after) of each dimension."""
-    if len(padding) == 0:  # of a vector
-        return [0, 0, 0, 0]
-    if len(padding) == 2:
-        return [0, padding[0], 0, padding[1]]
-    top, bottom, left, right = padding
-    return [top, left, bottom, right]
+    """[top, left, bottom, right] of (before, after) of two axes; [before, after] of one."""
+    if len(padding) == 4:
+        top, bottom, left, right = padding
+        return [top, left, bottom, right]
+    # Of a vector, or of more than two axes, only the channels are padded.
+    return list(padding) if len(padding) == 2 else [0, 0, 0, 0]
 
 
 def _numpy(values: Tensor) -> NDArray[Any]:
@@ -118,11 +119,24 @@ class _Lowering:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.result = Lowered()
+        self.readers = graph.readers()
         self.same: dict[str, str] = {}  # nodes that move nothing: the tensor that stands for them
+        for node in graph.inputs:
+            if self.reads_channels_last(node):
+                self.same |= {reader.name: node.name for reader in self.readers[node.name]}
 
     def tensor(self, name: str) -> str:
         """The tensor that holds a node's value."""
         return self.same.get(name, name)
+
+    def reads_channels_last(self, node: Node) -> bool:
+        """Whether an input's array is read with its last axis as channels, by all that read it."""
+        readers = self.readers[node.name]
+        return node.name not in self.graph.outputs and len(readers) > 0 and all(map(_is_to_front, readers))
+
+    def leaves_channels_last(self, node: Node) -> bool:
+        """Whether a node only says how an output's array lies in memory."""
+        return _is_to_back(node) and len(self.readers[node.name]) == 0
 
     def emit(
         self,
@@ -171,7 +185,8 @@ class _Lowering:
                 names.leave(tensor, name)
             tensors.append(tensor)
         for node, tensor in zip(self.graph.outputs, tensors, strict=True):
-            self.emit({"op": "output", "input": tensor, "order": "nchw"}, node)
+            order = "nhwc" if self.leaves_channels_last(self.graph[node]) else "nchw"
+            self.emit({"op": "output", "input": tensor, "order": order}, node)
         names.settle()
         self.result.operations = [renamed(operation, names.names) for operation in self.result.operations]
         self.result.names = names.names
@@ -186,9 +201,9 @@ class _Lowering:
             inputs = [self.tensor(name) for name in node.inputs]
             operation = {"op": "add", "inputs": inputs, **({"relu": True} if one.stages else {})}
             self.emit(operation | self._leaving(one), node.name, one.value, codes=one.codes)
-        elif node.kind == "identity" or (
-            node.kind == "flatten" and image(self.graph[node.inputs[0]].shape)[1:] == [1, 1]
-        ):
+        elif node.name in self.same:
+            return
+        elif node.kind == "identity" or self.leaves_channels_last(node) or self._has_one_row(node):
             self.same[node.name] = self.tensor(node.inputs[0])
         else:
             inputs = [self.tensor(name) for name in node.inputs]
@@ -198,6 +213,10 @@ class _Lowering:
             layer = node if op == "quantize" or "slope" in keys else None
             operation = {"op": op, **ends, "output": node.name, **keys}
             self.emit(operation, node.name, layer=layer, codes=makes_codes)
+
+    def _has_one_row(self, node: Node) -> bool:
+        """Whether a node flattens what has one row only."""
+        return node.kind == "flatten" and math.prod(self.graph[node.inputs[0]].shape[1:]) == 1
 
     def _convolution(self, one: Group) -> None:
         node = one.anchor
@@ -225,13 +244,9 @@ class _Lowering:
 
     def _weight(self, node: Node) -> Operation:
         if node.kind != "product":
-            weight = node.settings["weight"].detach()
-            if weight.dim() == 3:  # [N, C, L]: a kernel of one row
-                weight = weight.unsqueeze(2)
-            order = weight.permute(0, 2, 3, 1) if weight.dim() == 4 else weight
-            return {"weight": self.floats(node, "weight", order.contiguous())}
+            weight = node.settings["weight"].detach()  # [N, C, *kernel], [N, F]
+            return {"weight": self.floats(node, "weight", weight.movedim(1, -1).contiguous())}
         bits, grid, codes = (node.settings[key] for key in ("weight_bits", "weight_grid", "weight"))
-        codes = codes.unsqueeze(2) if codes.dim() == 3 else codes
         packed = pack_weights(_numpy(codes.to(torch.int16)), bits, grid)
         operation: Operation = {
             "weight": self.array(node, "weight", packed),
@@ -248,11 +263,11 @@ class _Lowering:
     def _window(node: Node) -> Operation:
         settings = node.settings
         window: Operation = {
-            "kernel_size": _pair(settings["kernel_size"], 1),
-            "stride": _pair(settings["stride"], 1),
+            "kernel_size": list(settings["kernel_size"]),
+            "stride": list(settings["stride"]),
             "padding": _borders(settings["padding"]),
         }
-        return window | {"dilation": _pair(settings["dilation"], 1)} if "dilation" in settings else window
+        return window | {"dilation": list(settings["dilation"])} if "dilation" in settings else window
 
     def _norm(self, one: Group) -> Operation:
         norm = one.stage("batch_norm") if one.anchor.kind != "batch_norm" else one.anchor
@@ -321,22 +336,14 @@ class _Lowering:
         match node.kind:
             case "codes" | "thresholds":
                 return "quantize", self._code_keys(node)
-            case "values":
-                table = settings["table"]
-                if table is None:
-                    return "dequantize", {"sign": True} if settings["sign"] else {}
-                return "dequantize", {"table": self.floats(node, "table", table)}
-            case "lookup":
-                return "lookup", {
-                    "bits": settings["bits"],
-                    "table": self.array(node, "table", _numpy(settings["table"])),
-                }
+            case "values" | "lookup":
+                return self._table(node)
             case "max_pool":
                 return "max_pool", self._window(node)
             case "avg_pool":
                 return "avg_pool", self._window(node) | {"count_include_pad": settings["count_include_pad"]}
             case "adaptive_avg_pool":
-                return "adaptive_avg_pool", {"output_size": _pair(settings["output_size"], 1)}
+                return "adaptive_avg_pool", {"output_size": list(settings["output_size"])}
             case "leaky_relu":
                 slope = settings["slope"].expand(node.channels)
                 return "activation", {"function": "leaky_relu", "slope": self.floats(node, "slope", slope)}
@@ -344,17 +351,46 @@ class _Lowering:
                 return "activation", {"function": function}
             case "softmax":
                 return "softmax", {"log": True} if settings["log"] else {}
-            case "select":
-                channels = np.asarray(settings["channels"], np.int32)
-                return "select", {"channels": self.array(node, "channels", channels)}
             case "pad":
                 keys: Operation = {"padding": _borders(settings["padding"]), "mode": settings["mode"]}
                 if settings["mode"] == "constant":
                     keys |= {"value": settings["value"], "channels": list(settings["channels"])}
                 return "pad", keys
-            case "flatten":
-                return "flatten", {"order": "chw"}
-            case "global_avg_pool" | "concat" | "mul":
+            case "global_avg_pool" | "mul":
                 return node.kind, {}
+            case _ if node.row.moves:
+                return node.kind, self._move(node)
             case _:
                 raise ValueError(f"{node.place}: {node.kind} has no operation")
+
+    def _table(self, node: Node) -> tuple[str, Operation]:
+        """The operation of a node that looks codes up."""
+        table = node.settings["table"]
+        if node.kind == "lookup":
+            return "lookup", {"bits": node.settings["bits"], "table": self.array(node, "table", _numpy(table))}
+        if table is None:
+            return "dequantize", {"sign": True} if node.settings["sign"] else {}
+        return "dequantize", {"table": self.floats(node, "table", table)}
+
+    def _move(self, node: Node) -> Operation:
+        """The keys of a node that only moves numbers; operations are called as kinds are."""
+        settings = node.settings
+        match node.kind:
+            case "select":
+                channels = np.asarray(settings["channels"], np.int32)
+                return {"channels": self.array(node, "channels", channels)}
+            case "flatten":
+                return {"order": "hwc" if settings["channels_last"] else "chw"}
+            case "take":
+                indices = np.asarray(settings["indices"], np.int32)
+                axis = settings["axis"] - len(node.shape)
+                return {"axis": axis, "indices": self.array(node, "indices", indices)}
+            case "reshape":
+                return {"shape": list(node.shape)}
+            case "permute":
+                return {"axes": list(settings["axes"])}
+            case "concat":
+                # Counted from the last axis: row axes of 1 in front of all others say nothing.
+                return {"axis": settings["axis"] - len(node.shape)} if settings["axis"] != 0 else {}
+            case _:
+                raise AssertionError(f"{node.kind} moves numbers in a way that is not written")

@@ -10,7 +10,7 @@ from ...text_table import aligned
 if TYPE_CHECKING:
     from bitorch_runtime._native import Operation, Tensor
 
-_HEADER = ("operation", "gives", "height×width×channels", "stored as", "kernel", "MACs", "bytes in memory")
+_HEADER = ("operation", "gives", "rows×channels", "stored as", "kernel", "MACs", "bytes in memory")
 #: Numbers, which end at the right.
 _NUMERIC = (5, 6)
 

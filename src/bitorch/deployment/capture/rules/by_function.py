@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import elementwise, windows
+from . import elementwise, joining, windows
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -55,8 +55,8 @@ RULES: dict[Any, Rule] = _rules(
         "adaptive_max_pool2d_with_indices": windows.adaptive_max_pool(2),
         "mean": windows.mean,
         "amax": windows.amax,
-        "cat concat concatenate": windows.cat,
-        "stack": windows.stack,
+        "cat concat concatenate": joining.cat,
+        "stack": joining.stack,
         "relu": elementwise.activation("relu"),
         "relu6": elementwise.relu6,
         "hardtanh": elementwise.hardtanh,
@@ -84,7 +84,7 @@ RULES: dict[Any, Rule] = _rules(
         "pow __pow__": elementwise.pow,
         "square": elementwise.square,
     }
-) | {F.batch_norm: elementwise.batch_norm, F.pad: windows.pad, _torch._C._nn.pad: windows.pad}
+) | {F.batch_norm: elementwise.batch_norm, F.pad: joining.pad, _torch._C._nn.pad: joining.pad}
 
 #: Rules of functions where a constant may have a number for each image.
 BROADCASTING = frozenset(

@@ -21,7 +21,8 @@ def activation(kind: str) -> Callable[..., str]:
     """Return the rule of a function without parameters: "relu", "sigmoid", …"""
 
     def rule(call: Reader, input: Tensor, inplace: bool = False) -> str:
-        return call.add(kind, call.read(input))
+        channels = call.channel_axis(input)
+        return call.add(kind, call.read(input, channels), channels_at=channels)
 
     return rule
 
@@ -74,13 +75,14 @@ def _with_constant(call: Reader, one: Tensor, other: Any, what: str) -> tuple[Te
 
 
 def _clamp(call: Reader, x: Tensor, low: _Number | None, high: _Number | None) -> str:
-    name = call.read(x)
+    channels = call.channel_axis(x)
+    name = call.read(x, channels)
     if tuple(call.result.shape) != tuple(x.shape):
         raise Refusal("its bounds have more dimensions than the image", f"Clamp with numbers, {PARTIAL}")
     lower, upper = _bound(call, low, no_bound=-torch.inf), _bound(call, high, no_bound=torch.inf)
     if lower is None and upper is None:
-        return call.add("identity", name)
-    return call.add("clamp", name, low=lower, high=upper)
+        return call.add("identity", name, channels_at=channels)
+    return call.add("clamp", name, channels_at=channels, low=lower, high=upper)
 
 
 def _bound(call: Reader, bound: _Number | None, no_bound: float) -> float | None:
@@ -109,8 +111,8 @@ def float32(number: float | Tensor) -> float:
 
 def leaky_relu(call: Reader, input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> str:
     """The rule of F.leaky_relu."""
-    name = call.read(input)
-    return call.add("leaky_relu", name, slope=_per_channel(call, negative_slope, input))
+    slope, channels = _per_channel(call, negative_slope, input)
+    return call.add("leaky_relu", call.read(input, channels), channels_at=channels, slope=slope)
 
 
 def prelu(call: Reader, input: Tensor, weight: Tensor) -> str:
@@ -118,7 +120,7 @@ def prelu(call: Reader, input: Tensor, weight: Tensor) -> str:
     name = call.read(input)
     if call.varies(weight):
         raise Refusal("its slope depends on the image", f"Use a slope that is fixed after training, {PARTIAL}")
-    return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(_channels(input)).clone())
+    return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(_channels(input, 1)).clone())
 
 
 def batch_norm(
@@ -136,7 +138,6 @@ def batch_norm(
 
     Its two numbers per channel are what it gives for 1 without mean and bias, and for 0.
     """
-    name = call.read(input)
     if training or running_mean is None or running_var is None:
         raise Refusal(
             "this batch norm takes its statistics from the batch, so an image's result depends on its neighbours",
@@ -144,21 +145,57 @@ def batch_norm(
         )
     if any(call.varies(t) for t in (running_mean, running_var, weight, bias)):
         raise Refusal("its statistics or weights depend on the image", f"Use fixed ones, {PARTIAL}")
-    if not _is_dense(input):
+    if not _has_no_gaps(input):
         raise Refusal(
             "this batch norm reads a part of a larger tensor, for which PyTorch computes it with other roundings",
             "Copy the part first: norm(x.contiguous())",
         )
+    if not _is_dense(input):
+        return _batch_norm_in_steps(call, input, running_mean, running_var, weight, bias, eps)
+    name = call.read(input)
     ones = torch.ones(1, input.shape[1], dtype=torch.float32)
     zeros = torch.zeros_like(ones[0])
     multiply = F.batch_norm(ones, zeros, running_var, weight, None if bias is None else zeros, False, 0.0, eps)[0]
     offset = F.batch_norm(0 * ones, running_mean, running_var, weight, bias, False, 0.0, eps)[0]
-    if not bool((multiply.isfinite() & offset.isfinite()).all()):
+    _check_factors(multiply, offset)
+    return call.add("batch_norm", name, multiply=multiply.detach(), offset=offset.detach())
+
+
+def _check_factors(*factors: Tensor) -> None:
+    if not all(bool(factor.isfinite().all()) for factor in factors):
         raise Refusal(
             "its statistics and weights make a factor or an offset that is NaN or infinite",
             "Load a checkpoint from before it diverged",
         )
-    return call.add("batch_norm", name, multiply=multiply.detach(), offset=offset.detach())
+
+
+def _batch_norm_in_steps(
+    call: Reader, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> str:
+    """((x − mean) · 1/√(var + eps)) · weight + bias, each rounded: what PyTorch computes of a tensor with strides.
+
+    That is one of tokens [batch, rows, C] as it is transposed for BatchNorm1d, [batch, C, rows].
+    """
+    factor = 1 / (var.detach() + eps).sqrt()
+    steps: list[tuple[str, str, Callable[[Tensor, Tensor], Tensor], Tensor]]
+    steps = [("mean", "plus", torch.add, -mean.detach()), ("std", "times", torch.mul, factor)]
+    if weight is not None:
+        steps.append(("weight", "times", torch.mul, weight.detach()))
+    if bias is not None:
+        steps.append(("bias", "plus", torch.add, bias.detach()))
+    _check_factors(*(constant for _, _, _, constant in steps))
+    name = call.read(x)
+    for step, kind, function, constant in steps:
+        is_last = step == steps[-1][0]
+        name = call.add(
+            kind, name, function=_with_channels(function, constant), step="" if is_last else step, constant=constant
+        )
+    return name
+
+
+def _with_channels(function: Callable[[Tensor, Tensor], Tensor], constant: Tensor) -> Callable[[Tensor], Tensor]:
+    """Of a node's value [batch, C, *rows] and a constant [C]."""
+    return lambda v: function(v, constant.view(-1, *[1] * (v.dim() - 2)))
 
 
 def _is_dense(x: Tensor) -> bool:
@@ -166,18 +203,21 @@ def _is_dense(x: Tensor) -> bool:
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
 
+def _has_no_gaps(x: Tensor) -> bool:
+    """Whether a tensor is contiguous, its axes in whatever order."""
+    strides = x.stride()
+    return x.permute(sorted(range(x.dim()), key=lambda axis: -strides[axis])).is_contiguous()
+
+
 def softmax(log: bool) -> Callable[..., str]:
     """Return the rule of softmax or log_softmax over channels."""
 
     def rule(call: Reader, input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> str:
-        name = call.read(input)
         implicit = 0 if input.dim() in (0, 1, 3) else 1  # as F.softmax has it
-        if (implicit if dim is None else dim % input.dim()) != 1:
-            raise Refusal(
-                "it is a softmax over another dimension than the channels",
-                f"Use dim=1 where channels are meant, {PARTIAL}",
-            )
-        return call.add("softmax", name, log=log)
+        channels = implicit if dim is None else dim % input.dim()
+        if channels == 0:
+            raise Refusal("it is a softmax over the batch", "Use dim=1, or dim=-1 of tokens")
+        return call.add("softmax", call.read(input, channels), channels_at=channels, log=log)
 
     return rule
 
@@ -190,35 +230,39 @@ def add(call: Reader, input: _Number, other: _Number, *, alpha: float = 1) -> st
     if not call.varies(input):
         input, other = other, input
     assert isinstance(input, Tensor)
-    name = call.read(input)
-    return call.add("plus", name, constant=_per_channel(call, other, input))
+    constant, channels = _per_channel(call, other, input)
+    return call.add("plus", call.read(input, channels), channels_at=channels, constant=constant)
 
 
 def sub(call: Reader, input: _Number, other: _Number, *, alpha: float = 1) -> str:
     """The rule of torch.sub: x − c is x + (−c), and c − x is (−x) + c, without another rounding."""
     _check_alpha(alpha)
     if isinstance(input, Tensor) and call.varies(input) and not call.varies(other):
-        name = call.read(input)
-        return call.add("plus", name, constant=-_per_channel(call, other, input))
+        constant, channels = _per_channel(call, other, input)
+        return call.add("plus", call.read(input, channels), channels_at=channels, constant=-constant)
     assert isinstance(other, Tensor)
-    name = call.read(other)
-    negative = call.add(
+    if call.varies(input):
+        assert isinstance(input, Tensor)
+        channels = _common_axis(call, input, other)
+        return _sum(call, call.read(input, channels), _negative(call, other, channels), channels)
+    constant, channels = _per_channel(call, input, other)
+    whole = input
+    negative = _negative(call, other, channels)
+    function = _with_channels(torch.add, constant) if channels != 1 else lambda v: whole + v
+    return call.add("plus", negative, function=function, channels_at=channels, constant=constant)
+
+
+def _negative(call: Reader, x: Tensor, channels: int) -> str:
+    name = call.read(x, channels)
+    constant = _minus_one(_channels(x, channels))
+    return call.add(
         "times",
         name,
         function=torch.neg,
-        shape=tuple(other.shape[1:]),
+        shape=call.shape(name),
         step="neg",
-        constant=_minus_one(other),
-    )
-    if call.varies(input):
-        assert isinstance(input, Tensor)
-        return _sum(call, call.read(input), negative)
-    constant = input
-    return call.add(
-        "plus",
-        negative,
-        function=lambda v: constant + v,
-        constant=_per_channel(call, constant, other),
+        channels_at=channels,
+        constant=constant,
     )
 
 
@@ -233,19 +277,27 @@ def _check_alpha(alpha: float) -> None:
 
 
 def _add_two(call: Reader, one: Any, other: Any) -> str:
-    return _sum(call, call.read(one), call.read(other))
+    channels = _common_axis(call, one, other)
+    return _sum(call, call.read(one, channels), call.read(other, channels), channels)
 
 
-def _sum(call: Reader, one: str, other: str) -> str:
-    return call.add("add", _spread(call, one), _spread(call, other), function=torch.add)
+def _common_axis(call: Reader, one: Tensor, other: Tensor) -> int:
+    """The axis that two tensors are read along: that of the first one, unless it is of fewer dimensions."""
+    return call.channel_axis(one) if one.dim() == other.dim() == call.result.dim() else 1
 
 
-def _spread(call: Reader, name: str) -> str:
+def _sum(call: Reader, one: str, other: str, channels: int) -> str:
+    wanted = call.shape_along(channels)
+    inputs = _spread(call, one, wanted, channels), _spread(call, other, wanted, channels)
+    return call.add("add", *inputs, function=torch.add, channels_at=channels)
+
+
+def _spread(call: Reader, name: str, wanted: tuple[int, ...], channels: int) -> str:
     """Return a node of the result's shape: the node itself, or its channel or pixels repeated, as broadcasting does."""
-    shape, wanted = call.shape(name), tuple(call.result.shape[1:])
+    shape = call.shape(name)
     if shape == wanted:
         return name
-    if len(shape) != len(wanted) or len(wanted) < 2:
+    if len(shape) != len(wanted) or not 2 <= len(wanted) <= 3:
         raise Refusal(
             f"it broadcasts {_text(call, name)} to {['batch', *wanted]}",
             f"Give both tensors as many dimensions, {PARTIAL}",
@@ -258,6 +310,7 @@ def _spread(call: Reader, name: str) -> str:
             function=lambda v: v.expand(-1, *one_image).contiguous(),
             shape=one_image,
             step="channels",
+            channels_at=channels,
             channels=(0,) * wanted[0],
         )
     if shape[1:] == wanted[1:]:
@@ -268,6 +321,7 @@ def _spread(call: Reader, name: str) -> str:
         function=lambda v: v.expand(-1, *wanted).contiguous(),
         shape=wanted,
         step="pixels",
+        channels_at=channels,
         output_size=wanted[1:],
     )
 
@@ -281,8 +335,8 @@ def mul(call: Reader, input: _Number, other: _Number) -> str:
     if not call.varies(input):
         input, other = other, input
     assert isinstance(input, Tensor)
-    name = call.read(input)
-    return call.add("times", name, constant=_finite(_per_channel(call, other, input)))
+    constant, channels = _per_channel(call, other, input)
+    return call.add("times", call.read(input, channels), channels_at=channels, constant=_finite(constant))
 
 
 def _finite(constant: Tensor) -> Tensor:
@@ -292,13 +346,18 @@ def _finite(constant: Tensor) -> Tensor:
 
 
 def _mul_two(call: Reader, input: Tensor, other: Tensor) -> str:
-    one, two = call.read_gate(input), call.read_gate(other)
-    shapes = call.shape(one), call.shape(two)
-    if tuple(call.result.shape[1:]) == shapes[1] != shapes[0]:
+    channels = _common_axis(call, input, other)
+    if channels == 1:
+        one, two = call.read_gate(input), call.read_gate(other)
+    else:
+        one, two = call.read(input, channels), call.read(other, channels)
+    wanted, shapes = call.shape_along(channels), (call.shape(one), call.shape(two))
+    if wanted == shapes[1] != shapes[0]:
         one, two, shapes = two, one, (shapes[1], shapes[0])
     if shapes[1] == (*shapes[0][:1], *[1] * (len(shapes[0]) - 1)) != shapes[0]:
-        return call.add("mul", one, two, function=_gated)
-    return call.add("mul", _spread(call, one), _spread(call, two), function=torch.mul)
+        return call.add("mul", one, two, function=_gated, channels_at=channels)
+    inputs = _spread(call, one, wanted, channels), _spread(call, two, wanted, channels)
+    return call.add("mul", *inputs, function=torch.mul, channels_at=channels)
 
 
 def _gated(x: Tensor, gate: Tensor) -> Tensor:
@@ -312,11 +371,10 @@ def div(call: Reader, input: _Number, other: _Number, *, rounding_mode: str | No
         raise Refusal("a division that rounds cannot be deployed", "Divide without rounding_mode")
     if not isinstance(input, Tensor) or not call.varies(input) or call.varies(other):
         raise Refusal("it divides by numbers that depend on the image", f"Divide by constants only, {PARTIAL}")
-    name = call.read(input)
-    constant = _per_channel(call, other, input)
+    constant, channels = _per_channel(call, other, input)
     if bool(((constant == 0) | constant.isnan()).any()):
         raise Refusal("it divides by a constant that is 0 or NaN", "Divide by other numbers")
-    return call.add("divide", name, constant=constant)
+    return call.add("divide", call.read(input, channels), channels_at=channels, constant=constant)
 
 
 def reciprocal(call: Reader, input: Tensor, other: _Number = 1) -> str:
@@ -326,16 +384,18 @@ def reciprocal(call: Reader, input: Tensor, other: _Number = 1) -> str:
 
 def neg(call: Reader, input: Tensor) -> str:
     """The rule of torch.neg: times −1."""
-    return call.add("times", call.read(input), constant=_minus_one(input))
+    channels = call.channel_axis(input)
+    constant = _minus_one(_channels(input, channels))
+    return call.add("times", call.read(input, channels), channels_at=channels, constant=constant)
 
 
-def _minus_one(x: Tensor) -> Tensor:
-    return torch.full((_channels(x),), -1, dtype=torch.float32)
+def _minus_one(channels: int) -> Tensor:
+    return torch.full((channels,), -1, dtype=torch.float32)
 
 
-def _channels(x: Tensor) -> int:
-    """C of [batch, C, …]; 1 of [batch]."""
-    return x.shape[1] if x.dim() > 1 else 1
+def _channels(x: Tensor, axis: int) -> int:
+    """How many channels x has along an axis; 1 of [batch]."""
+    return x.shape[axis] if x.dim() > 1 else 1
 
 
 def pow(call: Reader, input: _Number, exponent: _Number) -> str:
@@ -344,8 +404,9 @@ def pow(call: Reader, input: _Number, exponent: _Number) -> str:
         raise Refusal(
             "powers other than squares cannot be deployed", f"Write powers as products, as x * x * x, {PARTIAL}"
         )
-    name = call.read(input)
-    return call.add("mul", name, name, function=torch.mul)
+    channels = call.channel_axis(input)
+    name = call.read(input, channels)
+    return call.add("mul", name, name, function=torch.mul, channels_at=channels)
 
 
 def square(call: Reader, input: Tensor) -> str:
@@ -353,8 +414,11 @@ def square(call: Reader, input: Tensor) -> str:
     return pow(call, input, 2)
 
 
-def _per_channel(call: Reader, value: _Number, x: Tensor) -> Tensor:
-    """Return a constant as float32 [C], if it has one number per channel of x or one for all."""
+def _per_channel(call: Reader, value: _Number, x: Tensor) -> tuple[Tensor, int]:
+    """Return a constant as float32 [C], and the axis of x that has these channels.
+
+    The constant has one number for all of x, or one for each place along an axis.
+    """
     if tuple(call.result.shape) != tuple(x.shape):
         raise Refusal(
             f"its constant of shape {list(torch.as_tensor(value).shape)} makes the result larger than the image",
@@ -362,14 +426,16 @@ def _per_channel(call: Reader, value: _Number, x: Tensor) -> Tensor:
         )
     constant = torch.as_tensor(value).detach().to(torch.float32)
     constant = constant.reshape(*[1] * (x.dim() - constant.dim()), *constant.shape)
-    if not bool((constant == constant.flatten()[:1]).all()):
-        if any(size != 1 for axis, size in enumerate(constant.shape) if axis != 1):
-            raise Refusal(
-                f"its constant of shape {list(torch.as_tensor(value).shape)} differs from pixel to pixel",
-                constant_per_channel(x),
-            )
-        return constant.flatten().clone()
-    return constant.flatten()[:1].expand(_channels(x)).clone()
+    if bool((constant == constant.flatten()[:1]).all()):
+        channels = call.channel_axis(x)
+        return constant.flatten()[:1].expand(_channels(x, channels)).clone(), channels
+    axes = [axis for axis, size in enumerate(constant.shape) if size != 1]
+    if len(axes) != 1 or axes[0] == 0:
+        raise Refusal(
+            f"its constant of shape {list(torch.as_tensor(value).shape)} differs from pixel to pixel",
+            constant_per_channel(x),
+        )
+    return constant.flatten().clone(), axes[0]
 
 
 def _text(call: Reader, name: str) -> str:

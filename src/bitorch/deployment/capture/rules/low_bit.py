@@ -29,7 +29,7 @@ from ...packable import Packing, packable
 from ..builder import Reader
 from ..problems import PARTIAL, Refusal
 from .low_bit_settings import layer_settings, quantizer_settings
-from .windows import check_features
+from .windows import features_axis
 
 _NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"
 _NO_EMBEDDING = "the runtime has no embedding", "Deploy the part behind it"
@@ -72,27 +72,37 @@ def check(module: nn.Module) -> None:
 def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     """The rule of calls of modules that `check` has let through."""
     module = call.call.function
-    x = call.read(input)
+    if isinstance(module, QLinear):
+        channels = features_axis(input, "a low-bit linear layer")
+    else:
+        channels = 1 if isinstance(module, LowBit) else _axis_of_quantizer(call, input, _quantizer(module))
+    x = call.read(input, channels)
     if isinstance(module, (QLinear, QConv1d, QConv2d)):
-        return _layer(call, x, module, input)
+        return _layer(call, x, channels, module, input)
     quantizer = _quantizer(module)
     if isinstance(quantizer, GradientQuantization):
-        return call.add("identity", x)
+        return call.add("identity", x, channels_at=channels)
     arithmetic = _computed(arithmetic_of(quantizer))
-    _check_channels(call, x, quantizer, arithmetic)
-    return call.add("quantizer", x, **quantizer_settings(arithmetic))
+    _check_channels(input, channels, quantizer, arithmetic)
+    return call.add("quantizer", x, channels_at=channels, **quantizer_settings(arithmetic))
 
 
-def _layer(call: Reader, x: str, layer: QLinear | QConv1d | QConv2d, input: Tensor) -> str:
+def _layer(call: Reader, x: str, channels: int, layer: QLinear | QConv1d | QConv2d, input: Tensor) -> str:
     packing = _packed(layer)
     arithmetic = _computed(packing.arithmetic)
-    _check_channels(call, x, layer.input_quantization, arithmetic)
+    _check_channels(input, channels, layer.input_quantization, arithmetic)
     _check_hooks(layer, input)
-    if isinstance(layer, QLinear):
-        check_features(call, x, "a low-bit linear layer")
-    elif len(call.shape(x)) != _DIMENSIONS[type(layer)] + 1:
+    if not isinstance(layer, QLinear) and len(call.shape(x)) != _DIMENSIONS[type(layer)] + 1:
         raise Refusal(f"{type(layer).__name__} gets {['batch', *call.shape(x)]}", "Give images with a batch dimension")
-    return call.add("low_bit", x, **layer_settings(layer, packing, arithmetic))
+    return call.add("low_bit", x, channels_at=channels, **layer_settings(layer, packing, arithmetic))
+
+
+def _axis_of_quantizer(call: Reader, x: Tensor, quantizer: Quantization) -> int:
+    """The axis that a quantizer alone reads as channels: any, unless it has numbers of its own for each of them."""
+    found = None if isinstance(quantizer, GradientQuantization) else arithmetic_of(quantizer)
+    numbers = (found.divide, found.plus) if isinstance(found, Arithmetic) else ()
+    axis = x.dim() - max((one.dim() for one in numbers if one is not None), default=0)
+    return axis if 0 < axis < x.dim() else call.channel_axis(x)
 
 
 def _quantizer(module: Any) -> Quantization:
@@ -128,13 +138,13 @@ def _refusal(reason: Reason) -> Refusal:
     return Refusal(reason.what, f"{reason.remedy}, {PARTIAL}" if reason.partial_helps else reason.remedy)
 
 
-def _check_channels(call: Reader, x: str, quantizer: Quantization, arithmetic: Arithmetic) -> None:
-    """Refuse numbers per channel that are not for the channels of the image."""
+def _check_channels(x: Tensor, channels: int, quantizer: Quantization, arithmetic: Arithmetic) -> None:
+    """Refuse numbers per channel that are not for the axis of the channels."""
     for numbers in (arithmetic.divide, arithmetic.plus):
         dimensions = 0 if numbers is None else numbers.dim()
-        if dimensions not in (0, len(call.shape(x))):
+        if dimensions not in (0, x.dim() - channels):
             verb = "shifts" if numbers is arithmetic.plus else "divides"
             raise Refusal(
-                f"{quantizer} {verb} axis {-dimensions} of {['batch', *call.shape(x)]}, not the channels",
-                f"Make it with dimensions={len(call.shape(x)) - 1}, {PARTIAL}",
+                f"{quantizer} {verb} axis {-dimensions} of {['batch', *x.shape[1:]]}, not the channels",
+                f"Make it with dimensions={x.dim() - 1 - channels}, {PARTIAL}",
             )

@@ -1,4 +1,4 @@
-"""Rules for functions that look at windows of an image: convolutions, pools, padding; and linear layers."""
+"""Rules for functions that look at windows of an image: convolutions, pools; and linear layers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from torch import Tensor
 
 from ..builder import Reader
 from ..problems import PARTIAL, Refusal
-from .elementwise import float32
 from .remedies import instead_of_maximum, instead_of_mean
 
 _Size = int | Sequence[int]
-_Pairs = Sequence[tuple[int, int]]
+Pairs = Sequence[tuple[int, int]]
 
 
 def conv(dimensions: int) -> Any:
@@ -44,7 +43,7 @@ def conv(dimensions: int) -> Any:
             bias=None if bias is None else bias.detach(),
             kernel_size=kernel,
             stride=sizes(stride, dimensions),
-            padding=_flat(_conv_borders(padding, kernel, dilations)),
+            padding=flat(_conv_borders(padding, kernel, dilations)),
             dilation=dilations,
             groups=int(groups),
         )
@@ -52,7 +51,7 @@ def conv(dimensions: int) -> Any:
     return rule
 
 
-def _conv_borders(padding: _Size | str, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> _Pairs:
+def _conv_borders(padding: _Size | str, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> Pairs:
     if padding == "valid":
         return [(0, 0)] * len(kernel)
     if padding == "same":
@@ -62,18 +61,19 @@ def _conv_borders(padding: _Size | str, kernel: tuple[int, ...], dilation: tuple
     return [(p, p) for p in sizes(padding, len(kernel))]
 
 
-def _flat(borders: _Pairs) -> tuple[int, ...]:
+def flat(borders: Pairs) -> tuple[int, ...]:
     """The setting "padding": before and after each dimension."""
     return tuple(width for border in borders for width in border)
 
 
 def linear(call: Reader, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> str:
-    """The rule of F.linear."""
-    x = call.read(input)
-    check_features(call, x, "a linear layer")
+    """The rule of F.linear: of features, [batch, F], or of the last axis, [batch, *rows, F]."""
+    channels = features_axis(input, "a linear layer")
+    x = call.read(input, channels)
     _check_constant(call, "weight", weight)
     _check_constant(call, "bias", bias)
-    return call.add("linear", x, weight=weight.detach(), bias=None if bias is None else bias.detach())
+    fixed = None if bias is None else bias.detach()
+    return call.add("linear", x, channels_at=channels, weight=weight.detach(), bias=fixed)
 
 
 def max_pool(dimensions: int) -> Any:
@@ -95,7 +95,7 @@ def max_pool(dimensions: int) -> Any:
         strides = _strides(stride, kernel)
         extents = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
         beyond = _beyond(call, x, extents, strides, paddings)
-        borders = _flat([(p, p + more) for p, more in zip(paddings, beyond, strict=True)])
+        borders = flat([(p, p + more) for p, more in zip(paddings, beyond, strict=True)])
         if any(map(_sees_nothing, call.shape(x)[1:], call.result.shape[2:], kernel, strides, paddings, dilations)):
             raise Refusal(
                 "one of its windows lies wholly in padding, where PyTorch gives -inf",
@@ -133,7 +133,7 @@ def avg_pool(dimensions: int) -> Any:
         strides = _strides(stride, kernel)
         if any(_beyond(call, x, kernel, strides, paddings)):
             raise Refusal("ceil_mode=True lets windows of an average reach beyond the image", "Leave ceil_mode out")
-        borders = _flat([(p, p) for p in paddings])
+        borders = flat([(p, p) for p in paddings])
         return call.add(
             "avg_pool",
             x,
@@ -213,126 +213,46 @@ def mean(
     dtype: torch.dtype | None = None,
 ) -> str:
     """The rule of torch.mean: over all pixels, or over pixels that were put into one row before."""
-    x, function = call.read_pixels(input)
     dims = dim if axis is None else axis
-    over = set() if dims is None else {d % input.dim() for d in ((dims,) if isinstance(dims, int) else dims)}
-    if over != set(range(2, input.dim())) or not over:
+    channels, over = _channels_beside(input, dims)
+    if channels is None:
         raise Refusal("a mean over other dimensions than all pixels cannot be deployed", instead_of_mean(input, over))
-    return call.add("global_avg_pool", x, function=function)
+    if channels == 1:
+        x, function = call.read_pixels(input)
+        return call.add("global_avg_pool", x, function=function)
+    return call.add("global_avg_pool", call.read(input, channels), channels_at=channels if keepdim else 1)
+
+
+def _channels_beside(x: Tensor, dims: _Size | None) -> tuple[int | None, set[int]]:
+    """The one axis beside the batch that a reduction over `dims` leaves, None if it is another number of them; dims."""
+    over = set() if dims is None else {d % x.dim() for d in ((dims,) if isinstance(dims, int) else dims)}
+    left = set(range(x.dim())) - over
+    is_one = len(over) > 0 and 0 in left and len(left) == 2
+    return (max(left) if is_one else None), over
 
 
 def amax(call: Reader, input: Tensor, dim: _Size = (), keepdim: bool = False) -> str:
     """The rule of torch.amax over all pixels."""
-    x = call.read(input)
-    image = call.shape(x)[1:]
-    over = {d % input.dim() for d in ((dim,) if isinstance(dim, int) else dim)}
-    if not image or over != set(range(2, input.dim())):
+    channels, _ = _channels_beside(input, dim)
+    if channels is None or input.dim() > 4:
         raise Refusal("a maximum over other dimensions than all pixels cannot be deployed", instead_of_maximum(input))
-    channels, ones = call.shape(x)[0], (1,) * len(image)
-    axes = tuple(over)
+    x = call.read(input, channels)
+    image = call.shape(x)[1:]
+    ones = (1,) * len(image)
+    axes = tuple(range(2, input.dim()))
     pooled = call.add(
         "max_pool",
         x,
         function=lambda v: torch.amax(v, axes, keepdim=True),
-        shape=(channels, *ones),
+        shape=(call.shape(x)[0], *ones),
         step="" if keepdim else "max",
+        channels_at=channels,
         kernel_size=image,
         stride=image,
         padding=(0,) * 2 * len(image),
         dilation=ones,
     )
-    return pooled if keepdim else call.add("flatten", pooled, function=lambda v: v.flatten(1))
-
-
-def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
-    """The rule of F.pad."""
-    x = call.read(input)
-    pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
-    pairs = [*reversed(pairs)]  # outermost dimension first
-    pairs = [*[(0, 0)] * (input.dim() - len(pairs)), *pairs]
-    if any(width < 0 for pair in pairs for width in pair):
-        raise Refusal(
-            f"F.pad with negative widths {list(pad)} cuts the image",
-            f"Cut the images before the network, or pad less in front, {PARTIAL}",
-        )
-    if any(pairs[0]):
-        raise Refusal("it pads the batch", "Pad channels, rows or columns only")
-    if mode != "constant" and any(pairs[1]):
-        raise Refusal(f"padding of channels in mode {mode!r} cannot be deployed", f'Use mode="constant", {PARTIAL}')
-    if not any(width for pair in pairs for width in pair):
-        return call.add("identity", x)
-    fill = 0.0 if value is None else _fill(value)
-    return call.add("pad", x, padding=_flat(pairs[2:]), channels=pairs[1], mode=mode, value=fill)
-
-
-def _fill(value: float) -> float:
-    """Return what a border is filled with, as float32."""
-    number = float32(value)
-    if not math.isfinite(number):
-        raise Refusal(f"it pads with {number}, which no file can hold", "Pad with a finite number")
-    return number
-
-
-def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
-    """The rule of torch.cat, along channels; constants must be all one number, and stand at the ends."""
-    dim = other.get("axis", dim)
-    if dim % call.result.dim() != 1:
-        raise Refusal(
-            "it concatenates along another dimension than the channels",
-            "Pad each with zeros to the whole size and add them: F.pad(a, (0, n)) + F.pad(b, (m, 0)) is "
-            f"torch.cat([a, b], -1), {PARTIAL}",
-        )
-    tensors = [t for t in tensors if t.numel() > 0 or t.dim() != 1]  # PyTorch skips empty vectors
-    varying = [i for i, t in enumerate(tensors) if call.varies(t)]
-    ends = tensors[: varying[0]], tensors[varying[-1] + 1 :]
-    inner = tensors[varying[0] : varying[-1] + 1]
-    if len(varying) < len(inner):
-        raise Refusal("it concatenates with constants in the middle", f"Put them first or last, {PARTIAL}")
-    names = [call.read(t) for t in inner]
-    is_padded = any(len(end) > 0 for end in ends)
-    joined = names[0]
-    if len(names) > 1:
-        channels = sum(t.shape[1] for t in inner)
-        joined = call.add(
-            "concat",
-            *names,
-            function=lambda *values: torch.cat(values, 1),
-            shape=(channels, *call.result.shape[2:]),
-            step="inner" if is_padded else "",
-        )
-    return _pad_with_constants(call, joined, ends) if is_padded else joined
-
-
-def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
-    """The rule of torch.stack: of one number each, [batch], to [batch, features]."""
-    if dim % 2 != 1:
-        raise Refusal("it stacks along the batch", "Use torch.stack(numbers, 1)")
-    if not all(call.varies(t) for t in tensors):
-        raise Refusal("it stacks constants beside what depends on the image", f"Use F.pad, {PARTIAL}")
-    numbers = [
-        call.add("identity", call.read(t), function=lambda v: v.unsqueeze(1), shape=(1,), step="column")
-        for t in tensors
-    ]
-    return call.add("concat", *numbers, function=lambda *values: torch.cat(values, 1))
-
-
-def _pad_with_constants(call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequence[Tensor]]) -> str:
-    values = torch.cat([t.detach().flatten() for end in ends for t in end])
-    if not bool((values == values[0]).all() | values.isnan().any()):
-        raise Refusal("it concatenates with constants that are not all one number", f"Use zeros, {PARTIAL}")
-    value = _fill(float(values[0]))
-    before, after = (sum(t.shape[1] for t in end) for end in ends)
-    spatial = len(call.shape(x)) - 1
-    widths = [*[0, 0] * spatial, before, after]
-    return call.add(
-        "pad",
-        x,
-        function=lambda v: torch.nn.functional.pad(v, widths, value=value),
-        padding=(0,) * 2 * spatial,
-        channels=(before, after),
-        mode="constant",
-        value=value,
-    )
+    return pooled if keepdim else call.add("flatten", pooled, function=lambda v: v.flatten(1), channels_last=False)
 
 
 def sizes(value: _Size, dimensions: int) -> tuple[int, ...]:
@@ -350,14 +270,11 @@ def _check_image(call: Reader, x: str, dimensions: int) -> None:
         raise Refusal(f"it takes {wanted}, but gets {['batch', *shape]}", "Give images, with a batch dimension")
 
 
-def check_features(call: Reader, x: str, what: str) -> None:
-    """Refuse anything but [batch, features]."""
-    shape = call.shape(x)
-    if len(shape) != 1:
-        raise Refusal(
-            f"{what} on {['batch', *shape]} is applied at several places of an image",
-            f"Flatten first (x.flatten(1)), or use a convolution with a kernel of 1 on channels, {PARTIAL}",
-        )
+def features_axis(x: Tensor, what: str) -> int:
+    """Return the axis of the features of [batch, *rows, features]: the last one."""
+    if x.dim() < 2:
+        raise Refusal(f"{what} takes [batch, features], but gets {list(x.shape)}", f"Keep the batch, {PARTIAL}")
+    return x.dim() - 1
 
 
 def _check_constant(call: Reader, argument: str, value: Tensor | None) -> None:

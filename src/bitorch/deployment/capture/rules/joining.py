@@ -1,0 +1,124 @@
+"""Rules for functions that put tensors together, or borders around one: torch.cat, torch.stack, F.pad."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..builder import Reader
+from ..problems import PARTIAL, Refusal
+from .elementwise import float32
+from .windows import Pairs, flat
+
+
+def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
+    """The rule of torch.cat, along any axis but the batch; constants must be all one number, and stand at the ends."""
+    dim = other.get("axis", dim) % call.result.dim()
+    if dim == 0:
+        raise Refusal("it concatenates along the batch", f"Keep the batch as the first dimension, {PARTIAL}")
+    tensors = [t for t in tensors if t.numel() > 0 or t.dim() != 1]  # PyTorch skips empty vectors
+    varying = [i for i, t in enumerate(tensors) if call.varies(t)]
+    ends = tensors[: varying[0]], tensors[varying[-1] + 1 :]
+    inner = tensors[varying[0] : varying[-1] + 1]
+    if len(varying) < len(inner):
+        raise Refusal("it concatenates with constants in the middle", f"Put them first or last, {PARTIAL}")
+    channels = call.channel_axis(inner[0])
+    axis = [channels, *(i for i in range(1, call.result.dim()) if i != channels)].index(dim)
+    names = [call.read(t, channels) for t in inner]
+    is_padded = any(len(end) > 0 for end in ends)
+    joined = names[0]
+    call.channels_at = channels
+    if len(names) > 1:
+        shape = list(call.shape(joined))
+        shape[axis] = sum(t.shape[dim] for t in inner)
+        joined = call.add(
+            "concat",
+            *names,
+            function=lambda *values: torch.cat(values, axis + 1),
+            shape=tuple(shape),
+            step="inner" if is_padded else "",
+            channels_at=channels,
+            axis=axis,
+        )
+    return _pad_with_constants(call, joined, ends, dim, axis) if is_padded else joined
+
+
+def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
+    """The rule of torch.stack: of one number each, [batch], to [batch, features]."""
+    if dim % 2 != 1:
+        raise Refusal("it stacks along the batch", "Use torch.stack(numbers, 1)")
+    if not all(call.varies(t) for t in tensors):
+        raise Refusal("it stacks constants beside what depends on the image", f"Use F.pad, {PARTIAL}")
+    numbers = [
+        call.add("identity", call.read(t), function=lambda v: v.unsqueeze(1), shape=(1,), step="column")
+        for t in tensors
+    ]
+    return call.add("concat", *numbers, function=lambda *values: torch.cat(values, 1), axis=0)
+
+
+def _pad_with_constants(
+    call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequence[Tensor]], dim: int, axis: int
+) -> str:
+    """Pad an axis of a node with constants; dim: the same axis of the call's tensors."""
+    values = torch.cat([t.detach().flatten() for end in ends for t in end])
+    if not bool((values == values[0]).all() | values.isnan().any()):
+        raise Refusal("it concatenates with constants that are not all one number", f"Use zeros, {PARTIAL}")
+    value = _fill(float(values[0]))
+    before, after = (sum(t.shape[dim] for t in end) for end in ends)
+    pairs = [(0, 0)] * len(call.shape(x))
+    pairs[axis] = before, after
+    _check_rows(pairs[1:])
+    widths = flat(pairs[::-1])
+    return call.add(
+        "pad",
+        x,
+        function=lambda v: torch.nn.functional.pad(v, widths, value=value),
+        shape=tuple(size + sum(pair) for size, pair in zip(call.shape(x), pairs, strict=True)),
+        channels_at=call.channels_at,
+        padding=flat(pairs[1:]),
+        channels=pairs[0],
+        mode="constant",
+        value=value,
+    )
+
+
+def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
+    """The rule of F.pad."""
+    channels = call.channel_axis(input)
+    x = call.read(input, channels)
+    pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
+    pairs = [*reversed(pairs)]  # outermost dimension first
+    pairs = [*[(0, 0)] * (input.dim() - len(pairs)), *pairs]
+    if any(width < 0 for pair in pairs for width in pair):
+        raise Refusal(
+            f"F.pad with negative widths {list(pad)} cuts the image",
+            f"Cut the images before the network, or pad less in front, {PARTIAL}",
+        )
+    if any(pairs[0]):
+        raise Refusal("it pads the batch", "Pad channels, rows or columns only")
+    rows = [*pairs[1:channels], *pairs[channels + 1 :]]
+    if mode != "constant" and any(pairs[channels]):
+        raise Refusal(f"padding of channels in mode {mode!r} cannot be deployed", f'Use mode="constant", {PARTIAL}')
+    if not any(width for pair in pairs for width in pair):
+        return call.add("identity", x, channels_at=channels)
+    _check_rows(rows)
+    fill = 0.0 if value is None else _fill(value)
+    return call.add("pad", x, channels_at=channels, padding=flat(rows), channels=pairs[channels], mode=mode, value=fill)
+
+
+def _check_rows(rows: Pairs) -> None:
+    """Refuse to pad more axes than two beside the channels."""
+    if len(rows) > 2 and any(map(any, rows)):
+        raise Refusal("it pads an image of more than two dimensions of pixels", f"Pad with torch.cat, {PARTIAL}")
+
+
+def _fill(value: float) -> float:
+    """Return what a border is filled with, as float32."""
+    number = float32(value)
+    if not math.isfinite(number):
+        raise Refusal(f"it pads with {number}, which no file can hold", "Pad with a finite number")
+    return number
