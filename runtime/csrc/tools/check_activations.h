@@ -65,7 +65,7 @@ inline void check_activations(Random& random, const KernelTable& table) {
       if (!same(out[i], expected)) fail("float", at, out[i], expected);
     }
   }
-  std::snprintf(case_text, sizeof(case_text), "%s activations.leaky_relu: n %zu", table.name, n);
+  std::snprintf(case_text, sizeof(case_text), "%s activations with slopes: n %zu", table.name, n);
   std::vector<float> slope(n);
   for (float& value : slope) value = any_activation(random);
   float* out = output_memory().last<float>(n);
@@ -73,6 +73,15 @@ inline void check_activations(Random& random, const KernelTable& table) {
   for (size_t i = 0; i < n; ++i) {
     const float expected = in[i] > 0.0f ? in[i] : in[i] * slope[i];
     if (!same(out[i], expected)) fail("float", static_cast<long long>(i), out[i], expected);
+  }
+  table.rows.activations.elu(out, in, slope.data(), static_cast<int64_t>(n));
+  kPortableKernels.rows.activations.elu(portable.data(), in, slope.data(), static_cast<int64_t>(n));
+  for (size_t i = 0; i < n; ++i) {
+    const auto at = static_cast<long long>(i);
+    const double x = static_cast<double>(in[i]);
+    const double expected = x > 0.0 ? x : static_cast<double>(slope[i]) * std::expm1(x);
+    if (!same(out[i], portable[i])) fail("float, portable", at, out[i], portable[i]);
+    if (out[i] != expected && !within_a_unit(out[i], expected)) fail("float", at, out[i], expected);
   }
 }
 
