@@ -162,7 +162,7 @@ def test_ranges_are_those_of_the_core(row: Op, key: Key) -> None:
     value = place[1][0][place[0]][key.name]
     low = -(2**40)
     message = error(changed(place, {key.name: [low] * len(value) if isinstance(value, list) else low}))
-    found = re.search(r"must be an integer from (-?\d+) to (\d+)", message)
+    found = re.search(r"must be an integer from (-?\d+) to (-?\d+)", message)
     assert found is not None, message
     assert int(found[1]) == key.low
     if key.high is not None:

@@ -89,6 +89,8 @@ _HOMES = {
     "set_bits": "conversion.set_bits",
     "verify": "deployment.runtime.verification",
 }
+#: Whose names are public too.
+_PACKAGES = ("data", "layers", "models", "quantizations", "train")
 
 
 def __getattr__(name: str) -> Any:
@@ -102,4 +104,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, "data", "models"])
+    """The public names, and not what this file imports; `bitorch.reporting` and the like are there when asked for."""
+    special = [name for name in globals() if name.startswith("__")]
+    return sorted({*special, *_HOMES, *_PACKAGES})

@@ -211,7 +211,15 @@ static inline void generic_softmax(float* out, const float* in, double* room, in
   }
 }
 
-static constexpr ActivationFunctions kGenericActivations = {
-    generic_leaky_relu, generic_elu,  generic_hardswish, generic_hardsigmoid,
-    generic_sigmoid,    generic_tanh, generic_silu,      generic_softmax,
-};
+static constexpr ActivationFunctions generic_activations() {
+  ActivationFunctions f = {};
+  f.leaky_relu = generic_leaky_relu;
+  f.elu = generic_elu;
+  f.hardswish = generic_hardswish;
+  f.hardsigmoid = generic_hardsigmoid;
+  f.sigmoid = generic_sigmoid;
+  f.tanh = generic_tanh;
+  f.silu = generic_silu;
+  f.softmax = generic_softmax;
+  return f;
+}

@@ -114,8 +114,13 @@ def permute(x: NDArray[Any], axes: Sequence[int]) -> NDArray[Any]:
 
 def concat(parts: Sequence[NDArray[Any]], axis: int = 0) -> NDArray[Any]:
     """Tensors [B, *rows, C] one behind the other: along channels for 0, along the last row axis for −1, and so on."""
-    count = max(-axis, *(part.ndim - 2 for part in parts))
+    count = max(-axis, parts[0].ndim - 2)
     return np.concatenate([with_rows(part, count) for part in parts], axis=-1 if axis == 0 else axis - 1)
+
+
+def as_one_row(x: NDArray[Any]) -> NDArray[Any]:
+    """[B, *rows, C] as [B, 1, P, C], all places of the rows one behind the other."""
+    return x.reshape(len(x), 1, int(np.prod(x.shape[1:-1])), x.shape[-1])
 
 
 # Windows
@@ -391,7 +396,7 @@ def avg_pool(
 
 def global_avg_pool(x: NDArray[Any], scale: float | None = None) -> Floats:
     """`avg_pool` over all rows: [B, *rows, C] gives [B, 1, 1, C]."""
-    image = x.reshape(len(x), 1, -1, x.shape[-1])
+    image = as_one_row(x)
     return avg_pool(image, image.shape[1:3], scale=scale)
 
 
@@ -568,7 +573,7 @@ def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[st
     """conv2d, linear, conv2d_float and linear_float; a linear layer is a 1×1 convolution of all rows."""
     given = tensors[operation["input"]].values
     axes = len(operation.get("kernel_size", ()))
-    x = as_image(given, axes) if axes > 0 else given.reshape(len(given), 1, -1, given.shape[-1])
+    x = as_image(given, axes) if axes > 0 else as_one_row(given)
     geometry = two_axes(operation)
     kernel = tuple(geometry.pop("kernel_size", (1, 1)))
     groups = operation.get("groups", 1)
@@ -709,8 +714,7 @@ def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     keys = {key: operation[key] for key in ("value", "channels") if key in operation}
     padding = operation["padding"]
     if not any(padding):  # of any number of row axes
-        image = x.values.reshape(len(x.values), 1, -1, x.values.shape[-1])
-        padded = pad(image, (0, 0, 0, 0), operation["mode"], **keys)
+        padded = pad(as_one_row(x.values), (0, 0, 0, 0), operation["mode"], **keys)
         return Tensor(padded.reshape(*x.values.shape[:-1], padded.shape[-1]), x.bits)
     axes = len(padding) // 2
     around = padding if axes == 2 else [0, padding[0], 0, padding[1]]
@@ -784,7 +788,7 @@ def write_output(operation: Operation, tensor: Tensor) -> NDArray[Any]:
     elif values.dtype == np.int64:
         values = values.astype(np.int32)
     if all(size == 1 for size in values.shape[1:-1]):
-        values = values.reshape(len(values), -1)
+        values = values.reshape(len(values), values.shape[-1])
     elif operation["order"] != "nhwc":
         values = np.moveaxis(values, -1, 1)
     return values.reshape(len(values), *operation.get("array_shape", values.shape[1:]))

@@ -102,6 +102,11 @@ def _is_to_back(node: Node) -> bool:
     return node.kind == "permute" and node.settings["axes"] == (*range(1, count), 0)
 
 
+def _is_in_order(node: Node) -> bool:
+    """Whether a node keeps the order of memory, rows first, which is that of an array with channels first, too."""
+    return node.kind == "reshape" and (node.channels == 1 or math.prod(node.shape[1:]) == 1)
+
+
 def _borders(padding: tuple[int, ...]) -> list[int]:
     """[top, left, bottom, right] of (before, after) of two axes; [before, after] of one."""
     if len(padding) == 4:
@@ -135,8 +140,8 @@ class _Lowering:
         return node.name not in self.graph.outputs and len(readers) > 0 and all(map(_is_to_front, readers))
 
     def leaves_channels_last(self, node: Node) -> bool:
-        """Whether a node only says how an output's array lies in memory."""
-        return _is_to_back(node) and len(self.readers[node.name]) == 0
+        """Whether a node only says which shape an output's array has, whose numbers are in the order of memory."""
+        return len(self.readers[node.name]) == 0 and (_is_to_back(node) or _is_in_order(node))
 
     def emit(
         self,
