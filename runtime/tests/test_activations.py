@@ -99,7 +99,7 @@ def test_within_a_unit(function: str) -> None:
 def test_elu_within_a_unit(alpha: float) -> None:
     """Also near zero, where e^x − 1 cancels, and beyond what e^x can tell from 0."""
     near = np.float32(2.0) ** np.arange(-149, 8, dtype=np.float32)
-    x = np.concatenate([any_floats(200_001), near, -near, np.float32([0.0, -0.0, np.inf, -np.inf, np.nan])])
+    x = np.concatenate([any_floats(200_001), near, -near, np.array([0.0, -0.0, np.inf, -np.inf, np.nan], np.float32)])
     slope = np.full(len(x), alpha, np.float32)
     with np.errstate(all="ignore"):
         expected = reference.elu(x, slope)

@@ -3,8 +3,8 @@
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
 them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with three exceptions:
 where float convolutions and linear layers sum, the order of summation is free; what has an exponential in it
-(elu, sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way; and where the maximum of a pool's
-window is zero, −0 may be 0 and 0 may be −0.
+(elu, sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way; and where the maximum of a
+pool's window is zero, −0 may be 0 and 0 may be −0.
 
 Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
 [batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
