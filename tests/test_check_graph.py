@@ -78,7 +78,11 @@ def test_a_captured_graph_is_fine(captured: Graph) -> None:
         ("add", lambda n: replace(n, inputs=n.inputs[:1]), "reads 1 nodes, but must read 2"),
         ("relu", lambda n: replace(n, inputs=("last",)), "reads 'last', which is no node before it"),
         ("relu", lambda n: replace(n, inputs=("nowhere",)), "reads 'nowhere', which is no node before it"),
-        ("relu", lambda n: replace(n, shape=(4, 8, 7)), r"the shape \[4, 8, 7\], which does not follow from \[4, 8, 8\]"),
+        (
+            "relu",
+            lambda n: replace(n, shape=(4, 8, 7)),
+            r"the shape \[4, 8, 7\], which does not follow from \[4, 8, 8\]",
+        ),
         ("low_bit", lambda n: replace(n, shape=(5, 8, 8)), r"the shape \[5, 8, 8\]"),
         ("max_pool", lambda n: replace(n, shape=(4, 3, 4)), r"the shape \[4, 3, 4\]"),
         ("flatten", lambda n: replace(n, shape=(15,)), r"the shape \[15\]"),
@@ -161,6 +165,7 @@ SETTINGS: list[tuple[str, dict[str, Any], bool, bool]] = [
     ("sigmoid", {}, False, False),
     ("tanh", {}, False, False),
     ("silu", {}, False, False),
+    ("elu", {"alpha": [1.0, 0.5]}, False, False),
     ("clamp", {"low": -0.5, "high": None}, True, True),
     ("clamp", {"low": 1.0, "high": -1.0}, True, True),
     *(("leaky_relu", {"slope": [s, 0.1]}, s > 0, s > 0) for s in (0.25, 0.0, -0.5)),
@@ -180,7 +185,9 @@ def test_which_way_kinds_go(kind: str, numbers: dict[str, Any], is_monotone: boo
     settings = {key: torch.tensor(v) if isinstance(v, list) else v for key, v in numbers.items()}
     row = KINDS[kind]
     assert (row.monotone(settings), row.rising(settings)) == (is_monotone, is_rising)
-    points = torch.tensor([-torch.inf, -1e38, -7.5, -3.0, -1.4, -1.0, -1e-40, 0.0, 1e-40, 0.3, 1.0, 6.5, 1e38, torch.inf])
+    points = torch.tensor(
+        [-torch.inf, -1e38, -7.5, -3.0, -1.4, -1.0, -1e-40, 0.0, 1e-40, 0.3, 1.0, 6.5, 1e38, torch.inf]
+    )
     x = points.unsqueeze(1).repeat(1, 2)  # [points, 2 channels]
     node = Node("y", kind, ("x",), (2,), lambda x: x, settings)
     with np.errstate(all="ignore"):

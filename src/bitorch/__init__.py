@@ -15,6 +15,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
     from .allocation.allocate import Allocation as Allocation
     from .allocation.allocate import allocate as allocate
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from .reporting.report import Report as Report
     from .reporting.report import report as report
 
-__version__ = "0.1.0"
 
 # Only when they are asked for: PyTorch takes seconds, for which a mistyped name on the command line need not wait, and
 # deploying needs bitorch_runtime, which quantizing and training do not.

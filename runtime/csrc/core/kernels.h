@@ -146,6 +146,7 @@ struct AffineRow {
 // Activation functions of n floats: the same bits in every table.
 struct ActivationFunctions {
   void (*leaky_relu)(float* out, const float* in, const float* slope, int64_t n);
+  void (*elu)(float* out, const float* in, const float* slope, int64_t n);
   void (*hardswish)(float* out, const float* in, int64_t n);
   void (*hardsigmoid)(float* out, const float* in, int64_t n);
   void (*sigmoid)(float* out, const float* in, int64_t n);

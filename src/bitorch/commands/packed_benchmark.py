@@ -13,9 +13,9 @@ from torch import Tensor
 
 import bitorch_runtime
 
-from .. import __version__
 from ..data import to_float
 from ..deployment.runtime.packed_model import PackedModel
+from ..version import __version__
 from .rivals import Call, float_twin, in_onnxruntime, in_pytorch, missing_for_onnx
 from .timing import seconds_per_call
 

@@ -38,6 +38,23 @@ void check_leaky_relu(Random& random, const KernelTable& table, const float* in,
   }
 }
 
+void check_elu(Random& random, const KernelTable& table, const float* in, size_t n) {
+  describe("%s activations.elu: n %zu", table.name, n);
+  std::vector<float> slope(n), portable(n);
+  for (float& value : slope) value = any_activation(random);
+  float* out = output_memory().last<float>(n);
+  table.rows.activations.elu(out, in, slope.data(), static_cast<int64_t>(n));
+  kPortableKernels.rows.activations.elu(portable.data(), in, slope.data(), static_cast<int64_t>(n));
+  for (size_t i = 0; i < n; ++i) {
+    const auto at = static_cast<long long>(i);
+    const double x = static_cast<double>(in[i]);
+    const double expected = x > 0.0 ? x : static_cast<double>(slope[i]) * std::expm1(x);
+    if (!same(out[i], portable[i])) fail("float, portable", at, out[i], portable[i]);
+    if (static_cast<double>(out[i]) != expected && !within_a_unit(out[i], expected))
+      fail("float", at, out[i], expected);
+  }
+}
+
 }  // namespace
 
 void check_activations(Random& random, const KernelTable& table) {
@@ -77,6 +94,7 @@ void check_activations(Random& random, const KernelTable& table) {
     }
   }
   check_leaky_relu(random, table, in, n);
+  check_elu(random, table, in, n);
 }
 
 void check_softmax(Random& random, const KernelTable& table) {
