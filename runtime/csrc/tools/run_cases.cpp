@@ -3,12 +3,13 @@
 //   run_cases [--kernel NAME] [--threads N] [--callers N] FILE|FOLDER ...
 //
 // Each case runs with every kernel table that this CPU has, or with the one named, twice in a row, on N threads of the
-// pool, and with --callers from N threads at the same time. Exits with 1 at the first difference and prints file and
-// position, with 2 where a case cannot be read or run.
+// pool, and with --callers from N threads at the same time. The dot products that ran must be those that were planned.
+// Exits with 1 at the first difference and prints file and position, with 2 where a case cannot be read or run.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <exception>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "case_file.h"
 #include "core/base/cpu.h"
 #include "core/base/threads.h"
+#include "counted_kernels.h"
 #include "tool.h"
 
 namespace bitorch {
@@ -147,9 +149,29 @@ Options parse_options(int argc, char** argv) {
   return options;
 }
 
-void run_case(const KernelTable& table, const CaseFile& c, const Options& options, Counts* counts) {
-  const Program program(c.program, c.array_views(), table);
+std::string listed(const std::set<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text.empty() ? "none" : text;
+}
+
+void check_called(const Program& program, CountedKernels* kernels) {
+  const KernelTable& table = kernels->table();
+  const std::set<std::string> called = kernels->called();
+  std::set<std::string> planned;
+  for (const Program::OperationInfo& operation : program.describe()) {
+    for (int method = 0; method < kMethods; ++method) {
+      if (table.dot[method] != nullptr && operation.kernel == table.dot_name[method]) planned.insert(operation.kernel);
+    }
+  }
+  if (called != planned) throw Difference("planned are " + listed(planned) + ", but called were " + listed(called));
+}
+
+void run_case(CountedKernels* kernels, const CaseFile& c, const Options& options, Counts* counts) {
+  const Program program(c.program, c.array_views(), kernels->table());
+  kernels->called();  // those of the case before
   run_once(program, c, counts);
+  if (program.batch(input_views(program, c)) > 0) check_called(program, kernels);
   Counts ignored;
   run_once(program, c, &ignored);  // in the memory of the first
   if (options.callers > 0) run_concurrently(program, c, options.callers);
@@ -160,11 +182,11 @@ int run(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
   set_num_threads(options.threads);
   for (const std::string& name : options.kernels) {
-    const KernelTable& table = kernels(name);
+    CountedKernels table(kernels(name));
     Counts counts;
     for (const std::string& file : options.paths) {
       try {
-        run_case(table, CaseFile::parse(read_file(file)), options, &counts);
+        run_case(&table, CaseFile::parse(read_file(file)), options, &counts);
       } catch (const Difference& difference) {
         std::printf("DIFFERENCE %s, kernels %s\n  %s\n", file.c_str(), name.c_str(), difference.what());
         return 1;
