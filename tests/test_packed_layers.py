@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -774,6 +775,26 @@ def test_compiled_layers_are_exact() -> None:
     for y, (layer, _), x in zip(run([x.requires_grad_() for x in inputs]), layers, inputs, strict=True):
         assert not y.requires_grad
         assert_same(y, layer(x).detach())
+
+
+_LOADS = """
+import sys
+import torch
+import bitorch.operators.packed
+
+x, expected = torch.load("x.pt")
+loaded = torch.export.load("net.pt2").module()
+assert torch.equal(loaded(x), expected)
+assert not any(name.startswith("bitorch.deployment") for name in sys.modules)
+"""
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_the_operators_alone_load_an_exported_program(tmp_path: Path) -> None:
+    net, x = conv_net(), torch.rand(2, 3, 6, 6)
+    torch.export.save(torch.export.export(pack_layers(net).model, (x,)), tmp_path / "net.pt2")
+    torch.save((x, net(x).detach()), tmp_path / "x.pt")
+    subprocess.run([sys.executable, "-c", _LOADS], cwd=tmp_path, check=True)
 
 
 @pytest.mark.usefixtures("fresh_dynamo")

@@ -94,6 +94,7 @@ class Draft:
             form=found.form,
             bits=found.bits,
             zero_point=found.zero_point,
+            keeps_nan=found.keeps_nan,
             sign=found.is_sign,
         )
 

@@ -3,8 +3,8 @@
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
 them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with three exceptions:
 where float convolutions and linear layers sum, the order of summation is free; what has an exponential in it
-(sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way; and where the maximum of a pool's
-window is zero, −0 may be 0 and 0 may be −0.
+(elu, sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way; and where the maximum of a
+pool's window is zero, −0 may be 0 and 0 may be −0.
 
 Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
 [batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
@@ -451,6 +451,13 @@ def leaky_relu(x: Floats, slope: Floats) -> Floats:
     return y
 
 
+def elu(x: Floats, slope: Floats) -> Floats:
+    """x > 0 ? x : slope·(e^x − 1), a slope per channel."""
+    below = np.expm1(np.minimum(x, 0).astype(np.float64)) * slope.astype(np.float64)
+    y: Floats = np.where(x > 0, x, below.astype(np.float32))
+    return y
+
+
 def hardsigmoid(x: Floats) -> Floats:
     """clip(x + 3, 0, 6) / 6; NaN stays NaN."""
     y: Floats = np.clip(x + np.float32(3), np.float32(0), np.float32(6)) / np.float32(6)
@@ -650,8 +657,9 @@ def _lookup(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
 
 def _activation(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     function = operation["function"]
-    if function == "leaky_relu":
-        return Tensor(leaky_relu(x.values, arrays[operation["slope"]]))
+    with_slopes = {"leaky_relu": leaky_relu, "elu": elu}
+    if function in with_slopes:
+        return Tensor(with_slopes[function](x.values, arrays[operation["slope"]]))
     functions = {"hardswish": hardswish, "hardsigmoid": hardsigmoid, "sigmoid": sigmoid, "tanh": tanh, "silu": silu}
     return Tensor(functions[function](x.values))
 

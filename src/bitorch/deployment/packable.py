@@ -1,8 +1,7 @@
-"""Whether a low-bit layer, or a quantizer, can be computed by bitorch_runtime: one judgement for all of deployment."""
+"""Whether bitorch_runtime can compute a low-bit layer: one judgement for whole and partial deployment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,29 +17,10 @@ from ..quantizations import (
     GradientSigned,
     Quantization,
 )
-from ..quantizations.arithmetic import Arithmetic, Form
+from ..quantizations.arithmetic import Arithmetic
 from ..quantizations.base import Grid
 from ..quantizations.own_values import is_as_made
-
-_LARGEST = 255  # of 8 bits
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why the runtime cannot compute something.
-
-    Attributes:
-        what: one sentence, without its end.
-        remedy: one sentence, without its end.
-        partial_helps: whether PyTorch can compute it as it is.
-    """
-
-    what: str
-    remedy: str
-    partial_helps: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.what}. {self.remedy}"
+from .asked_arithmetic import LARGEST_CODE, Reason, arithmetic_of, gives_signs
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,81 +72,6 @@ def packable(layer: LowBit) -> Packing | Reason:
     if isinstance(pad_code, Reason):
         return pad_code
     return Packing(arithmetic, activation_bits, codes, weight_bits, grid, pad_code)
-
-
-def arithmetic_of(quantizer: Quantization) -> Arithmetic | Reason:
-    """Say what an activation quantizer with codes computes, or why the runtime cannot.
-
-    A quantizer may be of any class, and its codes those of any function. So it is asked about every step, on both sides
-    and in between, and is what it computes forward, whatever its gradient is.
-    """
-    unready = quantizer.not_ready()
-    if unready is not None:
-        return Reason(*unready, partial_helps=False)
-    if not quantizer.is_pointwise:
-        return Reason(
-            f"{type(quantizer).__name__} scales by statistics of a whole tensor, so an image's codes would depend on "
-            "its neighbours",
-            "Use InputDoReFa or Sign for activations",
-        )
-    try:
-        for arithmetic in _candidates(quantizer):
-            if _computes(quantizer, arithmetic):
-                return arithmetic
-    except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
-        return Reason(
-            f"its quantizer fails on some numbers, large and infinite ones among them: {type(error).__name__}: {error}",
-            "Let its codes() take any float tensor",
-        )
-    said = "" if quantizer.arithmetic() is None else "what its arithmetic() says, "
-    return Reason(
-        f"{quantizer} computes neither {said}round(n·clip(x, 0, 1)) / n nor a sign, which are what the runtime has",
-        "Use InputDoReFa or Sign, or a class of your own with the same values and another gradient, or one whose "
-        "arithmetic() says its codes",
-    )
-
-
-def _candidates(quantizer: Quantization) -> Iterator[Arithmetic]:
-    """What the class says, and the forms without a range, which need no saying."""
-    said = quantizer.arithmetic()
-    if said is not None:
-        yield said
-    largest = quantizer.max_code
-    if largest is None or not 1 <= largest <= _LARGEST or largest != 2**quantizer.bit_width - 1:
-        return
-    forms: tuple[Form, ...] = ("unit",) if quantizer.unsigned else ("sign", "heaviside") if largest == 1 else ()
-    for form in forms:
-        yield Arithmetic(form, quantizer.bit_width)
-
-
-def _computes(quantizer: Quantization, arithmetic: Arithmetic) -> bool:
-    """Say whether the codes, and what they are worth, are those of an arithmetic."""
-    if arithmetic.is_sign == quantizer.unsigned or quantizer.max_code != arithmetic.largest:
-        return False
-    if quantizer.bit_width != arithmetic.bits or quantizer.zero_point() != arithmetic.zero_point:
-        return False
-    one = torch.ones((), dtype=torch.float32)
-    worth = arithmetic.values(one) if arithmetic.step is None else arithmetic.step
-    x = points(arithmetic)
-    with torch.no_grad():
-        scale = quantizer.scale(x.clone())
-        if scale.dim() != 0 or not torch.equal(scale.detach(), worth):
-            return False
-        return torch.equal(quantizer.codes(x.clone()), arithmetic.codes(x))
-
-
-def points(arithmetic: Arithmetic) -> Tensor:
-    """Return float32 numbers around every step of the codes, between them, and beyond: [count, *shape of the steps]."""
-    steps = arithmetic.steps()
-    finite = steps.nan_to_num(posinf=torch.finfo(torch.float32).max)
-    low, high = finite.amin(0, keepdim=True), finite.amax(0, keepdim=True)
-    reach = (high - low).maximum(high.abs()).maximum(low.abs())
-    share = torch.linspace(-1, 2, 1201).view(-1, *[1] * (steps.dim() - 1))
-    between = (low - reach) + (high - low + 2 * reach) * (share + 1) / 3
-    far = torch.tensor([0.0, 1e-45, 1e-8, 1.0, 2.0, 1e30, torch.inf]).view(-1, *[1] * (steps.dim() - 1))
-    far = torch.cat([far, -far]).expand(-1, *steps.shape[1:])
-    below, above = (finite.nextafter(torch.tensor(sign * torch.inf)) for sign in (-1, 1))
-    return torch.cat([finite, below, above, between.nan_to_num(), far])
 
 
 def _why_not_codes(layer: LowBit) -> Reason | None:
@@ -223,7 +128,7 @@ def _why_no_stored_codes(quantizer: Quantization, arithmetic: Reason) -> Reason 
     """Why the codes that PyTorch computes are none that the runtime stores: 0 … n less a zero point, or ±1."""
     largest = quantizer.max_code
     assert largest is not None  # checked before
-    if not quantizer.unsigned and (largest != 1 or not _gives_signs(quantizer)):
+    if not quantizer.unsigned and (largest != 1 or not gives_signs(quantizer)):
         return (
             arithmetic
             if not quantizer.is_pointwise
@@ -232,22 +137,11 @@ def _why_no_stored_codes(quantizer: Quantization, arithmetic: Reason) -> Reason 
                 "Set unsigned = True and define zero_point() on its class, with codes from −zero_point, or use ±1",
             )
         )
-    if not 1 <= largest <= _LARGEST:
+    if not 1 <= largest <= LARGEST_CODE:
         return Reason(
             f"its input quantizer {quantizer} has codes up to {largest}; the runtime takes 8 bits", "Use at most 8 bits"
         )
     return None
-
-
-def _gives_signs(quantizer: Quantization) -> bool:
-    """Whether the codes of a quantizer are ±1 wherever it is asked."""
-    try:
-        said = quantizer.arithmetic()
-        with torch.no_grad():
-            codes = quantizer.codes(points(Arithmetic("sign", 1) if said is None else said))
-    except Exception:  # code of the user may raise anything; then these are no codes to rely on
-        return False
-    return bool((codes.abs() == 1).all())
 
 
 def _packed_weight(layer: LowBit) -> tuple[Tensor, int] | Reason:

@@ -36,6 +36,7 @@ _QUANTIZER = {
     "plus": _TENSOR_OR_NONE,
     "zero_point": _INT,
     "code_scale": _TENSOR_OR_NONE,
+    "keeps_nan": _FLAG,
 }
 _WEIGHT = {"weight": _TENSOR, "weight_bits": _INT, "weight_grid": _TEXT, "largest": _INTS}
 
@@ -198,9 +199,10 @@ _ROWS = (
         monotone=_positive("slope"),
         rising=_positive("slope"),
     ),
+    # Of a library's exp it is not proven that rounding keeps its order.
+    _elementwise("elu", "x where it is above 0, else `alpha`·(exp(x) − 1), [C].", {"alpha": _TENSOR}, exact=False),
     _elementwise("hardswish", "x·min(max(x + 3, 0), 6)/6. It falls below −1.5."),
     _elementwise("hardsigmoid", "min(max(x + 3, 0), 6)/6.", monotone=always, rising=always),
-    # Of a library's exp it is not proven that rounding keeps its order.
     _elementwise("sigmoid", "1/(1 + exp(−x)).", exact=False),
     _elementwise("tanh", "tanh(x).", exact=False),
     _elementwise("silu", "x/(1 + exp(−x)). It falls below −1.28.", exact=False),
@@ -299,8 +301,9 @@ _ROWS = (
     # From here on the kinds that passes make.
     Kind(
         "codes",
-        "float32 to integer codes: `form`, `bits`, `zero_point`, see quantizations.arithmetic; `sign`: they are ±1.",
-        settings={"form": _TEXT, "zero_point": _INT, **_CODES},
+        "float32 to integer codes: `form`, `bits`, `zero_point`, see quantizations.arithmetic; `sign`: they are ±1; "
+        "`keeps_nan`: NaN is NaN, else the lowest code.",
+        settings={"form": _TEXT, "zero_point": _INT, "keeps_nan": _FLAG, **_CODES},
         shape=shapes.same,
         captured=False,
         makes_codes=True,

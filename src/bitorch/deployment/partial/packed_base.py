@@ -15,7 +15,8 @@ from ...model_copy import copied
 from ...operators.packed import runtime
 from ...quantizations.arithmetic import Arithmetic
 from ...quantizations.levels import divide
-from ..packable import Packing, Reason, packable
+from ..asked_arithmetic import Reason
+from ..packable import Packing, packable
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -13,7 +13,8 @@ def share_codes(graph: Graph) -> Graph:
         if node.kind == "codes":
             form = node.settings["form"]
             # Only "round" has the zero point in the codes; to the others it says what these stand for.
-            key = node.inputs[0], form, node.settings["bits"], node.settings["zero_point"] if form == "round" else 0
+            zero_point = node.settings["zero_point"] if form == "round" else 0
+            key = node.inputs[0], form, node.settings["bits"], zero_point, node.settings["keeps_nan"]
             if known.setdefault(key, node.name) != node.name:
                 names[node.name] = known[key]
     return graph.renamed(names).pruned()

@@ -349,9 +349,9 @@ class _Lowering:
                 return "avg_pool", self._window(node) | {"count_include_pad": settings["count_include_pad"]}
             case "adaptive_avg_pool":
                 return "adaptive_avg_pool", {"output_size": list(settings["output_size"])}
-            case "leaky_relu":
-                slope = settings["slope"].expand(node.channels)
-                return "activation", {"function": "leaky_relu", "slope": self.floats(node, "slope", slope)}
+            case "leaky_relu" | "elu":
+                slope = settings["slope" if node.kind == "leaky_relu" else "alpha"].expand(node.channels)
+                return "activation", {"function": node.kind, "slope": self.floats(node, "slope", slope)}
             case function if function in _FUNCTIONS:
                 return "activation", {"function": function}
             case "softmax":

@@ -24,7 +24,8 @@ from ....layers.input_quantizer import gives_its_quantizers_values
 from ....layers.low_bit import LowBit, Values
 from ....quantizations import GradientQuantization, Quantization
 from ....quantizations.arithmetic import Arithmetic
-from ...packable import Packing, Reason, arithmetic_of, packable
+from ...asked_arithmetic import Reason, arithmetic_of
+from ...packable import Packing, packable
 from ..builder import Reader
 from ..problems import PARTIAL, Refusal
 from .low_bit_settings import layer_settings, quantizer_settings
