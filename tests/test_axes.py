@@ -38,7 +38,8 @@ class Mixing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.along_tokens(self.norms[0](x.transpose(1, 2))).transpose(1, 2)
-        return x + self.along_features(self.norms[1](x.transpose(1, 2)).transpose(1, 2))
+        mixed: Tensor = self.along_features(self.norms[1](x.transpose(1, 2)).transpose(1, 2))
+        return x + mixed
 
 
 class Mixer(nn.Module):
@@ -55,7 +56,8 @@ class Mixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.embedding(x)
         x = x.flatten(2).transpose(1, 2) if self.patches else x
-        return self.head(self.norm(self.mixing(x).mean(1)))
+        scores: Tensor = self.head(self.norm(self.mixing(x).mean(1)))
+        return scores
 
 
 class M5(nn.Module):
@@ -154,7 +156,8 @@ def test_a_mixer_of_integers_gives_the_bits_of_the_model(tmp_path: Path) -> None
 
     class Flat(Mixer):
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.norm(self.mixing(self.embedding(x))[:, 0].contiguous()))
+            scores: Tensor = self.head(self.norm(self.mixing(self.embedding(x))[:, 0].contiguous()))
+            return scores
 
     model = converted(Flat(patches=False), first=8, last=8)
     assert "global_avg_pool" not in names(check(model, (16, 12), tmp_path, exact=True))

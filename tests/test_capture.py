@@ -218,7 +218,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         lambda m, x: F.linear(x.flatten(2), torch.ones(2, 36)),
         "reshape permute linear permute",
     ),
-    "norm of transposed rows": (lambda m, x: m.norm(x.mT), "permute plus times times plus permute"),
+    "norm of transposed rows": (lambda m, x: m.norm(x.mT), "permute plus times times plus"),
     "crop, flattened": (lambda m, x: x[:, :, 1:-1, 1:-1].flatten(1), "flatten select"),
     "squeeze 1×1": (lambda m, x: F.adaptive_avg_pool2d(x, 1).squeeze(3).squeeze(2), "global_avg_pool flatten"),
     "squeeze(-1)": (lambda m, x: x.mean((2, 3), keepdim=True).squeeze((-1, -2)), "global_avg_pool flatten"),

@@ -112,7 +112,7 @@ def test_errors_name_the_shape_outside() -> None:
     [
         ([2, 5], 'must have as many numbers as [2, 1, 6]'),
         ([], 'must have as many numbers as [2, 1, 6]'),
-        ([12, 1, 1, 1], "must have from 0 to 3 dimensions, without the batch"),
+        ([12, *[1] * 8], "must have from 0 to 8 dimensions, without the batch"),
         ([0, 6], "each must be an integer from 1 to"),
         ([-2, -6], "each must be an integer from 1 to"),
         ([2.0, 6], "each must be an integer from 1 to"),

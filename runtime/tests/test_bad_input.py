@@ -190,7 +190,7 @@ BAD_PROGRAMS: dict[str, tuple[Callable[[list[dict[str, Any]], dict[str, Array]],
     ),
     "number for a list": (
         put(CONV, "kernel_size", 3),
-        'operation 2 (conv2d), "kernel_size": 3 — must be a list of 2 integers',
+        'operation 2 (conv2d), "kernel_size": 3 — must be a list',
     ),
     "unknown order": (
         put(FLATTEN, "order", "cwh"),
@@ -247,7 +247,7 @@ BAD_PROGRAMS: dict[str, tuple[Callable[[list[dict[str, Any]], dict[str, Array]],
     ),
     "image for features": (
         put(LINEAR, "input", "h"),
-        'operation 5 (linear), "input": "h" — the tensor is codes [6, 6, 4] of 2 bits, but must be [1, 1, F];',
+        'operation 5 (linear), "weight": "head" — the array is uint8 [5, 5], but must be uint8 [5, 1]',
     ),
     "output of a consumed name": (
         put(OUTPUT, "input", "z"),
@@ -294,11 +294,11 @@ BAD_PROGRAMS: dict[str, tuple[Callable[[list[dict[str, Any]], dict[str, Array]],
         put(X, "shape", [3, -6, 6]),
         'operation 0 (input), "shape": [3, -6, 6] — each must be an integer from 1 to 16777216',
     ),
-    "shape of four": (
-        put(X, "shape", [1, 3, 6, 6]),
-        'operation 0 (input), "shape": [1, 3, 6, 6] — must be [C, H, W] or [F]',
+    "shape of nine": (
+        put(X, "shape", [1] * 9),
+        'operation 0 (input), "shape": [1, 1, 1, 1, 1, 1, 1, 1, 1] — must be [C, rows ...], up to 8 dimensions',
     ),
-    "shape of none": (put(X, "shape", []), 'operation 0 (input), "shape": [] — must be [C, H, W] or [F]'),
+    "shape of none": (put(X, "shape", []), 'operation 0 (input), "shape": [] — must be [C, rows ...], up to 8'),
     "huge stride is fine but huge padding is not": (
         put(CONV, "padding", [HUGE, 0, 0, 0]),
         'operation 2 (conv2d), "padding": [4611686018427387904, 0, 0, 0] — each must be an integer from 0 to',

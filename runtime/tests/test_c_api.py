@@ -167,11 +167,11 @@ def test_example_with_cmake(cmake: str, prefix: Path, network: Path, tmp_path: P
     order = np.argsort(-scores, kind="stable")
     assert lines[2:] == [f"{scores[i]:g} {golden.INFO['class_names'][i]}" for i in order]
     operations, arrays = golden.network()
-    operations[0]["array_shape"], operations[-1]["array_shape"] = [3, 30], [1, 3, 1]
+    operations[0]["array_shape"], operations[-1]["array_shape"] = [3, 30], [1, 3, 1, 1]
     other = tmp_path / "other.bit.safetensors"
     bitorch_runtime.save(other, operations, arrays, **golden.INFO)
     shaped = command(build / "classify", other, tmp_path / "image").splitlines()
-    assert shaped[:2] == ["input image: float32 nchw [batch, 3, 30]", "output scores: float32 nf [batch, 1, 3, 1]"]
+    assert shaped[:2] == ["input image: float32 nchw [batch, 3, 30]", "output scores: float32 nf [batch, 1, 3, 1, 1]"]
     assert shaped[2:] == lines[2:]
     for arguments, said in (
         ([network], "usage: classify NETWORK IMAGE"),

@@ -76,6 +76,7 @@ const Tensor* add_tensor(Graph* graph, const char* name, int64_t height, int64_t
   tensor.name = name;
   tensor.values = Values::kCodes;
   tensor.bits = kBits;
+  tensor.axes = {height, width};
   tensor.height = height;
   tensor.width = width;
   tensor.channels = channels;
