@@ -49,6 +49,15 @@ bench: $(VENV)/.installed-bench
 bench-networks: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/networks.py
 
+# The site of docs/, into build/site. Its pages of modules are read from the sources, and nothing is imported.
+.PHONY: site
+site: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.installed-docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 $(VENV)/.installed-bench: $(RUNTIME_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench,plots]"
 	touch $@

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from bitorch.commands.bench import using_threads
 from bitorch.commands.from_checkpoint import deploy_checkpoint
+from bitorch.commands.packed_benchmark import using_threads
 from bitorch.commands.packed_evaluation import scores_of
 from bitorch.commands.rivals import Call, in_pytorch
 from bitorch.commands.timing import seconds_per_call

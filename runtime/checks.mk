@@ -1,5 +1,6 @@
 # Checks of the C++ core that need more than a compiler and Python, or more than a minute: none is part of `make test`.
 #
+#   make checks              a part of each of them that continuous integration has time for
 #   make neon                the NEON kernels and whole programs, cross-compiled and emulated: correctness, never speed
 #   make sanitize            the same checks on this machine under Address-, UndefinedBehavior- and ThreadSanitizer
 #   make fuzz SECONDS=600    damaged programs, arrays and files, under sanitizers; what fails stays in build/fuzz
@@ -7,9 +8,14 @@
 #                            build/fuzz-file
 #   make fuzz-file-sanitized COUNT=100000   the same under sanitizers, which find other mistakes
 CASES ?= 400
+KERNEL_CASES ?= 200
 SECONDS ?= 60
 COUNT ?= 100000
 SEED ?= 0
+# Where the builds go, and what they are told.
+BUILDS ?= build
+NEON_FLAGS ?= -DCMAKE_BUILD_TYPE=Release
+SANITIZE_FLAGS ?= -DCMAKE_BUILD_TYPE=RelWithDebInfo
 # As many compilers at once as there are CPUs, and two at least: one waits for the disk now and then.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((n > 2 ? n : 2)))
 
@@ -20,12 +26,25 @@ CASE_DIR := build/cases-$(CASES)-$(SEED)
 CASE_STAMP := $(CASE_DIR)/.written
 CASE_SOURCES := $(wildcard runtime/tests/cases.py runtime/tests/dump_cases.py runtime/src/bitorch_runtime/reference.py)
 
-.PHONY: neon neon-tools sanitize sanitize-build sanitize-memory sanitize-threads fuzz fuzz-file fuzz-file-sanitized
+.PHONY: checks neon neon-tools sanitize sanitize-build sanitize-memory sanitize-threads
+.PHONY: fuzz fuzz-file fuzz-file-built fuzz-file-sanitized
 
 $(CASE_STAMP): $(CASE_SOURCES) | $(RUNTIME_STAMP)
 	rm -rf $(CASE_DIR)
 	$(BIN)/python runtime/tests/dump_cases.py --out $(CASE_DIR) --count $(CASES) --seed $(SEED)
 	touch $@
+
+# Fewer cases than by hand, no thread sanitizer, and a minute of each fuzzer. Compiling takes most of the time: the core is
+# optimised less, and so are the kernels where sanitizers slow them down anyway; for ARM they are the kernels that users
+# have. Warnings are errors in the build that is installed; compilers that optimise less give others. Two parts are made at a
+# time, and each is printed when it has ended. Without a cross compiler, `make checks NEON=` leaves its part out.
+NEON ?= neon
+QUICK := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 -DBITORCH_WERROR=OFF
+checks: $(RUNTIME_STAMP)
+	@test -n "$(NEON)" || echo "make checks: the ARM kernels are NOT checked, since NEON is empty"
+	$(MAKE) --jobs=2 --output-sync=target $(NEON) sanitize-memory fuzz fuzz-file-built \
+	  JOBS=2 CASES=100 KERNEL_CASES=25 SECONDS=60 BUILDS=build/checks \
+	  NEON_FLAGS="$(QUICK)" SANITIZE_FLAGS="$(QUICK) -DBITORCH_KERNEL_OPTIMIZE=-O1"
 
 neon-tools:
 	@for tool in $(CROSS_COMPILER) $(QEMU); do command -v $$tool >/dev/null || { \
@@ -33,31 +52,31 @@ neon-tools:
 
 # Cortex-A53 has no dotprod extension: there, the table for it must not be offered, nor run when named.
 neon: neon-tools $(CASE_STAMP)
-	$(CMAKE) -S runtime -B build/neon -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DBITORCH_TOOLS=ON
-	$(CMAKE) --build build/neon --parallel $(JOBS)
-	$(QEMU) -cpu cortex-a76 build/neon/check_packed
-	$(QEMU) -cpu cortex-a76 build/neon/check_specs
-	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon
-	$(QEMU) -cpu cortex-a76 build/neon/check_kernels --kernel neon-dotprod
-	$(QEMU) -cpu cortex-a76 build/neon/run_cases --kernel neon --kernel neon-dotprod $(CASE_DIR)
-	$(QEMU) -cpu cortex-a53 build/neon/check_kernels
-	$(QEMU) -cpu cortex-a53 build/neon/run_cases $(CASE_DIR)
-	$(QEMU) -cpu cortex-a53 build/neon/run_cases --kernel neon-dotprod $(CASE_DIR); test $$? -eq 2
+	$(CMAKE) -S runtime -B $(BUILDS)/neon $(NEON_FLAGS) -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DBITORCH_TOOLS=ON
+	$(CMAKE) --build $(BUILDS)/neon --parallel $(JOBS)
+	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_packed
+	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_specs
+	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_kernels --kernel neon --cases $(KERNEL_CASES)
+	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_kernels --kernel neon-dotprod --cases $(KERNEL_CASES)
+	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/run_cases --kernel neon --kernel neon-dotprod $(CASE_DIR)
+	$(QEMU) -cpu cortex-a53 $(BUILDS)/neon/check_kernels --cases $(KERNEL_CASES)
+	$(QEMU) -cpu cortex-a53 $(BUILDS)/neon/run_cases $(CASE_DIR)
+	$(QEMU) -cpu cortex-a53 $(BUILDS)/neon/run_cases --kernel neon-dotprod $(CASE_DIR); test $$? -eq 2
 
 sanitize: sanitize-memory sanitize-threads
 
 # What checks and fuzzers share: two builds in one directory at the same time would break each other under `make -j`.
 sanitize-build: | $(RUNTIME_STAMP)
-	$(CMAKE) -S runtime -B build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_SANITIZE=ON -DBITORCH_TOOLS=ON
-	$(CMAKE) --build build/sanitize --parallel $(JOBS)
+	$(CMAKE) -S runtime -B $(BUILDS)/sanitize $(SANITIZE_FLAGS) -DBITORCH_SANITIZE=ON -DBITORCH_TOOLS=ON
+	$(CMAKE) --build $(BUILDS)/sanitize --parallel $(JOBS)
 
 sanitize-memory: sanitize-build $(CASE_STAMP)
-	build/sanitize/check_safetensors
-	build/sanitize/check_packed
-	build/sanitize/check_specs
-	build/sanitize/check_kernels
-	build/sanitize/check_threads
-	build/sanitize/run_cases --threads 2 $(CASE_DIR)
+	$(BUILDS)/sanitize/check_safetensors
+	$(BUILDS)/sanitize/check_packed
+	$(BUILDS)/sanitize/check_specs
+	$(BUILDS)/sanitize/check_kernels --cases $(KERNEL_CASES)
+	$(BUILDS)/sanitize/check_threads
+	$(BUILDS)/sanitize/run_cases --threads 2 $(CASE_DIR)
 
 sanitize-threads: $(CASE_STAMP)
 	$(CMAKE) -S runtime -B build/sanitize-threads -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_TOOLS=ON \
@@ -67,7 +86,11 @@ sanitize-threads: $(CASE_STAMP)
 	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/run_cases --threads 4 --callers 3 $(CASE_DIR)
 
 fuzz: sanitize-build $(CASE_STAMP)
-	build/sanitize/fuzz_program --seconds $(SECONDS) --seed $(SEED) --save build/fuzz $(CASE_DIR)
+	$(BUILDS)/sanitize/fuzz_program --seconds $(SECONDS) --seed $(SEED) --save build/fuzz $(CASE_DIR)
+
+# The tools of the installed runtime, which has no sanitizers either.
+fuzz-file-built: $(CASE_STAMP)
+	build/runtime/fuzz_file --memory 2048 --seconds $(SECONDS) --seed $(SEED) --save build/fuzz-file $(CASE_DIR)
 
 # Sanitizers reserve terabytes of address space: a limit on it needs a build without them.
 fuzz-file: $(CASE_STAMP)
@@ -76,4 +99,4 @@ fuzz-file: $(CASE_STAMP)
 	build/capped/fuzz_file --memory 2048 --count $(COUNT) --seed $(SEED) --save build/fuzz-file $(CASE_DIR)
 
 fuzz-file-sanitized: sanitize-build $(CASE_STAMP)
-	build/sanitize/fuzz_file --count $(COUNT) --seed $(SEED) --save build/fuzz-file-sanitized $(CASE_DIR)
+	$(BUILDS)/sanitize/fuzz_file --count $(COUNT) --seed $(SEED) --save build/fuzz-file-sanitized $(CASE_DIR)

@@ -52,6 +52,9 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
             return one / (one + np.exp(-x.astype(np.float64)))
         case "tanh":
             return np.tanh(x.astype(np.float64))
+        case "elu":
+            below = _channels(settings["alpha"], x).astype(np.float64) * np.expm1(np.minimum(x, 0).astype(np.float64))
+            return np.where(x > 0, x, below)
         case "silu":
             return x / (one + np.exp(-x.astype(np.float64)))
         case "plus":

@@ -165,6 +165,7 @@ SETTINGS: list[tuple[str, dict[str, Any], bool, bool]] = [
     ("sigmoid", {}, False, False),
     ("tanh", {}, False, False),
     ("silu", {}, False, False),
+    ("elu", {"alpha": [1.0, 0.5]}, False, False),
     ("clamp", {"low": -0.5, "high": None}, True, True),
     ("clamp", {"low": 1.0, "high": -1.0}, True, True),
     *(("leaky_relu", {"slope": [s, 0.1]}, s > 0, s > 0) for s in (0.25, 0.0, -0.5)),

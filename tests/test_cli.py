@@ -19,9 +19,9 @@ import torch
 import bitorch
 from bitorch import cli
 from bitorch.cli import main
+from bitorch.commands.arguments import parse_train
 from bitorch.models import MODEL_NAMES
 from bitorch.train import Settings, read_checkpoint, read_settings
-from bitorch.train.arguments import parse_train
 
 #: A run of a second.
 SHORT = ("train", "--epochs", "1", "--batch-size", "700", "--accelerator", "cpu")
@@ -318,6 +318,6 @@ def test_ctrl_c_before_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def press_ctrl_c(arguments: list[str]) -> Settings:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bitorch.train.arguments.parse_train", press_ctrl_c)
+    monkeypatch.setattr("bitorch.commands.arguments.parse_train", press_ctrl_c)
     assert main(["train"]) == 130
     assert capsys.readouterr().err == "stopped\n"

@@ -15,17 +15,17 @@ from PIL import Image
 import bitorch
 import bitorch_runtime
 from bitorch.cli import main
-from bitorch.commands import bench, deploy, predict, verify
+from bitorch.commands import bench, deploy, evaluate, predict, verify
+from bitorch.commands.arguments import ReportArguments, _CheckArguments, _TrainArguments
 from bitorch.commands.options import _OTHER_NAMES, wrong_option
 from bitorch.known_names import DATA_NAMES
 from bitorch.models import LeNet8
-from bitorch.train.arguments import EvalArguments, ReportArguments, _CheckArguments, _TrainArguments
 
 KINDS = {
     "train": _TrainArguments,
     "check": _CheckArguments,
     "report": ReportArguments,
-    "eval": EvalArguments,
+    "eval": evaluate._Arguments,
     "deploy": deploy._Arguments,
     "verify": verify._Arguments,
     "predict": predict._Arguments,
@@ -147,18 +147,54 @@ def test_enumerations_of_a_settings_file_suggest(tmp_path: Path, capsys: pytest.
     assert "optimizer must be one of adam, sgd, got 'adamw'; did you mean adam?" in message
 
 
-@pytest.mark.parametrize("arguments", [["train", "--data", "cifar"], ["check", "--model", "lenet"], ["trian"], []])
-def test_wrong_names_are_told_before_torch_is_imported(arguments: list[str]) -> None:
-    script = "import sys; from bitorch.cli import main; sys.exit(main(sys.argv[1:]) + ('torch' in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2, done.stderr
+#: Command lines that need no net, and what each of them ends with.
+WITHOUT_TORCH = {
+    "": 2,
+    "--help": 0,
+    "--version": 0,
+    "trian": 2,
+    "train --data cifar": 2,
+    "check --model lenet": 2,
+    "deploy net.ckpt --output x": 2,
+    "bench net --threads 0": 2,
+    **{f"{command} --help": 0 for command in ("eval", "deploy", "verify", "predict", "bench", "doctor")},
+}
+
+
+@pytest.mark.parametrize("line", WITHOUT_TORCH)
+def test_what_needs_no_net_imports_no_torch(line: str) -> None:
+    """Nor anything else that takes long, where nothing is parsed: torch takes seconds, tyro a fifth of one."""
+    script = """
+import sys
+from bitorch.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code
+print(*sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+    words = line.split()
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == WITHOUT_TORCH[line], done.stderr
+    imported = {name.partition(".")[0] for name in done.stderr.splitlines()[-1].split()}
+    assert "bitorch" in imported
+    assert not imported & {"torch", "numpy", "lightning", "torchvision", "bitorch_runtime"}
+    assert len(words) > 1 or not imported & {"tyro", "rich", "yaml"}
+
+
+def test_dir_lists_public_names_alone() -> None:
+    names = {name for name in dir(bitorch) if not name.startswith("_")}
+    packages = {"data", "layers", "models", "quantizations", "train"}
+    assert names == {*bitorch._HOMES, *packages}
+    assert all(getattr(bitorch, name) is sys.modules[f"bitorch.{name}"] for name in packages)
 
 
 def test_importing_bitorch_imports_no_torch_and_every_name_is_there() -> None:
     script = "import sys, bitorch; assert 'torch' not in sys.modules; bitorch.layers.QLinear; bitorch.quantize_"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     for name in bitorch._HOMES:
-        assert getattr(bitorch, name).__name__ == name
+        assert getattr(bitorch, name).__name__ == ("LowBitConfig" if name == "DoReFaConfig" else name)  # an alias
     with pytest.raises(AttributeError, match="module 'bitorch' has no attribute 'nothing'"):
         bitorch.nothing  # noqa: B018  # type: ignore[attr-defined]
     assert tuple(DATA_NAMES) == ("digits", "mnist")

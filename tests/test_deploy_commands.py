@@ -22,7 +22,7 @@ from torch import Tensor
 import bitorch_runtime
 from bitorch import cli
 from bitorch.cli import main
-from bitorch.commands import bench, packed_verification, rivals
+from bitorch.commands import packed_benchmark, packed_verification, rivals
 from bitorch.commands.image_files import read_images
 from bitorch.commands.preprocessing import Preprocessing
 from bitorch.commands.timing import seconds_per_call
@@ -610,7 +610,7 @@ class TestBench:
 
     def test_tables(self, net: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rivals, "find_spec", lambda name: None if name == "onnxruntime" else object())
-        monkeypatch.setattr(bench, "seconds_per_call", lambda calls, rounds: dict.fromkeys(calls, 0.002))
+        monkeypatch.setattr(packed_benchmark, "seconds_per_call", lambda calls, rounds: dict.fromkeys(calls, 0.002))
         assert main(["bench", net, "--repeats", "1", "--batch", "4"]) == 0
         printed = capsys.readouterr().out
         assert bitorch_runtime.cpu()["name"] in printed

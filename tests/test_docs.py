@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import bitorch
+import bitorch_runtime
 from bitorch.cli import main
 from bitorch.deployment.capture.builder import function_name
 from bitorch.deployment.capture.rules.by_function import RULES
@@ -23,6 +24,9 @@ from bitorch_runtime import operations_page
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Written from docstrings when the site is built; and pages that benchmarks write.
+API_PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
+MEASURED_PAGES = sorted((ROOT / "docs" / "kernels").glob("*.md"))
 # Pages of results.
 NUMBERS = ("results.md", "architectures.md")
 # What a shell snippet may hold besides bitorch: make targets that exist, and installation.
@@ -72,10 +76,80 @@ def test_no_page_is_unfinished(page: Path) -> None:
     assert not re.search(r"PLACEHOLDER|TBD|FIXME|^[A-Z_]{6,}$", page.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+LINKING = [*PAGES, *API_PAGES, *MEASURED_PAGES, ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", LINKING, ids=ids(LINKING))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_in_the_index_and_in_the_site() -> None:
+    docs = ROOT / "docs"
+    pages = {str(page.relative_to(docs)) for page in docs.rglob("*.md")} - {"README.md"}
+    index, site = ((docs / "README.md").read_text(encoding="utf-8"), (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    sections = ("Start", "Guides", "Reference", "Inside", "Results")
+    assert re.findall(r"^## (\w+)$", index, re.MULTILINE)[:5] == list(sections)
+    assert set(re.findall(r"^  - (\w+):$", site, re.MULTILINE)) >= set(sections)
+    assert set(re.findall(r"\]\(([\w/-]+\.md)\)", index.split("## Every name")[0])) == pages
+    assert set(re.findall(r"^      - (?:.*: )?([\w/-]+\.md)$", site, re.MULTILINE)) == pages | {"README.md"}
+
+
+def test_every_public_name_has_its_docstring_in_the_site() -> None:
+    """The pages in docs/api name what the site shows; other names of a class are told in words."""
+    names = {name for name in dir(bitorch) if not name.startswith("_") and name in bitorch._HOMES}
+    assert documented("bitorch.md", "bitorch") | {"DoReFaConfig"} == names
+    for module in (bitorch.quantizations, bitorch.layers, bitorch.models):
+        short = module.__name__.removeprefix("bitorch.")
+        source = Path(str(module.__file__)).read_text(encoding="utf-8")
+        exported = set(re.findall(r"import (\w+) as \1$", source, re.MULTILINE))
+        # Other names of classes, such as QLinearBase, and what is no class or function.
+        aliases = {name for name in exported if getattr(getattr(module, name), "__name__", name) != name}
+        constants = {"MODEL_NAMES", "SVHNVariant"}
+        assert documented(f"{short}.md", module.__name__) >= exported - aliases - constants
+    exported = {"Settings", *bitorch.train._HOMES}
+    assert documented("train.md", "bitorch.train") == exported
+    runtime = {name.rpartition(".")[2] for name in documented("bitorch_runtime.md", "bitorch_runtime")}
+    assert runtime >= set(bitorch_runtime.__all__) - {
+        "__version__", "format", "reference"
+    }  # fmt: skip
+
+
+def documented(page: str, module: str) -> set[str]:
+    text = (ROOT / "docs" / "api" / page).read_text(encoding="utf-8")
+    return set(re.findall(rf"^::: {re.escape(module)}\.([\w.]+)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_every_path_that_contributors_are_told_is_there(page: Path) -> None:
+    """Whole paths, and names of files and folders that stand somewhere in the sources."""
+    known = [
+        path
+        for root in ("src", "runtime/csrc", "runtime/src", "runtime/tests", "tests")
+        for path in (ROOT / root).rglob("*")
+    ]
+    paths = re.findall(r"`([\w./<>-]+(?:/|\.py|\.h|\.inl|\.cpp))`", page.read_text(encoding="utf-8"))
+    assert paths
+    for told in paths:
+        if (ROOT / told.rstrip("/")).exists():
+            continue
+        ends = "/" + told.rstrip("/")
+        assert any(str(path).endswith(ends) for path in known), f"{page.name} tells of {told}"
+
+
+def test_readme_shows_what_it_prints(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And fits a person in a hurry."""
+    readme = ROOT / "README.md"
+    monkeypatch.chdir(tmp_path)
+    exec(blocks(readme, "python")[0], {})
+    printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
+    assert printed == blocks(readme, "text")[0].rstrip("\n")
+    assert len(readme.read_text(encoding="utf-8").splitlines()) <= 120
 
 
 def test_conversion_table_of_the_docs_is_current(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -94,7 +168,7 @@ def test_page_of_operations_is_what_the_table_makes() -> None:
 
 
 def test_every_public_name_is_in_the_table_of_names() -> None:
-    table = (ROOT / "docs" / "any-model.md").read_text(encoding="utf-8").split("## Every name")[1]
+    table = (ROOT / "docs" / "README.md").read_text(encoding="utf-8").split("## Every name")[1]
     names = {name for name in dir(bitorch) if not name.startswith("_")}
     public = {name for name in names if getattr(getattr(bitorch, name), "__module__", "").startswith("bitorch.")}
     assert set(re.findall(r"`(\w+)`", table)) == public

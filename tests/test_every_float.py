@@ -270,6 +270,7 @@ NETS: dict[str, Callable[..., Tensor]] = {
     "sigmoid": lambda x, one, norm: one(x.sigmoid()),
     "tanh": lambda x, one, norm: one(x.tanh()),
     "silu": lambda x, one, norm: one(F.silu(x)),
+    "elu": lambda x, one, norm: one(F.elu(norm(x), 0.8)),
     "softmax": lambda x, one, norm: one(x.softmax(1)),
     "mean": lambda x, one, norm: one(x.mean((2, 3), keepdim=True)),
     "concatenated": lambda x, one, norm: one(torch.cat([norm(x)[:, :2], x[:, 2:] * 0.6], 1)),

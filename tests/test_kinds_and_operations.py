@@ -8,9 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitorch import LowBitConfig, quantize_
+from bitorch.deployment.capture import calls_to_nodes
 from bitorch.deployment.capture.capture import capture
 from bitorch.deployment.graph.kinds import KINDS
 from bitorch.deployment.runtime.compile import compile_graph
+from bitorch.operators.packed import WEIGHT_GRIDS
+from bitorch_runtime.operation_keys import MOST_CHANNELS, MOST_EXTENT
 from bitorch_runtime.operations import OPERATIONS, why_inexact
 
 
@@ -29,7 +32,7 @@ class Mixed(nn.Module):
         y = F.max_pool2d(F.relu(self.norm(self.first(x))), 2)
         y = self.slopes(self.middle(y))
         y = torch.cat([F.silu(y)[:, :4], F.hardswish(y)[:, 4:]], 1) * F.hardsigmoid(y)
-        y = F.pad(F.avg_pool2d(torch.tanh(y), 2), (1, 1, 1, 1), "replicate")
+        y = F.pad(F.avg_pool2d(F.elu(torch.tanh(y), 0.5), 2), (1, 1, 1, 1), "replicate")
         gate = torch.sigmoid(self.narrow(F.adaptive_avg_pool2d(y, 1).flatten(1)))
         pooled = F.adaptive_avg_pool2d(y * gate[:, :, None, None] + y.clamp(0.1, 0.9) / 3, 2).flatten(1)
         return F.log_softmax(self.last(pooled[:, :8]), 1)
@@ -62,3 +65,9 @@ def test_operations_are_exact_where_their_kinds_are(pairs: set[tuple[str, str, b
 def test_kinds_that_weigh_are_operations_that_multiply(pairs: set[tuple[str, str, bool]]) -> None:
     assert all(KINDS[kind].weighs == OPERATIONS[op].multiplies for kind, op, _ in pairs)
     assert {op for kind, op, _ in pairs if KINDS[kind].weighs} == {"conv2d", "linear", "conv2d_float", "linear_float"}
+
+
+def test_what_is_told_without_the_runtime_is_what_it_takes() -> None:
+    """Capture and the operators of exported programs know it without an import."""
+    assert (calls_to_nodes._LARGEST_EXTENT, calls_to_nodes._LARGEST_CHANNELS) == (MOST_EXTENT, MOST_CHANNELS)
+    assert tuple(choice.value for choice in OPERATIONS["conv2d"]["weight_grid"].choices) == WEIGHT_GRIDS

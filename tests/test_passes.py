@@ -551,17 +551,17 @@ class TestLower:
         assert [one["input"] for one in operations[-2:]] == ["a", "b"]
         assert (operations[2]["inputs"], operations[2]["output"]) == (["a"], "b")
 
-    def test_a_signal_is_an_image_of_one_row(self) -> None:
+    def test_a_signal_has_windows_along_one_axis(self) -> None:
         draft = Draft(4, 9)
         settings: dict[str, Any] = {"kernel_size": (3,), "stride": (2,), "padding": (1, 0), "dilation": (1,)}
         draft.add("pool", "max_pool", ["x"], lambda x: F.max_pool1d(F.pad(x, (1, 0)), 3, 2), (4, 4), **settings)
         given, pool, _ = lower(draft.graph("pool")).operations
-        assert given["shape"] == [4, 1, 9]
+        assert given["shape"] == [4, 9]
         assert [pool[key] for key in ("kernel_size", "stride", "padding", "dilation")] == [
-            [1, 3],
-            [1, 2],
-            [0, 1, 0, 0],
-            [1, 1],
+            [3],
+            [2],
+            [1, 0],
+            [1],
         ]
 
     def test_a_kind_without_an_operation_is_an_error(self) -> None:

@@ -652,13 +652,13 @@ def _is_tame(b: _Builder, *names: str) -> bool:
 def activation(b: _Builder, name: str) -> None:
     """Append an activation of the floats `name`."""
     known = b.known[name]
-    options = ["leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"] if _is_tame(b, name) else []
+    options = ["leaky_relu", "elu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"] if _is_tame(b, name) else []
     function = b.choose(["leaky_relu", *options])
     operation: dict[str, Any] = {"op": "activation", "input": name, "output": b.fresh(), "function": function}
-    exact, dyadic = known.exact and function not in ("sigmoid", "tanh", "silu"), False
-    if function == "leaky_relu":
+    exact, dyadic = known.exact and function not in ("elu", "sigmoid", "tanh", "silu"), False
+    if function in ("leaky_relu", "elu"):
         channels = b.shape(name)[2]
-        dyadic = known.dyadic and b.chance(0.5)
+        dyadic = function == "leaky_relu" and known.dyadic and b.chance(0.5)
         slope = b.rng.integers(-1, 2, channels) if dyadic else b.rng.normal(0, 0.5, channels)
         operation["slope"] = b.array("slope", slope.astype(np.float32))
     b.add(operation, output=_Known(exact=exact, dyadic=dyadic))

@@ -131,6 +131,7 @@ def _elementwise() -> Iterator[Example]:
     yield example({"op": "mul", "inputs": ["x", "gate"], "output": "y"}, {})
     activation = {"op": "activation", "input": "x", "output": "y"}
     yield example({**activation, "function": "leaky_relu", "slope": "slope"}, steps)
+    yield example({**activation, "function": "elu", "slope": "slope"}, steps)
     for function in ("hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"):
         yield example({**activation, "function": function}, {})
     yield example({"op": "softmax", "input": "x", "output": "y"}, {})

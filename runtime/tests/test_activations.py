@@ -21,25 +21,27 @@ Array = np.ndarray[Any, Any]
 WORKER = """
 import hashlib, numpy as np, test_activations as t
 results = [t.activate(name, t.any_floats(20001)) for name in ("sigmoid", "tanh", "silu")]
+results += [t.activate("elu", t.any_floats(20001), t.any_floats(20001) * np.float32(1e-3))]
 results += [t.softmax(t.rows(channels), log) for channels in (1, 7, 10, 100, 1001) for log in (False, True)]
 print(hashlib.sha256(np.nan_to_num(np.concatenate([y.ravel() for y in results])).tobytes()).hexdigest())
 """
 
 
-def run(operation: dict[str, Any], x: Array) -> Array:
-    """One operation of the vectors x [batch, features]."""
+def run(operation: dict[str, Any], x: Array, slope: Array | None = None) -> Array:
+    """One operation of the vectors x [batch, features], with the array "slope" if there is one."""
     operations: list[dict[str, Any]] = [
         {"op": "input", "output": "x", "dtype": "float32", "shape": [x.shape[1]]},
         {**operation, "input": "x", "output": "y"},
         {"op": "output", "input": "y"},
     ]
-    y = Program(operations, {})(x)
+    y = Program(operations, {} if slope is None else {"slope": slope})(x)
     assert isinstance(y, np.ndarray)
     return y
 
 
-def activate(function: str, x: Array) -> Array:
-    return run({"op": "activation", "function": function}, x[np.newaxis]).reshape(-1)
+def activate(function: str, x: Array, slope: Array | None = None) -> Array:
+    named = {} if slope is None else {"slope": "slope"}
+    return run({"op": "activation", "function": function, **named}, x[np.newaxis], slope).reshape(-1)
 
 
 def softmax(x: Array, log: bool) -> Array:
@@ -91,6 +93,17 @@ def test_within_a_unit(function: str) -> None:
     with np.errstate(all="ignore"):
         expected = {"sigmoid": reference.sigmoid, "tanh": reference.tanh, "silu": reference.silu}[function](x)
     assert units_apart(activate(function, x), expected) <= 1
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.3, -2.5, 0.0])
+def test_elu_within_a_unit(alpha: float) -> None:
+    """Also near zero, where e^x − 1 cancels, and beyond what e^x can tell from 0."""
+    near = np.float32(2.0) ** np.arange(-149, 8, dtype=np.float32)
+    x = np.concatenate([any_floats(200_001), near, -near, np.array([0.0, -0.0, np.inf, -np.inf, np.nan], np.float32)])
+    slope = np.full(len(x), alpha, np.float32)
+    with np.errstate(all="ignore"):
+        expected = reference.elu(x, slope)
+    assert units_apart(activate("elu", x, slope), expected) <= 1
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -70,6 +70,15 @@ def test_kernel_files_define_their_table_and_nothing_else(target: str) -> None:
     assert shared == {f"bitorch::{TABLES[target]}"}
 
 
+@pytest.mark.parametrize("target", TABLES)
+def test_nothing_of_a_kernel_file_runs_at_load(target: str) -> None:
+    """Tables are constants: code that fills them at load would run AVX-512 on a CPU that has none."""
+    if target not in objects():
+        pytest.skip(f"{target} is for another architecture")
+    (path,) = objects()[target]
+    assert not re.search(r"\.(init_array|ctors|text\.startup)", output_of("objdump", "-h", str(path)))
+
+
 def test_only_kernel_files_have_wide_instructions() -> None:
     paths = objects()["bitorch_core"]
     assert len(paths) > 10

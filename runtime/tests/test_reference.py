@@ -323,6 +323,13 @@ def test_smooth_activations_are_torchs() -> None:
             y = mine(x)
         assert y.dtype == np.float32
         np.testing.assert_allclose(y, torchs(torch.from_numpy(x).double()).float().numpy(), rtol=1e-7)
+    slope = np.random.default_rng(6).normal(0, 1, 17).astype(np.float32)
+    wide = torch.from_numpy(x).double()
+    expected = torch.where(wide > 0, wide, torch.expm1(wide) * torch.from_numpy(slope).double())
+    with np.errstate(all="ignore"):
+        y = reference.elu(x, slope)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, expected.float().numpy(), rtol=1e-7)
     x[0, 0, 0] = 1
     for log in (False, True):
         expected = (F.log_softmax if log else F.softmax)(torch.from_numpy(x).double(), -1).float()

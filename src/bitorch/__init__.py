@@ -15,6 +15,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
     from .allocation.allocate import Allocation as Allocation
     from .allocation.allocate import allocate as allocate
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from .reporting.report import Report as Report
     from .reporting.report import report as report
 
-__version__ = "0.1.0"
 
 # Only when they are asked for: PyTorch takes seconds, for which a mistyped name on the command line need not wait, and
 # deploying needs bitorch_runtime, which quantizing and training do not.
@@ -89,6 +90,8 @@ _HOMES = {
     "set_bits": "conversion.set_bits",
     "verify": "deployment.runtime.verification",
 }
+#: Whose names are public too.
+_PACKAGES = ("data", "layers", "models", "quantizations", "train")
 
 
 def __getattr__(name: str) -> Any:
@@ -102,4 +105,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, "data", "models"])
+    """The public names, and not what this file imports; `bitorch.reporting` and the like are there when asked for."""
+    special = [name for name in globals() if name.startswith("__")]
+    return sorted({*special, *_HOMES, *_PACKAGES})

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 
-from . import __version__
 from .commands.console import FAILED, USER_ERROR, print_error
 from .commands.own_quantizers import OPTION, register_files, split_option
 from .known_names import wrong_data, wrong_model
 from .short_repr import short_repr
+from .version import __version__
 
 #: By import name, with how to get them.
 _TRAIN_PACKAGES = ("lightning", "numpy", "rich", "sklearn", "tensorboard", "torchmetrics", "tyro", "yaml")

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from . import __version__
+from .version import __version__
 
 #: Distributions of each extra of bitorch.
 _EXTRAS = {

@@ -27,22 +27,25 @@ enum Method : int {
   kMethods = 7,
 };
 
-// One tile of dot products. For pixel p and channel c of the block,
-//   kPopcount : tile[p][c] = sum over s, i, j of 2^(i+j) popcount(w[j][s][c] & load32(pixel[p] + i*plane_bytes +
-//   step[s])) kBytes    : tile[p][c] = sum over s, b of w[s][c][b] * uint8(pixel[p][step[s] + b]),   b = 0..3 kWords :
-//   tile[p][c] = sum over s, b of w[s][c][b] * int16(pixel[p] + step[s] + 2*b), b = 0..1 kDepthwise: tile[p][c] = sum
-//   over s of w[s][c] * uint8(pixel[p][step[s] + c]), |w| < 2^weight_bits kFloat    : tile[p][c] = sum over s of
-//   w[s][c] * float(pixel[p] + step[s]), in any order kDepthwiseFloat: tile[p][c] = sum over s of w[s][c] *
-//   float(pixel[p] + step[s] + 4*c), in any order kTables   : the number that kPopcount gives, from what stage_tables
-//   wrote for each input pixel: tile[p][c] = sum over
-//               j, s of 2^j * (entry w[j][s][c] of the table at pixel[p] + step[s]); an entry is the sum of the codes
-//               whose bits are set in its index. One step per kernel tap and KernelTable::table_channels input
-//               channels, taps of one kernel row innermost. Here a block has up to table_block channels, in parts of
-//               table_lanes, and the tile is [ceil(channels / 32)][pixels][32].
+// One tile of dot products. For pixel p and channel c of the block, tile[p][c] is the sum
+//   kPopcount        over s, i, j of 2^(i+j) popcount(w[j][s][c] & load32(pixel[p] + i * plane_bytes + step[s]))
+//   kBytes           over s, b of w[s][c][b] * uint8(pixel[p][step[s] + b]), b = 0..3
+//   kWords           over s, b of w[s][c][b] * int16(pixel[p] + step[s] + 2 * b), b = 0..1
+//   kDepthwise       over s of w[s][c] * uint8(pixel[p][step[s] + c]), |w| < 2^weight_bits
+//   kFloat           over s of w[s][c] * float(pixel[p] + step[s]), in any order
+//   kDepthwiseFloat  over s of w[s][c] * float(pixel[p] + step[s] + 4 * c), in any order
+//   kTables          over j, s of 2^j * (entry w[j][s][c] of the table at pixel[p] + step[s]), which is the number that
+//                    kPopcount gives. stage_tables wrote the tables for each input pixel: an entry is the sum of the
+//                    codes whose bits are set in its index. One step per kernel tap and KernelTable::table_channels
+//                    input channels, taps of one kernel row innermost. Here a block has up to table_block channels, in
+//                    parts of table_lanes, and the tile is [ceil(channels / 32)][pixels][32].
 // with the weights laid out as
-//   kPopcount uint32 [weight_bits][steps][32], kBytes int8 [steps][32][4], kWords int16 [steps][32][2],
-//   kDepthwise int32 [steps][32], kFloat and kDepthwiseFloat float [steps][32],
-//   kTables uint8 [ceil(channels / table_lanes)][weight_bits][steps][table_lanes].
+//   kPopcount                uint32 [weight_bits][steps][32]
+//   kBytes                   int8 [steps][32][4]
+//   kWords                   int16 [steps][32][2]
+//   kDepthwise               int32 [steps][32]
+//   kFloat, kDepthwiseFloat  float [steps][32]
+//   kTables                  uint8 [ceil(channels / table_lanes)][weight_bits][steps][table_lanes]
 // Sums are exact modulo 2^32; the caller has checked that D fits in 31 bits, its terms need not. Loads from a pixel are
 // unaligned 4-byte loads (kDepthwise: `channels` bytes, kDepthwiseFloat: `channels` floats; kTables: whole tables,
 // aligned to table_bytes up to 64). Kernels may compute all 32 channels or only `channels` of them, rounded up.
@@ -92,13 +95,15 @@ struct FloatStage {
 using FloatFunction = void (*)(const FloatStage*, void* tile);
 
 // Codes: q = number of j with  x >= threshold[j][c], x = D or y, after a change of sign where negate says so. NaN gives
-// 0. Thresholds rise with j; a float32 one may be NaN, which no x reaches, and then so are all that follow. kAffine: q
-// = round_half_even(v), v = clamp(float(x) * multiply[c] + offset[c], 0, n), n = 2^bits - 1, two roundings, never
-// fused; negate is null. Chosen only where it was checked to give the codes that the thresholds give.
-// kGuided: the thresholds decide, but where v (x after negate) is less than `margin` away from an integer, that integer
-// is the code. A kernel may compare every x instead. Planes: channel c goes to bit c%8 of byte c/8 at out[p] +
-// i*out_plane_bytes, i = 0..bits-1, bits beyond `channels` zero, ceil(channels/8) bytes written per plane, not one
-// more. Bytes: `channels` bytes at out[p].
+// 0. Thresholds rise with j; a float32 one may be NaN, which no x reaches, and then so are all that follow.
+//   kAffine  q = round_half_even(v), v = clamp(float(x) * multiply[c] + offset[c], 0, n), n = 2^bits - 1, two
+//            roundings, never fused; negate is null. Chosen only where it was checked to give the codes that the
+//            thresholds give.
+//   kGuided  the thresholds decide, but where v (x after negate) is less than `margin` away from an integer, that
+//            integer is the code. A kernel may compare every x instead.
+//   Planes   channel c goes to bit c%8 of byte c/8 at out[p] + i*out_plane_bytes, i = 0..bits-1, bits beyond `channels`
+//            zero, ceil(channels/8) bytes written per plane, not one more.
+//   Bytes    `channels` bytes at out[p].
 enum CodeRuleKind : int { kCompare = 0, kAffine = 1, kGuided = 2 };
 struct CodeStage {
   Correction correction;   // ignored for float input
@@ -141,6 +146,7 @@ struct AffineRow {
 // Activation functions of n floats: the same bits in every table.
 struct ActivationFunctions {
   void (*leaky_relu)(float* out, const float* in, const float* slope, int64_t n);
+  void (*elu)(float* out, const float* in, const float* slope, int64_t n);
   void (*hardswish)(float* out, const float* in, int64_t n);
   void (*hardsigmoid)(float* out, const float* in, int64_t n);
   void (*sigmoid)(float* out, const float* in, int64_t n);

@@ -111,6 +111,16 @@ static inline void generic_tanh(float* out, const float* in, int64_t n) {
   });
 }
 
+// x > 0 ? x : slope * (e^x - 1), whose e^x - 1 loses nothing near zero.
+static inline void generic_elu(float* out, const float* in, const float* slope, int64_t n) {
+  for_vectors<HalfFloats>(out, in, n, [slope](HalfFloats x, int64_t i, int64_t count) {
+    const Doubles wide = widen(x);
+    const Exponential e = split_exponential(clamp_lanes(wide, -40.0, 0.0));
+    const Doubles below = ((e.scale - 1.0) + e.scale * e.tail) * widen(load_lanes<HalfFloats>(slope + i, count));
+    return narrow(wide > Doubles{} ? wide : below);
+  });
+}
+
 // x > 0 ? x : x * slope
 static inline void generic_leaky_relu(float* out, const float* in, const float* slope, int64_t n) {
   for_vectors<Floats>(out, in, n, [slope](Floats x, int64_t i, int64_t count) {
@@ -201,7 +211,15 @@ static inline void generic_softmax(float* out, const float* in, double* room, in
   }
 }
 
-static constexpr ActivationFunctions kGenericActivations = {
-    generic_leaky_relu, generic_hardswish, generic_hardsigmoid, generic_sigmoid,
-    generic_tanh,       generic_silu,      generic_softmax,
-};
+static constexpr ActivationFunctions generic_activations() {
+  ActivationFunctions f = {};
+  f.leaky_relu = generic_leaky_relu;
+  f.elu = generic_elu;
+  f.hardswish = generic_hardswish;
+  f.hardsigmoid = generic_hardsigmoid;
+  f.sigmoid = generic_sigmoid;
+  f.tanh = generic_tanh;
+  f.silu = generic_silu;
+  f.softmax = generic_softmax;
+  return f;
+}

@@ -222,3 +222,14 @@ static void bytes_to_planes(uint8_t* out, int64_t plane_bytes, const uint8_t* in
   }
   generic_bytes_to_planes(out + c / 8, plane_bytes, in + c, channels - c, bits);
 }
+
+static constexpr void set_stages(KernelTable* t) {
+  t->finish_int = finish_int;
+  t->int_to_float = int_to_float;
+  t->float_to_float = float_to_float;
+  t->int_to_codes = int_to_codes;
+  t->float_to_codes = float_to_codes;
+  t->pixel_sums = pixel_sums;
+  t->rows.planes_to_bytes = planes_to_bytes;
+  t->rows.bytes_to_planes = bytes_to_planes;
+}

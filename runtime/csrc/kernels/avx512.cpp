@@ -27,6 +27,7 @@ namespace {
 
 constexpr int kByteSteps = 31;
 
+// The ones of each byte, as those of its nibbles: six operations, two of them shuffles, where VPOPCNTDQ has one.
 static inline __m512i count_bytes(__m512i x) {
   const __m512i counts = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
   const __m512i nibble = _mm512_set1_epi8(15);
@@ -67,96 +68,47 @@ static inline void add_steps(const DotTile* t, int begin, const uint8_t* w, int6
   }
 }
 
-template <int P, int V>
-static void popcount_tile(const DotTile* t, int begin, int32_t* tile) {
-  tile += begin * kBlock;
-  for (int p = 0; p < P; ++p) {
-    for (int v = 0; v < V; ++v) _mm512_store_si512(tile + p * kBlock + v * kLanes, _mm512_setzero_si512());
-  }
-  const uint8_t* weights = static_cast<const uint8_t*>(t->weights);
-  for (int j = 0; j < t->weight_bits; ++j) {
-    const uint8_t* w = weights + j * static_cast<int64_t>(t->steps) * 128;
-    for (int i = 0; i < t->activation_bits; ++i) {
-      for (int s = 0; s < t->steps; s += kByteSteps) {
-        const int count = t->steps - s < kByteSteps ? t->steps - s : kByteSteps;
-        add_steps<P, V>(t, begin, w, i * t->plane_bytes, s, count, i + j, tile);
+struct Popcount {
+  template <int P, int V>
+  static void run(const DotTile* t, int begin, int32_t* tile) {
+    tile += begin * kBlock;
+    for (int p = 0; p < P; ++p) {
+      for (int v = 0; v < V; ++v) _mm512_store_si512(tile + p * kBlock + v * kLanes, _mm512_setzero_si512());
+    }
+    const uint8_t* weights = static_cast<const uint8_t*>(t->weights);
+    for (int j = 0; j < t->weight_bits; ++j) {
+      const uint8_t* w = weights + j * static_cast<int64_t>(t->steps) * 128;
+      for (int i = 0; i < t->activation_bits; ++i) {
+        for (int s = 0; s < t->steps; s += kByteSteps) {
+          const int count = t->steps - s < kByteSteps ? t->steps - s : kByteSteps;
+          add_steps<P, V>(t, begin, w, i * t->plane_bytes, s, count, i + j, tile);
+        }
       }
     }
   }
-}
+};
 
-template <int V>
-static void popcount_pixels(const DotTile* t, int32_t* tile) {
-  for (int begin = 0, count; begin < t->pixels; begin += count) {
-    count = next_pixels(t->pixels - begin);
-    switch (count) {
-      case 1:
-        popcount_tile<1, V>(t, begin, tile);
-        break;
-      case 2:
-        popcount_tile<2, V>(t, begin, tile);
-        break;
-      case 3:
-        popcount_tile<3, V>(t, begin, tile);
-        break;
-      case 4:
-        popcount_tile<4, V>(t, begin, tile);
-        break;
-      case 5:
-        popcount_tile<5, V>(t, begin, tile);
-        break;
-      case 6:
-        popcount_tile<6, V>(t, begin, tile);
-        break;
-      case 7:
-        popcount_tile<7, V>(t, begin, tile);
-        break;
-      default:
-        popcount_tile<8, V>(t, begin, tile);
-    }
-  }
-}
-
-static void dot_popcount(const DotTile* t, void* tile) {
-  if (t->channels <= kLanes) return popcount_pixels<1>(t, static_cast<int32_t*>(tile));
-  popcount_pixels<2>(t, static_cast<int32_t*>(tile));
+static constexpr KernelTable table() {
+  using namespace letters;
+  KernelTable t = avx512_table("avx512");
+  set_dot(&t, kPopcount, "popcount avx512", dot_by_groups<Popcount>, kMaxTilePixels);
+  // A plane product of 512 bits takes eight vector instructions (and, six to count, add), 4 cycles where two issue at
+  // once, so a popcount costs 4 * W * A cycles per 512 products against 4 to 8 of vpdpbusd.
+  set_choices(&t, {{P, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B}});
+  return t;
 }
 
 }  // namespace
 
 }  // namespace avx512
 
-using namespace avx512;
-
-const KernelTable kAvx512Kernels = {
-    "avx512",
-    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, nullptr, dot_depthwise,
-     dot_product<FloatProduct>, dot_depthwise_float},
-    {"popcount avx512", "bytes avx512-vnni", "words avx512-vnni", nullptr, "depthwise avx512-vnni", "float avx512",
-     "depthwise float avx512"},
-    {kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, 0, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels},
-    finish_int,
-    int_to_float,
-    float_to_float,
-    int_to_codes,
-    float_to_codes,
-    pixel_sums,
-    nullptr,
-    0,
-    0,
-    kRows,
-    // A plane product of 512 bits takes eight vector instructions, 4 cycles where two issue at once, so a popcount
-    // costs 4 * W * A cycles per 512 products against 4 to 8 of vpdpbusd.
-    {{kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes}},
-    0,
-    0,
-};
+constexpr KernelTable kAvx512Kernels = avx512::table();
 
 }  // namespace bitorch

@@ -5,6 +5,18 @@
 // at once, 384 products of a bit with a whole code, however many bits that code has. A pixel's tables serve every
 // kernel tap that reads the pixel and every output channel.
 //
+//   table of a pixel's six codes (64 bytes, one register)       indices of a step: a byte for each output channel
+//   entry   0   1   2      3   4   ...  63                      lane    c0        c1        ...  c63
+//           0   q0  q1  q0+q1  q2  ...  q0+q1+...+q5            index   000101b   110000b   ...
+//   vpermb: lane c gets table[index[c]], the sum of the codes that weight bit plane adds for channel c: q0 + q2, q4 +
+//   q5
+//
+// What binds, on Zen 4, where shuffles and whole loads take a cycle each and additions half of one: a look-up and its
+// addition 1.00 cycles. A step of 4 pixels x 2 parts is 8 look-ups and loads 2 vectors of indices and 4 tables, each
+// for two parts: 8 cycles. 8 pixels x 1 part load 1 + 8: 9 cycles, bound by loads, so that layers of more than 64
+// channels take the former. 384 products of a bit by a code a cycle make 1.33 * W cycles per 512 products, and none for
+// A but what moves sums out of bytes.
+//
 // Staged: [pixel][ceil(channels / 6)][64] bytes for each row; entry e of a table is the sum of the codes k with bit k
 // set in e, at most 6 * 15 = 90: activations of up to 4 bits. Weights: [part of 64 channels][plane][step][64] index
 // bytes.
@@ -220,4 +232,12 @@ static void dot_tables(const DotTile* t, void* out) {
       begin += 4;
     }
   }
+}
+
+static constexpr void set_tables(KernelTable* t) {
+  t->stage_tables = stage_tables;
+  t->table_channels = kTableChannels;
+  t->table_bytes = kTableBytes;
+  t->table_lanes = kTableLanes;
+  t->table_block = 2 * kTableLanes;
 }

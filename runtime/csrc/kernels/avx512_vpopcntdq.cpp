@@ -27,6 +27,19 @@ namespace {
 #include "avx512.inl"
 
 // sum += popcount(weights & plane) over all steps, for P pixels x V vectors of channels.
+//
+// One step is 32 input channels of one weight plane and one activation plane: 32 bits of a pixel, broadcast, and with a
+// dword per output channel.
+//
+//   weights [plane j][step][channel]   dword: 32 input channels        w  10110...  (one lane of 16)
+//   pixel   [plane i][step]            dword: the same 32 channels     x  11010...  (the same in every lane)
+//                                                          popcount(w & x) = products of 1 by 1 that are 1
+//
+// 512 products are 3 operations: and, count, add. Zen 4 starts two 512-bit operations a cycle, of which one may count:
+// 1.5 cycles, 341 products of one bit a cycle, and W * A times that for W x A bits. Fewer operations there are not:
+// adding several products by carry-save before they are counted replaces a count and an addition by two vpternlog,
+// again 3. 8 x 2 is 64 instructions for 16 products, 48 of them those three, and its 10 loads are no bound: 7 x 2 was
+// measured at 97 % of 341 in layers, without what follows the sums.
 template <int P, int V>
 static inline void add_plane_pair(const DotTile* t, int begin, const uint8_t* w, int64_t plane, __m512i (&sum)[P][V]) {
   const uint8_t* x[P];
@@ -47,74 +60,39 @@ static inline void add_plane_pair(const DotTile* t, int begin, const uint8_t* w,
   }
 }
 
-template <int P, int V>
-static void popcount_tile(const DotTile* t, int begin, int32_t* tile) {
-  tile += begin * kBlock;
-  const uint8_t* weights = static_cast<const uint8_t*>(t->weights);
-  const int64_t weight_plane = static_cast<int64_t>(t->steps) * 128;
-  __m512i sum[P][V];
+struct Popcount {
+  template <int P, int V>
+  static void run(const DotTile* t, int begin, int32_t* tile) {
+    tile += begin * kBlock;
+    const uint8_t* weights = static_cast<const uint8_t*>(t->weights);
+    const int64_t weight_plane = static_cast<int64_t>(t->steps) * 128;
+    __m512i sum[P][V];
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) sum[p][v] = _mm512_setzero_si512();
-  }
-  const int top = t->weight_bits + t->activation_bits - 2;
-  for (int s = top; s >= 0; --s) {
-    if (s != top) {
+      for (int v = 0; v < V; ++v) sum[p][v] = _mm512_setzero_si512();
+    }
+    const int top = t->weight_bits + t->activation_bits - 2;
+    for (int s = top; s >= 0; --s) {
+      if (s != top) {
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) {
+        for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
-        for (int v = 0; v < V; ++v) sum[p][v] = _mm512_add_epi32(sum[p][v], sum[p][v]);
+          for (int v = 0; v < V; ++v) sum[p][v] = _mm512_add_epi32(sum[p][v], sum[p][v]);
+        }
+      }
+      const int first = s < t->activation_bits ? 0 : s - t->activation_bits + 1;
+      for (int j = first; j <= s && j < t->weight_bits; ++j) {
+        add_plane_pair<P, V>(t, begin, weights + j * weight_plane, (s - j) * t->plane_bytes, sum);
       }
     }
-    const int first = s < t->activation_bits ? 0 : s - t->activation_bits + 1;
-    for (int j = first; j <= s && j < t->weight_bits; ++j) {
-      add_plane_pair<P, V>(t, begin, weights + j * weight_plane, (s - j) * t->plane_bytes, sum);
-    }
-  }
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
-    for (int v = 0; v < V; ++v) _mm512_store_si512(tile + p * kBlock + v * kLanes, sum[p][v]);
-  }
-}
-
-template <int V>
-static void popcount_pixels(const DotTile* t, int32_t* tile) {
-  for (int begin = 0, count; begin < t->pixels; begin += count) {
-    count = next_pixels(t->pixels - begin);
-    switch (count) {
-      case 1:
-        popcount_tile<1, V>(t, begin, tile);
-        break;
-      case 2:
-        popcount_tile<2, V>(t, begin, tile);
-        break;
-      case 3:
-        popcount_tile<3, V>(t, begin, tile);
-        break;
-      case 4:
-        popcount_tile<4, V>(t, begin, tile);
-        break;
-      case 5:
-        popcount_tile<5, V>(t, begin, tile);
-        break;
-      case 6:
-        popcount_tile<6, V>(t, begin, tile);
-        break;
-      case 7:
-        popcount_tile<7, V>(t, begin, tile);
-        break;
-      default:
-        popcount_tile<8, V>(t, begin, tile);
+      for (int v = 0; v < V; ++v) _mm512_store_si512(tile + p * kBlock + v * kLanes, sum[p][v]);
     }
   }
-}
-
-static void dot_popcount(const DotTile* t, void* tile) {
-  if (t->channels <= kLanes) return popcount_pixels<1>(t, static_cast<int32_t*>(tile));
-  popcount_pixels<2>(t, static_cast<int32_t*>(tile));
-}
+};
 
 // Narrow pixels side by side, 16 at a time: 1, 2, 4 or 8 bytes of each plane. Wider ones count 8 bytes at a time.
 template <int bytes>
@@ -158,43 +136,32 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
+static constexpr KernelTable table() {
+  using namespace letters;
+  KernelTable t = avx512_table("avx512-vpopcntdq");
+  set_dot(&t, kPopcount, "popcount avx512-vpopcntdq", dot_by_groups<Popcount>, kMaxTilePixels);
+  set_dot(&t, kTables, "tables avx512-vbmi", dot_tables, kMaxTilePixels);
+  t.pixel_sums = all_pixel_sums;
+  set_tables(&t);
+  // Cycles per 512 products on Zen 4: popcount 1.5 * W * A; bytes 8; tables 1.33 * W and the moves to 16 bits, which
+  // take another 11, 25 and 75 % for A = 2, 3, 4. Measured, whole 3x3 layers of 256 channels, e12 products per
+  // second: W1A2 0.57 popcount, 0.77 tables; W2A1 0.57, 0.45; W2A2 0.30, 0.43; W3A3 0.29 tables, 0.22 bytes; W4A2
+  // 0.22, 0.23.
+  set_choices(&t, {{P, T, T, T, B, B, B, B},
+                   {P, T, T, T, B, B, B, B},
+                   {P, T, T, T, B, B, B, B},
+                   {P, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B}});
+  return t;
+}
+
 }  // namespace
 
 }  // namespace avx512_vpopcntdq
 
-using namespace avx512_vpopcntdq;
-
-const KernelTable kAvx512VpopcntdqKernels = {
-    "avx512-vpopcntdq",
-    {dot_popcount, dot_product<BytesProduct>, dot_product<WordsProduct>, dot_tables, dot_depthwise,
-     dot_product<FloatProduct>, dot_depthwise_float},
-    {"popcount avx512-vpopcntdq", "bytes avx512-vnni", "words avx512-vnni", "tables avx512-vbmi",
-     "depthwise avx512-vnni", "float avx512", "depthwise float avx512"},
-    {kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels, kMaxTilePixels},
-    finish_int,
-    int_to_float,
-    float_to_float,
-    int_to_codes,
-    float_to_codes,
-    all_pixel_sums,
-    stage_tables,
-    kTableChannels,
-    kTableBytes,
-    kRows,
-    // Cycles per 512 products on Zen 4: popcount 1.5 * W * A; bytes 8; tables 1.33 * W and the moves to 16 bits, which
-    // take another 11, 25 and 75 % for A = 2, 3, 4. Measured, whole 3x3 layers of 256 channels, e12 products per
-    // second: W1A2 0.57 popcount, 0.77 tables; W2A1 0.57, 0.45; W2A2 0.30, 0.43; W3A3 0.29 tables, 0.22 bytes; W4A2
-    // 0.22, 0.23.
-    {{kPopcount, kTables, kTables, kTables, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kTables, kTables, kTables, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kTables, kTables, kTables, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes}},
-    kTableLanes,
-    2 * kTableLanes,
-};
+constexpr KernelTable kAvx512VpopcntdqKernels = avx512_vpopcntdq::table();
 
 }  // namespace bitorch

@@ -456,8 +456,56 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
 
 #include "activations.inl"
 
-static constexpr RowFunctions kGenericRows = {
-    generic_max_bytes,     generic_max_floats,  generic_max_of_floats, generic_max_planes,      generic_add_ints,
-    generic_add_bytes,     generic_add_floats,  generic_affine,        generic_planes_to_bytes, generic_bytes_to_planes,
-    generic_quantize_unit, generic_widen_bytes, kGenericActivations,
-};
+// ---- The table ----
+//
+// Kernel files start from this one and replace what they do better, member by member, while they are compiled.
+
+static constexpr RowFunctions generic_rows() {
+  RowFunctions r = {};
+  r.max_bytes = generic_max_bytes;
+  r.max_floats = generic_max_floats;
+  r.max_of_floats = generic_max_of_floats;
+  r.max_planes = generic_max_planes;
+  r.add_ints = generic_add_ints;
+  r.add_bytes = generic_add_bytes;
+  r.add_floats = generic_add_floats;
+  r.affine = generic_affine;
+  r.planes_to_bytes = generic_planes_to_bytes;
+  r.bytes_to_planes = generic_bytes_to_planes;
+  r.quantize_unit = generic_quantize_unit;
+  r.widen_bytes = generic_widen_bytes;
+  r.activations = generic_activations();
+  return r;
+}
+
+// What it is called in profiles, and the most pixels of a call.
+static constexpr void set_dot(KernelTable* t, Method method, const char* name, DotFunction function, int tile_pixels) {
+  t->dot[method] = function;
+  t->dot_name[method] = name;
+  t->tile_pixels[method] = tile_pixels;
+}
+
+// method[W-1][A-1] in letters: a row for each number of weight bits, from 1 down, a column for each of activation bits.
+namespace letters {
+constexpr Method P = kPopcount, B = kBytes, W = kWords, T = kTables;
+}
+
+static constexpr void set_choices(KernelTable* t, const Method (&choices)[8][8]) {
+  for (int w = 0; w < 8; ++w) {
+    for (int a = 0; a < 8; ++a) t->method[w][a] = static_cast<uint8_t>(choices[w][a]);
+  }
+}
+
+// Everything but products of codes and what chooses between them.
+static constexpr KernelTable generic_table(const char* name) {
+  KernelTable t = {};
+  t.name = name;
+  t.finish_int = generic_finish_int;
+  t.int_to_float = generic_int_to_float;
+  t.float_to_float = generic_float_to_float;
+  t.int_to_codes = generic_int_to_codes;
+  t.float_to_codes = generic_float_to_codes;
+  t.pixel_sums = generic_pixel_sums;
+  t.rows = generic_rows();
+  return t;
+}

@@ -28,10 +28,12 @@ static inline int8x16_t broadcast_codes(const uint8_t* from) {
   return vreinterpretq_s8_u8(eight_bits ? veorq_u8(codes, vdupq_n_u8(0x80)) : codes);
 }
 
-constexpr int kPairs = 2;  // vectors of four channels: eight channels at a time
+// Eight channels at a time, not sixteen: the products of four bytes of a channel fill four lanes of 16 bits, so the
+// sums of four pixels and eight channels take the 16 registers.
+constexpr int kPairs = 2;  // vectors of four channels
 
-// Small codes: the products of many steps fit in 16 bits. Even and odd channels of the sums of 16 bits lie in two
-// vectors of each four channels, four lanes per channel.
+// Small codes: the products of many steps fit in 16 bits. 8 multiply-adds for 64 products, and nothing else but loads.
+// Even and odd channels of the sums of 16 bits lie in two vectors of each four channels, four lanes per channel.
 template <int P, bool eight_bits>
 static inline void add_small(const DotTile* t, const uint8_t* const* x, const int8_t* w, int exact_steps,
                              int32_t* tile) {
@@ -62,7 +64,8 @@ static inline void add_small(const DotTile* t, const uint8_t* const* x, const in
   }
 }
 
-// Large codes: the products of one step, or of two, are added in 32 bits at once.
+// Large codes: the products of one step, or of two, are added in 32 bits at once: for 64 products 8 multiplications and
+// 8 widening additions, or 4 where two steps share them.
 template <int P, bool eight_bits, bool two_steps>
 static inline void add_large(const DotTile* t, const uint8_t* const* x, const int8_t* w, int32_t* tile) {
   int32x4_t low[P][kPairs], high[P][kPairs];
@@ -145,37 +148,26 @@ static void dot_bytes(const DotTile* t, void* tile) {
   }
 }
 
+static constexpr KernelTable table() {
+  using namespace letters;
+  constexpr DotNames kNames = {"popcount neon", "bytes neon", "depthwise neon", "float neon", "depthwise float neon"};
+  KernelTable t = neon_table("neon", kNames, dot_bytes);
+  // Vector instructions per 128 products, by count, not by measurement: popcount 3 (and, count, add) for each pair of
+  // planes; bytes 16 multiplications and up to 16 widening additions. So popcount up to 5 pairs.
+  set_choices(&t, {{P, P, P, P, P, B, B, B},
+                   {P, P, B, B, B, B, B, B},
+                   {P, B, B, B, B, B, B, B},
+                   {P, B, B, B, B, B, B, B},
+                   {P, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B}});
+  return t;
+}
+
 }  // namespace
 }  // namespace neon
 
-const KernelTable kNeonKernels = {
-    "neon",
-    {neon::dot_popcount, neon::dot_bytes, nullptr, nullptr, neon::dot_depthwise, neon::dot_float,
-     neon::generic_dot_depthwise_float},
-    {"popcount neon", "bytes neon", nullptr, nullptr, "depthwise neon", "float neon", "depthwise float neon"},
-    {neon::kPixelsPerCall, neon::kPixelsPerCall, 0, 0, neon::kPixelsPerCall, neon::kPixelsPerCall, kMaxTilePixels},
-    neon::generic_finish_int,
-    neon::generic_int_to_float,
-    neon::generic_float_to_float,
-    neon::int_to_codes,
-    neon::float_to_codes,
-    neon::pixel_sums,
-    nullptr,
-    0,
-    0,
-    neon::kRows,
-    // Vector instructions per 128 products, by count, not by measurement: popcount 3 (and, count, add) for each pair of
-    // planes; bytes 16 multiplications and up to 16 widening additions. So popcount up to 5 pairs.
-    {{kPopcount, kPopcount, kPopcount, kPopcount, kPopcount, kBytes, kBytes, kBytes},
-     {kPopcount, kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes}},
-    0,
-    0,
-};
+constexpr KernelTable kNeonKernels = neon::table();
 
 }  // namespace bitorch

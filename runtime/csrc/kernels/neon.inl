@@ -5,6 +5,14 @@
 // Dot products run over 16 channels (four vectors of four) and up to kGroup pixels at a time: 16 accumulators, which
 // leaves half of the 32 registers for weights, codes and products. Result lanes are output channels, so a dword of
 // codes is broadcast and no sum crosses lanes.
+//
+//                        weights of the step, 4 x 16 bytes, one dword per output channel
+//                        w0 [c0 c1 c2 c3]  w1 [c4 .. c7]  w2 [c8 .. c11]  w3 [c12 .. c15]
+//   pixel 0, dword x0    sum[0][0]         sum[0][1]      sum[0][2]       sum[0][3]
+//     ...
+//   pixel 3, dword x3    sum[3][0]         sum[3][1]      sum[3][2]       sum[3][3]
+//
+// So 4 + 4 loads feed 16 products. Figures below are counted from the instructions, not measured.
 
 constexpr int kGroup = 4;    // pixels that share one load of the weights
 constexpr int kVectors = 4;  // vectors of four channels in half a block
@@ -46,6 +54,9 @@ static inline void for_each_group(const DotTile* t, void* tile) {
 
 // ---- Dot products ----
 
+// 128 products of one bit are 3 operations: and, count, add. A step of the whole tile is 64 instructions, 48 of them
+// those.
+//
 // Bit counts of bytes (0 .. 8) are added in bytes for at most 31 steps (31 * 8 = 248), then widened. All pairs of
 // planes with i + j = shift share these sums, so that few steps per plane pair do not mean many widenings.
 struct Popcount {
@@ -110,6 +121,9 @@ struct Popcount {
 
 static void dot_popcount(const DotTile* t, void* tile) { for_each_group<Popcount>(t, tile); }
 
+// Four steps that follow each other in memory, as input channels do, load four floats of a pixel at once and multiply
+// by one lane of them each: 4 loads of pixels and 16 of weights for 64 multiply-adds.
+//
 // The same order of additions for every pixel, whatever its place in the tile. Without the pragmas, GCC 12 unrolls too
 // late to keep the sums in registers.
 struct Float {
@@ -443,9 +457,23 @@ static void planes_to_bytes(uint8_t* out, const uint8_t* in, int64_t plane_bytes
   generic_planes_to_bytes(out + c, in + c / 8, plane_bytes, channels - c, bits);
 }
 
-// The rest are loops that compilers vectorise well.
-static constexpr RowFunctions kRows = {
-    generic_max_bytes, generic_max_floats,  generic_max_of_floats, generic_max_planes, generic_add_ints,
-    generic_add_bytes, generic_add_floats,  generic_affine,        planes_to_bytes,    bytes_to_planes,
-    quantize_unit,     generic_widen_bytes, kGenericActivations,
+struct DotNames {
+  const char *popcount, *bytes, *depthwise, *floats, *depthwise_floats;
 };
+
+// What both tables have in common; stages and rows that are not named here are loops that compilers vectorise well.
+static constexpr KernelTable neon_table(const char* name, const DotNames& names, DotFunction dot_bytes) {
+  KernelTable t = generic_table(name);
+  set_dot(&t, kPopcount, names.popcount, dot_popcount, kPixelsPerCall);
+  set_dot(&t, kBytes, names.bytes, dot_bytes, kPixelsPerCall);
+  set_dot(&t, kDepthwise, names.depthwise, dot_depthwise, kPixelsPerCall);
+  set_dot(&t, kFloat, names.floats, dot_float, kPixelsPerCall);
+  set_dot(&t, kDepthwiseFloat, names.depthwise_floats, generic_dot_depthwise_float, kMaxTilePixels);
+  t.int_to_codes = int_to_codes;
+  t.float_to_codes = float_to_codes;
+  t.pixel_sums = pixel_sums;
+  t.rows.planes_to_bytes = planes_to_bytes;
+  t.rows.bytes_to_planes = bytes_to_planes;
+  t.rows.quantize_unit = quantize_unit;
+  return t;
+}

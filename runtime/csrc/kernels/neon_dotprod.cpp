@@ -27,6 +27,9 @@ static inline int8x16_t as_signed(uint8x16_t codes) {
   return vreinterpretq_s8_u8(eight_bits ? veorq_u8(codes, vdupq_n_u8(0x80)) : codes);
 }
 
+// SDOT multiplies the four bytes of each lane by one dword of a pixel, any of the four in its register: where four
+// steps follow each other in memory, as input channels do, 4 loads of pixels and 16 of weights feed 64 SDOTs of 16
+// products. 16 sums that do not wait for each other hide its latency.
 template <bool eight_bits>
 struct Bytes {
   template <int P, int lane>
@@ -81,39 +84,27 @@ static void dot_bytes(const DotTile* t, void* tile) {
   }
 }
 
+static constexpr KernelTable table() {
+  using namespace letters;
+  constexpr DotNames kNames = {"popcount neon-dotprod", "bytes neon-dotprod", "depthwise neon-dotprod",
+                               "float neon-dotprod", "depthwise float neon-dotprod"};
+  KernelTable t = neon_table("neon-dotprod", kNames, dot_bytes);
+  // Vector instructions per 128 products, by count, not by measurement: popcount 3 (and, count, add) for each pair of
+  // planes; bytes 8. So popcount up to 2 pairs.
+  set_choices(&t, {{P, P, B, B, B, B, B, B},
+                   {P, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B},
+                   {B, B, B, B, B, B, B, B}});
+  return t;
+}
+
 }  // namespace
 }  // namespace neon_dotprod
 
-const KernelTable kNeonDotprodKernels = {
-    "neon-dotprod",
-    {neon_dotprod::dot_popcount, neon_dotprod::dot_bytes, nullptr, nullptr, neon_dotprod::dot_depthwise,
-     neon_dotprod::dot_float, neon_dotprod::generic_dot_depthwise_float},
-    {"popcount neon-dotprod", "bytes neon-dotprod", nullptr, nullptr, "depthwise neon-dotprod", "float neon-dotprod",
-     "depthwise float neon-dotprod"},
-    {neon_dotprod::kPixelsPerCall, neon_dotprod::kPixelsPerCall, 0, 0, neon_dotprod::kPixelsPerCall,
-     neon_dotprod::kPixelsPerCall, kMaxTilePixels},
-    neon_dotprod::generic_finish_int,
-    neon_dotprod::generic_int_to_float,
-    neon_dotprod::generic_float_to_float,
-    neon_dotprod::int_to_codes,
-    neon_dotprod::float_to_codes,
-    neon_dotprod::pixel_sums,
-    nullptr,
-    0,
-    0,
-    neon_dotprod::kRows,
-    // Vector instructions per 128 products, by count, not by measurement: popcount 3 (and, count, add) for each pair of
-    // planes; bytes 8. So popcount up to 2 pairs.
-    {{kPopcount, kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kPopcount, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes},
-     {kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes, kBytes}},
-    0,
-    0,
-};
+constexpr KernelTable kNeonDotprodKernels = neon_dotprod::table();
 
 }  // namespace bitorch

@@ -9,21 +9,24 @@ namespace bitorch {
 namespace {
 
 using FunctionOfFloats = void (*ActivationFunctions::*)(float*, const float*, int64_t);
+using FunctionWithSlopes = void (*ActivationFunctions::*)(float*, const float*, const float*, int64_t);
 
 struct NamedFunction {
   const char* name;
   ActivationFunction id;
-  FunctionOfFloats function;  // null: leaky_relu, which has slopes besides
-  double nanoseconds;         // per value, about
+  FunctionOfFloats function;       // null of those with a slope for each channel
+  FunctionWithSlopes with_slopes;  // null of the others
+  double nanoseconds;              // per value, about
 };
 
 constexpr NamedFunction kFunctions[] = {
-    {"leaky_relu", ActivationFunction::kLeakyRelu, nullptr, 0.2},
-    {"hardswish", ActivationFunction::kHardswish, &ActivationFunctions::hardswish, 0.2},
-    {"hardsigmoid", ActivationFunction::kHardsigmoid, &ActivationFunctions::hardsigmoid, 0.2},
-    {"sigmoid", ActivationFunction::kSigmoid, &ActivationFunctions::sigmoid, 2.0},
-    {"tanh", ActivationFunction::kTanh, &ActivationFunctions::tanh, 2.0},
-    {"silu", ActivationFunction::kSilu, &ActivationFunctions::silu, 2.0},
+    {"leaky_relu", ActivationFunction::kLeakyRelu, nullptr, &ActivationFunctions::leaky_relu, 0.2},
+    {"elu", ActivationFunction::kElu, nullptr, &ActivationFunctions::elu, 2.0},
+    {"hardswish", ActivationFunction::kHardswish, &ActivationFunctions::hardswish, nullptr, 0.2},
+    {"hardsigmoid", ActivationFunction::kHardsigmoid, &ActivationFunctions::hardsigmoid, nullptr, 0.2},
+    {"sigmoid", ActivationFunction::kSigmoid, &ActivationFunctions::sigmoid, nullptr, 2.0},
+    {"tanh", ActivationFunction::kTanh, &ActivationFunctions::tanh, nullptr, 2.0},
+    {"silu", ActivationFunction::kSilu, &ActivationFunctions::silu, nullptr, 2.0},
 };
 
 const NamedFunction& function_of(ActivationFunction id) {
@@ -39,14 +42,14 @@ ActivationSpec read_activation(const OperationReader& reader) {
   ActivationSpec spec;
   spec.input = reader.input("input", {Values::kFloat32});
   const std::string name =
-      reader.choice("function", {"leaky_relu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"});
+      reader.choice("function", {"leaky_relu", "elu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"});
   for (const NamedFunction& known : kFunctions) {
     if (name == known.name) spec.function = known.id;
   }
-  if (spec.function == ActivationFunction::kLeakyRelu) {
+  if (function_of(spec.function).with_slopes != nullptr) {
     spec.slope = reader.floats("slope", {spec.input->channels});
   } else if (reader.has("slope")) {
-    reader.fail("slope", "has a meaning only with \"function\": \"leaky_relu\"");
+    reader.fail("slope", "has a meaning only with \"function\": \"leaky_relu\" or \"elu\"");
   }
   spec.output = reader.output_like("output", *spec.input);
   return spec;
@@ -80,13 +83,13 @@ class Activation : public RowOperation {
     if (function_.function != nullptr) return (functions.*function_.function)(out, in, values);
     const int64_t period = slope_->size();
     for (int64_t i = 0; i < values; i += period) {
-      functions.leaky_relu(out + i, in + i, slope_->data(), std::min(period, values - i));
+      (functions.*function_.with_slopes)(out + i, in + i, slope_->data(), std::min(period, values - i));
     }
   }
 
   ActivationSpec spec_;
   const NamedFunction& function_;
-  Kept<float> slope_;  // of leaky_relu, else null
+  Kept<float> slope_;  // of functions with slopes, else null
 };
 
 }  // namespace

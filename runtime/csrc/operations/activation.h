@@ -6,13 +6,13 @@ namespace bitorch {
 
 inline constexpr const char* kActivationKeys[] = {"input", "output", "function", "slope"};
 
-enum class ActivationFunction { kLeakyRelu, kHardswish, kHardsigmoid, kSigmoid, kTanh, kSilu };
+enum class ActivationFunction { kLeakyRelu, kElu, kHardswish, kHardsigmoid, kSigmoid, kTanh, kSilu };
 
 struct ActivationSpec {
   const Tensor* input = nullptr;   // float32
   const Tensor* output = nullptr;  // float32, of the same shape
   ActivationFunction function = ActivationFunction::kLeakyRelu;
-  const float* slope = nullptr;  // [channels], of kLeakyRelu
+  const float* slope = nullptr;  // [channels], of kLeakyRelu and kElu; else null
 };
 
 ActivationSpec read_activation(const OperationReader& reader);

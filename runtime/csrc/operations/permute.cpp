@@ -16,7 +16,7 @@ std::vector<int64_t> read_axes(const OperationReader& reader) {
   if (rank < 2 || rank > kMaxAxes) {
     reader.fail("axes", "must be a list of 2 to " + std::to_string(kMaxAxes) + " axes, 0 being the channels");
   }
-  std::vector<int64_t> axes = reader.integers("axes", rank, 0, static_cast<int64_t>(rank) - 1);
+  std::vector<int64_t> axes = reader.integers("axes", rank, 0, static_cast<int64_t>(kMaxAxes) - 1);
   for (size_t i = 0; i < rank; ++i) {
     const bool is_there = std::find(axes.begin(), axes.end(), static_cast<int64_t>(i)) != axes.end();
     if (!is_there) reader.fail("axes", "must have each axis once");

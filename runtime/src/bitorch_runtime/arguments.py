@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from bitorch_runtime.operation_keys import MOST_EXTENT
 
-#: The largest image, kernel, stride, dilation or padding.
-MAX_EXTENT = 2**20
+Array = NDArray[Any]
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> int:
@@ -67,13 +66,13 @@ def check_numbers(name: str, value: object, low: int, counts: Sequence[int]) -> 
         ValueError: a wrong number of ints, or one that is not in [low, 2^20].
     """
     if isinstance(value, (int, np.integer)):
-        return (check_integer(name, value, low, MAX_EXTENT),)
+        return (check_integer(name, value, low, MOST_EXTENT),)
     expected = " or ".join(str(count) for count in counts)
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{name}={value!r}: must be an int, or {expected} of them")
     if len(value) not in counts:
         raise ValueError(f"{name}={value!r}: must be an int, or {expected} of them")
-    return tuple(check_integer(name, item, low, MAX_EXTENT) for item in value)
+    return tuple(check_integer(name, item, low, MOST_EXTENT) for item in value)
 
 
 def check_pair(name: str, value: object, low: int) -> tuple[int, int]:

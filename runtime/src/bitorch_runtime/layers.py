@@ -19,6 +19,7 @@ from bitorch_runtime.arguments import (
     check_padding,
     check_pair,
 )
+from bitorch_runtime.operation_keys import MOST_CHANNELS, MOST_EXTENT
 from bitorch_runtime.packing import GRIDS, pack_named
 from bitorch_runtime.program import Program, program_of_frozen
 from bitorch_runtime.reference import code_line
@@ -218,7 +219,7 @@ class Conv2d(_Layer):
         self.stride = check_pair("stride", stride, 1)
         self.padding = check_padding("padding", padding)
         self.dilation = check_pair("dilation", dilation, 1)
-        self.groups = check_integer("groups", groups, 1, 2**24)
+        self.groups = check_integer("groups", groups, 1, MOST_CHANNELS)
         if self.out_channels % self.groups != 0:
             raise ValueError(f"groups={groups}: must divide the {self.out_channels} output channels of weight_codes")
         self.in_channels = per_group * self.groups
@@ -270,7 +271,9 @@ class Conv2d(_Layer):
             TypeError: a size is no int.
             ValueError: the kernel is larger than the padded image.
         """
-        height, width = check_integer("height", height, 1, 2**20), check_integer("width", width, 1, 2**20)
+        height, width = (
+            check_integer(name, size, 1, MOST_EXTENT) for name, size in (("height", height), ("width", width))
+        )
         return self._program(self.in_channels, height, width)
 
     def __repr__(self) -> str:

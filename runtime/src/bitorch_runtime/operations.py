@@ -246,6 +246,7 @@ _ELEMENTWISE = (
                 "function",
                 (
                     Choice("leaky_relu", "x > 0 ? x : x·slope"),
+                    Choice("elu", "x > 0 ? x : slope·(e^x − 1)", _LIBRARY),
                     Choice("hardswish", "x·clamp(x + 3, 0, 6)/6"),
                     Choice("hardsigmoid", "clamp(x + 3, 0, 6)/6"),
                     Choice("sigmoid", "1/(1 + e^−x)", _LIBRARY),
@@ -253,9 +254,9 @@ _ELEMENTWISE = (
                     Choice("silu", "x/(1 + e^−x)", _LIBRARY),
                 ),
             ),
-            array("slope", "float32 [C]", FLOATS, "", "needed with leaky_relu, refused with the others"),
+            array("slope", "float32 [C]", FLOATS, "", "needed with leaky_relu and elu, refused with the others"),
         ),
-        "Apply a function to every number; the first three round after each step.",
+        "Apply a function to every number; leaky_relu, hardswish and hardsigmoid round after each step.",
     ),
     Op(
         "softmax",

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from bitorch_runtime import _native
 from bitorch_runtime.arguments import Array, check_array, check_bits, check_choice, check_integer
+from bitorch_runtime.operation_keys import WEIGHT_GRID
 from bitorch_runtime.reference import code_line
 
 #: The grids of weight codes.
-GRIDS = ("odd", "signed")
+GRIDS = tuple(choice.value for choice in WEIGHT_GRID.choices)
 
 
 def pack_weights(codes: Array, bits: int, grid: str = "odd") -> NDArray[np.uint8]:

@@ -21,11 +21,12 @@ class Program:
     """A network that was checked and planned when it was made, and runs any number of times.
 
     A program is a list of operations, plain dicts that JSON can hold, and a dict of named arrays. Each operation has a
-    name, ``"op"``, and other keys: docs/operations.md lists them, and `bitorch_runtime.operations.OPERATIONS` is the
-    same as a table. Tensors have names too; each is given once, and before it is used. Sizes are those of one image:
-    the batch, of any size, is the first dimension of the arrays that a call takes and gives. A tensor has channels and
-    any number of row axes, [rows …, C]: images [H, W, C], signals [L, C], tokens [T, F]. It is ``float32``, ``int32``,
-    or *codes* of 1 to 8 bits: integers q, 0 ≤ q ≤ n, n = 2^bits − 1. A vector of F features is an image [1, 1, F].
+    name, ``"op"``, and other keys: docs/operations.md lists them (``python -m bitorch_runtime.operations_page`` prints
+    it), and `bitorch_runtime.operations.OPERATIONS` is the same as a table. Tensors have names too; each is given once,
+    and before it is used. Sizes are those of one image: the batch, of any size, is the first dimension of the arrays
+    that a call takes and gives. A tensor has channels and any number of row axes, [rows …, C]: images [H, W, C],
+    signals [L, C], tokens [T, F]. It is ``float32``, ``int32``, or *codes* of 1 to 8 bits: integers q, 0 ≤ q ≤ n, n =
+    2^bits − 1. A vector of F features is an image [1, 1, F].
 
     A layer's exact sums D = Σ c·(q − zero_point) leave as ``int32``; a float stage makes y of them, which leaves as
     ``float32``; thresholds of D or of y, or round(n·clip(y, 0, 1)), make ``codes``.

@@ -3,8 +3,8 @@
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
 them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with three exceptions:
 where float convolutions and linear layers sum, the order of summation is free; what has an exponential in it
-(sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way; and where the maximum of a pool's
-window is zero, −0 may be 0 and 0 may be −0.
+(elu, sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way; and where the maximum of a
+pool's window is zero, −0 may be 0 and 0 may be −0.
 
 Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
 [batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
@@ -114,8 +114,13 @@ def permute(x: NDArray[Any], axes: Sequence[int]) -> NDArray[Any]:
 
 def concat(parts: Sequence[NDArray[Any]], axis: int = 0) -> NDArray[Any]:
     """Tensors [B, *rows, C] one behind the other: along channels for 0, along the last row axis for −1, and so on."""
-    count = max(-axis, *(part.ndim - 2 for part in parts))
+    count = max(-axis, parts[0].ndim - 2)
     return np.concatenate([with_rows(part, count) for part in parts], axis=-1 if axis == 0 else axis - 1)
+
+
+def as_one_row(x: NDArray[Any]) -> NDArray[Any]:
+    """[B, *rows, C] as [B, 1, P, C], all places of the rows one behind the other."""
+    return x.reshape(len(x), 1, int(np.prod(x.shape[1:-1])), x.shape[-1])
 
 
 # Windows
@@ -391,7 +396,7 @@ def avg_pool(
 
 def global_avg_pool(x: NDArray[Any], scale: float | None = None) -> Floats:
     """`avg_pool` over all rows: [B, *rows, C] gives [B, 1, 1, C]."""
-    image = x.reshape(len(x), 1, -1, x.shape[-1])
+    image = as_one_row(x)
     return avg_pool(image, image.shape[1:3], scale=scale)
 
 
@@ -443,6 +448,13 @@ def flatten(x: NDArray[Any], order: str) -> NDArray[Any]:
 def leaky_relu(x: Floats, slope: Floats) -> Floats:
     """x > 0 ? x : x·slope, a slope per channel."""
     y: Floats = np.where(x > 0, x, x * slope)
+    return y
+
+
+def elu(x: Floats, slope: Floats) -> Floats:
+    """x > 0 ? x : slope·(e^x − 1), a slope per channel."""
+    below = np.expm1(np.minimum(x, 0).astype(np.float64)) * slope.astype(np.float64)
+    y: Floats = np.where(x > 0, x, below.astype(np.float32))
     return y
 
 
@@ -561,7 +573,7 @@ def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[st
     """conv2d, linear, conv2d_float and linear_float; a linear layer is a 1×1 convolution of all rows."""
     given = tensors[operation["input"]].values
     axes = len(operation.get("kernel_size", ()))
-    x = as_image(given, axes) if axes > 0 else given.reshape(len(given), 1, -1, given.shape[-1])
+    x = as_image(given, axes) if axes > 0 else as_one_row(given)
     geometry = two_axes(operation)
     kernel = tuple(geometry.pop("kernel_size", (1, 1)))
     groups = operation.get("groups", 1)
@@ -645,8 +657,9 @@ def _lookup(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
 
 def _activation(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     function = operation["function"]
-    if function == "leaky_relu":
-        return Tensor(leaky_relu(x.values, arrays[operation["slope"]]))
+    with_slopes = {"leaky_relu": leaky_relu, "elu": elu}
+    if function in with_slopes:
+        return Tensor(with_slopes[function](x.values, arrays[operation["slope"]]))
     functions = {"hardswish": hardswish, "hardsigmoid": hardsigmoid, "sigmoid": sigmoid, "tanh": tanh, "silu": silu}
     return Tensor(functions[function](x.values))
 
@@ -701,8 +714,7 @@ def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     keys = {key: operation[key] for key in ("value", "channels") if key in operation}
     padding = operation["padding"]
     if not any(padding):  # of any number of row axes
-        image = x.values.reshape(len(x.values), 1, -1, x.values.shape[-1])
-        padded = pad(image, (0, 0, 0, 0), operation["mode"], **keys)
+        padded = pad(as_one_row(x.values), (0, 0, 0, 0), operation["mode"], **keys)
         return Tensor(padded.reshape(*x.values.shape[:-1], padded.shape[-1]), x.bits)
     axes = len(padding) // 2
     around = padding if axes == 2 else [0, padding[0], 0, padding[1]]
@@ -776,7 +788,7 @@ def write_output(operation: Operation, tensor: Tensor) -> NDArray[Any]:
     elif values.dtype == np.int64:
         values = values.astype(np.int32)
     if all(size == 1 for size in values.shape[1:-1]):
-        values = values.reshape(len(values), -1)
+        values = values.reshape(len(values), values.shape[-1])
     elif operation["order"] != "nhwc":
         values = np.moveaxis(values, -1, 1)
     return values.reshape(len(values), *operation.get("array_shape", values.shape[1:]))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..reporting.weight_bytes import weight_bytes
 from .console import FAILED, print_error, print_table
 from .options import parse
 from .places import check_place
@@ -48,7 +47,7 @@ def run(arguments: list[str]) -> int:
         _check_place(out, options.checkpoint)
     except (ValueError, OSError) as error:
         return print_error(error)
-    # Only here: Lightning takes seconds to import, for which --help and a wrong path need not wait.
+    # Only here: PyTorch and Lightning take seconds to import, for which --help and a wrong path need not wait.
     from ..deployment.deploy import DeploymentError
     from .from_checkpoint import deploy_checkpoint
 
@@ -86,6 +85,8 @@ def _check_place(out: Path, checkpoint: Path) -> None:
 
 
 def _print_result(deployed: Deployed, out: Path) -> None:
+    from ..reporting.weight_bytes import weight_bytes
+
     packed, settings = deployed.packed, deployed.checkpoint.settings
     assert settings is not None  # as it was deployed
     floats = weight_bytes(deployed.model).float32

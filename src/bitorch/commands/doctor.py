@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..doctor import doctor_report, format_report
 from .console import print_error
 
 
@@ -18,6 +17,9 @@ def run(arguments: list[str]) -> int:
     options, rest = parser.parse_known_args(arguments)
     if rest:
         return print_error(f"bitorch doctor takes --json and nothing else, got {' '.join(rest)}")
+    # Only here: PyTorch takes seconds to import, for which --help need not wait.
+    from ..doctor import doctor_report, format_report
+
     report = doctor_report()
     print(json.dumps(report, indent=2) if options.json else format_report(report))
     return 0

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
 
 from .console import print_error, print_table
+from .options import parse
 
 if TYPE_CHECKING:
     from ..train import Evaluation
     from .packed_evaluation import PackedEvaluation
 
 
+@dataclass(frozen=True)
+class _Arguments:
+    """Evaluate a checkpoint, or a packed net, on test images: top-1 and top-5 accuracy."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Written by bitorch train, or by bitorch deploy."""
+    data: str | None = None
+    """Data set; the run's own if not given."""
+    folder: Path | None = None
+    """Folder that holds the files of the data set."""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """Hardware to run on. Packed nets run on the CPU."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
 def run(arguments: list[str]) -> int:
     """Evaluate, and print the result."""
-    from ..train.arguments import parse_eval
-
-    options = parse_eval(arguments)
+    options = parse(_Arguments, arguments, "bitorch eval")
+    # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
     from ..train import evaluate
     from .packed_evaluation import evaluate_packed, is_packed
 

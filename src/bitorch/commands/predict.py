@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import tyro
-from torch import Tensor
 
-from ..deployment.runtime.packed_model import PackedModel
 from .console import print_error
-from .image_files import read_images
 from .options import parse
-from .preprocessing import Preprocessing
-
-_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -43,23 +35,23 @@ class _Arguments:
 def run(arguments: list[str]) -> int:
     """Print a line for each image."""
     options = parse(_Arguments, arguments, "bitorch predict")
+    # Only here: PyTorch takes seconds to import, for which --help and a wrong flag need not wait.
+    from .packed_prediction import Prediction
+
     try:
         _check_files(options.images)
-        packed = PackedModel.load(options.net)
-        preprocessing = Preprocessing.of(packed)
-        _check_scores(packed, options.top)
+        prediction = Prediction(options.net, options.top)
     except (ValueError, TypeError, OSError) as error:
         return print_error(error)
-    pixels = packed.inputs[0].dtype == torch.uint8
     code = 0
     for path in options.images:
         try:
-            images, is_batch = read_images(path, preprocessing, pixels=pixels, resize=options.resize)
+            lines = prediction.lines(path, resize=options.resize)
         except (ValueError, OSError) as error:
             code = print_error(error)
             continue
-        for index, line in enumerate(_lines(packed, images, options.top)):
-            print(json.dumps({"file": str(path), **({"index": index} if is_batch else {}), **line}, ensure_ascii=False))
+        for line in lines:
+            print(json.dumps(line, ensure_ascii=False))
     return code
 
 
@@ -72,49 +64,3 @@ def _check_files(paths: tuple[Path, ...]) -> None:
             raise IsADirectoryError(f"{path} is a folder; name the images in it, e.g. {path}/*.png")
         if not path.is_file():
             raise FileNotFoundError(f"there is no image file {path}")
-
-
-def _check_scores(packed: PackedModel, top: int | None) -> None:
-    """Raise a ValueError unless the net gives scores of at least `top` classes, and has a name for each or for none."""
-    if len(packed.outputs) != 1 or len(packed.outputs[0].shape) != 1 or packed.outputs[0].dtype != torch.float32:
-        raise ValueError(f"the net must give scores, float32 [batch, classes], but is a {packed!r}")
-    (classes,) = packed.outputs[0].shape
-    if packed.class_names is not None and len(packed.class_names) != classes:
-        raise ValueError(f"the net gives {classes} scores, but its file has {len(packed.class_names)} class names")
-    if top is not None and not 1 <= top <= classes:
-        raise ValueError(f"--top {top}: must be from 1 to {classes}, the number of classes")
-
-
-def _lines(packed: PackedModel, images: Tensor, top: int | None) -> Iterator[dict[str, Any]]:
-    """Yield what is printed of each image."""
-    # Softmax of the logarithms of probabilities gives them back, but of probabilities it does not.
-    gives_probabilities = _last_operation(packed) == ("softmax", False)
-    for start in range(0, len(images), _BATCH_SIZE):
-        scores = packed(images[start : start + _BATCH_SIZE])
-        assert isinstance(scores, Tensor)  # of a net with one output
-        probabilities = scores.double() if gives_probabilities else scores.double().softmax(1)
-        for row, chances in zip(scores, probabilities, strict=True):
-            order = torch.sort(row, descending=True, stable=True).indices.tolist()
-            found = [_class(packed, index, float(chances[index])) for index in order[: 1 if top is None else top]]
-            line: dict[str, Any] = {**found[0], "scores": [_shortest(value) for value in row.numpy()]}
-            yield line if top is None else {**line, "top": found}
-
-
-def _last_operation(packed: PackedModel) -> tuple[str, bool]:
-    """Return what computes the scores, and its key `log`."""
-    from bitorch_runtime.operations import given_names
-
-    operations, _ = packed.program()
-    (name,) = (operation["input"] for operation in operations if operation["op"] == "output")
-    last = next(operation for operation in operations if name in given_names(operation).values())
-    return last["op"], bool(last.get("log", False))
-
-
-def _class(packed: PackedModel, index: int, probability: float) -> dict[str, Any]:
-    label = {} if packed.class_names is None else {"label": packed.class_names[index]}
-    return {"class": index, **label, "probability": round(probability, 6)}
-
-
-def _shortest(value: Any) -> float:
-    """Return a float32 with no more digits than tell it from its neighbours."""
-    return float(str(value))

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from ..deployment.runtime.packed_model import PackedModel
     from ..reporting.report import Report
     from ..train import Settings
-    from ..train.arguments import ReportArguments
+    from .arguments import ReportArguments
 
 
 def run(arguments: list[str]) -> int:
     """Report a net, print the table and write the files."""
-    from ..train.arguments import parse_report
+    from .arguments import parse_report
 
     try:
         settings, options = parse_report(arguments)

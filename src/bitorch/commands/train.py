@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def run(arguments: list[str]) -> int:
     """Train, and print the result."""
-    from ..train.arguments import parse_train
+    from .arguments import parse_train
 
     try:
         settings = parse_train(arguments)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import bitorch_runtime
 
-from .. import __version__
 from ..layers.low_bit import LowBit
+from ..version import __version__
 from ..wrappers import unwrapped
 from .capture.capture import Capture, capture, listing
 from .capture.preconditions import check_types

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .problems import PARTIAL, Refusal
-from .rearrange import Move, rearranged, take
+from .rearrange import Move, rearranged, select, take
 
 _WITHIN_IMAGES = (
     f"Keep the batch as the first dimension, as x.flatten(1), x.view(x.shape[0], -1) and x[:, a:b] do, {PARTIAL}"
@@ -84,14 +84,14 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
     if in_order and _same_picture(shape, moved):
         return [_identity(moved)]
     if len(moved) > 1 and len(shape) == 1 and math.prod(moved[1:]) == 1:
-        return [_select(first.flatten(), shape), _identity(moved)]
+        return [select(first.flatten(), shape), _identity(moved)]
     if len(moved) > 1 and len(shape) == 1 and torch.equal(first, _first_pixel(first).expand_as(first)):
         pixel = _first_pixel(first)
         return [*moves(pixel, shape), *moves(_spread(pixel, moved), tuple(pixel.shape))]
     if moved[1:] == shape[1:] and math.prod(moved) > 0:
         channels = first.reshape(moved[0], -1)[:, 0] // math.prod(shape[1:])
         if torch.equal(first, start(1, shape)[0][channels]):
-            return [_select(channels, shape)]
+            return [select(channels, shape)]
     pixels = _pixels(first, shape)
     if pixels is not None:
         return [pixels]
@@ -114,9 +114,10 @@ def _to_features(first: Tensor, shape: tuple[int, ...], *, in_order: bool) -> li
         return [flatten]
     if torch.equal(first, start(1, shape)[0].movedim(0, -1).flatten()):
         return [Move("flatten", flatten.shape, _flatten_channels_last, {"channels_last": True})]
-    if len(shape) == 2 and len(first) == shape[0] and torch.equal(first // shape[1], torch.arange(shape[0])):
-        return [*moves(first.unsqueeze(1), shape), _identity(tuple(first.shape))]  # one row of all
-    return [flatten, _select(first, flatten.shape)]
+    row = first - torch.arange(shape[0]) * math.prod(shape[1:]) if len(first) == shape[0] else None
+    if row is not None and bool((row == row[0]).all()):  # one place of the rows
+        return [*moves(first.view(-1, *[1] * (len(shape) - 1)), shape), _identity(tuple(first.shape))]
+    return [flatten, select(first, flatten.shape)]
 
 
 def spread_over_pixels(positions: Tensor, shape: tuple[int, ...]) -> Tensor | None:
@@ -154,20 +155,6 @@ def _flatten_channels_last(x: Tensor) -> Tensor:
 
 def _identity(moved: tuple[int, ...]) -> Move:
     return Move("identity", moved, lambda x: x.reshape(x.shape[0], *moved))
-
-
-def _select(channels: Tensor, shape: tuple[int, ...]) -> Move:
-    chosen = tuple(channels.tolist())
-    if torch.equal(channels, torch.arange(len(chosen)) + chosen[0]):
-
-        def function(x: Tensor) -> Tensor:
-            return x.narrow(1, chosen[0], len(chosen)).contiguous()  # batch norm rounds otherwise without
-    else:
-
-        def function(x: Tensor) -> Tensor:
-            return x.index_select(1, channels)
-
-    return Move("select", (len(chosen), *shape[1:]), function, {"channels": chosen})
 
 
 def _first_pixel(first: Tensor) -> Tensor:
@@ -212,7 +199,7 @@ def _chosen(first: Tensor, shape: tuple[int, ...]) -> list[Move] | None:
     found: list[Move] = []
     for axis, place in enumerate(places):
         if not torch.equal(place, torch.arange(shape[axis])):
-            found.append(_select(place, shape) if axis == 0 else take(axis, place, shape))
+            found.append(select(place, shape) if axis == 0 else take(axis, place, shape))
             shape = found[-1].shape
     return found
 

@@ -28,6 +28,21 @@ class Move:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+def select(channels: Tensor, shape: tuple[int, ...]) -> Move:
+    """Choose channels of an image [C, *rows]."""
+    chosen = tuple(channels.tolist())
+    if torch.equal(channels, torch.arange(len(chosen)) + chosen[0]):
+
+        def function(x: Tensor) -> Tensor:
+            return x.narrow(1, chosen[0], len(chosen)).contiguous()  # batch norm rounds otherwise without
+    else:
+
+        def function(x: Tensor) -> Tensor:
+            return x.index_select(1, channels)
+
+    return Move("select", (len(chosen), *shape[1:]), function, {"channels": chosen})
+
+
 def take(axis: int, indices: Tensor, shape: tuple[int, ...]) -> Move:
     """Choose coordinates of a row axis, 1 being the first, of an image [C, *rows]."""
     moved = (*shape[:axis], len(indices), *shape[axis + 1 :])
@@ -75,18 +90,33 @@ def rearranged(first: Tensor, shape: tuple[int, ...]) -> list[Move] | None:
     used = [line.unique() for line in coordinates]
     if math.prod(map(len, used)) != first.numel():
         return None
-    if len(used[0]) < shape[0]:
-        return None  # a choice of channels beside one of rows
+    found = _by_choice(first, coordinates, used, shape)
+    if found is None:  # perhaps an axis is turned round, or shuffled
+        used = [torch.tensor(list(dict.fromkeys(line.tolist()))) for line in coordinates]
+        found = _by_choice(first, coordinates, used, shape)
+    return found
+
+
+def _by_choice(first: Tensor, coordinates: Tensor, used: Sequence[Tensor], shape: tuple[int, ...]) -> list[Move] | None:
+    """`rearranged`, after a choice of these coordinates along each axis, in this order."""
     moves: list[Move] = []
     for axis, (indices, size) in enumerate(zip(used, shape, strict=True)):
-        if len(indices) < size:
-            moves.append(take(axis, indices, moves[-1].shape if moves else shape))
+        before = moves[-1].shape if moves else shape
+        if not torch.equal(indices, torch.arange(size)):
+            moves.append(select(indices, before) if axis == 0 else take(axis, indices, before))
     reduced = tuple(map(len, used))
-    kept = [torch.searchsorted(indices, line) for indices, line in zip(used, coordinates, strict=True)]
+    kept = [_places_of(indices, size)[line] for indices, size, line in zip(used, shape, coordinates, strict=True)]
     steps = [math.prod(reduced[axis + 1 :]) for axis in range(len(reduced))]
     positions = sum((line * step for line, step in zip(kept, steps, strict=True)), torch.zeros_like(kept[0]))
     order = _permuted(_in_memory(positions.view(first.shape), reduced), reduced, tuple(first.shape))
     return None if order is None else [*moves, *order]
+
+
+def _places_of(indices: Tensor, size: int) -> Tensor:
+    """Where each of 0 … size − 1 stands among indices; of those that do not, anything."""
+    places = torch.zeros(size, dtype=torch.int64)
+    places[indices] = torch.arange(len(indices))
+    return places
 
 
 def _in_memory(positions: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -199,9 +199,10 @@ _ROWS = (
         monotone=_positive("slope"),
         rising=_positive("slope"),
     ),
+    # Of a library's exp it is not proven that rounding keeps its order.
+    _elementwise("elu", "x where it is above 0, else `alpha`·(exp(x) − 1), [C].", {"alpha": _TENSOR}, exact=False),
     _elementwise("hardswish", "x·min(max(x + 3, 0), 6)/6. It falls below −1.5."),
     _elementwise("hardsigmoid", "min(max(x + 3, 0), 6)/6.", monotone=always, rising=always),
-    # Of a library's exp it is not proven that rounding keeps its order.
     _elementwise("sigmoid", "1/(1 + exp(−x)).", exact=False),
     _elementwise("tanh", "tanh(x).", exact=False),
     _elementwise("silu", "x/(1 + exp(−x)). It falls below −1.28.", exact=False),

@@ -27,19 +27,24 @@ def drop_identities(graph: Graph) -> Graph:
 
 
 def read_pixels(graph: Graph) -> Graph:
-    """Let the inputs be uint8 pixels q in place of floats q/255."""
+    """Let the inputs be uint8 pixels q in place of floats q/255, which come behind a permutation of an input."""
     nodes: list[Node] = []
     names: dict[str, str] = {}
     for node in graph:
-        if node.kind != "input":
-            nodes.append(node)
-            continue
-        nodes.append(replace(node, settings={"pixels": True}))
-        settings = {"bits": 8, "sign": False, "table": None}
-        names[node.name] = f"{node.name}/float"
-        nodes.append(Node(names[node.name], "values", (node.name,), node.shape, pixel_values, settings, node.place))
-    read = [replace(n, inputs=tuple(names.get(i, i) for i in n.inputs)) if n.kind != "values" else n for n in nodes]
-    return Graph(tuple(read), tuple(names.get(name, name) for name in graph.outputs))
+        if node.kind == "input":
+            names[node.name] = f"{node.name}/float"
+            nodes += [replace(node, settings={"pixels": True}), _floats(names[node.name], node)]
+        elif node.kind == "permute" and node.inputs[0] in names:
+            moved = replace(node, name=f"{node.name}/pixels")
+            nodes += [moved, _floats(node.name, moved)]
+        else:
+            nodes.append(replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)))
+    return Graph(tuple(nodes), tuple(names.get(name, name) for name in graph.outputs)).pruned()
+
+
+def _floats(name: str, pixels: Node) -> Node:
+    settings = {"bits": 8, "sign": False, "table": None}
+    return Node(name, "values", (pixels.name,), pixels.shape, pixel_values, settings, pixels.place)
 
 
 def pixel_values(pixels: Tensor) -> Tensor:

@@ -102,6 +102,11 @@ def _is_to_back(node: Node) -> bool:
     return node.kind == "permute" and node.settings["axes"] == (*range(1, count), 0)
 
 
+def _is_in_order(node: Node) -> bool:
+    """Whether a node keeps the order of memory, rows first, which is that of an array with channels first, too."""
+    return node.kind == "reshape" and (node.channels == 1 or math.prod(node.shape[1:]) == 1)
+
+
 def _borders(padding: tuple[int, ...]) -> list[int]:
     """[top, left, bottom, right] of (before, after) of two axes; [before, after] of one."""
     if len(padding) == 4:
@@ -135,8 +140,8 @@ class _Lowering:
         return node.name not in self.graph.outputs and len(readers) > 0 and all(map(_is_to_front, readers))
 
     def leaves_channels_last(self, node: Node) -> bool:
-        """Whether a node only says how an output's array lies in memory."""
-        return _is_to_back(node) and len(self.readers[node.name]) == 0
+        """Whether a node only says which shape an output's array has, whose numbers are in the order of memory."""
+        return len(self.readers[node.name]) == 0 and (_is_to_back(node) or _is_in_order(node))
 
     def emit(
         self,
@@ -344,9 +349,9 @@ class _Lowering:
                 return "avg_pool", self._window(node) | {"count_include_pad": settings["count_include_pad"]}
             case "adaptive_avg_pool":
                 return "adaptive_avg_pool", {"output_size": list(settings["output_size"])}
-            case "leaky_relu":
-                slope = settings["slope"].expand(node.channels)
-                return "activation", {"function": "leaky_relu", "slope": self.floats(node, "slope", slope)}
+            case "leaky_relu" | "elu":
+                slope = settings["slope" if node.kind == "leaky_relu" else "alpha"].expand(node.channels)
+                return "activation", {"function": node.kind, "slope": self.floats(node, "slope", slope)}
             case function if function in _FUNCTIONS:
                 return "activation", {"function": function}
             case "softmax":

@@ -67,6 +67,7 @@ RULES: dict[Any, Rule] = _rules(
         "maximum max": elementwise.maximum,
         "leaky_relu": elementwise.leaky_relu,
         "prelu": elementwise.prelu,
+        "elu": elementwise.elu,
         "hardswish": elementwise.activation("hardswish"),
         "hardsigmoid": elementwise.activation("hardsigmoid"),
         "sigmoid": elementwise.activation("sigmoid"),

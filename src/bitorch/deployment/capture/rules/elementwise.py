@@ -123,6 +123,12 @@ def prelu(call: Reader, input: Tensor, weight: Tensor) -> str:
     return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(_channels(input, 1)).clone())
 
 
+def elu(call: Reader, input: Tensor, alpha: float = 1.0, inplace: bool = False) -> str:
+    """The rule of F.elu."""
+    numbers, channels = _per_channel(call, alpha, input)
+    return call.add("elu", call.read(input, channels), channels_at=channels, alpha=_finite(numbers))
+
+
 def batch_norm(
     call: Reader,
     input: Tensor,

@@ -1,4 +1,4 @@
-"""The command lines of `bitorch train`, `bitorch check`, `bitorch report` and `bitorch eval`."""
+"""The command lines of `bitorch train`, `bitorch check` and `bitorch report`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
-from ..commands.options import parse, refuse_wrong_options
-from .fields import convert_fields
-from .settings import Settings
+from ..train.fields import convert_fields
+from ..train.settings import Settings
+from .options import parse, refuse_wrong_options
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,6 @@ class ReportArguments:
     """Print JSON instead of a table."""
 
 
-@dataclass(frozen=True)
-class EvalArguments:
-    """Evaluate a checkpoint, or a packed net, on test images: top-1 and top-5 accuracy."""
-
-    checkpoint: tyro.conf.Positional[Path]
-    """Written by bitorch train, or by bitorch deploy."""
-    data: str | None = None
-    """Data set; the run's own if not given."""
-    folder: Path | None = None
-    """Folder that holds the files of the data set."""
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    """Hardware to run on. Packed nets run on the CPU."""
-    json: bool = False
-    """Print JSON instead of a table."""
-
-
 #: Arguments that a net is made of.
 _Net = TypeVar("_Net", _CheckArguments, ReportArguments)
 
@@ -136,11 +120,6 @@ def _parse_net(kind: type[_Net], prog: str, arguments: Sequence[str]) -> tuple[S
     return Settings(**dataclasses.asdict(parsed.settings)), parsed
 
 
-def parse_eval(arguments: Sequence[str]) -> EvalArguments:
-    """Return the arguments; SystemExit as `parse_train`."""
-    return parse(EvalArguments, arguments, "bitorch eval")
-
-
 def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
     """Return the fields that --config and --resume give, which the flags then override."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -152,7 +131,7 @@ def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
         return {}
     fields: dict[str, Any] = {}
     if files.config is not None:
-        from .settings_file import read_settings
+        from ..train.settings_file import read_settings
 
         fields = read_settings(files.config)
     resume = fields.get("resume") if files.resume is None else files.resume
@@ -163,7 +142,7 @@ def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _fields_of_run(path: str | Path) -> dict[str, Any]:
     """Return the settings of a checkpoint's run, without its places."""
-    from .checkpoint import read_checkpoint
+    from ..train.checkpoint import read_checkpoint
 
     settings = read_checkpoint(path).settings
     # A resumed run goes on in the folder of its checkpoint, which may have been moved.

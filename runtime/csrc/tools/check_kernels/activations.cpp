@@ -1,17 +1,14 @@
 // Checks of a table's activation functions: against libm in double, rounded once, and against the portable table, which
 // every other one must equal to the last bit.
-#pragma once
 #include <cmath>
-#include <string>
-#include <vector>
 
-#include "check_support.h"
-#include "core/kernels.h"
+#include "checks.h"
 
 namespace bitorch {
+namespace {
 
 // Any bit pattern, or a number of the size that networks have.
-inline float any_activation(Random& random) {
+float any_activation(Random& random) {
   if (random.one_in(3)) return any_float(random);
   if (random.one_in(2)) return random.real() * 20.0f;
   const uint32_t word = static_cast<uint32_t>(random.word());
@@ -21,15 +18,46 @@ inline float any_activation(Random& random) {
 }
 
 // At most one unit in the last place of `expected`, which for numbers that small is the smallest float.
-inline bool within_a_unit(float got, double expected) {
+bool within_a_unit(float got, double expected) {
   const float rounded = static_cast<float>(expected);
   if (same(got, rounded)) return true;
   return got == std::nextafterf(rounded, INFINITY) || got == std::nextafterf(rounded, -INFINITY);
 }
 
-inline float clamp_to_six(float y) { return y < 0.0f ? 0.0f : y > 6.0f ? 6.0f : y; }
+float clamp_to_six(float y) { return y < 0.0f ? 0.0f : y > 6.0f ? 6.0f : y; }
 
-inline void check_activations(Random& random, const KernelTable& table) {
+void check_leaky_relu(Random& random, const KernelTable& table, const float* in, size_t n) {
+  describe("%s activations.leaky_relu: n %zu", table.name, n);
+  std::vector<float> slope(n);
+  for (float& value : slope) value = any_activation(random);
+  float* out = output_memory().last<float>(n);
+  table.rows.activations.leaky_relu(out, in, slope.data(), static_cast<int64_t>(n));
+  for (size_t i = 0; i < n; ++i) {
+    const float expected = in[i] > 0.0f ? in[i] : in[i] * slope[i];
+    if (!same(out[i], expected)) fail("float", static_cast<long long>(i), out[i], expected);
+  }
+}
+
+void check_elu(Random& random, const KernelTable& table, const float* in, size_t n) {
+  describe("%s activations.elu: n %zu", table.name, n);
+  std::vector<float> slope(n), portable(n);
+  for (float& value : slope) value = any_activation(random);
+  float* out = output_memory().last<float>(n);
+  table.rows.activations.elu(out, in, slope.data(), static_cast<int64_t>(n));
+  kPortableKernels.rows.activations.elu(portable.data(), in, slope.data(), static_cast<int64_t>(n));
+  for (size_t i = 0; i < n; ++i) {
+    const auto at = static_cast<long long>(i);
+    const double x = static_cast<double>(in[i]);
+    const double expected = x > 0.0 ? x : static_cast<double>(slope[i]) * std::expm1(x);
+    if (!same(out[i], portable[i])) fail("float, portable", at, out[i], portable[i]);
+    if (static_cast<double>(out[i]) != expected && !within_a_unit(out[i], expected))
+      fail("float", at, out[i], expected);
+  }
+}
+
+}  // namespace
+
+void check_activations(Random& random, const KernelTable& table) {
   using Function = void (*ActivationFunctions::*)(float*, const float*, int64_t);
   struct Known {
     const char* name;
@@ -48,7 +76,7 @@ inline void check_activations(Random& random, const KernelTable& table) {
   for (size_t i = 0; i < n; ++i) in[i] = any_activation(random);
   std::vector<float> portable(n);
   for (const Known& known : kFunctions) {
-    std::snprintf(case_text, sizeof(case_text), "%s activations.%s: n %zu", table.name, known.name, n);
+    describe("%s activations.%s: n %zu", table.name, known.name, n);
     float* out = output_memory().last<float>(n);
     (table.rows.activations.*known.function)(out, in, static_cast<int64_t>(n));
     (kPortableKernels.rows.activations.*known.function)(portable.data(), in, static_cast<int64_t>(n));
@@ -65,18 +93,11 @@ inline void check_activations(Random& random, const KernelTable& table) {
       if (!same(out[i], expected)) fail("float", at, out[i], expected);
     }
   }
-  std::snprintf(case_text, sizeof(case_text), "%s activations.leaky_relu: n %zu", table.name, n);
-  std::vector<float> slope(n);
-  for (float& value : slope) value = any_activation(random);
-  float* out = output_memory().last<float>(n);
-  table.rows.activations.leaky_relu(out, in, slope.data(), static_cast<int64_t>(n));
-  for (size_t i = 0; i < n; ++i) {
-    const float expected = in[i] > 0.0f ? in[i] : in[i] * slope[i];
-    if (!same(out[i], expected)) fail("float", static_cast<long long>(i), out[i], expected);
-  }
+  check_leaky_relu(random, table, in, n);
+  check_elu(random, table, in, n);
 }
 
-inline void check_softmax(Random& random, const KernelTable& table) {
+void check_softmax(Random& random, const KernelTable& table) {
   const int channels = random.one_in(8) ? random.from(1, 1200) : random.from(1, 40);
   const auto n = static_cast<size_t>(channels);
   float* in = input_memory().last<float>(n);
@@ -92,8 +113,7 @@ inline void check_softmax(Random& random, const KernelTable& table) {
   std::vector<double> room((n + 7) / 8 * 8);
   std::vector<float> portable(n);
   for (int log = 0; log < 2; ++log) {
-    std::snprintf(case_text, sizeof(case_text), "%s activations.softmax: channels %d, log %d", table.name, channels,
-                  log);
+    describe("%s activations.softmax: channels %d, log %d", table.name, channels, log);
     float* out = output_memory().last<float>(n);
     table.rows.activations.softmax(out, in, room.data(), channels, log);
     kPortableKernels.rows.activations.softmax(portable.data(), in, room.data(), channels, log);

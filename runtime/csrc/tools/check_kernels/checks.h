@@ -1,0 +1,28 @@
+// One check per family of functions: each draws one case of every function of its family, or as many as `cases` asks
+// for, and fails at the first difference.
+#pragma once
+#include "support.h"
+
+namespace bitorch {
+
+// Dot products, by method. Those of codes must be equal, those of floats close.
+void check_dots(Random& random, const KernelTable& table, int cases);
+void check_tables(Random& random, const KernelTable& table, int cases);  // kTables and what stages its input
+
+// What follows the dot products.
+void check_finish_int(Random& random, const KernelTable& table);
+void check_to_float(Random& random, const KernelTable& table, bool from_int);
+void check_to_codes(Random& random, const KernelTable& table, bool from_int);
+
+// Rows.
+void check_pixel_sums(Random& random, const KernelTable& table);
+void check_byte_rows(Random& random, const KernelTable& table);
+void check_max_of_floats(Random& random, const KernelTable& table);
+void check_add_ints(Random& random, const KernelTable& table);
+void check_float_rows(Random& random, const KernelTable& table);
+void check_affine(Random& random, const KernelTable& table);
+void check_plane_rows(Random& random, const KernelTable& table);
+void check_activations(Random& random, const KernelTable& table);
+void check_softmax(Random& random, const KernelTable& table);
+
+}  // namespace bitorch

@@ -1,0 +1,121 @@
+// Rows of floats: maxima, sums, the affine row, and codes of floats.
+#include <cmath>
+#include <limits>
+
+#include "checks.h"
+
+namespace bitorch {
+
+void check_max_of_floats(Random& random, const KernelTable& table) {
+  const size_t n = any_length(random);
+  const int count = random.from(1, 9);
+  describe_row(table, "max_of_floats", n, count);
+  float* in = input_memory().last<float>(n * static_cast<size_t>(count));
+  std::vector<const float*> rows;
+  std::vector<float> expected;
+  for (int k = 0; k < count; ++k) {
+    rows.push_back(in + static_cast<size_t>(k) * n);
+    for (size_t i = 0; i < n; ++i) {
+      const float x = random.one_in(50) ? any_float(random) : random.real();
+      in[static_cast<size_t>(k) * n + i] = x;
+      if (k == 0) expected.push_back(x);
+      if (std::isnan(x) || x > expected[i]) expected[i] = x;
+    }
+  }
+  float* out = output_memory().last<float>(n);
+  table.rows.max_of_floats(out, rows.data(), count, static_cast<int64_t>(n));
+  for (size_t i = 0; i < n; ++i) {
+    if (!same(out[i], expected[i])) fail("float", static_cast<long long>(i), out[i], expected[i]);
+  }
+}
+
+namespace {
+
+// Numbers are those of `in`, and halves of codes.
+void check_quantize_unit(Random& random, const KernelTable& table, float* in, size_t n) {
+  const int bits = random.from(1, 8), most = (1 << bits) - 1;
+  describe_row(table, "quantize_unit", n, bits);
+  for (size_t i = 0; i < n; ++i) {
+    if (random.one_in(2)) in[i] = static_cast<float>(random.from(-1, 2 * most + 1)) * 0.5f / static_cast<float>(most);
+  }
+  Guarded codes(output_memory(), n);
+  for (size_t i = 0; i < n; ++i) {
+    volatile float scaled = in[i] * static_cast<float>(most);
+    codes.expect(i, static_cast<uint8_t>(round_to_code(scaled, most)));
+  }
+  table.rows.quantize_unit(codes.data(), in, static_cast<int64_t>(n), bits);
+  codes.check("code");
+}
+
+}  // namespace
+
+void check_float_rows(Random& random, const KernelTable& table) {
+  const size_t n = any_length(random);
+  float* in = input_memory().last<float>(n);
+  for (size_t i = 0; i < n; ++i) in[i] = any_float(random);
+  for (int add = 0; add < 2; ++add) {
+    describe_row(table, add ? "add_floats" : "max_floats", n, 32);
+    float* out = output_memory().last<float>(n);
+    std::vector<float> expected;
+    for (size_t i = 0; i < n; ++i) {
+      const float before = any_float(random);
+      out[i] = before;
+      const bool in_wins = std::isnan(in[i]) || (!std::isnan(before) && in[i] > before);
+      expected.push_back(add ? before + in[i] : in_wins ? in[i] : before);
+    }
+    (add ? table.rows.add_floats : table.rows.max_floats)(out, in, static_cast<int64_t>(n));
+    for (size_t i = 0; i < n; ++i) {
+      if (!same(out[i], expected[i])) fail("float", static_cast<long long>(i), out[i], expected[i]);
+    }
+  }
+  check_quantize_unit(random, table, in, n);
+}
+
+void check_affine(Random& random, const KernelTable& table) {
+  const size_t n = any_length(random), period = any_length(random);
+  const int parts = random.from(0, 15);
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> channels[5];
+  for (std::vector<float>& array : channels) {
+    for (size_t c = 0; c < period; ++c) array.push_back(any_float(random));
+  }
+  float* memory = input_memory().last<float>(2 * n);
+  for (size_t i = 0; i < 2 * n; ++i) memory[i] = any_float(random);
+  AffineRow row = {};
+  row.x = memory + n;
+  row.residual = parts & 8 ? memory : nullptr;
+  const bool ties = random.one_in(2);
+  for (size_t c = 0; c < period && ties; ++c) {
+    float x;
+    near_tie(random, &x, &channels[3][c], &channels[4][c]);
+    for (size_t i = c; i < n; i += period) memory[n + i] = x;
+  }
+  row.out = output_memory().last<float>(n + 1);
+  row.out[n] = 42.0f;
+  row.divide = parts & 1 ? channels[0].data() : nullptr;
+  row.multiply = parts & 2 ? channels[1].data() : nullptr;
+  row.offset = parts & 2 ? channels[2].data() : nullptr;
+  row.norm_multiply = parts & 4 ? channels[3].data() : nullptr;
+  row.norm_offset = parts & 4 ? channels[4].data() : nullptr;
+  row.n = static_cast<int64_t>(n);
+  row.period = static_cast<int64_t>(period);
+  row.low = random.one_in(2) ? -infinity : -0.5f;
+  row.high = random.one_in(2) ? infinity : 200.0f;
+  describe("%s rows.affine: n %zu, period %zu, parts %d, from %g to %g", table.name, n, period, parts,
+           static_cast<double>(row.low), static_cast<double>(row.high));
+  table.rows.affine(&row);
+  for (size_t i = 0; i < n; ++i) {
+    const size_t c = i % period;
+    volatile float y = row.x[i];
+    if (parts & 1) y = y / row.divide[c];
+    if (parts & 2) y = multiply_add(y, row.multiply[c], row.offset[c]);
+    if (parts & 4) y = std::fma(static_cast<float>(y), row.norm_multiply[c], row.norm_offset[c]);
+    if (parts & 8) y = y + row.residual[i];
+    if (y < row.low) y = row.low;
+    if (y > row.high) y = row.high;
+    if (!same(row.out[i], y)) fail("float", static_cast<long long>(i), row.out[i], y);
+  }
+  if (!same(row.out[n], 42.0f)) fail("after the row", static_cast<long long>(n), row.out[n], 42.0);
+}
+
+}  // namespace bitorch

@@ -1,0 +1,120 @@
+"""A packed net timed beside its rivals, for `bitorch bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import bitorch_runtime
+
+from ..data import to_float
+from ..deployment.runtime.packed_model import PackedModel
+from ..version import __version__
+from .rivals import Call, float_twin, in_onnxruntime, in_pytorch, missing_for_onnx
+from .timing import seconds_per_call
+
+#: The packed net's name among the engines.
+PACKED = "packed"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured.
+
+    Attributes:
+        net: the file.
+        cpu, kernels, versions: what it was measured on and with.
+        threads, batch: of every call.
+        milliseconds: per image, by engine; the first is the packed net.
+        not_measured: by engine, why.
+    """
+
+    net: str
+    cpu: str
+    kernels: str
+    versions: dict[str, str]
+    threads: int
+    batch: int
+    milliseconds: dict[str, float]
+    not_measured: dict[str, str]
+
+
+def measure_file(path: Path, threads: int, batch: int, repeats: int) -> tuple[Benchmark, bitorch_runtime.Profile]:
+    """Time the packed net of a file beside its rivals, all with so many threads, and then its operations.
+
+    Raises:
+        ValueError, TypeError, OSError, MemoryError: no packed file, or one that cannot run with such a batch.
+    """
+    packed = PackedModel.load(path)
+    with using_threads(threads):
+        benchmark = measure(packed, path, threads, batch, repeats)
+        return benchmark, packed.profile(*_inputs(packed, batch), repeats=repeats)
+
+
+def measure(packed: PackedModel, path: Path, threads: int, batch: int, repeats: int) -> Benchmark:
+    """Time a packed net beside its rivals, all with the threads that `using_threads` has set."""
+    inputs = _inputs(packed, batch)
+    calls: dict[str, Call] = {PACKED: lambda: packed(*inputs)}
+    rivals, not_measured = _rivals(packed, inputs[0], threads)
+    seconds = seconds_per_call({**calls, **rivals}, repeats)
+    cpu = bitorch_runtime.cpu()
+    return Benchmark(
+        net=str(path),
+        cpu=cpu["name"],
+        kernels=f"{cpu['kernel']} ({cpu['reason']})",
+        versions=_versions(),
+        threads=threads,
+        batch=batch,
+        milliseconds={name: 1e3 * value / batch for name, value in seconds.items()},
+        not_measured=not_measured,
+    )
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Let PyTorch and bitorch_runtime compute with so many threads inside."""
+    before = torch.get_num_threads(), bitorch_runtime.get_num_threads()
+    torch.set_num_threads(count)
+    bitorch_runtime.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        bitorch_runtime.set_num_threads(before[1])
+
+
+def _rivals(packed: PackedModel, images: Tensor, threads: int) -> tuple[dict[str, Call], dict[str, str]]:
+    """Return the rivals' calls, and of those that are not there the reasons."""
+    try:
+        twin = float_twin(packed)
+    except ValueError as error:
+        return {}, {"float twin": str(error)}
+    floats = to_float(images) if images.dtype == torch.uint8 else images
+    calls = in_pytorch(twin, floats)
+    if missing := missing_for_onnx():
+        return calls, {"ONNX Runtime float32": missing}
+    return {**calls, **in_onnxruntime(twin, floats, threads)}, {}
+
+
+def _inputs(packed: PackedModel, batch: int) -> list[Tensor]:
+    """Random pixels, or floats in [0, 1], for each input."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = []
+    for spec in packed.inputs:
+        shape = (batch, *spec.shape)
+        if spec.dtype == torch.uint8:
+            inputs.append(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator))
+        else:
+            inputs.append(torch.rand(shape, generator=generator))
+    return inputs
+
+
+def _versions() -> dict[str, str]:
+    versions = {"bitorch": __version__, "bitorch_runtime": bitorch_runtime.__version__, "torch": torch.__version__}
+    return versions | {"onnxruntime": version("onnxruntime")} if not missing_for_onnx() else versions
