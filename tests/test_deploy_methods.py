@@ -109,11 +109,14 @@ def test_a_shift_stays_in_single_precision_as_scales_do() -> None:
     assert torch.equal(packed.to(torch.bfloat16)(x), expected.to(torch.bfloat16))
 
 
-def test_rsign_of_another_axis_is_refused() -> None:
+def test_rsign_of_another_axis() -> None:
+    """Alone it shifts what it shifts in PyTorch; in front of a convolution it has to be for the channels."""
     net = nn.Sequential(QActivation(RSign(6, 0), 0.0), QConv2d(2, 3, 3, **binary(Sign()))).eval()  # type: ignore[arg-type]
-    found = can_deploy(net, torch.randn(1, 2, 5, 6))
-    assert not found
-    assert "shifts axis -1 of ['batch', 2, 5, 6], not the channels. Make it with dimensions=2" in str(found)
+    x = torch.randn(2, 2, 5, 6)
+    assert verify(shaken(net, 8).eval(), deploy(net, x), x)
+    layer = nn.Sequential(QConv2d(6, 3, 3, **binary(RSign(6, 0)))).eval()  # type: ignore[arg-type]
+    found = can_deploy(layer, torch.randn(1, 6, 5, 6))
+    assert "shifts axis -1 of ['batch', 6, 5, 6], not the channels. Make it with dimensions=2" in str(found)
 
 
 class Same(RSign):

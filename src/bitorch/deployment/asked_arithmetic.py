@@ -86,7 +86,7 @@ def _computes(quantizer: Quantization, arithmetic: Arithmetic) -> bool:
         return False
     one = torch.ones((), dtype=torch.float32)
     worth = arithmetic.values(one) if arithmetic.step is None else arithmetic.step
-    x = points(arithmetic)
+    x = _asked(quantizer, arithmetic)
     with torch.no_grad():
         scale = quantizer.scale(x.clone())
         if scale.dim() != 0 or not torch.equal(scale.detach(), worth):
@@ -94,10 +94,18 @@ def _computes(quantizer: Quantization, arithmetic: Arithmetic) -> bool:
         return torch.equal(quantizer.codes(x.clone()), arithmetic.codes(x))
 
 
+def _asked(quantizer: Quantization, arithmetic: Arithmetic) -> Tensor:
+    """Return the points of an arithmetic, for every channel where the quantizer says numbers for each."""
+    x, said = points(arithmetic), quantizer.arithmetic()
+    if said is None or len(said.shape) == 0 or len(arithmetic.shape) > 0:
+        return x
+    return x.view(-1, *[1] * len(said.shape)).expand(-1, *said.shape)
+
+
 def _as_with_nan(quantizer: Quantization, arithmetic: Arithmetic) -> Arithmetic:
     """Return the arithmetic as it is of NaN, which a comparison in a quantizer of the user's makes the lowest code."""
     with torch.no_grad():
-        codes = quantizer.codes(points(arithmetic)[:1] * torch.nan)
+        codes = quantizer.codes(_asked(quantizer, arithmetic)[:1] * torch.nan)
     return replace(arithmetic, keeps_nan=bool(codes.isnan().all()))
 
 
@@ -118,9 +126,8 @@ def points(arithmetic: Arithmetic) -> Tensor:
 def gives_signs(quantizer: Quantization) -> bool:
     """Whether the codes of a quantizer are ±1 wherever it is asked."""
     try:
-        said = quantizer.arithmetic()
         with torch.no_grad():
-            codes = quantizer.codes(points(Arithmetic("sign", 1) if said is None else said))
+            codes = quantizer.codes(_asked(quantizer, Arithmetic("sign", 1)))
     except Exception:  # code of the user may raise anything; then these are no codes to rely on
         return False
     return bool(((codes.abs() == 1) | codes.isnan()).all())  # NaN of infinities: packed layers see to that

@@ -80,6 +80,12 @@ class Arithmetic:
         """n; 1 of the signs."""
         return 1 if self.is_sign else 2**self.bits - 1
 
+    @property
+    def shape(self) -> torch.Size:
+        """What divide and plus broadcast to: [C, 1, …] with numbers for each channel, else []."""
+        shapes = [numbers.shape for numbers in (self.divide, self.plus) if numbers is not None]
+        return torch.broadcast_shapes(*shapes) if shapes else torch.Size()
+
     def stored(self, x: Tensor) -> Tensor:
         """Return q of x, any shape, float32 or float64, in its dtype."""
         u = x if self.divide is None else x / self.divide
@@ -100,8 +106,7 @@ class Arithmetic:
 
         Shape: [n, *that of divide and plus].
         """
-        shapes = [numbers.shape for numbers in (self.divide, self.plus) if numbers is not None]
-        shape = torch.broadcast_shapes(*shapes) if shapes else torch.Size()
+        shape = self.shape
         level = torch.arange(1, self.largest + 1).view(-1, *[1] * len(shape))
         first = torch.full((self.largest, *shape), -_INFINITY)
         after = torch.full_like(first, _INFINITY)

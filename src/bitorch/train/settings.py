@@ -74,7 +74,7 @@ class Settings:
     """How weights become low-bit: dorefa, lsq (a learned step), twn or ttq (ternary, 2 bits), or a quantizer by its
     name. Default: lsq beside ranges learned by lsq or lsq+, else dorefa."""
     activations: str | None = None
-    """A quantizer of activations by its name, in place of the three choices around it: lsq, pact, calibrated, or one of
+    """A quantizer of activations by its name, in place of range, learned-by and sign: lsq, pact, calibrated, or one of
     your own, from a file that --quantizers names."""
     weight_scale: WeightScale = "layer"
     """One scale for a layer's weights, or one for each output channel."""
