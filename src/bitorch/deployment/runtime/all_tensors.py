@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def all_tensors(
     lowered: Lowered, operations: list[Operation], arrays: Mapping[str, NDArray[Any]]
 ) -> bitorch_runtime.Program:
-    """The program with every tensor as an output: also D of low-bit layers and the floats behind their stages."""
+    """The program with every tensor as an output: also D of low-bit layers and the floats behind their stages.
+
+    Inputs leave only where they are outputs of the model.
+    """
     shown: list[Operation] = []
     tensors: dict[str, None] = {}
     for operation, anchor, value in zip(operations, lowered.anchors, lowered.values, strict=True):
@@ -32,11 +35,19 @@ def all_tensors(
         shown.append(extended)
         tensors |= dict.fromkeys(given_names(extended).values())
     inputs = {operation["output"] for operation in operations if operation["op"] == "input"}
+    inputs -= {operation["input"] for operation in operations if operation["op"] == "output"}
     ends = [{"op": "output", "input": name, "order": "nchw"} for name in tensors if name not in inputs]
     return bitorch_runtime.Program([*shown, *ends], arrays)
 
 
 def output_ports(program: bitorch_runtime.Program, operations: list[Operation]) -> list[Port]:
     """Return the ports that the outputs of a program have, by the one of which every tensor leaves."""
-    ports = {port["name"]: port for port in (*program.inputs, *program.outputs)}
-    return [ports[operation["input"]] for operation in operations if operation["op"] == "output"]
+    ports = {port["name"]: port for port in program.outputs}
+    ends = [operation for operation in operations if operation["op"] == "output"]
+    return [_in_order(ports[end["input"]], end["order"]) for end in ends]
+
+
+def _in_order(port: Port, order: str) -> Port:
+    """A port whose channels come first, as it is in the order of an output."""
+    channels, *rows = port["shape"]
+    return {**port, "shape": (*rows, channels)} if order == "nhwc" else port
