@@ -271,6 +271,26 @@ class Signal(nn.Module):
         return F.log_softmax(self.last(F.relu(x)), 1)
 
 
+class Tokens(nn.Module):
+    """Patches of images as tokens, mixed along tokens and along features, some of them cut off, some twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 16, 2, 2)
+        self.norm = nn.BatchNorm1d(16)
+        self.along_tokens, self.back = nn.Linear(16, 24), nn.Linear(24, 16)
+        self.along_features = nn.Linear(16, 16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.patches(x).flatten(2)).transpose(1, 2)
+        x = x + self.back(F.relu(self.along_tokens(x.transpose(1, 2)))).transpose(1, 2)
+        x = torch.cat([x[:, 1:], x[:, :4]], 1)
+        x = F.relu(self.along_features(x))
+        scores: Tensor = self.head(x[:, 2:6].flip(1))
+        return scores
+
+
 class Normalized(nn.Module):
     """Images are normalised in front of the net, channel by channel."""
 
@@ -358,6 +378,7 @@ _OTHERS: tuple[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], 
     ("normalized", Normalized, ((3, 8, 8),), (UNIT, WIDE)),
     ("repeated", Repeated, ((12,),), (TERNARY, WIDE)),
     ("codes", Codes, ((4, 6, 6), (8, 6, 6)), (SIGN, TERNARY)),
+    ("tokens", Tokens, ((1, 8, 8),), (UNIT, TERNARY)),
 )
 
 

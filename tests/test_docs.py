@@ -132,7 +132,7 @@ def test_every_path_that_contributors_are_told_is_there(page: Path) -> None:
         for path in (ROOT / root).rglob("*")
     ]
     paths = re.findall(r"`([\w./<>-]+(?:/|\.py|\.h|\.inl|\.cpp))`", page.read_text(encoding="utf-8"))
-    assert len(paths) > 3
+    assert paths
     for told in paths:
         if (ROOT / told.rstrip("/")).exists():
             continue

@@ -94,6 +94,7 @@ class Draft:
             form=found.form,
             bits=found.bits,
             zero_point=found.zero_point,
+            keeps_nan=found.keeps_nan,
             sign=found.is_sign,
         )
 
@@ -550,7 +551,7 @@ class TestLower:
         assert [one["input"] for one in operations[-2:]] == ["a", "b"]
         assert (operations[2]["inputs"], operations[2]["output"]) == (["a"], "b")
 
-    def test_windows_of_a_signal_have_one_axis(self) -> None:
+    def test_a_signal_has_windows_along_one_axis(self) -> None:
         draft = Draft(4, 9)
         settings: dict[str, Any] = {"kernel_size": (3,), "stride": (2,), "padding": (1, 0), "dilation": (1,)}
         draft.add("pool", "max_pool", ["x"], lambda x: F.max_pool1d(F.pad(x, (1, 0)), 3, 2), (4, 4), **settings)

@@ -112,11 +112,28 @@ def test_one_number_for_each_image(tmp_path: Path) -> None:
     assert "float32 [batch]; " in repr(one)
 
 
+def with_a_height(packed: PackedModel) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The program of a signal as the writers before had it: images of one row."""
+    operations, arrays = packed.program()
+    changed = []
+    for operation in operations:
+        one = {key: value for key, value in operation.items() if key != "array_shape"}
+        for key in {"kernel_size", "stride", "dilation"} & one.keys():
+            one[key] = [1, *one[key]]
+        if "padding" in one:
+            one["padding"] = [0, one["padding"][0], 0, one["padding"][1]]
+        if one["op"] == "input":
+            one["shape"] = [one["shape"][0], 1, one["shape"][1]]
+        if one["op"] == "conv2d_float":
+            arrays = {**arrays, one["weight"]: arrays[one["weight"]][:, np.newaxis]}
+        changed.append(one)
+    return changed, arrays
+
+
 def older_file(path: Path, shapes: Any) -> PackedModel:
     """A file as the writers before wrote it: the program's shapes, and the model's in the provenance."""
     packed = deploy(SignalNet((1, 2)).eval(), torch.rand(2, 2, 41))
-    operations, arrays = packed.program()
-    operations = [{k: v for k, v in operation.items() if k != "array_shape"} for operation in operations]
+    operations, arrays = with_a_height(packed)
     info = {"provenance": {"model": "SignalNet", "torch_shapes": shapes}}
     path.write_bytes(bitorch_runtime.format.encode(operations, arrays, info))
     return packed
@@ -142,7 +159,7 @@ def test_older_files_mean_the_same(tmp_path: Path) -> None:
     [
         7, [], "x", {"inputs": 3}, {"inputs": [3]}, {"inputs": [["2", 41]]},
         {"inputs": [[2, 41]], "outputs": [[4, 11]]},
-        {"outputs": []}, {"inputs": [[-2, -41]]}, {"inputs": [[2, 41, 1, 1]]}, {"outputs": [[4, 9], [4, 9]]},
+        {"outputs": []}, {"inputs": [[-2, -41]]}, {"inputs": [[2, 41, *[1] * 7]]}, {"outputs": [[4, 9], [4, 9]]},
         {"inputs": [[2.0, 41]]}, {"inputs": [[10**30, 41]]},
     ],
     ids=str,
@@ -158,9 +175,7 @@ def test_an_older_file_can_be_verified(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = SignalNet((1, 2)).eval()
     packed = deploy(model, torch.rand(2, 2, 41))
-    operations, arrays = packed.program()
-    stripped = [{k: v for k, v in operation.items() if k != "array_shape"} for operation in operations]
     path = tmp_path / "net.bit.safetensors"
     shapes = {"inputs": [[2, 41]], "outputs": [[4, 9]]}
-    path.write_bytes(bitorch_runtime.format.encode(stripped, arrays, {"provenance": {"torch_shapes": shapes}}))
+    path.write_bytes(bitorch_runtime.format.encode(*with_a_height(packed), {"provenance": {"torch_shapes": shapes}}))
     assert bitorch.verify(model, PackedModel.load(path), torch.rand(3, 2, 41))

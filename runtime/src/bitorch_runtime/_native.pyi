@@ -16,7 +16,7 @@ class Tensor(TypedDict):
     name: str
     dtype: str
     layout: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     bits: int
     halo: tuple[int, int, int, int]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ def arithmetic_of(quantizer: Quantization) -> Arithmetic | Reason:
     try:
         for arithmetic in _candidates(quantizer):
             if _computes(quantizer, arithmetic):
-                return arithmetic
+                return _as_with_nan(quantizer, arithmetic)
     except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
         return Reason(
             f"its quantizer fails on some numbers, large and infinite ones among them: {type(error).__name__}: {error}",
@@ -92,6 +92,13 @@ def _computes(quantizer: Quantization, arithmetic: Arithmetic) -> bool:
         if scale.dim() != 0 or not torch.equal(scale.detach(), worth):
             return False
         return torch.equal(quantizer.codes(x.clone()), arithmetic.codes(x))
+
+
+def _as_with_nan(quantizer: Quantization, arithmetic: Arithmetic) -> Arithmetic:
+    """Return the arithmetic as it is of NaN, which a comparison in a quantizer of the user's makes the lowest code."""
+    with torch.no_grad():
+        codes = quantizer.codes(points(arithmetic)[:1] * torch.nan)
+    return replace(arithmetic, keeps_nan=bool(codes.isnan().all()))
 
 
 def points(arithmetic: Arithmetic) -> Tensor:

@@ -23,5 +23,6 @@ from .sign import Sign as Sign
 from .ste_heaviside import SteHeaviside as SteHeaviside
 from .swish_sign import SwishSign as SwishSign
 from .weight_lsq import WeightLSQ as WeightLSQ
+from .weight_power_of_two import WeightPowerOfTwo as WeightPowerOfTwo
 from .weight_ttq import WeightTTQ as WeightTTQ
 from .weight_twn import WeightTWN as WeightTWN

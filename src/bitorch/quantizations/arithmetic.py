@@ -27,8 +27,7 @@ class Arithmetic:
         "sign":       q = +1 for u ≥ 0, else −1
         "heaviside":  q = +1 for u > 0, else −1
 
-    `round` is half to even. The first two store q, 0 … n, the codes are q − zero_point, and 0.0 is a level. NaN gives
-    NaN.
+    `round` is half to even. The first two store q, 0 … n, the codes are q − zero_point, and 0.0 is a level.
 
     Attributes:
         form: one of these.
@@ -37,6 +36,7 @@ class Arithmetic:
         plus: float32 likewise, finite; None for 0.
         zero_point: 0 … n.
         step: what one code is worth, float32, 0-dim; None for 1/n of "unit", where values are codes/n, and 1 of signs.
+        keeps_nan: whether NaN gives NaN; else it gives the lowest code.
 
     Raises:
         ValueError: numbers that are none of these.
@@ -48,6 +48,7 @@ class Arithmetic:
     plus: Tensor | None = None
     zero_point: int = 0
     step: Tensor | None = None
+    keeps_nan: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= (1 if self.is_sign else 8):
@@ -83,7 +84,7 @@ class Arithmetic:
         """Return q of x, any shape, float32 or float64, in its dtype."""
         u = x if self.divide is None else x / self.divide
         u = u if self.plus is None else u + self.plus
-        return stored_codes(self.form, u, self.bits, self.zero_point)
+        return stored_codes(self.form, u, self.bits, self.zero_point, keeps_nan=self.keeps_nan)
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the codes of x: q less the zero point; ±1 of the signs."""
@@ -118,8 +119,13 @@ def is_sign(form: Form) -> bool:
     return form in ("sign", "heaviside")
 
 
-def stored_codes(form: Form, u: Tensor, bits: int, zero_point: int = 0) -> Tensor:
+def stored_codes(form: Form, u: Tensor, bits: int, zero_point: int = 0, *, keeps_nan: bool = True) -> Tensor:
     """Return the stored codes q of u in a new tensor, see `Arithmetic`."""
+    q = _rounded(form, u, bits, zero_point)
+    return q if keeps_nan else q.nan_to_num(nan=-1.0 if is_sign(form) else 0.0)
+
+
+def _rounded(form: Form, u: Tensor, bits: int, zero_point: int) -> Tensor:
     n = 2**bits - 1
     match form:
         case "unit":

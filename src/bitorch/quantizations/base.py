@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ..giving_way import GivingWay, gives_way
+from ..giving_way import gives_way
 from . import own_values
 from .arithmetic import Arithmetic
 from .bits import check_bits
@@ -66,7 +65,7 @@ class _DeprecatedBitwidth:
         return owner.bit_width if instance is None else instance.bit_width
 
 
-class Quantization(GivingWay):
+class Quantization(own_values.Remembering):
     """Base class of all quantizers. It holds no parameters or buffers, so most quantizers add no state_dict keys.
 
     A subclass sets `name` and `bit_width` and defines `quantize`. If its values lie on a fixed grid it also defines
@@ -109,14 +108,6 @@ class Quantization(GivingWay):
     else:  # no properties, so that an instance of a subclass may say its own
         max_code = None
         clips_negative = False
-
-    _own_as_made: ClassVar[Mapping[str, object]]
-    _as_made: ClassVar[tuple[object, ...]]
-    _codes_are_values: ClassVar[bool]
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        own_values.remember(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _CALLED and isinstance(value, nn.Module):
@@ -235,9 +226,6 @@ class Quantization(GivingWay):
 
     def extra_repr(self) -> str:
         return f"bits={self.bit_width}"
-
-
-own_values.remember(Quantization)
 
 
 class CodeValue(Function):

@@ -19,6 +19,7 @@ from .sign import Sign
 from .ste_heaviside import SteHeaviside
 from .swish_sign import SwishSign
 from .weight_lsq import WeightLSQ
+from .weight_power_of_two import WeightPowerOfTwo
 from .weight_ttq import WeightTTQ
 from .weight_twn import WeightTWN
 
@@ -39,6 +40,7 @@ _BUILT_IN = (
     SwishSign,
     WeightDoReFa,
     WeightLSQ,
+    WeightPowerOfTwo,
     WeightTTQ,
     WeightTWN,
 )

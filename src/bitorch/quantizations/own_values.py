@@ -10,15 +10,13 @@ Layers ask in every forward pass, so the answer for a class is kept, with what i
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
-from ..giving_way import GivesWay
-
-if TYPE_CHECKING:
-    from .base import Quantization
+from ..giving_way import GivesWay, GivingWay
 
 #: What decides on the value of a call, and what the layers compute on in its place.
 _VALUES = ("quantize", "forward", "__call__")
@@ -29,15 +27,27 @@ _CODES = ("codes", "scale")
 _Found = tuple[int, bool]
 
 
-def remember(cls: type[Quantization]) -> None:
-    """Note what a class defines now that it is made, to know later what was replaced."""
-    own = {name: cls.__dict__[name] for name in (*_VALUES, *_CODES) if name in cls.__dict__}
-    cls._own_as_made = own  # not inherited: each class gets one
-    cls._as_made = tuple(getattr(cls, name) for name in (*_VALUES, *_CODES))
-    cls._codes_are_values = _are_values(cls, {})
+class Remembering(GivingWay):
+    """Base of classes with values and codes that note what they define when they are made: so replacements show."""
+
+    if TYPE_CHECKING:
+        quantize: Callable[..., Any]
+        codes: Callable[..., Any]
+        scale: Callable[..., Any]
+
+    _own_as_made: ClassVar[Mapping[str, object]]
+    _as_made: ClassVar[tuple[object, ...]]
+    _codes_are_values: ClassVar[bool]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = {name: cls.__dict__[name] for name in (*_VALUES, *_CODES) if name in cls.__dict__}
+        cls._own_as_made = own  # not inherited: each class gets one
+        cls._as_made = tuple(getattr(cls, name) for name in (*_VALUES, *_CODES))
+        cls._codes_are_values = _are_values(cls, {})
 
 
-def codes_are_values(quantizer: Quantization) -> bool:
+def codes_are_values(quantizer: Remembering) -> bool:
     """Say whether `codes` times `scale` is what a call gives, as far as the definitions tell."""
     instance, cls = quantizer.__dict__, type(quantizer)
     if _has_other_zero_point(quantizer):
@@ -58,31 +68,31 @@ def codes_are_values(quantizer: Quantization) -> bool:
     return _are_values(cls, instance)
 
 
-def is_as_made(quantizer: Quantization, cls: type[Quantization], name: str) -> bool:
+def is_as_made(quantizer: Remembering, cls: type[Remembering], name: str) -> bool:
     """Say whether a method is still the one that a class of the library was made with."""
     resolved = getattr(type(quantizer), name)
     return name not in quantizer.__dict__ and resolved is cls._as_made[(*_VALUES, *_CODES).index(name)]
 
 
-def _are_values(cls: type[Quantization], instance: dict[str, Any]) -> bool:
+def _are_values(cls: type[Remembering], instance: dict[str, Any]) -> bool:
     if _lacks_codes(cls, instance):
         return False
     codes = _find(cls, instance, "codes")
     return not any(_overrides(_find(cls, instance, name), codes) for name in _VALUES)
 
 
-def has_codes(quantizer: Quantization) -> bool:
+def has_codes(quantizer: Remembering) -> bool:
     """Say whether there are methods `codes`, `scale` and `zero_point`."""
     return not _has_other_zero_point(quantizer) and not _lacks_codes(type(quantizer), quantizer.__dict__)
 
 
-def _has_other_zero_point(quantizer: Quantization) -> bool:
+def _has_other_zero_point(quantizer: Remembering) -> bool:
     """Whether a tensor or module has the name of the method, which then cannot be called."""
     name = "zero_point"
     return name in quantizer._parameters or name in quantizer._buffers or name in quantizer._modules
 
 
-def _lacks_codes(cls: type[Quantization], instance: dict[str, Any]) -> bool:
+def _lacks_codes(cls: type[Remembering], instance: dict[str, Any]) -> bool:
     return any(_is_missing(cls, instance, name) for name in _CODES)
 
 
@@ -92,7 +102,7 @@ def _overrides(value: _Found, codes: _Found) -> bool:
     return value[0] < codes[0] or is_patched
 
 
-def _find(cls: type[Quantization], instance: dict[str, Any], name: str) -> _Found:
+def _find(cls: type[Remembering], instance: dict[str, Any], name: str) -> _Found:
     if name in instance:
         return -1, False
     for index, owner in enumerate(cls.__mro__):
@@ -102,7 +112,7 @@ def _find(cls: type[Quantization], instance: dict[str, Any], name: str) -> _Foun
     raise AttributeError(f"{cls.__name__} has no {name}")
 
 
-def _is_missing(cls: type[Quantization], instance: dict[str, Any], name: str) -> bool:
+def _is_missing(cls: type[Remembering], instance: dict[str, Any], name: str) -> bool:
     """Whether there is nothing to call: only what `Quantization` says, or a number or tensor of that name."""
     if name in instance:
         return not callable(instance[name])

@@ -36,6 +36,7 @@ _QUANTIZER = {
     "plus": _TENSOR_OR_NONE,
     "zero_point": _INT,
     "code_scale": _TENSOR_OR_NONE,
+    "keeps_nan": _FLAG,
 }
 _WEIGHT = {"weight": _TENSOR, "weight_bits": _INT, "weight_grid": _TEXT, "largest": _INTS}
 
@@ -300,8 +301,9 @@ _ROWS = (
     # From here on the kinds that passes make.
     Kind(
         "codes",
-        "float32 to integer codes: `form`, `bits`, `zero_point`, see quantizations.arithmetic; `sign`: they are ±1.",
-        settings={"form": _TEXT, "zero_point": _INT, **_CODES},
+        "float32 to integer codes: `form`, `bits`, `zero_point`, see quantizations.arithmetic; `sign`: they are ±1; "
+        "`keeps_nan`: NaN is NaN, else the lowest code.",
+        settings={"form": _TEXT, "zero_point": _INT, "keeps_nan": _FLAG, **_CODES},
         shape=shapes.same,
         captured=False,
         makes_codes=True,

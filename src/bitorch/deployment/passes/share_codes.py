@@ -14,7 +14,7 @@ def share_codes(graph: Graph) -> Graph:
             form = node.settings["form"]
             # Only "round" has the zero point in the codes; to the others it says what these stand for.
             zero_point = node.settings["zero_point"] if form == "round" else 0
-            key = node.inputs[0], form, node.settings["bits"], zero_point
+            key = node.inputs[0], form, node.settings["bits"], zero_point, node.settings["keeps_nan"]
             if known.setdefault(key, node.name) != node.name:
                 names[node.name] = known[key]
     return graph.renamed(names).pruned()

@@ -85,8 +85,11 @@ def _coded(node: Node, shape: tuple[int, ...]) -> list[Node]:
         shift = node.settings["plus"]
         step = "shift" if is_sign(form) else "zero"
         add(step, "plus", lambda x: x + over_channels(shift, x), {"constant": shift})
-    settings = {"form": form, "bits": bits, "sign": is_sign(form), "zero_point": zero_point}
-    add("codes", "codes", lambda x: stored_codes(form, x, bits, zero_point), settings)
+    keeps_nan = node.settings["keeps_nan"]
+    settings = {
+        "form": form, "bits": bits, "sign": is_sign(form), "zero_point": zero_point, "keeps_nan": keeps_nan,
+    }  # fmt: skip
+    add("codes", "codes", lambda x: stored_codes(form, x, bits, zero_point, keeps_nan=keeps_nan), settings)
     return nodes
 
 

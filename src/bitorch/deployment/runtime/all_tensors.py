@@ -43,11 +43,17 @@ def all_tensors(
 def output_ports(program: bitorch_runtime.Program, operations: list[Operation]) -> list[Port]:
     """Return the ports that the outputs of a program have, by the one of which every tensor leaves."""
     ports = {port["name"]: port for port in program.outputs}
-    ends = [operation for operation in operations if operation["op"] == "output"]
-    return [_in_order(ports[end["input"]], end["order"]) for end in ends]
+    return [
+        _in_order(ports[operation["input"]], operation["order"])
+        for operation in operations
+        if operation["op"] == "output"
+    ]
 
 
 def _in_order(port: Port, order: str) -> Port:
-    """A port whose channels come first, as it is in the order of an output."""
-    channels, *rows = port["shape"]
-    return {**port, "shape": (*rows, channels)} if order == "nhwc" else port
+    """A port whose array has channels first, "nchw", or last, "nhwc"; a vector has no order."""
+    if port["order"] in ("nf", order):
+        return port
+    shape = port["shape"]
+    moved = (*shape[1:], shape[0]) if order == "nhwc" else (shape[-1], *shape[:-1])
+    return {**port, "shape": moved, "order": order}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,22 @@ def _check_same_network(expected: list[Operation], found: list[Operation]) -> No
 def _of_network(operation: Operation) -> Operation:
     """An operation without what two files of one network may have differently: names of arrays, shapes outside."""
     named = array_names(operation)
-    return {key: "array" if key in named else value for key, value in operation.items() if key != "array_shape"}
+    return {
+        key: "array" if key in named else _along_two_axes(operation["op"], key, value)
+        for key, value in operation.items()
+        if key != "array_shape"
+    }
+
+
+def _along_two_axes(op: str, key: str, value: Any) -> Any:
+    """What a signal's operation says, as of images of one row: so the writers before had it."""
+    if key in ("kernel_size", "stride", "dilation", "output_size") and len(value) == 1:
+        return [1, *value]
+    if key == "padding" and len(value) == 2:
+        return [0, value[0], 0, value[1]]
+    if op == "input" and key == "shape" and len(value) == 2:
+        return [value[0], 1, value[1]]
+    return value
 
 
 def as_floats(x: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ def quantizer_settings(arithmetic: Arithmetic) -> dict[str, Any]:
         "plus": _flat(arithmetic.plus),
         "zero_point": arithmetic.zero_point,
         "code_scale": arithmetic.step,
+        "keeps_nan": arithmetic.keeps_nan,
     }
 
 
