@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def all_tensors(
     lowered: Lowered, operations: list[Operation], arrays: Mapping[str, NDArray[Any]]
 ) -> bitorch_runtime.Program:
-    """The program with every tensor as an output: also D of low-bit layers and the floats behind their stages."""
+    """The program with every tensor as an output: also D of low-bit layers and the floats behind their stages.
+
+    Inputs leave only where they are outputs of the model.
+    """
     shown: list[Operation] = []
     tensors: dict[str, None] = {}
     for operation, anchor, value in zip(operations, lowered.anchors, lowered.values, strict=True):
@@ -32,13 +35,14 @@ def all_tensors(
         shown.append(extended)
         tensors |= dict.fromkeys(given_names(extended).values())
     inputs = {operation["output"] for operation in operations if operation["op"] == "input"}
+    inputs -= {operation["input"] for operation in operations if operation["op"] == "output"}
     ends = [{"op": "output", "input": name, "order": "nchw"} for name in tensors if name not in inputs]
     return bitorch_runtime.Program([*shown, *ends], arrays)
 
 
 def output_ports(program: bitorch_runtime.Program, operations: list[Operation]) -> list[Port]:
     """Return the ports that the outputs of a program have, by the one of which every tensor leaves."""
-    ports = {port["name"]: port for port in (*program.inputs, *program.outputs)}
+    ports = {port["name"]: port for port in program.outputs}
     return [
         _in_order(ports[operation["input"]], operation["order"])
         for operation in operations
