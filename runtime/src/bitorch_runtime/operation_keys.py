@@ -54,6 +54,12 @@ def pair(name: str, doc: str = "", default: str | None = None) -> Key:
     )
 
 
+def shape(doc: str) -> Key:
+    """A key for the shape of one image."""
+    rule = "[C, rows …], up to eight dimensions, or [F]"
+    return Key("shape", "setting", rule, low=1, high=MOST_CHANNELS, doc=doc)
+
+
 def flag(name: str, doc: str, default: str | None = "false", beside: str = "") -> Key:
     """A setting that is true or false."""
     return Key(name, "setting", "true or false", default=default, beside=beside, doc=doc)

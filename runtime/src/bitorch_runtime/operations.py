@@ -43,6 +43,7 @@ from bitorch_runtime.operation_keys import (
     reads,
     residual,
     scale_and_offset,
+    shape,
 )
 from bitorch_runtime.operation_row import Choice, Key, Op
 
@@ -61,14 +62,7 @@ _ENDS = (
         (
             gives("output", FLOATS_OR_CODES, "codes of uint8"),
             choice("dtype", (Choice("float32"), Choice("uint8", "codes; a call checks that they fit in their bits"))),
-            Key(
-                "shape",
-                "setting",
-                "[C, rows …], up to eight dimensions, or [F]",
-                low=1,
-                high=MOST_CHANNELS,
-                doc="of one image, whatever the order; an axis of rows up to 2^20, and all but the last together",
-            ),
+            shape("of one image, whatever the order; an axis of rows up to 2^20, and all but the last together"),
             ORDER,
             Key(
                 "bits",
@@ -385,14 +379,7 @@ _MOVES = (
         (
             reads("input", FLOATS_OR_CODES),
             gives("output", FLOATS_OR_CODES, "as the input"),
-            Key(
-                "shape",
-                "setting",
-                "[C, rows …], up to eight dimensions, or [F]",
-                low=1,
-                high=MOST_CHANNELS,
-                doc="as many numbers as the input has",
-            ),
+            shape("as many numbers as the input has"),
         ),
         "Give the same numbers other axes. They stay in the order of memory: rows first, channels last.",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..graph.chains import is_rising, is_the_same_everywhere
@@ -13,10 +14,7 @@ def swap_pools(graph: Graph) -> Graph:
 
     It comes before a choice and a reshape of rows, too, and what has no numbers per channel before any move of numbers.
     """
-    swapped = _swap_one(graph)
-    while swapped is not None:
-        graph, swapped = swapped, _swap_one(swapped)
-    return graph
+    return _as_often_as_it_goes(_swap_one, graph)
 
 
 def _swap_one(graph: Graph) -> Graph | None:
@@ -37,10 +35,7 @@ def _swap_one(graph: Graph) -> Graph | None:
 
 def move_codes(graph: Graph) -> Graph:
     """Quantize before max-pools, moves of numbers and concatenations that only lead to a quantizer."""
-    moved = _move_one(graph)
-    while moved is not None:
-        graph, moved = moved, _move_one(moved)
-    return graph
+    return _as_often_as_it_goes(_move_one, graph)
 
 
 def _move_one(graph: Graph) -> Graph | None:
@@ -63,3 +58,11 @@ def _move_one(graph: Graph) -> Graph | None:
             nodes.extend(early if other is behind else [late] if other is node else [other])
         return Graph(tuple(nodes), graph.outputs)
     return None
+
+
+def _as_often_as_it_goes(step: Callable[[Graph], Graph | None], graph: Graph) -> Graph:
+    """Return the graph after steps until there is none, which gives None."""
+    following = step(graph)
+    while following is not None:
+        graph, following = following, step(following)
+    return graph
