@@ -130,12 +130,13 @@ def run(*options: str) -> str:
 def methods_in_source(kernels: str) -> dict[str, set[str]]:
     """Bits by method, from the table in a kernel file."""
     text = (ROOT / "runtime" / "csrc" / "kernels" / f"{kernels.replace('-', '_')}.cpp").read_text()
-    rows = re.findall(r"\{(k\w+(?:, k\w+){7})\}", text)
+    rows = re.findall(r"\{([PBWT](?:, [PBWT]){7})\}", text)
     assert len(rows) == 8, kernels
+    letters = {"P": "popcount", "B": "bytes", "W": "words", "T": "tables"}
     methods: dict[str, set[str]] = {}
     for w, row in enumerate(rows, start=1):
         for a, method in enumerate(row.split(", "), start=1):
-            methods.setdefault(method.removeprefix("k").lower(), set()).add(f"W{w}A{a}")
+            methods.setdefault(letters[method], set()).add(f"W{w}A{a}")
     return methods
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tyro
 
 from .console import USER_ERROR, print_error
+from .own_quantizers import OPTION as QUANTIZERS
 
 _T = TypeVar("_T")
 _HELP = ("--help", "-h", "--tyro-print-completion", "--tyro-write-completion")
@@ -85,7 +86,7 @@ def refuse_wrong_options(kind: type[Any], arguments: Sequence[str], prog: str) -
 def wrong_option(kind: type[Any], arguments: Sequence[str], prog: str) -> str:
     """Return what is wrong with the first option that is unknown, or whose value is none of its choices; else ""."""
     choices = dict(_options(kind))
-    known = [*choices, *_HELP]
+    known = [*choices, *_HELP, QUANTIZERS]
     for index, argument in enumerate(arguments):
         name, has_value, value = argument.partition("=")
         if not name.startswith("-") or _is_number(argument) or name == "-":

@@ -86,11 +86,14 @@ def _why_not_codes(layer: LowBit) -> Reason | None:
             "a layer with exact=False computes on floats, whose sums depend on the machine",
             "Set layer.exact = True; the parameters stay",
         )
-    if not isinstance(layer.activation, Quantization) and not (
-        type(layer.activation) is QActivation and gives_its_quantizers_values(layer.activation)
-    ):
+    activation = layer.activation
+    if not isinstance(activation, Quantization | QActivation):
         return Reason(
-            f"its activation is a {type(layer.activation).__name__}, with a forward of its own or no quantizer",
+            f"its activation is a {type(activation).__name__}, not a quantizer", "Use QActivation, with a quantizer"
+        )
+    if isinstance(activation, QActivation) and not gives_its_quantizers_values(activation):
+        return Reason(
+            f"its activation is a {type(activation).__name__} with a forward of its own",
             "Use QActivation itself, with a quantizer",
         )
     if not _changes_nothing(layer.gradient_quantization):

@@ -118,13 +118,13 @@ def _check_optimizer(content: Part, model: nn.Module, optimizer: Optimizer, sett
     (state,) = content["optimizer_states"].list(1)
     (wanted,) = optimizer.state_dict()["param_groups"]
     (group,) = state["param_groups"].list(1)
-    if group["params"].value != wanted["params"]:
+    if not _is_same(group["params"].value, wanted["params"]):
         raise ValueError(f"{group['params'].place} must be {len(wanted['params'])} numbers from 0 on")
     for name, value in wanted.items():
         if name in _FREE or (name not in _SET and group.get(name) is None):
             continue  # PyTorch gives fields that are younger than the file their defaults
         found = group[name].value
-        if type(found) is not type(value) or found != value:
+        if not _is_same(found, value):
             raise group[name].error(repr(value))
     group["lr"].number()
     parameters = [p for g in optimizer.param_groups for p in g["params"]]
@@ -133,6 +133,15 @@ def _check_optimizer(content: Part, model: nn.Module, optimizer: Optimizer, sett
         _check_state(part, parameters[index], settings)
     if content["global_step"].integer() > 0 and _keeps_state(settings):
         _check_all_there(state["state"].place, set(known), parameters, model, settings)
+
+
+def _is_same(found: object, wanted: object) -> bool:
+    """Whether a value in a file is this one. It may be anything, such as a tensor, which has no one truth."""
+    if type(found) is not type(wanted):
+        return False
+    if isinstance(wanted, list | tuple) and isinstance(found, list | tuple):
+        return len(found) == len(wanted) and all(map(_is_same, found, wanted))
+    return found == wanted
 
 
 def _states(part: Part, count: int) -> dict[int, Part]:
