@@ -14,7 +14,7 @@ import torch
 import bitorch
 import bitorch_runtime
 from bitorch.cli import main
-from bitorch.deployment.capture.builder import function_name
+from bitorch.deployment.capture.replay import function_name
 from bitorch.deployment.capture.rules.by_function import RULES
 from bitorch.deployment.passes.pipeline import READ_PIXELS
 from bitorch.deployment.runtime.compile import PASSES

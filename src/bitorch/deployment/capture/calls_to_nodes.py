@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .builder import Builder, Reader, function_name
+from .builder import Builder
 from .problems import PARTIAL, ReadsValues, Refusal
+from .reader import Reader
 from .rearrange import MOST_AXES
+from .replay import function_name
 from .rules import low_bit as wholes
 from .rules.by_function import (
     BROADCASTING,

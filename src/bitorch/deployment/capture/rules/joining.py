@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..builder import Reader
 from ..problems import PARTIAL, Refusal
+from ..reader import Reader
 from .elementwise import float32
 from .windows import Pairs, flat
 

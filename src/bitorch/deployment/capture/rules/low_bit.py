@@ -26,8 +26,8 @@ from ....quantizations import GradientQuantization, Quantization
 from ....quantizations.arithmetic import Arithmetic
 from ...asked_arithmetic import Reason, arithmetic_of
 from ...packable import Packing, packable
-from ..builder import Reader
 from ..problems import PARTIAL, Refusal
+from ..reader import Reader
 from .low_bit_settings import layer_settings, quantizer_settings
 from .windows import features_axis
 

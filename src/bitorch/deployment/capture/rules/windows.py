@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..builder import Reader
 from ..problems import PARTIAL, Refusal
+from ..reader import Reader
 from .remedies import instead_of_maximum, instead_of_mean
 
 _Size = int | Sequence[int]
