@@ -432,9 +432,10 @@ def _per_channel(call: Reader, value: _Number, x: Tensor) -> tuple[Tensor, int]:
         )
     constant = torch.as_tensor(value).detach().to(torch.float32)
     constant = constant.reshape(*[1] * (x.dim() - constant.dim()), *constant.shape)
-    if bool((constant == constant.flatten()[:1]).all()):
+    first = constant.flatten()[:1]
+    if bool(((constant == first) | (constant.isnan() & first.isnan())).all()):
         channels = call.channel_axis(x)
-        return constant.flatten()[:1].expand(_channels(x, channels)).clone(), channels
+        return first.expand(_channels(x, channels)).clone(), channels
     axes = [axis for axis, size in enumerate(constant.shape) if size != 1]
     if len(axes) != 1 or axes[0] == 0:
         raise Refusal(
