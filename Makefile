@@ -11,11 +11,12 @@ RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/_
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
 
+# As many processes as there are cores, each of one thread: tests are many and small.
 test: $(RUNTIME_STAMP)
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile
 
 sweep: $(RUNTIME_STAMP)
-	$(BIN)/python -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n auto --dist loadfile
 
 CPP_SOURCES = $(shell find runtime/csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 

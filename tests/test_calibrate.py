@@ -217,7 +217,9 @@ ERRORS: list[tuple[str, Any, type[Exception], str]] = [
 
 
 @pytest.mark.parametrize("fitted", [False, True])
-@pytest.mark.parametrize(("what", "given", "error", "text"), ERRORS, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(
+    ("what", "given", "error", "text"), ERRORS, ids=[f"{what}-{text[:20]}" for what, _, _, text in ERRORS]
+)
 def test_after_an_error_all_is_as_it_was(
     what: str, given: Any, error: type[Exception], text: str, fitted: bool
 ) -> None:
