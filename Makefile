@@ -13,10 +13,10 @@ demo: $(RUNTIME_STAMP)
 
 # As many processes as there are cores, each of one thread: tests are many and small.
 test: $(RUNTIME_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --dist worksteal
 
 sweep: $(RUNTIME_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n auto --dist worksteal
 
 CPP_SOURCES = $(shell find runtime/csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 

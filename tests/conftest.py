@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import signal
 
+import numpy as np
 import pytest
+import torch
 
 from bitorch.torchvision_operators import import_torchvision_if_installed
 
@@ -16,3 +19,11 @@ import_torchvision_if_installed()
 def _ctrl_c_works() -> None:
     """Take SIGINT as in a terminal: a shell's background jobs ignore it, and so would processes that tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Let each test draw the same numbers, whichever ran before it in the same process."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - that of code which uses it
+    torch.manual_seed(0)
