@@ -72,7 +72,9 @@ def test_gradients_are_those_of_the_formula() -> None:
     np.testing.assert_allclose(x.grad.numpy(), np.where(inside, g64, 0))
     of_step = (g64 * np.where(inside, code - x64 / s, code)).sum()
     np.testing.assert_allclose(float(quantizer.step.grad), of_step, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(float(quantizer.offset.grad), (g64 * np.where(inside, 0, -s)).sum(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        float(quantizer.offset.grad), (g64 * np.where(inside, 0, -s)).sum(), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 5, 8])
