@@ -398,7 +398,7 @@ def test_names_with_a_meaning_can_be_set_to_plain_values() -> None:
     assert Says().exact_max_code == 1
     model = net(QLinear(4, 3, input_quantization=Sign(), weight_quantization=Says()))
     x = torch.randn(2, 6)
-    assert torch.equal(packed(model, x), model(x))
+    torch.testing.assert_close(packed(model, x), model(x))  # the ends are float sums
 
 
 @pytest.mark.parametrize("name", ["max_code", "grid", "unsigned", "clips_negative", "no_grid", "bit_width", "name"])
@@ -523,7 +523,7 @@ def test_the_error_names_the_line_that_is_missing() -> None:
     both = nn.Sequential(model, QLinear(2, 2, input_quantization=Sign(), weight_quantization=Sign())).eval()
     assert line in str(bitorch.deploy(both, x, partial=True))
     model[1].weight_quantization.grid = "signed"  # type: ignore[index]
-    assert torch.equal(packed(model, x), model(x))
+    torch.testing.assert_close(packed(model, x), model(x))  # the ends are float sums
 
 
 def test_partial_deployment_sees_what_is_replaced_on_instances() -> None:
@@ -540,7 +540,7 @@ def test_partial_deployment_sees_what_is_replaced_on_instances() -> None:
         model = nn.Sequential(nn.Linear(6, 4), QLinear(4, 3, **option), plain).eval()
         assert torch.equal(bitorch.deploy(model, x, partial=True).model(x), model(x))
         if can_deploy(model, x):
-            assert torch.equal(packed(model, x), model(x))
+            torch.testing.assert_close(packed(model, x), model(x))  # the ends are float sums
 
 
 def test_learned_ranges_with_values_of_their_own() -> None:

@@ -98,8 +98,9 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
+        why = " ".join(str(error).split())  # a value in it, such as a tensor, may take several lines
         raise ValueError(
-            f"{path} is not a whole checkpoint: {error}. Take another one, such as last.ckpt or best.ckpt beside it"
+            f"{path} is not a whole checkpoint: {why}. Take another one, such as last.ckpt or best.ckpt beside it"
         ) from None
 
 
