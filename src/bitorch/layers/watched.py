@@ -8,6 +8,7 @@ from torch.nn.modules import module as torch_module
 
 from ..quantizations import Quantization
 from ..quantizations.base import codes_of
+from ..same_numbers import same_numbers
 
 
 def is_watched(*modules: nn.Module) -> bool:
@@ -32,7 +33,7 @@ def codes_behind(value: Tensor, quantizer: Quantization, x: Tensor) -> Tensor | 
     """
     with torch.no_grad():
         expected = quantizer.quantize(x).to(value.dtype)
-        if value.shape != expected.shape or not bool(((value == expected) | (value.isnan() & expected.isnan())).all()):
+        if value.shape != expected.shape or not bool(same_numbers(value, expected).all()):
             return None
         codes = quantizer.codes(x)
     return codes_of(value, codes)

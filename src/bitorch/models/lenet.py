@@ -22,7 +22,7 @@ class _LeNet(Sequence):
 
     def _convolutions(self, c32: int, c64: int, c128: int) -> tuple[list[nn.Module], int]:
         """Return the convolutions, and how many numbers of an image they leave."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define _convolutions(c32, c64, c128)")
 
 
 class LeNet28(_LeNet):

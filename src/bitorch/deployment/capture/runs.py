@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...same_numbers import same_numbers
 from ..graph.graph import Graph, Node
 from .builder import Builder
 from .problems import PARTIAL, Problem
@@ -162,7 +163,7 @@ def _same(one: Node, other: Node) -> bool:
 def _equal(one: object, other: object) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         same_kind = one.shape == other.shape and one.dtype == other.dtype
-        return one is other or (same_kind and bool(((one == other) | (one.isnan() & other.isnan())).all()))
+        return one is other or (same_kind and bool(same_numbers(one, other).all()))
     return one is other or one == other
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...running import as_it_was
+from ...same_numbers import same_numbers
 from ..capture.returned import Returned
 from ..capture.runs import run_or_raise
 
@@ -58,4 +59,4 @@ def _equal(one: Tensor, other: Tensor) -> bool:
         return False
     if one.layout != torch.strided or other.layout != torch.strided:
         return _equal(one.to_dense(), other.to_dense())
-    return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
+    return torch.equal(one, other) or bool(same_numbers(one, other).all())

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ...same_numbers import same_numbers
 from ..graph.chains import composed, probe, source, stored, without_nan
 from ..graph.graph import Graph, Node
 
@@ -73,8 +74,8 @@ def _levels(values: Node) -> Tensor:
 
 def _narrowed(table: Tensor) -> Tensor:
     """[levels] where all channels agree, else [C, levels]."""
-    same = (table == table[:1]) | (table.isnan() & table[:1].isnan())
-    return (table[0] if bool(same.all()) else table).contiguous()
+    is_same = bool(same_numbers(table, table[:1]).all())
+    return (table[0] if is_same else table).contiguous()
 
 
 def drop_lookups(graph: Graph) -> Graph:

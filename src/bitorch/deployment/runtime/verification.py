@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import bitorch_runtime
 
 from ...running import as_it_was
+from ...same_numbers import same_numbers
 from ...text_table import aligned
 from ...wrappers import unwrapped
 from ..capture.runs import run_or_raise
@@ -300,7 +301,7 @@ def _comparison(
     """Compare a tensor; `terms` are what it would be if nothing that is added up cancelled, None for its own size."""
     if torch.equal(expected, found):
         return Comparison(tensor, operation, kind, exact, expected.numel(), 0, 0.0, ok=True)
-    differs = (expected != found) & ~(expected.isnan() & found.isnan())
+    differs = ~same_numbers(expected, found)
     gaps = (expected[differs].double() - found[differs].double()).abs()
     largest = float(gaps.max()) if gaps.numel() else 0.0
     sizes = expected if terms is None else terms

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....same_numbers import same_numbers
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
 from .remedies import constant_per_channel, instead_of_maximum
@@ -433,7 +434,7 @@ def _per_channel(call: Reader, value: _Number, x: Tensor) -> tuple[Tensor, int]:
     constant = torch.as_tensor(value).detach().to(torch.float32)
     constant = constant.reshape(*[1] * (x.dim() - constant.dim()), *constant.shape)
     first = constant.flatten()[:1]
-    if bool(((constant == first) | (constant.isnan() & first.isnan())).all()):
+    if bool(same_numbers(constant, first).all()):
         channels = call.channel_axis(x)
         return first.expand(_channels(x, channels)).clone(), channels
     axes = [axis for axis, size in enumerate(constant.shape) if size != 1]
