@@ -1,4 +1,4 @@
-"""A float network as int8 engines see it: BatchNorms folded into convolutions, and one range for each tensor of codes."""
+"""A float network as int8 engines see it: BatchNorms folded into convolutions, a range for each tensor of codes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Range:
-    """What codes of 8 bits stand for: 0 … top in steps of top / 255, or with a sign -top … top in steps of top / 128."""
+    """What codes of 8 bits stand for: 0 … top in steps of top / 255; with a sign -top … top in steps of top / 128."""
 
     signed: bool
     top: float
@@ -123,8 +123,8 @@ class Graph:
 
     @cached_property
     def ranges(self) -> dict[str, Range]:
-        """Of every tensor. Tensors that lie in one concatenation, and what pools, slices and shuffles make of them, have
-        one range together, as engines want it: their codes can then be copied."""
+        """Of every tensor. Tensors that lie in one concatenation, and what pools, slices and shuffles make of them,
+        have one range together, as engines want it: their codes can then be copied."""
         leader = {name: name for name in self.seen}
 
         def find(name: str) -> str:
@@ -138,9 +138,7 @@ class Graph:
         low, high = Counter[str](), Counter[str]()
         for name, (least, most) in self.seen.items():
             low[find(name)], high[find(name)] = min(low[find(name)], least), max(high[find(name)], most)
-        return {
-            name: Range(low[find(name)] < 0, max(-low[find(name)], high[find(name)], 1e-12)) for name in self.seen
-        }
+        return {name: Range(low[find(name)] < 0, max(-low[find(name)], high[find(name)], 1e-12)) for name in self.seen}
 
     def check(self, engine: str, scores: npt.NDArray[np.generic], tolerance: float = TOLERANCE) -> None:
         """

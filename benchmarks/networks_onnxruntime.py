@@ -11,6 +11,7 @@ import numpy.typing as npt
 from layers_onnxruntime import optimized_session
 from layers_timing import NETWORK_SECONDS, Called, Contestant
 from networks_graph import IMAGE, Graph, Node, Range
+from networks_names import ONNXRUNTIME_INT8
 
 try:
     import onnxruntime
@@ -18,7 +19,6 @@ try:
 except ImportError as error:
     raise ImportError('measuring ONNX Runtime needs more packages: pip install "bitorch[bench]"') from error
 
-INT8 = "ONNX Runtime int8"
 DOMAIN = "com.microsoft"
 #: Clamped at zero by the codes' range themselves, behind what gives codes.
 CLAMPS = ("relu", "relu6")
@@ -37,8 +37,8 @@ def contestants(graph: Graph, threads: int) -> list[Contestant]:
     binding.bind_ortvalue_input("image.nhwc", inputs)
     binding.bind_output("scores")
     session.run_with_iobinding(binding)
-    graph.check(INT8, binding.copy_outputs_to_cpu()[0])
-    return [Called(INT8, "QLinearConv", lambda: session.run_with_iobinding(binding), NETWORK_SECONDS)]
+    graph.check(ONNXRUNTIME_INT8, binding.copy_outputs_to_cpu()[0])
+    return [Called(ONNXRUNTIME_INT8, "QLinearConv", lambda: session.run_with_iobinding(binding), NETWORK_SECONDS)]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ class _Model:
 
     def products(self, node: Node, x: _Tensor) -> None:
         codes, scale = node.int8_weight()
-        bias = np.rint(node.bias / (x.range.scale * scale)).clip(-(2**31), 2**31 - 1).astype(np.int32)
+        sums = np.rint(node.bias.astype(np.float64) / (x.range.scale * scale))
+        bias = sums.clip(-(2**31), 2**31 - 1).astype(np.int32)  # the bounds matter where all weights are zero
         weight = f"{node.name}.weight"
         self.constants |= {
             weight: codes,
@@ -176,16 +177,23 @@ class _Model:
             case "max_pool":
                 self.node("MaxPool", [x.name], y.name, ceil_mode=int(node.ceil), **_window(node))
             case "shuffle":
-                batch, channels, *pixels = self.graph.shapes[node.name]
-                apart = [batch, node.groups, channels // node.groups, *pixels]
-                self.constants |= {f"{y.name}.apart": np.array(apart), f"{y.name}.again": np.array([batch, channels, *pixels])}
-                self.node("Reshape", [x.name, f"{y.name}.apart"], f"{y.name}.split")
-                self.node("Transpose", [f"{y.name}.split"], f"{y.name}.turned", perm=[0, 2, 1, 3, 4])
-                self.node("Reshape", [f"{y.name}.turned", f"{y.name}.again"], y.name)
+                self.shuffle(node, x, y)
             case _:
-                ends = {f"{y.name}.{key}": np.array([value]) for key, value in zip(("first", "last", "axis"), (*node.channels, 1))}
-                self.constants |= ends
-                self.node("Slice", [x.name, *ends], y.name)
+                first, last, axis = ends = [f"{y.name}.{key}" for key in ("first", "last", "axis")]
+                values = zip(ends, (*node.channels, 1), strict=True)
+                self.constants |= {name: np.array([value]) for name, value in values}
+                self.node("Slice", [x.name, first, last, axis], y.name)
+
+    def shuffle(self, node: Node, x: _Tensor, y: _Tensor) -> None:
+        batch, channels, *pixels = self.graph.shapes[node.name]
+        apart, again = f"{y.name}.apart", f"{y.name}.again"
+        self.constants |= {
+            apart: np.array([batch, node.groups, channels // node.groups, *pixels]),
+            again: np.array([batch, channels, *pixels]),
+        }
+        self.node("Reshape", [x.name, apart], f"{y.name}.split")
+        self.node("Transpose", [f"{y.name}.split"], f"{y.name}.turned", perm=[0, 2, 1, 3, 4])
+        self.node("Reshape", [f"{y.name}.turned", again], y.name)
 
     def average(self, node: Node, x: _Tensor) -> None:
         y = self.result(node)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from layers_openvino import compiled_request
 from layers_timing import NETWORK_SECONDS, Called, Contestant
 from networks_graph import IMAGE, PASSING, Graph, Node
+from networks_names import OPENVINO_FLOAT, OPENVINO_INT8
 
 try:
     import openvino
@@ -17,7 +18,6 @@ try:
 except ImportError as error:
     raise ImportError('measuring OpenVINO needs more packages: pip install "bitorch[bench]"') from error
 
-FLOAT, INT8 = "OpenVINO float32", "OpenVINO int8"
 INT8_KERNELS = ("_I8", "_i8", "_u8")
 
 
@@ -33,21 +33,21 @@ def _float(graph: Graph, threads: int) -> Contestant:
     hint = {"INFERENCE_PRECISION_HINT": "f32"}  # else convolutions run in bfloat16 where there is AMX
     request = compiled_request(_model(graph, int8=False), threads, graph.images, **hint)
     request.infer()
-    graph.check(FLOAT, request.get_output_tensor().data, 1e-2)
-    return Called(FLOAT, "", lambda: request.infer(share_outputs=True), NETWORK_SECONDS)
+    graph.check(OPENVINO_FLOAT, request.get_output_tensor().data, 1e-2)
+    return Called(OPENVINO_FLOAT, "", lambda: request.infer(share_outputs=True), NETWORK_SECONDS)
 
 
 def _int8(graph: Graph, threads: int) -> Contestant:
     model = _model(graph, int8=True)
     request = compiled_request(model, threads, graph.images, count=True)
     request.infer()
-    graph.check(INT8, request.get_output_tensor().data)
+    graph.check(OPENVINO_INT8, request.get_output_tensor().data)
     kernels = [node.exec_type for node in request.get_profiling_info() if node.node_type == "Convolution"]
     if not kernels or not all(kernel.endswith(INT8_KERNELS) for kernel in kernels):
         raise RuntimeError(f"OpenVINO ran its convolutions as {kernels}")
     request = compiled_request(model, threads, graph.images)
     kernel = max(set(kernels), key=kernels.count)
-    return Called(INT8, kernel, lambda: request.infer(share_outputs=True), NETWORK_SECONDS)
+    return Called(OPENVINO_INT8, kernel, lambda: request.infer(share_outputs=True), NETWORK_SECONDS)
 
 
 def _number(value: float) -> Any:
@@ -71,8 +71,8 @@ def _model(graph: Graph, int8: bool) -> Any:
 
 
 def _is_quantized(graph: Graph, node: Node) -> bool:
-    """Whether codes of 8 bits leave the node: not from one whose numbers go into a function or an addition that runs with
-    it, nor where codes went in and are passed on."""
+    """Whether codes of 8 bits leave the node: not from one whose numbers go into a function or an addition that runs
+    with it, nor where codes went in and are passed on."""
     if node.kind in PASSING or node is graph.nodes[-1] or graph.function_of(node) is not None:
         return False
     readers = graph.readers[node.name]

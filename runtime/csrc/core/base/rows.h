@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "core/base/layout.h"
-#include "core/base/threads.h"
+#include "core/base/shared_ranges.h"
 #include "core/kernels.h"
 
 namespace bitorch {
@@ -16,16 +16,11 @@ inline int parts_for(int64_t rows, double nanoseconds, int threads) {
   return static_cast<int>(std::min<int64_t>(rows, static_cast<int64_t>(most)));
 }
 
-// body(part, first, last): rows first .. last-1 of `rows`, which take `nanoseconds` together. It must not throw.
+// body(part, first, last): rows first .. last-1 of `rows`, which take `nanoseconds` together; several times for each
+// part, one after the other. It must not throw.
 template <class F>
 void for_rows(int64_t rows, double nanoseconds, int threads, const F& body) {
-  const int parts = parts_for(rows, nanoseconds, threads);
-  if (parts == 1) return body(0, int64_t{0}, rows);
-  const int64_t share = rows / parts, more = rows % parts;
-  parallel_for(parts, [&](int part) {
-    const int64_t first = part * share + std::min<int64_t>(part, more);
-    body(part, first, first + share + (part < more ? 1 : 0));
-  });
+  parallel_ranges(parts_for(rows, nanoseconds, threads), rows, grain_of(rows, nanoseconds), body);
 }
 
 // The codes of `pixels` pixels of one row, [pixels][channels]: in place where they are bytes, else unpacked to

@@ -5,7 +5,7 @@
 
 #include "core/base/checked.h"
 #include "core/base/cpu.h"
-#include "core/base/threads.h"
+#include "core/base/shared_ranges.h"
 
 namespace bitorch {
 
@@ -52,7 +52,7 @@ std::unique_ptr<FusedConv> FusedConv::make(const ConvSpec& spec, const FusedKern
   return conv;
 }
 
-// Rows first: parts of channels read the same input, and window sums are theirs each.
+// Rows first: groups of channels read the same input, and window sums are theirs each.
 FusedConv::Parts FusedConv::parts(int64_t batch, int threads) const {
   const int64_t rows = batch * weights_->layer->spec.height;
   const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels);
@@ -65,18 +65,34 @@ FusedConv::Parts FusedConv::parts(int64_t batch, int threads) const {
     const int64_t load = ceil_div(rows, per_rows) * ceil_div(runs, channels);
     if (load >= least) continue;
     least = load;
-    best = {per_rows, channels};
+    best = {static_cast<int>(per_rows * channels), channels};
   }
   return best;
 }
 
 int64_t FusedConv::scratch_bytes(int64_t batch, int threads) const {
-  return checked_mul(part_bytes_, parts(batch, threads).count(), "scratch memory");
+  return checked_mul(part_bytes_, parts(batch, threads).workers, "scratch memory");
 }
 
+// Items are the rows of the first group of channels, then those of the next.
 void FusedConv::run(const Conv::Buffers& buffers, int64_t batch, int threads) const {
   const Parts parts = this->parts(batch, threads);
-  parallel_for(parts.count(), [&](int part) { run_part(buffers, batch, parts, part); });
+  const int64_t rows = batch * weights_->layer->spec.height, items = parts.groups * rows;
+  const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels);
+  const int64_t grain = grain_of(items, nanoseconds_ * static_cast<double>(batch));
+  parallel_ranges(parts.workers, items, grain, [&](int worker, int64_t first, int64_t last) {
+    FusedBand band = band_of_layer();
+    band.scratch = buffers.scratch + worker * part_bytes_;
+    for (int64_t item = first; item < last;) {
+      const int64_t q = item / rows, row = item % rows, end = std::min(rows, row + last - item);
+      const int64_t c0 = runs * q / parts.groups * kFusedChannels;
+      const int64_t c1 = std::min(geometry_.out_channels, runs * (q + 1) / parts.groups * kFusedChannels);
+      band.first_channel = static_cast<int32_t>(c0);
+      band.channels = static_cast<int32_t>(c1 - c0);
+      run_rows(buffers, row, end, &band);
+      item += end - row;
+    }
+  });
 }
 
 // All that is the same for every band.
@@ -96,28 +112,21 @@ FusedBand FusedConv::band_of_layer() const {
   return band;
 }
 
-void FusedConv::run_part(const Conv::Buffers& buffers, int64_t batch, const Parts& parts, int part) const {
+// Rows first .. last - 1 of the batch, a band for each image.
+void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t first, int64_t last, FusedBand* band) const {
   const FusedSpec& spec = weights_->layer->spec;
   const FusedEpilogue& e = spec.epilogue;
-  const int64_t p = part / parts.channels, q = part % parts.channels;
-  const int64_t rows = batch * spec.height, runs = ceil_div(geometry_.out_channels, kFusedChannels);
-  const int64_t first = runs * q / parts.channels * kFusedChannels;
-  const int64_t last = std::min(geometry_.out_channels, runs * (q + 1) / parts.channels * kFusedChannels);
-  FusedBand band = band_of_layer();
-  band.scratch = buffers.scratch + part * part_bytes_;
-  band.first_channel = static_cast<int32_t>(first);
-  band.channels = static_cast<int32_t>(last - first);
-  for (int64_t row = rows * p / parts.rows; row < rows * (p + 1) / parts.rows; row += band.rows) {
+  for (int64_t row = first; row < last; row += band->rows) {
     const int64_t n = row / spec.height, y = row % spec.height;
-    band.y0 = static_cast<int32_t>(y);
-    band.rows = static_cast<int32_t>(std::min(spec.height - y, rows * (p + 1) / parts.rows - row));
-    band.input = buffers.input + input_.offset(n, y * geometry_.stride_h - geometry_.pad_top, -geometry_.pad_left);
-    if (e.wants_codes) band.codes = buffers.out_codes + out_codes_.offset(n, y, 0);
-    if (e.wants_float) band.out = reinterpret_cast<float*>(buffers.out_float + out_float_.offset(n, y, 0));
+    band->y0 = static_cast<int32_t>(y);
+    band->rows = static_cast<int32_t>(std::min(spec.height - y, last - row));
+    band->input = buffers.input + input_.offset(n, y * geometry_.stride_h - geometry_.pad_top, -geometry_.pad_left);
+    if (e.wants_codes) band->codes = buffers.out_codes + out_codes_.offset(n, y, 0);
+    if (e.wants_float) band->out = reinterpret_cast<float*>(buffers.out_float + out_float_.offset(n, y, 0));
     if (e.has_residual) {
-      band.residual = reinterpret_cast<const float*>(buffers.residual + residual_.offset(n, y, 0));
+      band->residual = reinterpret_cast<const float*>(buffers.residual + residual_.offset(n, y, 0));
     }
-    kernel_->run(&spec, &band);
+    kernel_->run(&spec, band);
   }
 }
 

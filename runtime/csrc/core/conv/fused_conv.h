@@ -29,13 +29,13 @@ class FusedConv {
   double nanoseconds() const { return nanoseconds_; }
 
  private:
-  // A grid of parts: rows of the whole batch x runs of channels.
+  // A grid of output rows of the whole batch x groups of channels, and who shares it.
   struct Parts {
-    int64_t rows = 1, channels = 1;
-    int count() const { return static_cast<int>(rows * channels); }
+    int workers = 1;
+    int64_t groups = 1;  // they divide workers
   };
   Parts parts(int64_t batch, int threads) const;
-  void run_part(const Conv::Buffers& buffers, int64_t batch, const Parts& parts, int part) const;
+  void run_rows(const Conv::Buffers& buffers, int64_t first, int64_t last, FusedBand* band) const;
   FusedBand band_of_layer() const;
 
   const FusedKernel* kernel_ = nullptr;
