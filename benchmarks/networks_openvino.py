@@ -21,12 +21,13 @@ except ImportError as error:
 INT8_KERNELS = ("_I8", "_i8", "_u8")
 
 
-def contestants(graph: Graph, threads: int) -> list[Contestant]:
-    """
+def contestants(graph: Graph, threads: int, floats: bool) -> list[Contestant]:
+    """In int8, and with `floats` in float32.
+
     Raises:
         RuntimeError: the scores are wrong, or a convolution did not run in int8.
     """
-    return [_float(graph, threads), _int8(graph, threads)]
+    return [*([_float(graph, threads)] if floats else []), _int8(graph, threads)]
 
 
 def _float(graph: Graph, threads: int) -> Contestant:

@@ -11,17 +11,15 @@ from networks_models import float_model
 from networks_names import TORCH_BFLOAT, TORCH_FLOAT
 
 
-def contestants(net: str, graph: Graph, threads: int) -> list[Contestant]:
-    """In float32 and bfloat16.
+def contestants(net: str, graph: Graph, threads: int, floats: bool) -> list[Contestant]:
+    """In bfloat16, and with `floats` in float32.
 
     Raises:
         RuntimeError: the scores are not those of the graph, whose network this is.
     """
     torch.set_num_threads(threads)
-    return [
-        _contestant(TORCH_FLOAT, net, graph, torch.float32, 1e-4),
-        _contestant(TORCH_BFLOAT, net, graph, torch.bfloat16, 0.2),
-    ]
+    found = [_contestant(TORCH_FLOAT, net, graph, torch.float32, 1e-4)] if floats else []
+    return [*found, _contestant(TORCH_BFLOAT, net, graph, torch.bfloat16, 0.2)]
 
 
 def _contestant(name: str, net: str, graph: Graph, dtype: torch.dtype, tolerance: float) -> Contestant:
