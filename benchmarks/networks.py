@@ -33,7 +33,7 @@ from layers_timing import play
 from networks_capture import captured
 from networks_deployed import deployed
 from networks_models import ARCHITECTURES, NETS, float_model, image_size
-from networks_results import Results, Row, from_json, markdown, measured, ours, rivals, to_json
+from networks_results import Results, Row, from_json, markdown, measured, ours, rivals, to_json, together
 from networks_rivals import ENGINES, Engine, Instructions, Job, has_amx
 from networks_rivals import rivals as running_rivals
 
@@ -64,8 +64,8 @@ class Options:
     """Write the results here."""
     docs: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Write networks.md, a page of tables, into this folder."""
-    again: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Measure nothing: write what --json kept."""
+    again: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES")] = ()
+    """Measure nothing: write what --json kept, of one run or of several."""
     seed: int = 0
 
     def check(self) -> None:
@@ -85,7 +85,10 @@ class Options:
 def main(options: Options) -> None:
     options.check()
     console = Console(width=None if sys.stdout.isatty() else 160)
-    results = measure(options, console) if options.again is None else from_json(options.again.read_text())
+    if options.again:
+        results = together([from_json(path.read_text()) for path in options.again])
+    else:
+        results = measure(options, console)
     if options.json is not None:
         write(options.json, to_json(results))
     if options.docs is not None:

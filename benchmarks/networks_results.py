@@ -58,6 +58,12 @@ def from_json(text: str) -> Results:
     return Results(data["machine"], [Row(**row) for row in data["rows"]])
 
 
+def together(runs: list[Results]) -> Results:
+    """Several runs on one machine, with what their headers say, each once."""
+    machine = {key: "; ".join(dict.fromkeys(run.machine[key] for run in runs)) for key in runs[0].machine}
+    return Results(machine, [row for run in runs for row in run.rows])
+
+
 def markdown(results: Results) -> str:
     """The page docs/kernels.md points to."""
     machine = (

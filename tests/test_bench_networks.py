@@ -20,7 +20,7 @@ from networks_capture import captured
 from networks_graph import IMAGE, Graph, Node, Range
 from networks_models import NETS, low_bit_config, settle
 from networks_names import NO_AMX, ONNXRUNTIME_INT8, OPENVINO_INT8, OURS
-from networks_results import Results, Row, from_json, markdown, to_json
+from networks_results import Results, Row, from_json, markdown, to_json, together
 
 ROOT = Path(__file__).parent.parent
 SIZE = 12
@@ -190,6 +190,13 @@ def test_the_page_says_how_many_times_faster() -> None:
     assert "## 2 threads, batch 8" in page
     assert f"| network | {ONNXRUNTIME_INT8} |\n| --- | ---: |\n| net | 1.000 |" in page
     assert from_json(to_json(results())) == results()
+
+
+def test_runs_are_put_together() -> None:
+    other = Results({"CPU": "this", "command": "python y"}, results().rows[:1])
+    both = together([results(), other])
+    assert both.machine == {"CPU": "this", "command": "python x; python y"}
+    assert both.rows == [*results().rows, *other.rows]
 
 
 @pytest.mark.parametrize(
