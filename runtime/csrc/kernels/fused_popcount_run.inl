@@ -143,19 +143,34 @@ static Walk begin_walk(const FusedSpec* s, const FusedBand* band) {
   return walk;
 }
 
+// to[p] = from + p * bytes
+template <class Pointer>
+static inline void set_row(Pointer* to, int pixels, Pointer from, int64_t bytes) {
+  if (from == nullptr) return;
+  const uint64_t first = reinterpret_cast<uint64_t>(from);
+  for (int p = 0; p < pixels; ++p) to[p] = reinterpret_cast<Pointer>(first + static_cast<uint64_t>(p * bytes));
+}
+
+template <class Number>
+static inline Number* moved(Number* from, int64_t bytes) {
+  return from == nullptr ? from
+                         : reinterpret_cast<Number*>(reinterpret_cast<uint64_t>(from) + static_cast<uint64_t>(bytes));
+}
+
 // Pixels first .. first + pixels - 1 of the rows from y of the band on.
 static void set_places(const Walk* walk, int y, int first, int pixels) {
   const FusedSpec* const s = walk->spec;
   const FusedBand* const b = walk->band;
   BlockTerms* const t = walk->terms;
   y += first / s->width;
-  int x = first % s->width;
-  for (int p = 0; p < pixels; ++p) {
-    t->window[p] = b->input + y * s->stride_h * b->row_bytes + x * s->stride_w * b->pixel_bytes;
-    if (b->codes != nullptr) t->codes[p] = b->codes + y * b->codes_row + x * b->codes_pixel;
-    if (b->out != nullptr) t->out[p] = b->out + (y * b->out_row + x * b->out_pixel) / 4;
-    if (b->residual != nullptr) t->residual[p] = b->residual + (y * b->residual_row + x * b->residual_pixel) / 4;
-    if (++x == s->width) x = 0, ++y;
+  int64_t x = first % s->width;
+  for (int p = 0, count; p < pixels; p += count, x = 0, ++y) {
+    count = s->width - x < pixels - p ? static_cast<int>(s->width - x) : pixels - p;
+    const int64_t step = s->stride_w * b->pixel_bytes;
+    set_row(t->window + p, count, b->input + y * s->stride_h * b->row_bytes + x * step, step);
+    set_row(t->codes + p, count, moved(b->codes, y * b->codes_row + x * b->codes_pixel), b->codes_pixel);
+    set_row(t->out + p, count, moved(b->out, y * b->out_row + x * b->out_pixel), b->out_pixel);
+    set_row(t->residual + p, count, moved(b->residual, y * b->residual_row + x * b->residual_pixel), b->residual_pixel);
   }
   for (int p = pixels; p < pixels + kSparePixels; ++p) t->window[p] = t->window[pixels - 1];
 }
@@ -265,11 +280,18 @@ static void run_block(const Walk* walk, int pixels) {
   const BlockTerms* const t = walk->terms;
   const int64_t vector_bytes = vector_weight_bytes<bytes>(s);
   const uint8_t* weights = static_cast<const uint8_t*>(b->prepared) + weights_at<bytes>(s);
-  CountTile tile = {nullptr,        vector_bytes,      walk->steps, b->plane_bytes, run_count(s) * run_steps<bytes>(s),
-                    s->weight_bits, s->activation_bits};
+  CountTile tile = {};
+  tile.vector_bytes = vector_bytes;
+  tile.step = walk->steps;
+  tile.steps = run_count(s) * run_steps<bytes>(s);
+  tile.plane_bytes = b->plane_bytes;
+  tile.weight_bits = s->weight_bits;
+  tile.activation_bits = s->activation_bits;
+  tile.ahead = s->epilogue.has_residual ? t->residual : nullptr;
   const int end = b->first_channel + b->channels;
   for (int c = b->first_channel; c < end; c += kBlockVectors * lanes) {
     const int left = (end - c + lanes - 1) / lanes, vectors = left < kBlockVectors ? left : kBlockVectors;
+    tile.ahead_channel = c;
     tile.weights = weights + c / lanes * vector_bytes;
     count_block_of<bytes>(&tile, vectors, t->window, pixels, walk->acc);
     for (int g = 0; g * bytes < vectors; ++g) {
