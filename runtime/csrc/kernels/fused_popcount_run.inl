@@ -22,6 +22,9 @@ static inline int64_t vector_weight_bytes(const FusedSpec* s) {
   return int64_t{64} * s->weight_bits * run_count(s) * run_steps<bytes>(s);
 }
 
+// code_step is 1, 2 or 4.
+static inline int code_step_bits(const FusedSpec* s) { return s->code_step >> 1; }
+
 // Codes of D by thresholds in lanes.
 template <int bytes>
 static inline bool has_lane_codes(const FusedSpec* s) {
@@ -179,13 +182,13 @@ static void set_terms(const Walk* walk, int first, int pixels, int32_t row_bytes
   const FusedSpec* const s = walk->spec;
   BlockTerms* const t = walk->terms;
   const int32_t* sums = walk->sums + first;
-  const int32_t lowest = s->lowest_code, odd = s->code_step - 1;
+  const int32_t lowest = s->lowest_code, step_bits = code_step_bits(s), rest = s->code_step - 1;
   for (int p = 0; p < pixels; ++p) {
     const int32_t base = lowest * sums[p];
     t->base[p] = base;
     t->base_float[p] = static_cast<float>(base);
-    t->shift[p] = -base >> odd;
-    t->row[p] = (-base & odd) * row_bytes;
+    t->shift[p] = -base >> step_bits;
+    t->row[p] = (-base & rest) * row_bytes;
   }
 }
 
@@ -248,9 +251,9 @@ static void finish_group(const Walk* walk, const FusedPixels* at, const uint8_t*
   const FusedSpec* const s = walk->spec;
   const BlockTerms* const t = walk->terms;
   const int padded = padded_channels(s);
-  const bool border = s->largest_border != 0;
+  const bool border = s->epilogue.border != nullptr;
   if constexpr (bytes == 4) {
-    const IntSums sums = {acc, pixel_bytes, t, _mm_cvtsi32_si128(s->code_step - 1), at->first_channel, border};
+    const IntSums sums = {acc, pixel_bytes, t, _mm_cvtsi32_si128(code_step_bits(s)), at->first_channel, border};
     if (s->epilogue.rule == kFusedThresholds) {
       finish_int_codes<kThresholdCodes>(at, padded, sums);
     } else {
@@ -316,7 +319,7 @@ static void run(const FusedSpec* s, const FusedBand* band) {
       end = static_cast<int>(int64_t{all} * (k + 1) / blocks);
       set_places(&walk, y, first, end - first);
       set_terms(&walk, first, end - first, row_bytes);
-      if (s->largest_border != 0) add_border_classes(&walk, y, first, end - first, row_bytes);
+      if (s->epilogue.border != nullptr) add_border_classes(&walk, y, first, end - first, row_bytes);
       run_block<bytes>(&walk, end - first);
     }
   }
