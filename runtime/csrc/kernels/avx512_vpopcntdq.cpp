@@ -17,7 +17,7 @@
 
 namespace bitorch {
 
-extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32;
+extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32, kFusedPopcountFew;
 
 namespace avx512_vpopcntdq {
 
@@ -142,6 +142,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedPopcount8,
     &kFusedPopcount16,
     &kFusedPopcount32,
+    &kFusedPopcountFew,
 };
 
 static constexpr KernelTable table() {
