@@ -135,6 +135,8 @@ static __attribute__((noinline)) void fused_floats(const FusedPixels* t, int pad
     float* to = out ? t->out[p] + first : nullptr;
     __m512i codes[4];
     For<0, 4>::each([&](auto h) __attribute__((always_inline)) {
+      codes[h] = _mm512_setzero_si512();
+      if (tail && 16 * h >= t->channels) return;
       const __mmask16 mask = static_cast<__mmask16>(lanes >> (16 * h));
       __m512 y = scale.scaled(as_float(sums.load(p, h)), 16 * h);
       if (residual) {
@@ -143,7 +145,7 @@ static __attribute__((noinline)) void fused_floats(const FusedPixels* t, int pad
       y = scale.rectified(y);
       if (out && tail) _mm512_mask_storeu_ps(to + 16 * h, mask, y);
       if (out && !tail) _mm512_storeu_ps(to + 16 * h, y);
-      codes[h] = kind == kNoCodes ? _mm512_setzero_si512() : fused_code<kind>(e, padded, first + 16 * h, n, y);
+      if (kind != kNoCodes) codes[h] = fused_code<kind>(e, padded, first + 16 * h, n, y);
     });
     if (kind != kNoCodes) store_fused_codes<tail>(t, p, bytes_in_order(codes));
   }
@@ -156,6 +158,8 @@ static __attribute__((noinline)) void fused_int_codes(const FusedPixels* t, int 
   for (int p = 0; p < t->pixels; ++p) {
     __m512i codes[4];
     For<0, 4>::each([&](auto h) __attribute__((always_inline)) {
+      codes[h] = _mm512_setzero_si512();
+      if (tail && 16 * h >= t->channels) return;
       codes[h] = fused_code<kind>(e, padded, t->first_channel + 16 * h, n, sums.load(p, h));
     });
     store_fused_codes<tail>(t, p, bytes_in_order(codes));
@@ -171,24 +175,25 @@ static void finish_floats(const FusedPixels* t, int padded, const Sums sums) {
   fused_floats<residual, kLineCodes, tail>(t, padded, sums);
 }
 
-// Everything that the epilogue asks for, but codes that were made of D in narrower lanes already (int_codes: false).
-template <bool tail, class Sums>
-static void finish_ints(const FusedPixels* t, int padded, const Sums sums, bool int_codes) {
+// What the epilogue asks for but the codes of D: floats, and their codes.
+template <class Sums>
+static void finish_y(const FusedPixels* t, int padded, const Sums sums) {
   const FusedEpilogue* const e = t->epilogue;
-  if (e->wants_codes && e->codes_from_int && int_codes) {
-    if (e->rule == kFusedThresholds) {
-      fused_int_codes<kThresholdCodes, tail>(t, padded, sums);
-    } else {
-      fused_int_codes<kLineCodes, tail>(t, padded, sums);
-    }
-  }
   if (!e->wants_float && !(e->wants_codes && !e->codes_from_int)) return;
-  if (e->has_residual) return finish_floats<true, tail>(t, padded, sums);
-  finish_floats<false, tail>(t, padded, sums);
+  if (t->channels == 64) {
+    if (e->has_residual) return finish_floats<true, false>(t, padded, sums);
+    return finish_floats<false, false>(t, padded, sums);
+  }
+  if (e->has_residual) return finish_floats<true, true>(t, padded, sums);
+  finish_floats<false, true>(t, padded, sums);
 }
 
-template <class Sums>
-static void finish_ints(const FusedPixels* t, int padded, const Sums sums, bool int_codes) {
-  if (t->channels == 64) return finish_ints<false>(t, padded, sums, int_codes);
-  finish_ints<true>(t, padded, sums, int_codes);
+// The codes of D, before finish_y() where both are wanted and D lies where floats go. Where the sums give D as floats,
+// only the line is meant, as thresholds of D are int32.
+template <FusedCodes kind, class Sums>
+static void finish_int_codes(const FusedPixels* t, int padded, const Sums sums) {
+  const FusedEpilogue* const e = t->epilogue;
+  if (!e->wants_codes || !e->codes_from_int) return;
+  if (t->channels == 64) return fused_int_codes<kind, false>(t, padded, sums);
+  fused_int_codes<kind, true>(t, padded, sums);
 }
