@@ -18,6 +18,7 @@
 namespace bitorch {
 
 extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32;
+extern const FusedKernel kFusedTables9;
 
 namespace avx512_vpopcntdq {
 
@@ -142,6 +143,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedPopcount8,
     &kFusedPopcount16,
     &kFusedPopcount32,
+    &kFusedTables9,
 };
 
 static constexpr KernelTable table() {

@@ -43,7 +43,7 @@ struct TableRows {
   const uint8_t* index;   // [taps of the group, or of two][64]
   const uint8_t* tables;  // [group][rows + 2][columns][64]
   int64_t table_row, table_group;
-  uint8_t* sums;     // of the output that the first column finishes: [rows][pixels][whole, high][32] uint16
+  uint8_t* sums;  // of the output that the first column finishes: [rows][pixels][whole, high][32] uint16
   int64_t sums_row;
   uint8_t* carried;  // [rows][4][64]
   int32_t rows, columns;
@@ -76,9 +76,8 @@ static inline __attribute__((always_inline)) TableColumn table_column(const __m5
                                                                       int64_t row) {
   TableColumn sum = look_up(index, table);
   BITORCH_TOGETHER_3(sum.f, sum.g, sum.h);
-  For<1, count>::each([&](auto i) __attribute__((always_inline)) {
-    add_column(&sum, look_up(index + 3 * i, table + i * row));
-  });
+  For<1, count>::each(
+      [&](auto i) __attribute__((always_inline)) { add_column(&sum, look_up(index + 3 * i, table + i * row)); });
   return sum;
 }
 

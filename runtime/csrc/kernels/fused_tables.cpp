@@ -10,10 +10,10 @@
 //       triples -> tables, in the first-level cache
 //       for each 64 channels, for each plane of weight bits
 //         for all rows and columns: 18 look-ups, one pixel's 16-bit sums        fused_table_rows.inl
-//     for all pixels: codes, floats                                             fused_words.inl, fused_ints.inl
+//     for all pixels: codes, floats                                             fused_lanes.inl, fused_ints.inl
 //
 // Indices are read once for all pixels of the rows and stay in registers; a table is loaded once for nine look-ups.
-// The 16-bit sums begin with what the codes' own sum contributes, lowest_code * S, so that they end as D, or half of it.
+// The 16-bit sums begin with what the codes' own sum contributes, so that they end as x of fused_lanes.inl.
 
 // GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for uninitialised variables (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -36,7 +36,7 @@ namespace {
 
 #include "fused_ints.inl"
 
-#include "fused_words.inl"
+#include "fused_lanes.inl"
 
 #include "fused_table_stage.inl"
 
@@ -46,19 +46,24 @@ constexpr int kTaps = 9;
 constexpr int kPartBytes = 64, kSumBytes = 128;  // of 64 channels: indices of a tap, sums of a pixel
 constexpr int kMostParts = 4;                    // that share expanded tables
 constexpr int kMostWeightBits = 3, kMostActivationBits = 4;
-constexpr int kLeastChannels = 48;  // of the output: a vector of 64 lanes
+constexpr int kLeastChannels = 48;         // of the output: a vector of 64 lanes
 constexpr int64_t kRowsBytes = 128 << 10;  // of sums: they stay in the second-level cache
-constexpr int64_t kStripBytes = 20 << 10;   // of tables: in the first-level one
+constexpr int64_t kStripBytes = 16 << 10;  // of tables: in the first-level one
 
 static inline int64_t rounded_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 static inline int smaller(int a, int b) { return a < b ? a : b; }
+
+// Codes of D by comparing 16-bit lanes.
+static inline bool has_lane_codes(const FusedSpec* s) {
+  return s->epilogue.wants_codes && s->epilogue.codes_from_int && s->epilogue.bits <= 4;
+}
 
 // ---- What prepare() leaves ----
 
 struct TablesLayout {
   int32_t groups, pairs, parts, planes;
-  int64_t pair_index;    // bytes of index vectors of one pair, all planes of one part
-  int64_t flush;         // offset of TableFlush [part][pair][plane][2], after the indices [part][pair][plane][18][64]
+  int64_t pair_index;  // bytes of index vectors of one pair, all planes of one part
+  int64_t flush;       // offset of TableFlush [part][pair][plane][2], after the indices [part][pair][plane][18][64]
   int64_t thresholds, bytes;  // offset, and of everything
 
   explicit TablesLayout(const FusedSpec* s) {
@@ -69,7 +74,7 @@ struct TablesLayout {
     pair_index = static_cast<int64_t>(planes) * 2 * kTaps * kPartBytes;
     flush = parts * pairs * pair_index;
     thresholds = rounded_up(flush + static_cast<int64_t>(parts) * pairs * planes * 2, 64);
-    bytes = thresholds + word_threshold_bytes(s, parts * 64);
+    bytes = thresholds + (has_lane_codes(s) ? lane_thresholds_bytes<2>(s) : 0);
   }
 };
 
@@ -133,10 +138,7 @@ static bool prepare(const FusedSpec* spec, const uint8_t* m, void* prepared) {
       }
     }
   }
-  if (layout.bytes > layout.thresholds) {
-    prepare_word_thresholds(spec, layout.parts * 64,
-                            reinterpret_cast<int16_t*>(static_cast<uint8_t*>(prepared) + layout.thresholds));
-  }
+  if (has_lane_codes(spec)) set_lane_thresholds<2>(spec, static_cast<uint8_t*>(prepared) + layout.thresholds);
   return true;
 }
 
@@ -176,9 +178,9 @@ struct TablesScratch {
 
 static int64_t scratch_bytes(const FusedSpec* spec) { return TablesScratch(spec).bytes; }
 
-// D = code_step * x + r: what x and r are before any product, lowest_code * S.
-struct WordOffset {
-  int32_t x, r;
+// -lowest_code * S = code_step * shift + parity of a pixel.
+struct LaneOffset {
+  int32_t shift, parity;
 };
 
 struct TablesBand {
@@ -189,7 +191,7 @@ struct TablesBand {
 
   const uint8_t* prepared() const { return static_cast<const uint8_t*>(band->prepared); }
   int32_t* pixel_sums() const { return reinterpret_cast<int32_t*>(band->scratch + scratch->pixel_sums); }
-  WordOffset* offsets() const { return reinterpret_cast<WordOffset*>(band->scratch + scratch->offsets); }
+  LaneOffset* offsets() const { return reinterpret_cast<LaneOffset*>(band->scratch + scratch->offsets); }
 };
 
 // Input row y of the band, from 0, lies in slot y % (rows + 2).
@@ -219,25 +221,25 @@ static void stage_input_row(const TablesBand* t, int y) {
 static void set_offsets(const TablesBand* t, int y, int rows) {
   const FusedSpec* s = t->spec;
   const int columns = t->scratch->columns, slots = t->scratch->rows + 2;
-  WordOffset* offset = t->offsets();
+  LaneOffset* offset = t->offsets();
   for (int i = 0; i < rows; ++i) {
     const int32_t* row[3];
     for (int k = 0; k < 3; ++k) row[k] = t->pixel_sums() + (y + i + k) % slots * columns;
     for (int x = 0; x < s->width; ++x, ++offset) {
       int32_t sum = 0;
       for (int k = 0; k < 3; ++k) sum += row[k][x] + row[k][x + 1] + row[k][x + 2];
-      sum *= s->lowest_code;
-      *offset = s->code_step == 2 ? WordOffset{sum >> 1, sum & 1} : WordOffset{sum, 0};
+      sum *= -s->lowest_code;
+      *offset = {sum / s->code_step, sum % s->code_step};
     }
   }
 }
 
 static void begin_sums(const TablesBand* t, int parts, int pixels) {
-  const WordOffset* offset = t->offsets();
+  const LaneOffset* offset = t->offsets();
   uint8_t* to = t->band->scratch + t->scratch->sums;
   for (int p = 0; p < pixels; ++p, to += kSumBytes) {
-    const __m512i whole = _mm512_set1_epi16(static_cast<int16_t>(offset[p].x * 257));
-    const __m512i high = _mm512_set1_epi16(static_cast<int16_t>(offset[p].x));
+    const __m512i whole = _mm512_set1_epi16(static_cast<int16_t>(offset[p].shift * -257));
+    const __m512i high = _mm512_set1_epi16(static_cast<int16_t>(-offset[p].shift));
     for (int v = 0; v < parts; ++v) {
       _mm512_store_si512(to + v * t->scratch->part_sums, whole);
       _mm512_store_si512(to + v * t->scratch->part_sums + 64, high);
@@ -289,9 +291,9 @@ static void look_up_strip(const TablesBand* t, const TablesStrip* strip) {
   uint8_t* scratch = t->band->scratch;
   const int64_t carried_bytes = s->rows * kCarriedBytes;
   const int first_output = strip->column < 2 ? 0 : strip->column - 2;
-  TableRows r = {nullptr,       scratch + s->tables, s->strip * kTableBytes, s->group_stride,
-                 nullptr,       t->spec->width * kSumBytes,
-                 scratch + s->carried, strip->rows,  strip->columns,         strip->column == 0};
+  TableRows r = {nullptr,        scratch + s->tables,        s->strip * kTableBytes, s->group_stride,
+                 nullptr,        t->spec->width * kSumBytes, scratch + s->carried,   strip->rows,
+                 strip->columns, strip->column == 0};
   for (int v = 0; v < strip->parts; ++v) {
     const int64_t at = static_cast<int64_t>(strip->first_part + v) * l->pairs + strip->pair;
     const uint8_t* flush = t->prepared() + l->flush + at * l->planes * 2;
@@ -321,99 +323,88 @@ static void sum_parts(const TablesBand* t, int y, int rows, int first, int parts
 
 // ---- What the sums become ----
 
-// Pixels of one row, 64 channels.
-struct TablePixels {
-  const FusedSpec* spec;
+// Pixels of one row, 64 channels, as fused_ints.inl and fused_lanes.inl ask for them.
+struct TableSums {
   const uint8_t* sums;
-  const WordOffset* offset;
-  int64_t padded;
-  int32_t y, x, first_channel;
+  const LaneOffset* offset;
+  const int32_t* const* border;  // [pixels], of channel 0; or null
+  __m128i log_step;
+  int32_t first_channel;
 
-  inline void words(int p, __m512i (&to)[2]) const {
-    const __m512i whole = _mm512_load_si512(sums + p * kSumBytes), high = _mm512_load_si512(sums + p * kSumBytes + 64);
-    to[0] = _mm512_sub_epi16(whole, _mm512_slli_epi16(high, 8));
-    to[1] = high;
+  inline __m512i lanes(int p, int v) const {
+    const __m512i high = _mm512_load_si512(sums + p * kSumBytes + 64);
+    if (v == 1) return high;
+    return _mm512_sub_epi16(_mm512_load_si512(sums + p * kSumBytes), _mm512_slli_epi16(high, 8));
   }
-  inline int64_t border_class(int p) const {
-    const FusedEpilogue* e = &spec->epilogue;
-    if (e->border == nullptr) return 0;
-    return static_cast<int64_t>(e->row_class[y]) * e->column_classes + e->column_class[x + p];
-  }
-  // D, as fused_ints.inl asks for it.
   inline __m512i load(int p, int h) const {
-    __m512i x16[2];
-    words(p, x16);
-    const __m512i half = x16[h / 2];
-    const __m512i x32 =
+    const __m512i half = lanes(p, h / 2);
+    const __m512i x =
         _mm512_cvtepi16_epi32(h % 2 == 0 ? _mm512_castsi512_si256(half) : _mm512_extracti64x4_epi64(half, 1));
-    const __m512i steps = spec->code_step == 2 ? _mm512_add_epi32(x32, x32) : x32;
-    const __m512i d = _mm512_add_epi32(steps, _mm512_set1_epi32(offset[p].r));
-    const int32_t* border = spec->epilogue.border;
+    const __m512i d = _mm512_sub_epi32(_mm512_sll_epi32(x, log_step), _mm512_set1_epi32(offset[p].parity));
     if (border == nullptr) return d;
-    return _mm512_add_epi32(d, _mm512_loadu_si512(border + border_class(p) * padded + first_channel + 16 * h));
+    return _mm512_add_epi32(d, _mm512_loadu_si512(border[p] + first_channel + 16 * h));
   }
 };
 
-template <int bits, bool planes, bool tail>
-static __attribute__((noinline)) void word_codes(const FusedPixels* f, const TablePixels t, const int16_t* thresholds) {
-  const int64_t of_row = static_cast<int64_t>((1 << bits) - 1) * t.padded;
-  for (int p = 0; p < f->pixels; ++p) {
-    __m512i x[2];
-    t.words(p, x);
-    const int16_t* row = thresholds + (2 * t.border_class(p) + t.offset[p].r) * of_row + f->first_channel;
-    uint8_t* to = f->codes[p] + (planes ? f->first_channel / 8 : f->first_channel);
-    store_word_codes<bits, planes, tail>(to, f->codes_plane, f->channels, x, row, t.padded);
-  }
-}
+constexpr int kAtOnce = 64;  // pixels of a row
 
-template <int bits>
-static void word_codes(const FusedPixels* f, const TablePixels* t, const int16_t* thresholds) {
-  if (f->channels < 64) {
-    if (f->epilogue->planes) return word_codes<bits, true, true>(f, *t, thresholds);
-    return word_codes<bits, false, true>(f, *t, thresholds);
-  }
-  if (f->epilogue->planes) return word_codes<bits, true, false>(f, *t, thresholds);
-  word_codes<bits, false, false>(f, *t, thresholds);
-}
-
-static void finish_pixels(const TablesBand* t, const FusedPixels* f, const TablePixels* pixels) {
-  const bool words = t->layout->bytes > t->layout->thresholds;
-  if (words) {
-    const int16_t* thresholds = reinterpret_cast<const int16_t*>(t->prepared() + t->layout->thresholds);
-    if (f->epilogue->bits == 1) word_codes<1>(f, pixels, thresholds);
-    if (f->epilogue->bits == 2) word_codes<2>(f, pixels, thresholds);
-    if (f->epilogue->bits == 3) word_codes<3>(f, pixels, thresholds);
-    if (f->epilogue->bits == 4) word_codes<4>(f, pixels, thresholds);
-  }
-  if (f->epilogue->has_float || !words) finish_ints(f, static_cast<int>(pixels->padded), *pixels, !words);
-}
-
-// Output row y of the band, one part of channels.
-static void finish_row(const TablesBand* t, int y, int channel, const uint8_t* sums, const WordOffset* offset) {
-  constexpr int kAtOnce = 64;
-  const FusedBand* b = t->band;
-  const FusedEpilogue* e = &t->spec->epilogue;
+// What belongs to some pixels of output row y of the band, from x on.
+struct FinishedPixels {
   uint8_t* codes[kAtOnce];
   float* out[kAtOnce];
   const float* residual[kAtOnce];
-  for (int x = 0; x < t->spec->width; x += kAtOnce) {
-    const int count = smaller(kAtOnce, t->spec->width - x);
+  const int32_t* border[kAtOnce];
+  int32_t threshold_row[kAtOnce];
+
+  void set(const TablesBand* t, int y, int x, int count, const LaneOffset* offset) {
+    const FusedBand* b = t->band;
+    const FusedEpilogue* e = &t->spec->epilogue;
+    const int padded = padded_channels(t->spec), row_bytes = static_cast<int>(lane_row_bytes<2>(t->spec));
+    const int row_class = e->border == nullptr ? 0 : e->row_class[b->y0 + y] * e->column_classes;
     for (int p = 0; p < count; ++p) {
       const int64_t at = x + p;
+      const int border_class = e->border == nullptr ? 0 : row_class + e->column_class[at];
+      if (e->border != nullptr) border[p] = e->border + static_cast<int64_t>(border_class) * padded;
+      threshold_row[p] = (border_class * t->spec->code_step + offset[p].parity) * row_bytes;
       if (e->wants_codes) codes[p] = b->codes + y * b->codes_row + at * b->codes_pixel;
       if (e->wants_float) out[p] = b->out + (y * b->out_row + at * b->out_pixel) / 4;
       if (e->has_residual) residual[p] = b->residual + (y * b->residual_row + at * b->residual_pixel) / 4;
     }
-    const int channels = smaller(64, t->spec->out_channels - channel);
-    const FusedPixels f = {e, count, channel, channels, codes, out, residual, b->codes_plane};
-    const TablePixels pixels = {t->spec,
-                                sums + x * kSumBytes,
-                                offset + x,
-                                static_cast<int64_t>(t->layout->parts) * 64,
-                                b->y0 + y,
-                                x,
-                                channel};
-    finish_pixels(t, &f, &pixels);
+  }
+};
+
+// Output row y of the band, from x on, for 64 channels.
+static void finish_pixels(const TablesBand* t, const FinishedPixels* pixels, int count, int channel,
+                          const uint8_t* sums, const LaneOffset* offset) {
+  const FusedSpec* s = t->spec;
+  const int channels = smaller(64, s->out_channels - channel), padded = padded_channels(s);
+  const FusedPixels f = {&s->epilogue,  count,       channel,          channels,
+                         pixels->codes, pixels->out, pixels->residual, t->band->codes_plane};
+  const TableSums of_pixels = {sums, offset, s->epilogue.border == nullptr ? nullptr : pixels->border,
+                               _mm_cvtsi32_si128(s->code_step / 2), channel};
+  const bool lanes = has_lane_codes(s);
+  if (lanes) {
+    const LanePixels by_lane = {f, nullptr, pixels->threshold_row, t->prepared() + t->layout->thresholds};
+    finish_lane_codes<2>(&by_lane, padded, of_pixels);
+  } else {
+    finish_int_codes<kLineCodes>(&f, padded, of_pixels);
+  }
+  finish_y(&f, padded, of_pixels);
+}
+
+static void finish_rows(const TablesBand* t, int y, int rows, int first_part, int parts) {
+  const int width = t->spec->width;
+  FinishedPixels pixels;
+  for (int i = 0; i < rows; ++i) {
+    for (int x = 0; x < width; x += kAtOnce) {
+      const int count = smaller(kAtOnce, width - x);
+      const int64_t at = static_cast<int64_t>(i) * width + x;
+      pixels.set(t, y + i, x, count, t->offsets() + at);
+      for (int v = 0; v < parts; ++v) {
+        const uint8_t* sums = t->band->scratch + t->scratch->sums + v * t->scratch->part_sums + at * kSumBytes;
+        finish_pixels(t, &pixels, count, (first_part + v) * 64, sums, t->offsets() + at);
+      }
+    }
   }
 }
 
@@ -431,13 +422,7 @@ static void run(const FusedSpec* spec, const FusedBand* band) {
       const int parts = smaller(scratch.parts, last - first);
       begin_sums(&t, parts, rows * spec->width);
       sum_parts(&t, y, rows, first, parts);
-      for (int v = 0; v < parts; ++v) {
-        const uint8_t* sums = band->scratch + scratch.sums + v * scratch.part_sums;
-        for (int i = 0; i < rows; ++i) {
-          finish_row(&t, y + i, (first + v) * 64, sums + static_cast<int64_t>(i) * spec->width * kSumBytes,
-                     t.offsets() + i * spec->width);
-        }
-      }
+      finish_rows(&t, y, rows, first, parts);
     }
   }
 }
@@ -448,20 +433,76 @@ static bool serves(const FusedSpec* s) {
   const bool window = s->kernel_h == 3 && s->kernel_w == 3 && s->stride_h == 1 && s->stride_w == 1 &&
                       s->dilation_h == 1 && s->dilation_w == 1 && s->groups == 1;
   const bool bits = s->weight_bits <= kMostWeightBits && s->activation_bits <= kMostActivationBits;
-  const bool step = s->code_step == 1 || s->code_step == 2;
-  const int64_t largest = s->code_step == 2 ? kMostWordSum : kMostWordSum / 2;
-  return window && bits && step && s->out_channels >= kLeastChannels && s->largest_sum <= largest;
+  const bool step = s->code_step == 1 || s->code_step == 2 || s->code_step == 4;
+  const FusedEpilogue* e = &s->epilogue;
+  const bool codes = !e->wants_codes || e->bits <= 4 || e->rule == kFusedLine;
+  const bool classes = border_classes(s) <= 1024 && s->largest_border < 1 << 22;
+  return window && bits && step && codes && classes && s->out_channels >= kLeastChannels && sums_fit_lanes<2>(s) &&
+         (!has_lane_codes(s) || lane_thresholds_bytes<2>(s) < 1 << 24);
 }
 
-static double cost(const FusedSpec* s, Machine) {
+// Cycles: of a column of 64 channels and a pair of groups, by how its sums are flushed, and of everything beside.
+struct TablesRates {
+  double gigahertz;
+  double column[kMostActivationBits + 1];                // by activation bits: 18 look-ups, or twice 9
+  double plane;                                          // more for each weight plane but the first
+  double table;                                          // two tables of a column of a pair
+  double input;                                          // 24 channels of an input pixel
+  double bit, ints, scale, residual, codes, comparison;  // of 64 channels, as in fused_popcount_cost.inl of 16
+  double pixel;
+};
+
+static TablesRates tables_rates(Machine machine) {
+  switch (machine) {
+    case Machine::kZen5:
+      return {4.2, {0, 12.6, 12.6, 15, 18}, 2, 3, 3.5, 3.6, 13, 12, 4, 8, 4, 8};
+    case Machine::kIceLake:
+      return {2.9, {0, 20.5, 20.5, 23, 26}, 4, 5.5, 8, 8.6, 28, 24, 8.4, 24, 13.6, 14};
+    case Machine::kSapphireRapids:
+      return {2.55, {0, 20.5, 20.5, 23, 26}, 4, 5.5, 8, 8.6, 28, 24, 8.4, 24, 13.6, 14};
+    default:
+      return {3.6, {0, 20.5, 20.5, 23, 27}, 4, 5.5, 7, 6, 20, 20, 6, 24, 12, 12};
+  }
+}
+
+// Cycles of what becomes of the sums of 64 channels of a pixel.
+static double finish_cycles(const FusedSpec* s, const TablesRates& r) {
+  const FusedEpilogue* const e = &s->epilogue;
+  const double comparisons = e->rule == kFusedThresholds ? ((1 << e->bits) - 1) * r.comparison : 0;
+  const bool codes_of_y = e->wants_codes && !e->codes_from_int;
+  double cycles = 0;
+  if (has_lane_codes(s)) {
+    cycles += e->bits * r.bit;
+  } else if (e->wants_codes && e->codes_from_int) {
+    cycles += r.ints + comparisons;
+  }
+  if (!e->wants_float && !codes_of_y) return cycles;
+  return cycles + r.scale + (e->has_residual ? r.residual : 0) + (codes_of_y ? r.codes + comparisons : 0);
+}
+
+static double cost(const FusedSpec* s, Machine machine) {
   if (!serves(s)) return -1;
-  return 1;
+  const TablesRates r = tables_rates(machine);
+  const TablesLayout layout(s);
+  const TablesScratch scratch(s);
+  const double parts = layout.parts, columns = scratch.columns, bands = (s->height + scratch.rows - 1) / scratch.rows;
+  const double blocks = (layout.parts + scratch.parts - 1) / scratch.parts, pairs = 0.5 * layout.groups;
+  const double of_column = r.column[s->activation_bits] * layout.planes + r.plane * (layout.planes - 1);
+  const double look_ups = s->height * columns * parts * pairs * of_column;
+  const double tables = (s->height + 2 * bands) * columns * blocks * pairs * r.table;
+  const double inputs = (s->height + 2) * columns * ((s->in_channels + 23) / 24) * r.input;
+  const double finish = static_cast<double>(s->height) * s->width * (r.pixel + parts * finish_cycles(s, r));
+  return (look_ups + tables + inputs + finish) / r.gigahertz;
 }
 
 }  // namespace
 
-const FusedKernel kTables9 = {"tables9 avx512-vbmi", cost, prepared_bytes, prepare, scratch_bytes, run};
+static constexpr FusedKernel kernel() {
+  return {"tables9 avx512-vbmi", cost, prepared_bytes, prepare, scratch_bytes, run};
+}
 
 }  // namespace fused_tables
+
+extern const FusedKernel kFusedTables9 = fused_tables::kernel();
 
 }  // namespace bitorch
