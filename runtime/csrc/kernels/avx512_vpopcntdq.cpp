@@ -17,7 +17,11 @@
 
 namespace bitorch {
 
-extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32, kFusedPopcountFew;
+extern const FusedKernel kFusedPopcount8;
+extern const FusedKernel kFusedPopcount16;
+extern const FusedKernel kFusedPopcount32;
+extern const FusedKernel kFusedPopcountFew;
+extern const FusedKernel kFusedTables9;
 
 namespace avx512_vpopcntdq {
 
@@ -143,6 +147,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedPopcount16,
     &kFusedPopcount32,
     &kFusedPopcountFew,
+    &kFusedTables9,
 };
 
 static constexpr KernelTable table() {
