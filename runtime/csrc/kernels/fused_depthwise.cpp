@@ -2,10 +2,11 @@
 //
 // depthwise8: weights of one bit, sums that fit a byte. A weight -1 turns all bits of a code around, which is -q - 1:
 //
-//   D = sum over taps of (q xor s) + the number of taps with s, s = 0 or 255      two operations per tap and 64 channels
+//   D = sum over taps of (q xor s) + the number of taps with s, s = 0 or 255      two operations per tap and 64
+//   channels
 //
-// depthwise4: all bits. Four rows are interleaved, so that a dword holds four taps of one channel and vpdpbusd adds four
-// products; several rows of outputs read the same dwords, with weights moved up and zeros in their place:
+// depthwise4: all bits. Four rows are interleaved, so that a dword holds four taps of one channel and vpdpbusd adds
+// four products; several rows of outputs read the same dwords, with weights moved up and zeros in their place:
 //
 //   rows     y0 y1 y2 y3        dword of a channel and column: (y0, y1, y2, y3)
 //   row 0    w0 w1 w2 0         3x3: 12 vpdpbusd for 64 outputs and 8 moves per column for two rows of outputs

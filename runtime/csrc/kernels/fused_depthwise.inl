@@ -23,7 +23,9 @@ static inline int64_t number_bytes(int64_t pixel, int size) { return (pixel + 63
 static inline int64_t all_number_bytes(const Numbers& n, int64_t pixel) {
   return n.dwords * number_bytes(pixel, 4) + n.words * number_bytes(pixel, 2) + n.bytes * number_bytes(pixel, 1);
 }
-static inline uint8_t* dword_of(const Numbers&, int64_t pixel, uint8_t* to, int k) { return to + k * number_bytes(pixel, 4); }
+static inline uint8_t* dword_of(const Numbers&, int64_t pixel, uint8_t* to, int k) {
+  return to + k * number_bytes(pixel, 4);
+}
 static inline uint8_t* word_of(const Numbers& n, int64_t pixel, uint8_t* to, int k) {
   return to + n.dwords * number_bytes(pixel, 4) + k * number_bytes(pixel, 2);
 }
@@ -179,10 +181,13 @@ static Parted parted_rows(const FusedSpec* s, int64_t pixel, int planes) {
   return p;
 }
 
-static inline __mmask64 first_bytes(int64_t n) { return n >= 64 ? ~__mmask64{0} : n <= 0 ? 0 : (__mmask64{1} << n) - 1; }
+static inline __mmask64 first_bytes(int64_t n) {
+  return n >= 64 ? ~__mmask64{0} : n <= 0 ? 0 : (__mmask64{1} << n) - 1;
+}
 
 // A row of pixels, up to 64 bytes each: as many as a vector holds at a time, or one by one.
-static void part_pixels(uint8_t* even, uint8_t* odd, const uint8_t* from, int64_t pixels, int64_t bytes, __m512i order) {
+static void part_pixels(uint8_t* even, uint8_t* odd, const uint8_t* from, int64_t pixels, int64_t bytes,
+                        __m512i order) {
 #ifdef __AVX512VBMI__
   const int64_t step = 64 / bytes * bytes;
   const __m512i odd_order = _mm512_add_epi8(order, _mm512_set1_epi8(static_cast<char>(bytes)));
@@ -249,3 +254,43 @@ static Source source_of(const FusedSpec* s, const FusedBand* t, const Parted& p,
 static inline bool is_depthwise(const FusedSpec* s) {
   return s->groups > 1 && s->groups == s->in_channels && s->groups == s->out_channels && s->kernel_h == s->kernel_w;
 }
+
+// ---- Costs ----
+
+// Of a vector operation, several at a time: nanoseconds. Intel's measured on Emerald Rapids, the others from how many
+// they begin in a cycle.
+static double operation_nanoseconds(Machine machine) {
+  switch (machine) {
+    case Machine::kZen4:
+      return 0.14;
+    case Machine::kZen5:
+      return 0.07;
+    case Machine::kIceLake:
+    case Machine::kSapphireRapids:
+      return 0.21;
+    case Machine::kGeneric:
+      break;
+  }
+  return 0.15;
+}
+
+// Vectors of an image's outputs.
+static double output_vectors(const FusedSpec* s, int64_t pixel, bool adjoin) {
+  const int64_t run = int64_t{s->width} * pixel;
+  const bool in_run = adjoin && in_one_run(pixel);
+  return static_cast<double>(s->height) *
+         static_cast<double>(in_run ? (run + 63) / 64 : s->width * ((pixel + 63) / 64));
+}
+
+// Operations that bring numbers into the order of lanes, `rows` rows of outputs at a time.
+static double gather_operations(const FusedSpec* s, const Numbers& n, int64_t pixel, int64_t rows) {
+  const double times = static_cast<double>((s->height + rows - 1) / rows * phases_of(pixel));
+  return times * (40.0 + 3.0 * static_cast<double>(n.vectors()));
+}
+
+static double parting_operations(const FusedSpec* s, int64_t pixel, int planes) {
+  const double rows = static_cast<double>(rows_read(s, s->height));
+  return rows * planes * (10.0 + 10.0 * static_cast<double>(columns_read(s) * pixel) / 64.0);
+}
+
+constexpr double kCallNanoseconds = 200;

@@ -175,8 +175,8 @@ struct KeptSums {
 
   inline __m512i load(int p, int h) const {
     const uint8_t* at = from + (ints ? 4 : 1) * (p * channels + 16 * h);
-    const __m512i d = ints ? _mm512_loadu_si512(at)
-                           : _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+    const __m512i d =
+        ints ? _mm512_loadu_si512(at) : _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
     return border == nullptr ? d : _mm512_add_epi32(d, _mm512_load_si512(border[p] + 16 * h));
   }
 };

@@ -1,13 +1,13 @@
-// Depthwise convolutions of few bits on bit planes, AVX-512: channels are bits, 512 of them in a vector, and counting is
-// logic.
+// Depthwise convolutions of few bits on bit planes, AVX-512: channels are bits, 512 of them in a vector, and counting
+// is logic.
 //
 // A weight of W bits of the odd grid is a sum of signs, c = sum over j of 2^j s_j, s_j = -1 or 1. With n = 2^A - 1 and
 // the bits b of a code q, s q = q or -q, and n - q has the bits that q has not. So
 //
 //   X = sum over taps, i, j of 2^(i+j) (b_i xor [s_j < 0]) = D + n * sum over taps, j of 2^j [s_j < 0]
 //
-// is a sum of single bits, and what it exceeds D by belongs to the channel: thresholds take it in. Single bits are added
-// by full adders: three bits of one weight become one of it and one of twice the weight,
+// is a sum of single bits, and what it exceeds D by belongs to the channel: thresholds take it in. Single bits are
+// added by full adders: three bits of one weight become one of it and one of twice the weight,
 //
 //   sum = a ^ b ^ c    carry = majority(a, b, c)      two vpternlog for 512 channels
 //
@@ -137,8 +137,7 @@ template <int kLevels, int kBits>
 static inline INLINED void count_reached(const Adder& s, const Bits* unreached, Bits (&plane)[kBits]) {
   For<0, (1 << kBits) - 1>::each([&](auto j) INLINED {
     Bits reached = _mm512_or_si512(s.first[0], unreached[j * kLevels]);
-    For<1, kLevels>::each(
-        [&](auto l) INLINED { reached = majority(s.first[l], reached, unreached[j * kLevels + l]); });
+    For<1, kLevels>::each([&](auto l) INLINED { reached = majority(s.first[l], reached, unreached[j * kLevels + l]); });
     For<0, kBits>::each([&](auto i) INLINED {
       if constexpr ((j + 1) % (1 << i) == 0) {
         plane[i] = j + 1 == 1 << i ? reached : _mm512_xor_si512(plane[i], reached);
@@ -220,7 +219,11 @@ struct Shape {
 
 template <int kKernel, int kWeight, int kActivation, int kBits>
 static constexpr Shape shape() {
-  return {kKernel, kWeight, kActivation, kBits, Window<kKernel, kWeight, kActivation>::kLevels,
+  return {kKernel,
+          kWeight,
+          kActivation,
+          kBits,
+          Window<kKernel, kWeight, kActivation>::kLevels,
           run_column<kKernel, kWeight, kActivation, kBits>};
 }
 
@@ -235,8 +238,7 @@ static const Shape* shape_of(const FusedSpec* s) {
   const FusedEpilogue& e = s->epilogue;
   const bool suits = is_depthwise(s) && s->input_planes && s->code_step == 2 &&
                      s->lowest_code == 1 - (1 << s->weight_bits) && e.row_classes == 0 && e.codes_from_int &&
-                     e.rule == kFusedThresholds && e.wants_codes && !e.wants_float &&
-                     (e.planes || s->out_channels % 8 == 0);
+                     e.bits <= 4 && e.wants_codes && !e.wants_float && (e.planes || s->out_channels % 8 == 0);
   if (!suits) return nullptr;
   for (const Shape& shape : kShapes) {
     if (shape.kernel == s->kernel_h && shape.weight == s->weight_bits && shape.activation == s->activation_bits &&
@@ -334,15 +336,27 @@ static void run(const FusedSpec* s, const FusedBand* t) {
   }
 }
 
-static double cost(const FusedSpec* s, Machine) { return shape_of(s) == nullptr ? -1 : 1; }
+static double cost(const FusedSpec* s, Machine machine) {
+  const Shape* shape = shape_of(s);
+  if (shape == nullptr) return -1;
+  const int bits = shape->kernel * shape->kernel * shape->weight * shape->activation, n = (1 << shape->bits) - 1;
+  // Loads at any address take their share.
+  double vector = 1.3 * (3.0 * bits - shape->levels + n * shape->levels + n);
+  if (!s->epilogue.planes) vector += 8.0 * (3.0 + 2.0 * shape->bits);
+  const int64_t pixel = pixel_bytes_of(s);
+  double operations = vector * output_vectors(s, pixel, s->stride_w == 1 || parts(s));
+  operations += gather_operations(s, numbers_of(*shape), pixel, 8);
+  if (parts(s)) operations += parting_operations(s, pixel, shape->activation);
+  return kCallNanoseconds + operations * operation_nanoseconds(machine);
+}
 
 }  // namespace
 
 }  // namespace fused_depthwise_planes
 
 extern const FusedKernel kFusedDepthwisePlanes;
-constexpr FusedKernel kFusedDepthwisePlanes = {
-    "depthwise planes avx512-vbmi",  fused_depthwise_planes::cost,          fused_depthwise_planes::prepared_bytes,
-    fused_depthwise_planes::prepare, fused_depthwise_planes::scratch_bytes, fused_depthwise_planes::run};
+constexpr FusedKernel kFusedDepthwisePlanes = {"depthwise planes avx512-vbmi",         fused_depthwise_planes::cost,
+                                               fused_depthwise_planes::prepared_bytes, fused_depthwise_planes::prepare,
+                                               fused_depthwise_planes::scratch_bytes,  fused_depthwise_planes::run};
 
 }  // namespace bitorch

@@ -1,4 +1,5 @@
-// The kernels depthwise8 and depthwise4: which layers they serve, their weights, their rows. Part of fused_depthwise.cpp.
+// The kernels depthwise8 and depthwise4: which layers they serve, their weights, their rows. Part of
+// fused_depthwise.cpp.
 
 using SumFunction = void (*)(const Column&, uint8_t* sums);
 
@@ -26,6 +27,11 @@ struct Bytes {
       ++negative;
     }
     byte_of(n, pixel, to, taps)[c] = negative;
+  }
+  // Per vector. Without registers for all signs each is loaded once more.
+  static double sum_operations(const FusedSpec* s) {
+    const double taps = s->kernel_h * s->kernel_w;
+    return 2 + (taps <= 9 ? 2 : 2.7) * taps;
   }
   static SumFunction sum(const FusedSpec* s) {
     return s->kernel_h == 3 ? sum_bytes<3> : s->kernel_h == 5 ? sum_bytes<5> : sum_bytes<7>;
@@ -79,11 +85,22 @@ struct Quads {
     });
   }
 
+  static double sum_operations(const FusedSpec* s) {
+    double operations = 4;
+    with_sharing(s, [&](auto sharing) {
+      using S = decltype(sharing);
+      const bool slides = S::kKernel == 3 && s->stride_h == 1 && s->stride_w == 1 && s->in_channels % 64 == 0;
+      const double columns = slides ? 1 : S::kKernel;
+      const double products = 4.0 * S::kKernel * S::kUsed * parts(s), moves = 8.0 * columns * S::kGroups;
+      operations += (S::kKernel == 3 ? 1.0 : 1.25) * (products + moves) / S::kRows;
+    });
+    return operations;
+  }
+
   static SumFunction sum(const FusedSpec* s) {
     SumFunction function = nullptr;
-    with_sharing(s, [&](auto sharing) {
-      function = parts(s) == 1 ? sum_quads<decltype(sharing), 1> : sum_quads<decltype(sharing), 2>;
-    });
+    with_sharing(
+        s, [&](auto sharing) { function = parts(s) == 1 ? quads<decltype(sharing), 1> : quads<decltype(sharing), 2>; });
     return function;
   }
 };
@@ -102,13 +119,11 @@ static bool serves(const FusedSpec* s) {
 template <class Kind>
 static Finish finish_for(const FusedSpec* s) {
   const FusedEpilogue& e = s->epilogue;
-  const bool direct = e.wants_codes && e.codes_from_int && !e.wants_float && !has_border(s) &&
-                      (!e.planes || s->out_channels % 8 == 0);
+  const bool direct =
+      e.wants_codes && e.codes_from_int && !e.wants_float && !has_border(s) && (!e.planes || s->out_channels % 8 == 0);
   if (!direct) return kKeep;
-  if (e.rule == kFusedLine) {
-    // The thresholds of few bits are there, too, and three comparisons are less than a line.
-    return Kind::kInts ? kLine : e.bits <= 4 && e.thresholds != nullptr ? kByteLanes : kKeep;
-  }
+  // The thresholds of up to 4 bits are there, too, and 3 comparisons are less than a line.
+  if (e.rule == kFusedLine && Kind::kInts && (e.bits > 3 || s->largest_sum > 126)) return kLine;
   if (e.bits > 4) return kKeep;
   if (s->largest_sum <= 126) return kByteLanes;
   return Kind::kInts && s->largest_sum <= kMostInLane<2> - 1 ? kWordLanes : kKeep;
@@ -171,9 +186,9 @@ static int64_t prepared_bytes(const FusedSpec* s) {
 
 // ---- Rows ----
 
-constexpr int64_t kSumBytes = 16 << 10;   // of vectors at a time
-constexpr int64_t kKeptBytes = 2 << 10;   // channels of a run of pixels whose D is kept
-constexpr int kPixels = 64;               // that floats are made of at a time
+constexpr int64_t kSumBytes = 16 << 10;  // of vectors at a time
+constexpr int64_t kKeptBytes = 2 << 10;  // channels of a run of pixels whose D is kept
+constexpr int kPixels = 64;              // that floats are made of at a time
 
 static bool parts(const FusedSpec* s) { return s->stride_w == 2 && s->in_channels < 64; }
 
@@ -249,8 +264,8 @@ class Rows {
     sums_ = {};
     sums_.from = t->scratch + room_.sums;
     // Numbers of one size follow one another: what was added to the weights' is the last of its size.
-    sums_.numbers = walk_.gathered + (finish_ == kLine ? 4 * weights.dwords
-                                                       : 4 * n.dwords + 2 * weights.words + weights.bytes);
+    sums_.numbers =
+        walk_.gathered + (finish_ == kLine ? 4 * weights.dwords : 4 * n.dwords + 2 * weights.words + weights.bytes);
     sums_.plane = t->codes_plane;
     sums_.planes = s->epilogue.planes != 0;
     sums_.bits = s->epilogue.bits;
@@ -312,9 +327,36 @@ static void run(const FusedSpec* s, const FusedBand* t) {
   Rows<Kind>(s, t).run();
 }
 
+// Operations per vector of 64 outputs, after its sums.
 template <class Kind>
-static double cost(const FusedSpec* s, Machine) {
-  return serves<Kind>(s) ? 1 : -1;
+static double finish_operations(const FusedSpec* s) {
+  const FusedEpilogue& e = s->epilogue;
+  const double compares = 1 << e.bits;
+  switch (finish_for<Kind>(s)) {
+    case kByteLanes:
+      return 4 + 3 * compares;
+    case kWordLanes:
+      return 12 + 4 * compares;
+    case kLine:
+      return 30;
+    case kKeep:
+      break;
+  }
+  double operations = Kind::kInts ? 40 : 20;
+  if (e.has_float) operations += 50 + (e.has_residual ? 16 : 0);
+  if (e.wants_codes) operations += e.rule == kFusedLine ? 30 : 10 + 8 * compares;
+  return operations;
+}
+
+template <class Kind>
+static double cost(const FusedSpec* s, Machine machine) {
+  if (!serves<Kind>(s)) return -1;
+  const int64_t pixel = s->in_channels;
+  const double vector = Kind::sum_operations(s) + finish_operations<Kind>(s);
+  double operations = vector * output_vectors(s, pixel, s->stride_w == 1 || parts(s));
+  operations += gather_operations(s, numbers_for<Kind>(s), pixel, Kind::kRowsAtOnce);
+  if (parts(s)) operations += parting_operations(s, pixel, 1);
+  return kCallNanoseconds + operations * operation_nanoseconds(machine);
 }
 
 template <class Kind>

@@ -63,16 +63,54 @@ static inline __attribute__((always_inline)) void interleave(const uint8_t* cons
   quads[3] = _mm512_unpackhi_epi16(high01, high23);
 }
 
-// Sums [rows][columns][4][16]. Numbers: dwords of weights [kernel_w][used pairs of row and group][parts].
+// The products of column kx of the kernel. Numbers: dwords of weights [kernel_w][used pairs of row and group][parts].
+template <class S, int parts, int kx>
+static inline __attribute__((always_inline)) void add_quads(const __m512i* numbers, const __m512i* quads,
+                                                            __m512i* sum) {
+  For<0, S::kRows * S::kGroups>::each([&](auto pair) __attribute__((always_inline)) {
+    constexpr int r = pair.value / S::kGroups, g = pair.value % S::kGroups;
+    if constexpr (S::used(r, g)) {
+      For<0, 4 * parts>::each([&](auto i) __attribute__((always_inline)) {
+        constexpr int v = i.value % 4, part = i.value / 4;
+        constexpr int number = (kx * S::kUsed + S::index(r, g)) * parts + part;
+        sum[4 * r + v] = _mm512_dpbusd_epi32(sum[4 * r + v], quads[4 * g + v], numbers[4 * number + v]);
+      });
+    }
+  });
+}
+
+// Where what rows of outputs read begins, the rows behind the last one being the last: their weights are 0, or their
+// outputs are not wanted.
+template <class S>
+struct RowsRead {
+  const uint8_t* row[4 * S::kGroups];
+  int32_t live;  // rows of outputs
+
+  inline __attribute__((always_inline)) RowsRead(const Column& c, const Source& source, int32_t y) {
+    live = c.rows - y < S::kRows ? c.rows - y : S::kRows;
+    const int32_t last = (live - 1) * S::kStride + S::kKernel - 1;
+    for (int r = 0; r < 4 * S::kGroups; ++r) row[r] = c.in + y * source.in_row + (r < last ? r : last) * source.row;
+  }
+};
+
+template <class S>
+static inline __attribute__((always_inline)) void store_quads(uint8_t* to, int64_t row_bytes, int32_t live,
+                                                              const __m512i* sum) {
+  For<0, S::kRows>::each([&](auto r) __attribute__((always_inline)) {
+    if (r >= live) return;
+    For<0, 4>::each([&](auto v) __attribute__((always_inline)) {
+      _mm512_store_si512(to + r * row_bytes + 64 * v, sum[4 * r + v]);
+    });
+  });
+}
+
+// Sums [rows][columns][4][16].
 template <class S, int parts>
 static void sum_quads(const Column& c, uint8_t* sums) {
   const Source source = *c.source;
   const int64_t row_bytes = int64_t{c.columns} * 256;
   for (int32_t y = 0; y < c.rows; y += S::kRows, sums += S::kRows * row_bytes) {
-    const int32_t live = c.rows - y < S::kRows ? c.rows - y : S::kRows;
-    const int32_t last = (live - 1) * S::kStride + S::kKernel - 1;  // of the rows that may be read
-    const uint8_t* row[4 * S::kGroups];
-    for (int r = 0; r < 4 * S::kGroups; ++r) row[r] = c.in + y * source.in_row + (r < last ? r : last) * source.row;
+    const RowsRead<S> rows(c, source, y);
     int64_t at = 0;
     uint8_t* to = sums;
     for (int32_t x = 0; x < c.columns; ++x, at += c.in_column, to += 256) {
@@ -81,25 +119,45 @@ static void sum_quads(const Column& c, uint8_t* sums) {
       For<0, S::kKernel>::each([&](auto kx) __attribute__((always_inline)) {
         __m512i quads[4 * S::kGroups];
         For<0, S::kGroups>::each([&](auto g) __attribute__((always_inline)) {
-          interleave(row + 4 * g, at + source.tap[kx], quads + 4 * g);
+          interleave(rows.row + 4 * g, at + source.tap[kx], quads + 4 * g);
         });
-        For<0, S::kRows * S::kGroups>::each([&](auto pair) __attribute__((always_inline)) {
-          constexpr int r = pair.value / S::kGroups, g = pair.value % S::kGroups;
-          if constexpr (S::used(r, g)) {
-            For<0, 4 * parts>::each([&](auto i) __attribute__((always_inline)) {
-              constexpr int v = i.value % 4, part = i.value / 4;
-              constexpr int number = (kx.value * S::kUsed + S::index(r, g)) * parts + part;
-              sum[4 * r + v] = _mm512_dpbusd_epi32(sum[4 * r + v], quads[4 * g + v], c.numbers[4 * number + v]);
-            });
-          }
-        });
+        add_quads<S, parts, kx.value>(c.numbers, quads, sum);
       });
-      For<0, S::kRows>::each([&](auto r) __attribute__((always_inline)) {
-        if (r >= live) return;
-        For<0, 4>::each([&](auto v) __attribute__((always_inline)) {
-          _mm512_store_si512(to + r * row_bytes + 64 * v, sum[4 * r + v]);
-        });
-      });
+      store_quads<S>(to, row_bytes, rows.live, sum);
     }
   }
+}
+
+// 3x3 where a column is one pixel to the right of the one before: two of its three columns are interleaved already.
+template <class S, int parts>
+static void slide_quads(const Column& c, uint8_t* sums) {
+  static_assert(S::kKernel == 3 && S::kGroups == 1, "columns stay in registers");
+  const Source source = *c.source;
+  const int64_t row_bytes = int64_t{c.columns} * 256;
+  for (int32_t y = 0; y < c.rows; y += S::kRows, sums += S::kRows * row_bytes) {
+    const RowsRead<S> rows(c, source, y);
+    int64_t at = 0;
+    uint8_t* to = sums;
+    __m512i quads[12];
+    For<0, 2>::each([&](auto kx)
+                        __attribute__((always_inline)) { interleave(rows.row, source.tap[kx], quads + 4 * kx); });
+    for (int32_t x = 0; x < c.columns; ++x, at += c.in_column, to += 256) {
+      __m512i sum[S::kRows * 4];
+      For<0, S::kRows * 4>::each([&](auto i) __attribute__((always_inline)) { sum[i] = _mm512_setzero_si512(); });
+      interleave(rows.row, at + source.tap[2], quads + 8);
+      For<0, 3>::each([&](auto kx) __attribute__((always_inline)) {
+        add_quads<S, parts, kx.value>(c.numbers, quads + 4 * kx, sum);
+      });
+      For<0, 8>::each([&](auto i) __attribute__((always_inline)) { quads[i] = quads[i + 4]; });
+      store_quads<S>(to, row_bytes, rows.live, sum);
+    }
+  }
+}
+
+template <class S, int parts>
+static void quads(const Column& c, uint8_t* sums) {
+  if constexpr (S::kKernel == 3 && S::kStride == 1) {
+    if (c.columns > 1 && c.in_column == c.source->tap[1]) return slide_quads<S, parts>(c, sums);
+  }
+  sum_quads<S, parts>(c, sums);
 }
