@@ -22,6 +22,9 @@ extern const FusedKernel kFusedPopcount16;
 extern const FusedKernel kFusedPopcount32;
 extern const FusedKernel kFusedPopcountFew;
 extern const FusedKernel kFusedTables9;
+extern const FusedKernel kFusedDepthwisePlanes;
+extern const FusedKernel kFusedDepthwise8;
+extern const FusedKernel kFusedDepthwise4;
 
 namespace avx512_vpopcntdq {
 
@@ -148,6 +151,9 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedPopcount32,
     &kFusedPopcountFew,
     &kFusedTables9,
+    &kFusedDepthwisePlanes,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
 };
 
 static constexpr KernelTable table() {
@@ -169,8 +175,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
-  t.fused = kFused;
-  t.fused_count = sizeof kFused / sizeof *kFused;
+  set_fused(&t, kFused);
   return t;
 }
 
