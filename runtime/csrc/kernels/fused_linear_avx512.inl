@@ -175,11 +175,12 @@ static inline Pointer moved(Pointer from, int64_t bytes) {
   return from == nullptr ? nullptr : reinterpret_cast<Pointer>(reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes));
 }
 
-static void locate_pixels(const FusedSpec* spec, const FusedBand* band, int32_t first, LinearPixels* to) {
+// Pixels from `first` on, `most` at most.
+static void locate_pixels(const FusedSpec* spec, const FusedBand* band, int32_t first, int32_t most, LinearPixels* to) {
   const FusedEpilogue& e = spec->epilogue;
   const int32_t width = linear_width(spec, band), all = band->rows * width;
   const int64_t padded = linear_blocks(spec) * kFusedChannels;
-  to->count = all - first < kLinearBand ? all - first : kLinearBand;
+  to->count = all - first < most ? all - first : most;
   for (int32_t i = 0; i < to->count; ++i) {
     const int64_t y = (first + i) / width, x = (first + i) % width;
     to->x[i] = band->input + y * spec->stride_h * band->row_bytes + x * spec->stride_w * band->pixel_bytes;
@@ -220,7 +221,13 @@ static void finish_linear(const FusedSpec* spec, const FusedBand* band, const Li
   t.codes_plane = band->codes_plane;
   const bool border = spec->epilogue.border != nullptr;
   const LinearSums sums = {tile, border ? pixels->border + first : nullptr, channel};
-  finish_ints(&t, static_cast<int>(linear_blocks(spec) * kFusedChannels), sums, true);
+  const int padded = static_cast<int>(linear_blocks(spec) * kFusedChannels);
+  if (spec->epilogue.rule == kFusedThresholds) {
+    finish_int_codes<kThresholdCodes>(&t, padded, sums);
+  } else {
+    finish_int_codes<kLineCodes>(&t, padded, sums);
+  }
+  finish_y(&t, padded, sums);
 }
 
 // How many of the pixels left to take at once: as even as they can be divided.
@@ -255,7 +262,7 @@ static void run_linear(const FusedSpec* spec, const FusedBand* band) {
   const int32_t all = band->rows * linear_width(spec, band), past = band->first_channel + band->channels;
   const int32_t field = field_bits(spec->weight_bits);
   for (int32_t first = 0; first < all; first += kLinearBand) {
-    locate_pixels(spec, band, first, &pixels);
+    locate_pixels(spec, band, first, kLinearBand, &pixels);
     for (int32_t c = band->first_channel; c < past; c += kFusedChannels) {
       if (field == 1) run_linear_block<1>(spec, band, &pixels, c);
       if (field == 2) run_linear_block<2>(spec, band, &pixels, c);
