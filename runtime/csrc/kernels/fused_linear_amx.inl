@@ -225,7 +225,7 @@ static void run_linear_tiles(const FusedSpec* spec, const FusedBand* band, const
 }
 
 static void run_linear_amx(const FusedSpec* spec, const FusedBand* band) {
-  const int32_t all = band->rows * linear_width(spec, band), field = field_bits(spec->weight_bits);
+  const int32_t all = band->rows * band->width, field = field_bits(spec->weight_bits);
   if (all < kLeastTilePixels) return run_linear(spec, band);
   LinearPixels pixels;
   for (int32_t first = 0; first < all; first += packed_pixels(spec)) {

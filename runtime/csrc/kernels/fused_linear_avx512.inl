@@ -47,8 +47,8 @@ static inline __m512i separate(__m512i sum, __m512i below) {
 
 // What becomes of M, sum of stored fields times codes, of a pixel: D = step M + (lowest + step * offset) * (sum of codes).
 struct LinearGrid {
-  int32_t shift, lowest;
-  explicit LinearGrid(const FusedSpec* spec) : shift(spec->code_step - 1), lowest(spec->lowest_code) {}
+  int32_t shift, lowest;  // steps are 1, 2 or 4
+  explicit LinearGrid(const FusedSpec* spec) : shift(spec->code_step / 2), lowest(spec->lowest_code) {}
 };
 
 template <int field, int f>
@@ -178,7 +178,7 @@ static inline Pointer moved(Pointer from, int64_t bytes) {
 // Pixels from `first` on, `most` at most.
 static void locate_pixels(const FusedSpec* spec, const FusedBand* band, int32_t first, int32_t most, LinearPixels* to) {
   const FusedEpilogue& e = spec->epilogue;
-  const int32_t width = linear_width(spec, band), all = band->rows * width;
+  const int32_t width = band->width, all = band->rows * width;
   const int64_t padded = linear_blocks(spec) * kFusedChannels;
   to->count = all - first < most ? all - first : most;
   for (int32_t i = 0; i < to->count; ++i) {
@@ -189,8 +189,8 @@ static void locate_pixels(const FusedSpec* spec, const FusedBand* band, int32_t 
     to->residual[i] = moved(band->residual, y * band->residual_row + x * band->residual_pixel);
     to->sums[i] = sum_of_codes(to->x[i], spec->in_channels);
     if (e.border == nullptr) continue;
-    const int64_t column = x < spec->width ? x : 0;  // images of one pixel side by side are of one class
-    to->border[i] = e.border + (e.row_class[band->y0 + y] * e.column_classes + e.column_class[column]) * padded;
+    const bool one = e.row_classes * e.column_classes == 1;
+    to->border[i] = one ? e.border : e.border + (e.row_class[band->y0 + y] * e.column_classes + e.column_class[x]) * padded;
   }
 }
 
@@ -259,7 +259,7 @@ static void run_linear_block(const FusedSpec* spec, const FusedBand* band, const
 
 static void run_linear(const FusedSpec* spec, const FusedBand* band) {
   LinearPixels pixels;
-  const int32_t all = band->rows * linear_width(spec, band), past = band->first_channel + band->channels;
+  const int32_t all = band->rows * band->width, past = band->first_channel + band->channels;
   const int32_t field = field_bits(spec->weight_bits);
   for (int32_t first = 0; first < all; first += kLinearBand) {
     locate_pixels(spec, band, first, kLinearBand, &pixels);

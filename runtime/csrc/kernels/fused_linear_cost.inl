@@ -1,0 +1,51 @@
+// What linear layers take, for both kernels. Included after fused_linear.inl.
+
+// Of one core, for vectors of 64 bytes.
+struct LinearMachine {
+  double cycle;             // nanoseconds
+  double multiply, other;   // cycles that a multiply-add takes where nothing waits, and another operation
+  double cached, far;       // nanoseconds to get 64 bytes of weights from the second-level cache, and from behind it
+  int64_t cache_bytes;      // of weights that stay in the former from run to run
+};
+
+static LinearMachine linear_machine(Machine machine) {
+  switch (machine) {
+    case Machine::kZen4:
+      return {0.27, 1.0, 0.5, 0.6, 1.6, 768 * 1024};
+    case Machine::kZen5:
+      return {0.234, 0.5, 0.25, 0.35, 0.9, 768 * 1024};
+    case Machine::kIceLake:
+      return {0.36, 0.6, 0.5, 0.6, 2.5, 1024 * 1024};
+    case Machine::kSapphireRapids:
+      return {0.37, 0.6, 0.5, 0.5, 2.5, 1536 * 1024};
+    case Machine::kGeneric:
+      break;
+  }
+  return {0.33, 1.0, 0.5, 0.6, 2.0, 768 * 1024};
+}
+
+// Nanoseconds that come on top of the products of `pixels` pixels: calls, and what becomes of 64 channels of a pixel.
+static double linear_rest(const FusedSpec* spec, double pixels) {
+  const FusedEpilogue& e = spec->epilogue;
+  const bool counted = e.wants_codes && e.rule == kFusedThresholds;
+  const double finish = 12 + (e.wants_float ? 4 : 0) + (counted ? 2.5 * ((1 << e.bits) - 1) : 0);
+  const double sums = 0.03 * spec->in_channels;
+  return 150 + pixels * (static_cast<double>(linear_blocks(spec)) * finish + sums);
+}
+
+static double weight_nanoseconds(const FusedSpec* spec, const LinearMachine& on) {
+  const int64_t bytes = linear_bytes(spec);
+  return static_cast<double>(bytes) / 64 * (bytes <= on.cache_bytes ? on.cached : on.far);
+}
+
+// By vpdpbusd: pixels share what widening takes, `together` at a time.
+static double vector_cost(const FusedSpec* spec, Machine machine, double pixels, int together) {
+  const LinearMachine on = linear_machine(machine);
+  const int32_t field = field_bits(spec->weight_bits);
+  const double vectors = static_cast<double>(linear_bytes(spec)) / 64, fields = 8 / field;
+  const double widen = (field == 1 ? 9 : fields - 1) * on.other;
+  const double passes = pixels < together ? 1 : pixels / together;
+  const double products = vectors * on.cycle * (passes * widen + pixels * fields * on.multiply);
+  const double weights = weight_nanoseconds(spec, on);
+  return (products > weights ? products : weights) + linear_rest(spec, pixels);
+}
