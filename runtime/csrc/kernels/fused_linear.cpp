@@ -24,14 +24,14 @@ namespace {
 
 #include "fused_linear.inl"
 
-#include "fused_linear_avx512.inl"
-
 #include "fused_linear_cost.inl"
+
+#include "fused_linear_avx512.inl"
 
 static double cost(const FusedSpec* spec, Machine machine) {
   if (!is_linear(spec)) return -1;
   const double pixels = static_cast<double>(spec->height) * spec->width;
-  return vector_cost(spec, machine, pixels, linear_pixels(field_bits(spec->weight_bits)));
+  return vector_cost(spec, machine, pixels);
 }
 
 static int64_t scratch_bytes(const FusedSpec*) { return 0; }

@@ -55,9 +55,10 @@ static bool is_linear(const FusedSpec* spec) {
 static int64_t linear_bytes(const FusedSpec* spec) { return linear_blocks(spec) * linear_block_bytes(spec); }
 
 // One output channel: its dword of every four input channels.
-static void prepare_linear_channel(const FusedSpec* spec, const uint8_t* m, int32_t channel, uint8_t* block) {
+static void prepare_linear_channel(const FusedSpec* spec, const uint8_t* m, int32_t channel, bool has_sign,
+                                   uint8_t* block) {
   const int32_t field = field_bits(spec->weight_bits), f = channel % kFusedChannels / 16;
-  const int32_t lane = channel % 16, offset = field_offset(field, f);
+  const int32_t lane = channel % 16, offset = has_sign ? field_offset(field, f) : 0;
   for (int32_t k = 0; k < spec->in_channels; k += 4) {
     const int32_t count = spec->in_channels - k < 4 ? spec->in_channels - k : 4;
     uint32_t codes = 0;
@@ -71,10 +72,10 @@ static void prepare_linear_channel(const FusedSpec* spec, const uint8_t* m, int3
   }
 }
 
-static bool prepare_linear(const FusedSpec* spec, const uint8_t* m, void* prepared) {
+// has_sign: the highest field of a byte is stored with its highest bit inverted.
+static void prepare_linear_weights(const FusedSpec* spec, const uint8_t* m, bool has_sign, void* prepared) {
   for (int32_t c = 0; c < spec->out_channels; ++c) {
     uint8_t* block = static_cast<uint8_t*>(prepared) + c / kFusedChannels * linear_block_bytes(spec);
-    prepare_linear_channel(spec, m + int64_t{c} * spec->in_channels, c, block);
+    prepare_linear_channel(spec, m + int64_t{c} * spec->in_channels, c, has_sign, block);
   }
-  return true;
 }

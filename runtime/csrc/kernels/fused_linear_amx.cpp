@@ -25,11 +25,11 @@ namespace {
 
 #include "fused_linear.inl"
 
+#include "fused_linear_cost.inl"
+
 #include "fused_linear_avx512.inl"
 
 #include "fused_linear_amx.inl"
-
-#include "fused_linear_cost.inl"
 
 // Nanoseconds of 64 channels x 64 input channels: what widening takes, while up to 16 pixels are multiplied, and a tile
 // of 16 pixels more.
@@ -38,7 +38,7 @@ constexpr double kWidenTile = 44, kPixel = 0.65, kPairOfTiles = 98;
 static double cost(const FusedSpec* spec, Machine machine) {
   if (!is_linear(spec)) return -1;
   const double pixels = static_cast<double>(spec->height) * spec->width;
-  if (pixels < kLeastTilePixels) return vector_cost(spec, machine, pixels, linear_pixels(field_bits(spec->weight_bits)));
+  if (pixels < kLeastTilePixels) return vector_cost(spec, machine, pixels);
   const double units = static_cast<double>(linear_blocks(spec) * tile_depths(spec));
   const double passes = pixels / packed_pixels(spec) > 1 ? pixels / packed_pixels(spec) : 1;
   const double unit = pixels <= kTileRows ? kWidenTile + kPixel * pixels : kPairOfTiles * pixels / (2 * kTileRows);

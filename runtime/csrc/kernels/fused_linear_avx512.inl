@@ -1,6 +1,6 @@
 // Linear layers with AVX-512 VNNI: vpdpbusd, output channels in the lanes, weights widened in registers (fused_linear.inl
-// says how). Included inside a namespace of each kernel file's own, after fused_loops.inl, fused_ints.inl and
-// fused_linear.inl.
+// says how). Included inside a namespace of each kernel file's own, after fused_loops.inl, fused_ints.inl,
+// fused_linear.inl and fused_linear_cost.inl.
 //
 // One pixel: 16 sums, 4 for each of the four input channels of a group that are met at a time, so that no multiply-add
 // waits for another. Its operations per 64 bytes of weights, two of which start at once, are
@@ -16,6 +16,11 @@
 #else
 #define BITORCH_DPBUSD(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
 #endif
+
+static bool prepare_linear(const FusedSpec* spec, const uint8_t* m, void* prepared) {
+  prepare_linear_weights(spec, m, true, prepared);
+  return true;
+}
 
 constexpr int kLinearPixels = 6;  // most at a time
 // With 24 sums there is no room for three vectors of masks.
@@ -157,42 +162,7 @@ static inline int32_t sum_of_codes(const uint8_t* x, int32_t channels) {
   return static_cast<int32_t>(_mm512_reduce_add_epi64(_mm512_add_epi64(sum, _mm512_sad_epu8(rest, zero))));
 }
 
-// Pixels that share a pass over the weights: where they are, and the sums of their codes.
-constexpr int kLinearBand = 128;
-
-struct LinearPixels {
-  int32_t count;
-  const uint8_t* x[kLinearBand];
-  uint8_t* codes[kLinearBand];
-  float* out[kLinearBand];
-  const float* residual[kLinearBand];
-  const int32_t* border[kLinearBand];
-  int32_t sums[kLinearBand];
-};
-
-template <class Pointer>
-static inline Pointer moved(Pointer from, int64_t bytes) {
-  return from == nullptr ? nullptr : reinterpret_cast<Pointer>(reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes));
-}
-
-// Pixels from `first` on, `most` at most.
-static void locate_pixels(const FusedSpec* spec, const FusedBand* band, int32_t first, int32_t most, LinearPixels* to) {
-  const FusedEpilogue& e = spec->epilogue;
-  const int32_t width = band->width, all = band->rows * width;
-  const int64_t padded = linear_blocks(spec) * kFusedChannels;
-  to->count = all - first < most ? all - first : most;
-  for (int32_t i = 0; i < to->count; ++i) {
-    const int64_t y = (first + i) / width, x = (first + i) % width;
-    to->x[i] = band->input + y * spec->stride_h * band->row_bytes + x * spec->stride_w * band->pixel_bytes;
-    to->codes[i] = moved(band->codes, y * band->codes_row + x * band->codes_pixel);
-    to->out[i] = moved(band->out, y * band->out_row + x * band->out_pixel);
-    to->residual[i] = moved(band->residual, y * band->residual_row + x * band->residual_pixel);
-    to->sums[i] = sum_of_codes(to->x[i], spec->in_channels);
-    if (e.border == nullptr) continue;
-    const bool one = e.row_classes * e.column_classes == 1;
-    to->border[i] = one ? e.border : e.border + (e.row_class[band->y0 + y] * e.column_classes + e.column_class[x]) * padded;
-  }
-}
+#include "fused_linear_pixels.inl"
 
 // D of a tile, with its border.
 struct LinearSums {
@@ -270,4 +240,19 @@ static void run_linear(const FusedSpec* spec, const FusedBand* band) {
       if (field == 8) run_linear_block<8>(spec, band, &pixels, c);
     }
   }
+}
+
+// ---- Cost ----
+
+// Pixels share what widening takes.
+static double vector_cost(const FusedSpec* spec, Machine machine, double pixels) {
+  const LinearMachine on = linear_machine(machine);
+  const int32_t field = field_bits(spec->weight_bits);
+  const double vectors = static_cast<double>(linear_bytes(spec)) / 64, fields = 8 / field;
+  const double widen = (field == 1 ? 9 : fields - 1) * on.other;
+  const int together = linear_pixels(field);
+  const double passes = pixels < together ? 1 : pixels / together;
+  const double products = vectors * on.cycle * (passes * widen + pixels * fields * on.multiply);
+  const double weights = weight_nanoseconds(spec, on);
+  return (products > weights ? products : weights) + linear_rest(spec, pixels);
 }

@@ -37,15 +37,3 @@ static double weight_nanoseconds(const FusedSpec* spec, const LinearMachine& on)
   const int64_t bytes = linear_bytes(spec);
   return static_cast<double>(bytes) / 64 * (bytes <= on.cache_bytes ? on.cached : on.far);
 }
-
-// By vpdpbusd: pixels share what widening takes, `together` at a time.
-static double vector_cost(const FusedSpec* spec, Machine machine, double pixels, int together) {
-  const LinearMachine on = linear_machine(machine);
-  const int32_t field = field_bits(spec->weight_bits);
-  const double vectors = static_cast<double>(linear_bytes(spec)) / 64, fields = 8 / field;
-  const double widen = (field == 1 ? 9 : fields - 1) * on.other;
-  const double passes = pixels < together ? 1 : pixels / together;
-  const double products = vectors * on.cycle * (passes * widen + pixels * fields * on.multiply);
-  const double weights = weight_nanoseconds(spec, on);
-  return (products > weights ? products : weights) + linear_rest(spec, pixels);
-}
