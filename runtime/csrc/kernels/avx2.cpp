@@ -323,7 +323,9 @@ static void dot_float(const DotTile* t, void* out) {
 
 // Pixels per call are multiples of what registers hold (4 or 8, 2, 3), enough to read the weights from the first-level
 // cache several times.
-constexpr const FusedKernel* kFused[] = {&kFusedLinearAvx2};
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedLinearAvx2,
+};
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -348,7 +350,8 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, W},
                    {B, B, B, B, B, B, B, W}});
-  set_fused(&t, kFused);
+  t.fused = kFused;
+  t.fused_count = sizeof kFused / sizeof *kFused;
   return t;
 }
 

@@ -17,6 +17,7 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32;
 extern const FusedKernel kFusedLinear;
 
 namespace avx512_vpopcntdq {
@@ -138,7 +139,12 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
-constexpr const FusedKernel* kFused[] = {&kFusedLinear};
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedPopcount8,
+    &kFusedPopcount16,
+    &kFusedPopcount32,
+    &kFusedLinear,
+};
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -159,7 +165,8 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
-  set_fused(&t, kFused);
+  t.fused = kFused;
+  t.fused_count = sizeof kFused / sizeof *kFused;
   return t;
 }
 
