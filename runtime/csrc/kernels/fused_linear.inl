@@ -2,7 +2,8 @@
 // the layout of the weights. Included inside a namespace of each kernel file's own.
 //
 // With few pixels a layer waits for its weights, so they lie in memory in fields of 1, 2, 4 or 8 bits, several to a
-// byte, and are widened in registers. A block is 64 output channels, a group 16 input channels of it, 128 bytes per bit:
+// byte, and are widened in registers. A block is 64 output channels, a group 16 input channels of it, 128 bytes per
+// bit:
 //
 //   block    | group 0 | group 1 | ...            |     K / 16 groups, rounded up
 //   group    2, 4, 8 or 16 vectors of 64 bytes, one dword per output channel, 16 channels to a vector

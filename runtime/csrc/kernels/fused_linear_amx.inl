@@ -4,8 +4,8 @@
 //
 // Up to 16 pixels: parts of the weights are widened into 16 KiB, and met there by the sums of all 64 channels, in four
 // tiles that stay. More: the weights of 64 channels are widened at once, and sums of 32 pixels x 32 channels pass over
-// them. The codes of pixels are copied, so that the rows of a tile lie side by side; 16 rows 4096 bytes apart would share
-// one set of the first-level cache.
+// them. The codes of pixels are copied, so that the rows of a tile lie side by side; 16 rows 4096 bytes apart would
+// share one set of the first-level cache.
 
 constexpr int kTileRows = 16, kTileDepth = 64;  // pixels, or dwords of 4 input channels; input channels
 constexpr int kTileBytesEach = kTileRows * kTileDepth;
@@ -134,7 +134,7 @@ struct LinearTiles {
   int32_t rows;          // of a tile
   const uint8_t* codes;  // packed
   uint8_t* widened;
-  int32_t channel;        // first of the block
+  int32_t channel;         // first of the block
   const uint8_t* weights;  // of the block
 };
 

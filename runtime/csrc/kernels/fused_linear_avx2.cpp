@@ -1,10 +1,10 @@
 // Linear layers of few pixels with AVX2: vpmaddubsw on fields of up to 4 bits. Codes in bytes in; codes, floats or both
 // out.
 //
-// vpmaddubsw adds two products in 16 bits and saturates, so here each field is taken out of its byte (fused_linear.inl),
-// and pairs, at most 2 * 15 * 255, are added up for as many groups as 16 bits hold: 16 of 1 bit, 5 of 2 bits, 1 of 4.
-// 32 products are at most 4 operations, what moves sums to 32 bits aside: shift, and, multiply, add; several pixels share
-// the first two.
+// vpmaddubsw adds two products in 16 bits and saturates, so here each field is taken out of its byte
+// (fused_linear.inl), and pairs, at most 2 * 15 * 255, are added up for as many groups as 16 bits hold: 16 of 1 bit, 5
+// of 2 bits, 1 of 4. 32 products are at most 4 operations, what moves sums to 32 bits aside: shift, and, multiply, add;
+// several pixels share the first two.
 #include <immintrin.h>
 
 #include <cstdint>

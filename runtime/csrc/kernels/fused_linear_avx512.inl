@@ -1,6 +1,6 @@
-// Linear layers with AVX-512 VNNI: vpdpbusd, output channels in the lanes, weights widened in registers (fused_linear.inl
-// says how). Included inside a namespace of each kernel file's own, after fused_loops.inl, fused_ints.inl,
-// fused_linear.inl and fused_linear_cost.inl.
+// Linear layers with AVX-512 VNNI: vpdpbusd, output channels in the lanes, weights widened in registers
+// (fused_linear.inl says how). Included inside a namespace of each kernel file's own, after fused_loops.inl,
+// fused_ints.inl, fused_linear.inl and fused_linear_cost.inl.
 //
 // One pixel: 16 sums, 4 for each of the four input channels of a group that are met at a time, so that no multiply-add
 // waits for another. Its operations per 64 bytes of weights, two of which start at once, are
@@ -50,7 +50,8 @@ static inline __m512i separate(__m512i sum, __m512i below) {
   return at == 0 ? sum : _mm512_srai_epi32(_mm512_sub_epi32(sum, below), at);
 }
 
-// What becomes of M, sum of stored fields times codes, of a pixel: D = step M + (lowest + step * offset) * (sum of codes).
+// What becomes of M, sum of stored fields times codes, of a pixel: D = step M + (lowest + step * offset) * (sum of
+// codes).
 struct LinearGrid {
   int32_t shift, lowest;  // steps are 1, 2 or 4
   explicit LinearGrid(const FusedSpec* spec) : shift(spec->code_step / 2), lowest(spec->lowest_code) {}
@@ -59,7 +60,8 @@ struct LinearGrid {
 template <int field, int f>
 static inline void store_sum(const LinearGrid& grid, int32_t codes, __m512i sum, __m512i below, int32_t* tile) {
   const int32_t scale = grid.lowest + (field_offset(field, f) << grid.shift);
-  const __m512i add = _mm512_set1_epi32(static_cast<int32_t>(static_cast<uint32_t>(scale) * static_cast<uint32_t>(codes)));
+  const __m512i add =
+      _mm512_set1_epi32(static_cast<int32_t>(static_cast<uint32_t>(scale) * static_cast<uint32_t>(codes)));
   const __m512i m = _mm512_sll_epi32(separate<field, f>(sum, below), _mm_cvtsi32_si128(grid.shift));
   _mm512_store_si512(tile + 16 * f, _mm512_add_epi32(m, add));
 }
@@ -207,7 +209,8 @@ static inline int32_t next_linear_pixels(int32_t left, int32_t most) {
 }
 
 template <int field>
-static void run_linear_block(const FusedSpec* spec, const FusedBand* band, const LinearPixels* pixels, int32_t channel) {
+static void run_linear_block(const FusedSpec* spec, const FusedBand* band, const LinearPixels* pixels,
+                             int32_t channel) {
   alignas(64) int32_t tile[kLinearPixels * kFusedChannels];
   const LinearGrid grid(spec);
   const int64_t bytes = linear_block_bytes(spec);

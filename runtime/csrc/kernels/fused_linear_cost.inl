@@ -2,10 +2,10 @@
 
 // Of one core, for vectors of 64 bytes.
 struct LinearMachine {
-  double cycle;             // nanoseconds
-  double multiply, other;   // cycles that a multiply-add takes where nothing waits, and another operation
-  double cached, far;       // nanoseconds to get 64 bytes of weights from the second-level cache, and from behind it
-  double cache_bytes;       // of weights that stay in the former from run to run; of twice as many none do
+  double cycle;            // nanoseconds
+  double multiply, other;  // cycles that a multiply-add takes where nothing waits, and another operation
+  double cached, far;      // nanoseconds to get 64 bytes of weights from the second-level cache, and from behind it
+  double cache_bytes;      // of weights that stay in the former from run to run; of twice as many none do
 };
 
 static LinearMachine linear_machine(Machine machine) {

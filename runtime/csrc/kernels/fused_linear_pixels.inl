@@ -16,7 +16,8 @@ struct LinearPixels {
 
 template <class Pointer>
 static inline Pointer moved(Pointer from, int64_t bytes) {
-  return from == nullptr ? nullptr : reinterpret_cast<Pointer>(reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes));
+  return from == nullptr ? nullptr
+                         : reinterpret_cast<Pointer>(reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes));
 }
 
 // Pixels from `first` on, `most` at most.
@@ -34,6 +35,7 @@ static void locate_pixels(const FusedSpec* spec, const FusedBand* band, int32_t 
     to->sums[i] = sum_of_codes(to->x[i], spec->in_channels);
     if (e.border == nullptr) continue;
     const bool one = e.row_classes * e.column_classes == 1;
-    to->border[i] = one ? e.border : e.border + (e.row_class[band->y0 + y] * e.column_classes + e.column_class[x]) * padded;
+    to->border[i] =
+        one ? e.border : e.border + (e.row_class[band->y0 + y] * e.column_classes + e.column_class[x]) * padded;
   }
 }

@@ -1,5 +1,5 @@
-// From D in int32 to floats and codes (fused.h, FusedEpilogue) in loops that compilers vectorise, 64 channels of a pixel
-// at a time. Included inside a namespace of the kernel file's own.
+// From D in int32 to floats and codes (fused.h, FusedEpilogue) in loops that compilers vectorise, 64 channels of a
+// pixel at a time. Included inside a namespace of the kernel file's own.
 
 // Where a pixel's channel 0 is; null where nothing of the kind is read or written.
 struct PlainPixel {
