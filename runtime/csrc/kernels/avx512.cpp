@@ -16,7 +16,9 @@
 
 namespace bitorch {
 
-extern const FusedKernel kFusedDepthwise8, kFusedDepthwise4;
+extern const FusedKernel kFusedDepthwise8;
+extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedLinear;
 
 namespace avx512 {
 
@@ -90,7 +92,11 @@ struct Popcount {
   }
 };
 
-constexpr const FusedKernel* kFused[] = {&kFusedDepthwise8, &kFusedDepthwise4};
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+    &kFusedLinear,
+};
 
 static constexpr KernelTable table() {
   using namespace letters;

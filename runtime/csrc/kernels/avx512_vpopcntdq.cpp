@@ -25,6 +25,7 @@ extern const FusedKernel kFusedTables9;
 extern const FusedKernel kFusedDepthwisePlanes;
 extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedLinear;
 
 namespace avx512_vpopcntdq {
 
@@ -154,6 +155,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedDepthwisePlanes,
     &kFusedDepthwise8,
     &kFusedDepthwise4,
+    &kFusedLinear,
 };
 
 static constexpr KernelTable table() {

@@ -53,21 +53,26 @@ namespace {
 struct StagedRate {
   double products;  // nanoseconds per vector instruction of the dot products
   double results;   // nanoseconds per output
+  double weights;   // nanoseconds to get 64 bytes of weights that the second-level cache does not hold
 };
+
+// Weights of more bytes than this leave the second-level cache until they are read again, all of them from twice as
+// many on.
+constexpr double kCachedWeights = 1.2e6;
 
 StagedRate staged_rate(Machine machine) {
   switch (machine) {
     case Machine::kZen4:
-      return {0.14, 0.16};
+      return {0.14, 0.16, 1.6};
     case Machine::kZen5:
-      return {0.065, 0.10};
+      return {0.065, 0.10, 0.9};
     case Machine::kIceLake:
     case Machine::kSapphireRapids:
-      return {0.19, 0.25};
+      return {0.19, 0.25, 2.5};
     case Machine::kGeneric:
       break;
   }
-  return {0.15, 0.2};
+  return {0.15, 0.2, 2.0};
 }
 
 // Nanoseconds per image.
@@ -96,7 +101,11 @@ double staged_cost(const ConvSpec& spec, Method method) {
     default:
       vectors = 2.0 * std::max(1.0, inputs / 4);
   }
-  return outputs * (vectors / 16 * rate.products + rate.results) + 1000;
+  // Few pixels wait for their weights.
+  const int bits = method == kPopcount || method == kTables ? spec.weight_bits : method == kWords ? 16 : 8;
+  const double bytes = static_cast<double>(g.out_channels) * inputs * bits / 8;
+  const double far = std::clamp(bytes / kCachedWeights - 1, 0.0, 1.0) * bytes / 64 * rate.weights;
+  return std::max(outputs * vectors / 16 * rate.products, far) + outputs * rate.results + 1000;
 }
 
 }  // namespace
