@@ -41,7 +41,8 @@ class SharedRanges {
 // Items that are worth a run of their own, where all of them take so long together.
 inline int64_t grain_of(int64_t items, double nanoseconds) {
   constexpr double kRunNanoseconds = 2000;
-  return nanoseconds > 0 ? static_cast<int64_t>(static_cast<double>(items) * (kRunNanoseconds / nanoseconds)) + 1 : items;
+  return nanoseconds > 0 ? static_cast<int64_t>(static_cast<double>(items) * (kRunNanoseconds / nanoseconds)) + 1
+                         : items;
 }
 
 // body(worker, take), once for each of so many workers: take(&first, &last) gives it run after run, until false. A
