@@ -83,7 +83,8 @@ void check_nested() {
 void check_ranges(int workers, int64_t items, int64_t grain) {
   std::vector<std::atomic<int>> runs(static_cast<size_t>(items));
   std::atomic<int> wrong{0};
-  bitorch::parallel_ranges(workers, items, grain, [&](int worker, int64_t first, int64_t last) {
+  const double nanoseconds = 2000.0 * static_cast<double>(items) / static_cast<double>(grain);
+  bitorch::parallel_ranges(workers, items, nanoseconds, [&](int worker, int64_t first, int64_t last) {
     if (worker < 0 || worker >= workers || first < 0 || last > items || (first >= last && items > 0)) ++wrong;
     for (int64_t i = first; i < last; ++i) ++runs[static_cast<size_t>(i)];
   });
@@ -115,12 +116,29 @@ void check_late_worker() {
   constexpr int64_t kItems = 1000;
   std::atomic<int64_t> done{0};
   std::atomic<bool> first_run{true};
-  bitorch::parallel_ranges(2, kItems, 1, [&](int worker, int64_t first, int64_t last) {
+  bitorch::parallel_ranges(2, kItems, bitorch::kLong, [&](int worker, int64_t first, int64_t last) {
     const bool waits = worker == 0 && first_run.exchange(false);
     while (waits && done < kItems - (last - first)) std::this_thread::yield();
     done += last - first;
   });
   require(done == kItems, "items of a late worker were not done once");
+}
+
+// Threads that sleep are left alone where there is little to do, and the caller does it all.
+void check_little_work() {
+  bitorch::set_num_threads(2);
+  check_second_thread_works();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the worker falls asleep
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> others{0};
+  const auto body = [&](int) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));  // time enough to come
+    if (std::this_thread::get_id() != caller) ++others;
+  };
+  bitorch::parallel_for(2, body, 1000.0);
+  require(others == 0, "a sleeping thread was woken up for little");
+  bitorch::parallel_for(2, body, 1e6);
+  require(others == 1, "a sleeping thread was not woken up for much");
 }
 
 void check_callers(int rounds) {
@@ -222,6 +240,7 @@ int main(int argc, char** argv) {
   check_nested();
   check_shared_ranges();
   check_late_worker();
+  check_little_work();
   check_callers(3000);
 // ThreadSanitizer supports no threads in the child of a process with threads, and AddressSanitizer's allocator may be
 // locked.

@@ -8,6 +8,7 @@
 // another's, from the back. So a worker that wakes up late, or loses its CPU for a while, holds nobody up for longer
 // than its run lasts. Which worker does an item does not change what becomes of it.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -38,29 +39,35 @@ class SharedRanges {
   Range ranges_[kMaxThreads];  // those of the workers there are
 };
 
-// Items that are worth a run of their own, where all of them take so long together.
-inline int64_t grain_of(int64_t items, double nanoseconds) {
-  constexpr double kRunNanoseconds = 2000;
-  return nanoseconds > 0 ? static_cast<int64_t>(static_cast<double>(items) * (kRunNanoseconds / nanoseconds)) + 1
-                         : items;
+// How many threads share so much work: what one does of it must be worth handing it over, which takes a microsecond.
+inline int workers_for(double nanoseconds, int threads) {
+  constexpr double kWorkerNanoseconds = 4000;
+  return std::max(1, static_cast<int>(std::min<double>(threads, nanoseconds / kWorkerNanoseconds)));
 }
 
-// body(worker, take), once for each of so many workers: take(&first, &last) gives it run after run, until false. A
-// body must not throw.
+// Items that are worth a run of their own.
+inline int64_t grain_of(int64_t items, double nanoseconds) {
+  constexpr double kRunNanoseconds = 2000;
+  const double share = nanoseconds > kRunNanoseconds ? kRunNanoseconds / nanoseconds : 1.0;
+  return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(items) * share));
+}
+
+// body(worker, take), once for each of so many workers: take(&first, &last) gives it run after run, until false. All
+// items together take `nanoseconds`. A body must not throw.
 template <class F>
-void parallel_workers(int workers, int64_t items, int64_t grain, const F& body) {
-  SharedRanges ranges(workers, items, workers == 1 ? items : grain);
-  parallel_for(workers, [&](int worker) {
-    const auto take = [&](int64_t* first, int64_t* last) { return ranges.take(worker, first, last); };
-    body(worker, take);
-  });
+void parallel_workers(int workers, int64_t items, double nanoseconds, const F& body) {
+  SharedRanges ranges(workers, items, workers == 1 ? items : grain_of(items, nanoseconds));
+  const auto work = [&](int worker) {
+    body(worker, [&](int64_t* first, int64_t* last) { return ranges.take(worker, first, last); });
+  };
+  parallel_for(workers, work, nanoseconds);
 }
 
 // body(worker, first, last) for every run.
 template <class F>
-void parallel_ranges(int workers, int64_t items, int64_t grain, const F& body) {
+void parallel_ranges(int workers, int64_t items, double nanoseconds, const F& body) {
   if (workers == 1) return body(0, int64_t{0}, items);
-  parallel_workers(workers, items, grain, [&](int worker, const auto& take) {
+  parallel_workers(workers, items, nanoseconds, [&](int worker, const auto& take) {
     for (int64_t first, last; take(&first, &last);) body(worker, first, last);
   });
 }

@@ -31,8 +31,6 @@ namespace {
 // Output pixels that are prepared at a time: their addresses, window sums and staged input stay in the first-level
 // cache. (A Band is 6.5 KiB.)
 constexpr int64_t kBand = 128;
-// A part of less work is not worth waking a thread for.
-constexpr double kPartNanoseconds = 4000;
 // An image of floats that a second-level cache does not hold.
 constexpr int64_t kLargeImage = 1 << 20;
 // Parts begin at multiples of this many pixels, which is what kernels hold in registers.
@@ -441,7 +439,7 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
   parts.tile = std::max<int64_t>(1, ceil_div(pixels, tiles));
   parts.tiles = ceil_div(pixels, parts.tile);
   parts.nanoseconds = tile_work(*this) * static_cast<double>(pixels) * static_cast<double>(blocks) / 3.5;
-  const int64_t limit = static_cast<int64_t>(std::min<double>(threads, parts.nanoseconds / kPartNanoseconds));
+  const int64_t limit = workers_for(parts.nanoseconds, threads);
   // Large weights are better divided than streamed by every thread; staged input is better divided by pixels, as each
   // part stages what it reads.
   const bool by_blocks = !staged() && weights->data.size() > 512 * 1024;
@@ -473,7 +471,7 @@ void ConvState::run(const Conv::Buffers& buffers, int64_t batch, int threads) co
       item += t1 - t0;
     }
   };
-  parallel_workers(parts.workers, items, grain_of(items, parts.nanoseconds), [&](int worker, const auto& take) {
+  parallel_workers(parts.workers, items, parts.nanoseconds, [&](int worker, const auto& take) {
     Part part(*this, buffers, buffers.scratch + worker * part_bytes);
     for (int64_t first, last; take(&first, &last);) run_items(&part, first, last);
   });

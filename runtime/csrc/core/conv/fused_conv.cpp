@@ -12,8 +12,6 @@ namespace bitorch {
 
 namespace {
 
-// A part of less work is not worth waking a thread for.
-constexpr double kPartNanoseconds = 4000;
 // Parts of joined pixels begin at multiples of this many, and so many at most are handed over at once.
 constexpr int64_t kGrain = 32, kMostPixels = int64_t{1} << 20;
 
@@ -84,7 +82,7 @@ std::unique_ptr<FusedConv> FusedConv::make(const ConvSpec& spec, const FusedKern
 // input, and window sums are theirs each. Or channels are: weights are divided, and pixels share them.
 FusedConv::Parts FusedConv::divided(int64_t items, double nanoseconds, int threads, bool channels_first) const {
   const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels);
-  const auto limit = static_cast<int64_t>(std::min<double>(threads, nanoseconds / kPartNanoseconds));
+  const int64_t limit = workers_for(nanoseconds, threads);
   const int64_t most = std::min(limit, runs);
   Parts best;
   best.items = items;
@@ -128,24 +126,23 @@ void FusedConv::run(const Conv::Buffers& buffers, int64_t batch, int threads) co
   const Parts parts = this->parts(batch, threads);
   const int64_t items = parts.groups * parts.items;
   const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels), pixels = joined_pixels(batch);
-  parallel_ranges(
-      parts.workers, items, grain_of(items, parts.nanoseconds), [&](int worker, int64_t first, int64_t last) {
-        FusedBand band = band_of_layer();
-        band.scratch = buffers.scratch + worker * part_bytes_;
-        for (int64_t item = first, count = 0; item < last; item += count) {
-          const int64_t group = item / parts.items, begin = item % parts.items;
-          count = std::min(parts.items - begin, last - item);
-          const int64_t c0 = runs * group / parts.groups * kFusedChannels;
-          const int64_t c1 = std::min(geometry_.out_channels, runs * (group + 1) / parts.groups * kFusedChannels);
-          band.first_channel = static_cast<int32_t>(c0);
-          band.channels = static_cast<int32_t>(c1 - c0);
-          if (joins_rows_) {
-            run_grains(buffers, begin, begin + count, pixels, band);
-          } else {
-            run_rows(buffers, begin, begin + count, band);
-          }
-        }
-      });
+  parallel_ranges(parts.workers, items, parts.nanoseconds, [&](int worker, int64_t first, int64_t last) {
+    FusedBand band = band_of_layer();
+    band.scratch = buffers.scratch + worker * part_bytes_;
+    for (int64_t item = first, count = 0; item < last; item += count) {
+      const int64_t group = item / parts.items, begin = item % parts.items;
+      count = std::min(parts.items - begin, last - item);
+      const int64_t c0 = runs * group / parts.groups * kFusedChannels;
+      const int64_t c1 = std::min(geometry_.out_channels, runs * (group + 1) / parts.groups * kFusedChannels);
+      band.first_channel = static_cast<int32_t>(c0);
+      band.channels = static_cast<int32_t>(c1 - c0);
+      if (joins_rows_) {
+        run_grains(buffers, begin, begin + count, pixels, band);
+      } else {
+        run_rows(buffers, begin, begin + count, band);
+      }
+    }
+  });
 }
 
 // All that is the same for every band.

@@ -17,7 +17,7 @@ void RowOperation::run(const RunContext& context) const {
   const int64_t rows = context.batch * rows_;
   const double nanoseconds = static_cast<double>(rows) * row_cost();
   const int parts = parts_for(rows, nanoseconds, context.threads);
-  parallel_workers(parts, rows, grain_of(rows, nanoseconds), [&](int part, const auto& take) {
+  parallel_workers(parts, rows, nanoseconds, [&](int part, const auto& take) {
     uint8_t* scratch = context.scratch + part * part_bytes_;
     start_part(scratch);
     for (int64_t first, last; take(&first, &last);) {
