@@ -18,7 +18,7 @@
 namespace bitorch {
 
 extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32;
-extern const FusedKernel kFusedTables9;
+extern const FusedKernel kFusedTables9, kFusedTables16;
 
 namespace avx512_vpopcntdq {
 
@@ -144,6 +144,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedPopcount16,
     &kFusedPopcount32,
     &kFusedTables9,
+    &kFusedTables16,
 };
 
 static constexpr KernelTable table() {
