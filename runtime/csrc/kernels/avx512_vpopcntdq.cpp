@@ -26,6 +26,7 @@ extern const FusedKernel kFusedDepthwisePlanes;
 extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
 extern const FusedKernel kFusedLinear;
+extern const FusedKernel kFusedTables16;
 
 namespace avx512_vpopcntdq {
 
@@ -156,6 +157,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedDepthwise8,
     &kFusedDepthwise4,
     &kFusedLinear,
+    &kFusedTables16,
 };
 
 static constexpr KernelTable table() {
