@@ -100,6 +100,10 @@ class Operation {
   virtual bool prefers_planes(const Tensor& /*input*/, const KernelTable&) const { return false; }
   virtual Halo halo(const Tensor& /*input*/) const { return {}; }
 
+  // An input whose memory `output` may take where nobody reads it later: it is read, number by number, before it is
+  // written. Null: none. Their layouts are the same, halo included.
+  virtual const Tensor* overwrites(const Tensor& /*output*/) const { return nullptr; }
+
   virtual void plan(const KernelTable&, Preparation&) {}
   virtual int64_t scratch_bytes(int64_t /*batch*/, int /*threads*/) const { return 0; }
   // Writes every pixel of its outputs and their halo. Allocates nothing.
