@@ -17,6 +17,8 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32;
+
 namespace avx512_vpopcntdq {
 
 // Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
@@ -136,6 +138,12 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedPopcount8,
+    &kFusedPopcount16,
+    &kFusedPopcount32,
+};
+
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = avx512_table("avx512-vpopcntdq");
@@ -155,6 +163,8 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  t.fused = kFused;
+  t.fused_count = sizeof kFused / sizeof *kFused;
   return t;
 }
 
