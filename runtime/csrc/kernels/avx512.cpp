@@ -16,6 +16,8 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedBytesAvx512;
+
 namespace avx512 {
 
 // Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
@@ -88,9 +90,13 @@ struct Popcount {
   }
 };
 
+static constexpr const FusedKernel* kFused[] = {&kFusedBytesAvx512};
+
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = avx512_table("avx512");
+  t.fused = kFused;
+  t.fused_count = sizeof kFused / sizeof *kFused;
   set_dot(&t, kPopcount, "popcount avx512", dot_by_groups<Popcount>, kMaxTilePixels);
   // A plane product of 512 bits takes eight vector instructions (and, six to count, add), 4 cycles where two issue at
   // once, so a popcount costs 4 * W * A cycles per 512 products against 4 to 8 of vpdpbusd.

@@ -17,7 +17,7 @@
 
 namespace bitorch {
 
-extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32;
+extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32, kFusedBytesAvx512, kFusedAmx;
 
 namespace avx512_vpopcntdq {
 
@@ -138,11 +138,12 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
+// Those of avx512-amx first.
 static constexpr const FusedKernel* kFused[] = {
-    &kFusedPopcount8,
-    &kFusedPopcount16,
-    &kFusedPopcount32,
+    &kFusedAmx,  //
+    &kFusedPopcount8, &kFusedPopcount16, &kFusedPopcount32, &kFusedBytesAvx512,
 };
+constexpr int kAmxKernels = 1, kFusedKernels = sizeof kFused / sizeof *kFused;
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -163,8 +164,17 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  t.fused = kFused + kAmxKernels;
+  t.fused_count = kFusedKernels - kAmxKernels;
+  return t;
+}
+
+// The same, and tiles of bytes: Sapphire Rapids and later. What is not fused is as above.
+static constexpr KernelTable amx_table() {
+  KernelTable t = table();
+  t.name = "avx512-amx";
   t.fused = kFused;
-  t.fused_count = sizeof kFused / sizeof *kFused;
+  t.fused_count = kFusedKernels;
   return t;
 }
 
@@ -173,5 +183,6 @@ static constexpr KernelTable table() {
 }  // namespace avx512_vpopcntdq
 
 constexpr KernelTable kAvx512VpopcntdqKernels = avx512_vpopcntdq::table();
+constexpr KernelTable kAvx512AmxKernels = avx512_vpopcntdq::amx_table();
 
 }  // namespace bitorch
