@@ -17,6 +17,9 @@
 namespace bitorch {
 
 extern const FusedKernel kFusedBytesAvx512;
+extern const FusedKernel kFusedDepthwise8;
+extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedLinear;
 
 namespace avx512 {
 
@@ -90,13 +93,16 @@ struct Popcount {
   }
 };
 
-static constexpr const FusedKernel* kFused[] = {&kFusedBytesAvx512};
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedBytesAvx512,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+    &kFusedLinear,
+};
 
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = avx512_table("avx512");
-  t.fused = kFused;
-  t.fused_count = sizeof kFused / sizeof *kFused;
   set_dot(&t, kPopcount, "popcount avx512", dot_by_groups<Popcount>, kMaxTilePixels);
   // A plane product of 512 bits takes eight vector instructions (and, six to count, add), 4 cycles where two issue at
   // once, so a popcount costs 4 * W * A cycles per 512 products against 4 to 8 of vpdpbusd.
@@ -108,6 +114,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  set_fused(&t, kFused);
   return t;
 }
 

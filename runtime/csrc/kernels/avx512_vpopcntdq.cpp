@@ -17,7 +17,18 @@
 
 namespace bitorch {
 
-extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32, kFusedBytesAvx512, kFusedAmx;
+extern const FusedKernel kFusedAmx;
+extern const FusedKernel kFusedLinearAmx;
+extern const FusedKernel kFusedBytesAvx512;
+extern const FusedKernel kFusedPopcount8;
+extern const FusedKernel kFusedPopcount16;
+extern const FusedKernel kFusedPopcount32;
+extern const FusedKernel kFusedPopcountFew;
+extern const FusedKernel kFusedTables9;
+extern const FusedKernel kFusedDepthwisePlanes;
+extern const FusedKernel kFusedDepthwise8;
+extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedLinear;
 
 namespace avx512_vpopcntdq {
 
@@ -138,12 +149,22 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
-// Those of avx512-amx first.
+// Those of avx512-amx alone come first.
 static constexpr const FusedKernel* kFused[] = {
-    &kFusedAmx,  //
-    &kFusedPopcount8, &kFusedPopcount16, &kFusedPopcount32, &kFusedBytesAvx512,
+    &kFusedAmx,
+    &kFusedLinearAmx,
+    &kFusedPopcount8,
+    &kFusedPopcount16,
+    &kFusedPopcount32,
+    &kFusedPopcountFew,
+    &kFusedTables9,
+    &kFusedDepthwisePlanes,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+    &kFusedLinear,
+    &kFusedBytesAvx512,
 };
-constexpr int kAmxKernels = 1, kFusedKernels = sizeof kFused / sizeof *kFused;
+constexpr int kAmxKernels = 2;
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -164,8 +185,9 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
-  t.fused = kFused + kAmxKernels;
-  t.fused_count = kFusedKernels - kAmxKernels;
+  set_fused(&t, kFused);
+  t.fused += kAmxKernels;
+  t.fused_count -= kAmxKernels;
   return t;
 }
 
@@ -173,8 +195,7 @@ static constexpr KernelTable table() {
 static constexpr KernelTable amx_table() {
   KernelTable t = table();
   t.name = "avx512-amx";
-  t.fused = kFused;
-  t.fused_count = kFusedKernels;
+  set_fused(&t, kFused);
   return t;
 }
 

@@ -325,7 +325,9 @@ Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& prepar
   const Layout* const outs[4] = {out_int, out_float, out_codes, residual};
   check_layouts(spec.geometry, spec, input, outs);
   const bool planes = out_codes != nullptr && out_codes->kind == Kind::kPlanes;
-  for (const KernelChoice& choice : kernel_choices(spec, kernels, input.kind, planes, wish)) {
+  const auto choices = kernel_choices(spec, kernels, input.kind, planes, wish, preparation.tuning());
+  for (const KernelChoice& choice : choices) choices_.push_back({choice.name, choice.nanoseconds, choice.measured});
+  for (const KernelChoice& choice : choices) {
     if (choice.fused == nullptr) {
       state_ = std::make_unique<State>();
       make_staged(spec, kernels, preparation, input, outs, state_.get());

@@ -1,6 +1,7 @@
 #include "core/conv/fused_conv.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "core/base/checked.h"
@@ -13,6 +14,8 @@ namespace {
 
 // A part of less work is not worth waking a thread for.
 constexpr double kPartNanoseconds = 4000;
+// Parts of joined pixels begin at multiples of this many, and so many at most are handed over at once.
+constexpr int64_t kGrain = 32, kMostPixels = int64_t{1} << 20;
 
 // The kernel's own form of the weights, or null where they do not suit it.
 std::shared_ptr<const FusedWeights> prepare(const ConvSpec& spec, const FusedKernel& kernel, const Layout& input,
@@ -32,6 +35,23 @@ std::shared_ptr<const FusedWeights> prepare(const ConvSpec& spec, const FusedKer
   return weights;
 }
 
+// From one pixel to the next, where all pixels of an image are at one distance; else 0.
+int64_t pixel_step(const Layout& l) {
+  if (l.width == 1) return l.height == 1 ? l.image_bytes : l.row_bytes;
+  return l.height == 1 || l.row_bytes == l.width * l.pixel_bytes ? l.pixel_bytes : 0;
+}
+
+bool has_one_step(const Layout& l, bool across_images) {
+  const int64_t step = pixel_step(l);
+  return step != 0 && (!across_images || l.image_bytes == l.width * l.height * step);
+}
+
+// Whether each pixel is computed from the one of its place, all in the same way.
+bool is_pointwise(const ConvGeometry& g) {
+  const int64_t padding = g.pad_top + g.pad_left + g.pad_bottom + g.pad_right;
+  return g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 && padding == 0;
+}
+
 }  // namespace
 
 std::unique_ptr<FusedConv> FusedConv::make(const ConvSpec& spec, const FusedKernel& kernel, Preparation& preparation,
@@ -48,6 +68,14 @@ std::unique_ptr<FusedConv> FusedConv::make(const ConvSpec& spec, const FusedKern
   if (conv->weights_ == nullptr) return nullptr;
   const FusedSpec& fused = conv->weights_->layer->spec;
   conv->nanoseconds_ = kernel.cost(&fused, machine());
+  const auto joins = [&](bool across_images) {
+    for (const Layout* layout : {&input, out_float, out_codes, residual}) {
+      if (layout != nullptr && !has_one_step(*layout, across_images)) return false;
+    }
+    return kernel.joins_pixels && is_pointwise(spec.geometry);
+  };
+  conv->joins_rows_ = joins(false);
+  conv->joins_images_ = joins(true);
   conv->part_bytes_ = round_up(checked_add(kernel.scratch_bytes(&fused), kSlack, "scratch memory"), 64);
   return conv;
 }
@@ -70,13 +98,47 @@ FusedConv::Parts FusedConv::parts(int64_t batch, int threads) const {
   return best;
 }
 
+int64_t FusedConv::joined_pixels(int64_t batch) const {
+  if (!joins_rows_) return 0;
+  const FusedSpec& spec = weights_->layer->spec;
+  return (joins_images_ ? batch : 1) * spec.height * spec.width;
+}
+
+// Channels first: weights are divided, and pixels share them.
+FusedConv::Parts FusedConv::parts_of_pixels(int64_t pixels, int threads) const {
+  FusedSpec all = weights_->layer->spec;
+  all.height = 1;
+  all.width = static_cast<int32_t>(std::min<int64_t>(pixels, std::numeric_limits<int32_t>::max()));
+  const auto limit = static_cast<int64_t>(std::min<double>(threads, kernel_->cost(&all, machine()) / kPartNanoseconds));
+  const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels), grains = ceil_div(pixels, kGrain);
+  Parts best;
+  int64_t least = grains * runs;
+  for (int64_t channels = std::min(limit, runs); channels >= 1; --channels) {
+    const int64_t per_pixels = std::min(limit / channels, grains);
+    const int64_t load = ceil_div(grains, per_pixels) * ceil_div(runs, channels);
+    if (load >= least) continue;
+    least = load;
+    best = {per_pixels, channels};
+  }
+  return best;
+}
+
 int64_t FusedConv::scratch_bytes(int64_t batch, int threads) const {
-  return checked_mul(part_bytes_, parts(batch, threads).count(), "scratch memory");
+  const int64_t pixels = joined_pixels(batch);
+  const Parts parts = pixels != 0 ? parts_of_pixels(pixels, threads) : this->parts(batch, threads);
+  return checked_mul(part_bytes_, parts.count(), "scratch memory");
 }
 
 void FusedConv::run(const Conv::Buffers& buffers, int64_t batch, int threads) const {
-  const Parts parts = this->parts(batch, threads);
-  parallel_for(parts.count(), [&](int part) { run_part(buffers, batch, parts, part); });
+  const int64_t pixels = joined_pixels(batch);
+  if (pixels == 0) {
+    const Parts parts = this->parts(batch, threads);
+    return parallel_for(parts.count(), [&](int part) { run_part(buffers, batch, parts, part); });
+  }
+  const Parts parts = parts_of_pixels(pixels, threads);
+  for (int64_t image = 0; image < (joins_images_ ? 1 : batch); ++image) {
+    parallel_for(parts.count(), [&](int part) { run_pixels(buffers, image, pixels, parts, part); });
+  }
 }
 
 // All that is the same for every band.
@@ -93,20 +155,56 @@ FusedBand FusedConv::band_of_layer() const {
   band.out_pixel = out_float_.pixel_bytes;
   band.residual_row = residual_.row_bytes;
   band.residual_pixel = residual_.pixel_bytes;
+  band.width = weights_->layer->spec.width;
   return band;
 }
 
-void FusedConv::run_part(const Conv::Buffers& buffers, int64_t batch, const Parts& parts, int part) const {
-  const FusedSpec& spec = weights_->layer->spec;
-  const FusedEpilogue& e = spec.epilogue;
-  const int64_t p = part / parts.channels, q = part % parts.channels;
-  const int64_t rows = batch * spec.height, runs = ceil_div(geometry_.out_channels, kFusedChannels);
+// And what a part adds: its scratch and its channels.
+FusedBand FusedConv::band_of_part(const Conv::Buffers& buffers, const Parts& parts, int part) const {
+  const int64_t q = part % parts.channels, runs = ceil_div(geometry_.out_channels, kFusedChannels);
   const int64_t first = runs * q / parts.channels * kFusedChannels;
   const int64_t last = std::min(geometry_.out_channels, runs * (q + 1) / parts.channels * kFusedChannels);
   FusedBand band = band_of_layer();
   band.scratch = buffers.scratch + part * part_bytes_;
   band.first_channel = static_cast<int32_t>(first);
   band.channels = static_cast<int32_t>(last - first);
+  return band;
+}
+
+// Part of the pixels of an image, or of all from image 0 on, as one row.
+void FusedConv::run_pixels(const Conv::Buffers& buffers, int64_t image, int64_t pixels, const Parts& parts,
+                           int part) const {
+  const FusedSpec& spec = weights_->layer->spec;
+  const int64_t p = part / parts.channels, grains = ceil_div(pixels, kGrain);
+  FusedBand band = band_of_part(buffers, parts, part);
+  band.rows = 1;
+  band.pixel_bytes = pixel_step(input_);
+  band.codes_pixel = pixel_step(out_codes_);
+  band.out_pixel = pixel_step(out_float_);
+  band.residual_pixel = pixel_step(residual_);
+  const int64_t end = std::min(pixels, grains * (p + 1) / parts.rows * kGrain);
+  for (int64_t at = grains * p / parts.rows * kGrain; at < end; at += band.width) {
+    band.width = static_cast<int32_t>(std::min(end - at, kMostPixels));
+    band.input = buffers.input + input_.offset(image, 0, 0) + at * band.pixel_bytes;
+    if (spec.epilogue.wants_codes) {
+      band.codes = buffers.out_codes + out_codes_.offset(image, 0, 0) + at * band.codes_pixel;
+    }
+    if (spec.epilogue.wants_float) {
+      band.out = reinterpret_cast<float*>(buffers.out_float + out_float_.offset(image, 0, 0) + at * band.out_pixel);
+    }
+    if (spec.epilogue.has_residual) {
+      const uint8_t* residual = buffers.residual + residual_.offset(image, 0, 0) + at * band.residual_pixel;
+      band.residual = reinterpret_cast<const float*>(residual);
+    }
+    kernel_->run(&spec, &band);
+  }
+}
+
+void FusedConv::run_part(const Conv::Buffers& buffers, int64_t batch, const Parts& parts, int part) const {
+  const FusedSpec& spec = weights_->layer->spec;
+  const FusedEpilogue& e = spec.epilogue;
+  const int64_t p = part / parts.channels, rows = batch * spec.height;
+  FusedBand band = band_of_part(buffers, parts, part);
   for (int64_t row = rows * p / parts.rows; row < rows * (p + 1) / parts.rows; row += band.rows) {
     const int64_t n = row / spec.height, y = row % spec.height;
     band.y0 = static_cast<int32_t>(y);
