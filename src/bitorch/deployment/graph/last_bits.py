@@ -14,7 +14,7 @@ from torch import Tensor
 from .chains import composed, is_monotone
 from .graph import Node
 
-#: How far from the true value PyTorch's, and bitorch_runtime's, may be, as a share of it: 4 to 8 units in the last place.
+#: How far from the true value PyTorch's may be, as a share of it: 4 to 8 units in the last place.
 ROOM = 2.0**-21
 _SMALLEST = torch.finfo(torch.float32).tiny
 
@@ -28,13 +28,13 @@ def inexact(chain: Sequence[Node]) -> list[int]:
 
 
 def is_bounded(chain: Sequence[Node]) -> bool:
-    """Whether `codes_between` can say which codes there may be: of one such function at most, all behind it monotone."""
+    """Whether `codes_between` can tell: there is one such function at most, and all behind it is monotone."""
     at = inexact(chain)
     return not at or (len(at) == 1 and all(map(is_monotone, chain[at[0] + 1 :])))
 
 
 def codes_between(chain: Sequence[Node], codes: Node) -> Between | None:
-    """The least and the largest code that a chain may give, of an `is_bounded` one; None if all its bits are certain."""
+    """The least and the largest code of a chain that `is_bounded`; None if all its bits are certain."""
     at = inexact(chain)
     if not at:
         return None

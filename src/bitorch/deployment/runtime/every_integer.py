@@ -20,6 +20,8 @@ from .threshold_search import Staircase
 #: D times channels of one layer that are gone through, a fifth of a second: 3×3 kernels of 512 channels in 1 and 2 bits
 #: have 2^23, 1×1 kernels of 192 channels to 1152 in 4 and 4 bits 2^25.
 _MOST_NUMBERS = 2**25
+#: More comparisons take longer than the function.
+_MOST_CHANGES = 15
 #: Numbers that are computed at once.
 _AT_ONCE = 2**18
 
@@ -46,14 +48,12 @@ def staircase_of_every_integer(
         low, high: the least and largest D that can be reached.
 
     Returns:
-        None if they are too many to go through, if a D gives NaN, or if codes change more often than `levels` comparisons
-        tell or, where they fall and rise, than 15 do.
+        None if they are too many to go through, if a D gives NaN, or if codes change oftener than 15 comparisons tell.
     """
     channels = (*shape, 1)[0]
     if (high - low + 1) * channels > _MOST_NUMBERS:
         return None
-    most = max(15, levels)
-    changes = _changes(_rows(codes, shape, channels, low, high), channels, low, most)
+    changes = _changes(_rows(codes, shape, channels, low, high), channels, low)
     if changes is None:
         return None
     falls = _in_channels(changes, changes.after < changes.before, channels)
@@ -75,8 +75,8 @@ def _rows(
         yield codes(probe(points, shape)).reshape(points.shape)
 
 
-def _changes(rows: Iterator[Tensor], channels: int, low: int, most: int) -> _Changes | None:
-    """None if there is NaN among the codes, or if a channel has more than `most` changes."""
+def _changes(rows: Iterator[Tensor], channels: int, low: int) -> _Changes | None:
+    """None if there is NaN among the codes, or if a channel has more changes than comparisons are worth."""
     found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     counts = torch.zeros(channels, dtype=torch.int64)
     first, last, at = None, None, low
@@ -89,7 +89,7 @@ def _changes(rows: Iterator[Tensor], channels: int, low: int, most: int) -> _Cha
         begin = at + 1 if last is None else at  # D of joined[1]
         row, channel = (joined[1:] != joined[:-1]).nonzero(as_tuple=True)
         counts += torch.bincount(channel, minlength=channels)
-        if int(counts.max()) > most:
+        if int(counts.max()) > _MOST_CHANGES:
             return None
         found.append((channel, row + begin, joined[row, channel], joined[row + 1, channel]))
         last, at = q[-1], at + len(q)

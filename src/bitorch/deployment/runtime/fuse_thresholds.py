@@ -50,7 +50,8 @@ def fuse_thresholds(graph: Graph) -> Graph:
 
 
 def _levels(node: Node) -> int:
-    return 2 ** int(node.settings["bits"]) - 1
+    bits: int = node.settings["bits"]
+    return (1 << bits) - 1
 
 
 def _of_sum(graph: Graph, node: Node, claimed: set[str]) -> Node | None:
@@ -92,8 +93,8 @@ def _of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
 def _one_way(chain: Sequence[Node], node: Node) -> Sequence[Node] | None:
     """Nodes that give the codes of a chain of floats, all of which rise or fall; None if that is not known.
 
-    One of the chain's may do so only nearly: its last bits are free, and so are the codes where they decide. Of one that
-    only rises from 0 on, the quantizer must give the lowest code up to there, the code of NaN.
+    One of them may do so only nearly: its last bits are free, and so are the codes where they decide. Of one that only
+    rises from 0 on, the quantizer must give the lowest code up to there, the code of NaN.
     """
     bends = [i for i, one in enumerate(chain) if not is_monotone(one)]
     if not bends:
@@ -127,9 +128,7 @@ def _with(node: Node, start: Node, chain: list[Node], staircase: Staircase) -> N
         "table": staircase.table,
     }
     function, between = composed([*chain, node]), codes_between(chain, node)
-    return replace(
-        node, kind="thresholds", inputs=(start.name,), function=function, settings=settings, between=between
-    )
+    return replace(node, kind="thresholds", inputs=(start.name,), function=function, settings=settings, between=between)
 
 
 def _stored(chain: Sequence[Node], node: Node) -> Callable[[Tensor], Tensor]:
