@@ -426,7 +426,9 @@ class TestFuseThresholds:
         draft.add("swish", "hardswish", ["x"], F.hardswish)
         draft.add("back", "times", ["swish"], lambda x: x * -4.0, constant=torch.full((4,), -4.0))
         draft.codes("codes", "back", InputDoReFa(2, variant="paper"))
-        unchanged(draft.graph("codes"), fuse_thresholds)  # the dip of −0.375 has codes of its own
+        after = fuse_thresholds(draft.graph("codes"))
+        assert kinds(after) == ["hardswish", "thresholds"]  # the dip of −0.375 has codes of its own
+        assert after["codes"].inputs == ("swish",)
 
 
 class TestGroups:
