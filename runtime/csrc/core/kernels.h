@@ -6,6 +6,8 @@
 #pragma once
 #include <cstdint>
 
+#include "fused.h"
+
 namespace bitorch {
 
 // A tile is `pixels` output pixels x one block of output channels. Its accumulators are handed over in memory,
@@ -209,8 +211,10 @@ struct KernelTable {
   // kWords read codes in bytes, kPopcount reads planes, kTables reads either. The reasons stand beside the table in
   // each kernel file.
   uint8_t method[8][8];
-  int32_t table_lanes;  // output channels that one look-up serves: a multiple of 32
-  int32_t table_block;  // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
+  int32_t table_lanes;              // output channels that one look-up serves: a multiple of 32
+  int32_t table_block;              // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
+  const FusedKernel* const* fused;  // [fused_count], null without any
+  int32_t fused_count;
 };
 
 // One per kernel file; only those of this architecture are linked. Constant-initialised: nothing runs at load.

@@ -17,6 +17,16 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedPopcount8;
+extern const FusedKernel kFusedPopcount16;
+extern const FusedKernel kFusedPopcount32;
+extern const FusedKernel kFusedPopcountFew;
+extern const FusedKernel kFusedTables9;
+extern const FusedKernel kFusedDepthwisePlanes;
+extern const FusedKernel kFusedDepthwise8;
+extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedLinear;
+
 namespace avx512_vpopcntdq {
 
 // Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
@@ -136,6 +146,18 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedPopcount8,
+    &kFusedPopcount16,
+    &kFusedPopcount32,
+    &kFusedPopcountFew,
+    &kFusedTables9,
+    &kFusedDepthwisePlanes,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+    &kFusedLinear,
+};
+
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = avx512_table("avx512-vpopcntdq");
@@ -155,6 +177,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  set_fused(&t, kFused);
   return t;
 }
 
