@@ -458,26 +458,26 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
 
 // ---- Tables of codes ----
 
-typedef uint8_t Bytes __attribute__((vector_size(sizeof(Floats))));
+typedef uint8_t CodeLanes __attribute__((vector_size(sizeof(Floats))));
 
 // An entry of the table wins over those before it where the code is as large: no gather, and any table for each lane.
 template <typename Load>
-static inline Bytes look_up_lanes(const uint8_t* codes, const uint8_t* table, int64_t period, int entries,
-                                  const Load& load) {
-  const Bytes code = load(codes);
-  Bytes value = load(table);
+static inline CodeLanes look_up_lanes(const uint8_t* codes, const uint8_t* table, int64_t period, int entries,
+                                      const Load& load) {
+  const CodeLanes code = load(codes);
+  CodeLanes value = load(table);
   for (int j = 1; j < entries; ++j)
-    value = code >= Bytes{} + static_cast<uint8_t>(j) ? load(table + j * period) : value;
+    value = code >= CodeLanes{} + static_cast<uint8_t>(j) ? load(table + j * period) : value;
   return value;
 }
 
 static inline void generic_look_up(uint8_t* out, const uint8_t* codes, const uint8_t* table, int64_t n, int64_t period,
                                    int entries) {
-  constexpr int64_t kLanes = sizeof(Bytes);
+  constexpr int64_t kLanes = sizeof(CodeLanes);
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    const Bytes y = look_up_lanes(codes + i, table + i, period, entries, [](const uint8_t* from) {
-      Bytes lanes;
+    const CodeLanes y = look_up_lanes(codes + i, table + i, period, entries, [](const uint8_t* from) {
+      CodeLanes lanes;
       __builtin_memcpy(&lanes, from, sizeof(lanes));
       return lanes;
     });
@@ -485,8 +485,8 @@ static inline void generic_look_up(uint8_t* out, const uint8_t* codes, const uin
   }
   if (i < n) {
     const auto count = static_cast<unsigned long>(n - i);
-    const Bytes y = look_up_lanes(codes + i, table + i, period, entries, [count](const uint8_t* from) {
-      Bytes lanes = {};
+    const CodeLanes y = look_up_lanes(codes + i, table + i, period, entries, [count](const uint8_t* from) {
+      CodeLanes lanes = {};
       __builtin_memcpy(&lanes, from, count);
       return lanes;
     });
