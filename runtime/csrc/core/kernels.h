@@ -178,6 +178,8 @@ struct RowFunctions {
   // codes = clamp(round_half_even(x * n), 0, n); NaN gives 0
   void (*quantize_unit)(uint8_t* out, const float* in, int64_t n, int bits);
   void (*widen_bytes)(int16_t* out, const uint8_t* in, int64_t n);  // staging of kWords
+  // out[i] = table[codes[i]][i], i = 0 .. n - 1; table [entries][period], n <= period; codes are below entries
+  void (*look_up)(uint8_t* out, const uint8_t* codes, const uint8_t* table, int64_t n, int64_t period, int entries);
   ActivationFunctions activations;
 };
 
