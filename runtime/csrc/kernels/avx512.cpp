@@ -16,6 +16,7 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedBytesAvx512;
 extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
 extern const FusedKernel kFusedLinear;
@@ -93,6 +94,7 @@ struct Popcount {
 };
 
 static constexpr const FusedKernel* kFused[] = {
+    &kFusedBytesAvx512,
     &kFusedDepthwise8,
     &kFusedDepthwise4,
     &kFusedLinear,

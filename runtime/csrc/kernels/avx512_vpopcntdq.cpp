@@ -17,6 +17,9 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedAmx;
+extern const FusedKernel kFusedLinearAmx;
+extern const FusedKernel kFusedBytesAvx512;
 extern const FusedKernel kFusedPopcount8;
 extern const FusedKernel kFusedPopcount16;
 extern const FusedKernel kFusedPopcount32;
@@ -26,6 +29,8 @@ extern const FusedKernel kFusedDepthwisePlanes;
 extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
 extern const FusedKernel kFusedLinear;
+extern const FusedKernel kFusedTables16;
+extern const FusedKernel kAmxKernels;
 
 namespace avx512_vpopcntdq {
 
@@ -146,7 +151,11 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
+// Those of avx512-amx alone come first.
 static constexpr const FusedKernel* kFused[] = {
+    &kFusedAmx,
+    &kFusedLinearAmx,
+    &kFusedBytesAvx512,
     &kFusedPopcount8,
     &kFusedPopcount16,
     &kFusedPopcount32,
@@ -156,7 +165,10 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedDepthwise8,
     &kFusedDepthwise4,
     &kFusedLinear,
+    &kFusedTables16,
+    &kAmxKernels,
 };
+constexpr int kAmxKernels = 2;
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -178,6 +190,16 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
   set_fused(&t, kFused);
+  t.fused += kAmxKernels;
+  t.fused_count -= kAmxKernels;
+  return t;
+}
+
+// The same, and tiles of bytes: Sapphire Rapids and later. What is not fused is as above.
+static constexpr KernelTable amx_table() {
+  KernelTable t = table();
+  t.name = "avx512-amx";
+  set_fused(&t, kFused);
   return t;
 }
 
@@ -186,5 +208,6 @@ static constexpr KernelTable table() {
 }  // namespace avx512_vpopcntdq
 
 constexpr KernelTable kAvx512VpopcntdqKernels = avx512_vpopcntdq::table();
+constexpr KernelTable kAvx512AmxKernels = avx512_vpopcntdq::amx_table();
 
 }  // namespace bitorch
