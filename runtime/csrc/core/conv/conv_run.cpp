@@ -3,8 +3,8 @@
 //                    blocks of output channels (kBlock = 32 each)
 //                 b0     b1     b2     b3
 //   pixels of   +------+------+------+------+
-//   the batch,  | part 0      | part 1      |     a part: what one thread does; parts divide pixels, blocks, or both
-//   row by row  |             |             |
+//   the batch,  | part 0      | part 1      |     a part: what one thread begins with, see shared_ranges.h; parts
+//   row by row  |             |             |     divide pixels, blocks, or both
 //               +------+------+------+------+
 //               | part 2      | part 3      |
 //               +------+------+------+------+
