@@ -85,8 +85,9 @@ def step(node: Node, inputs: list[Tensor]) -> Tensor:
         case "affine":
             return x * weight[:, None, None] + bias[:, None, None]
         case "relu" | "relu6" | "silu" | "sigmoid":
-            function = {"relu": F.relu, "relu6": F.relu6, "silu": F.silu, "sigmoid": torch.sigmoid}[node.kind]
-            return function(x)
+            functions = {"relu": nn.ReLU(), "relu6": nn.ReLU6(), "silu": nn.SiLU(), "sigmoid": nn.Sigmoid()}
+            y: Tensor = functions[node.kind](x)
+            return y
         case "add" | "mul":
             return inputs[0] + inputs[1] if node.kind == "add" else inputs[0] * inputs[1]
         case "concat":
@@ -98,7 +99,8 @@ def step(node: Node, inputs: list[Tensor]) -> Tensor:
         case "mean":
             return x.mean((2, 3), keepdim=True)
         case "shuffle":
-            return x.unflatten(1, (node.groups, -1)).transpose(1, 2).flatten(1, 2)
+            apart: Tensor = x.unflatten(1, (node.groups, -1))
+            return apart.transpose(1, 2).flatten(1, 2)
         case "slice":
             return x[:, node.channels[0] : node.channels[1]]
 
