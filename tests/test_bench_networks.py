@@ -189,6 +189,7 @@ def test_the_page_says_how_many_times_faster() -> None:
     assert f"| network | bits | ms | × {OPENVINO_INT8} | × {OPENVINO_INT8}{NO_AMX} |" in page
     assert "| net | W1A2 | 2.000 | 1.50 | 2.50 |" in page
     assert "| net | W8A8 | 4.000 | 0.75 | 1.25 |" in page
+    assert f"- {OPENVINO_INT8}: W1A2 in 1 of 1 (1.50×), W8A8 in 0 of 1 (0.75×)" in page
     assert "## 2 threads, batch 8" in page
     assert f"| network | {ONNXRUNTIME_INT8} |\n| --- | ---: |\n| net | 1.000 |" in page
     assert from_json(to_json(results())) == results()
