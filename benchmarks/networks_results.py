@@ -95,12 +95,12 @@ def _summary(results: Results, cases: list[tuple[str, int, int]]) -> str:
         for rows in (results.of(case) for case in cases if name in results.of(case)):
             for bits, row in ours(rows).items():
                 found.setdefault(bits, []).append(rows[name].median / row.median)
-        each = [
-            f"{bits} in {sum(ratio > 1 for ratio in ratios)} of {len(ratios)} ({statistics.geometric_mean(ratios):.2f}×)"
+        parts = [
+            f"{bits} in {sum(each > 1 for each in ratios)} of {len(ratios)} ({statistics.geometric_mean(ratios):.2f}×)"
             for bits, ratios in found.items()
         ]
-        if each:
-            lines.append(f"- {name}: {', '.join(each)}")
+        if parts:
+            lines.append(f"- {name}: {', '.join(parts)}")
     if not lines:
         return "No int8 engine took part."
     return "\n".join(["Networks in which ours is faster, and the geometric mean of the ratios:", "", *lines])

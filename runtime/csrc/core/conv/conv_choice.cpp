@@ -44,7 +44,10 @@ Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
 
 Method staged_method(const ConvSpec& spec, const KernelTable& kernels, Kind input) {
   const Method method = preferred_method(spec, kernels);
-  return method == kPopcount && input == Kind::kBytes ? kBytes : method;
+  if (input == Kind::kBytes) return method == kPopcount ? kBytes : method;
+  // Planes for a fused kernel that then refuses the weights: popcount serves any bits.
+  const bool bytes_only = method == kBytes || method == kWords;
+  return input == Kind::kPlanes && bytes_only && spec.geometry.groups == 1 ? kPopcount : method;
 }
 
 namespace {
