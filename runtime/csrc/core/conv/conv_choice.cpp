@@ -44,7 +44,10 @@ Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
 
 Method staged_method(const ConvSpec& spec, const KernelTable& kernels, Kind input) {
   const Method method = preferred_method(spec, kernels);
-  return method == kPopcount && input == Kind::kBytes ? kBytes : method;
+  if (input == Kind::kBytes) return method == kPopcount ? kBytes : method;
+  // Planes for a fused kernel that then refuses the weights: popcount serves any bits.
+  const bool bytes_only = method == kBytes || method == kWords;
+  return input == Kind::kPlanes && bytes_only && spec.geometry.groups == 1 ? kPopcount : method;
 }
 
 namespace {
@@ -152,7 +155,9 @@ Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels, const Tun
     const Method method = preferred_method(spec, kernels);
     return method == kPopcount || method == kTables ? Kind::kPlanes : Kind::kBytes;
   }
-  if (planes.empty()) return Kind::kBytes;
+  // A layer must be served in whatever layout its codes leave: that is known only when those who read them are.
+  const bool leaves_bytes = !kernel_choices(spec, kernels, Kind::kPlanes, false, KernelWish(), tuning).empty();
+  if (planes.empty() || !leaves_bytes) return Kind::kBytes;
   return planes.front().nanoseconds <= bytes.front().nanoseconds ? Kind::kPlanes : Kind::kBytes;
 }
 

@@ -13,8 +13,8 @@ namespace bitorch {
 
 // A grid of tiles over the output, pixels of the whole batch x groups of blocks of channels, and who shares it.
 struct ConvParts {
-  int workers = 1, groups = 1;  // groups divide workers, which begin with a group of their own or a piece of one
-  int64_t tile = 1, tiles = 0;  // pixels of a tile, tiles of a group
+  int workers = 1;
+  int64_t groups = 1, tile = 1, tiles = 0;  // pixels of a tile, tiles of a group
   double nanoseconds = 0;
 };
 

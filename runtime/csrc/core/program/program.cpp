@@ -20,8 +20,8 @@ namespace {
 
 // A large batch runs in pieces whose tensors stay in the cache: for all of ResNet-18, the tensors of eight images are
 // read from memory, those of one are not. Each piece reads the weights anew, so its tensors may take as much as they
-// do.
-constexpr int64_t kCachedBytes = 1 << 20;
+// do, but no more than a second-level cache holds.
+constexpr int64_t kCachedBytes = 1 << 20, kMostCachedBytes = 2 << 20;
 
 // Images first .. first + count - 1.
 struct Piece {
@@ -48,7 +48,8 @@ struct Program::State {
     int64_t weights = 0;
     for (const auto& operation : operations()) weights = checked_add(weights, operation->weight_bytes(), "the weights");
     weights = std::min(weights, program.kept_bytes);  // operations may share them
-    images_at_once = std::max<int64_t>(1, std::max(weights, kCachedBytes) / std::max<int64_t>(1, program.arena_bytes));
+    const int64_t bytes = std::clamp(weights, kCachedBytes, kMostCachedBytes);
+    images_at_once = std::max<int64_t>(1, bytes / std::max<int64_t>(1, program.arena_bytes));
   }
 
   Pieces pieces(int64_t batch) const { return {batch, ceil_div(batch, images_at_once)}; }
