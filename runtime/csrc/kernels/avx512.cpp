@@ -16,6 +16,9 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedBytesAvx512;
+extern const FusedKernel kFusedDepthwise8;
+extern const FusedKernel kFusedDepthwise4;
 extern const FusedKernel kFusedLinear;
 
 namespace avx512 {
@@ -91,6 +94,9 @@ struct Popcount {
 };
 
 static constexpr const FusedKernel* kFused[] = {
+    &kFusedBytesAvx512,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
     &kFusedLinear,
 };
 
@@ -108,8 +114,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
-  t.fused = kFused;
-  t.fused_count = sizeof kFused / sizeof *kFused;
+  set_fused(&t, kFused);
   return t;
 }
 

@@ -111,7 +111,7 @@ double staged_cost(const ConvSpec& spec, Method method) {
 }  // namespace
 
 std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable& kernels, Kind input,
-                                         bool output_planes, const KernelWish& wish) {
+                                         bool output_planes, const KernelWish& wish, const Tuning* tuning) {
   std::vector<KernelChoice> choices;
   FusedSpec fused;
   const bool fusible = describe_fused(spec, input == Kind::kPlanes, output_planes, &fused);
@@ -119,28 +119,36 @@ std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable
     const FusedKernel* kernel = kernels.fused[i];
     if (wish.only != nullptr ? kernel != wish.only : !wish.fused) continue;
     const double cost = kernel->cost(&fused, machine());
-    if (cost >= 0) choices.push_back({kernel, kernel->name, cost});
+    if (cost >= 0) choices.push_back({kernel, kernel->name, cost, false});
   }
   if (wish.staged && wish.only == nullptr) {
     const Method method = staged_method(spec, kernels, input);
     const bool reads = input != Kind::kPlanes || method == kPopcount || method == kTables;
-    if (reads) choices.push_back({nullptr, kernels.dot_name[method], staged_cost(spec, method)});
+    if (reads) choices.push_back({nullptr, kernels.dot_name[method], staged_cost(spec, method), false});
+  }
+  for (KernelChoice& choice : choices) {
+    if (tuning == nullptr) break;
+    const auto found = tuning->nanoseconds.find(kernel_key(spec, kernels, input, choice.name));
+    if (found == tuning->nanoseconds.end()) continue;
+    choice.nanoseconds = found->second;
+    choice.measured = true;
   }
   std::stable_sort(choices.begin(), choices.end(),
                    [](const KernelChoice& a, const KernelChoice& b) { return a.nanoseconds < b.nanoseconds; });
   return choices;
 }
 
-Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels) {
+Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels, const Tuning* tuning) {
   if (spec.weight_bits == 0) return Kind::kFloat;
   const auto choices = [&](Kind input) {
-    return kernel_choices(spec, kernels, input, input == Kind::kPlanes, KernelWish());
+    return kernel_choices(spec, kernels, input, input == Kind::kPlanes, KernelWish(), tuning);
   };
   const std::vector<KernelChoice> planes = choices(Kind::kPlanes), bytes = choices(Kind::kBytes);
   const auto leads = [](const std::vector<KernelChoice>& list) {
     return !list.empty() && list.front().fused != nullptr;
   };
-  if (!leads(planes) && !leads(bytes)) {
+  const bool measured = !planes.empty() && planes.front().measured && !bytes.empty() && bytes.front().measured;
+  if (!measured && !leads(planes) && !leads(bytes)) {
     const Method method = preferred_method(spec, kernels);
     return method == kPopcount || method == kTables ? Kind::kPlanes : Kind::kBytes;
   }
