@@ -166,7 +166,6 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedDepthwise4,
     &kFusedLinear,
     &kFusedTables16,
-    &kAmxKernels,
 };
 constexpr int kAmxKernels = 2;
 
