@@ -75,6 +75,12 @@ StagedRate staged_rate(Machine machine) {
   return {0.15, 0.2, 2.0};
 }
 
+// What a pass over weights takes at least: few pixels wait for them.
+double waiting_cost(double weight_bytes) {
+  const double beyond = std::clamp(weight_bytes / kCachedWeights - 1, 0.0, 1.0);
+  return beyond * weight_bytes / 64 * staged_rate(machine()).weights;
+}
+
 // Nanoseconds per image.
 double staged_cost(const ConvSpec& spec, Method method) {
   const ConvGeometry& g = spec.geometry;
@@ -101,11 +107,9 @@ double staged_cost(const ConvSpec& spec, Method method) {
     default:
       vectors = 2.0 * std::max(1.0, inputs / 4);
   }
-  // Few pixels wait for their weights.
   const int bits = method == kPopcount || method == kTables ? spec.weight_bits : method == kWords ? 16 : 8;
-  const double bytes = static_cast<double>(g.out_channels) * inputs * bits / 8;
-  const double far = std::clamp(bytes / kCachedWeights - 1, 0.0, 1.0) * bytes / 64 * rate.weights;
-  return std::max(outputs * vectors / 16 * rate.products, far) + outputs * rate.results + 1000;
+  const double weights = waiting_cost(static_cast<double>(g.out_channels) * inputs * bits / 8);
+  return std::max(outputs * vectors / 16 * rate.products, weights) + outputs * rate.results + 1000;
 }
 
 }  // namespace
@@ -119,7 +123,9 @@ std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable
     const FusedKernel* kernel = kernels.fused[i];
     if (wish.only != nullptr ? kernel != wish.only : !wish.fused) continue;
     const double cost = kernel->cost(&fused, machine());
-    if (cost >= 0) choices.push_back({kernel, kernel->name, cost, false});
+    if (cost < 0) continue;
+    const double weights = waiting_cost(static_cast<double>(kernel->prepared_bytes(&fused)));
+    choices.push_back({kernel, kernel->name, std::max(cost, weights), false});
   }
   if (wish.staged && wish.only == nullptr) {
     const Method method = staged_method(spec, kernels, input);
