@@ -81,6 +81,16 @@ double waiting_cost(double weight_bytes) {
   return beyond * weight_bytes / 64 * staged_rate(machine()).weights;
 }
 
+// Intel's processors look up one vector a cycle; and tables of a band of pixels that leave the second-level cache come
+// back from behind it for every block of channels.
+double table_factor(const ConvGeometry& g) {
+  constexpr double kBandPixels = 128;
+  const bool intel = machine() == Machine::kIceLake || machine() == Machine::kSapphireRapids;
+  const double pixels = std::min(kBandPixels, static_cast<double>(g.out_height() * g.out_width()));
+  const bool leaves = pixels * static_cast<double>(g.in_channels) / 6 * 64 > 1.5 * kCachedWeights;
+  return (intel ? 2.0 : 1.0) * (leaves ? 2.4 : 1.0);
+}
+
 // Nanoseconds per image.
 double staged_cost(const ConvSpec& spec, Method method) {
   const ConvGeometry& g = spec.geometry;
@@ -96,7 +106,7 @@ double staged_cost(const ConvSpec& spec, Method method) {
       vectors = 3.0 * pairs * std::max(1.0, inputs / 32);
       break;
     case kTables:
-      vectors = 0.9 * spec.weight_bits * inputs / 8 * 0.5;
+      vectors = 0.9 * spec.weight_bits * inputs / 8 * 0.5 * table_factor(g);
       break;
     case kDepthwise:
       vectors = 2.5 * inputs;
