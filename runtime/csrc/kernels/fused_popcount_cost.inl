@@ -89,7 +89,8 @@ static double cost(const FusedSpec* s, Machine machine) {
   if (!serves<bytes>(s)) return -1;
   const PopcountRates r = popcount_rates(machine);
   const double pixels = static_cast<double>(s->height) * s->width;
-  return (pixels * (r.pixel + count_cycles<bytes>(s, r) + finish_cycles<bytes>(s, r)) + input_cycles(s, r)) /
+  const double counted = pixels < 2.7 ? 2.7 : pixels;  // weights are loaded for several pixels, or for one
+  return (counted * count_cycles<bytes>(s, r) + pixels * (r.pixel + finish_cycles<bytes>(s, r)) + input_cycles(s, r)) /
          r.gigahertz;
 }
 
