@@ -87,6 +87,7 @@ struct FusedBand {
   int64_t residual_row, residual_pixel;
   int32_t y0, rows, first_channel, channels;
   uint8_t* scratch;  // scratch_bytes, 64-byte aligned
+  int32_t width;     // pixels of a row: the spec's width, or more where pixels are joined
 };
 
 struct FusedKernel {
@@ -101,6 +102,10 @@ struct FusedKernel {
   bool (*prepare)(const FusedSpec*, const uint8_t* m, void* prepared);
   int64_t (*scratch_bytes)(const FusedSpec*);
   void (*run)(const FusedSpec*, const FusedBand*);
+  // Whether the pixels of several rows or images may be handed over as one row of band.width pixels, wherever they lie
+  // at one distance and are of one class: 1x1 without padding, as linear layers are, whose tokens are images of one
+  // pixel. Such a kernel sees all the pixels that share its weights.
+  bool joins_pixels = false;
 };
 
 }  // namespace bitorch

@@ -193,7 +193,7 @@ struct TableStage {
 using TableStageFunction = void (*)(const TableStage*);
 
 struct KernelTable {
-  const char* name;                // "portable", "avx2", "avx512", "avx512-vpopcntdq", "neon", "neon-dotprod"
+  const char* name;                // "portable", "avx2", "avx512", "avx512-vpopcntdq", "avx512-amx", "neon", ...
   DotFunction dot[kMethods];       // null where the instruction set does not use the method
   const char* dot_name[kMethods];  // what profiles and benchmarks print, e.g. "popcount avx512-vpopcntdq"
   int32_t tile_pixels[kMethods];   // most pixels per call, <= kMaxTilePixels
@@ -222,6 +222,7 @@ extern const KernelTable kPortableKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
 extern const KernelTable kAvx512VpopcntdqKernels;
+extern const KernelTable kAvx512AmxKernels;
 extern const KernelTable kNeonKernels;
 extern const KernelTable kNeonDotprodKernels;
 

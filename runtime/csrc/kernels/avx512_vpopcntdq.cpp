@@ -17,8 +17,20 @@
 
 namespace bitorch {
 
-extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32;
-extern const FusedKernel kFusedTables9, kFusedTables16;
+extern const FusedKernel kFusedAmx;
+extern const FusedKernel kFusedLinearAmx;
+extern const FusedKernel kFusedBytesAvx512;
+extern const FusedKernel kFusedPopcount8;
+extern const FusedKernel kFusedPopcount16;
+extern const FusedKernel kFusedPopcount32;
+extern const FusedKernel kFusedPopcountFew;
+extern const FusedKernel kFusedTables9;
+extern const FusedKernel kFusedDepthwisePlanes;
+extern const FusedKernel kFusedDepthwise8;
+extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedLinear;
+extern const FusedKernel kFusedTables16;
+extern const FusedKernel kAmxKernels;
 
 namespace avx512_vpopcntdq {
 
@@ -139,13 +151,24 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
+// Those of avx512-amx alone come first.
 static constexpr const FusedKernel* kFused[] = {
+    &kFusedAmx,
+    &kFusedLinearAmx,
+    &kFusedBytesAvx512,
     &kFusedPopcount8,
     &kFusedPopcount16,
     &kFusedPopcount32,
+    &kFusedPopcountFew,
     &kFusedTables9,
+    &kFusedDepthwisePlanes,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+    &kFusedLinear,
     &kFusedTables16,
+    &kAmxKernels,
 };
+constexpr int kAmxKernels = 2;
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -166,8 +189,17 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
-  t.fused = kFused;
-  t.fused_count = sizeof kFused / sizeof *kFused;
+  set_fused(&t, kFused);
+  t.fused += kAmxKernels;
+  t.fused_count -= kAmxKernels;
+  return t;
+}
+
+// The same, and tiles of bytes: Sapphire Rapids and later. What is not fused is as above.
+static constexpr KernelTable amx_table() {
+  KernelTable t = table();
+  t.name = "avx512-amx";
+  set_fused(&t, kFused);
   return t;
 }
 
@@ -176,5 +208,6 @@ static constexpr KernelTable table() {
 }  // namespace avx512_vpopcntdq
 
 constexpr KernelTable kAvx512VpopcntdqKernels = avx512_vpopcntdq::table();
+constexpr KernelTable kAvx512AmxKernels = avx512_vpopcntdq::amx_table();
 
 }  // namespace bitorch

@@ -171,7 +171,6 @@ static void finish_floats(const FusedPixels* t, int padded, const Sums sums) {
   const FusedEpilogue* const e = t->epilogue;
   if (!e->wants_codes || e->codes_from_int) return fused_floats<residual, kNoCodes, tail>(t, padded, sums);
   if (e->rule == kFusedThresholds) return fused_floats<residual, kThresholdCodes, tail>(t, padded, sums);
-  if (e->thresholds == nullptr) return fused_floats<residual, kUnitCodes, tail>(t, padded, sums);
   fused_floats<residual, kLineCodes, tail>(t, padded, sums);
 }
 

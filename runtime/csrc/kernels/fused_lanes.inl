@@ -76,26 +76,45 @@ static inline __m512i choose_lanes(__mmask64 k, __m512i zero, __m512i one) {
   return _mm512_mask_blend_epi16(static_cast<__mmask32>(k), zero, one);
 }
 
+// Rows of thresholds, `bytes` from one level to the next, from the first lane of a vector on.
+struct ThresholdRows {
+  const uint8_t* first;
+  int64_t bytes;
+  inline __m512i row(int level) const { return _mm512_load_si512(first + level * bytes); }
+};
+
 // The threshold that decides bit `depth` from above, the bits before it being k[0], k[1], ...: `known` of them are
 // in `path`, the others choose between vectors.
 template <int bytes, int bits, int depth, int known, int path>
 struct Bisection {
-  static inline __attribute__((always_inline)) __m512i threshold(const uint8_t* t, int64_t level, const __mmask64* k) {
+  template <class Rows>
+  static inline __attribute__((always_inline)) __m512i threshold(const Rows& rows, const __mmask64* k) {
     if constexpr (known == depth) {
-      return _mm512_load_si512(t + ((2 * path + 1) * (1 << (bits - 1 - depth)) - 1) * level);
+      return rows.row((2 * path + 1) * (1 << (bits - 1 - depth)) - 1);
     } else {
-      return choose_lanes<bytes>(k[known], Bisection<bytes, bits, depth, known + 1, 2 * path>::threshold(t, level, k),
-                                 Bisection<bytes, bits, depth, known + 1, 2 * path + 1>::threshold(t, level, k));
+      return choose_lanes<bytes>(k[known], Bisection<bytes, bits, depth, known + 1, 2 * path>::threshold(rows, k),
+                                 Bisection<bytes, bits, depth, known + 1, 2 * path + 1>::threshold(rows, k));
     }
   }
 };
 
-// The planes of the codes of one vector, the highest first. t: thresholds of its first lane.
-template <int bytes, int bits>
-static inline __attribute__((always_inline)) void bisect(__m512i x, const uint8_t* t, int64_t level, __mmask64* k) {
+// The planes of the codes of one vector, the highest first.
+template <int bytes, int bits, class Rows>
+static inline __attribute__((always_inline)) void bisect(__m512i x, const Rows& rows, __mmask64* k) {
   For<0, bits>::each([&](auto depth) __attribute__((always_inline)) {
-    k[depth] = lanes_reach<bytes>(x, Bisection<bytes, bits, depth.value, 0, 0>::threshold(t, level, k));
+    k[depth] = lanes_reach<bytes>(x, Bisection<bytes, bits, depth.value, 0, 0>::threshold(rows, k));
   });
+}
+
+// Codes in bytes, from their planes, the highest first.
+template <int bits>
+static inline __attribute__((always_inline)) __m512i codes_of_bits(const __mmask64* k) {
+  __m512i codes = _mm512_maskz_set1_epi8(k[0], 1 << (bits - 1));
+  For<1, bits>::each([&](auto i) __attribute__((always_inline)) {
+    const __m512i bit = _mm512_set1_epi8(1 << (bits - 1 - i));
+    codes = _mm512_mask_add_epi8(codes, k[i], codes, bit);
+  });
+  return codes;
 }
 
 template <int bits, bool planes, bool tail>
@@ -106,12 +125,7 @@ static inline __attribute__((always_inline)) void store_bits(const FusedPixels* 
       store_fused_plane<tail>(to + i * t->codes_plane, k[bits - 1 - i], t->channels);
     });
   } else {
-    __m512i codes = _mm512_maskz_set1_epi8(k[0], 1 << (bits - 1));
-    For<1, bits>::each([&](auto i) __attribute__((always_inline)) {
-      const __m512i bit = _mm512_set1_epi8(1 << (bits - 1 - i));
-      codes = _mm512_mask_add_epi8(codes, k[i], codes, bit);
-    });
-    store_fused_bytes<tail>(t->codes[p] + t->first_channel, codes, t->channels);
+    store_fused_bytes<tail>(t->codes[p] + t->first_channel, codes_of_bits<bits>(k), t->channels);
   }
 }
 
@@ -124,7 +138,7 @@ static __attribute__((noinline)) void lane_codes(const LanePixels* t, int padded
     const uint8_t* row = thresholds + t->row[p];
     __mmask64 k[bytes][bits];
     For<0, bytes>::each([&](auto v) __attribute__((always_inline)) {
-      bisect<bytes, bits>(sums.lanes(p, v), row + 64 * v, level, k[v]);
+      bisect<bytes, bits>(sums.lanes(p, v), ThresholdRows{row + 64 * v, level}, k[v]);
     });
     if constexpr (bytes == 2) {
       For<0, bits>::each([&](auto i) __attribute__((always_inline)) { k[0][i] = _mm512_kunpackd(k[1][i], k[0][i]); });

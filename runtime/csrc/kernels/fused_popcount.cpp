@@ -33,6 +33,8 @@ namespace {
 
 #include "fused_popcount_run.inl"
 
+#include "fused_popcount_few.inl"
+
 #include "fused_popcount_cost.inl"
 
 }  // namespace
@@ -42,5 +44,9 @@ namespace {
 extern const FusedKernel kFusedPopcount8 = fused_popcount::kernel<1>("popcount8 avx512-vpopcntdq");
 extern const FusedKernel kFusedPopcount16 = fused_popcount::kernel<2>("popcount16 avx512-vpopcntdq");
 extern const FusedKernel kFusedPopcount32 = fused_popcount::kernel<4>("popcount32 avx512-vpopcntdq");
+
+extern const FusedKernel kFusedPopcountFew = {"popcount-few avx512-vpopcntdq",    fused_popcount::few_cost,
+                                              fused_popcount::few_prepared_bytes, fused_popcount::few_prepare,
+                                              fused_popcount::few_scratch_bytes,  fused_popcount::run_few};
 
 }  // namespace bitorch

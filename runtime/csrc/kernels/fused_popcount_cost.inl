@@ -52,21 +52,36 @@ static double count_cycles(const FusedSpec* s, const PopcountRates& r) {
   return pairs * (steps * (vectors * r.product + blocks * broadcast) + tiles * r.pair) + tiles * r.tile;
 }
 
+static double comparison_cycles(const FusedSpec* s, const PopcountRates& r) {
+  return s->epilogue.rule == kFusedThresholds ? ((1 << s->epilogue.bits) - 1) * r.comparison : 0;
+}
+
+static double finish_y_cycles(const FusedSpec* s, const PopcountRates& r) {
+  const FusedEpilogue* const e = &s->epilogue;
+  const bool codes = e->wants_codes && !e->codes_from_int;
+  if (!e->wants_float && !codes) return 0;
+  const double sixteen = r.scale + (e->has_residual ? r.residual : 0) + (codes ? r.codes + comparison_cycles(s, r) : 0);
+  return (s->out_channels + 15) / 16 * sixteen;
+}
+
 // Cycles of what becomes of the sums of an output pixel.
 template <int bytes>
 static double finish_cycles(const FusedSpec* s, const PopcountRates& r) {
   const FusedEpilogue* const e = &s->epilogue;
   const double sixteens = (s->out_channels + 15) / 16, groups = padded_channels(s) / kFusedChannels;
-  const double comparisons = e->rule == kFusedThresholds ? ((1 << e->bits) - 1) * r.comparison : 0;
-  const bool codes_of_y = e->wants_codes && !e->codes_from_int;
   double cycles = 0;
   if (has_lane_codes<bytes>(s)) {
     cycles += groups * e->bits * (bytes == 1 ? r.bit8 : r.bit16);
   } else if (e->wants_codes && e->codes_from_int) {
-    cycles += sixteens * (r.ints + comparisons);
+    cycles += sixteens * (r.ints + comparison_cycles(s, r));
   }
-  if (!e->wants_float && !codes_of_y) return cycles;
-  return cycles + sixteens * (r.scale + (e->has_residual ? r.residual : 0) + (codes_of_y ? r.codes + comparisons : 0));
+  return cycles + finish_y_cycles(s, r);
+}
+
+// Cycles of all window sums.
+static double input_cycles(const FusedSpec* s, const PopcountRates& r) {
+  const double inputs = static_cast<double>(s->height * s->stride_h + s->kernel_h - 1) * window_row_pixels(s);
+  return inputs * s->activation_bits * r.input * ((plane_pixel_bytes(s) + 63) / 64);
 }
 
 template <int bytes>
@@ -74,10 +89,33 @@ static double cost(const FusedSpec* s, Machine machine) {
   if (!serves<bytes>(s)) return -1;
   const PopcountRates r = popcount_rates(machine);
   const double pixels = static_cast<double>(s->height) * s->width;
-  const double inputs = static_cast<double>(s->height * s->stride_h + s->kernel_h - 1) * window_row_pixels(s);
-  const double per_input = s->activation_bits * r.input * ((plane_pixel_bytes(s) + 63) / 64);
-  return (pixels * (r.pixel + count_cycles<bytes>(s, r) + finish_cycles<bytes>(s, r)) + inputs * per_input) /
+  return (pixels * (r.pixel + count_cycles<bytes>(s, r) + finish_cycles<bytes>(s, r)) + input_cycles(s, r)) /
          r.gigahertz;
+}
+
+// Few channels in several pixels: a vector each.
+static bool few_serves(const FusedSpec* s) {
+  const FusedEpilogue* const e = &s->epilogue;
+  if (s->out_channels > 32 || s->code_step > 2 || !serves<2>(s)) return false;
+  if (e->row_classes * e->column_classes > 1 && few_has_codes(s)) return false;
+  const FewShape shape = few_shape(s);
+  return shape.pixels > 1 && (shape.pixels - 1) * s->stride_w * plane_pixel_bytes(s) + shape.bytes <= 64;
+}
+
+static double few_cost(const FusedSpec* s, Machine machine) {
+  if (!few_serves(s)) return -1;
+  const PopcountRates r = popcount_rates(machine);
+  const FewShape shape = few_shape(s);
+  const int pairs = s->weight_bits * s->activation_bits;
+  const double vectors = static_cast<double>(s->height) * ((s->width + shape.pixels - 1) / shape.pixels);
+  const double step = r.product + r.narrow, tile = (pairs * r.pair + r.tile) / kFewVectors;
+  const double bit = shape.bytes == 1 ? r.bit8 : r.bit16;
+  // What is not 16 channels side by side is stored pixel by pixel.
+  const double codes = few_has_codes(s) ? (s->out_channels == 16 ? 1 : 3) * s->epilogue.bits * bit : 0;
+  const double count = vectors * (pairs * few_steps(s, shape.bytes) * step + tile + codes);
+  const double floats = few_has_codes(s) ? finish_y_cycles(s, r) : finish_cycles<2>(s, r);
+  const double pixels = static_cast<double>(s->height) * s->width;
+  return (count + pixels * (0.4 * r.pixel + floats) + input_cycles(s, r)) / r.gigahertz;
 }
 
 template <int bytes>

@@ -219,8 +219,8 @@ struct LaneFloats {
 
   inline __m512 load(int p, int h) const {
     const uint8_t* at = acc + p * pixel_bytes + 16 * bytes * h;
-    const __m512i sum = bytes == 1 ? _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(at)))
-                                   : _mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(at)));
+    const __m512i sum = bytes == 1 ? _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)))
+                                   : _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
     __m512 base = _mm512_set1_ps(terms->base_float[p]);
     if (border) {
       base = _mm512_add_ps(base, _mm512_cvtepi32_ps(_mm512_load_si512(terms->border[p] + first_channel + 16 * h)));
@@ -274,6 +274,19 @@ static void finish_group(const Walk* walk, const FusedPixels* at, const uint8_t*
   }
 }
 
+template <int bytes>
+static CountTile count_tile_of(const Walk* walk) {
+  const FusedSpec* const s = walk->spec;
+  CountTile tile = {};
+  tile.vector_bytes = vector_weight_bytes<bytes>(s);
+  tile.step = walk->steps;
+  tile.steps = run_count(s) * run_steps<bytes>(s);
+  tile.plane_bytes = walk->band->plane_bytes;
+  tile.weight_bits = s->weight_bits;
+  tile.activation_bits = s->activation_bits;
+  return tile;
+}
+
 // All channels of the band, of the block of pixels that `terms` is about.
 template <int bytes>
 static void run_block(const Walk* walk, int pixels) {
@@ -281,21 +294,14 @@ static void run_block(const Walk* walk, int pixels) {
   const FusedSpec* const s = walk->spec;
   const FusedBand* const b = walk->band;
   const BlockTerms* const t = walk->terms;
-  const int64_t vector_bytes = vector_weight_bytes<bytes>(s);
   const uint8_t* weights = static_cast<const uint8_t*>(b->prepared) + weights_at<bytes>(s);
-  CountTile tile = {};
-  tile.vector_bytes = vector_bytes;
-  tile.step = walk->steps;
-  tile.steps = run_count(s) * run_steps<bytes>(s);
-  tile.plane_bytes = b->plane_bytes;
-  tile.weight_bits = s->weight_bits;
-  tile.activation_bits = s->activation_bits;
+  CountTile tile = count_tile_of<bytes>(walk);
   tile.ahead = s->epilogue.has_residual ? t->residual : nullptr;
   const int end = b->first_channel + b->channels;
   for (int c = b->first_channel; c < end; c += kBlockVectors * lanes) {
     const int left = (end - c + lanes - 1) / lanes, vectors = left < kBlockVectors ? left : kBlockVectors;
     tile.ahead_channel = c;
-    tile.weights = weights + c / lanes * vector_bytes;
+    tile.weights = weights + c / lanes * tile.vector_bytes;
     count_block_of<bytes>(&tile, vectors, t->window, pixels, walk->acc);
     for (int g = 0; g * bytes < vectors; ++g) {
       const int first = c + 64 * g;

@@ -44,6 +44,22 @@ ConvGeometry draw_geometry(Random& random) {
   return g;
 }
 
+// A linear layer: its tokens are images of one pixel, or pixels of a row.
+ConvGeometry draw_linear(Random& random, int64_t* batch) {
+  static const std::vector<int> tokens = {1, 2, 3, 7, 8, 16, 17, 33, 64, 65, 129, 140};
+  ConvGeometry g;
+  g.in_channels = random.one_in(4) ? random.from(200, 700) : draw_channels(random);
+  g.out_channels = draw_channels(random);
+  const int count = random.one_in(2) ? random.of(tokens) : random.from(1, 20);
+  if (random.one_in(3)) {
+    g.width = count;
+    *batch = random.one_in(3) ? 2 : 1;
+  } else {
+    *batch = count;
+  }
+  return g;
+}
+
 std::vector<float> draw_floats(Random& random, int64_t count, float scale) {
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = random.real() * scale;
@@ -163,8 +179,8 @@ LayerCase draw_layer(Random& random, int64_t most_macs) {
   LayerCase layer;
   ConvSpec& spec = layer.spec;
   do {
-    spec.geometry = draw_geometry(random);
     layer.batch = random.one_in(5) ? random.from(2, 3) : 1;
+    spec.geometry = random.one_in(4) ? draw_linear(random, &layer.batch) : draw_geometry(random);
   } while (macs_of(spec.geometry) * layer.batch > most_macs);
   spec.weight_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);
   spec.activation_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);

@@ -8,6 +8,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
 #elif defined(__aarch64__)
@@ -35,9 +39,22 @@ struct Level {
 // __builtin_cpu_supports takes literals only. It also asks the operating system (XCR0) whether wide registers are
 // saved.
 #if defined(__x86_64__)
+// Linux gives the registers of AMX to a process that asks for them, and then saves them, 8 KiB a thread. It refuses
+// where a thread has too small a stack for signals.
+bool tiles_allowed() {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool allowed = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return allowed;
+#else
+  return false;
+#endif
+}
+
 #define FLAG(name) {name, __builtin_cpu_supports(name) != 0}
 std::vector<Flag> all_flags() {
   __builtin_cpu_init();
+  const bool tiles = __builtin_cpu_supports("amx-tile") != 0 && tiles_allowed();
   return {FLAG("popcnt"),       FLAG("avx2"),
           FLAG("fma"),          FLAG("bmi"),
           FLAG("bmi2"),         FLAG("avx512f"),
@@ -45,7 +62,8 @@ std::vector<Flag> all_flags() {
           FLAG("avx512dq"),     FLAG("avx512vnni"),
           FLAG("avx512vbmi"),   FLAG("avx512vbmi2"),
           FLAG("avx512bitalg"), FLAG("avx512vpopcntdq"),
-          FLAG("gfni")};
+          FLAG("gfni"),         {"amx-tile", tiles && __builtin_cpu_supports("amx-tile") != 0},
+          {"amx-int8", tiles && __builtin_cpu_supports("amx-int8") != 0}};
 }
 #undef FLAG
 const Level kLevels[] = {
@@ -56,6 +74,9 @@ const Level kLevels[] = {
     {&kAvx512VpopcntdqKernels,
      {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni",
       "avx512vpopcntdq", "avx512bitalg", "avx512vbmi", "avx512vbmi2", "gfni"}},
+    {&kAvx512AmxKernels,
+     {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni",
+      "avx512vpopcntdq", "avx512bitalg", "avx512vbmi", "avx512vbmi2", "gfni", "amx-tile", "amx-int8"}},
 };
 #elif defined(__aarch64__)
 #if defined(__APPLE__)

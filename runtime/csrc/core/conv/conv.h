@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/cpu.h"
+#include "core/base/kernel_time.h"
 #include "core/base/layout.h"
 #include "core/base/preparation.h"
 #include "core/conv/code_spec.h"
@@ -82,7 +83,7 @@ struct KernelWish {
 
 // Which layout a low-bit convolution likes its input in: kPlanes, or kBytes, which every one can read; only one that
 // likes planes reads planes. Float convolutions read kFloat.
-Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels);
+Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels, const Tuning* tuning = nullptr);
 // Whether its codes may be written as bit planes (blocks of channels must not share a byte).
 bool can_write_planes(const ConvSpec& spec);
 
@@ -112,12 +113,16 @@ class Conv {
   void run(const Buffers& buffers, int64_t batch, int threads) const;
 
   const char* kernel_name() const;  // e.g. "popcount avx512-vpopcntdq"
-  int64_t macs() const;             // multiply-adds per image
-  int64_t weight_bytes() const;     // of the re-tiled weights
+  // The kernels that could have computed it, the cheapest first, with the nanoseconds of one image that each was
+  // reckoned or measured to take. Where the numbers of a layer do not suit the first, the next one runs.
+  const std::vector<KernelTime>& choices() const { return choices_; }
+  int64_t macs() const;          // multiply-adds per image
+  int64_t weight_bytes() const;  // of the re-tiled weights
 
  private:
   struct State;
   ConvGeometry geometry_;
+  std::vector<KernelTime> choices_;
   std::unique_ptr<State> state_;  // of the staged path, or
   std::unique_ptr<FusedConv> fused_;
 };

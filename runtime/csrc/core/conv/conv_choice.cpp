@@ -53,21 +53,26 @@ namespace {
 struct StagedRate {
   double products;  // nanoseconds per vector instruction of the dot products
   double results;   // nanoseconds per output
+  double weights;   // nanoseconds to get 64 bytes of weights that the second-level cache does not hold
 };
+
+// Weights of more bytes than this leave the second-level cache until they are read again, all of them from twice as
+// many on.
+constexpr double kCachedWeights = 1.2e6;
 
 StagedRate staged_rate(Machine machine) {
   switch (machine) {
     case Machine::kZen4:
-      return {0.14, 0.16};
+      return {0.14, 0.16, 1.6};
     case Machine::kZen5:
-      return {0.065, 0.10};
+      return {0.065, 0.10, 0.9};
     case Machine::kIceLake:
     case Machine::kSapphireRapids:
-      return {0.19, 0.25};
+      return {0.19, 0.25, 2.5};
     case Machine::kGeneric:
       break;
   }
-  return {0.15, 0.2};
+  return {0.15, 0.2, 2.0};
 }
 
 // Nanoseconds per image.
@@ -96,13 +101,17 @@ double staged_cost(const ConvSpec& spec, Method method) {
     default:
       vectors = 2.0 * std::max(1.0, inputs / 4);
   }
-  return outputs * (vectors / 16 * rate.products + rate.results) + 1000;
+  // Few pixels wait for their weights.
+  const int bits = method == kPopcount || method == kTables ? spec.weight_bits : method == kWords ? 16 : 8;
+  const double bytes = static_cast<double>(g.out_channels) * inputs * bits / 8;
+  const double far = std::clamp(bytes / kCachedWeights - 1, 0.0, 1.0) * bytes / 64 * rate.weights;
+  return std::max(outputs * vectors / 16 * rate.products, far) + outputs * rate.results + 1000;
 }
 
 }  // namespace
 
 std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable& kernels, Kind input,
-                                         bool output_planes, const KernelWish& wish) {
+                                         bool output_planes, const KernelWish& wish, const Tuning* tuning) {
   std::vector<KernelChoice> choices;
   FusedSpec fused;
   const bool fusible = describe_fused(spec, input == Kind::kPlanes, output_planes, &fused);
@@ -110,28 +119,36 @@ std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable
     const FusedKernel* kernel = kernels.fused[i];
     if (wish.only != nullptr ? kernel != wish.only : !wish.fused) continue;
     const double cost = kernel->cost(&fused, machine());
-    if (cost >= 0) choices.push_back({kernel, kernel->name, cost});
+    if (cost >= 0) choices.push_back({kernel, kernel->name, cost, false});
   }
   if (wish.staged && wish.only == nullptr) {
     const Method method = staged_method(spec, kernels, input);
     const bool reads = input != Kind::kPlanes || method == kPopcount || method == kTables;
-    if (reads) choices.push_back({nullptr, kernels.dot_name[method], staged_cost(spec, method)});
+    if (reads) choices.push_back({nullptr, kernels.dot_name[method], staged_cost(spec, method), false});
+  }
+  for (KernelChoice& choice : choices) {
+    if (tuning == nullptr) break;
+    const auto found = tuning->nanoseconds.find(kernel_key(spec, kernels, input, choice.name));
+    if (found == tuning->nanoseconds.end()) continue;
+    choice.nanoseconds = found->second;
+    choice.measured = true;
   }
   std::stable_sort(choices.begin(), choices.end(),
                    [](const KernelChoice& a, const KernelChoice& b) { return a.nanoseconds < b.nanoseconds; });
   return choices;
 }
 
-Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels) {
+Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels, const Tuning* tuning) {
   if (spec.weight_bits == 0) return Kind::kFloat;
   const auto choices = [&](Kind input) {
-    return kernel_choices(spec, kernels, input, input == Kind::kPlanes, KernelWish());
+    return kernel_choices(spec, kernels, input, input == Kind::kPlanes, KernelWish(), tuning);
   };
   const std::vector<KernelChoice> planes = choices(Kind::kPlanes), bytes = choices(Kind::kBytes);
   const auto leads = [](const std::vector<KernelChoice>& list) {
     return !list.empty() && list.front().fused != nullptr;
   };
-  if (!leads(planes) && !leads(bytes)) {
+  const bool measured = !planes.empty() && planes.front().measured && !bytes.empty() && bytes.front().measured;
+  if (!measured && !leads(planes) && !leads(bytes)) {
     const Method method = preferred_method(spec, kernels);
     return method == kPopcount || method == kTables ? Kind::kPlanes : Kind::kBytes;
   }

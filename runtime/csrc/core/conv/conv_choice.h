@@ -5,18 +5,20 @@
 
 #include "core/conv/conv.h"
 #include "core/conv/fused_layer.h"
+#include "core/conv/tuning.h"
 
 namespace bitorch {
 
 struct KernelChoice {
   const FusedKernel* fused;  // null: the staged path
   const char* name;
-  double nanoseconds;  // of one image on one thread, as the kernel itself reckons
+  double nanoseconds;  // of one image on one thread, as the kernel itself reckons, or
+  bool measured;       // as it was measured
 };
 
 // Those that read codes in this layout, the cheapest first.
 std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable& kernels, Kind input,
-                                         bool output_planes, const KernelWish& wish);
+                                         bool output_planes, const KernelWish& wish, const Tuning* tuning = nullptr);
 
 // The method of the staged path for an input of this layout.
 Method staged_method(const ConvSpec& spec, const KernelTable& kernels, Kind input);

@@ -11,6 +11,7 @@
 
 #include "core/base/array.h"
 #include "core/base/checked.h"
+#include "core/base/kernel_time.h"
 #include "core/base/layout.h"
 #include "core/graph/port.h"
 #include "core/kernels.h"
@@ -110,6 +111,8 @@ class Operation {
   virtual void run(const RunContext& context) const = 0;
 
   virtual std::string kernel(const KernelTable& kernels) const;
+  // Which kernels there were to choose from, the chosen one and why; empty where there is no choice.
+  virtual std::vector<KernelTime> choices() const { return {}; }
   virtual int64_t macs() const { return 0; }
   virtual int64_t weight_bytes() const { return 0; }
 

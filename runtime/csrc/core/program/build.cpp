@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/float_mode.h"
+#include "core/conv/tuning.h"
 #include "core/program/memory_plan.h"
 #include "core/program/program.h"
 #include "operations/operations.h"
@@ -81,14 +82,15 @@ std::map<std::string, std::vector<std::string>> Program::operations() {
 }
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
-                           const KernelTable& kernels, int64_t memory_limit) {
+                           const KernelTable& kernels, int64_t memory_limit, Tuning* tuning) {
   const IeeeFloats floats;
   int64_t array_bytes = 0;
   for (const auto& [name, array] : arrays) {
     const int64_t bytes = checked_mul(array.elements(), dtype_bytes(array.dtype), "an array");
     array_bytes = checked_add(array_bytes, bytes, "the arrays");
   }
-  Preparation preparation(memory_limit, array_bytes);
+  if (tuning != nullptr) tuning->kernels = &kernels;
+  Preparation preparation(memory_limit, array_bytes, tuning);
   BuiltProgram program;
   {
     ArrayTable table(arrays, preparation.budget());  // until plan() is done, which reads arrays too

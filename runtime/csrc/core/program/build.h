@@ -7,6 +7,8 @@
 
 namespace bitorch {
 
+struct Tuning;
+
 struct BuiltProgram {
   Graph graph;
   int64_t arena_bytes = 0;  // per image
@@ -14,6 +16,6 @@ struct BuiltProgram {
 };
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
-                           const KernelTable& kernels, int64_t memory_limit);
+                           const KernelTable& kernels, int64_t memory_limit, Tuning* tuning);
 
 }  // namespace bitorch
