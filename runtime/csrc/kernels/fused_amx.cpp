@@ -265,7 +265,7 @@ constexpr int64_t kCrowded = 512;
 static inline bool crowded(const FusedSpec* s, int64_t pixel_bytes) { return s->stride_w * pixel_bytes % kCrowded == 0; }
 
 static Tiling choose_tiling(const FusedSpec* s, const FusedBand* b, const Plan& p) {
-  const int width = s->width, pixels = b->rows * width;
+  const int width = b->width, pixels = b->rows * width;
   const int64_t pixel = s->stride_w * b->pixel_bytes, row = s->stride_h * b->row_bytes;
   Tiling copied = tiling_of(1, pixels, width, p.stage_row, 0);
   copied.copied = true;
@@ -369,7 +369,7 @@ static inline TileAt tile_at(const Tiling& t, int i) {
 }
 
 static void copy_tile(const Run& r, const TileAt& at, uint8_t* to) {
-  const int width = r.s->width;
+  const int width = r.b->width;
   const int64_t pixel = r.s->stride_w * r.b->pixel_bytes, row = r.s->stride_h * r.b->row_bytes;
   int y = at.first / width, x = at.first % width;
   for (int i = 0; i < r.t.rows; x = 0, ++y) {
@@ -392,7 +392,7 @@ static void list_tile(const Run& r, const TileAt& at, int row) {
   while (f < end) {
     const int y = t.runs == 1 ? f / t.pitch : at.run, x = t.runs == 1 ? f % t.pitch : f;
     const int next = end < f - x + t.pitch ? end : f - x + t.pitch;
-    const int real = r.s->width < x + next - f ? r.s->width - x : next - f;
+    const int real = r.b->width < x + next - f ? r.b->width - x : next - f;
     if (real > 0) list_pixels(r.s, r.b, y, x, real, row, &r.work->list);
     row += next - f;
     f = next;
@@ -503,6 +503,7 @@ static double cost(const FusedSpec* s, Machine) {
   // As choose_tiling() does it, for a band of the whole image with a halo of half a kernel.
   FusedBand band = {};
   band.rows = s->height;
+  band.width = s->width;
   band.pixel_bytes = spreads(s, p) ? s->in_channels + kRowBytes : s->in_channels;
   band.row_bytes = (int64_t{s->width} * s->stride_w + s->kernel_w - 1) * band.pixel_bytes;
   const Tiling t = choose_tiling(s, &band, p);
@@ -517,7 +518,7 @@ static double cost(const FusedSpec* s, Machine) {
          pixels * kPixel + kCall;
 }
 
-constexpr FusedKernel kKernel = {"bytes amx-int8", cost, prepared_bytes, prepare, scratch_bytes, run};
+constexpr FusedKernel kKernel = {"bytes amx-int8", cost, prepared_bytes, prepare, scratch_bytes, run, true};
 
 }  // namespace
 
