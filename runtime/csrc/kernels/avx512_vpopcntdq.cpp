@@ -29,6 +29,8 @@ extern const FusedKernel kFusedDepthwisePlanes;
 extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
 extern const FusedKernel kFusedLinear;
+extern const FusedKernel kFusedTables16;
+extern const FusedKernel kAmxKernels;
 
 namespace avx512_vpopcntdq {
 
@@ -153,6 +155,7 @@ static void all_pixel_sums(const PixelSums* t) {
 static constexpr const FusedKernel* kFused[] = {
     &kFusedAmx,
     &kFusedLinearAmx,
+    &kFusedBytesAvx512,
     &kFusedPopcount8,
     &kFusedPopcount16,
     &kFusedPopcount32,
@@ -162,7 +165,8 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedDepthwise8,
     &kFusedDepthwise4,
     &kFusedLinear,
-    &kFusedBytesAvx512,
+    &kFusedTables16,
+    &kAmxKernels,
 };
 constexpr int kAmxKernels = 2;
 

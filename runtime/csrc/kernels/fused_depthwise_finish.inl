@@ -99,14 +99,14 @@ static void finish_columns(const Column& c, const Sums& t) {
     for (int32_t x = 0; x < c.columns; ++x, at += c.column, from += kSize) {
       if constexpr (finish == kByteLanes) {
         __mmask64 k[bits];
-        bisect<1, bits>(byte_sums<ints>(from), thresholds, 64, k);
+        bisect<1, bits>(byte_sums<ints>(from), ThresholdRows{thresholds, 64}, k);
         store_masks<bits>(t, to, at, k, c.bytes);
       } else if constexpr (finish == kWordLanes) {
         __mmask64 k[2][bits];
         For<0, 2>::each([&](auto v) __attribute__((always_inline)) {
           const __m512i x =
               _mm512_packs_epi32(_mm512_load_si512(from + 128 * v), _mm512_load_si512(from + 128 * v + 64));
-          bisect<2, bits>(x, thresholds + 64 * v, 128, k[v]);
+          bisect<2, bits>(x, ThresholdRows{thresholds + 64 * v, 128}, k[v]);
         });
         store_codes(t, to, at, codes_of_masks<bits>(k), c.bytes);
       } else {

@@ -7,7 +7,7 @@
 //   triples  [pair of groups][row][pixel][2 groups][2 triples][8]     tables  [group of the pair][row][pixel][64]
 
 constexpr int kGroupChannels = 6;
-constexpr int kTableBytes = 64, kPairBytes = 32;
+constexpr int kPairBytes = 32;  // of a pixel
 
 // The 8 sums of each of 8 triples of channels, from the planes of 24 channels: byte 8 k + e is the sum of the codes
 // 3 k + i with bit i set in e. A plane's bits of triple k are shifted into byte k; e chooses among them. Two planes are
@@ -100,7 +100,8 @@ template <int planes>
 static void stage_planes(const TripleRow* t) {
   const TripleSums sums;
   const int64_t plane_bytes = t->plane_bytes;
-  stage_triples(t, 3, [&](const uint8_t* from) __attribute__((always_inline)) {
+  // By value: else stores of bytes might change the constants, as far as the compiler knows.
+  stage_triples(t, 3, [=](const uint8_t* from) __attribute__((always_inline)) {
     return sums.of_planes<planes>(from, plane_bytes);
   });
 }
@@ -132,30 +133,4 @@ static inline void expand_tables(const uint8_t* triples, int pixels, uint8_t* ta
       _mm512_store_si512(tables + g * group_stride, sums);
     });
   }
-}
-
-// The sum of a pixel's codes.
-static inline int32_t planes_sum(const uint8_t* pixel, int64_t plane_bytes, int channels, int bits) {
-  int64_t sum = 0;
-  for (int i = bits - 1; i >= 0; --i) {
-    const uint8_t* plane = pixel + i * plane_bytes;
-    int64_t ones = 0;
-    for (int c = 0; c < channels; c += 64) {
-      uint64_t word;
-      __builtin_memcpy(&word, plane + c / 8, 8);
-      const int left = channels - c;
-      ones += static_cast<int64_t>(_mm_popcnt_u64(left < 64 ? _bzhi_u64(word, static_cast<unsigned>(left)) : word));
-    }
-    sum = 2 * sum + ones;
-  }
-  return static_cast<int32_t>(sum);
-}
-
-static inline int32_t bytes_sum(const uint8_t* pixel, int channels) {
-  __m512i sum = _mm512_setzero_si512();
-  for (int c = 0; c < channels; c += 64) {
-    const __m512i codes = _mm512_maskz_loadu_epi8(first_lanes(channels - c), pixel + c);
-    sum = _mm512_add_epi64(sum, _mm512_sad_epu8(codes, _mm512_setzero_si512()));
-  }
-  return static_cast<int32_t>(_mm512_reduce_add_epi64(sum));
 }

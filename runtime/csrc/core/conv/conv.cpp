@@ -344,16 +344,13 @@ Conv::Conv(Conv&&) noexcept = default;
 
 int64_t Conv::scratch_bytes(int64_t batch, int threads) const {
   if (fused_ != nullptr) return fused_->scratch_bytes(batch, threads);
-  return checked_mul(state_->part_bytes, state_->parts(batch, threads).count(), "scratch memory");
+  return checked_mul(state_->part_bytes, state_->parts(batch, threads).workers, "scratch memory");
 }
 
 void Conv::run(const Buffers& buffers, int64_t batch, int threads) const {
   if (batch == 0) return;
   if (fused_ != nullptr) return fused_->run(buffers, batch, threads);
-  const State& s = *state_;
-  const ConvParts parts = s.parts(batch, threads);
-  parallel_for(parts.count(),
-               [&](int part) { s.run_part(buffers, batch, parts, part, buffers.scratch + part * s.part_bytes); });
+  state_->run(buffers, batch, threads);
 }
 
 const char* Conv::kernel_name() const {

@@ -11,11 +11,11 @@
 
 namespace bitorch {
 
-// A grid of parts over the output: pixels of the whole batch x blocks of channels.
+// A grid of tiles over the output, pixels of the whole batch x groups of blocks of channels, and who shares it.
 struct ConvParts {
-  int pixel_parts = 1, block_parts = 1;
-  int64_t grain = 1;  // parts begin at multiples of so many pixels
-  int count() const { return pixel_parts * block_parts; }
+  int workers = 1, groups = 1;  // groups divide workers, which begin with a group of their own or a piece of one
+  int64_t tile = 1, tiles = 0;  // pixels of a tile, tiles of a group
+  double nanoseconds = 0;
 };
 
 struct ConvState {
@@ -47,7 +47,7 @@ struct ConvState {
   bool staged() const { return method == kWords || method == kTables; }
   void plan_scratch();
   ConvParts parts(int64_t batch, int threads) const;
-  void run_part(const Conv::Buffers& buffers, int64_t batch, const ConvParts& parts, int part, uint8_t* scratch) const;
+  void run(const Conv::Buffers& buffers, int64_t batch, int threads) const;
 };
 
 struct Conv::State : ConvState {};

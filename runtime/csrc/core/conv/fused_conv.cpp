@@ -6,14 +6,12 @@
 
 #include "core/base/checked.h"
 #include "core/base/cpu.h"
-#include "core/base/threads.h"
+#include "core/base/shared_ranges.h"
 
 namespace bitorch {
 
 namespace {
 
-// A part of less work is not worth waking a thread for.
-constexpr double kPartNanoseconds = 4000;
 // Parts of joined pixels begin at multiples of this many, and so many at most are handed over at once.
 constexpr int64_t kGrain = 32, kMostPixels = int64_t{1} << 20;
 
@@ -80,65 +78,71 @@ std::unique_ptr<FusedConv> FusedConv::make(const ConvSpec& spec, const FusedKern
   return conv;
 }
 
-// Rows first: parts of channels read the same input, and window sums are theirs each.
-FusedConv::Parts FusedConv::parts(int64_t batch, int threads) const {
-  const int64_t rows = batch * weights_->layer->spec.height;
+// Who shares so many items of each run of channels. Either rows are divided first: groups of channels read the same
+// input, and window sums are theirs each. Or channels are: weights are divided, and pixels share them.
+FusedConv::Parts FusedConv::divided(int64_t items, double nanoseconds, int threads, bool channels_first) const {
   const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels);
-  const auto limit =
-      static_cast<int64_t>(std::min<double>(threads, nanoseconds_ * static_cast<double>(batch) / kPartNanoseconds));
+  const int64_t limit = workers_for(nanoseconds, threads);
+  const int64_t most = std::min(limit, runs);
   Parts best;
-  int64_t least = rows * runs;
-  for (int64_t channels = 1; channels <= std::min(limit, runs); ++channels) {
-    const int64_t per_rows = std::min(limit / channels, rows);
-    const int64_t load = ceil_div(rows, per_rows) * ceil_div(runs, channels);
+  best.items = items;
+  best.nanoseconds = nanoseconds;
+  int64_t least = items * runs;
+  for (int64_t i = 1; i <= most; ++i) {
+    const int64_t groups = channels_first ? most + 1 - i : i, per_group = std::min(limit / groups, items);
+    const int64_t load = ceil_div(items, per_group) * ceil_div(runs, groups);
     if (load >= least) continue;
     least = load;
-    best = {per_rows, channels};
+    best.workers = static_cast<int>(per_group * groups);
+    best.groups = groups;
   }
   return best;
 }
 
+FusedConv::Parts FusedConv::parts(int64_t batch, int threads) const {
+  const FusedSpec& spec = weights_->layer->spec;
+  if (!joins_rows_) return divided(batch * spec.height, nanoseconds_ * static_cast<double>(batch), threads, false);
+  const int64_t images = joins_images_ ? 1 : batch, pixels = joined_pixels(batch);
+  FusedSpec all = spec;
+  all.height = 1;
+  all.width = static_cast<int32_t>(std::min<int64_t>(pixels, std::numeric_limits<int32_t>::max()));
+  const double nanoseconds = kernel_->cost(&all, machine()) * static_cast<double>(images);
+  return divided(images * ceil_div(pixels, kGrain), nanoseconds, threads, true);
+}
+
+// Pixels that are handed over as one row: those of the batch or, where images are not at the distance of pixels, of an
+// image.
 int64_t FusedConv::joined_pixels(int64_t batch) const {
-  if (!joins_rows_) return 0;
   const FusedSpec& spec = weights_->layer->spec;
   return (joins_images_ ? batch : 1) * spec.height * spec.width;
 }
 
-// Channels first: weights are divided, and pixels share them.
-FusedConv::Parts FusedConv::parts_of_pixels(int64_t pixels, int threads) const {
-  FusedSpec all = weights_->layer->spec;
-  all.height = 1;
-  all.width = static_cast<int32_t>(std::min<int64_t>(pixels, std::numeric_limits<int32_t>::max()));
-  const auto limit = static_cast<int64_t>(std::min<double>(threads, kernel_->cost(&all, machine()) / kPartNanoseconds));
-  const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels), grains = ceil_div(pixels, kGrain);
-  Parts best;
-  int64_t least = grains * runs;
-  for (int64_t channels = std::min(limit, runs); channels >= 1; --channels) {
-    const int64_t per_pixels = std::min(limit / channels, grains);
-    const int64_t load = ceil_div(grains, per_pixels) * ceil_div(runs, channels);
-    if (load >= least) continue;
-    least = load;
-    best = {per_pixels, channels};
-  }
-  return best;
-}
-
 int64_t FusedConv::scratch_bytes(int64_t batch, int threads) const {
-  const int64_t pixels = joined_pixels(batch);
-  const Parts parts = pixels != 0 ? parts_of_pixels(pixels, threads) : this->parts(batch, threads);
-  return checked_mul(part_bytes_, parts.count(), "scratch memory");
+  return checked_mul(part_bytes_, parts(batch, threads).workers, "scratch memory");
 }
 
+// The items of the first group of channels come first, then those of the next.
 void FusedConv::run(const Conv::Buffers& buffers, int64_t batch, int threads) const {
-  const int64_t pixels = joined_pixels(batch);
-  if (pixels == 0) {
-    const Parts parts = this->parts(batch, threads);
-    return parallel_for(parts.count(), [&](int part) { run_part(buffers, batch, parts, part); });
-  }
-  const Parts parts = parts_of_pixels(pixels, threads);
-  for (int64_t image = 0; image < (joins_images_ ? 1 : batch); ++image) {
-    parallel_for(parts.count(), [&](int part) { run_pixels(buffers, image, pixels, parts, part); });
-  }
+  const Parts parts = this->parts(batch, threads);
+  const int64_t items = parts.groups * parts.items;
+  const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels), pixels = joined_pixels(batch);
+  parallel_ranges(parts.workers, items, parts.nanoseconds, [&](int worker, int64_t first, int64_t last) {
+    FusedBand band = band_of_layer();
+    band.scratch = buffers.scratch + worker * part_bytes_;
+    for (int64_t item = first, count = 0; item < last; item += count) {
+      const int64_t group = item / parts.items, begin = item % parts.items;
+      count = std::min(parts.items - begin, last - item);
+      const int64_t c0 = runs * group / parts.groups * kFusedChannels;
+      const int64_t c1 = std::min(geometry_.out_channels, runs * (group + 1) / parts.groups * kFusedChannels);
+      band.first_channel = static_cast<int32_t>(c0);
+      band.channels = static_cast<int32_t>(c1 - c0);
+      if (joins_rows_) {
+        run_grains(buffers, begin, begin + count, pixels, band);
+      } else {
+        run_rows(buffers, begin, begin + count, band);
+      }
+    }
+  });
 }
 
 // All that is the same for every band.
@@ -159,63 +163,48 @@ FusedBand FusedConv::band_of_layer() const {
   return band;
 }
 
-// And what a part adds: its scratch and its channels.
-FusedBand FusedConv::band_of_part(const Conv::Buffers& buffers, const Parts& parts, int part) const {
-  const int64_t q = part % parts.channels, runs = ceil_div(geometry_.out_channels, kFusedChannels);
-  const int64_t first = runs * q / parts.channels * kFusedChannels;
-  const int64_t last = std::min(geometry_.out_channels, runs * (q + 1) / parts.channels * kFusedChannels);
-  FusedBand band = band_of_layer();
-  band.scratch = buffers.scratch + part * part_bytes_;
-  band.first_channel = static_cast<int32_t>(first);
-  band.channels = static_cast<int32_t>(last - first);
-  return band;
-}
-
-// Part of the pixels of an image, or of all from image 0 on, as one row.
-void FusedConv::run_pixels(const Conv::Buffers& buffers, int64_t image, int64_t pixels, const Parts& parts,
-                           int part) const {
-  const FusedSpec& spec = weights_->layer->spec;
-  const int64_t p = part / parts.channels, grains = ceil_div(pixels, kGrain);
-  FusedBand band = band_of_part(buffers, parts, part);
+// Grains first .. last - 1 of the joined pixels, those of the first image first: of each image one row.
+void FusedConv::run_grains(const Conv::Buffers& buffers, int64_t first, int64_t last, int64_t pixels,
+                           FusedBand band) const {
   band.rows = 1;
   band.pixel_bytes = pixel_step(input_);
   band.codes_pixel = pixel_step(out_codes_);
   band.out_pixel = pixel_step(out_float_);
   band.residual_pixel = pixel_step(residual_);
-  const int64_t end = std::min(pixels, grains * (p + 1) / parts.rows * kGrain);
-  for (int64_t at = grains * p / parts.rows * kGrain; at < end; at += band.width) {
-    band.width = static_cast<int32_t>(std::min(end - at, kMostPixels));
-    band.input = buffers.input + input_.offset(image, 0, 0) + at * band.pixel_bytes;
-    if (spec.epilogue.wants_codes) {
-      band.codes = buffers.out_codes + out_codes_.offset(image, 0, 0) + at * band.codes_pixel;
-    }
-    if (spec.epilogue.wants_float) {
-      band.out = reinterpret_cast<float*>(buffers.out_float + out_float_.offset(image, 0, 0) + at * band.out_pixel);
-    }
-    if (spec.epilogue.has_residual) {
-      const uint8_t* residual = buffers.residual + residual_.offset(image, 0, 0) + at * band.residual_pixel;
-      band.residual = reinterpret_cast<const float*>(residual);
-    }
+  const int64_t grains = ceil_div(pixels, kGrain);
+  for (int64_t grain = first, count = 0; grain < last; grain += count) {
+    const int64_t image = grain / grains, at = grain % grains * kGrain;
+    count = std::min({grains - grain % grains, last - grain, kMostPixels / kGrain});
+    band.width = static_cast<int32_t>(std::min(count * kGrain, pixels - at));
+    point_to(buffers, image, 0, at, &band);
+    kernel_->run(&weights_->layer->spec, &band);
+  }
+}
+
+// Rows first .. last - 1 of the batch, a band for each image.
+void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t first, int64_t last, FusedBand band) const {
+  const FusedSpec& spec = weights_->layer->spec;
+  for (int64_t row = first; row < last; row += band.rows) {
+    const int64_t y = row % spec.height;
+    band.y0 = static_cast<int32_t>(y);
+    band.rows = static_cast<int32_t>(std::min(spec.height - y, last - row));
+    point_to(buffers, row / spec.height, y, 0, &band);
     kernel_->run(&spec, &band);
   }
 }
 
-void FusedConv::run_part(const Conv::Buffers& buffers, int64_t batch, const Parts& parts, int part) const {
-  const FusedSpec& spec = weights_->layer->spec;
-  const FusedEpilogue& e = spec.epilogue;
-  const int64_t p = part / parts.channels, rows = batch * spec.height;
-  FusedBand band = band_of_part(buffers, parts, part);
-  for (int64_t row = rows * p / parts.rows; row < rows * (p + 1) / parts.rows; row += band.rows) {
-    const int64_t n = row / spec.height, y = row % spec.height;
-    band.y0 = static_cast<int32_t>(y);
-    band.rows = static_cast<int32_t>(std::min(spec.height - y, rows * (p + 1) / parts.rows - row));
-    band.input = buffers.input + input_.offset(n, y * geometry_.stride_h - geometry_.pad_top, -geometry_.pad_left);
-    if (e.wants_codes) band.codes = buffers.out_codes + out_codes_.offset(n, y, 0);
-    if (e.wants_float) band.out = reinterpret_cast<float*>(buffers.out_float + out_float_.offset(n, y, 0));
-    if (e.has_residual) {
-      band.residual = reinterpret_cast<const float*>(buffers.residual + residual_.offset(n, y, 0));
-    }
-    kernel_->run(&spec, &band);
+// Output row y of image n, from pixel x on; x is 0, or steps are those of joined pixels.
+void FusedConv::point_to(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t x, FusedBand* band) const {
+  const FusedEpilogue& e = weights_->layer->spec.epilogue;
+  const int64_t top = y * geometry_.stride_h - geometry_.pad_top;
+  band->input = buffers.input + input_.offset(n, top, -geometry_.pad_left) + x * band->pixel_bytes;
+  if (e.wants_codes) band->codes = buffers.out_codes + out_codes_.offset(n, y, 0) + x * band->codes_pixel;
+  if (e.wants_float) {
+    band->out = reinterpret_cast<float*>(buffers.out_float + out_float_.offset(n, y, 0) + x * band->out_pixel);
+  }
+  if (e.has_residual) {
+    const uint8_t* residual = buffers.residual + residual_.offset(n, y, 0) + x * band->residual_pixel;
+    band->residual = reinterpret_cast<const float*>(residual);
   }
 }
 

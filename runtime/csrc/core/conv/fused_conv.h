@@ -29,20 +29,19 @@ class FusedConv {
   double nanoseconds() const { return nanoseconds_; }
 
  private:
-  // A grid of parts: rows of the whole batch, or pixels where they are joined, x runs of channels.
+  // Who shares a layer: groups of channels, and in each so many items, rows of the batch or grains of joined pixels.
   struct Parts {
-    int64_t rows = 1, channels = 1;
-    int count() const { return static_cast<int>(rows * channels); }
+    int workers = 1;
+    int64_t groups = 1, items = 0;  // groups divide workers
+    double nanoseconds = 0;
   };
   Parts parts(int64_t batch, int threads) const;
-  Parts parts_of_pixels(int64_t pixels, int threads) const;
-  void run_part(const Conv::Buffers& buffers, int64_t batch, const Parts& parts, int part) const;
-  void run_pixels(const Conv::Buffers& buffers, int64_t image, int64_t pixels, const Parts& parts, int part) const;
-  FusedBand band_of_layer() const;
-  FusedBand band_of_part(const Conv::Buffers& buffers, const Parts& parts, int part) const;
-  // Pixels that are handed over as one row: those of the batch or, where images are not at the distance of pixels, of
-  // an image; 0 where rows are not joined.
+  Parts divided(int64_t items, double nanoseconds, int threads, bool channels_first) const;
   int64_t joined_pixels(int64_t batch) const;
+  void run_rows(const Conv::Buffers& buffers, int64_t first, int64_t last, FusedBand band) const;
+  void run_grains(const Conv::Buffers& buffers, int64_t first, int64_t last, int64_t pixels, FusedBand band) const;
+  void point_to(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t x, FusedBand* band) const;
+  FusedBand band_of_layer() const;
 
   const FusedKernel* kernel_ = nullptr;
   std::shared_ptr<const FusedWeights> weights_;
