@@ -153,20 +153,9 @@ static void all_pixel_sums(const PixelSums* t) {
 
 // Those of avx512-amx alone come first.
 static constexpr const FusedKernel* kFused[] = {
-    &kFusedAmx,
-    &kFusedLinearAmx,
-    &kFusedBytesAvx512,
-    &kFusedPopcount8,
-    &kFusedPopcount16,
-    &kFusedPopcount32,
-    &kFusedPopcountFew,
-    &kFusedTables9,
-    &kFusedDepthwisePlanes,
-    &kFusedDepthwise8,
-    &kFusedDepthwise4,
-    &kFusedLinear,
-    &kFusedTables16,
-    &kAmxKernels,
+    &kFusedAmx,        &kFusedLinearAmx,   &kFusedBytesAvx512, &kFusedPopcount8,       &kFusedPopcount16,
+    &kFusedPopcount32, &kFusedPopcountFew, &kFusedTables9,     &kFusedDepthwisePlanes, &kFusedDepthwise8,
+    &kFusedDepthwise4, &kFusedLinear,      &kFusedTables16,    &kAmxKernels,
 };
 constexpr int kAmxKernels = 2;
 

@@ -115,8 +115,8 @@ static Plan plan_of(const FusedSpec* s) {
   return p;
 }
 
-// Which 64 of K are chunk i: the taps of 64 channels one after the other, as they read the same pixels; or, where pixels
-// are copied, all in order.
+// Which 64 of K are chunk i: the taps of 64 channels one after the other, as they read the same pixels; or, where
+// pixels are copied, all in order.
 static inline int64_t chunk_k(const FusedSpec* s, const Plan& p, int i) {
   if (!p.aligned) return int64_t{i} * kRowBytes;
   return int64_t{i % p.taps} * s->in_channels + int64_t{i / p.taps} * kRowBytes;
@@ -262,7 +262,9 @@ static Tiling tiling_of(int runs, int length, int pitch, int64_t stride, int64_t
 
 // Pixels at such distances meet in few sets of the first-level cache.
 constexpr int64_t kCrowded = 512;
-static inline bool crowded(const FusedSpec* s, int64_t pixel_bytes) { return s->stride_w * pixel_bytes % kCrowded == 0; }
+static inline bool crowded(const FusedSpec* s, int64_t pixel_bytes) {
+  return s->stride_w * pixel_bytes % kCrowded == 0;
+}
 
 static Tiling choose_tiling(const FusedSpec* s, const FusedBand* b, const Plan& p) {
   const int width = b->width, pixels = b->rows * width;
@@ -433,9 +435,8 @@ static void run_group(const Run& r, int count, int channel) {
   Work* const w = r.work;
   const int8_t* const weights = static_cast<const int8_t*>(r.b->prepared) + r.p.weights_at;
   const int left = (r.b->first_channel + r.b->channels - channel + kRows - 1) / kRows;
-  multiply_group(&w->codes, count, r.chunk_at, r.p.chunks,
-                 weights + int64_t{channel / kRows} * r.p.chunks * kTileBytes, left < kGroupTiles ? left : kGroupTiles,
-                 r.t.rows, w->sums);
+  multiply_group(&w->codes, count, r.chunk_at, r.p.chunks, weights + int64_t{channel / kRows} * r.p.chunks * kTileBytes,
+                 left < kGroupTiles ? left : kGroupTiles, r.t.rows, w->sums);
   finish_list(r.s, r.b, &r.line, &w->list, w->sums, fused_halved(r.s) ? w->windows : nullptr, kRows, channel);
 }
 
@@ -492,9 +493,10 @@ static void run(const FusedSpec* s, const FusedBand* whole) {
 
 // Measured on Sapphire and Emerald Rapids at 2.6 GHz, in nanoseconds: a product of tiles of 16 rows, a tile of sums to
 // memory and back into use, 64 channels of a pixel from sums to codes or floats, a float read or written, 64 bytes
-// copied, what a pixel takes besides, what a call takes; and a byte of weights that no cache near holds.
-constexpr double kProduct = 7.0, kSums = 6.0, kResult = 4.4, kFloats = 7.5, kMoved = 0.12, kCopied = 1.0, kPixel = 2.5,
-                 kCall = 300, kFarWeight = 0.04;
+// copied and a run of adjoining ones begun, what a pixel takes besides, what a call takes; and a byte of weights that
+// no cache near holds.
+constexpr double kProduct = 7.8, kSums = 6.0, kResult = 4.4, kFloats = 7.5, kMoved = 0.135, kCopied = 1.0,
+                 kCopiedRun = 3.0, kPixel = 2.5, kCall = 300, kFarWeight = 0.035;
 
 static double cost(const FusedSpec* s, Machine) {
   if (s->groups != 1 || s->input_planes || !fused_fits_bytes(s)) return -1;
@@ -509,10 +511,12 @@ static double cost(const FusedSpec* s, Machine) {
   const Tiling t = choose_tiling(s, &band, p);
   const double pixels = double{1} * s->height * s->width, results = pixels * p.groups;
   const double tiles = rows_multiplied(t) / kRows, columns = p.tiles + (fused_halved(s) ? 1 : 0);
-  const double floats = e->has_float ? results * kFloats + pixels * s->out_channels * (e->wants_float + e->has_residual) * kMoved : 0;
+  const double moved = pixels * s->out_channels * (e->wants_float + e->has_residual) * kMoved;
+  const double floats = e->has_float ? results * kFloats + moved : 0;
   const double codes = e->codes_from_int ? results * kResult : 0;
   const double windows = fused_halved(s) ? results * 2 : 0;
-  const double copies = t.copied ? pixels * p.chunks * kCopied + pixels * (p.taps - 1) : 0;
+  const int runs = s->dilation_w == 1 ? s->kernel_h : p.taps;
+  const double copies = t.copied ? pixels * (p.chunks * kCopied + runs * kCopiedRun) : 0;
   const double weights = static_cast<double>(p.bytes) > kMostWeights ? static_cast<double>(p.bytes) * kFarWeight : 0;
   return tiles * columns * (p.chunks * kProduct + kSums) + floats + codes + windows + copies + weights +
          pixels * kPixel + kCall;

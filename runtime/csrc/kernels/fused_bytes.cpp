@@ -1,7 +1,7 @@
 // Convolutions of bytes by vpdpbusd, from codes to codes or floats: AVX-512 with VNNI.
 //
-// As kBytes does it (avx512.inl), output channels are lanes and four codes of a pixel are broadcast, but 64 channels at a
-// time: 6 pixels x 4 vectors of channels are 24 sums, 4 vectors of weights and 6 broadcasts for 24 products, and what
+// As kBytes does it (avx512.inl), output channels are lanes and four codes of a pixel are broadcast, but 64 channels at
+// a time: 6 pixels x 4 vectors of channels are 24 sums, 4 vectors of weights and 6 broadcasts for 24 products, and what
 // follows the sums packs whole cache lines of codes. The taps of a kernel row are one run of bytes, read 4 at a time
 // whatever the number of channels; behind its end weights are 0.
 
@@ -111,7 +111,6 @@ static inline __attribute__((always_inline)) void pin(__m512i& x) {
 #endif
 }
 
-
 // P pixels x V vectors of channels.
 template <int P, int V>
 static void multiply(const uint8_t* const* pixels, const int64_t* run_at, int runs, int steps, const uint8_t* weights,
@@ -136,8 +135,9 @@ static void multiply(const uint8_t* const* pixels, const int64_t* run_at, int ru
     }
   }
   For<0, P>::each([&](auto p) __attribute__((always_inline)) {
-    For<0, V>::each([&](auto v)
-                        __attribute__((always_inline)) { _mm512_store_si512(to + p * kSumRow + v * kLanes, sum[p * V + v]); });
+    For<0, V>::each([&](auto v) __attribute__((always_inline)) {
+      _mm512_store_si512(to + p * kSumRow + v * kLanes, sum[p * V + v]);
+    });
   });
 }
 

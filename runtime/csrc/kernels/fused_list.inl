@@ -6,7 +6,8 @@
 
 constexpr int kListPixels = 64;
 
-// Sums are in rows of kSumRow int32, which the kernel file says. Where each pixel's channel 0 is, and the row of the sums that is its own.
+// Sums are in rows of kSumRow int32, which the kernel file says. Where each pixel's channel 0 is, and the row of the
+// sums that is its own.
 struct FusedList {
   uint8_t* codes[kListPixels];
   float* out[kListPixels];
@@ -25,8 +26,7 @@ static void list_pixels(const FusedSpec* s, const FusedBand* b, int y, int x, in
   const uint8_t* const residual = reinterpret_cast<const uint8_t*>(b->residual) + y * b->residual_row;
   // Joined pixels are of one class, and have no place in the image.
   const int64_t row_class = e->row_classes > 1 ? e->row_class[b->y0 + y] : 0;
-  const int32_t* const border =
-      e->border != nullptr ? e->border + row_class * e->column_classes * padded : nullptr;
+  const int32_t* const border = e->border != nullptr ? e->border + row_class * e->column_classes * padded : nullptr;
   int at = list->count;
   for (int i = 0; i < count; ++i, ++at, ++x, ++row) {
     if (e->wants_codes) list->codes[at] = codes + x * b->codes_pixel;
