@@ -152,11 +152,23 @@ static void all_pixel_sums(const PixelSums* t) {
 #include "avx512_tables.inl"
 
 // Those of avx512-amx alone come first.
+// clang-format off
 static constexpr const FusedKernel* kFused[] = {
-    &kFusedAmx,        &kFusedLinearAmx,   &kFusedBytesAvx512, &kFusedPopcount8,       &kFusedPopcount16,
-    &kFusedPopcount32, &kFusedPopcountFew, &kFusedTables9,     &kFusedDepthwisePlanes, &kFusedDepthwise8,
-    &kFusedDepthwise4, &kFusedLinear,      &kFusedTables16,    &kAmxKernels,
+    &kFusedAmx,
+    &kFusedLinearAmx,
+    &kFusedBytesAvx512,
+    &kFusedPopcount8,
+    &kFusedPopcount16,
+    &kFusedPopcount32,
+    &kFusedPopcountFew,
+    &kFusedTables9,
+    &kFusedDepthwisePlanes,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+    &kFusedLinear,
+    &kFusedTables16,
 };
+// clang-format on
 constexpr int kAmxKernels = 2;
 
 static constexpr KernelTable table() {
