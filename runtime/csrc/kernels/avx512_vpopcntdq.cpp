@@ -30,7 +30,6 @@ extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
 extern const FusedKernel kFusedLinear;
 extern const FusedKernel kFusedTables16;
-extern const FusedKernel kAmxKernels;
 
 namespace avx512_vpopcntdq {
 
