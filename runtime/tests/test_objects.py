@@ -1,7 +1,8 @@
 """What the compiler put into the object files: wide instructions only where the CPU was asked whether it has them.
 
 A function that two object files emit is merged by the linker, which may keep the copy with AVX-512 for the code that
-runs everywhere. So kernel files define their tables and fused kernels alone as global symbols, and the rest of the core has baseline instructions only.
+runs everywhere. So kernel files define their tables and fused kernels alone as global symbols, and the rest of the core
+has baseline instructions only.
 """
 
 from __future__ import annotations
