@@ -174,14 +174,25 @@ static FusedBand spread(const FusedSpec* s, const FusedBand* b, uint8_t* to) {
   return band;
 }
 
+// `count` runs of as many rows, side by side; runs of few bytes, as of images, one vector each.
+static inline void copy_rows(const uint8_t* from, int64_t row_bytes, int64_t bytes, int count, uint8_t* to) {
+  if (bytes > 32) {
+    for (int i = 0; i < count; ++i, from += row_bytes, to += bytes) copy_run(from, bytes, to);
+    return;
+  }
+  for (int i = 0; i < count; ++i, from += row_bytes, to += bytes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+}
+
 // The window of one output: K bytes side by side.
 static inline void copy_window(const FusedSpec* s, const FusedBand* b, const uint8_t* from, uint8_t* to) {
-  const bool adjoin = s->kernel_w == 1 || (s->dilation_w == 1 && b->pixel_bytes == s->in_channels);
-  const int runs = adjoin ? 1 : s->kernel_w;
-  const int64_t run = int64_t{adjoin ? s->kernel_w : 1} * s->in_channels;
-  const int64_t next = s->dilation_w * b->pixel_bytes;
-  for (int ky = 0; ky < s->kernel_h; ++ky, from += s->dilation_h * b->row_bytes) {
-    for (int i = 0; i < runs; ++i, to += run) copy_run(from + i * next, run, to);
+  const int64_t row_bytes = s->dilation_h * b->row_bytes, next = s->dilation_w * b->pixel_bytes;
+  if (s->kernel_w == 1 || (s->dilation_w == 1 && b->pixel_bytes == s->in_channels)) {
+    return copy_rows(from, row_bytes, int64_t{s->kernel_w} * s->in_channels, s->kernel_h, to);
+  }
+  for (int ky = 0; ky < s->kernel_h; ++ky, from += row_bytes, to += s->kernel_w * s->in_channels) {
+    copy_rows(from, next, s->in_channels, s->kernel_w, to);
   }
 }
 
