@@ -151,6 +151,7 @@ static void all_pixel_sums(const PixelSums* t) {
 #include "avx512_tables.inl"
 
 // Those of avx512-amx alone come first.
+// clang-format off
 static constexpr const FusedKernel* kFused[] = {
     &kFusedAmx,
     &kFusedLinearAmx,
@@ -166,6 +167,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedLinear,
     &kFusedTables16,
 };
+// clang-format on
 constexpr int kAmxKernels = 2;
 
 static constexpr KernelTable table() {
