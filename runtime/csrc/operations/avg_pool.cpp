@@ -61,6 +61,9 @@ class AvgPool : public RowOperation {
   }
 
  private:
+  bool reads_by_rows() const override { return true; }
+  RowSpan rows_read(const Tensor&, RowSpan rows) const override { return window_.y.rows_read(rows); }
+
   double row_cost() const override { return row_values(input_) * static_cast<double>(window_.y.kernel + 1) * 0.3; }
 
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const override {

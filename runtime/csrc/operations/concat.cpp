@@ -59,6 +59,7 @@ class Concat : public RowOperation {
   }
 
  private:
+  bool reads_by_rows() const override { return true; }
   double row_cost() const override {
     return static_cast<double>(output_.width * output_.layout.pixel_bytes) * (same_kind_ ? 0.15 : 0.5);
   }

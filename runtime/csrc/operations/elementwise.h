@@ -45,6 +45,7 @@ class Elementwise : public RowOperation {
   const Tensor& shape_;  // the first input, of the shape of all of them
 
  private:
+  bool reads_by_rows() const override { return true; }
   double row_cost() const override;
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override;
 

@@ -82,6 +82,9 @@ class MaxPool : public RowOperation {
   }
 
  private:
+  bool reads_by_rows() const override { return true; }
+  RowSpan rows_read(const Tensor&, RowSpan rows) const override { return window_.y.rows_read(rows); }
+
   double row_cost() const override {
     const double bytes = static_cast<double>(padded_plane_ * planes_);
     return bytes * static_cast<double>(window_.y.kernel + 2) * 0.05;

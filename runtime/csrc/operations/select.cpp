@@ -85,6 +85,7 @@ class Select : public RowOperation {
   int64_t weight_bytes() const override { return channels_->size() * 4; }
 
  private:
+  bool reads_by_rows() const override { return true; }
   double row_cost() const override { return row_values(output_) * (same_planes_ || copies_runs_ ? 0.15 : 0.5); }
 
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override {

@@ -439,6 +439,13 @@ void Conv::run(const Buffers& buffers, int64_t batch, int threads) const {
                [&](int part) { s.run_part(buffers, batch, parts, part, buffers.scratch + part * s.part_bytes); });
 }
 
+void Conv::run_rows(const Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  state_->run_rows(buffers, n, first, last);
+}
+
+int64_t Conv::rows_scratch() const { return state_->part_bytes; }
+double Conv::nanoseconds() const { return state_->nanoseconds(state_->out_pixels()); }
+
 const char* Conv::kernel_name() const { return state_->kernels->dot_name[state_->method]; }
 int64_t Conv::macs() const {
   const ConvGeometry& g = state_->geometry;

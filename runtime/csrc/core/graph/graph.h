@@ -17,6 +17,7 @@
 
 namespace bitorch {
 
+class ByRows;
 class Preparation;
 
 // An Error that says which operation it is about.
@@ -55,6 +56,12 @@ struct Tensor {
   std::string describe() const;        // e.g. "codes [8, 8, 64] of 2 bits"
 };
 
+// Where a tensor begins that is not in the arena.
+struct TensorPlace {
+  const Tensor* tensor = nullptr;
+  uint8_t* data = nullptr;
+};
+
 // What one run hands to every operation.
 struct RunContext {
   const KernelTable* kernels;
@@ -64,8 +71,14 @@ struct RunContext {
   int threads;
   const ArrayView* inputs;
   void* const* outputs;
+  TensorPlace elsewhere[2] = {};  // what an operation of a chain reads and writes
 
-  uint8_t* data(const Tensor& tensor) const { return arena + tensor.arena_offset * batch; }
+  uint8_t* data(const Tensor& tensor) const {
+    for (const TensorPlace& place : elsewhere) {
+      if (place.tensor == &tensor) return place.data;
+    }
+    return arena + tensor.arena_offset * batch;
+  }
   // Pixel (y, x) of image n; its neighbours on the right follow it.
   uint8_t* pixel(const Tensor& tensor, int64_t n, int64_t y, int64_t x = 0) const {
     return data(tensor) + tensor.layout.offset(n, y, x);
@@ -101,6 +114,8 @@ class Operation {
   virtual Halo halo(const Tensor& /*input*/) const { return {}; }
 
   virtual void plan(const KernelTable&, Preparation&) {}
+  // How it gives some of its rows alone; null where it cannot. Asked when layouts are final.
+  virtual const ByRows* by_rows() const { return nullptr; }
   virtual int64_t scratch_bytes(int64_t /*batch*/, int /*threads*/) const { return 0; }
   // Writes every pixel of its outputs and their halo. Allocates nothing.
   virtual void run(const RunContext& context) const = 0;
@@ -122,9 +137,11 @@ struct Graph {
   std::deque<Tensor> tensors;  // in the order of definition; addresses stay
   std::map<std::string, Tensor*> by_name;
   std::vector<std::unique_ptr<Operation>> operations;  // as they are described
-  std::vector<const Operation*> run_order;             // inputs first, so that a bad value is found before any work
-  std::vector<Port> inputs, outputs;                   // in the order of description
-  std::set<std::string> output_names;                  // of the outputs' tensors
+  // Inputs first, so that a bad value is found before any work; where operations were put into a chain (chain.h), the
+  // chain stands where the last of them would.
+  std::vector<const Operation*> run_order;
+  std::vector<Port> inputs, outputs;   // in the order of description
+  std::set<std::string> output_names;  // of the outputs' tensors
 };
 
 }  // namespace bitorch

@@ -1,12 +1,15 @@
 #include "core/program/build.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "core/base/float_mode.h"
+#include "core/program/find_chains.h"
 #include "core/program/memory_plan.h"
 #include "core/program/program.h"
 #include "operations/operations.h"
@@ -43,6 +46,12 @@ std::unique_ptr<Operation> make_operation(const OperationReader& reader) {
   std::unique_ptr<Operation> operation = definition.make(reader);
   operation->set_name(reader.op(), reader.where());
   return operation;
+}
+
+// BITORCH_FUSED=0 keeps every operation apart, to compare.
+bool fused_allowed() {
+  const char* value = std::getenv("BITORCH_FUSED");
+  return value == nullptr || std::strcmp(value, "0") != 0;
 }
 
 // Planning compares operations with one another; the largest networks in use have some hundreds.
@@ -101,6 +110,10 @@ BuiltProgram build_program(const std::string& json, const std::map<std::string, 
     plan_layouts(program.graph, kernels);
     for (const auto& operation : program.graph.operations) {
       about(operation->where(), [&] { operation->plan(kernels, preparation); });
+    }
+    if (fused_allowed()) program.chains = find_chains(program.graph);
+    for (const auto& chain : program.chains) {
+      about(chain->where(), [&] { chain->plan(kernels, preparation); });
     }
   }
   program.arena_bytes = plan_arena(program.graph);

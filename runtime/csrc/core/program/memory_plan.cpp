@@ -103,7 +103,9 @@ int64_t plan_arena(Graph& graph) {
   std::vector<Placed> placed;
   int64_t arena = 0;
   for (Tensor* tensor : order) {
-    const Users& life = users.at(tensor);
+    const auto found = users.find(tensor);
+    if (found == users.end()) continue;  // within a chain
+    const Users& life = found->second;
     // What a kernel reads beyond a tensor must not be another one, which another thread may be writing.
     const int64_t bytes = checked_add(tensor->layout.image_bytes, kSlack, "the memory of a program");
     tensor->arena_offset = find_offset(placed, life, bytes);
