@@ -46,9 +46,9 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/layers.py --json runs/layers.json --docs docs/kernels
 	$(BIN)/python benchmarks/layers.py --threads 2 --json runs/layers-2-threads.json --docs docs/kernels
 
-# Two threads are measured in the same process; the machine must be alone here, too.
+# The first time, and whenever src/ has changed, it deploys all networks, which takes minutes; the machine must be alone here, too.
 bench-networks: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python benchmarks/networks.py --json runs/networks.json --docs docs/kernels
 
 # The site of docs/, into build/site. Its pages of modules are read from the sources, and nothing is imported.
 .PHONY: site

@@ -139,6 +139,7 @@ def describe_machine(options: Options) -> dict[str, str]:
         "command": shlex.join(["python", "benchmarks/layers.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
         "CPU frequency governor": governor(),
+        "oneDNN may use": os.environ.get("ONEDNN_MAX_CPU_ISA", "all that the CPU has"),
         "load before": f"{os.getloadavg()[0]:.2f} of {cpu['cpus']} CPUs",
     }
 

@@ -26,9 +26,13 @@ def contestants(engine: Engine, layer: Layer, threads: int, rng: np.random.Gener
 
             return layers_torch.contestants(layer, threads, rng)
         case "onnxruntime":
+            import layers_few_bits
             import layers_onnxruntime
 
-            return layers_onnxruntime.contestants(layer, threads, rng)
+            return [
+                *layers_onnxruntime.contestants(layer, threads, rng),
+                *layers_few_bits.contestants(layer, threads, rng),
+            ]
         case "openvino":
             import layers_openvino
 

@@ -94,13 +94,18 @@ class BinaryAlone:
         return Sample(call, _binary_node(self._request).real_time.total_seconds())
 
 
-def compiled_request(model: Any, threads: int, inputs: npt.NDArray[Any], count: bool = False) -> Any:
-    """An inference request on these inputs; with `count` it counts the time of each node."""
+def compiled_request(model: Any, threads: int, inputs: npt.NDArray[Any], count: bool = False, **more: str) -> Any:
+    """An inference request on these inputs; with `count` it counts the time of each node.
+
+    Args:
+        more: further properties of the compiled model.
+    """
     properties = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
         "PERF_COUNT": count,
+        **more,
     }
     request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
     request.set_input_tensor(openvino.Tensor(inputs))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from layers_cases import Bits, Layer
-from layers_names import BFLOAT, BINARY, BINARY_ALONE, FLOAT, INT8, OURS_FLOAT
+from layers_names import BFLOAT, BINARY, BINARY_ALONE, FEW_BITS, FLOAT, INT8, OURS_FLOAT
 from layers_results import Results, Row
 
 OVERVIEW = ("W1A1", "W1A1±", "W1A2", "W1A4", "W2A2", "W3A3", "W4A4", "W8A8")
@@ -94,7 +94,7 @@ def is_ours(row: Row) -> bool:
 
 
 def _overview(results: Results) -> str:
-    names = [FLOAT, BFLOAT, *INT8, BINARY, BINARY_ALONE, OURS_FLOAT, *OVERVIEW]
+    names = [FLOAT, BFLOAT, *INT8, *FEW_BITS.values(), BINARY, BINARY_ALONE, OURS_FLOAT, *OVERVIEW]
     names = [name for name in names if any(row.contestant == name for row in results.rows)]
     lines = []
     for layer in results.layers():

@@ -1,21 +1,23 @@
-"""Whole networks: ResNet-18 and the SVHN net A with 1-bit weights and 2-bit activations, beside PyTorch in float32 and
-bfloat16, and ONNX Runtime and OpenVINO in int8.
+"""Whole networks: ours at several bits, beside PyTorch in float32 and bfloat16, OpenVINO in float32 and int8, and ONNX
+Runtime in int8.
 
-All run in this process, one sample each in turn, so that a drift of the machine meets all alike. A time is that of the
-whole Python call, from pixels to scores. Weights are random. Ours is what `bitorch.deploy` makes of the model, verified
-tensor by tensor; ResNet-18 has its first and last layer at 8 bits, the SVHN net in float32. In the int8 engines all
-layers are int8. Every output is checked before it is timed.
+One sample each in turn, so that a drift of the machine meets all alike. A time is that of the whole Python call, from
+pixels to scores. Weights are random. Ours is what `bitorch.deploy` makes of the model, verified tensor by tensor, with
+the settings of networks_models.py. In the int8 engines all layers are int8. Every output is checked before it is timed.
+On a CPU with AMX, engines that use it take part twice: as they are, and kept from using it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-import statistics
+import shlex
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +27,17 @@ from rich.table import Table
 
 import bitorch_runtime
 import networks_ours
-from layers_timing import Contestant, Samples, play
-from networks_deployed import deployed, float_model
+from layers_cases import Bits
+from layers_results import write
+from layers_timing import play
+from networks_capture import captured
+from networks_deployed import deployed
+from networks_models import ARCHITECTURES, NETS, float_model, image_size
+from networks_results import Results, Row, from_json, markdown, measured, ours, rivals, to_json, together
+from networks_rivals import ENGINES, Engine, Instructions, Job, has_amx
+from networks_rivals import rivals as running_rivals
 
-Net = Literal["resnet18", "svhn-a"]
-Engine = Literal["torch", "onnxruntime", "openvino"]
-IMAGE_SIZE: dict[Net, int] = {"resnet18": 224, "svhn-a": 40}
+BITS = ("W1A2", "W2A2", "W4A4", "W8A8")
 PAUSE_SECONDS = 0.02
 
 
@@ -38,104 +45,134 @@ PAUSE_SECONDS = 0.02
 class Options:
     """Measure whole networks."""
 
-    nets: tuple[Net, ...] = ("resnet18", "svhn-a")
-    engines: tuple[Engine, ...] = ("torch", "onnxruntime", "openvino")
-    """Who else takes part."""
-    threads: tuple[int, ...] = (1, 2)
+    nets: tuple[str, ...] = NETS
+    bits: tuple[str, ...] = BITS
+    """Bits of weights and activations between the first and the last layer."""
+    engines: tuple[Engine, ...] = ENGINES
+    """Who else takes part; `--only-ours` for nobody."""
+    only_ours: bool = False
+    instructions: tuple[Instructions, ...] = ("own", "no-amx")
+    """What the other engines may use: all that the CPU has, all but AMX, or one after the other."""
+    threads: tuple[int, ...] = (1,)
     """Threads of every engine."""
-    batches: tuple[int, ...] = (1, 8)
+    batches: tuple[int, ...] = (1,)
     rounds: int = 15
     """Samples of each contestant."""
     profile: bool = False
     """Show what each operation of ours takes, too."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write the results here."""
+    docs: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Write networks.md, a page of tables, into this folder."""
+    again: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES")] = ()
+    """Measure nothing: write what --json kept, of one run or of several."""
     seed: int = 0
 
     def check(self) -> None:
         """
         Raises:
-            ValueError: a number is below 1.
+            ValueError: a name or a number is not valid.
         """
         if min(*self.threads, *self.batches, self.rounds) < 1:
             raise ValueError("--threads, --batches and --rounds must be at least 1")
+        for net in self.nets:
+            if net not in ARCHITECTURES:
+                raise ValueError(f"--nets: there is no {net!r}, but {', '.join(NETS)}")
+        for name in self.bits:
+            Bits.parse(name)
 
 
 def main(options: Options) -> None:
     options.check()
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    show_machine(options, console)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if options.again:
+        results = together([from_json(path.read_text()) for path in options.again])
+    else:
+        results = measure(options, console)
+    if options.json is not None:
+        write(options.json, to_json(results))
+    if options.docs is not None:
+        write(options.docs / "networks.md", markdown(results))
+
+
+def measure(options: Options, console: Console) -> Results:
+    """Measure network after network, and print each table when it is there."""
+    results = Results(describe_machine(options), [])
+    for key, value in results.machine.items():
+        console.print(f"{key}: {value}", highlight=False)
     for net in options.nets:
-        ours, nbytes = deployed(net, IMAGE_SIZE[net])
+        files = {bits: deployed(net, bits) for bits in map(Bits.parse, options.bits)}
         floats = 4 * sum(parameter.numel() for parameter in float_model(net).parameters())
-        console.print(f"\n{net}: packed file of {nbytes:,} bytes, float32 weights of {floats:,}", highlight=False)
-        for threads in options.threads:
-            for batch in options.batches:
-                images = _images(net, batch, options.seed)
-                everybody = others(net, images, threads, options)
-                everybody.append(networks_ours.contestant(ours, images))
-                samples = play(everybody, options.rounds, PAUSE_SECONDS if threads > 1 else 0.0)
-                console.print(net_table(net, threads, batch, samples))
-                if options.profile:
-                    console.print(ours.profile(networks_ours.as_input(images), repeats=50))
+        sizes = ", ".join(f"{bits} {path.stat().st_size:,}" for bits, path in files.items())
+        console.print(f"\n{net}: packed files of {sizes} bytes, float32 weights of {floats:,}", highlight=False)
+        models = {bits: bitorch_runtime.load(path) for bits, path in files.items()}
+        for batch in options.batches:
+            images = _images(net, batch, options.seed)
+            for threads in options.threads:
+                rows = measure_net(net, models, images, threads, options)
+                results.rows.extend(rows)
+                console.print(net_table(rows))
+        if options.profile:
+            for model in models.values():
+                console.print(model.profile(networks_ours.as_input(_images(net, 1, options.seed)), repeats=50))
+    return results
 
 
-def _images(net: Net, batch: int, seed: int) -> npt.NDArray[np.uint8]:
+def _images(net: str, batch: int, seed: int) -> npt.NDArray[np.uint8]:
     """The first images of a larger batch are those of a smaller one."""
-    size = IMAGE_SIZE[net]
+    size = image_size(net)
     return np.random.default_rng(seed).integers(0, 255, (batch, size, size, 3), np.uint8, endpoint=True)
 
 
-def others(net: Net, images: npt.NDArray[np.uint8], threads: int, options: Options) -> list[Contestant]:
-    """Sets the threads of all engines, ours too.
-
-    Raises:
-        ImportError: an engine is not installed.
-    """
+def measure_net(
+    net: str,
+    models: dict[Bits, bitorch_runtime.Model],
+    images: npt.NDArray[np.uint8],
+    threads: int,
+    options: Options,
+) -> list[Row]:
     bitorch_runtime.set_num_threads(threads)
-    found: list[Contestant] = []
-    if "torch" in options.engines:
-        import networks_torch
-
-        found += networks_torch.contestants(net, images, threads)
-    if "onnxruntime" in options.engines:
-        import networks_onnxruntime
-        from networks_int8 import int8_net
-
-        found.append(
-            networks_onnxruntime.contestant(int8_net(net, np.random.default_rng(options.seed)), images, threads)
-        )
-    if "openvino" in options.engines:
-        import networks_openvino
-        from networks_int8 import int8_net
-
-        found.append(networks_openvino.contestant(int8_net(net, np.random.default_rng(options.seed)), images, threads))
-    return found
+    with contextlib.ExitStack() as processes:
+        everybody = [networks_ours.contestant(model, bits, images) for bits, model in models.items()]
+        if not options.only_ours:
+            graph = captured(float_model(net), images)
+            for instructions in options.instructions:
+                if instructions == "own" or has_amx():
+                    job = Job(net, graph, options.engines, instructions, threads)
+                    everybody += processes.enter_context(running_rivals(job))
+        samples = play(everybody, options.rounds, PAUSE_SECONDS if threads > 1 else 0.0)
+    return [measured(net, threads, len(images), each) for each in samples]
 
 
-def net_table(net: Net, threads: int, batch: int, samples: list[Samples]) -> Table:
-    ours = statistics.median(samples[-1].call)
-    title = f"{net}, {'1 thread' if threads == 1 else f'{threads} threads'}, batch {batch}"
-    table = Table("", "ms per image", "least", "bitorch-runtime is", "kernel", title=title)
-    for column in table.columns[1:4]:
-        column.justify = "right"
-    for each in samples:
-        seconds, least = statistics.median(each.call) / batch, min(each.call) / batch
-        times = "" if each is samples[-1] else f"{statistics.median(each.call) / ours:.2f}× as fast"
-        name, kernel = each.contestant.name, each.contestant.kernel
-        table.add_row(name, f"{seconds * 1e3:.3f}", f"{least * 1e3:.3f}", times, kernel)
+def net_table(rows: list[Row]) -> Table:
+    """How many times faster ours is than each of the others, by bits."""
+    first = rows[0]
+    by_name = {row.contestant: row for row in rows}
+    threads = "1 thread" if first.threads == 1 else f"{first.threads} threads"
+    table = Table(title=f"{first.net}, {threads}, batch {first.batch}")
+    table.add_column("")
+    for column in ("ms per image", "least", *(f"{bits} is faster ×" for bits in ours(by_name))):
+        table.add_column(column, justify="right")
+    table.add_column("kernel")
+    for row in [*ours(by_name).values(), *rivals(by_name)]:
+        ratios = [f"{row.median / mine.median:.2f}" for mine in ours(by_name).values()]
+        table.add_row(row.contestant, f"{row.median * 1e3:.3f}", f"{row.least * 1e3:.3f}", *ratios, row.kernel)
     return table
 
 
-def show_machine(options: Options, console: Console) -> None:
+def describe_machine(options: Options) -> dict[str, str]:
     cpu = bitorch_runtime.cpu()
-    packages = ", ".join(f"{name} {version(name)}" for name in ("bitorch-runtime", "numpy", *options.engines))
-    for line in (
-        f"CPU: {cpu['name']}",
-        f"kernels: {cpu['kernel']} ({cpu['reason']})",
-        f"versions: Python {platform.python_version()}, {packages}",
-        f"samples: {options.rounds} of each, in turn",
-        f"load before: {os.getloadavg()[0]:.2f} of {cpu['cpus']} CPUs",
-    ):
-        console.print(line, highlight=False)
+    engines = () if options.only_ours else options.engines
+    packages = ", ".join(f"{name} {version(name)}" for name in ("bitorch-runtime", "numpy", *engines))
+    return {
+        "CPU": cpu["name"],
+        "AMX": "there" if has_amx() else "not there",
+        "kernels": f"{cpu['kernel']} ({cpu['reason']})",
+        "versions": f"Python {platform.python_version()}, {packages}",
+        "samples": f"{options.rounds} of each, in turn",
+        "command": shlex.join(["python", "benchmarks/networks.py", *sys.argv[1:]]),
+        "load before": f"{os.getloadavg()[0]:.2f} of {cpu['cpus']} CPUs",
+    }
 
 
 if __name__ == "__main__":

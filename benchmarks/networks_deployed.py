@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
 from pathlib import Path
 
 import torch
-from torch import nn
 
 import bitorch
-import bitorch_runtime
-from bitorch.models import ResNet18, SVHNNet
+import networks_models
+from layers_cases import Bits
+from networks_models import float_model, image_size, low_bit_config, settle
 
-#: 1-bit weights and 2-bit activations within; the ends of ResNet-18 at 8 bits, those of the SVHN net in float32.
-CONFIGS = {
-    "resnet18": bitorch.LowBitConfig(weight_bits=1, activation_bits=2, first=8, last=8),
-    "svhn-a": bitorch.LowBitConfig(weight_bits=1, activation_bits=2),
-}
+FOLDER = Path(__file__).parents[1] / "build" / "benchmarks"
+"""Deploying and verifying all networks takes minutes, so files are kept; what they depend on is in their names."""
 
 
-def float_model(net: str) -> nn.Module:
-    """The float32 network, of random weights, in eval mode."""
-    torch.manual_seed(0)
-    model: nn.Module = {"resnet18": ResNet18, "svhn-a": SVHNNet}[net]()
-    return model.eval().requires_grad_(False)
-
-
-def deployed(net: str, image_size: int) -> tuple[bitorch_runtime.Model, int]:
-    """The packed network, read from its file, and the bytes of the file. It takes uint8 pixels, NCHW.
+def deployed(net: str, bits: Bits) -> Path:
+    """The packed network's file. It takes uint8 pixels, NCHW.
 
     Raises:
         bitorch.DeploymentError: its numbers are not the model's.
     """
-    model = float_model(net)
-    bitorch.quantize_(model, CONFIGS[net])
-    example = torch.rand(2, 3, image_size, image_size)
-    _settle(model, example)
-    packed = bitorch.deploy(model, example[:1], pixels=True)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.bit.safetensors"
+    path = FOLDER / f"{net}-{bits}-{_version()}.bit.safetensors"
+    if not path.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        model = float_model(net)
+        bitorch.quantize_(model, low_bit_config(net, bits.weight, bits.activation))
+        settle(model, image_size(net))
+        packed = bitorch.deploy(model, torch.rand(1, 3, image_size(net), image_size(net)), pixels=True)
         packed.save(path)
-        return bitorch_runtime.load(path), packed.nbytes
+    return path
 
 
-def _settle(model: nn.Module, example: torch.Tensor) -> None:
-    """Give the batch norms the statistics of the example, and slopes that spread the codes over their levels."""
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.momentum = None
-            nn.init.normal_(norm.weight, 0.3, 0.3)
-            nn.init.normal_(norm.bias, 0.3, 0.2)
-    with torch.no_grad():
-        model.train()(example)
-    model.eval()
+def _version() -> str:
+    """Of everything that a packed network comes from: the package's sources and the networks' settings."""
+    assert bitorch.__file__ is not None
+    sources = sorted(Path(bitorch.__file__).parent.rglob("*.py"))
+    digest = hashlib.sha256()
+    for source in (*sources, Path(networks_models.__file__), Path(__file__)):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]

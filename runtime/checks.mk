@@ -58,6 +58,7 @@ neon: neon-tools $(CASE_STAMP)
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_specs
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_kernels --kernel neon --cases $(KERNEL_CASES)
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_kernels --kernel neon-dotprod --cases $(KERNEL_CASES)
+	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_functions --every 100003
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/run_cases --kernel neon --kernel neon-dotprod $(CASE_DIR)
 	$(QEMU) -cpu cortex-a53 $(BUILDS)/neon/check_kernels --cases $(KERNEL_CASES)
 	$(QEMU) -cpu cortex-a53 $(BUILDS)/neon/run_cases $(CASE_DIR)
@@ -73,6 +74,7 @@ sanitize-build: | $(RUNTIME_STAMP)
 sanitize-memory: sanitize-build $(CASE_STAMP)
 	$(BUILDS)/sanitize/check_safetensors
 	$(BUILDS)/sanitize/check_packed
+	$(BUILDS)/sanitize/check_functions
 	$(BUILDS)/sanitize/check_specs
 	$(BUILDS)/sanitize/check_kernels --cases $(KERNEL_CASES)
 	$(BUILDS)/sanitize/check_threads

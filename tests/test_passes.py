@@ -414,10 +414,21 @@ class TestFuseThresholds:
         draft.codes("codes", draft.batch_norm("norm", "x", POSITIVE), InputDoReFa(5, variant="paper"))
         unchanged(draft.graph("codes"), fuse_thresholds)
 
-    def test_what_is_not_monotone_stays(self) -> None:
+    def test_what_falls_and_rises_stays_unless_it_rises_where_codes_change(self) -> None:
         draft = Draft()
-        draft.codes("codes", draft.add("swish", "hardswish", ["x"], F.hardswish), InputDoReFa(2, variant="paper"))
-        unchanged(draft.graph("codes"), fuse_thresholds)
+        draft.add("square", "mul", ["x", "x"], lambda x, y: x * y)
+        draft.codes("codes", draft.add("swish", "hardswish", ["square"], F.hardswish), InputDoReFa(2, variant="paper"))
+        before = draft.graph("codes")
+        after = fuse_thresholds(before)
+        assert kinds(after) == ["mul", "thresholds"]
+        same_numbers(before, after, trial(SHAPE).nan_to_num(0.3))
+        draft = Draft()
+        draft.add("swish", "hardswish", ["x"], F.hardswish)
+        draft.add("back", "times", ["swish"], lambda x: x * -4.0, constant=torch.full((4,), -4.0))
+        draft.codes("codes", "back", InputDoReFa(2, variant="paper"))
+        after = fuse_thresholds(draft.graph("codes"))
+        assert kinds(after) == ["hardswish", "thresholds"]  # the dip of −0.375 has codes of its own
+        assert after["codes"].inputs == ("swish",)
 
 
 class TestGroups:

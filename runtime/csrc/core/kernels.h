@@ -6,6 +6,8 @@
 #pragma once
 #include <cstdint>
 
+#include "fused.h"
+
 namespace bitorch {
 
 // A tile is `pixels` output pixels x one block of output channels. Its accumulators are handed over in memory,
@@ -191,7 +193,7 @@ struct TableStage {
 using TableStageFunction = void (*)(const TableStage*);
 
 struct KernelTable {
-  const char* name;                // "portable", "avx2", "avx512", "avx512-vpopcntdq", "neon", "neon-dotprod"
+  const char* name;                // "portable", "avx2", "avx512", "avx512-vpopcntdq", "avx512-amx", "neon", ...
   DotFunction dot[kMethods];       // null where the instruction set does not use the method
   const char* dot_name[kMethods];  // what profiles and benchmarks print, e.g. "popcount avx512-vpopcntdq"
   int32_t tile_pixels[kMethods];   // most pixels per call, <= kMaxTilePixels
@@ -209,8 +211,10 @@ struct KernelTable {
   // kWords read codes in bytes, kPopcount reads planes, kTables reads either. The reasons stand beside the table in
   // each kernel file.
   uint8_t method[8][8];
-  int32_t table_lanes;  // output channels that one look-up serves: a multiple of 32
-  int32_t table_block;  // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
+  int32_t table_lanes;              // output channels that one look-up serves: a multiple of 32
+  int32_t table_block;              // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
+  const FusedKernel* const* fused;  // [fused_count], null without any
+  int32_t fused_count;
 };
 
 // One per kernel file; only those of this architecture are linked. Constant-initialised: nothing runs at load.
@@ -218,6 +222,7 @@ extern const KernelTable kPortableKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
 extern const KernelTable kAvx512VpopcntdqKernels;
+extern const KernelTable kAvx512AmxKernels;
 extern const KernelTable kNeonKernels;
 extern const KernelTable kNeonDotprodKernels;
 

@@ -1,9 +1,10 @@
 // Activation functions of float32, the same to the last bit on every CPU: nothing of libm, whose last bits depend on
 // the machine, and no multiplication fused with an addition. Part of generic.inl.
 //
-// Whatever has an exponential is computed in double with a relative error below 2^-47 and rounded to float32 once: it
-// is half a unit in the last place (0.5000001) away from the true value at most. Vectors are spelled out, since
-// compilers make branches of comparisons where they can; every lane computes what it would in a vector of another size.
+// Softmax is computed in double with a relative error below 2^-47 and rounded to float32 once: it is half a unit in the
+// last place (0.5000001) away from the true value at most. The others are float32 throughout: float_functions.inl.
+// Vectors are spelled out, since compilers make branches of comparisons where they can; every lane computes what it
+// would in a vector of another size.
 
 #if defined(__AVX512F__)
 #define BITORCH_VECTOR_BYTES 64
@@ -13,10 +14,11 @@
 #define BITORCH_VECTOR_BYTES 16
 #endif
 typedef float Floats __attribute__((vector_size(BITORCH_VECTOR_BYTES)));
-typedef float HalfFloats __attribute__((vector_size(BITORCH_VECTOR_BYTES / 2)));  // as many as there are Doubles
 typedef double Doubles __attribute__((vector_size(BITORCH_VECTOR_BYTES)));
 typedef uint64_t DoubleBits __attribute__((vector_size(BITORCH_VECTOR_BYTES)));
 #undef BITORCH_VECTOR_BYTES
+
+#include "float_functions.inl"
 
 // The first `count` lanes at `from`; zero in the others, which is not read.
 template <typename Vector>
@@ -40,9 +42,6 @@ static inline void for_vectors(float* out, const float* in, int64_t n, const Fun
     __builtin_memcpy(out + i, &y, static_cast<unsigned long>(n - i) * sizeof(float));
   }
 }
-
-static inline Doubles widen(HalfFloats x) { return __builtin_convertvector(x, Doubles); }
-static inline HalfFloats narrow(Doubles x) { return __builtin_convertvector(x, HalfFloats); }
 
 // Comparisons with NaN are false: it stays.
 template <typename Vector, typename Number>
@@ -82,42 +81,21 @@ static inline Doubles exponential(Doubles t) {
   return e.scale + e.scale * e.tail;
 }
 
-// 1 + e^-x. Beyond e^700 it is infinite, so that -inf / (1 + e^inf) is NaN and all other x are right.
-static inline Doubles one_plus_exp_of_minus(Doubles x) {
-  const Doubles sum = 1.0 + exponential(-x), limit = Doubles{} - 700.0;
-  return x < limit ? Doubles{} + __builtin_inf() : sum;
-}
-
 static inline void generic_sigmoid(float* out, const float* in, int64_t n) {
-  for_vectors<HalfFloats>(out, in, n,
-                          [](HalfFloats x, int64_t, int64_t) { return narrow(1.0 / one_plus_exp_of_minus(widen(x))); });
+  for_vectors<Floats>(out, in, n, [](Floats x, int64_t, int64_t) { return sigmoid_of(x); });
 }
 
 static inline void generic_silu(float* out, const float* in, int64_t n) {
-  for_vectors<HalfFloats>(out, in, n, [](HalfFloats x, int64_t, int64_t) {
-    const Doubles wide = widen(x);
-    return narrow(wide / one_plus_exp_of_minus(wide));
-  });
+  for_vectors<Floats>(out, in, n, [](Floats x, int64_t, int64_t) { return silu_of(x); });
 }
 
-// m / (m + 2), m = e^(2|x|) - 1, which loses nothing near zero; then the sign of x.
 static inline void generic_tanh(float* out, const float* in, int64_t n) {
-  constexpr uint64_t kSign = uint64_t{1} << 63;
-  for_vectors<HalfFloats>(out, in, n, [](HalfFloats x, int64_t, int64_t) {
-    const DoubleBits bits = (DoubleBits)widen(x);
-    const Exponential e = split_exponential(clamp_lanes(2.0 * (Doubles)(bits & ~kSign), 0.0, 40.0));
-    const Doubles m = (e.scale - 1.0) + e.scale * e.tail;
-    return narrow((Doubles)((DoubleBits)(m / (m + 2.0)) | (bits & kSign)));
-  });
+  for_vectors<Floats>(out, in, n, [](Floats x, int64_t, int64_t) { return tanh_of(x); });
 }
 
-// x > 0 ? x : slope * (e^x - 1), whose e^x - 1 loses nothing near zero.
 static inline void generic_elu(float* out, const float* in, const float* slope, int64_t n) {
-  for_vectors<HalfFloats>(out, in, n, [slope](HalfFloats x, int64_t i, int64_t count) {
-    const Doubles wide = widen(x);
-    const Exponential e = split_exponential(clamp_lanes(wide, -40.0, 0.0));
-    const Doubles below = ((e.scale - 1.0) + e.scale * e.tail) * widen(load_lanes<HalfFloats>(slope + i, count));
-    return narrow(wide > Doubles{} ? wide : below);
+  for_vectors<Floats>(out, in, n, [slope](Floats x, int64_t i, int64_t count) {
+    return elu_of(x, load_lanes<Floats>(slope + i, count));
   });
 }
 

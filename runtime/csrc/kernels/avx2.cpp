@@ -16,6 +16,9 @@
 #include "../core/kernels.h"
 
 namespace bitorch {
+
+extern const FusedKernel kFusedLinearAvx2;
+
 namespace avx2 {
 
 #include "generic.inl"
@@ -320,6 +323,10 @@ static void dot_float(const DotTile* t, void* out) {
 
 // Pixels per call are multiples of what registers hold (4 or 8, 2, 3), enough to read the weights from the first-level
 // cache several times.
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedLinearAvx2,
+};
+
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("avx2");
@@ -343,6 +350,8 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, W},
                    {B, B, B, B, B, B, B, W}});
+  t.fused = kFused;
+  t.fused_count = sizeof kFused / sizeof *kFused;
   return t;
 }
 

@@ -16,6 +16,11 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedBytesAvx512;
+extern const FusedKernel kFusedDepthwise8;
+extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedLinear;
+
 namespace avx512 {
 
 // Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
@@ -88,6 +93,13 @@ struct Popcount {
   }
 };
 
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedBytesAvx512,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+    &kFusedLinear,
+};
+
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = avx512_table("avx512");
@@ -102,6 +114,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  set_fused(&t, kFused);
   return t;
 }
 

@@ -166,18 +166,23 @@ struct DepthwiseInts {
     const __mmask16 mask[2] = {lane_mask(t->channels), lane_mask(t->channels - kLanes)};
     const int32_t* w = static_cast<const int32_t*>(t->weights);
     __m512i sum[P][2];
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) sum[p][0] = sum[p][1] = _mm512_setzero_si512();
     for (int s = 0; s < t->steps; ++s, w += kBlock) {
       const __m512i weights[2] = {_mm512_load_si512(w), _mm512_load_si512(w + kLanes)};
+#pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {
         const uint8_t* x = t->pixel[first + p] + t->step[s];
+#pragma GCC unroll 2
         for (int v = 0; v < 2; ++v) {
           const __m512i codes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask[v], x + v * kLanes));
           sum[p][v] = _mm512_dpwssd_epi32(sum[p][v], codes, weights[v]);
         }
       }
     }
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
       for (int v = 0; v < 2; ++v) _mm512_store_si512(tile + (first + p) * kBlock + v * kLanes, sum[p][v]);
     }
   }
@@ -196,14 +201,17 @@ struct DepthwiseShorts {
   inline void run(int first) const {
     const __mmask32 mask = t->channels == kBlock ? ~__mmask32{0} : (__mmask32{1} << t->channels) - 1;
     __m512i sum[P];
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) sum[p] = _mm512_setzero_si512();
     for (int s = 0; s < t->steps; ++s) {
       const int64_t at = t->step[s];
+#pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {
         const __m512i codes = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(mask, t->pixel[first + p] + at));
         sum[p] = _mm512_add_epi16(sum[p], _mm512_mullo_epi16(codes, weights[s]));
       }
     }
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
       int32_t* to = tile + (first + p) * kBlock;
       _mm512_store_si512(to, _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sum[p])));
@@ -236,17 +244,22 @@ struct DepthwiseFloats {
     const __mmask16 mask[2] = {lane_mask(t->channels), lane_mask(t->channels - kLanes)};
     const float* w = static_cast<const float*>(t->weights);
     __m512 sum[P][2];
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) sum[p][0] = sum[p][1] = _mm512_setzero_ps();
     for (int s = 0; s < t->steps; ++s, w += kBlock) {
       const __m512 weights[2] = {_mm512_load_ps(w), _mm512_load_ps(w + kLanes)};
+#pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {
         const uint8_t* x = t->pixel[first + p] + t->step[s];
+#pragma GCC unroll 2
         for (int v = 0; v < 2; ++v) {
           sum[p][v] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask[v], x + v * kLanes * 4), weights[v], sum[p][v]);
         }
       }
     }
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
       for (int v = 0; v < 2; ++v) _mm512_store_ps(tile + (first + p) * kBlock + v * kLanes, sum[p][v]);
     }
   }

@@ -17,6 +17,20 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedAmx;
+extern const FusedKernel kFusedLinearAmx;
+extern const FusedKernel kFusedBytesAvx512;
+extern const FusedKernel kFusedPopcount8;
+extern const FusedKernel kFusedPopcount16;
+extern const FusedKernel kFusedPopcount32;
+extern const FusedKernel kFusedPopcountFew;
+extern const FusedKernel kFusedTables9;
+extern const FusedKernel kFusedDepthwisePlanes;
+extern const FusedKernel kFusedDepthwise8;
+extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedLinear;
+extern const FusedKernel kFusedTables16;
+
 namespace avx512_vpopcntdq {
 
 // Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
@@ -136,6 +150,24 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
+// Those of avx512-amx alone come first.
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedAmx,
+    &kFusedLinearAmx,
+    &kFusedBytesAvx512,
+    &kFusedPopcount8,
+    &kFusedPopcount16,
+    &kFusedPopcount32,
+    &kFusedPopcountFew,
+    &kFusedTables9,
+    &kFusedDepthwisePlanes,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+    &kFusedLinear,
+    &kFusedTables16,
+};
+constexpr int kAmxKernels = 2;
+
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = avx512_table("avx512-vpopcntdq");
@@ -155,6 +187,15 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  set_fused(&t, kFused);
+  return t;
+}
+
+// The same, and tiles of bytes: Sapphire Rapids and later. What is not fused is as above.
+static constexpr KernelTable amx_table() {
+  KernelTable t = table();
+  t.name = "avx512-amx";
+  set_fused(&t, kFused);
   return t;
 }
 
@@ -163,5 +204,6 @@ static constexpr KernelTable table() {
 }  // namespace avx512_vpopcntdq
 
 constexpr KernelTable kAvx512VpopcntdqKernels = avx512_vpopcntdq::table();
+constexpr KernelTable kAvx512AmxKernels = avx512_vpopcntdq::amx_table();
 
 }  // namespace bitorch

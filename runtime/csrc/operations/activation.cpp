@@ -21,12 +21,12 @@ struct NamedFunction {
 
 constexpr NamedFunction kFunctions[] = {
     {"leaky_relu", ActivationFunction::kLeakyRelu, nullptr, &ActivationFunctions::leaky_relu, 0.2},
-    {"elu", ActivationFunction::kElu, nullptr, &ActivationFunctions::elu, 2.0},
+    {"elu", ActivationFunction::kElu, nullptr, &ActivationFunctions::elu, 0.5},
     {"hardswish", ActivationFunction::kHardswish, &ActivationFunctions::hardswish, nullptr, 0.2},
     {"hardsigmoid", ActivationFunction::kHardsigmoid, &ActivationFunctions::hardsigmoid, nullptr, 0.2},
-    {"sigmoid", ActivationFunction::kSigmoid, &ActivationFunctions::sigmoid, nullptr, 2.0},
-    {"tanh", ActivationFunction::kTanh, &ActivationFunctions::tanh, nullptr, 2.0},
-    {"silu", ActivationFunction::kSilu, &ActivationFunctions::silu, nullptr, 2.0},
+    {"sigmoid", ActivationFunction::kSigmoid, &ActivationFunctions::sigmoid, nullptr, 0.5},
+    {"tanh", ActivationFunction::kTanh, &ActivationFunctions::tanh, nullptr, 0.5},
+    {"silu", ActivationFunction::kSilu, &ActivationFunctions::silu, nullptr, 0.5},
 };
 
 const NamedFunction& function_of(ActivationFunction id) {

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/conv/tuning.h"
 #include "core/graph/by_rows.h"
 
 namespace bitorch {
@@ -27,26 +28,29 @@ constexpr int64_t kLargeTensor = 128 * 1024;
 
 class Convolution : public Operation, private ByRows {
  public:
-  explicit Convolution(const ConvolutionSpec& spec)
+  Convolution(const ConvolutionSpec& spec, const Tuning* tuning)
       : Operation(inputs_of(spec), outputs_of(spec)),
         spec_(std::make_unique<ConvSpec>(spec.conv)),
         input_(spec.input),
         residual_(spec.residual),
         out_int_(spec.out_int),
         out_float_(spec.out_float),
-        out_codes_(spec.out_codes) {
+        out_codes_(spec.out_codes),
+        tuning_(tuning) {
     const ConvGeometry& g = spec.conv.geometry;
     pads_ = {g.pad_top, g.pad_left, g.pad_bottom, g.pad_right};
   }
 
   bool reads_planes(const Tensor&, const KernelTable& kernels) const override {
-    return preferred_input(*spec_, kernels) == Kind::kPlanes;
+    return preferred_input(*spec_, kernels, tuning_) == Kind::kPlanes;
   }
   bool writes_planes(const Tensor&) const override { return can_write_planes(*spec_); }
   bool prefers_planes(const Tensor& tensor, const KernelTable& kernels) const override {
-    return &tensor == input_ && preferred_input(*spec_, kernels) == Kind::kPlanes;
+    return &tensor == input_ && preferred_input(*spec_, kernels, tuning_) == Kind::kPlanes;
   }
   Halo halo(const Tensor& tensor) const override { return &tensor == input_ ? pads_ : Halo(); }
+
+  const Tensor* overwrites(const Tensor& output) const override { return &output == out_float_ ? residual_ : nullptr; }
 
   void plan(const KernelTable& kernels, Preparation& preparation) override {
     const auto layout = [](const Tensor* tensor) { return tensor == nullptr ? nullptr : &tensor->layout; };
@@ -68,6 +72,7 @@ class Convolution : public Operation, private ByRows {
   }
 
   std::string kernel(const KernelTable&) const override { return conv_->kernel_name(); }
+  std::vector<KernelTime> choices() const override { return conv_->choices(); }
   int64_t macs() const override { return conv_->macs(); }
   int64_t weight_bytes() const override { return conv_->weight_bytes(); }
 
@@ -99,12 +104,17 @@ class Convolution : public Operation, private ByRows {
   const Tensor* out_int_;
   const Tensor* out_float_;
   const Tensor* out_codes_;
+  const Tuning* tuning_;  // until plan()
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> make_convolution(const ConvolutionSpec& spec, Preparation&) {
-  return std::make_unique<Convolution>(spec);
+std::unique_ptr<Operation> make_convolution(const ConvolutionSpec& spec, Preparation& preparation) {
+  Tuning* const tuning = preparation.tuning();
+  if (tuning != nullptr && tuning->measure) {
+    measure_kernels(spec.conv, *tuning->kernels, preparation.budget(), tuning);
+  }
+  return std::make_unique<Convolution>(spec, tuning);
 }
 
 }  // namespace bitorch

@@ -10,6 +10,7 @@
 
 #include "arrays.h"
 #include "core/base/cpu.h"
+#include "core/conv/tuning.h"
 #include "core/program/model.h"
 #include "program.h"
 
@@ -106,6 +107,15 @@ nb::list describe(const Program& program) {
     entry["outputs"] = outputs;
     entry["macs"] = info.macs;
     entry["weight_bytes"] = info.weight_bytes;
+    nb::list choices;
+    for (const KernelTime& choice : info.choices) {
+      nb::dict time;
+      time["kernel"] = choice.kernel;
+      time["nanoseconds"] = choice.nanoseconds;
+      time["measured"] = choice.measured;
+      choices.append(time);
+    }
+    entry["choices"] = choices;
     list.append(entry);
   }
   return list;
@@ -123,6 +133,19 @@ nb::tuple load_file(const nb::bytes& path, int64_t memory_limit) {
     const nb::gil_scoped_release release;
     return Model::load(name, kernels(), memory_limit);
   }());
+}
+
+// Besides, the times that it chose by: those given, and what was measured.
+nb::tuple load_file_tuned(const nb::bytes& path, int64_t memory_limit, std::map<std::string, double> times) {
+  Tuning tuning;
+  tuning.nanoseconds = std::move(times);
+  tuning.measure = true;
+  nb::tuple parts = model_parts([&] {
+    const std::string name(path.c_str(), path.size());
+    const nb::gil_scoped_release release;
+    return Model::load(name, kernels(), memory_limit, &tuning);
+  }());
+  return nb::make_tuple(std::move(parts), nb::cast(tuning.nanoseconds));
 }
 
 nb::tuple load_bytes(const nb::bytes& bytes, int64_t memory_limit) {
@@ -147,6 +170,7 @@ void bind_program(nb::module_& module) {
       .def("kernels_name", &Program::kernels_name);
   module.def("operations", &Program::operations);
   module.def("load_file", &load_file, "path"_a, "memory_limit"_a);
+  module.def("load_file_tuned", &load_file_tuned, "path"_a, "memory_limit"_a, "times"_a);
   module.def("load_bytes", &load_bytes, "bytes"_a, "memory_limit"_a);
 }
 

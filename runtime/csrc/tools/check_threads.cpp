@@ -17,6 +17,7 @@
 
 #include "core/base/checked.h"
 #include "core/base/cpu_count.h"
+#include "core/base/shared_ranges.h"
 #include "core/base/threads.h"
 
 namespace {
@@ -76,6 +77,68 @@ void check_nested() {
   std::atomic<int> inner{0};
   bitorch::parallel_for(6, [&](int) { bitorch::parallel_for(5, [&](int) { ++inner; }); });
   require(inner == 30, "a nested call lost parts");
+}
+
+// Each item exactly once, whoever does it, in runs that are no shorter than the grain unless little was left.
+void check_ranges(int workers, int64_t items, int64_t grain) {
+  std::vector<std::atomic<int>> runs(static_cast<size_t>(items));
+  std::atomic<int> wrong{0};
+  const double nanoseconds = 2000.0 * static_cast<double>(items) / static_cast<double>(grain);
+  bitorch::parallel_ranges(workers, items, nanoseconds, [&](int worker, int64_t first, int64_t last) {
+    if (worker < 0 || worker >= workers || first < 0 || last > items || (first >= last && items > 0)) ++wrong;
+    for (int64_t i = first; i < last; ++i) ++runs[static_cast<size_t>(i)];
+  });
+  require(wrong == 0, "a run of items is out of bounds");
+  require(std::all_of(runs.begin(), runs.end(), [](const std::atomic<int>& n) { return n == 1; }),
+          "an item was not done exactly once");
+}
+
+void check_shared_ranges() {
+  bitorch::set_num_threads(3);
+  for (int round = 0; round < 50; ++round) {
+    for (int workers : {1, 2, 3, 7}) {
+      for (int64_t items : {0, 1, 2, 5, 64, 1001}) {
+        for (int64_t grain : {1, 3, 40, 5000}) check_ranges(workers, items, grain);
+      }
+    }
+  }
+  // More items than units can be counted in 32 bits.
+  const int64_t many = (int64_t{1} << 33) + 5;
+  bitorch::SharedRanges ranges(2, many, many / 8);
+  int64_t first, last, sum = 0;
+  while (ranges.take(1, &first, &last)) sum += last - first;
+  require(sum == many, "of very many items some are lost");
+}
+
+// A worker that is late loses what it has not begun: the caller's first run ends only when all other items are done.
+void check_late_worker() {
+  bitorch::set_num_threads(2);
+  constexpr int64_t kItems = 1000;
+  std::atomic<int64_t> done{0};
+  std::atomic<bool> first_run{true};
+  bitorch::parallel_ranges(2, kItems, bitorch::kLong, [&](int worker, int64_t first, int64_t last) {
+    const bool waits = worker == 0 && first_run.exchange(false);
+    while (waits && done < kItems - (last - first)) std::this_thread::yield();
+    done += last - first;
+  });
+  require(done == kItems, "items of a late worker were not done once");
+}
+
+// Threads that sleep are left alone where there is little to do, and the caller does it all.
+void check_little_work() {
+  bitorch::set_num_threads(2);
+  check_second_thread_works();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the worker falls asleep
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> others{0};
+  const auto body = [&](int) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));  // time enough to come
+    if (std::this_thread::get_id() != caller) ++others;
+  };
+  bitorch::parallel_for(2, body, 1000.0);
+  require(others == 0, "a sleeping thread was woken up for little");
+  bitorch::parallel_for(2, body, 1e6);
+  require(others == 1, "a sleeping thread was not woken up for much");
 }
 
 void check_callers(int rounds) {
@@ -175,6 +238,9 @@ int main(int argc, char** argv) {
   check_sizes();
   check_second_thread_works();
   check_nested();
+  check_shared_ranges();
+  check_late_worker();
+  check_little_work();
   check_callers(3000);
 // ThreadSanitizer supports no threads in the child of a process with threads, and AddressSanitizer's allocator may be
 // locked.

@@ -20,6 +20,11 @@ class Tensor(TypedDict):
     bits: int
     halo: tuple[int, int, int, int]
 
+class Choice(TypedDict):
+    kernel: str
+    nanoseconds: float
+    measured: bool
+
 class Operation(TypedDict):
     op: str
     kernel: str
@@ -27,6 +32,7 @@ class Operation(TypedDict):
     outputs: list[Tensor]
     macs: int
     weight_bytes: int
+    choices: list[Choice]
 
 version: str
 format_version: int
@@ -49,6 +55,7 @@ Parts: TypeAlias = tuple[Program, int, str, str, str]
 #: Each operation, and the keys that its description may have besides "op", in the order of the alphabet.
 def operations() -> dict[str, list[str]]: ...
 def load_file(path: bytes, memory_limit: int) -> Parts: ...
+def load_file_tuned(path: bytes, memory_limit: int, times: dict[str, float]) -> tuple[Parts, dict[str, float]]: ...
 def load_bytes(bytes: bytes, memory_limit: int) -> Parts: ...
 def available_kernels() -> list[str]: ...
 def kernels_name() -> str: ...

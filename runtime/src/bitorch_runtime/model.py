@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bitorch_runtime import _native, atomic_file, format
+from bitorch_runtime import _native, atomic_file, format, tuning
 from bitorch_runtime.arguments import Array, check_integer
 from bitorch_runtime.program import Program
 
@@ -86,7 +86,7 @@ def _from_bytes(data: bytes, memory_limit: int) -> Model:
     return Model(_native.load_bytes(data, memory_limit), memory_limit, data)
 
 
-def load(path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT) -> Model:
+def load(path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT, tune: bool = False) -> Model:
     """Load a packed network.
 
     A file holds data only, and all of it is checked, so that one from anywhere may be tried.
@@ -96,6 +96,9 @@ def load(path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT) -> M
         memory_limit: the most bytes that it may take: what its operations keep (`kept_bytes`, weights prepared for this
             CPU among it), and what one image is worked on in, results included. 1 GiB is more than any network in use
             needs.
+        tune: measure which kernel is the fastest for each convolution here, some milliseconds for each that was not
+            measured before, instead of relying on what the kernels reckon. Times are kept in `tuning.times_file()`, per
+            kind of CPU, for the next time. The results are the same to the bit.
 
     Raises:
         OSError: the file cannot be opened.
@@ -106,7 +109,13 @@ def load(path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT) -> M
     memory_limit = check_integer("memory_limit", memory_limit, 0, 2**62)
     name = os.path.abspath(os.fspath(path))
     os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK))  # for Python's own errors: FileNotFoundError and its kin
-    return Model(_native.load_file(os.fsencode(name), memory_limit), memory_limit, name)
+    if not tune:
+        return Model(_native.load_file(os.fsencode(name), memory_limit), memory_limit, name)
+    known = tuning.known_times()
+    parts, times = _native.load_file_tuned(os.fsencode(name), memory_limit, known)
+    if times != known:
+        tuning.keep_times(times)
+    return Model(parts, memory_limit, name)
 
 
 def save(

@@ -129,7 +129,10 @@ class Program:
 
         The keys are ``op``, ``kernel``, ``inputs`` (names), ``outputs`` (dicts of ``name``, ``dtype``, ``layout``:
         "float32", "int32", "bytes" or "planes", ``shape`` (*rows, C), ``bits``, and ``halo``: the padding kept around
-        it), ``macs`` (multiply-adds of one image), and ``weight_bytes`` (of the weights in the kernel's own order).
+        it), ``macs`` (multiply-adds of one image), ``weight_bytes`` (of the weights in the kernel's own order), and
+        ``choices``: the kernels that can compute a convolution, the cheapest first, dicts of ``kernel``,
+        ``nanoseconds`` of one image on one thread, and ``measured``: False where the kernel reckons so itself, from the
+        layer's sizes and the kind of CPU. All give the same numbers. Empty for operations with one way to do them.
         """
         return self._native.describe()
 

@@ -1,10 +1,7 @@
 """What a program computes, in plain NumPy: the definition that the compiled kernels are tested against.
 
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
-them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with three exceptions:
-where float convolutions and linear layers sum, the order of summation is free; what has an exponential in it
-(elu, sigmoid, tanh, silu, softmax) is computed in float64 and may round the other way; and where the maximum of a
-pool's window is zero, −0 may be 0 and 0 may be −0.
+them rounds once, in XXpool's window is zero, −0 may be 0 and 0 may be −0.
 
 Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
 [batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
@@ -451,10 +448,48 @@ def leaky_relu(x: Floats, slope: Floats) -> Floats:
     return y
 
 
+def _float(digits: str) -> np.float32:
+    """The float32 of hexadecimal digits."""
+    value: np.float32 = np.float32(float.fromhex(digits))
+    return value
+
+
+def _split_exponential(t: Floats, bias: int = 127) -> tuple[Floats, Floats]:
+    """(scale, tail) of e^t·2^(bias − 127) = scale·(1 + tail), the scale a power of two; what overflows is arbitrary."""
+    f = np.float32
+    shift = _float("0x1.8p23") + f(bias)  # added to a small number, it leaves the nearest integer in the low bits
+    shifted = t * _float("0x1.715476p+0") + shift
+    k = shifted - shift
+    r = t - k * _float("0x1.62e4p-1") - k * _float("0x1.7f7d1cp-20")
+    p = r * _float("0x1.6d6dbap-10") + _float("0x1.123ac2p-7")
+    for coefficient in ("0x1.5554ccp-5", "0x1.555490p-3", "0x1p-1"):
+        p = p * r + _float(coefficient)
+    scale = (shifted.view(np.uint32) << np.uint32(23)).view(np.float32)
+    return scale, r * r * p + r
+
+
+def _over_one_plus_exp_of_minus(x: Floats, numerator: Floats) -> Floats:
+    """numerator / (1 + e^−x), for x < 0 with 2^−32 times the denominator, so that it is finite."""
+    f = np.float32
+    negative = x < 0
+    factor = np.where(negative, f(2.0**-32), f(1))
+    t = -x
+    below, above = _split_exponential(t, 127), _split_exponential(t, 127 - 32)
+    scale, tail = (np.where(negative, large, small) for small, large in zip(below, above, strict=True))
+    power = scale + scale * tail
+    power = np.where(t > 110, f(np.inf), power)
+    power = np.where(t < -87, f(0), power)
+    y: Floats = numerator / (factor + power) * factor
+    return y
+
+
 def elu(x: Floats, slope: Floats) -> Floats:
     """x > 0 ? x : slope·(e^x − 1), a slope per channel."""
-    below = np.expm1(np.minimum(x, 0).astype(np.float64)) * slope.astype(np.float64)
-    y: Floats = np.where(x > 0, x, below.astype(np.float32))
+    f = np.float32
+    t = np.where(x < -40, f(-40), x)
+    t = np.where(t > 0, f(0), t)
+    scale, tail = _split_exponential(t)
+    y: Floats = np.where(x > 0, x, ((scale - f(1)) + scale * tail) * slope)
     return y
 
 
@@ -472,21 +507,27 @@ def hardswish(x: Floats) -> Floats:
 
 def sigmoid(x: Floats) -> Floats:
     """1 / (1 + e^−x)."""
-    y: Floats = (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32)
-    return y
+    return _over_one_plus_exp_of_minus(x, np.ones_like(x))
 
 
 def tanh(x: Floats) -> Floats:
-    """tanh(x)."""
-    y: Floats = np.tanh(x.astype(np.float64)).astype(np.float32)
+    """tanh(x): 1 − 2/(e^2|x| + 1) from 0.625 on, an odd polynomial below, and the sign of x."""
+    f = np.float32
+    a = np.abs(x)
+    t = np.where(a + a > 20, f(20), a + a)
+    scale, tail = _split_exponential(t)
+    far = f(1) - f(2) / (scale + scale * tail + f(1))
+    square = a * a
+    p = square * _float("-0x1.768fbep-8") + _float("0x1.52503ap-6")
+    for coefficient in ("-0x1.b84338p-5", "0x1.110760p-3", "-0x1.555534p-2"):
+        p = p * square + _float(coefficient)
+    y: Floats = np.copysign(np.where(a < f(0.625), a * square * p + a, far), x)
     return y
 
 
 def silu(x: Floats) -> Floats:
     """x / (1 + e^−x)."""
-    wide = x.astype(np.float64)
-    y: Floats = (wide / (1 + np.exp(-wide))).astype(np.float32)
-    return y
+    return _over_one_plus_exp_of_minus(x, x)
 
 
 def softmax(x: Floats, log: bool = False) -> Floats:

@@ -37,6 +37,9 @@ class _Arguments:
     """Images in a call."""
     repeats: int = 30
     """Samples of each engine, and runs of each operation."""
+    tune: bool = False
+    """Measure which kernel is the fastest for each layer here, and keep the answer, instead of relying on what kernels
+    reckon."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -51,7 +54,7 @@ def run(arguments: list[str]) -> int:
         # Only here: PyTorch takes seconds to import, for which --help and a wrong flag need not wait.
         from .packed_benchmark import measure_file
 
-        benchmark, profile = measure_file(options.net, options.threads, options.batch, options.repeats)
+        benchmark, profile = measure_file(options.net, options.threads, options.batch, options.repeats, options.tune)
     except (ValueError, TypeError, OSError, MemoryError) as error:
         return print_error(error)
     if options.json:

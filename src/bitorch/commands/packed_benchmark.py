@@ -45,13 +45,15 @@ class Benchmark:
     not_measured: dict[str, str]
 
 
-def measure_file(path: Path, threads: int, batch: int, repeats: int) -> tuple[Benchmark, bitorch_runtime.Profile]:
+def measure_file(
+    path: Path, threads: int, batch: int, repeats: int, tune: bool = False
+) -> tuple[Benchmark, bitorch_runtime.Profile]:
     """Time the packed net of a file beside its rivals, all with so many threads, and then its operations.
 
     Raises:
         ValueError, TypeError, OSError, MemoryError: no packed file, or one that cannot run with such a batch.
     """
-    packed = PackedModel.load(path)
+    packed = PackedModel.load(path, tune=tune)
     with using_threads(threads):
         benchmark = measure(packed, path, threads, batch, repeats)
         return benchmark, packed.profile(*_inputs(packed, batch), repeats=repeats)

@@ -8,6 +8,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
 #elif defined(__aarch64__)
@@ -35,9 +39,22 @@ struct Level {
 // __builtin_cpu_supports takes literals only. It also asks the operating system (XCR0) whether wide registers are
 // saved.
 #if defined(__x86_64__)
+// Linux gives the registers of AMX to a process that asks for them, and then saves them, 8 KiB a thread. It refuses
+// where a thread has too small a stack for signals.
+bool tiles_allowed() {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool allowed = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return allowed;
+#else
+  return false;
+#endif
+}
+
 #define FLAG(name) {name, __builtin_cpu_supports(name) != 0}
 std::vector<Flag> all_flags() {
   __builtin_cpu_init();
+  const bool tiles = __builtin_cpu_supports("amx-tile") != 0 && tiles_allowed();
   return {FLAG("popcnt"),       FLAG("avx2"),
           FLAG("fma"),          FLAG("bmi"),
           FLAG("bmi2"),         FLAG("avx512f"),
@@ -45,7 +62,8 @@ std::vector<Flag> all_flags() {
           FLAG("avx512dq"),     FLAG("avx512vnni"),
           FLAG("avx512vbmi"),   FLAG("avx512vbmi2"),
           FLAG("avx512bitalg"), FLAG("avx512vpopcntdq"),
-          FLAG("gfni")};
+          FLAG("gfni"),         {"amx-tile", tiles && __builtin_cpu_supports("amx-tile") != 0},
+          {"amx-int8", tiles && __builtin_cpu_supports("amx-int8") != 0}};
 }
 #undef FLAG
 const Level kLevels[] = {
@@ -56,6 +74,9 @@ const Level kLevels[] = {
     {&kAvx512VpopcntdqKernels,
      {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni",
       "avx512vpopcntdq", "avx512bitalg", "avx512vbmi", "avx512vbmi2", "gfni"}},
+    {&kAvx512AmxKernels,
+     {"avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni",
+      "avx512vpopcntdq", "avx512bitalg", "avx512vbmi", "avx512vbmi2", "gfni", "amx-tile", "amx-int8"}},
 };
 #elif defined(__aarch64__)
 #if defined(__APPLE__)
@@ -144,6 +165,74 @@ std::vector<std::string> cpu_flags() {
   }
   return names;
 }
+
+const char* machine_name(Machine machine) {
+  static const char* const kNames[] = {"generic", "zen4", "zen5", "icelake", "sapphirerapids"};
+  return kNames[static_cast<int>(machine)];
+}
+
+bool fused_allowed() {
+  static const bool allowed = [] {
+    const char* wanted = std::getenv("BITORCH_FUSED");
+    const std::string text = wanted == nullptr ? "" : wanted;
+    if (text != "" && text != "0" && text != "1") {
+      throw Error("BITORCH_FUSED='" + text + "' must be 0 or 1");
+    }
+    return text != "0";
+  }();
+  return allowed;
+}
+
+#if defined(__x86_64__)
+namespace {
+
+struct Signature {
+  bool amd;
+  unsigned int family, model;
+};
+
+Signature signature() {
+  unsigned int a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(0, &a, &b, &c, &d) == 0) return {};
+  const bool amd = c == signature_AMD_ecx, intel = c == signature_INTEL_ecx;
+  if (!(amd || intel) || __get_cpuid(1, &a, &b, &c, &d) == 0) return {};
+  unsigned int family = a >> 8 & 15, model = a >> 4 & 15;
+  if (family == 6 || family == 15) model += a >> 12 & 0xf0;
+  if (family == 15) family += a >> 20 & 255;
+  return {amd, family, model};
+}
+
+}  // namespace
+
+Machine machine() {
+  const Signature s = signature();
+  if (s.amd && s.family == 0x1a) return Machine::kZen5;
+  if (s.amd && s.family == 0x19) {
+    const bool zen4 = (s.model >= 0x10 && s.model < 0x20) || (s.model >= 0x60 && s.model < 0x80) || s.model >= 0xa0;
+    return zen4 ? Machine::kZen4 : Machine::kGeneric;
+  }
+  if (s.amd || s.family != 6) return Machine::kGeneric;
+  switch (s.model) {
+    case 0x6a:  // Ice Lake, server
+    case 0x6c:
+    case 0x7d:  // and client
+    case 0x7e:
+    case 0x8c:  // Tiger Lake
+    case 0x8d:
+    case 0xa7:  // Rocket Lake
+      return Machine::kIceLake;
+    case 0x8f:  // Sapphire Rapids
+    case 0xcf:  // Emerald Rapids
+    case 0xad:  // Granite Rapids
+    case 0xae:
+      return Machine::kSapphireRapids;
+    default:
+      return Machine::kGeneric;
+  }
+}
+#else
+Machine machine() { return Machine::kGeneric; }
+#endif
 
 #if defined(__x86_64__)
 std::string cpu_name() {

@@ -14,13 +14,18 @@
 
 namespace bitorch {
 
+struct Tuning;
+
 class Preparation {
  public:
-  explicit Preparation(int64_t memory_limit, int64_t array_bytes) : budget_(memory_limit, array_bytes) {}
+  // tuning: what kernels were measured to take; null: they say themselves.
+  explicit Preparation(int64_t memory_limit, int64_t array_bytes, Tuning* tuning = nullptr)
+      : budget_(memory_limit, array_bytes), tuning_(tuning) {}
   Preparation(const Preparation&) = delete;
   Preparation& operator=(const Preparation&) = delete;
 
   Budget& budget() { return budget_; }
+  Tuning* tuning() const { return tuning_; }
 
   // Numbers, and addresses of arrays, which stay what they are while the program is made.
   using Key = std::vector<int64_t>;
@@ -36,6 +41,7 @@ class Preparation {
 
  private:
   Budget budget_;
+  Tuning* tuning_;
   std::map<std::pair<std::type_index, Key>, std::shared_ptr<const void>> made_;
 };
 

@@ -4,28 +4,21 @@
 #include <cstdint>
 
 #include "core/base/layout.h"
-#include "core/base/threads.h"
+#include "core/base/shared_ranges.h"
 #include "core/kernels.h"
 
 namespace bitorch {
 
-// How many threads share `nanoseconds` of work in `rows` pieces: waking others takes some microseconds.
+// How many threads share `nanoseconds` of work on rows.
 inline int parts_for(int64_t rows, double nanoseconds, int threads) {
-  if (threads <= 1 || rows <= 1 || nanoseconds < 20000.0) return 1;
-  const double most = std::min(nanoseconds / 8000.0, static_cast<double>(std::min(threads, kMaxThreads)));
-  return static_cast<int>(std::min<int64_t>(rows, static_cast<int64_t>(most)));
+  return static_cast<int>(std::min<int64_t>(std::max<int64_t>(1, rows), workers_for(nanoseconds, threads)));
 }
 
-// body(part, first, last): rows first .. last-1 of `rows`, which take `nanoseconds` together. It must not throw.
+// body(part, first, last): rows first .. last-1 of `rows`, which take `nanoseconds` together; several times for each
+// part, one after the other. It must not throw.
 template <class F>
 void for_rows(int64_t rows, double nanoseconds, int threads, const F& body) {
-  const int parts = parts_for(rows, nanoseconds, threads);
-  if (parts == 1) return body(0, int64_t{0}, rows);
-  const int64_t share = rows / parts, more = rows % parts;
-  parallel_for(parts, [&](int part) {
-    const int64_t first = part * share + std::min<int64_t>(part, more);
-    body(part, first, first + share + (part < more ? 1 : 0));
-  });
+  parallel_ranges(parts_for(rows, nanoseconds, threads), rows, nanoseconds, body);
 }
 
 // The codes of `pixels` pixels of one row, [pixels][channels]: in place where they are bytes, else unpacked to

@@ -11,8 +11,10 @@
 //
 // Many layers take less time than a sleeping thread needs to wake up, some microseconds. So workers spin for kSpin
 // after a job, and for kSpinAwake while a whole program runs, so that a layer which one thread does alone does not send
-// them to sleep; and no job waits for a worker that has not come. Where more threads are asked for than there are CPUs,
-// nobody spins: the thread waited for could need that CPU. What different threads write lies on cache lines of its own.
+// them to sleep; and no job waits for a worker that has not come. Nor is anybody woken up for a job that is done before
+// they could help: a network of many tiny layers stays on its caller. Where more threads are asked for than there are
+// CPUs, nobody spins: the thread waited for could need that CPU. What different threads write lies on cache lines of
+// its own.
 #include "core/base/threads.h"
 
 #include <pthread.h>
@@ -35,7 +37,8 @@ namespace bitorch {
 namespace {
 
 constexpr int kPartBits = 16;
-constexpr int kLine = 64;  // bytes that two cores pass to and fro as one
+constexpr int kLine = 64;                   // bytes that two cores pass to and fro as one
+constexpr double kWakeNanoseconds = 20000;  // a sleeping thread comes after some 10 us, of which the caller pays a part
 constexpr std::chrono::microseconds kSpin{50};
 constexpr std::chrono::microseconds kSpinAwake{1000};  // while a KeepAwake lives
 
@@ -95,7 +98,7 @@ class Pool {
  public:
   // Only the owner of pool_busy calls these two.
   void resize(int threads);
-  void run(int parts, ParallelBody body, void* context);
+  void run(int parts, ParallelBody body, void* context, bool wakes);
 
  private:
   void start(int workers);
@@ -178,7 +181,7 @@ void Pool::publish(int parts, int wake) {
   // seq_cst: either the sleeper sees the ticket or this thread sees the sleeper.
   ticket_.store(generation << kPartBits | static_cast<uint64_t>(parts), std::memory_order_seq_cst);
   const int sleepers = sleepers_.load(std::memory_order_seq_cst);
-  if (sleepers == 0) return;
+  if (sleepers == 0 || wake == 0) return;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
   }
@@ -218,11 +221,11 @@ void Pool::wait_until_done() {
   caller_sleeps_.store(false, std::memory_order_relaxed);
 }
 
-void Pool::run(int parts, ParallelBody body, void* context) {
+void Pool::run(int parts, ParallelBody body, void* context, bool wakes) {
   body_ = body;
   context_ = context;
   remaining_.store(parts - 1, std::memory_order_relaxed);
-  publish(parts, parts - 1);
+  publish(parts, wakes ? parts - 1 : 0);
   body(context, 0);
   run_parts(ticket_.load(std::memory_order_relaxed), 1);
   wait_until_done();
@@ -269,7 +272,7 @@ int get_num_threads() {
   return cpus < kMaxThreads ? cpus : kMaxThreads;
 }
 
-void parallel_run(int parts, ParallelBody body, void* context) {
+void parallel_run(int parts, ParallelBody body, void* context, double nanoseconds) {
   if (!fork_handled.load(std::memory_order_relaxed) && !fork_handled.exchange(true))
     pthread_atfork(nullptr, nullptr, after_fork_in_child);
   const int threads = get_num_threads();
@@ -283,7 +286,7 @@ void parallel_run(int parts, ParallelBody body, void* context) {
     run_alone(parts, body, context);
   } else {
     workers->resize(threads);
-    workers->run(parts, body, context);
+    workers->run(parts, body, context, nanoseconds >= kWakeNanoseconds);
   }
   pool_busy.store(false, std::memory_order_release);
 }

@@ -11,11 +11,14 @@ constexpr int kMaxThreads = 256;
 void set_num_threads(int n);
 int get_num_threads();
 
+// How long work takes on one thread, where nobody knows.
+constexpr double kLong = 1e9;
+
 // Runs body(context, part) for part = 0 .. parts-1 and returns when all are done; parts <= 256. Part 0 runs on the
 // caller. When another thread is using the pool, or inside a body, the caller runs all parts itself. A body must not
-// throw.
+// throw. nanoseconds: what the parts take one after the other; threads that sleep are not woken up for little.
 using ParallelBody = void (*)(void* context, int part);
-void parallel_run(int parts, ParallelBody body, void* context);
+void parallel_run(int parts, ParallelBody body, void* context, double nanoseconds = kLong);
 
 // Keeps the workers awake from one parallel_run to the next: one wake-up for a whole program. May be nested and used by
 // several threads at once.
@@ -27,11 +30,10 @@ struct KeepAwake {
 };
 
 template <class F>
-void parallel_for(int parts, F&& body) {
+void parallel_for(int parts, const F& body, double nanoseconds = kLong) {
   if (parts == 1) return body(0);
-  parallel_run(
-      parts, [](void* c, int part) { (*static_cast<F*>(c))(part); },
-      const_cast<void*>(static_cast<const void*>(&body)));
+  const ParallelBody run = [](void* c, int part) { (*static_cast<const F*>(c))(part); };
+  parallel_run(parts, run, const_cast<void*>(static_cast<const void*>(&body)), nanoseconds);
 }
 
 }  // namespace bitorch

@@ -4,6 +4,8 @@
 #include <memory>
 #include <vector>
 
+#include "core/base/cpu.h"
+#include "core/base/kernel_time.h"
 #include "core/base/layout.h"
 #include "core/base/preparation.h"
 #include "core/conv/code_spec.h"
@@ -67,15 +69,25 @@ struct ConvSpec {
   int lowest_code() const {
     return weight_grid == WeightGrid::kOdd ? 1 - (1 << weight_bits) : -(1 << (weight_bits - 1));
   }
+  // The weight m that means -c is this less m; on the signed grid there is none for the lowest c.
+  int negated_sum() const { return weight_grid == WeightGrid::kOdd ? (1 << weight_bits) - 1 : 1 << weight_bits; }
   // The largest |D| there can be, and no sum of weight code times activation code is larger; Error beyond int64.
   int64_t largest_sum() const;
 };
 
+// Which of the kernels that can do it a convolution takes.
+struct KernelWish {
+  bool staged = true, fused = fused_allowed();
+  const FusedKernel* only = nullptr;  // this one; Error where it does not serve the layer
+};
+
 // Which layout a low-bit convolution likes its input in: kPlanes, or kBytes, which every one can read; only one that
 // likes planes reads planes. Float convolutions read kFloat.
-Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels);
+Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels, const Tuning* tuning = nullptr);
 // Whether its codes may be written as bit planes (blocks of channels must not share a byte).
 bool can_write_planes(const ConvSpec& spec);
+
+class FusedConv;
 
 class Conv {
  public:
@@ -83,7 +95,8 @@ class Conv {
   // Error: geometry, int32 overflow of the largest sum, a float stage without both arrays, thresholds out of order, ...
   // What it keeps is charged to the preparation's budget.
   Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
-       const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual);
+       const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual,
+       const KernelWish& wish = {});
   ~Conv();
   Conv(Conv&&) noexcept;
 
@@ -105,12 +118,18 @@ class Conv {
   double nanoseconds() const;  // that an image takes on one thread, about
 
   const char* kernel_name() const;  // e.g. "popcount avx512-vpopcntdq"
-  int64_t macs() const;             // multiply-adds per image
-  int64_t weight_bytes() const;     // of the re-tiled weights
+  // The kernels that could have computed it, the cheapest first, with the nanoseconds of one image that each was
+  // reckoned or measured to take. Where the numbers of a layer do not suit the first, the next one runs.
+  const std::vector<KernelTime>& choices() const { return choices_; }
+  int64_t macs() const;          // multiply-adds per image
+  int64_t weight_bytes() const;  // of the re-tiled weights
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  ConvGeometry geometry_;
+  std::vector<KernelTime> choices_;
+  std::unique_ptr<State> state_;  // of the staged path, or
+  std::unique_ptr<FusedConv> fused_;
 };
 
 }  // namespace bitorch

@@ -21,6 +21,7 @@
 #include <cstring>
 
 #include "core/base/checked.h"
+#include "core/base/shared_ranges.h"
 #include "core/conv/conv_state.h"
 
 namespace bitorch {
@@ -30,8 +31,6 @@ namespace {
 // Output pixels that are prepared at a time: their addresses, window sums and staged input stay in the first-level
 // cache. (A Band is 6.5 KiB.)
 constexpr int64_t kBand = 128;
-// A part of less work is not worth waking a thread for.
-constexpr double kPartNanoseconds = 4000;
 // An image of floats that a second-level cache does not hold.
 constexpr int64_t kLargeImage = 1 << 20;
 // Parts begin at multiples of this many pixels, which is what kernels hold in registers.
@@ -432,13 +431,15 @@ void ConvState::plan_scratch() {
 }
 
 ConvParts ConvState::parts(int64_t batch, int threads) const {
-  ConvParts best;
+  ConvParts parts;
   const int64_t pixels = batch * out_pixels();
   const int64_t blocks = ceil_div(weights->blocks.size(), blocks_per_call);
   const int64_t most = std::min<int64_t>(method == kTables ? kTableGrain : kGrain, kernels->tile_pixels[method]);
   const int64_t tiles = std::max<int64_t>(1, ceil_div(pixels, most));
-  best.grain = std::max<int64_t>(1, ceil_div(pixels, tiles));
-  const int64_t limit = static_cast<int64_t>(std::min<double>(threads, nanoseconds(pixels) / kPartNanoseconds));
+  parts.tile = std::max<int64_t>(1, ceil_div(pixels, tiles));
+  parts.tiles = ceil_div(pixels, parts.tile);
+  parts.nanoseconds = nanoseconds(pixels);
+  const int64_t limit = workers_for(parts.nanoseconds, threads);
   // Large weights are better divided than streamed by every thread; staged input is better divided by pixels, as each
   // part stages what it reads.
   const bool by_blocks = !staged() && weights->data.size() > 512 * 1024;
@@ -449,10 +450,10 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
     const int64_t load = ceil_div(tiles, p) * ceil_div(blocks, q);
     if (load > least || p * q == 1) continue;
     least = load;
-    best.pixel_parts = static_cast<int>(p);
-    best.block_parts = static_cast<int>(q);
+    parts.workers = static_cast<int>(p * q);
+    parts.groups = static_cast<int>(q);
   }
-  return best;
+  return parts;
 }
 
 double ConvState::nanoseconds(int64_t pixels) const {
@@ -468,18 +469,25 @@ void ConvState::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first,
       .run(pixel + first * out_width, pixel + last * out_width, 0, weights->blocks.size(), tile);
 }
 
-void ConvState::run_part(const Conv::Buffers& buffers, int64_t batch, const ConvParts& parts, int part,
-                         uint8_t* scratch) const {
-  const int64_t pixels = batch * out_pixels();
-  const int64_t tiles = ceil_div(pixels, parts.grain);
-  const int64_t tile = std::max<int64_t>(1, kernels->tile_pixels[method] / parts.grain) * parts.grain;
-  const int64_t all_blocks = weights->blocks.size();
-  const int64_t blocks = ceil_div(all_blocks, blocks_per_call);
-  const int64_t p = part / parts.block_parts, q = part % parts.block_parts;
-  const int64_t t0 = tiles * p / parts.pixel_parts, t1 = tiles * (p + 1) / parts.pixel_parts;
-  const int64_t b0 = blocks * q / parts.block_parts * blocks_per_call;
-  const int64_t b1 = std::min(all_blocks, blocks * (q + 1) / parts.block_parts * blocks_per_call);
-  Part(*this, buffers, scratch).run(t0 * parts.grain, std::min(pixels, t1 * parts.grain), b0, b1, tile);
+// Items are the tiles of the first group, then those of the next: a worker keeps what it has staged from run to run.
+void ConvState::run(const Conv::Buffers& buffers, int64_t batch, int threads) const {
+  const ConvParts parts = this->parts(batch, threads);
+  const int64_t pixels = batch * out_pixels(), tiles = parts.tiles, items = parts.groups * tiles;
+  const int64_t tile = std::max<int64_t>(1, kernels->tile_pixels[method] / parts.tile) * parts.tile;
+  const int64_t all_blocks = weights->blocks.size(), blocks = ceil_div(all_blocks, blocks_per_call);
+  const auto run_items = [&](Part* part, int64_t first, int64_t last) {
+    for (int64_t item = first; item < last;) {
+      const int64_t q = item / tiles, t0 = item % tiles, t1 = std::min(tiles, t0 + last - item);
+      const int64_t b0 = blocks * q / parts.groups * blocks_per_call;
+      const int64_t b1 = std::min(all_blocks, blocks * (q + 1) / parts.groups * blocks_per_call);
+      part->run(t0 * parts.tile, std::min(pixels, t1 * parts.tile), b0, b1, tile);
+      item += t1 - t0;
+    }
+  };
+  parallel_workers(parts.workers, items, parts.nanoseconds, [&](int worker, const auto& take) {
+    Part part(*this, buffers, buffers.scratch + worker * part_bytes);
+    for (int64_t first, last; take(&first, &last);) run_items(&part, first, last);
+  });
 }
 
 }  // namespace bitorch

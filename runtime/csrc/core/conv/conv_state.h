@@ -4,24 +4,18 @@
 #include <memory>
 
 #include "core/base/checked.h"
+#include "core/conv/border.h"
 #include "core/conv/conv.h"
 #include "core/conv/conv_weights.h"
 #include "core/conv/thresholds.h"
 
 namespace bitorch {
 
-// A grid of parts over the output: pixels of the whole batch x blocks of channels.
+// A grid of tiles over the output, pixels of the whole batch x groups of blocks of channels, and who shares it.
 struct ConvParts {
-  int pixel_parts = 1, block_parts = 1;
-  int64_t grain = 1;  // parts begin at multiples of so many pixels
-  int count() const { return pixel_parts * block_parts; }
-};
-
-// What padding adds to D: sums[row class][column class][block][kBlock].
-struct ConvBorder {
-  AlignedArray<int32_t> row_class, column_class;  // of each output
-  int64_t column_classes = 0;
-  AlignedArray<int32_t> sums;
+  int workers = 1, groups = 1;  // groups divide workers, which begin with a group of their own or a piece of one
+  int64_t tile = 1, tiles = 0;  // pixels of a tile, tiles of a group
+  double nanoseconds = 0;
 };
 
 struct ConvState {
@@ -53,7 +47,7 @@ struct ConvState {
   bool staged() const { return method == kWords || method == kTables; }
   void plan_scratch();
   ConvParts parts(int64_t batch, int threads) const;
-  void run_part(const Conv::Buffers& buffers, int64_t batch, const ConvParts& parts, int part, uint8_t* scratch) const;
+  void run(const Conv::Buffers& buffers, int64_t batch, int threads) const;
   void run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const;
   double nanoseconds(int64_t pixels) const;  // about
 };

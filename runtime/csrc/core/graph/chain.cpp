@@ -10,8 +10,9 @@ namespace bitorch {
 
 namespace {
 
-// What the bands of a part may take together: the first-level cache holds it, or nearly.
-constexpr int64_t kBandBytes = 32 * 1024;
+// What the bands of a part may take together. The first-level cache holds it; of a convolution, which is slow where it
+// is asked for few pixels at a time, the second-level one.
+constexpr int64_t kBandBytes = 32 * 1024, kBandBytesOfConvolution = 96 * 1024;
 
 std::vector<const Tensor*> inputs_of(const std::vector<const Operation*>& operations) {
   std::vector<const Tensor*> inputs = operations[0]->inputs();
@@ -49,7 +50,8 @@ void Chain::plan(const KernelTable&, Preparation& preparation) {
     const int64_t rows_each = ceil_div(between(i).height, rows());
     row_bytes = checked_add(row_bytes, checked_mul(between(i).layout.row_bytes, rows_each, what), what);
   }
-  band_ = std::clamp<int64_t>(kBandBytes / std::max<int64_t>(1, row_bytes), 1, rows());
+  const int64_t most = operations_[0]->macs() != 0 ? kBandBytesOfConvolution : kBandBytes;
+  band_ = std::clamp<int64_t>(most / std::max<int64_t>(1, row_bytes), 1, rows());
   for (int64_t y = 0; y < rows(); ++y) widen(y);
   for (size_t i = 0; i < this->count(); ++i) {
     const bool inner = i + 1 < this->count();
@@ -138,8 +140,11 @@ class ChainPart {
 void Chain::run(const RunContext& context) const {
   for (const Tensor* output : outputs()) zero_halo(output->layout, context.data(*output), context.batch);
   const int64_t rows = context.batch * this->rows();
-  for_rows(rows, static_cast<double>(rows) * nanoseconds_, context.threads, [&](int part, int64_t first, int64_t last) {
-    ChainPart(*this, context, context.scratch + part * part_bytes_).run(first, last);
+  const double nanoseconds = static_cast<double>(rows) * nanoseconds_;
+  const int parts = parts_for(rows, nanoseconds, context.threads);
+  parallel_workers(parts, rows, nanoseconds, [&](int part, const auto& take) {
+    ChainPart work(*this, context, context.scratch + part * part_bytes_);
+    for (int64_t first, last; take(&first, &last);) work.run(first, last);
   });
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/base/array.h"
 #include "core/base/checked.h"
+#include "core/base/kernel_time.h"
 #include "core/base/layout.h"
 #include "core/graph/port.h"
 #include "core/kernels.h"
@@ -113,6 +114,10 @@ class Operation {
   virtual bool prefers_planes(const Tensor& /*input*/, const KernelTable&) const { return false; }
   virtual Halo halo(const Tensor& /*input*/) const { return {}; }
 
+  // An input whose memory `output` may take where nobody reads it later: it is read, number by number, before it is
+  // written. Null: none. Their layouts are the same, halo included.
+  virtual const Tensor* overwrites(const Tensor& /*output*/) const { return nullptr; }
+
   virtual void plan(const KernelTable&, Preparation&) {}
   // How it gives some of its rows alone; null where it cannot. Asked when layouts are final.
   virtual const ByRows* by_rows() const { return nullptr; }
@@ -121,6 +126,8 @@ class Operation {
   virtual void run(const RunContext& context) const = 0;
 
   virtual std::string kernel(const KernelTable& kernels) const;
+  // Which kernels there were to choose from, the chosen one and why; empty where there is no choice.
+  virtual std::vector<KernelTime> choices() const { return {}; }
   virtual int64_t macs() const { return 0; }
   virtual int64_t weight_bytes() const { return 0; }
 

@@ -15,10 +15,14 @@ int64_t RowOperation::scratch_bytes(int64_t, int threads) const { return checked
 void RowOperation::run(const RunContext& context) const {
   for (const Tensor* output : outputs()) zero_halo(output->layout, context.data(*output), context.batch);
   const int64_t rows = context.batch * rows_;
-  for_rows(rows, static_cast<double>(rows) * row_cost(), context.threads, [&](int part, int64_t first, int64_t last) {
+  const double nanoseconds = static_cast<double>(rows) * row_cost();
+  const int parts = parts_for(rows, nanoseconds, context.threads);
+  parallel_workers(parts, rows, nanoseconds, [&](int part, const auto& take) {
     uint8_t* scratch = context.scratch + part * part_bytes_;
     start_part(scratch);
-    for (int64_t row = first; row < last; ++row) run_row(context, scratch, row / rows_, row % rows_);
+    for (int64_t first, last; take(&first, &last);) {
+      for (int64_t row = first; row < last; ++row) run_row(context, scratch, row / rows_, row % rows_);
+    }
   });
 }
 

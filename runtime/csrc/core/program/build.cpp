@@ -1,14 +1,14 @@
 #include "core/program/build.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "core/base/cpu.h"
 #include "core/base/float_mode.h"
+#include "core/conv/tuning.h"
 #include "core/program/find_chains.h"
 #include "core/program/memory_plan.h"
 #include "core/program/program.h"
@@ -48,12 +48,6 @@ std::unique_ptr<Operation> make_operation(const OperationReader& reader) {
   return operation;
 }
 
-// BITORCH_FUSED=0 keeps every operation apart, to compare.
-bool fused_allowed() {
-  const char* value = std::getenv("BITORCH_FUSED");
-  return value == nullptr || std::strcmp(value, "0") != 0;
-}
-
 // Planning compares operations with one another; the largest networks in use have some hundreds.
 constexpr size_t kMostOperations = 10000;
 
@@ -90,14 +84,15 @@ std::map<std::string, std::vector<std::string>> Program::operations() {
 }
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
-                           const KernelTable& kernels, int64_t memory_limit) {
+                           const KernelTable& kernels, int64_t memory_limit, Tuning* tuning) {
   const IeeeFloats floats;
   int64_t array_bytes = 0;
   for (const auto& [name, array] : arrays) {
     const int64_t bytes = checked_mul(array.elements(), dtype_bytes(array.dtype), "an array");
     array_bytes = checked_add(array_bytes, bytes, "the arrays");
   }
-  Preparation preparation(memory_limit, array_bytes);
+  if (tuning != nullptr) tuning->kernels = &kernels;
+  Preparation preparation(memory_limit, array_bytes, tuning);
   BuiltProgram program;
   {
     ArrayTable table(arrays, preparation.budget());  // until plan() is done, which reads arrays too

@@ -10,6 +10,8 @@
 
 namespace bitorch {
 
+struct Tuning;
+
 struct BuiltProgram {
   Graph graph;
   std::vector<std::unique_ptr<Chain>> chains;  // of operations of the graph
@@ -18,6 +20,6 @@ struct BuiltProgram {
 };
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
-                           const KernelTable& kernels, int64_t memory_limit);
+                           const KernelTable& kernels, int64_t memory_limit, Tuning* tuning);
 
 }  // namespace bitorch

@@ -73,20 +73,20 @@ class Pages {
 
 }  // namespace
 
-Model Model::read(const void* data, size_t size, const KernelTable& kernels, int64_t memory_limit) {
+Model Model::read(const void* data, size_t size, const KernelTable& kernels, int64_t memory_limit, Tuning* tuning) {
   PackedFile file = PackedFile::read(data, size);
-  Program program(file.program, file.arrays, kernels, memory_limit);
+  Program program(file.program, file.arrays, kernels, memory_limit, tuning);
   program.reserve(1);
   return {std::move(program),   file.format_version,         std::move(file.program),
           std::move(file.info), std::move(file.class_names), std::move(file.sha256)};
 }
 
-Model Model::load(const std::string& path, const KernelTable& kernels, int64_t memory_limit) {
+Model Model::load(const std::string& path, const KernelTable& kernels, int64_t memory_limit, Tuning* tuning) {
   try {
     const OpenFile file(path);
     const size_t size = file.size();
     const Pages bytes(size);
-    return read(bytes.data(), file.read_all(bytes.data(), size), kernels, memory_limit);
+    return read(bytes.data(), file.read_all(bytes.data(), size), kernels, memory_limit, tuning);
   } catch (const Error& error) {
     throw Error(path + ": " + error.what());
   }

@@ -24,9 +24,11 @@ struct Model {
   // Nothing of the bytes is kept. Error where the file is damaged, newer than this library, no packed file at all, or
   // asks for more than memory_limit bytes; std::bad_alloc. The program's memory for a batch of 1 is there when this
   // returns.
-  static Model read(const void* data, size_t size, const KernelTable& kernels, int64_t memory_limit = kMemoryLimit);
+  static Model read(const void* data, size_t size, const KernelTable& kernels, int64_t memory_limit = kMemoryLimit,
+                    Tuning* tuning = nullptr);
   // Errors begin with the path.
-  static Model load(const std::string& path, const KernelTable& kernels, int64_t memory_limit = kMemoryLimit);
+  static Model load(const std::string& path, const KernelTable& kernels, int64_t memory_limit = kMemoryLimit,
+                    Tuning* tuning = nullptr);
 };
 
 }  // namespace bitorch

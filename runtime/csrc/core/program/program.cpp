@@ -111,8 +111,8 @@ int64_t port_bytes(const Program::Port& port, int64_t batch) {
 }  // namespace
 
 Program::Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
-                 int64_t memory_limit)
-    : state_(new State(build_program(json, arrays, kernels, memory_limit), &kernels)) {
+                 int64_t memory_limit, Tuning* tuning)
+    : state_(new State(build_program(json, arrays, kernels, memory_limit, tuning), &kernels)) {
   if (memory_limit == kNoLimit) return;
   int64_t bytes = workspace_bytes(1);
   for (const Port& port : outputs()) bytes = checked_add(bytes, port_bytes(port, 1), "the results");
@@ -219,6 +219,7 @@ std::vector<Program::OperationInfo> Program::describe() const {
     for (const Tensor* tensor : operation->outputs()) info.outputs.push_back(describe_tensor(*tensor));
     info.macs = operation->macs();
     info.weight_bytes = operation->weight_bytes();
+    info.choices = operation->choices();
     list.push_back(std::move(info));
   }
   return list;

@@ -9,10 +9,13 @@
 #include <vector>
 
 #include "core/base/array.h"
+#include "core/base/kernel_time.h"
 #include "core/graph/port.h"
 #include "core/kernels.h"
 
 namespace bitorch {
+
+struct Tuning;
 
 class Program {
  public:
@@ -22,9 +25,10 @@ class Program {
   // copied (weights re-tiled): the caller may free them afterwards. `kernels` must outlive the program. Error also
   // where what the operations keep, what they need meanwhile, and the memory of a run with one image, its results
   // included, take more than memory_limit bytes together, before they are allocated; and where preparing it all would
-  // take many seconds (budget.h).
+  // take many seconds (budget.h). tuning: measured times of kernels to choose by, to which is added what it asks to
+  // measure; null: kernels are chosen by what they reckon.
   Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
-          int64_t memory_limit = kNoLimit);
+          int64_t memory_limit = kNoLimit, Tuning* tuning = nullptr);
   ~Program();
   Program(Program&&) noexcept;
   Program& operator=(Program&&) noexcept;
@@ -62,8 +66,9 @@ class Program {
     std::string kernel;               // e.g. "popcount avx512-vpopcntdq"
     std::vector<std::string> inputs;  // tensor names
     std::vector<TensorInfo> outputs;
-    int64_t macs;          // multiply-adds per image
-    int64_t weight_bytes;  // of the re-tiled weights
+    int64_t macs;                     // multiply-adds per image
+    int64_t weight_bytes;             // of the re-tiled weights
+    std::vector<KernelTime> choices;  // of kernels, the cheapest first; empty where there was none
   };
   // In the order of the description. (The inputs run first.)
   std::vector<OperationInfo> describe() const;

@@ -34,6 +34,8 @@ class Node:
         function: computes the value, [batch, *shape], from the values of the inputs.
         place: for messages: where in the model it is, and what it is there.
         module: the path of the module that computes it: "" of the model itself, and of inputs.
+        between: of codes behind a function of free last bits the least and the largest that they may be, see
+            `last_bits`; None of all others.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Node:
     settings: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
     module: str = ""
+    between: Callable[..., tuple[Tensor, Tensor]] | None = None
 
     @property
     def row(self) -> Kind:

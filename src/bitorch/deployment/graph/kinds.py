@@ -66,6 +66,10 @@ class Kind:
         elementwise: it computes each number of its result from one number, of the same channel.
         monotone: whether with these settings every channel rises or falls throughout, with the rounding of float32 too.
             It may make NaN of −inf or inf: at its ends, and nowhere between.
+        nearly_rising: whether with these settings the function rises, and what a library computes may fall by its last
+            bits, see `same_but_for_last_bits`.
+        lowest: of a function that rises from 0 on, and that gives for x ≤ 0 numbers between this one and 0 only; it may
+            make NaN of −inf. None of the others. What a library computes may fall by its last bits.
         rising: whether with these settings no channel falls anywhere or makes NaN, so that it commutes with a maximum.
             A factor of 0 makes NaN of infinities, which wins a maximum that the infinity, if it is −inf, would have
             lost.
@@ -86,6 +90,8 @@ class Kind:
     captured: bool = True
     elementwise: bool = False
     monotone: Property = never
+    nearly_rising: Property = never
+    lowest: float | None = None
     rising: Property = never
     moves: bool = False
     keeps_channels: bool = False
@@ -114,6 +120,8 @@ def _elementwise(
     settings: Mapping[str, Types] | None = None,
     *,
     monotone: Property = never,
+    nearly_rising: Property = never,
+    lowest: float | None = None,
     rising: Property = never,
     exact: bool = True,
     captured: bool = True,
@@ -125,6 +133,8 @@ def _elementwise(
         shape=shapes.same,
         elementwise=True,
         monotone=monotone,
+        nearly_rising=nearly_rising,
+        lowest=lowest,
         rising=rising,
         keeps_channels=True,
         exact=exact,
@@ -200,12 +210,18 @@ _ROWS = (
         rising=_positive("slope"),
     ),
     # Of a library's exp it is not proven that rounding keeps its order.
-    _elementwise("elu", "x where it is above 0, else `alpha`·(exp(x) − 1), [C].", {"alpha": _TENSOR}, exact=False),
-    _elementwise("hardswish", "x·min(max(x + 3, 0), 6)/6. It falls below −1.5."),
+    _elementwise(
+        "elu",
+        "x where it is above 0, else `alpha`·(exp(x) − 1), [C].",
+        {"alpha": _TENSOR},
+        nearly_rising=_positive("alpha"),
+        exact=False,
+    ),
+    _elementwise("hardswish", "x·min(max(x + 3, 0), 6)/6. It falls below −1.5.", lowest=-0.3751),
     _elementwise("hardsigmoid", "min(max(x + 3, 0), 6)/6.", monotone=always, rising=always),
-    _elementwise("sigmoid", "1/(1 + exp(−x)).", exact=False),
-    _elementwise("tanh", "tanh(x).", exact=False),
-    _elementwise("silu", "x/(1 + exp(−x)). It falls below −1.28.", exact=False),
+    _elementwise("sigmoid", "1/(1 + exp(−x)).", nearly_rising=always, exact=False),
+    _elementwise("tanh", "tanh(x).", nearly_rising=always, exact=False),
+    _elementwise("silu", "x/(1 + exp(−x)). It falls below −1.28.", lowest=-0.2785, exact=False),
     _elementwise("plus", "x + `constant`, [C].", {"constant": _TENSOR}, monotone=always, rising=_finite("constant")),
     _elementwise(
         "times",
@@ -345,8 +361,8 @@ _ROWS = (
     Kind(
         "thresholds",
         "D or float32 to codes: how many of `thresholds` [C, n] are reached, from below, or from above where "
-        "`descending` [C].",
-        settings={**_CODES, "thresholds": _TENSOR, "descending": _TENSOR},
+        "`descending` [C]; with a `table` [n + 1] or [C, n + 1], of D only, what it holds for that many.",
+        settings={**_CODES, "thresholds": _TENSOR, "descending": _TENSOR, "table": _TENSOR_OR_NONE},
         shape=shapes.same,
         captured=False,
         makes_codes=True,

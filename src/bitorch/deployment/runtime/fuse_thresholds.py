@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,10 +11,13 @@ from torch import Tensor
 from ..graph.chains import (
     composed,
     is_monotone,
+    probe,
     source,
     stored,
 )
 from ..graph.graph import Graph, Node
+from ..graph.last_bits import codes_between, is_bounded
+from .every_integer import staircase_of_every_integer
 from .threshold_search import (
     Staircase,
     float_staircase,
@@ -29,37 +32,83 @@ _MOST_LEVELS = 15
 def fuse_thresholds(graph: Graph) -> Graph:
     """Let codes of few levels come from D, or from a float tensor further up, by thresholds.
 
-    Codes of more levels stay with the unit quantizer, which reads the float chain as it is computed: that is as exact.
-    So does what turns a number into NaN, such as inf·0: it is no staircase. The runtime has no other quantizer without
-    thresholds, so the other forms get them whatever their levels.
+    From D through any elementwise functions, if each D that can be reached can be gone through; from floats through
+    monotone ones and one such as SiLU, of which is known that it rises. Codes of more levels stay with the unit
+    quantizer, which reads the float chain as it is computed: that is as exact. So does what turns a number into NaN,
+    such as inf·0: it is no staircase. The runtime has no other quantizer without thresholds, so the other forms get
+    them whatever their levels, behind what is monotone.
     """
     claimed: set[str] = set()  # sums D whose codes are fused: a layer writes one tensor of codes
     alone = {name for name, readers in graph.readers().items() if len(readers) == 1 and name not in graph.outputs}
     nodes: list[Node] = []
     for node in graph:
         if node.kind == "codes":
-            node = _fused(graph, node, claimed, alone)
+            of_sum = _of_sum(graph, node, claimed)
+            node = _of_floats(graph, node, alone) if of_sum is None else of_sum
         nodes.append(node)
     return Graph(tuple(nodes), graph.outputs).pruned()
 
 
-def _fused(graph: Graph, node: Node, claimed: set[str], alone: set[str]) -> Node:
-    levels = 2 ** node.settings["bits"] - 1
-    start, chain = source(graph, node, is_monotone)
-    if levels <= _MOST_LEVELS and start.kind == "product" and start.name not in claimed:
-        codes, reach = _stored(chain, node), _reach(start)
-        if not makes_nan(codes, node.shape, *reach):
-            claimed.add(start.name)
-            return _with(node, start, chain, integer_staircase(codes, node.shape, levels, *reach))
-    start, chain = source(graph, node, lambda at: is_monotone(at) and at.kind != "scale")
-    while chain and makes_nan(composed(chain), node.shape, -torch.inf, torch.inf):
+def _levels(node: Node) -> int:
+    bits: int = node.settings["bits"]
+    return (1 << bits) - 1
+
+
+def _of_sum(graph: Graph, node: Node, claimed: set[str]) -> Node | None:
+    """Codes from D; None where they must come from floats."""
+    levels = _levels(node)
+    start, chain = source(graph, node, lambda at: True)
+    if levels > _MOST_LEVELS or start.kind != "product" or start.name in claimed or not is_bounded(chain):
+        return None
+    codes, reach = _stored(chain, node), _reach(start)
+    if not all(map(is_monotone, chain)):
+        staircase = staircase_of_every_integer(codes, node.shape, levels, *reach)
+    elif makes_nan(codes, node.shape, *reach):
+        staircase = None
+    else:
+        staircase = integer_staircase(codes, node.shape, levels, *reach)
+    if staircase is None:
+        return None
+    claimed.add(start.name)
+    return _with(node, start, chain, staircase)
+
+
+def _of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
+    """Codes from the float tensor that is furthest up."""
+    levels = _levels(node)
+    is_few = levels <= _MOST_LEVELS
+    start, chain = source(graph, node, lambda at: at.kind != "scale" and (is_few or is_monotone(at)))
+    steps = _one_way(chain, node)
+    while steps is None or (chain and makes_nan(composed(steps), node.shape, -torch.inf, torch.inf)):
         start = chain.pop(0)
+        steps = _one_way(chain, node)
     is_unit = node.settings["form"] == "unit"
     while chain and is_unit and chain[-1].name in alone and _changes_nothing(chain[-1]):
         chain.pop()  # where something else reads it, it is computed anyway, in the same operation
-    if is_unit and (levels > _MOST_LEVELS or all(map(_changes_nothing, chain))):
+    if is_unit and (not is_few or all(map(_changes_nothing, chain))):
         return replace(node, inputs=(chain[-1].name if chain else start.name,))
-    return _with(node, start, chain, float_staircase(_stored(chain, node), node.shape, levels))
+    return _with(node, start, chain, float_staircase(_stored(steps, node), node.shape, levels))
+
+
+def _one_way(chain: Sequence[Node], node: Node) -> Sequence[Node] | None:
+    """Nodes that give the codes of a chain of floats, all of which rise or fall; None if that is not known.
+
+    One of them may do so only nearly: its last bits are free, and so are the codes where they decide. Of one that only
+    rises from 0 on, the quantizer must give the lowest code up to there, the code of NaN.
+    """
+    bends = [i for i, one in enumerate(chain) if not is_monotone(one)]
+    if not bends:
+        return chain
+    before, bend, after = chain[: bends[0]], chain[bends[0]], chain[bends[0] + 1 :]
+    if len(bends) > 1 or bend.row.nearly_rising(bend.settings):
+        return chain if len(bends) == 1 else None
+    if bend.row.lowest is None:
+        return None
+    ends = torch.tensor([[bend.row.lowest], [0.0]]).repeat(1, node.channels)
+    if bool((_stored(after, node)(probe(ends, node.shape)) != 0).any()):
+        return None
+    from_zero = replace(bend, kind="relu", function=lambda x: x.clamp(min=0.0), settings={})
+    return [*before, from_zero, bend, *after]
 
 
 def _changes_nothing(node: Node) -> bool:
@@ -76,12 +125,13 @@ def _with(node: Node, start: Node, chain: list[Node], staircase: Staircase) -> N
         "sign": node.settings["sign"],
         "thresholds": staircase.thresholds,
         "descending": staircase.descending,
+        "table": staircase.table,
     }
-    function = composed([*chain, node])
-    return replace(node, kind="thresholds", inputs=(start.name,), function=function, settings=settings)
+    function, between = composed([*chain, node]), codes_between(chain, node)
+    return replace(node, kind="thresholds", inputs=(start.name,), function=function, settings=settings, between=between)
 
 
-def _stored(chain: list[Node], node: Node) -> Callable[[Tensor], Tensor]:
+def _stored(chain: Sequence[Node], node: Node) -> Callable[[Tensor], Tensor]:
     """The chain's codes as the program stores them: 0 and 1 for ±1."""
     codes = composed([*chain, node])
     return lambda x: stored(codes(x), sign=node.settings["sign"])

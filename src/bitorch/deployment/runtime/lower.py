@@ -116,6 +116,16 @@ def _borders(padding: tuple[int, ...]) -> list[int]:
     return list(padding) if len(padding) == 2 else [0, 0, 0, 0]
 
 
+def _has_table(codes: Node) -> bool:
+    """Whether the codes of a node are looked up by the number of thresholds that were reached."""
+    return codes.kind == "thresholds" and codes.settings["table"] is not None
+
+
+def _counted(codes: Node) -> str:
+    """The tensor of the codes of a node, or of the number of thresholds that its table is looked up by."""
+    return f"{codes.name}/steps" if _has_table(codes) else codes.name
+
+
 def _numpy(values: Tensor) -> NDArray[Any]:
     return np.ascontiguousarray(values.detach().numpy())
 
@@ -241,6 +251,10 @@ class _Lowering:
         if one.stage("relu") is not None:
             operation["relu"] = True
         self.emit(operation | self._leaving(one), node.name, one.value, layer=node, codes=one.codes)
+        if one.codes is not None and _has_table(one.codes):
+            counted, codes = _counted(one.codes), one.codes
+            _, keys = self._table(codes)
+            self.emit({"op": "lookup", "input": counted, "output": codes.name, **keys}, codes.name, codes=codes)
 
     @staticmethod
     def _sum_name(node: Node) -> str:
@@ -324,13 +338,15 @@ class _Lowering:
         """The keys that say which tensors leave an operation."""
         leaving: Operation = {"float32": one.value} if one.keeps_value else {}
         if one.codes is not None:
-            leaving |= {"codes": one.codes.name, **self._code_keys(one.codes)}
+            leaving |= {"codes": _counted(one.codes), **self._code_keys(one.codes)}
         return leaving
 
     def _code_keys(self, node: Node) -> Operation:
         keys: Operation = {"bits": node.settings["bits"]}
         if node.kind == "thresholds":
-            keys["thresholds"] = self.array(node, "thresholds", _numpy(node.settings["thresholds"]))
+            thresholds = node.settings["thresholds"]
+            keys["bits"] = int(thresholds.shape[1]).bit_length()
+            keys["thresholds"] = self.array(node, "thresholds", _numpy(thresholds))
             if bool(node.settings["descending"].any()):
                 keys["descending"] = self.array(node, "descending", _numpy(node.settings["descending"]))
         return keys
@@ -371,7 +387,7 @@ class _Lowering:
     def _table(self, node: Node) -> tuple[str, Operation]:
         """The operation of a node that looks codes up."""
         table = node.settings["table"]
-        if node.kind == "lookup":
+        if node.kind in ("lookup", "thresholds"):
             return "lookup", {"bits": node.settings["bits"], "table": self.array(node, "table", _numpy(table))}
         if table is None:
             return "dequantize", {"sign": True} if node.settings["sign"] else {}

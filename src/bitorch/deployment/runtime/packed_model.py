@@ -111,13 +111,14 @@ class PackedModel:
         self.passes, self.owners = tuple(passes), owners
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT) -> PackedModel:
+    def load(cls, path: str | os.PathLike[str], *, memory_limit: int = MEMORY_LIMIT, tune: bool = False) -> PackedModel:
         """Read a file that `save`, or `bitorch_runtime.save`, has written.
 
         Args:
             path: of the file.
             memory_limit: the most bytes that it may take once it is loaded, as of `bitorch_runtime.load`: 1 GiB unless
                 you trust where it comes from.
+            tune: measure which kernels are the fastest here, as of `bitorch_runtime.load`.
 
         Raises:
             OSError: it cannot be read.
@@ -126,7 +127,7 @@ class PackedModel:
         """
         packed = cls.__new__(cls)
         # The C++ reader comes first, because it also refuses what takes more memory than any net in use.
-        program: bitorch_runtime.Program = bitorch_runtime.load(path, memory_limit=memory_limit)
+        program: bitorch_runtime.Program = bitorch_runtime.load(path, memory_limit=memory_limit, tune=tune)
         operations, arrays, info = bitorch_runtime.format.read(path)
         shapes = info.get("provenance", {}).pop(OLD_KEY, None)
         try:

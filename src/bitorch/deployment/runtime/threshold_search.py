@@ -28,10 +28,12 @@ class Staircase:
         thresholds: [C, n], int32 or float32, never falling with j; never rising in descending channels. A float32 one
             that is NaN, behind all others, is one that no number reaches: ±inf are numbers that a chain may reach.
         descending: bool [C].
+        table: uint8 [n + 1], or [C, n + 1] of each channel's own, the codes by that number; None: it is the code.
     """
 
     thresholds: Tensor
     descending: Tensor
+    table: Tensor | None = None
 
 
 def integer_staircase(

@@ -126,7 +126,9 @@ def verify(model: nn.Module, packed: PackedModel, *inputs: Tensor) -> Verificati
 
     The model's own modules and functions are called one by one. Where floats are summed (float layers, means) the order
     is free and the last bits may differ; such a tensor is compared with a tolerance, and what follows it is then
-    computed by the model from the program's numbers, so that everything else can be held to equality. Likewise, where
+    computed by the model from the program's numbers, so that everything else can be held to equality. Codes that are
+    taken right from D through a function of free last bits, such as SiLU, must be those of its value, or of one that is
+    2⁻²¹ of it larger or smaller. Likewise, where
     the model quantizes NaN, what follows is computed from the program's code, the lowest one. A float sum is not
     compared in images whose numbers are so huge (beyond 10²⁴) that it may overflow in one order and not in another.
 
@@ -229,6 +231,8 @@ class _Walk:
                 found = self._found(node, tensor)
                 kind = _KINDS.get(self.results[tensor].dtype.name, "floats")
                 operation = self.operation[node.name]
+                if node.between is not None:
+                    value = _between(value, found, *node.between(*(values[name] for name in node.inputs)))
                 if node.name in unsure:
                     value = torch.where(unsure[node.name].reshape(-1, *[1] * (value.dim() - 1)), found, value)
                 terms = node.function(values[node.inputs[0]].abs()) if node.kind == "global_avg_pool" else None
@@ -237,6 +241,8 @@ class _Walk:
                 )
                 if is_inexact and comparisons[-1].ok:
                     values[node.name] = found
+                elif node.between is not None:
+                    values[node.name] = value
         return comparisons, values
 
     def _found(self, node: Node, tensor: str) -> Tensor:
@@ -247,6 +253,11 @@ class _Walk:
             return found.to(torch.float32)
         codes = found.to(torch.float32)
         return 2 * codes - 1 if self.signs[node.name] else codes
+
+
+def _between(value: Tensor, found: Tensor, least: Tensor, most: Tensor) -> Tensor:
+    """The codes that the model may have: those that were found, where its last bits decide between them and others."""
+    return torch.where((found >= least) & (found <= most), found, value)
 
 
 def _may_overflow(x: Tensor) -> Tensor:

@@ -1,0 +1,219 @@
+#include "core/conv/fused_conv.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "core/base/checked.h"
+#include "core/base/cpu.h"
+#include "core/base/shared_ranges.h"
+
+namespace bitorch {
+
+namespace {
+
+// Parts of joined pixels begin at multiples of this many, and so many at most are handed over at once.
+constexpr int64_t kGrain = 32, kMostPixels = int64_t{1} << 20;
+
+// The kernel's own form of the weights, or null where they do not suit it.
+std::shared_ptr<const FusedWeights> prepare(const ConvSpec& spec, const FusedKernel& kernel, const Layout& input,
+                                            const Layout* out_codes, Preparation& preparation) {
+  auto weights = std::make_shared<FusedWeights>();
+  std::unique_ptr<FusedLayer> layer = make_fused_layer(spec, input, out_codes, preparation);
+  if (layer == nullptr || kernel.cost(&layer->spec, machine()) < 0) return nullptr;
+  Budget& budget = preparation.budget();
+  const int64_t count = checked_mul(spec.geometry.out_channels, spec.geometry.inputs_per_output(), "weights");
+  TemporaryArray<uint8_t> m(budget, count, "a layer's weights");
+  budget.work(checked_mul(count, 4, "weights"));
+  write_weights(spec, *layer, budget, m.data());
+  weights->prepared =
+      AlignedArray<uint8_t>(budget, kernel.prepared_bytes(&layer->spec), "the weights, prepared for this CPU");
+  if (!kernel.prepare(&layer->spec, m.data(), weights->prepared.data())) return nullptr;
+  weights->layer = std::move(layer);
+  return weights;
+}
+
+// From one pixel to the next, where all pixels of an image are at one distance; else 0.
+int64_t pixel_step(const Layout& l) {
+  if (l.width == 1) return l.height == 1 ? l.image_bytes : l.row_bytes;
+  return l.height == 1 || l.row_bytes == l.width * l.pixel_bytes ? l.pixel_bytes : 0;
+}
+
+bool has_one_step(const Layout& l, bool across_images) {
+  const int64_t step = pixel_step(l);
+  return step != 0 && (!across_images || l.image_bytes == l.width * l.height * step);
+}
+
+// Whether each pixel is computed from the one of its place, all in the same way.
+bool is_pointwise(const ConvGeometry& g) {
+  const int64_t padding = g.pad_top + g.pad_left + g.pad_bottom + g.pad_right;
+  return g.kernel_h == 1 && g.kernel_w == 1 && g.stride_h == 1 && g.stride_w == 1 && padding == 0;
+}
+
+}  // namespace
+
+std::unique_ptr<FusedConv> FusedConv::make(const ConvSpec& spec, const FusedKernel& kernel, Preparation& preparation,
+                                           const Layout& input, const Layout* out_float, const Layout* out_codes,
+                                           const Layout* residual) {
+  auto conv = std::make_unique<FusedConv>();
+  conv->kernel_ = &kernel;
+  conv->geometry_ = spec.geometry;
+  conv->input_ = input;
+  if (out_float != nullptr) conv->out_float_ = *out_float;
+  if (out_codes != nullptr) conv->out_codes_ = *out_codes;
+  if (residual != nullptr) conv->residual_ = *residual;
+  conv->weights_ = prepare(spec, kernel, input, out_codes, preparation);
+  if (conv->weights_ == nullptr) return nullptr;
+  const FusedSpec& fused = conv->weights_->layer->spec;
+  conv->nanoseconds_ = kernel.cost(&fused, machine());
+  const auto joins = [&](bool across_images) {
+    for (const Layout* layout : {&input, out_float, out_codes, residual}) {
+      if (layout != nullptr && !has_one_step(*layout, across_images)) return false;
+    }
+    return kernel.joins_pixels && is_pointwise(spec.geometry);
+  };
+  conv->joins_rows_ = joins(false);
+  conv->joins_images_ = joins(true);
+  conv->part_bytes_ = round_up(checked_add(kernel.scratch_bytes(&fused), kSlack, "scratch memory"), 64);
+  return conv;
+}
+
+// Who shares so many items of each run of channels. Either rows are divided first: groups of channels read the same
+// input, and window sums are theirs each. Or channels are: weights are divided, and pixels share them.
+FusedConv::Parts FusedConv::divided(int64_t items, double nanoseconds, int threads, bool channels_first) const {
+  const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels);
+  const int64_t limit = workers_for(nanoseconds, threads);
+  const int64_t most = std::min(limit, runs);
+  Parts best;
+  best.items = items;
+  best.nanoseconds = nanoseconds;
+  int64_t least = items * runs;
+  for (int64_t i = 1; i <= most; ++i) {
+    const int64_t groups = channels_first ? most + 1 - i : i, per_group = std::min(limit / groups, items);
+    const int64_t load = ceil_div(items, per_group) * ceil_div(runs, groups);
+    if (load >= least) continue;
+    least = load;
+    best.workers = static_cast<int>(per_group * groups);
+    best.groups = groups;
+  }
+  return best;
+}
+
+FusedConv::Parts FusedConv::parts(int64_t batch, int threads) const {
+  const FusedSpec& spec = weights_->layer->spec;
+  if (!joins_rows_) return divided(batch * spec.height, nanoseconds_ * static_cast<double>(batch), threads, false);
+  const int64_t images = joins_images_ ? 1 : batch, pixels = joined_pixels(batch);
+  FusedSpec all = spec;
+  all.height = 1;
+  all.width = static_cast<int32_t>(std::min<int64_t>(pixels, std::numeric_limits<int32_t>::max()));
+  const double nanoseconds = kernel_->cost(&all, machine()) * static_cast<double>(images);
+  return divided(images * ceil_div(pixels, kGrain), nanoseconds, threads, true);
+}
+
+// Pixels that are handed over as one row: those of the batch or, where images are not at the distance of pixels, of an
+// image.
+int64_t FusedConv::joined_pixels(int64_t batch) const {
+  const FusedSpec& spec = weights_->layer->spec;
+  return (joins_images_ ? batch : 1) * spec.height * spec.width;
+}
+
+int64_t FusedConv::scratch_bytes(int64_t batch, int threads) const {
+  return checked_mul(part_bytes_, parts(batch, threads).workers, "scratch memory");
+}
+
+// The items of the first group of channels come first, then those of the next.
+void FusedConv::run(const Conv::Buffers& buffers, int64_t batch, int threads) const {
+  const Parts parts = this->parts(batch, threads);
+  const int64_t items = parts.groups * parts.items;
+  const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels), pixels = joined_pixels(batch);
+  parallel_ranges(parts.workers, items, parts.nanoseconds, [&](int worker, int64_t first, int64_t last) {
+    FusedBand band = band_of_layer();
+    band.scratch = buffers.scratch + worker * part_bytes_;
+    for (int64_t item = first, count = 0; item < last; item += count) {
+      const int64_t group = item / parts.items, begin = item % parts.items;
+      count = std::min(parts.items - begin, last - item);
+      const int64_t c0 = runs * group / parts.groups * kFusedChannels;
+      const int64_t c1 = std::min(geometry_.out_channels, runs * (group + 1) / parts.groups * kFusedChannels);
+      band.first_channel = static_cast<int32_t>(c0);
+      band.channels = static_cast<int32_t>(c1 - c0);
+      if (joins_rows_) {
+        run_grains(buffers, begin, begin + count, pixels, band);
+      } else {
+        run_rows(buffers, begin, begin + count, band);
+      }
+    }
+  });
+}
+
+// All that is the same for every band.
+FusedBand FusedConv::band_of_layer() const {
+  FusedBand band = {};
+  band.prepared = weights_->prepared.data();
+  band.row_bytes = input_.row_bytes;
+  band.pixel_bytes = input_.pixel_bytes;
+  band.plane_bytes = input_.plane_bytes;
+  band.codes_row = out_codes_.row_bytes;
+  band.codes_pixel = out_codes_.pixel_bytes;
+  band.codes_plane = out_codes_.plane_bytes;
+  band.out_row = out_float_.row_bytes;
+  band.out_pixel = out_float_.pixel_bytes;
+  band.residual_row = residual_.row_bytes;
+  band.residual_pixel = residual_.pixel_bytes;
+  band.width = weights_->layer->spec.width;
+  return band;
+}
+
+// Grains first .. last - 1 of the joined pixels, those of the first image first: of each image one row.
+void FusedConv::run_grains(const Conv::Buffers& buffers, int64_t first, int64_t last, int64_t pixels,
+                           FusedBand band) const {
+  band.rows = 1;
+  band.pixel_bytes = pixel_step(input_);
+  band.codes_pixel = pixel_step(out_codes_);
+  band.out_pixel = pixel_step(out_float_);
+  band.residual_pixel = pixel_step(residual_);
+  const int64_t grains = ceil_div(pixels, kGrain);
+  for (int64_t grain = first, count = 0; grain < last; grain += count) {
+    const int64_t image = grain / grains, at = grain % grains * kGrain;
+    count = std::min({grains - grain % grains, last - grain, kMostPixels / kGrain});
+    band.width = static_cast<int32_t>(std::min(count * kGrain, pixels - at));
+    point_to(buffers, image, 0, at, &band);
+    kernel_->run(&weights_->layer->spec, &band);
+  }
+}
+
+// Rows first .. last - 1 of the batch, a band for each image.
+void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t first, int64_t last, FusedBand band) const {
+  const FusedSpec& spec = weights_->layer->spec;
+  for (int64_t row = first; row < last; row += band.rows) {
+    const int64_t y = row % spec.height;
+    band.y0 = static_cast<int32_t>(y);
+    band.rows = static_cast<int32_t>(std::min(spec.height - y, last - row));
+    point_to(buffers, row / spec.height, y, 0, &band);
+    kernel_->run(&spec, &band);
+  }
+}
+
+void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  FusedBand band = band_of_layer();
+  band.scratch = buffers.scratch;
+  band.channels = static_cast<int32_t>(geometry_.out_channels);
+  const int64_t row = n * weights_->layer->spec.height;
+  run_rows(buffers, row + first, row + last, band);
+}
+
+// Output row y of image n, from pixel x on; x is 0, or steps are those of joined pixels.
+void FusedConv::point_to(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t x, FusedBand* band) const {
+  const FusedEpilogue& e = weights_->layer->spec.epilogue;
+  const int64_t top = y * geometry_.stride_h - geometry_.pad_top;
+  band->input = buffers.input + input_.offset(n, top, -geometry_.pad_left) + x * band->pixel_bytes;
+  if (e.wants_codes) band->codes = buffers.out_codes + out_codes_.offset(n, y, 0) + x * band->codes_pixel;
+  if (e.wants_float) {
+    band->out = reinterpret_cast<float*>(buffers.out_float + out_float_.offset(n, y, 0) + x * band->out_pixel);
+  }
+  if (e.has_residual) {
+    const uint8_t* residual = buffers.residual + residual_.offset(n, y, 0) + x * band->residual_pixel;
+    band->residual = reinterpret_cast<const float*>(residual);
+  }
+}
+
+}  // namespace bitorch

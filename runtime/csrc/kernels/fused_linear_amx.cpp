@@ -1,0 +1,62 @@
+// Linear layers by AMX, and by vpdpbusd where pixels are too few for tiles. Codes in bytes in; codes, floats or both
+// out. Convolutions of many pixels, whose weights are read often, keep them widened: fused_amx.cpp.
+
+// GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for uninitialised variables (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "../core/fused.h"
+#include "../core/kernels.h"
+
+namespace bitorch {
+
+namespace fused_linear_amx {
+
+// Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
+namespace {
+
+#include "fused_loops.inl"
+
+#include "fused_ints.inl"
+
+#include "fused_linear.inl"
+
+#include "fused_linear_cost.inl"
+
+#include "fused_linear_avx512.inl"
+
+#include "fused_linear_amx.inl"
+
+// Nanoseconds of 64 channels x 64 input channels: what widening takes, while up to 16 pixels are multiplied, and a tile
+// of 16 pixels more.
+constexpr double kWidenTile = 44, kPixel = 0.65, kPairOfTiles = 98;
+
+static double cost(const FusedSpec* spec, Machine machine) {
+  if (!is_linear(spec)) return -1;
+  const double pixels = static_cast<double>(spec->height) * spec->width;
+  if (pixels < kLeastTilePixels) return vector_cost(spec, machine, pixels);
+  const double units = static_cast<double>(linear_blocks(spec) * tile_depths(spec));
+  const double passes = pixels / packed_pixels(spec) > 1 ? pixels / packed_pixels(spec) : 1;
+  const double unit = pixels <= kTileRows ? kWidenTile + kPixel * pixels : kPairOfTiles * pixels / (2 * kTileRows);
+  const double weights = passes * weight_nanoseconds(spec, linear_machine(machine));
+  const double products = units * (unit < kWidenTile ? kWidenTile : unit);
+  return (products > weights ? products : weights) + linear_rest(spec, pixels);
+}
+
+}  // namespace
+
+}  // namespace fused_linear_amx
+
+extern const FusedKernel kFusedLinearAmx = {"linear amx",
+                                            fused_linear_amx::cost,
+                                            fused_linear_amx::linear_bytes,
+                                            fused_linear_amx::prepare_linear,
+                                            fused_linear_amx::linear_amx_scratch,
+                                            fused_linear_amx::run_linear_amx,
+                                            true};
+
+}  // namespace bitorch

@@ -1,0 +1,123 @@
+// How far the activation functions with an exponential are from the true values, over all floats: libm in double is
+// true enough. Every table of kernels must give the same bits.
+//
+//   check_functions [--every N] [--kernel NAME]...    each N-th of the 2^32 floats (1: all), 4099 unless given
+//
+// It prints the largest distance in units in the last place, and exits with 1 if one is 2.5 or more, or if tables differ.
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/base/cpu.h"
+#include "core/kernels.h"
+#include "tool.h"
+
+namespace bitorch {
+namespace {
+
+constexpr double kMostUnits = 2.5;
+
+void elu_of_one(const ActivationFunctions& functions, float* out, const float* in, int64_t n) {
+  static const std::vector<float> kOnes(size_t{1} << 16, 1.0f);
+  functions.elu(out, in, kOnes.data(), n);
+}
+
+struct Known {
+  const char* name;
+  void (*run)(const ActivationFunctions&, float* out, const float* in, int64_t n);
+  double (*expected)(double);
+};
+
+const Known kKnown[] = {
+    {"sigmoid", [](const ActivationFunctions& f, float* out, const float* in, int64_t n) { f.sigmoid(out, in, n); },
+     [](double x) { return 1.0 / (1.0 + std::exp(-x)); }},
+    {"tanh", [](const ActivationFunctions& f, float* out, const float* in, int64_t n) { f.tanh(out, in, n); },
+     [](double x) { return std::tanh(x); }},
+    {"silu", [](const ActivationFunctions& f, float* out, const float* in, int64_t n) { f.silu(out, in, n); },
+     [](double x) { return x / (1.0 + std::exp(-x)); }},
+    {"elu", elu_of_one, [](double x) { return x > 0.0 ? x : std::expm1(x); }},
+};
+
+// In units in the last place of the true value, which for small numbers is the smallest float; infinite where one is
+// NaN or infinite and the other is not.
+double units(float got, double expected) {
+  const bool is_nan = std::isnan(got), must_be_nan = std::isnan(expected);
+  if (is_nan || must_be_nan) return is_nan == must_be_nan ? 0.0 : HUGE_VAL;
+  if (static_cast<double>(got) == expected) return 0.0;
+  int exponent;
+  std::frexp(expected, &exponent);
+  return std::fabs(static_cast<double>(got) - expected) / std::ldexp(1.0, std::max(exponent - 24, -149));
+}
+
+struct Worst {
+  double units = 0.0;
+  float at = 0.0f;
+};
+
+// One part of the floats, from pattern `first` on; false if a table gives other bits than the first.
+bool check_part(const Known& known, const std::vector<const KernelTable*>& tables, const std::vector<float>& in,
+                Worst& worst) {
+  const auto n = static_cast<int64_t>(in.size());
+  std::vector<float> out(in.size()), other(in.size());
+  known.run(tables[0]->rows.activations, out.data(), in.data(), n);
+  for (size_t i = 0; i < in.size(); ++i) {
+    const double distance = units(out[i], known.expected(static_cast<double>(in[i])));
+    if (distance > worst.units) worst = {distance, in[i]};
+  }
+  for (size_t t = 1; t < tables.size(); ++t) {
+    known.run(tables[t]->rows.activations, other.data(), in.data(), n);
+    for (size_t i = 0; i < in.size(); ++i) {
+      if (std::isnan(out[i]) ? std::isnan(other[i]) : std::memcmp(&out[i], &other[i], sizeof(float)) == 0) continue;
+      std::printf("%s of %.9g: %s gives %.9g, %s %.9g\n", known.name, static_cast<double>(in[i]), tables[0]->name,
+                  static_cast<double>(out[i]), tables[t]->name, static_cast<double>(other[i]));
+      return false;
+    }
+  }
+  return true;
+}
+
+bool check(const Known& known, const std::vector<const KernelTable*>& tables, uint64_t every) {
+  constexpr size_t kAtOnce = size_t{1} << 16;
+  Worst worst;
+  std::vector<float> in;
+  in.reserve(kAtOnce);
+  for (uint64_t pattern = 0; pattern < uint64_t{1} << 32; pattern += every) {
+    const auto bits = static_cast<uint32_t>(pattern);
+    float x;
+    std::memcpy(&x, &bits, sizeof(x));
+    in.push_back(x);
+    if (in.size() < kAtOnce && pattern + every < uint64_t{1} << 32) continue;
+    if (!check_part(known, tables, in, worst)) return false;
+    in.clear();
+  }
+  std::printf("%-8s %.3f units at %.9g\n", known.name, worst.units, static_cast<double>(worst.at));
+  return worst.units < kMostUnits;
+}
+
+int run(int argc, char** argv) {
+  const Arguments arguments(argc, argv, "check_functions [--every N] [--kernel NAME]", {"--every", "--kernel"});
+  if (!arguments.paths().empty()) arguments.fail("it takes no files");
+  const auto every = static_cast<uint64_t>(arguments.number("--every", 4099, 1, 1000000000));
+  std::vector<std::string> names = arguments.texts("--kernel");
+  if (names.empty()) names = available_kernels();
+  std::vector<const KernelTable*> tables;
+  for (const std::string& name : names) tables.push_back(&kernels(name));
+  bool ok = true;
+  for (const Known& known : kKnown) ok = check(known, tables, every) && ok;
+  return ok ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace bitorch
+
+int main(int argc, char** argv) {
+  try {
+    return bitorch::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "check_functions: %s\n", error.what());
+    return 2;
+  }
+}

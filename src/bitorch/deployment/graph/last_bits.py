@@ -1,0 +1,49 @@
+"""Codes behind a function whose last bits are free: SiLU, sigmoid, tanh and ELU are sums of a library's exponential.
+
+PyTorch computes them in one way in a vector, in another at its end, in a third on another CPU, and training saw any of
+them. So where such a number lies within its last bits of where codes change, either code is the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .chains import composed, is_monotone
+from .graph import Node
+
+#: How far from the true value PyTorch's may be, as a share of it: 4 to 8 units in the last place.
+ROOM = 2.0**-21
+_SMALLEST = torch.finfo(torch.float32).tiny
+
+#: From the argument of a chain to the least and the largest code.
+Between = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def inexact(chain: Sequence[Node]) -> list[int]:
+    """Where functions of free last bits stand in a chain of elementwise nodes."""
+    return [i for i, node in enumerate(chain) if not node.row.exact]
+
+
+def is_bounded(chain: Sequence[Node]) -> bool:
+    """Whether `codes_between` can tell: there is one such function at most, and all behind it is monotone."""
+    at = inexact(chain)
+    return not at or (len(at) == 1 and all(map(is_monotone, chain[at[0] + 1 :])))
+
+
+def codes_between(chain: Sequence[Node], codes: Node) -> Between | None:
+    """The least and the largest code of a chain that `is_bounded`; None if all its bits are certain."""
+    at = inexact(chain)
+    if not at:
+        return None
+    value, after = composed(chain[: at[0] + 1]), composed([*chain[at[0] + 1 :], codes])
+
+    def between(x: Tensor) -> tuple[Tensor, Tensor]:
+        y = value(x)
+        room = y.abs() * ROOM + _SMALLEST
+        ends = torch.stack([after(y - room), after(y + room)])
+        return ends.amin(0), ends.amax(0)
+
+    return between

@@ -1,0 +1,50 @@
+"""PyTorch's functions with an exponential are as near to the true values as codes behind them are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bitorch.deployment.graph.last_bits import ROOM
+
+Function = Callable[[Tensor], Tensor]
+FUNCTIONS: dict[str, tuple[Function, Function]] = {
+    "sigmoid": (torch.sigmoid, lambda x: 1 / (1 + torch.exp(-x))),
+    "tanh": (torch.tanh, torch.tanh),
+    "silu": (F.silu, lambda x: x / (1 + torch.exp(-x))),
+    "elu": (F.elu, lambda x: torch.where(x > 0, x, torch.expm1(x.clamp(max=0)))),
+}
+_AT_ONCE = 2**20
+
+
+def farthest(function: str, first: int, count: int, every: int) -> float:
+    """The largest distance from float64's value, as a share of it, over normal results of these bit patterns."""
+    bits = torch.arange(first, first + count * every, every)
+    x = torch.where(bits < 2**31, bits, bits - 2**32).to(torch.int32).view(torch.float32)
+    x = x[x.isfinite()]
+    ours, true = FUNCTIONS[function]
+    expected = true(x.double())
+    normal = expected.abs() >= torch.finfo(torch.float32).tiny
+    shares = []
+    for y in (ours(x), ours(x[1:].unsqueeze(1)[:, 0])):  # vectors begin at other places
+        wanted = expected[len(expected) - len(y) :]
+        kept = normal[len(expected) - len(y) :]
+        shares.append(((y.double() - wanted)[kept] / wanted[kept]).abs())
+    share = torch.cat(shares)
+    return float(share.max()) if share.numel() else 0.0
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_some_floats_have_room(function: str) -> None:
+    """Half of it: thresholds are found with one value of PyTorch's, and compared with another one."""
+    assert farthest(function, 1, 2**20, 4093) < ROOM / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_all_floats_have_room(function: str) -> None:
+    assert max(farthest(function, first, _AT_ONCE, 1) for first in range(0, 2**32, _AT_ONCE)) < ROOM / 2
