@@ -47,7 +47,8 @@ struct Tensor {
 
   // The memory plan fills these in.
   Layout layout;
-  int64_t arena_offset = 0;  // per image of the batch
+  const Tensor* whole = nullptr;  // the tensor of which it is a part, or which has parts itself; else null
+  int64_t arena_offset = 0;       // per image of the batch
 
   bool is_codes() const { return values == Values::kCodes; }
   int64_t pixels() const { return height * width; }
@@ -114,6 +115,11 @@ class Operation {
   virtual bool prefers_planes(const Tensor& /*input*/, const KernelTable&) const { return false; }
   virtual Halo halo(const Tensor& /*input*/) const { return {}; }
 
+  // Tensors whose pixels do not adjoin, because they are parts of others (layout.h).
+  virtual bool reads_part(const Tensor& /*input*/) const { return false; }
+  virtual bool writes_part(const Tensor& /*output*/) const { return false; }
+  // Whether its output is the channels of one input behind those of the other.
+  virtual bool joins_channels() const { return false; }
   // An input whose memory `output` may take where nobody reads it later: it is read, number by number, before it is
   // written. Null: none. Their layouts are the same, halo included.
   virtual const Tensor* overwrites(const Tensor& /*output*/) const { return nullptr; }

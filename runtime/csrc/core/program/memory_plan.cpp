@@ -112,12 +112,12 @@ struct Place {
 const Tensor* overwritten(const Tensor& tensor, const std::unordered_map<const Tensor*, Users>& users) {
   const Users& life = users.at(&tensor);
   const Tensor* before = life.producer->overwrites(tensor);
-  if (before == nullptr) return nullptr;
+  if (before == nullptr || before->whole != nullptr || tensor.whole != nullptr) return nullptr;
   return users.at(before).last == life.first && same_layout(before->layout, tensor.layout) ? before : nullptr;
 }
 
-// One place for each tensor of the arena, which those within chains are not, except where an operation writes over the
-// last use of what it reads.
+// One place for each tensor of the arena, which those within chains are not, except for parts, which are in the whole
+// one's, and where an operation writes over the last use of what it reads.
 //
 //   conv a -> b; conv c + residual b -> d     b's last reader is the second: d takes its bytes, one read and one write
 std::vector<Place> places_of(Graph& graph, const std::unordered_map<const Tensor*, Users>& users) {
@@ -127,7 +127,7 @@ std::vector<Place> places_of(Graph& graph, const std::unordered_map<const Tensor
     const auto user = users.find(&tensor);
     if (user == users.end()) continue;
     const Tensor* before = overwritten(tensor, users);
-    const Tensor* owner = before != nullptr ? before : &tensor;
+    const Tensor* owner = before != nullptr ? before : tensor.whole != nullptr ? tensor.whole : &tensor;
     const auto found = place_of.find(owner);
     const size_t place = found == place_of.end() ? places.size() : found->second;
     if (place == places.size()) places.push_back({{}, user->second});
