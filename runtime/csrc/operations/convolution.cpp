@@ -46,6 +46,8 @@ class Convolution : public Operation, private ByRows {
   bool prefers_planes(const Tensor& tensor, const KernelTable& kernels) const override {
     return &tensor == input_ && preferred_input(*spec_, kernels) == Kind::kPlanes;
   }
+  bool writes_part(const Tensor&) const override { return true; }
+  bool reads_part(const Tensor& tensor) const override { return &tensor == residual_ && &tensor != input_; }
   Halo halo(const Tensor& tensor) const override { return &tensor == input_ ? pads_ : Halo(); }
 
   void plan(const KernelTable& kernels, Preparation& preparation) override {

@@ -46,7 +46,8 @@ struct Tensor {
 
   // The memory plan fills these in.
   Layout layout;
-  int64_t arena_offset = 0;  // per image of the batch
+  const Tensor* whole = nullptr;  // the tensor of which it is a part, or which has parts itself; else null
+  int64_t arena_offset = 0;       // per image of the batch
 
   bool is_codes() const { return values == Values::kCodes; }
   int64_t pixels() const { return height * width; }
@@ -112,6 +113,12 @@ class Operation {
   virtual bool writes_planes(const Tensor& /*output*/) const { return true; }
   virtual bool prefers_planes(const Tensor& /*input*/, const KernelTable&) const { return false; }
   virtual Halo halo(const Tensor& /*input*/) const { return {}; }
+
+  // Tensors whose pixels do not adjoin, because they are parts of others (layout.h).
+  virtual bool reads_part(const Tensor& /*input*/) const { return false; }
+  virtual bool writes_part(const Tensor& /*output*/) const { return false; }
+  // Whether its output is the channels of one input behind those of the other.
+  virtual bool joins_channels() const { return false; }
 
   virtual void plan(const KernelTable&, Preparation&) {}
   // How it gives some of its rows alone; null where it cannot. Asked when layouts are final.

@@ -27,6 +27,7 @@ Readers find_readers(const Graph& graph) {
 const Operation* follower(const Operation& operation, const Readers& readers) {
   if (operation.outputs().size() != 1 || operation.by_rows() == nullptr) return nullptr;
   const Tensor& tensor = *operation.outputs()[0];
+  if (tensor.whole != nullptr) return nullptr;
   const auto found = readers.find(&tensor);
   if (found == readers.end() || found->second.size() != 1) return nullptr;
   const Operation* next = found->second[0];

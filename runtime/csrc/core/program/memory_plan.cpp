@@ -58,6 +58,22 @@ Halo widest_halo(const Tensor& tensor, const Users& users) {
   return halo;
 }
 
+// Positions in the order of running.
+struct Life {
+  int first, last;
+};
+
+// Of what is in the arena: not of tensors within chains. A tensor with parts lives as long as any of them.
+std::unordered_map<const Tensor*, Life> find_lives(const std::unordered_map<const Tensor*, Users>& users) {
+  std::unordered_map<const Tensor*, Life> lives;
+  for (const auto& [tensor, user] : users) {
+    const Tensor* whole = tensor->whole != nullptr ? tensor->whole : tensor;
+    const auto life = lives.try_emplace(whole, Life{user.first, user.last}).first;
+    life->second = {std::min(life->second.first, user.first), std::max(life->second.last, user.last)};
+  }
+  return lives;
+}
+
 struct Placed {
   int64_t offset, end;
   int first, last;
@@ -65,7 +81,7 @@ struct Placed {
 
 // The lowest place for `bytes` among those already placed that live at the same time. `placed` is in the order of
 // offsets: a program of very many operations is planned in a second too.
-int64_t find_offset(const std::vector<Placed>& placed, const Users& life, int64_t bytes) {
+int64_t find_offset(const std::vector<Placed>& placed, const Life& life, int64_t bytes) {
   int64_t offset = 0;
   for (const Placed& other : placed) {
     if (other.first > life.last || life.first > other.last) continue;
@@ -96,16 +112,17 @@ void plan_layouts(Graph& graph, const KernelTable& kernels) {
 
 int64_t plan_arena(Graph& graph) {
   const auto users = find_users(graph);
+  const auto lives = find_lives(users);
   std::vector<Tensor*> order;
-  for (Tensor& tensor : graph.tensors) order.push_back(&tensor);
+  for (Tensor& tensor : graph.tensors) {
+    if (lives.count(&tensor) != 0) order.push_back(&tensor);
+  }
   std::stable_sort(order.begin(), order.end(),
                    [](const Tensor* a, const Tensor* b) { return a->layout.image_bytes > b->layout.image_bytes; });
   std::vector<Placed> placed;
   int64_t arena = 0;
   for (Tensor* tensor : order) {
-    const auto found = users.find(tensor);
-    if (found == users.end()) continue;  // within a chain
-    const Users& life = found->second;
+    const Life& life = lives.at(tensor);
     // What a kernel reads beyond a tensor must not be another one, which another thread may be writing.
     const int64_t bytes = checked_add(tensor->layout.image_bytes, kSlack, "the memory of a program");
     tensor->arena_offset = find_offset(placed, life, bytes);
@@ -114,6 +131,9 @@ int64_t plan_arena(Graph& graph) {
                                         [](int64_t offset, const Placed& other) { return offset < other.offset; });
     placed.insert(place, {tensor->arena_offset, end, life.first, life.last});
     arena = std::max(arena, end);
+  }
+  for (Tensor& tensor : graph.tensors) {
+    if (tensor.whole != nullptr) tensor.arena_offset = tensor.whole->arena_offset;
   }
   return arena;
 }
