@@ -25,20 +25,21 @@ constexpr int32_t kFusedChannels = 64;
 
 // What becomes of D, in this order; c is the output channel.
 //   D        the sum of weight code x activation code, exact, + border
-//   y        = float(D) * multiply[c] + offset[c], two roundings; then, with norm_multiply, y = fma(y, norm_multiply[c],
+//   y        = float(D) * multiply[c] + offset[c], two roundings; then, with norm_multiply, y = fma(y,
+//   norm_multiply[c],
 //            norm_offset[c]), one; then + residual; then, with relu, max(y, 0), which keeps NaN. Only with has_float.
 //   code     of D (codes_from_int) or of y:
 //              kFusedThresholds  the number of j with x >= thresholds[j][c], as in CodeStage; NaN gives 0
 //              kFusedLine        round_half_even(clamp(float(x) * line_multiply[c] + line_offset[c], 0, n)), two
-//                                roundings; NaN gives 0. The thresholds are there, too, except for codes of y that the
-//                                unit quantizer makes (then the line is x * n + -0).
+//                                roundings; NaN gives 0. The thresholds of up to 4 bits are there, too, except for
+//                                codes of y that the unit quantizer makes (then the line is x * n + 0).
 // Arrays of channels are [padded], padded = out_channels rounded up to kFusedChannels; behind out_channels thresholds
 // are out of reach and numbers 0. All are 64-byte aligned.
 enum FusedRule : int32_t { kFusedThresholds, kFusedLine };
 struct FusedEpilogue {
   const float *multiply, *offset, *norm_multiply, *norm_offset;  // null without has_float; norm_*: or absent
-  const void* thresholds;                                         // [n][padded] int32 or float32; null: the unit line
-  const float *line_multiply, *line_offset;                       // kFusedLine
+  const void* thresholds;                                        // [n][padded] int32 or float32; null: the unit line
+  const float *line_multiply, *line_offset;                      // kFusedLine
   // [classes of rows][classes of columns][padded], or null: what D gets where activations have a zero point or are
   // signs. row_class and column_class are those of an output's y and x; one class of each: the same for all pixels.
   const int32_t* border;
@@ -53,6 +54,7 @@ struct FusedEpilogue {
 
 // A layer. What a weight m = 0 .. 2^weight_bits - 1 stands for is c = code_step * m + lowest_code, so that
 //   D = code_step * (sum of m q) + lowest_code * (sum of q) + border.
+// The odd grid has steps of 2, the signed one of 1; activations that are signs double both.
 struct FusedSpec {
   int32_t in_channels, out_channels, groups;  // groups: 1, or all three are equal (depthwise)
   int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
@@ -64,25 +66,24 @@ struct FusedSpec {
   // the largest sum of m q.
   int64_t largest_sum, largest_product;
   int64_t largest_border;  // of |border|
-  int32_t in_place;        // the residual is where the float results go
   FusedEpilogue epilogue;
 };
 
-// Output rows y0 .. y0 + rows - 1 of one image, channels first_channel .. first_channel + channels - 1. first_channel is
-// a multiple of kFusedChannels, and so is `channels` unless it reaches the last one. Every pointer is that of output row
-// y0, x = 0, channel 0. Nothing beyond the rows, pixels and channels named may be written, not a byte; up to kSlack
-// bytes behind a pixel's codes may be read.
+// Output rows y0 .. y0 + rows - 1 of one image, channels first_channel .. first_channel + channels - 1. first_channel
+// is a multiple of kFusedChannels, and so is `channels` unless it reaches the last one. Every pointer is that of output
+// row y0, x = 0, channel 0 (not first_channel). Nothing beyond the rows, pixels and channels named may be written, not
+// a byte; up to kSlack bytes behind a pixel's codes may be read.
 struct FusedBand {
   const void* prepared;  // what prepare() wrote
-  // Of the window of output (y0, 0): its first tap, in the halo where there is padding. row_bytes, pixel_bytes: from one
-  // input row, pixel to the next.
+  // Of the window of output (y0, 0): its first tap, in the halo where there is padding. row_bytes, pixel_bytes: from
+  // one input row, pixel to the next.
   const uint8_t* input;
   int64_t row_bytes, pixel_bytes, plane_bytes;
   uint8_t* codes;
   int64_t codes_row, codes_pixel, codes_plane;
   float* out;  // strides in bytes
   int64_t out_row, out_pixel;
-  const float* residual;  // == out where the spec says in_place
+  const float* residual;  // may be == out, with its strides: read a number before it is written
   int64_t residual_row, residual_pixel;
   int32_t y0, rows, first_channel, channels;
   uint8_t* scratch;  // scratch_bytes, 64-byte aligned

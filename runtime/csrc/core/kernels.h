@@ -6,6 +6,8 @@
 #pragma once
 #include <cstdint>
 
+#include "fused.h"
+
 namespace bitorch {
 
 // A tile is `pixels` output pixels x one block of output channels. Its accumulators are handed over in memory,
@@ -143,6 +145,20 @@ struct AffineRow {
   float low, high;  // -infinity and infinity: not clamped
 };
 
+// Some pixels of floats become codes: q = number of j with x >= threshold[j], x after a change of sign where negate
+// says so; NaN gives 0. As CodeStage's kCompare, for any number of channels at once.
+struct CompareRow {
+  const float* x;
+  int64_t step;             // floats from one pixel to the next
+  const float* thresholds;  // [ceil(channels / 32)][2^bits - 1][32], 64-byte aligned
+  const int32_t* negate;    // [ceil(channels / 32)][32] of 0 or -1; or null
+  uint8_t* out;
+  int64_t out_pixel_bytes, out_plane_bytes;
+  int64_t pixels, channels;
+  int32_t bits;    // 1 or 2
+  int32_t planes;  // 1: bit planes, 0: bytes; written as by CodeStage
+};
+
 // Activation functions of n floats: the same bits in every table.
 struct ActivationFunctions {
   void (*leaky_relu)(float* out, const float* in, const float* slope, int64_t n);
@@ -175,6 +191,7 @@ struct RowFunctions {
   void (*bytes_to_planes)(uint8_t* out, int64_t plane_bytes, const uint8_t* in, int64_t channels, int bits);
   // codes = clamp(round_half_even(x * n), 0, n); NaN gives 0
   void (*quantize_unit)(uint8_t* out, const float* in, int64_t n, int bits);
+  void (*compare_row)(const CompareRow*);                           // null: CodeStage does it
   void (*widen_bytes)(int16_t* out, const uint8_t* in, int64_t n);  // staging of kWords
   ActivationFunctions activations;
 };
@@ -209,8 +226,10 @@ struct KernelTable {
   // kWords read codes in bytes, kPopcount reads planes, kTables reads either. The reasons stand beside the table in
   // each kernel file.
   uint8_t method[8][8];
-  int32_t table_lanes;  // output channels that one look-up serves: a multiple of 32
-  int32_t table_block;  // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
+  int32_t table_lanes;              // output channels that one look-up serves: a multiple of 32
+  int32_t table_block;              // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
+  const FusedKernel* const* fused;  // [fused_count], null without any
+  int32_t fused_count;
 };
 
 // One per kernel file; only those of this architecture are linked. Constant-initialised: nothing runs at load.

@@ -16,6 +16,8 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedStem;
+
 namespace avx512 {
 
 // Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
@@ -88,6 +90,8 @@ struct Popcount {
   }
 };
 
+constexpr const FusedKernel* kFused[] = {&kFusedStem};
+
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = avx512_table("avx512");
@@ -102,6 +106,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  set_fused(&t, kFused);
   return t;
 }
 

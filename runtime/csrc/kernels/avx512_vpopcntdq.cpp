@@ -17,6 +17,8 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedStem;
+
 namespace avx512_vpopcntdq {
 
 // Members of classes are inline, and so emitted weakly wherever they are not inlined, unless their class is local.
@@ -136,6 +138,8 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
+constexpr const FusedKernel* kFused[] = {&kFusedStem};
+
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = avx512_table("avx512-vpopcntdq");
@@ -155,6 +159,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  set_fused(&t, kFused);
   return t;
 }
 

@@ -153,8 +153,8 @@ static void multiply_all(StemTiles t, int tiles, int vectors, const int8_t* weig
 
 // ---- Running ----
 
-// The sums of two chunks, their lists of pixels, the window sums of two rows, and two rows of numbers. What is stored by
-// tiles is read when the next chunk is being multiplied.
+// The sums of two chunks, their lists of pixels, the window sums of two rows, and two rows of numbers. What is stored
+// by tiles is read when the next chunk is being multiplied.
 struct alignas(64) Work {
   int32_t sums[2][kListPixels * kFusedChannels];
   FusedList list[2];

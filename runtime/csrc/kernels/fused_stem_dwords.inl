@@ -27,9 +27,9 @@ static inline void add_products(__m512i& sum, __m512i codes, __m512i weights) {
 }
 
 struct StemTile {
-  const int8_t* weights;   // of the group's first vector
-  int64_t row_bytes;       // from one kernel row to the next
-  int64_t pixel_bytes;     // from one output to the next
+  const int8_t* weights;  // of the group's first vector
+  int64_t row_bytes;      // from one kernel row to the next
+  int64_t pixel_bytes;    // from one output to the next
   int32_t rows, dwords;
 };
 
@@ -54,7 +54,8 @@ static __attribute__((noinline)) void multiply_stem(const StemTile* t, const uin
         __builtin_memcpy(&dword, pixel, 4);
         pixel += next;
         const __m512i codes = _mm512_set1_epi32(dword);
-        For<0, V>::each([&](auto v) __attribute__((always_inline)) { add_products(sum[p * V + v], codes, weights[v]); });
+        For<0, V>::each([&](auto v)
+                            __attribute__((always_inline)) { add_products(sum[p * V + v], codes, weights[v]); });
       });
     }
   }

@@ -50,6 +50,8 @@ class Convolution : public Operation, private ByRows {
   bool reads_part(const Tensor& tensor) const override { return &tensor == residual_ && &tensor != input_; }
   Halo halo(const Tensor& tensor) const override { return &tensor == input_ ? pads_ : Halo(); }
 
+  const Tensor* overwrites(const Tensor& output) const override { return &output == out_float_ ? residual_ : nullptr; }
+
   void plan(const KernelTable& kernels, Preparation& preparation) override {
     const auto layout = [](const Tensor* tensor) { return tensor == nullptr ? nullptr : &tensor->layout; };
     conv_ = std::make_unique<Conv>(*spec_, kernels, preparation, input_->layout, layout(out_int_), layout(out_float_),

@@ -145,6 +145,74 @@ std::vector<std::string> cpu_flags() {
   return names;
 }
 
+const char* machine_name(Machine machine) {
+  static const char* const kNames[] = {"generic", "zen4", "zen5", "icelake", "sapphirerapids"};
+  return kNames[static_cast<int>(machine)];
+}
+
+bool fused_allowed() {
+  static const bool allowed = [] {
+    const char* wanted = std::getenv("BITORCH_FUSED");
+    const std::string text = wanted == nullptr ? "" : wanted;
+    if (text != "" && text != "0" && text != "1") {
+      throw Error("BITORCH_FUSED='" + text + "' must be 0 or 1");
+    }
+    return text != "0";
+  }();
+  return allowed;
+}
+
+#if defined(__x86_64__)
+namespace {
+
+struct Signature {
+  bool amd;
+  unsigned int family, model;
+};
+
+Signature signature() {
+  unsigned int a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(0, &a, &b, &c, &d) == 0) return {};
+  const bool amd = c == signature_AMD_ecx, intel = c == signature_INTEL_ecx;
+  if (!(amd || intel) || __get_cpuid(1, &a, &b, &c, &d) == 0) return {};
+  unsigned int family = a >> 8 & 15, model = a >> 4 & 15;
+  if (family == 6 || family == 15) model += a >> 12 & 0xf0;
+  if (family == 15) family += a >> 20 & 255;
+  return {amd, family, model};
+}
+
+}  // namespace
+
+Machine machine() {
+  const Signature s = signature();
+  if (s.amd && s.family == 0x1a) return Machine::kZen5;
+  if (s.amd && s.family == 0x19) {
+    const bool zen4 = (s.model >= 0x10 && s.model < 0x20) || (s.model >= 0x60 && s.model < 0x80) || s.model >= 0xa0;
+    return zen4 ? Machine::kZen4 : Machine::kGeneric;
+  }
+  if (s.amd || s.family != 6) return Machine::kGeneric;
+  switch (s.model) {
+    case 0x6a:  // Ice Lake, server
+    case 0x6c:
+    case 0x7d:  // and client
+    case 0x7e:
+    case 0x8c:  // Tiger Lake
+    case 0x8d:
+    case 0xa7:  // Rocket Lake
+      return Machine::kIceLake;
+    case 0x8f:  // Sapphire Rapids
+    case 0xcf:  // Emerald Rapids
+    case 0xad:  // Granite Rapids
+    case 0xae:
+      return Machine::kSapphireRapids;
+    default:
+      return Machine::kGeneric;
+  }
+}
+#else
+Machine machine() { return Machine::kGeneric; }
+#endif
+
 #if defined(__x86_64__)
 std::string cpu_name() {
   unsigned int text[13] = {};  // 48 characters and a zero

@@ -18,6 +18,15 @@ const KernelTable& kernels();
 // The table of that name; Error as above.
 const KernelTable& kernels(const std::string& name);
 
+// Which processor this is: what choices of kernels depend on, and nothing else.
+Machine machine();
+// "generic", "zen4", "zen5", "icelake" or "sapphirerapids"
+const char* machine_name(Machine machine);
+
+// Whether fused kernels and operations are used: unless the environment variable BITORCH_FUSED, read at the first call,
+// is 0. They change no result.
+bool fused_allowed();
+
 // Instruction-set flags found, e.g. {"avx2", "avx512bw", "avx512vnni"}; for bitorch_runtime.cpu().
 std::vector<std::string> cpu_flags();
 // Brand string of the CPU, or "unknown".

@@ -7,7 +7,9 @@
 
 #include "core/base/checked.h"
 #include "core/base/threads.h"
+#include "core/conv/conv_choice.h"
 #include "core/conv/conv_state.h"
+#include "core/conv/fused_conv.h"
 
 namespace bitorch {
 
@@ -25,41 +27,6 @@ void check_range(int64_t value, int64_t low, const char* what) {
 int64_t out_size(int64_t size, int64_t pad_a, int64_t pad_b, int64_t kernel, int64_t stride, int64_t dilation) {
   const int64_t room = size + pad_a + pad_b - dilation * (kernel - 1) - 1;
   return room < 0 ? 0 : room / stride + 1;
-}
-
-bool is_linear(const ConvGeometry& g) { return g.out_height() * g.out_width() == 1; }
-
-// Which method a spec gets if its input may have any layout.
-Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
-  if (spec.weight_bits == 0) return is_depthwise(spec.geometry) ? kDepthwiseFloat : kFloat;
-  const ConvGeometry& g = spec.geometry;
-  if (is_depthwise(g)) return kDepthwise;
-  Method method = static_cast<Method>(kernels.method[spec.weight_bits - 1][spec.activation_bits - 1]);
-  // One image at a time a linear layer waits for its weights, and bit planes are the smallest form they have.
-  if (is_linear(g) && spec.weight_bits * spec.activation_bits <= 8) method = kPopcount;
-  if (method == kTables) {
-    // Building a pixel's tables pays when they are looked into often: by every kernel tap that reads the pixel, for
-    // every vector of output channels. At 4.5 times popcount is faster on Zen 4, 112 to 140 us; at 9 tables are, 228 to
-    // 221.
-    const double lookups = static_cast<double>(g.kernel_h * g.kernel_w * g.out_channels) /
-                           static_cast<double>(g.stride_h * g.stride_w * kernels.table_lanes);
-    const bool suits = g.groups == 1 && g.out_channels * 4 >= kernels.table_lanes * 3 && lookups >= 9;
-    if (!suits) method = spec.weight_bits * spec.activation_bits <= 4 ? kPopcount : kBytes;
-  }
-  if (method == kPopcount && g.groups > 1) {
-    // A group must start at a byte, and fill a good part of a block.
-    const bool suits = g.in_channels / g.groups % 8 == 0 && g.out_channels / g.groups >= kBlock / 2;
-    if (!suits) method = kBytes;
-  }
-  // Half a block leaves each popcount half empty, while its other costs remain.
-  if (method == kPopcount && g.out_channels <= kBlock / 2 && spec.weight_bits * spec.activation_bits > 2)
-    method = kBytes;
-  return method;
-}
-
-Method method_for(const ConvSpec& spec, const KernelTable& kernels, Kind input) {
-  const Method method = preferred_method(spec, kernels);
-  return method == kPopcount && input == Kind::kBytes ? kBytes : method;
 }
 
 void check_spec(const ConvSpec& spec) {
@@ -123,78 +90,6 @@ void check_layouts(const ConvGeometry& g, const ConvSpec& spec, const Layout& in
       throw Error("conv2d: a result's layout does not match the geometry");
     }
   }
-}
-
-// The kernel taps of one axis that fall on real pixels: a class per distinct range of taps.
-struct TapRange {
-  int64_t first, last;  // past the last one
-};
-
-struct TapClasses {
-  AlignedArray<int32_t> of;         // [out size]
-  TemporaryArray<TapRange> ranges;  // [out size], of which there are `count`
-  int64_t count = 0;
-};
-
-TapClasses tap_classes(Budget& budget, int64_t size, int64_t out, int64_t pad, int64_t kernel, int64_t stride,
-                       int64_t dilation) {
-  const char* what = "classes of border pixels";
-  TapClasses classes = {{budget, out, what}, {budget, out, what}};
-  budget.work(checked_mul(out, 8, what));
-  for (int64_t o = 0; o < out; ++o) {
-    const int64_t start = o * stride - pad;
-    const int64_t first = start >= 0 ? 0 : std::min(kernel, ceil_div(-start, dilation));
-    const int64_t last = start >= size ? 0 : std::min(kernel, (size - 1 - start) / dilation + 1);
-    const TapRange range{first, std::max(first, last)};
-    // Both ends fall as o grows, so equal ranges are neighbours.
-    const bool is_new = classes.count == 0 || classes.ranges[classes.count - 1].first != range.first ||
-                        classes.ranges[classes.count - 1].last != range.last;
-    if (is_new) classes.ranges[classes.count++] = range;
-    classes.of[o] = static_cast<int32_t>(classes.count) - 1;
-  }
-  return classes;
-}
-
-// sums: minus `times` the sum of the weight codes on real pixels.
-ConvBorder make_border(const ConvSpec& spec, int64_t times, const uint8_t* negate,
-                       const AlignedArray<ConvBlock>& ranges, Budget& budget) {
-  const ConvGeometry& g = spec.geometry;
-  TapClasses rows = tap_classes(budget, g.height, g.out_height(), g.pad_top, g.kernel_h, g.stride_h, g.dilation_h);
-  TapClasses columns = tap_classes(budget, g.width, g.out_width(), g.pad_left, g.kernel_w, g.stride_w, g.dilation_w);
-  const int64_t blocks = ranges.size();
-  const int64_t entries = checked_mul(checked_mul(rows.count, columns.count, "conv2d"), blocks * kBlock, "conv2d");
-  ConvBorder border = {std::move(rows.of), std::move(columns.of), columns.count, {budget, entries, "a border of sums"}};
-  budget.work(checked_add(checked_mul(entries, 4, "conv2d"),
-                          checked_mul(g.out_channels, checked_mul(g.inputs_per_output(), 3, "conv2d"), "conv2d"),
-                          "conv2d"));
-  const int64_t per_group = g.in_channels / g.groups;
-  const int step = spec.code_step(), lowest = spec.lowest_code();
-  // corner[ky][kx]: the sum over the taps above and left of (ky, kx), so that any rectangle of taps is four of them.
-  const int64_t stride = g.kernel_w + 1;
-  WeightRows weights(budget, spec, negate);
-  TemporaryArray<int64_t> corner(budget, checked_mul(g.kernel_h + 1, stride, "conv2d"), "sums of weights");
-  for (int64_t b = 0; b < blocks; ++b) {
-    for (int32_t c = 0; c < ranges[b].channels; ++c) {
-      const uint8_t* m = weights.codes(ranges[b].first_channel + c);
-      for (int64_t ky = 0; ky < g.kernel_h; ++ky) {
-        int64_t row = 0;
-        for (int64_t kx = 0; kx < g.kernel_w; ++kx) {
-          for (int64_t k = 0; k < per_group; ++k) row += step * *m++ + lowest;
-          corner[(ky + 1) * stride + kx + 1] = corner[ky * stride + kx + 1] + row;
-        }
-      }
-      for (int64_t r = 0; r < rows.count; ++r) {
-        const int64_t top = rows.ranges[r].first * stride, bottom = rows.ranges[r].last * stride;
-        for (int64_t q = 0; q < columns.count; ++q) {
-          const auto [left, right] = columns.ranges[q];
-          const int64_t sum = corner[bottom + right] - corner[bottom + left] - corner[top + right] + corner[top + left];
-          const int64_t klass = r * columns.count + q;
-          border.sums[(klass * blocks + b) * kBlock + c] = static_cast<int32_t>(-times * sum);
-        }
-      }
-    }
-  }
-  return border;
 }
 
 // Per-channel numbers in the order of the blocks: [blocks][kBlock].
@@ -274,12 +169,6 @@ int64_t ConvSpec::largest_sum() const {
   return checked_mul(geometry.inputs_per_output(), -int64_t{lowest_code()} * ((1 << activation_bits) - 1), "conv2d");
 }
 
-Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels) {
-  const Method method = preferred_method(spec, kernels);
-  if (spec.weight_bits == 0) return Kind::kFloat;
-  return method == kPopcount || method == kTables ? Kind::kPlanes : Kind::kBytes;
-}
-
 bool can_write_planes(const ConvSpec& spec) {
   const ConvGeometry& g = spec.geometry;
   if (g.groups == 1 || is_depthwise(g)) return true;
@@ -288,6 +177,12 @@ bool can_write_planes(const ConvSpec& spec) {
 }
 
 namespace {
+
+std::vector<BlockRange> ranges_of(const AlignedArray<ConvBlock>& blocks) {
+  std::vector<BlockRange> ranges;
+  for (const ConvBlock& block : blocks) ranges.push_back({block.first_channel, block.channels});
+  return ranges;
+}
 
 // Layers with the same weights on images of the same size share it.
 std::shared_ptr<const ConvBorder> border_of(const ConvSpec& spec, int64_t times, const uint8_t* negate,
@@ -306,7 +201,7 @@ std::shared_ptr<const ConvBorder> border_of(const ConvSpec& spec, int64_t times,
                     g.dilation_h,
                     g.dilation_w};
   return preparation.share<ConvBorder>(
-      key, [&] { return make_border(spec, times, negate, weights.blocks, preparation.budget()); });
+      key, [&] { return make_border(spec, times, negate, ranges_of(weights.blocks), preparation.budget()); });
 }
 
 // Layers with the same weights and thresholds share it.
@@ -324,8 +219,7 @@ std::shared_ptr<const CodeRule> code_rule(const ConvSpec& spec, bool negates_wei
                     int64_t{negates_weights}};
   return preparation.share<CodeRule>(key, [&] {
     Budget& budget = preparation.budget();
-    std::vector<BlockRange> ranges;
-    for (const ConvBlock& block : weights.blocks) ranges.push_back({block.first_channel, block.channels});
+    const std::vector<BlockRange> ranges = ranges_of(weights.blocks);
     if (from_int) {
       return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, static_cast<int32_t>(reach),
                       spec.code.bits, negates_weights, ranges);
@@ -355,7 +249,7 @@ void describe(const ConvSpec& spec, const KernelTable& kernels, const Layout& in
   s->relu = spec.relu;
   s->weight_bits = spec.weight_bits;
   s->activation_bits = spec.activation_bits;
-  s->method = method_for(spec, kernels, input.kind);
+  s->method = staged_method(spec, kernels, input.kind);
   if (input.kind == Kind::kPlanes && s->method != kPopcount && s->method != kTables) {
     throw Error("conv2d: this layer cannot read bit planes");
   }
@@ -403,54 +297,79 @@ void keep_numbers(const ConvSpec& spec, const uint8_t* negate, Budget& budget, C
 
 }  // namespace
 
-Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
-           const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual)
-    : state_(std::make_unique<State>()) {
-  check_spec(spec);
-  const Layout* const outs[4] = {out_int, out_float, out_codes, residual};
-  check_layouts(spec.geometry, spec, input, outs);
-  State& s = *state_;
-  describe(spec, kernels, input, outs, &s);
+namespace {
+
+void make_staged(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
+                 const Layout* const outs[4], ConvState* s) {
+  describe(spec, kernels, input, outs, s);
   // Codes that fall with D: their weights change sign, so that every threshold rises. Not where D itself leaves as
   // well, and not on the signed grid, which has no -c for its lowest c: there the kernels change the sign of D.
   const bool symmetric = spec.weight_grid == WeightGrid::kOdd;
-  const uint8_t* negate = s.codes_from_int && !s.wants_int && symmetric ? spec.code.descending : nullptr;
-  PreparedWeights prepared = prepare_weights(spec, s.method, kernels, s.format, negate, preparation);
-  s.weights = std::move(prepared.weights);
-  s.steps = std::move(prepared.steps);
-  plan_correction(spec, negate, preparation, &s);
-  keep_numbers(spec, negate, preparation.budget(), &s);
-  if (spec.code.bits != 0) s.rule = code_rule(spec, negate != nullptr, *s.weights, preparation);
-  s.plan_scratch();
+  const uint8_t* negate = s->codes_from_int && !s->wants_int && symmetric ? spec.code.descending : nullptr;
+  PreparedWeights prepared = prepare_weights(spec, s->method, kernels, s->format, negate, preparation);
+  s->weights = std::move(prepared.weights);
+  s->steps = std::move(prepared.steps);
+  plan_correction(spec, negate, preparation, s);
+  keep_numbers(spec, negate, preparation.budget(), s);
+  if (spec.code.bits != 0) s->rule = code_rule(spec, negate != nullptr, *s->weights, preparation);
+  s->plan_scratch();
+}
+
+}  // namespace
+
+Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
+           const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual,
+           const KernelWish& wish)
+    : geometry_(spec.geometry) {
+  check_spec(spec);
+  const Layout* const outs[4] = {out_int, out_float, out_codes, residual};
+  check_layouts(spec.geometry, spec, input, outs);
+  const bool planes = out_codes != nullptr && out_codes->kind == Kind::kPlanes;
+  for (const KernelChoice& choice : kernel_choices(spec, kernels, input.kind, planes, wish)) {
+    if (choice.fused == nullptr) {
+      state_ = std::make_unique<State>();
+      make_staged(spec, kernels, preparation, input, outs, state_.get());
+      return;
+    }
+    fused_ = FusedConv::make(spec, *choice.fused, preparation, input, out_float, out_codes, residual);
+    if (fused_ != nullptr) return;
+  }
+  throw Error("conv2d: no kernel that may be used serves this layer");
 }
 
 Conv::~Conv() = default;
 Conv::Conv(Conv&&) noexcept = default;
 
 int64_t Conv::scratch_bytes(int64_t batch, int threads) const {
+  if (fused_ != nullptr) return fused_->scratch_bytes(batch, threads);
   return checked_mul(state_->part_bytes, state_->parts(batch, threads).count(), "scratch memory");
 }
 
 void Conv::run(const Buffers& buffers, int64_t batch, int threads) const {
-  const State& s = *state_;
   if (batch == 0) return;
+  if (fused_ != nullptr) return fused_->run(buffers, batch, threads);
+  const State& s = *state_;
   const ConvParts parts = s.parts(batch, threads);
   parallel_for(parts.count(),
                [&](int part) { s.run_part(buffers, batch, parts, part, buffers.scratch + part * s.part_bytes); });
 }
 
 void Conv::run_rows(const Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  if (fused_ != nullptr) return fused_->run_rows(buffers, n, first, last);
   state_->run_rows(buffers, n, first, last);
 }
 
-int64_t Conv::rows_scratch() const { return state_->part_bytes; }
-double Conv::nanoseconds() const { return state_->nanoseconds(state_->out_pixels()); }
-
-const char* Conv::kernel_name() const { return state_->kernels->dot_name[state_->method]; }
-int64_t Conv::macs() const {
-  const ConvGeometry& g = state_->geometry;
-  return g.out_height() * g.out_width() * g.out_channels * g.inputs_per_output();
+int64_t Conv::rows_scratch() const { return fused_ != nullptr ? fused_->rows_scratch() : state_->part_bytes; }
+double Conv::nanoseconds() const {
+  return fused_ != nullptr ? fused_->nanoseconds() : state_->nanoseconds(state_->out_pixels());
 }
-int64_t Conv::weight_bytes() const { return state_->weights->data.size(); }
+
+const char* Conv::kernel_name() const {
+  return fused_ != nullptr ? fused_->kernel().name : state_->kernels->dot_name[state_->method];
+}
+int64_t Conv::macs() const {
+  return geometry_.out_height() * geometry_.out_width() * geometry_.out_channels * geometry_.inputs_per_output();
+}
+int64_t Conv::weight_bytes() const { return fused_ != nullptr ? fused_->weight_bytes() : state_->weights->data.size(); }
 
 }  // namespace bitorch

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/base/cpu.h"
 #include "core/base/layout.h"
 #include "core/base/preparation.h"
 #include "core/conv/code_spec.h"
@@ -67,8 +68,16 @@ struct ConvSpec {
   int lowest_code() const {
     return weight_grid == WeightGrid::kOdd ? 1 - (1 << weight_bits) : -(1 << (weight_bits - 1));
   }
+  // The weight m that means -c is this less m; on the signed grid there is none for the lowest c.
+  int negated_sum() const { return weight_grid == WeightGrid::kOdd ? (1 << weight_bits) - 1 : 1 << weight_bits; }
   // The largest |D| there can be, and no sum of weight code times activation code is larger; Error beyond int64.
   int64_t largest_sum() const;
+};
+
+// Which of the kernels that can do it a convolution takes.
+struct KernelWish {
+  bool staged = true, fused = fused_allowed();
+  const FusedKernel* only = nullptr;  // this one; Error where it does not serve the layer
 };
 
 // Which layout a low-bit convolution likes its input in: kPlanes, or kBytes, which every one can read; only one that
@@ -77,13 +86,16 @@ Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels);
 // Whether its codes may be written as bit planes (blocks of channels must not share a byte).
 bool can_write_planes(const ConvSpec& spec);
 
+class FusedConv;
+
 class Conv {
  public:
   // input and the outputs' layouts are final here: geometry without halo must match. Outputs not wanted: nullptr.
   // Error: geometry, int32 overflow of the largest sum, a float stage without both arrays, thresholds out of order, ...
   // What it keeps is charged to the preparation's budget.
   Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
-       const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual);
+       const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual,
+       const KernelWish& wish = {});
   ~Conv();
   Conv(Conv&&) noexcept;
 
@@ -110,7 +122,9 @@ class Conv {
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  ConvGeometry geometry_;
+  std::unique_ptr<State> state_;  // of the staged path, or
+  std::unique_ptr<FusedConv> fused_;
 };
 
 }  // namespace bitorch

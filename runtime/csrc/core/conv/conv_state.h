@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/base/checked.h"
+#include "core/conv/border.h"
 #include "core/conv/conv.h"
 #include "core/conv/conv_weights.h"
 #include "core/conv/thresholds.h"
@@ -15,13 +16,6 @@ struct ConvParts {
   int pixel_parts = 1, block_parts = 1;
   int64_t grain = 1;  // parts begin at multiples of so many pixels
   int count() const { return pixel_parts * block_parts; }
-};
-
-// What padding adds to D: sums[row class][column class][block][kBlock].
-struct ConvBorder {
-  AlignedArray<int32_t> row_class, column_class;  // of each output
-  int64_t column_classes = 0;
-  AlignedArray<int32_t> sums;
 };
 
 struct ConvState {

@@ -258,8 +258,8 @@ uint8_t* WeightRows::codes(int64_t channel) {
   const uint8_t* row = spec_.packed_weights + channel * packed_row_bytes(count_, spec_.weight_bits);
   unpack_row(row, count_, spec_.weight_bits, codes_.data());
   if (negate_ != nullptr && negate_[channel] != 0) {
-    const auto n = static_cast<uint8_t>((1 << spec_.weight_bits) - 1);
-    for (uint8_t& m : codes_) m = static_cast<uint8_t>(n - m);
+    const int sum = spec_.negated_sum();
+    for (uint8_t& m : codes_) m = static_cast<uint8_t>(sum - m);
   }
   return codes_.data();
 }

@@ -57,7 +57,7 @@ std::vector<BlockRange> conv_blocks(const ConvGeometry& geometry, bool merged);
 // The weights of a low-bit layer, one output channel at a time; the memory of one channel serves the next.
 class WeightRows {
  public:
-  // negate: the output channels whose weights change sign, n - m instead of m, on the odd grid only; or null.
+  // negate: the output channels whose weights change sign, or null; on the signed grid none of them may hold m = 0.
   WeightRows(Budget& budget, const ConvSpec& spec, const uint8_t* negate);
 
   // m of every weight, [kernel_h * kernel_w][in_channels / groups]; the caller may change them.

@@ -119,6 +119,9 @@ class Operation {
   virtual bool writes_part(const Tensor& /*output*/) const { return false; }
   // Whether its output is the channels of one input behind those of the other.
   virtual bool joins_channels() const { return false; }
+  // An input whose memory `output` may take where nobody reads it later: it is read, number by number, before it is
+  // written. Null: none. Their layouts are the same, halo included.
+  virtual const Tensor* overwrites(const Tensor& /*output*/) const { return nullptr; }
 
   virtual void plan(const KernelTable&, Preparation&) {}
   // How it gives some of its rows alone; null where it cannot. Asked when layouts are final.

@@ -1,13 +1,12 @@
 #include "core/program/build.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "core/base/cpu.h"
 #include "core/base/float_mode.h"
 #include "core/program/find_chains.h"
 #include "core/program/memory_plan.h"
@@ -47,12 +46,6 @@ std::unique_ptr<Operation> make_operation(const OperationReader& reader) {
   std::unique_ptr<Operation> operation = definition.make(reader);
   operation->set_name(reader.op(), reader.where());
   return operation;
-}
-
-// BITORCH_FUSED=0 keeps every operation apart, to compare.
-bool fused_allowed() {
-  const char* value = std::getenv("BITORCH_FUSED");
-  return value == nullptr || std::strcmp(value, "0") != 0;
 }
 
 // Planning compares operations with one another; the largest networks in use have some hundreds.

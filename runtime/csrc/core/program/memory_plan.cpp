@@ -58,22 +58,6 @@ Halo widest_halo(const Tensor& tensor, const Users& users) {
   return halo;
 }
 
-// Positions in the order of running.
-struct Life {
-  int first, last;
-};
-
-// Of what is in the arena: not of tensors within chains. A tensor with parts lives as long as any of them.
-std::unordered_map<const Tensor*, Life> find_lives(const std::unordered_map<const Tensor*, Users>& users) {
-  std::unordered_map<const Tensor*, Life> lives;
-  for (const auto& [tensor, user] : users) {
-    const Tensor* whole = tensor->whole != nullptr ? tensor->whole : tensor;
-    const auto life = lives.try_emplace(whole, Life{user.first, user.last}).first;
-    life->second = {std::min(life->second.first, user.first), std::max(life->second.last, user.last)};
-  }
-  return lives;
-}
-
 struct Placed {
   int64_t offset, end;
   int first, last;
@@ -81,7 +65,7 @@ struct Placed {
 
 // The lowest place for `bytes` among those already placed that live at the same time. `placed` is in the order of
 // offsets: a program of very many operations is planned in a second too.
-int64_t find_offset(const std::vector<Placed>& placed, const Life& life, int64_t bytes) {
+int64_t find_offset(const std::vector<Placed>& placed, const Users& life, int64_t bytes) {
   int64_t offset = 0;
   for (const Placed& other : placed) {
     if (other.first > life.last || life.first > other.last) continue;
@@ -110,30 +94,72 @@ void plan_layouts(Graph& graph, const KernelTable& kernels) {
   }
 }
 
+namespace {
+
+bool same_layout(const Layout& a, const Layout& b) {
+  return a.kind == b.kind && a.height == b.height && a.width == b.width && a.channels == b.channels &&
+         a.row_bytes == b.row_bytes && a.image_bytes == b.image_bytes && a.halo.top == b.halo.top &&
+         a.halo.left == b.halo.left;
+}
+
+// Tensors that have the same bytes, and from when to when.
+struct Place {
+  std::vector<Tensor*> tensors;
+  Users life;
+};
+
+// A tensor whose memory this one may take over from then on; null: none.
+const Tensor* overwritten(const Tensor& tensor, const std::unordered_map<const Tensor*, Users>& users) {
+  const Users& life = users.at(&tensor);
+  const Tensor* before = life.producer->overwrites(tensor);
+  if (before == nullptr || before->whole != nullptr || tensor.whole != nullptr) return nullptr;
+  return users.at(before).last == life.first && same_layout(before->layout, tensor.layout) ? before : nullptr;
+}
+
+// One place for each tensor of the arena, which those within chains are not, except for parts, which are in the whole
+// one's, and where an operation writes over the last use of what it reads.
+//
+//   conv a -> b; conv c + residual b -> d     b's last reader is the second: d takes its bytes, one read and one write
+std::vector<Place> places_of(Graph& graph, const std::unordered_map<const Tensor*, Users>& users) {
+  std::vector<Place> places;
+  std::unordered_map<const Tensor*, size_t> place_of;
+  for (Tensor& tensor : graph.tensors) {
+    const auto user = users.find(&tensor);
+    if (user == users.end()) continue;
+    const Tensor* before = overwritten(tensor, users);
+    const Tensor* owner = before != nullptr ? before : tensor.whole != nullptr ? tensor.whole : &tensor;
+    const auto found = place_of.find(owner);
+    const size_t place = found == place_of.end() ? places.size() : found->second;
+    if (place == places.size()) places.push_back({{}, user->second});
+    Place& mine = places[place];
+    mine.tensors.push_back(&tensor);
+    mine.life.first = std::min(mine.life.first, user->second.first);
+    mine.life.last = std::max(mine.life.last, user->second.last);
+    place_of[owner] = place_of[&tensor] = place;
+  }
+  return places;
+}
+
+}  // namespace
+
 int64_t plan_arena(Graph& graph) {
   const auto users = find_users(graph);
-  const auto lives = find_lives(users);
-  std::vector<Tensor*> order;
-  for (Tensor& tensor : graph.tensors) {
-    if (lives.count(&tensor) != 0) order.push_back(&tensor);
-  }
+  std::vector<Place> order = places_of(graph, users);
+  const auto bytes_of = [](const Place& place) { return place.tensors.front()->layout.image_bytes; };
   std::stable_sort(order.begin(), order.end(),
-                   [](const Tensor* a, const Tensor* b) { return a->layout.image_bytes > b->layout.image_bytes; });
+                   [&](const Place& a, const Place& b) { return bytes_of(a) > bytes_of(b); });
   std::vector<Placed> placed;
   int64_t arena = 0;
-  for (Tensor* tensor : order) {
-    const Life& life = lives.at(tensor);
+  for (const Place& place : order) {
     // What a kernel reads beyond a tensor must not be another one, which another thread may be writing.
-    const int64_t bytes = checked_add(tensor->layout.image_bytes, kSlack, "the memory of a program");
-    tensor->arena_offset = find_offset(placed, life, bytes);
-    const int64_t end = checked_add(tensor->arena_offset, bytes, "the memory of a program");
-    const auto place = std::upper_bound(placed.begin(), placed.end(), tensor->arena_offset,
-                                        [](int64_t offset, const Placed& other) { return offset < other.offset; });
-    placed.insert(place, {tensor->arena_offset, end, life.first, life.last});
+    const int64_t bytes = checked_add(bytes_of(place), kSlack, "the memory of a program");
+    const int64_t offset = find_offset(placed, place.life, bytes);
+    const int64_t end = checked_add(offset, bytes, "the memory of a program");
+    for (Tensor* tensor : place.tensors) tensor->arena_offset = offset;
+    const auto at = std::upper_bound(placed.begin(), placed.end(), offset,
+                                     [](int64_t o, const Placed& other) { return o < other.offset; });
+    placed.insert(at, {offset, end, place.life.first, place.life.last});
     arena = std::max(arena, end);
-  }
-  for (Tensor& tensor : graph.tensors) {
-    if (tensor.whole != nullptr) tensor.arena_offset = tensor.whole->arena_offset;
   }
   return arena;
 }

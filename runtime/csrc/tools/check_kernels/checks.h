@@ -14,6 +14,9 @@ void check_finish_int(Random& random, const KernelTable& table);
 void check_to_float(Random& random, const KernelTable& table, bool from_int);
 void check_to_codes(Random& random, const KernelTable& table, bool from_int);
 
+// Whole layers: every fused kernel of the table on `cases` of those that it serves, and the staged path.
+void check_fused(Random& random, const KernelTable& table, int cases);
+
 // Rows.
 void check_pixel_sums(Random& random, const KernelTable& table);
 void check_byte_rows(Random& random, const KernelTable& table);
@@ -21,6 +24,7 @@ void check_max_of_floats(Random& random, const KernelTable& table);
 void check_add_ints(Random& random, const KernelTable& table);
 void check_float_rows(Random& random, const KernelTable& table);
 void check_affine(Random& random, const KernelTable& table);
+void check_compare_row(Random& random, const KernelTable& table);
 void check_plane_rows(Random& random, const KernelTable& table);
 void check_activations(Random& random, const KernelTable& table);
 void check_softmax(Random& random, const KernelTable& table);

@@ -3,7 +3,8 @@
 // Inputs end at an inaccessible page and outputs are compared with everything around them, so that stray reads and
 // writes are found too.
 //
-//   check_kernels [--kernel NAME] [--cases N] [--seed S]      exits with 1 at a difference and prints the case
+//   check_kernels [--kernel NAME] [--cases N] [--seed S] [--fused-only]      exits with 1 at a difference and prints
+//   the case
 #include <signal.h>
 
 #include <cstdio>
@@ -33,6 +34,7 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
   check_choices(table);
   check_dots(random, table, cases);
   check_tables(random, table, cases);
+  check_fused(random, table, cases);
   for (int i = 0; i < cases; ++i) {
     check_finish_int(random, table);
     check_to_float(random, table, true);
@@ -44,6 +46,7 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_add_ints(random, table);
     check_float_rows(random, table);
     check_affine(random, table);
+    check_compare_row(random, table);
     check_plane_rows(random, table);
     check_activations(random, table);
     check_softmax(random, table);
@@ -51,8 +54,8 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
 }
 
 int run(int argc, char** argv) {
-  const Arguments arguments(argc, argv, "check_kernels [--kernel NAME] [--cases N] [--seed S]",
-                            {"--kernel", "--cases", "--seed"});
+  const Arguments arguments(argc, argv, "check_kernels [--kernel NAME] [--cases N] [--seed S] [--fused-only]",
+                            {"--kernel", "--cases", "--seed"}, {"--fused-only"});
   if (!arguments.paths().empty()) arguments.fail("it takes no files");
   const int64_t cases = arguments.number("--cases", 200, 1, 1000000000);
   const int64_t seed = arguments.number("--seed", 1, 0, 1000000000);
@@ -61,6 +64,11 @@ int run(int argc, char** argv) {
   signal(SIGSEGV, report_signal);
   signal(SIGBUS, report_signal);
   for (const std::string& name : names) {
+    if (arguments.has("--fused-only")) {
+      Random random(static_cast<uint64_t>(seed));
+      check_fused(random, kernels(name), static_cast<int>(cases));
+      continue;
+    }
     check_table(kernels(name), static_cast<int>(cases), static_cast<uint64_t>(seed));
     std::printf("%s: %llu cases of each function, all equal\n", name.c_str(), static_cast<unsigned long long>(cases));
   }

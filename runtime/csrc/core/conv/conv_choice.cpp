@@ -1,0 +1,142 @@
+#include "core/conv/conv_choice.h"
+
+#include <algorithm>
+
+#include "core/base/checked.h"
+#include "core/base/cpu.h"
+#include "core/conv/conv_weights.h"
+
+namespace bitorch {
+
+namespace {
+
+bool is_linear(const ConvGeometry& g) { return g.out_height() * g.out_width() == 1; }
+
+// Which method a spec gets if its input may have any layout.
+Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
+  if (spec.weight_bits == 0) return is_depthwise(spec.geometry) ? kDepthwiseFloat : kFloat;
+  const ConvGeometry& g = spec.geometry;
+  if (is_depthwise(g)) return kDepthwise;
+  Method method = static_cast<Method>(kernels.method[spec.weight_bits - 1][spec.activation_bits - 1]);
+  // One image at a time a linear layer waits for its weights, and bit planes are the smallest form they have.
+  if (is_linear(g) && spec.weight_bits * spec.activation_bits <= 8) method = kPopcount;
+  if (method == kTables) {
+    // Building a pixel's tables pays when they are looked into often: by every kernel tap that reads the pixel, for
+    // every vector of output channels. At 4.5 times popcount is faster on Zen 4, 112 to 140 us; at 9 tables are, 228 to
+    // 221.
+    const double lookups = static_cast<double>(g.kernel_h * g.kernel_w * g.out_channels) /
+                           static_cast<double>(g.stride_h * g.stride_w * kernels.table_lanes);
+    const bool suits = g.groups == 1 && g.out_channels * 4 >= kernels.table_lanes * 3 && lookups >= 9;
+    if (!suits) method = spec.weight_bits * spec.activation_bits <= 4 ? kPopcount : kBytes;
+  }
+  if (method == kPopcount && g.groups > 1) {
+    // A group must start at a byte, and fill a good part of a block.
+    const bool suits = g.in_channels / g.groups % 8 == 0 && g.out_channels / g.groups >= kBlock / 2;
+    if (!suits) method = kBytes;
+  }
+  // Half a block leaves each popcount half empty, while its other costs remain.
+  if (method == kPopcount && g.out_channels <= kBlock / 2 && spec.weight_bits * spec.activation_bits > 2)
+    method = kBytes;
+  return method;
+}
+
+}  // namespace
+
+Method staged_method(const ConvSpec& spec, const KernelTable& kernels, Kind input) {
+  const Method method = preferred_method(spec, kernels);
+  return method == kPopcount && input == Kind::kBytes ? kBytes : method;
+}
+
+namespace {
+
+// What the staged path takes, about: products at the rate of its method, and what follows them.
+struct StagedRate {
+  double products;  // nanoseconds per vector instruction of the dot products
+  double results;   // nanoseconds per output
+};
+
+StagedRate staged_rate(Machine machine) {
+  switch (machine) {
+    case Machine::kZen4:
+      return {0.14, 0.16};
+    case Machine::kZen5:
+      return {0.065, 0.10};
+    case Machine::kIceLake:
+    case Machine::kSapphireRapids:
+      return {0.19, 0.25};
+    case Machine::kGeneric:
+      break;
+  }
+  return {0.15, 0.2};
+}
+
+// Nanoseconds per image.
+double staged_cost(const ConvSpec& spec, Method method) {
+  const ConvGeometry& g = spec.geometry;
+  const StagedRate rate = staged_rate(machine());
+  const double outputs =
+      static_cast<double>(g.out_height() * g.out_width()) * static_cast<double>(round_up(g.out_channels, 16));
+  const double inputs = static_cast<double>(g.inputs_per_output());
+  const int pairs = spec.weight_bits * spec.activation_bits;
+  // Vector instructions per 16 outputs: 512 one-bit products, or 64 of bytes, take three or one.
+  double vectors = 0;
+  switch (method) {
+    case kPopcount:
+      vectors = 3.0 * pairs * std::max(1.0, inputs / 32);
+      break;
+    case kTables:
+      vectors = 0.9 * spec.weight_bits * inputs / 8 * 0.5;
+      break;
+    case kDepthwise:
+      vectors = 2.5 * inputs;
+      break;
+    case kWords:
+      vectors = inputs;
+      break;
+    default:
+      vectors = 2.0 * std::max(1.0, inputs / 4);
+  }
+  return outputs * (vectors / 16 * rate.products + rate.results) + 1000;
+}
+
+}  // namespace
+
+std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable& kernels, Kind input,
+                                         bool output_planes, const KernelWish& wish) {
+  std::vector<KernelChoice> choices;
+  FusedSpec fused;
+  const bool fusible = describe_fused(spec, input == Kind::kPlanes, output_planes, &fused);
+  for (int i = 0; fusible && i < kernels.fused_count; ++i) {
+    const FusedKernel* kernel = kernels.fused[i];
+    if (wish.only != nullptr ? kernel != wish.only : !wish.fused) continue;
+    const double cost = kernel->cost(&fused, machine());
+    if (cost >= 0) choices.push_back({kernel, kernel->name, cost});
+  }
+  if (wish.staged && wish.only == nullptr) {
+    const Method method = staged_method(spec, kernels, input);
+    const bool reads = input != Kind::kPlanes || method == kPopcount || method == kTables;
+    if (reads) choices.push_back({nullptr, kernels.dot_name[method], staged_cost(spec, method)});
+  }
+  std::stable_sort(choices.begin(), choices.end(),
+                   [](const KernelChoice& a, const KernelChoice& b) { return a.nanoseconds < b.nanoseconds; });
+  return choices;
+}
+
+Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels) {
+  if (spec.weight_bits == 0) return Kind::kFloat;
+  const auto choices = [&](Kind input) {
+    return kernel_choices(spec, kernels, input, input == Kind::kPlanes, KernelWish());
+  };
+  const std::vector<KernelChoice> planes = choices(Kind::kPlanes), bytes = choices(Kind::kBytes);
+  const auto leads = [](const std::vector<KernelChoice>& list) {
+    return !list.empty() && list.front().fused != nullptr;
+  };
+  if (!leads(planes) && !leads(bytes)) {
+    const Method method = preferred_method(spec, kernels);
+    return method == kPopcount || method == kTables ? Kind::kPlanes : Kind::kBytes;
+  }
+  if (planes.empty()) return Kind::kBytes;
+  return planes.front().nanoseconds <= bytes.front().nanoseconds ? Kind::kPlanes : Kind::kBytes;
+}
+
+}  // namespace bitorch

@@ -1,0 +1,53 @@
+// A convolution by a fused kernel: bands of whole output rows, shared among threads.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "core/conv/conv.h"
+#include "core/conv/fused_layer.h"
+
+namespace bitorch {
+
+// What a kernel prepared for a layer; layers with the same weights and numbers share it.
+struct FusedWeights {
+  std::unique_ptr<const FusedLayer> layer;
+  AlignedArray<uint8_t> prepared;
+};
+
+class FusedConv {
+ public:
+  // Null where the kernel does not serve the layer.
+  static std::unique_ptr<FusedConv> make(const ConvSpec& spec, const FusedKernel& kernel, Preparation& preparation,
+                                         const Layout& input, const Layout* out_float, const Layout* out_codes,
+                                         const Layout* residual);
+
+  int64_t scratch_bytes(int64_t batch, int threads) const;
+  void run(const Conv::Buffers& buffers, int64_t batch, int threads) const;
+  // As Conv's.
+  void run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const;
+  int64_t rows_scratch() const { return part_bytes_; }
+
+  const FusedKernel& kernel() const { return *kernel_; }
+  int64_t weight_bytes() const { return weights_->prepared.size(); }
+  double nanoseconds() const { return nanoseconds_; }
+
+ private:
+  // A grid of parts: rows of the whole batch x runs of channels.
+  struct Parts {
+    int64_t rows = 1, channels = 1;
+    int count() const { return static_cast<int>(rows * channels); }
+  };
+  Parts parts(int64_t batch, int threads) const;
+  void run_part(const Conv::Buffers& buffers, int64_t batch, const Parts& parts, int part) const;
+  FusedBand band_of_layer() const;
+  void run_band(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t rows, FusedBand* band) const;
+
+  const FusedKernel* kernel_ = nullptr;
+  std::shared_ptr<const FusedWeights> weights_;
+  ConvGeometry geometry_;
+  Layout input_, out_float_, out_codes_, residual_;
+  int64_t part_bytes_ = 0;
+  double nanoseconds_ = 0;
+};
+
+}  // namespace bitorch

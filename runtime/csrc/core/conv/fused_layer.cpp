@@ -1,0 +1,234 @@
+#include "core/conv/fused_layer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "core/base/checked.h"
+#include "core/conv/border.h"
+#include "core/conv/conv_weights.h"
+#include "core/conv/thresholds.h"
+
+namespace bitorch {
+
+namespace {
+
+// With so many thresholds kernels search among them even where there is a line.
+constexpr int kSearchBits = 4;
+
+int64_t padded_channels(const ConvSpec& spec) { return round_up(spec.geometry.out_channels, kFusedChannels); }
+
+// Blocks of kBlock channels that fill up the padded ones; those behind the last channel are empty.
+std::vector<BlockRange> padded_blocks(const ConvSpec& spec) {
+  std::vector<BlockRange> blocks = plain_blocks(spec.geometry.out_channels);
+  while (static_cast<int64_t>(blocks.size()) * kBlock < padded_channels(spec)) {
+    blocks.push_back({spec.geometry.out_channels, 0});
+  }
+  return blocks;
+}
+
+// Multiplies weight codes and D of activations that are signs.
+int sign_factor(const ConvSpec& spec) { return spec.sign_activations ? 2 : 1; }
+
+// Which weights change their sign, so that all thresholds rise; false where they cannot.
+bool find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+  const uint8_t* falls = spec.code.descending;
+  const int64_t channels = spec.geometry.out_channels;
+  if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return true;
+  if (spec.code.int_thresholds == nullptr || spec.multiply != nullptr) return false;
+  layer->negate = AlignedArray<uint8_t>(budget, channels, "signs of weights");
+  std::copy_n(falls, channels, layer->negate.data());
+  if (spec.weight_grid == WeightGrid::kOdd) return true;
+  WeightRows rows(budget, spec, nullptr);
+  const int64_t count = spec.geometry.inputs_per_output();
+  for (int64_t c = 0; c < channels; ++c) {
+    if (falls[c] == 0) continue;
+    const uint8_t* m = rows.codes(c);
+    if (std::find(m, m + count, 0) != m + count) return false;
+  }
+  return true;
+}
+
+const uint8_t* negated(const FusedLayer& layer) { return layer.negate.size() == 0 ? nullptr : layer.negate.data(); }
+
+void find_sums(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+  const int64_t count = spec.geometry.inputs_per_output(), most = (1 << spec.activation_bits) - 1;
+  budget.work(checked_mul(spec.geometry.out_channels, checked_mul(count, 3, "weights"), "weights"));
+  WeightRows rows(budget, spec, negated(*layer));
+  FusedSpec& fused = layer->spec;
+  fused.largest_sum = fused.largest_product = 0;
+  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) {
+    const uint8_t* m = rows.codes(c);
+    int64_t product = 0, above = 0, below = 0;
+    for (int64_t k = 0; k < count; ++k) {
+      const int64_t code = fused.code_step * m[k] + fused.lowest_code;
+      product += m[k];
+      (code > 0 ? above : below) += code;
+    }
+    fused.largest_product = std::max(fused.largest_product, product * most);
+    fused.largest_sum = std::max(fused.largest_sum, std::max(above, -below) * most);
+  }
+}
+
+void make_borders(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+  if (!spec.sign_activations && spec.zero_point == 0) return;
+  const int64_t times = spec.sign_activations ? 1 : spec.zero_point;
+  ConvBorder border = make_border(spec, times, negated(*layer), padded_blocks(spec), budget);
+  layer->row_class = std::move(border.row_class);
+  layer->column_class = std::move(border.column_class);
+  layer->border = std::move(border.sums);
+  FusedSpec& fused = layer->spec;
+  for (const int32_t value : layer->border) {
+    fused.largest_border = std::max(fused.largest_border, std::abs(int64_t{value}));
+  }
+  FusedEpilogue& e = fused.epilogue;
+  e.border = layer->border.data();
+  e.row_class = layer->row_class.data();
+  e.column_class = layer->column_class.data();
+  e.column_classes = static_cast<int32_t>(border.column_classes);
+  e.row_classes = static_cast<int32_t>(layer->border.size() / padded_channels(spec) / border.column_classes);
+}
+
+// Room for six numbers per channel.
+enum Number { kMultiply, kOffset, kNormMultiply, kNormOffset, kLineMultiply, kLineOffset, kNumbers };
+
+void keep_numbers(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+  const int64_t padded = padded_channels(spec), channels = spec.geometry.out_channels;
+  layer->numbers = AlignedArray<float>(budget, kNumbers * padded, "numbers per channel");
+  const auto copy = [&](Number number, const float* values) -> const float* {
+    float* to = layer->numbers.data() + number * padded;
+    if (values == nullptr) return nullptr;
+    std::copy_n(values, channels, to);
+    return to;
+  };
+  FusedEpilogue& e = layer->spec.epilogue;
+  e.multiply = copy(kMultiply, spec.multiply);
+  e.offset = copy(kOffset, spec.offset);
+  e.norm_multiply = copy(kNormMultiply, spec.norm_multiply);
+  e.norm_offset = copy(kNormOffset, spec.norm_offset);
+}
+
+// Thresholds by channel become rows of channels; those of weights that change sign are those of -D.
+template <class T>
+void keep_thresholds(const T* from, const uint8_t* negate, int64_t channels, int64_t n, T beyond, FusedLayer* layer) {
+  const int64_t padded = round_up(channels, kFusedChannels);
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t c = 0; c < padded; ++c) {
+      T t = c < channels ? from[c * n + j] : beyond;
+      if (c < channels && negate != nullptr && negate[c] != 0) {
+        t = t == std::numeric_limits<T>::lowest() ? std::numeric_limits<T>::max() : -t;
+      }
+      std::memcpy(&layer->thresholds[j * padded + c], &t, sizeof t);
+    }
+  }
+}
+
+CodeRule rule_of(const ConvSpec& spec, Budget& budget) {
+  const std::vector<BlockRange> blocks = padded_blocks(spec);
+  if (spec.code.int_thresholds != nullptr) {
+    return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, static_cast<int32_t>(spec.largest_sum()),
+                    spec.code.bits, true, blocks);
+  }
+  if (spec.code.float_thresholds != nullptr)
+    return CodeRule(budget, spec.code.float_thresholds, nullptr, spec.code.bits, blocks);
+  return CodeRule(budget, spec.code.bits, blocks);
+}
+
+// A line where all channels have one, else thresholds.
+void make_code_rule(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+  FusedEpilogue& e = layer->spec.epilogue;
+  const int64_t padded = padded_channels(spec), n = (int64_t{1} << spec.code.bits) - 1;
+  const CodeRule rule = rule_of(spec, budget);
+  float* const multiply = layer->numbers.data() + kLineMultiply * padded;
+  float* const offset = layer->numbers.data() + kLineOffset * padded;
+  e.rule = kFusedLine;
+  for (int64_t b = 0; b * kBlock < spec.geometry.out_channels; ++b) {
+    CodeStage stage;
+    rule.fill(b, &stage);
+    if (stage.rule != kAffine) e.rule = kFusedThresholds;
+    std::copy_n(stage.multiply, kBlock, multiply + b * kBlock);
+    std::copy_n(stage.offset, kBlock, offset + b * kBlock);
+  }
+  e.line_multiply = e.rule == kFusedLine ? multiply : nullptr;
+  e.line_offset = e.rule == kFusedLine ? offset : nullptr;
+  e.thresholds = nullptr;
+  const bool has = spec.code.int_thresholds != nullptr || spec.code.float_thresholds != nullptr;
+  if (!has || (e.rule == kFusedLine && spec.code.bits > kSearchBits)) return;
+  layer->thresholds = AlignedArray<uint32_t>(budget, checked_mul(n, padded, "thresholds"), "thresholds");
+  const int64_t channels = spec.geometry.out_channels;
+  if (spec.code.int_thresholds != nullptr) {
+    keep_thresholds(spec.code.int_thresholds, negated(*layer), channels, n, std::numeric_limits<int32_t>::max(), layer);
+  } else {
+    keep_thresholds(spec.code.float_thresholds, nullptr, channels, n, std::numeric_limits<float>::quiet_NaN(), layer);
+  }
+  e.thresholds = layer->thresholds.data();
+}
+
+}  // namespace
+
+bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes, FusedSpec* fused) {
+  const ConvGeometry& g = spec.geometry;
+  if (spec.weight_bits == 0 || spec.wants_int) return false;
+  if (g.groups != 1 && !is_depthwise(g)) return false;
+  const auto narrow = [](int64_t x) { return static_cast<int32_t>(x); };  // geometry is at most 2^24
+  FusedSpec f = {};
+  f.in_channels = narrow(g.in_channels);
+  f.out_channels = narrow(g.out_channels);
+  f.groups = narrow(g.groups);
+  f.kernel_h = narrow(g.kernel_h);
+  f.kernel_w = narrow(g.kernel_w);
+  f.stride_h = narrow(g.stride_h);
+  f.stride_w = narrow(g.stride_w);
+  f.dilation_h = narrow(g.dilation_h);
+  f.dilation_w = narrow(g.dilation_w);
+  f.height = narrow(g.out_height());
+  f.width = narrow(g.out_width());
+  f.weight_bits = spec.weight_bits;
+  f.activation_bits = spec.activation_bits;
+  f.code_step = spec.code_step() * sign_factor(spec);
+  f.lowest_code = spec.lowest_code() * sign_factor(spec);
+  f.input_planes = input_planes;
+  f.largest_sum = spec.largest_sum() * sign_factor(spec);
+  const int64_t most = ((int64_t{1} << spec.weight_bits) - 1) * ((int64_t{1} << spec.activation_bits) - 1);
+  f.largest_product = checked_mul(g.inputs_per_output(), most, "conv2d");
+  FusedEpilogue& e = f.epilogue;
+  e.has_float = spec.multiply != nullptr;
+  e.has_residual = spec.has_residual;
+  e.relu = spec.relu;
+  e.wants_float = spec.wants_float;
+  e.wants_codes = spec.code.bits != 0;
+  e.codes_from_int = spec.code.int_thresholds != nullptr;
+  e.bits = spec.code.bits;
+  e.planes = output_planes;
+  e.rule = spec.code.bits > 2 || !(e.codes_from_int || spec.code.float_thresholds != nullptr) ? kFusedLine
+                                                                                              : kFusedThresholds;
+  const bool border = spec.sign_activations || spec.zero_point != 0;
+  const bool padded = g.pad_top + g.pad_left + g.pad_bottom + g.pad_right > 0;
+  e.row_classes = border ? (padded ? 3 : 1) : 0;
+  e.column_classes = e.row_classes;
+  *fused = f;
+  return true;
+}
+
+std::unique_ptr<FusedLayer> make_fused_layer(const ConvSpec& spec, const Layout& input, const Layout* out_codes,
+                                             Preparation& preparation) {
+  auto layer = std::make_unique<FusedLayer>();
+  const bool planes = out_codes != nullptr && out_codes->kind == Kind::kPlanes;
+  if (!describe_fused(spec, input.kind == Kind::kPlanes, planes, &layer->spec)) return nullptr;
+  Budget& budget = preparation.budget();
+  if (!find_negations(spec, budget, layer.get())) return nullptr;
+  find_sums(spec, budget, layer.get());
+  make_borders(spec, budget, layer.get());
+  keep_numbers(spec, budget, layer.get());
+  if (spec.code.bits != 0) make_code_rule(spec, budget, layer.get());
+  return layer;
+}
+
+void write_weights(const ConvSpec& spec, const FusedLayer& layer, Budget& budget, uint8_t* m) {
+  WeightRows rows(budget, spec, negated(layer));
+  const int64_t count = spec.geometry.inputs_per_output();
+  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) std::copy_n(rows.codes(c), count, m + c * count);
+}
+
+}  // namespace bitorch

@@ -1,0 +1,277 @@
+#include "tools/layer_case.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/base/packing.h"
+
+namespace bitorch {
+
+namespace {
+
+const float* pointer(const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); }
+
+int64_t macs_of(const ConvGeometry& g) {
+  return g.out_height() * g.out_width() * g.out_channels * g.inputs_per_output();
+}
+
+// Sizes beside those of vectors and words.
+int64_t draw_channels(Random& random) {
+  static const std::vector<int> usual = {1, 3, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256};
+  return random.one_in(3) ? random.from(1, 200)
+                          : std::max(1, random.of(usual) + (random.one_in(4) ? random.from(-1, 1) : 0));
+}
+
+ConvGeometry draw_geometry(Random& random) {
+  static const std::vector<int> kernels = {1, 1, 3, 3, 3, 5, 7, 2};
+  ConvGeometry g;
+  g.kernel_h = g.kernel_w = random.of(kernels);
+  if (random.one_in(8)) g.kernel_h = random.from(1, 4);
+  g.stride_h = g.stride_w = random.one_in(3) ? 2 : 1;
+  if (random.one_in(12)) g.stride_h = random.from(1, 3);
+  if (random.one_in(12)) g.dilation_h = g.dilation_w = 2;
+  g.pad_top = random.from(0, static_cast<int>(g.kernel_h / 2 * g.dilation_h));
+  g.pad_bottom = random.one_in(4) ? 0 : g.pad_top;
+  g.pad_left = random.from(0, static_cast<int>(g.kernel_w / 2 * g.dilation_w));
+  g.pad_right = random.one_in(4) ? 0 : g.pad_left;
+  g.height = random.from(1, 12) + (g.kernel_h - 1) * g.dilation_h;
+  g.width = (random.one_in(4) ? random.from(1, 70) : random.of(std::vector<int>{7, 14, 28, 9, 1})) +
+            (g.kernel_w - 1) * g.dilation_w;
+  g.in_channels = draw_channels(random);
+  g.out_channels = draw_channels(random);
+  if (random.one_in(3)) g.groups = g.out_channels = g.in_channels;
+  return g;
+}
+
+std::vector<float> draw_floats(Random& random, int64_t count, float scale) {
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = random.real() * scale;
+  return values;
+}
+
+// Thresholds of a channel in rising order: on a line, as quantizers make them, or anywhere.
+std::vector<double> draw_thresholds(Random& random, int n, double reach) {
+  std::vector<double> t(static_cast<size_t>(n));
+  const bool line = !random.one_in(3);
+  const double step = reach * (0.02 + std::fabs(random.real())) / n, first = reach * random.real() * 0.5;
+  for (int j = 0; j < n; ++j) t[j] = line ? first + step * j : reach * 1.2 * random.real();
+  if (random.one_in(20)) std::fill(t.begin(), t.end(), reach * 4 * random.real());
+  std::sort(t.begin(), t.end());
+  return t;
+}
+
+void draw_code_stage(Random& random, LayerCase* layer) {
+  ConvSpec& spec = layer->spec;
+  const int64_t channels = spec.geometry.out_channels;
+  spec.code.bits = random.from(1, 8);
+  if (random.one_in(2)) spec.code.bits = random.from(1, 4);
+  const int n = (1 << spec.code.bits) - 1;
+  const bool from_int = spec.multiply == nullptr || random.one_in(4);
+  if (!from_int && random.one_in(2)) return;  // the unit quantizer
+  const double reach = static_cast<double>(spec.largest_sum()) * 0.3 + 1;
+  for (int64_t c = 0; c < channels; ++c) {
+    std::vector<double> t = draw_thresholds(random, n, from_int ? reach : 2.0);
+    const bool falls = from_int && random.one_in(5);
+    if (falls) std::reverse(t.begin(), t.end());
+    if (from_int) layer->descending.push_back(falls);
+    for (const double x : t) {
+      const double bounded = std::clamp(x, -2147483647.0, 2147483647.0);
+      if (from_int) layer->int_thresholds.push_back(static_cast<int32_t>(std::ceil(bounded)));
+      if (!from_int) layer->float_thresholds.push_back(static_cast<float>(x));
+    }
+  }
+}
+
+void draw_stages(Random& random, LayerCase* layer) {
+  ConvSpec& spec = layer->spec;
+  const int64_t channels = spec.geometry.out_channels;
+  const float reach = 2.0f / static_cast<float>(std::max<int64_t>(1, spec.largest_sum()));
+  const bool has_float = random.one_in(2);
+  if (has_float) {
+    layer->multiply = draw_floats(random, channels, reach * (random.one_in(2) ? 8 : 1));
+    layer->offset = draw_floats(random, channels, 1);
+    if (random.one_in(2)) {
+      layer->norm_multiply = draw_floats(random, channels, 3);
+      layer->norm_offset = draw_floats(random, channels, 1);
+    }
+    spec.multiply = layer->multiply.data();
+    spec.has_residual = random.one_in(2);
+    spec.relu = random.one_in(2);
+    spec.wants_float = random.one_in(2);
+  }
+  if (!has_float || !spec.wants_float || random.one_in(2)) draw_code_stage(random, layer);
+  if (spec.has_residual) {
+    layer->residual = draw_floats(random, layer->outputs(), 2);
+    if (random.one_in(3)) {
+      const float odd[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                           -std::numeric_limits<float>::infinity(), -0.0f, 1e30f};
+      for (float& value : layer->residual) value = random.one_in(10) ? odd[random.below(5)] : value;
+    }
+    layer->in_place = spec.wants_float && random.one_in(2);
+  }
+}
+
+void draw_numbers(Random& random, LayerCase* layer) {
+  ConvSpec& spec = layer->spec;
+  const ConvGeometry& g = spec.geometry;
+  const int most = (1 << spec.weight_bits) - 1, n = (1 << spec.activation_bits) - 1;
+  layer->m.resize(static_cast<size_t>(g.out_channels * g.inputs_per_output()));
+  layer->codes.resize(static_cast<size_t>(layer->batch * g.height * g.width * g.in_channels));
+  const bool extreme = random.one_in(6), sparse = random.one_in(6);
+  for (uint8_t& m : layer->m) m = static_cast<uint8_t>(extreme ? (random.one_in(50) ? 0 : most) : random.from(0, most));
+  for (uint8_t& q : layer->codes) {
+    q = static_cast<uint8_t>(extreme ? n : sparse && !random.one_in(4) ? 0 : random.from(0, n));
+  }
+}
+
+}  // namespace
+
+Layout LayerCase::input_layout() const {
+  const ConvGeometry& g = spec.geometry;
+  const Halo halo = {g.pad_top + extra.top, g.pad_left + extra.left, g.pad_bottom + extra.bottom,
+                     g.pad_right + extra.right};
+  return Layout::make(input_kind, g.height, g.width, g.in_channels, spec.activation_bits, halo);
+}
+Layout LayerCase::codes_layout() const {
+  const ConvGeometry& g = spec.geometry;
+  return Layout::make(codes_kind, g.out_height(), g.out_width(), g.out_channels, spec.code.bits, {1, 1, 1, 1});
+}
+Layout LayerCase::float_layout() const {
+  const ConvGeometry& g = spec.geometry;
+  return Layout::make(Kind::kFloat, g.out_height(), g.out_width(), g.out_channels, 0, {});
+}
+
+void LayerCase::point() {
+  const ConvGeometry& g = spec.geometry;
+  const int64_t count = g.inputs_per_output(), bytes = packed_row_bytes(count, spec.weight_bits);
+  packed.assign(static_cast<size_t>(g.out_channels * bytes + 8), 0);
+  for (int64_t c = 0; c < g.out_channels; ++c) {
+    pack_row(m.data() + c * count, count, spec.weight_bits, packed.data() + c * bytes);
+  }
+  spec.packed_weights = packed.data();
+  spec.multiply = pointer(multiply);
+  spec.offset = pointer(offset);
+  spec.norm_multiply = pointer(norm_multiply);
+  spec.norm_offset = pointer(norm_offset);
+  spec.code.int_thresholds = int_thresholds.empty() ? nullptr : int_thresholds.data();
+  spec.code.float_thresholds = pointer(float_thresholds);
+  spec.code.descending = descending.empty() ? nullptr : descending.data();
+}
+
+LayerCase draw_layer(Random& random, int64_t most_macs) {
+  LayerCase layer;
+  ConvSpec& spec = layer.spec;
+  do {
+    spec.geometry = draw_geometry(random);
+    layer.batch = random.one_in(5) ? random.from(2, 3) : 1;
+  } while (macs_of(spec.geometry) * layer.batch > most_macs);
+  spec.weight_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);
+  spec.activation_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);
+  spec.weight_grid = random.one_in(3) ? WeightGrid::kSigned : WeightGrid::kOdd;
+  if (random.one_in(6)) {
+    if (spec.activation_bits == 1) spec.sign_activations = true;
+    if (spec.activation_bits > 1) spec.zero_point = random.from(0, (1 << spec.activation_bits) - 1);
+  }
+  layer.input_kind = random.one_in(2) ? Kind::kPlanes : Kind::kBytes;
+  layer.codes_kind = random.one_in(2) ? Kind::kPlanes : Kind::kBytes;
+  layer.extra = {random.from(0, 1), random.from(0, 1), random.from(0, 1), random.from(0, 1)};
+  draw_numbers(random, &layer);
+  draw_stages(random, &layer);
+  layer.point();
+  return layer;
+}
+
+namespace {
+
+int64_t sum_of(const LayerCase& layer, int64_t n, int64_t y, int64_t x, int64_t c) {
+  const ConvSpec& spec = layer.spec;
+  const ConvGeometry& g = spec.geometry;
+  const int64_t per_group = g.in_channels / g.groups, first = c / (g.out_channels / g.groups) * per_group;
+  const uint8_t* m = layer.m.data() + c * g.inputs_per_output();
+  int64_t sum = 0;
+  for (int64_t ky = 0; ky < g.kernel_h; ++ky) {
+    for (int64_t kx = 0; kx < g.kernel_w; ++kx, m += per_group) {
+      const int64_t iy = y * g.stride_h - g.pad_top + ky * g.dilation_h;
+      const int64_t ix = x * g.stride_w - g.pad_left + kx * g.dilation_w;
+      if (iy < 0 || iy >= g.height || ix < 0 || ix >= g.width) continue;
+      const uint8_t* q = layer.codes.data() + ((n * g.height + iy) * g.width + ix) * g.in_channels + first;
+      for (int64_t k = 0; k < per_group; ++k) {
+        const int64_t value = spec.sign_activations ? 2 * q[k] - 1 : q[k] - spec.zero_point;
+        sum += (spec.code_step() * m[k] + spec.lowest_code()) * value;
+      }
+    }
+  }
+  return sum;
+}
+
+float value_of(const LayerCase& layer, int64_t sum, int64_t index, int64_t c) {
+  const ConvSpec& spec = layer.spec;
+  const float product = static_cast<float>(sum) * spec.multiply[c];
+  float y = product + spec.offset[c];
+  if (spec.norm_multiply != nullptr) y = std::fma(y, spec.norm_multiply[c], spec.norm_offset[c]);
+  if (spec.has_residual) y = y + layer.residual[static_cast<size_t>(index)];
+  return spec.relu && y < 0.0f ? 0.0f : y;
+}
+
+uint8_t code_of(const LayerCase& layer, int64_t sum, float y, int64_t c) {
+  const CodeSpec& code = layer.spec.code;
+  const int n = (1 << code.bits) - 1;
+  int q = 0;
+  if (code.int_thresholds != nullptr) {
+    const bool falls = code.descending != nullptr && code.descending[c] != 0;
+    const int32_t* t = code.int_thresholds + c * n;
+    for (int j = 0; j < n; ++j) q += falls ? sum <= t[j] : sum >= t[j];
+  } else if (code.float_thresholds != nullptr) {
+    for (int j = 0; j < n; ++j) q += y >= code.float_thresholds[c * n + j];
+  } else if (y > 0.0f) {
+    const float v = y * static_cast<float>(n);
+    q = v >= static_cast<float>(n) ? n : static_cast<int>(std::nearbyint(v));
+  }
+  return static_cast<uint8_t>(q);
+}
+
+}  // namespace
+
+LayerResults expected_results(const LayerCase& layer) {
+  const ConvGeometry& g = layer.spec.geometry;
+  LayerResults results;
+  int64_t index = 0;
+  for (int64_t n = 0; n < layer.batch; ++n) {
+    for (int64_t y = 0; y < g.out_height(); ++y) {
+      for (int64_t x = 0; x < g.out_width(); ++x) {
+        for (int64_t c = 0; c < g.out_channels; ++c, ++index) {
+          const int64_t sum = sum_of(layer, n, y, x, c);
+          results.sums.push_back(static_cast<int32_t>(sum));
+          const float value = layer.spec.multiply == nullptr ? 0.0f : value_of(layer, sum, index, c);
+          if (layer.spec.multiply != nullptr) results.values.push_back(value);
+          if (layer.spec.code.bits != 0) results.codes.push_back(code_of(layer, sum, value, c));
+        }
+      }
+    }
+  }
+  return results;
+}
+
+void write_codes(const Layout& layout, const std::vector<uint8_t>& codes, int64_t batch, uint8_t* memory) {
+  size_t index = 0;
+  for (int64_t n = 0; n < batch; ++n) {
+    for (int64_t y = 0; y < layout.height; ++y) {
+      for (int64_t x = 0; x < layout.width; ++x) {
+        uint8_t* pixel = memory + layout.offset(n, y, x);
+        if (layout.kind == Kind::kPlanes) {
+          for (int bit = 0; bit < layout.bits; ++bit)
+            std::fill_n(pixel + bit * layout.plane_bytes, layout.pixel_bytes, 0);
+        }
+        for (int64_t c = 0; c < layout.channels; ++c, ++index) {
+          if (layout.kind == Kind::kBytes) pixel[c] = codes[index];
+          for (int bit = 0; bit < layout.bits && layout.kind == Kind::kPlanes; ++bit) {
+            pixel[bit * layout.plane_bytes + c / 8] |= static_cast<uint8_t>((codes[index] >> bit & 1) << c % 8);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace bitorch
