@@ -47,14 +47,14 @@ class Concat : public RowOperation {
   bool writes_planes(const Tensor&) const override { return whole_bytes_; }
   bool prefers_planes(const Tensor&, const KernelTable&) const override { return output_.layout.kind == Kind::kPlanes; }
 
-  bool reads_part(const Tensor&) const override { return true; }
-  bool writes_part(const Tensor&) const override { return true; }
-  bool joins_channels() const override { return true; }
+  bool reads_part(const Tensor&) const override { return same_kinds(); }
+  bool writes_part(const Tensor&) const override { return same_kinds(); }
+  bool joins_channels() const override { return same_kinds(); }
 
   void plan(const KernelTable&, Preparation&) override {
     int64_t widest = 0, channel = 0;
+    same_kind_ = same_kinds();
     for (const Tensor* input : inputs()) {
-      same_kind_ = same_kind_ && input->layout.kind == output_.layout.kind;
       widest = std::max(widest, input->channels);
       in_place_ = in_place_ && lies_in_place(*input, channel);
       channel += input->channels;
@@ -70,6 +70,11 @@ class Concat : public RowOperation {
 
  private:
   bool reads_by_rows() const override { return true; }
+  bool same_kinds() const {
+    return std::all_of(inputs().begin(), inputs().end(),
+                       [&](const Tensor* input) { return input->layout.kind == output_.layout.kind; });
+  }
+
   // Whether the output's channels from this one on are the input, as the memory is planned.
   bool lies_in_place(const Tensor& input, int64_t channel) const {
     return input.whole != nullptr && input.whole == output_.whole &&

@@ -73,10 +73,13 @@ class Select : public RowOperation {
     return output_.layout.kind == Kind::kPlanes && whole_bytes_;
   }
 
+  bool reads_part(const Tensor&) const override { return keeps_planes() || input_.layout.kind != Kind::kPlanes; }
+  bool writes_part(const Tensor&) const override { return keeps_planes() || output_.layout.kind != Kind::kPlanes; }
+
   void plan(const KernelTable&, Preparation&) override {
     constexpr int64_t kLongRun = 16;  // from here on, copies beat a loop over the channels
     copies_runs_ = channels_->size() / runs_->size() >= kLongRun;
-    same_planes_ = whole_bytes_ && input_.layout.kind == Kind::kPlanes && output_.layout.kind == Kind::kPlanes;
+    same_planes_ = keeps_planes();
     if (!input_.is_codes() || same_planes_) return;
     codes_bytes_ = room(input_.width, input_.channels);
     part_bytes_ = checked_add(codes_bytes_, room(output_.width, output_.channels), what());
@@ -85,6 +88,10 @@ class Select : public RowOperation {
   int64_t weight_bytes() const override { return channels_->size() * 4; }
 
  private:
+  bool keeps_planes() const {
+    return whole_bytes_ && input_.layout.kind == Kind::kPlanes && output_.layout.kind == Kind::kPlanes;
+  }
+
   bool reads_by_rows() const override { return true; }
   double row_cost() const override { return row_values(output_) * (same_planes_ || copies_runs_ ? 0.15 : 0.5); }
 
@@ -101,25 +108,25 @@ class Select : public RowOperation {
     } else if (input_.is_codes()) {
       const uint8_t* codes = read_codes(rows, from, in, from.width, scratch);
       uint8_t* row = to.kind == Kind::kBytes ? out : scratch + codes_bytes_;
-      take(row, codes);
-      write_codes(rows, to, out, to.width, row);
+      take(row, row == out ? to.pixel_bytes : to.channels, codes, codes == in ? from.pixel_bytes : from.channels);
+      if (row != out) write_codes(rows, to, out, to.width, row);
     } else {
-      take(reinterpret_cast<float*>(out), reinterpret_cast<const float*>(in));
+      take(reinterpret_cast<float*>(out), to.pixel_bytes / 4, reinterpret_cast<const float*>(in), from.pixel_bytes / 4);
     }
   }
 
-  // One row of pixels without gaps.
+  // One row of pixels, so many numbers apart.
   template <class T>
-  void take(T* out, const T* in) const {
+  void take(T* out, int64_t out_step, const T* in, int64_t in_step) const {
     const int64_t count = output_.channels;
     if (copies_runs_) {
       const auto size = static_cast<int64_t>(sizeof(T));
-      copy_runs(reinterpret_cast<uint8_t*>(out), count * size, reinterpret_cast<const uint8_t*>(in),
-                input_.channels * size, size, 1);
+      copy_runs(reinterpret_cast<uint8_t*>(out), out_step * size, reinterpret_cast<const uint8_t*>(in), in_step * size,
+                size, 1);
       return;
     }
     const int32_t* channels = channels_->data();
-    for (int64_t x = 0; x < output_.width; ++x, out += count, in += input_.channels) {
+    for (int64_t x = 0; x < output_.width; ++x, out += out_step, in += in_step) {
       for (int64_t k = 0; k < count; ++k) out[k] = in[channels[k]];
     }
   }
