@@ -170,4 +170,53 @@ void check_compare_row(Random& random, const KernelTable& table) {
   out.check("codes");
 }
 
+namespace {
+
+// `count` of `lanes` lanes.
+uint64_t first_lanes(int count, int lanes) {
+  const int there = count < lanes ? count : lanes;
+  return there == 64 ? ~uint64_t{0} : (uint64_t{1} << there) - 1;
+}
+
+}  // namespace
+
+// Random windows, which may overlap; what lies behind a pixel's channels is not read.
+void check_take(Random& random, const KernelTable& table) {
+  const bool bytes = random.one_in(2);
+  const auto take = bytes ? table.rows.take_bytes : table.rows.take_floats;
+  if (take == nullptr) return;
+  const int lanes = bytes ? 64 : 16, size = bytes ? 1 : 4;
+  const int channels = random.from(1, 3 * lanes), taken = random.from(1, 3 * lanes), pixels = random.from(1, 5);
+  const int groups = (taken + lanes - 1) / lanes, step = channels + random.from(0, 9), gap = random.from(0, 9);
+  describe("%s rows.take: %d of %d channels of %d bytes, %d pixels", table.name, taken, channels, size, pixels);
+  const auto input = static_cast<size_t>(((pixels - 1) * step + channels) * size);
+  uint8_t* in = input_memory().last<uint8_t>(input);
+  for (size_t i = 0; i < input; ++i) in[i] = static_cast<uint8_t>(random.from(0, 255));
+  const int out_step = taken * size + gap;
+  Guarded out(output_memory(), static_cast<size_t>((pixels - 1) * out_step + taken * size));
+  std::vector<TakeWindows> windows;
+  for (int g = 0; g < groups; ++g) {
+    TakeWindows w = {};
+    w.first = random.from(0, channels - 1);
+    w.second = random.from(0, channels - 1);
+    w.first_channels = first_lanes(channels - w.first, lanes);
+    w.second_channels = first_lanes(channels - w.second, lanes);
+    w.taken = first_lanes(taken - g * lanes, lanes);
+    for (int i = 0; i < lanes && g * lanes + i < taken; ++i) {
+      const bool second = random.one_in(2);
+      const int begin = second ? w.second : w.first, there = channels - begin < lanes ? channels - begin : lanes;
+      const int lane = random.from(0, there - 1);
+      w.index[i] = static_cast<uint8_t>(second ? lanes + lane : lane);
+      for (int p = 0; p < pixels; ++p) {
+        memcpy(out.expected() + p * out_step + (g * lanes + i) * size, in + (p * step + begin + lane) * size,
+               static_cast<size_t>(size));
+      }
+    }
+    windows.push_back(w);
+  }
+  const TakeRow row = {in, out.data(), step * size, out_step, pixels, groups, windows.data()};
+  take(&row);
+  out.check("channels");
+}
+
 }  // namespace bitorch
