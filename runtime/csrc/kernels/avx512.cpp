@@ -90,7 +90,7 @@ struct Popcount {
   }
 };
 
-constexpr const FusedKernel* kFused[] = {&kFusedStem};
+static constexpr const FusedKernel* kFused[] = {&kFusedStem};
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -106,7 +106,8 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
-  set_fused(&t, kFused);
+  t.fused = kFused;
+  t.fused_count = sizeof kFused / sizeof *kFused;
   return t;
 }
 

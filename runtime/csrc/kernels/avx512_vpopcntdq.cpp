@@ -18,6 +18,7 @@
 namespace bitorch {
 
 extern const FusedKernel kFusedStem;
+extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32;
 
 namespace avx512_vpopcntdq {
 
@@ -153,7 +154,12 @@ static void take_bytes(const TakeRow* t) {
   }
 }
 
-constexpr const FusedKernel* kFused[] = {&kFusedStem};
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedPopcount8,
+    &kFusedPopcount16,
+    &kFusedPopcount32,
+    &kFusedStem,
+};
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -175,7 +181,8 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
-  set_fused(&t, kFused);
+  t.fused = kFused;
+  t.fused_count = sizeof kFused / sizeof *kFused;
   return t;
 }
 

@@ -84,6 +84,7 @@ static int choose_fused_line(const FusedSpec* s, float* multiply, float* offset)
   const int32_t reach = fused_reach(s);
   const int32_t* const t = static_cast<const int32_t*>(e->thresholds);
   const bool given = e->rule == kFusedLine;
+  const bool known = t != nullptr;  // else the line is used as it is
   if (!given && n > kMostFitted) return n <= kMostCounted ? kNoLine : -1;
   bool small = true, gives = true;
   for (int c = 0; c < padded; ++c) {
@@ -94,7 +95,7 @@ static int choose_fused_line(const FusedSpec* s, float* multiply, float* offset)
   for (int c = 0; c < padded; c += 16) {
     const __m512 m = _mm512_load_ps(multiply + c), b = _mm512_load_ps(offset + c);
     small = small && fused_line_is_small(m, b, reach);
-    gives = gives && fused_line_gives(t + c, padded, n, reach, m, b);
+    gives = gives && known && fused_line_gives(t + c, padded, n, reach, m, b);
   }
   if (small && gives) return kFusedFma;
   return small && given ? kPlainLine : kNoLine;

@@ -92,7 +92,13 @@ static void finish_list(const FusedSpec* s, const FusedBand* b, const FusedLineR
 // ---- Weights ----
 
 // Whether weights are kept as m - 128, since 2 m - 255 do not fit a byte.
-static inline bool fused_halved(const FusedSpec* s) { return s->code_step == 2 && s->weight_bits == 8; }
+static inline bool fused_halved(const FusedSpec* s) { return s->code_step == 2 && s->lowest_code == -255; }
+
+// Whether they are kept in bytes at all. Wide weights beside activations that are signs are not.
+static inline bool fused_fits_bytes(const FusedSpec* s) {
+  const int highest = s->lowest_code + s->code_step * ((1 << s->weight_bits) - 1);
+  return fused_halved(s) || (s->lowest_code >= -128 && highest <= 127);
+}
 
 static inline int fused_weight(const FusedSpec* s, int m) {
   return fused_halved(s) ? m - 128 : s->code_step * m + s->lowest_code;
