@@ -12,9 +12,7 @@ struct alignas(64) StemPrepared {
 };
 
 static inline bool stem_suits(const FusedSpec* s) {
-  // Wide weights beside activations that are signs do not fit bytes.
-  const int highest = s->lowest_code + s->code_step * ((1 << s->weight_bits) - 1);
-  if (!fused_halved(s) && (s->lowest_code < -128 || highest > 127)) return false;
+  if (!fused_fits_bytes(s)) return false;
   if (s->groups != 1 || s->input_planes || s->in_channels > kMostStemChannels || s->dilation_w != 1) return false;
   const int row = s->kernel_w * s->in_channels;
   return row <= kMostRowBytes && s->kernel_h * row <= kMostStemInputs;
