@@ -16,6 +16,7 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedStem;
 extern const FusedKernel kFusedDepthwise8, kFusedDepthwise4;
 
 namespace avx512 {
@@ -90,7 +91,11 @@ struct Popcount {
   }
 };
 
-constexpr const FusedKernel* kFused[] = {&kFusedDepthwise8, &kFusedDepthwise4};
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedStem,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+};
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -106,7 +111,8 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
-  set_fused(&t, kFused);
+  t.fused = kFused;
+  t.fused_count = sizeof kFused / sizeof *kFused;
   return t;
 }
 

@@ -17,6 +17,8 @@
 
 namespace bitorch {
 
+extern const FusedKernel kFusedStem;
+extern const FusedKernel kFusedPopcount8, kFusedPopcount16, kFusedPopcount32;
 extern const FusedKernel kFusedDepthwise8, kFusedDepthwise4, kFusedDepthwisePlanes;
 
 namespace avx512_vpopcntdq {
@@ -138,7 +140,30 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
-constexpr const FusedKernel* kFused[] = {&kFusedDepthwisePlanes, &kFusedDepthwise8, &kFusedDepthwise4};
+// As take_floats.
+static void take_bytes(const TakeRow* t) {
+  for (int64_t g = 0; g < t->groups; ++g) {
+    const TakeWindows* const w = t->windows + g;
+    const __m512i index = _mm512_loadu_si512(w->index);
+    const uint8_t* in = t->in;
+    uint8_t* out = t->out + g * 64;
+    for (int64_t p = 0; p < t->pixels; ++p, in += t->in_step, out += t->out_step) {
+      const __m512i low = _mm512_maskz_loadu_epi8(w->first_channels, in + w->first);
+      const __m512i high = _mm512_maskz_loadu_epi8(w->second_channels, in + w->second);
+      _mm512_mask_storeu_epi8(out, w->taken, _mm512_permutex2var_epi8(low, index, high));
+    }
+  }
+}
+
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedPopcount8,
+    &kFusedPopcount16,
+    &kFusedPopcount32,
+    &kFusedStem,
+    &kFusedDepthwisePlanes,
+    &kFusedDepthwise8,
+    &kFusedDepthwise4,
+};
 
 static constexpr KernelTable table() {
   using namespace letters;
@@ -146,6 +171,7 @@ static constexpr KernelTable table() {
   set_dot(&t, kPopcount, "popcount avx512-vpopcntdq", dot_by_groups<Popcount>, kMaxTilePixels);
   set_dot(&t, kTables, "tables avx512-vbmi", dot_tables, kMaxTilePixels);
   t.pixel_sums = all_pixel_sums;
+  t.rows.take_bytes = take_bytes;
   set_tables(&t);
   // Cycles per 512 products on Zen 4: popcount 1.5 * W * A; bytes 8; tables 1.33 * W and the moves to 16 bits, which
   // take another 11, 25 and 75 % for A = 2, 3, 4. Measured, whole 3x3 layers of 256 channels, e12 products per
@@ -159,7 +185,8 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
-  set_fused(&t, kFused);
+  t.fused = kFused;
+  t.fused_count = sizeof kFused / sizeof *kFused;
   return t;
 }
 

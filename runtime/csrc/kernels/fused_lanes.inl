@@ -16,8 +16,7 @@ constexpr int kMostInLane = bytes == 1 ? 127 : 32767;
 // Whether x of every pixel fits a lane and the largest number of a lane is above all of them.
 template <int bytes>
 static bool sums_fit_lanes(const FusedSpec* s) {
-  return (s->code_step == 1 || s->code_step == 2) &&
-         s->largest_sum <= static_cast<int64_t>(s->code_step) * (kMostInLane<bytes> - 1);
+  return s->largest_sum <= s->code_step * int64_t{kMostInLane<bytes> - 1};
 }
 
 static inline int padded_channels(const FusedSpec* s) {
@@ -25,7 +24,7 @@ static inline int padded_channels(const FusedSpec* s) {
 }
 
 static inline int border_classes(const FusedSpec* s) {
-  return s->largest_border == 0 ? 1 : s->epilogue.row_classes * s->epilogue.column_classes;
+  return s->epilogue.border == nullptr ? 1 : s->epilogue.row_classes * s->epilogue.column_classes;
 }
 
 // Bytes of one row of thresholds of all levels: of one class and parity.
@@ -45,7 +44,7 @@ static void set_lane_thresholds(const FusedSpec* s, uint8_t* to) {
   const FusedEpilogue* const e = &s->epilogue;
   const int padded = padded_channels(s), n = (1 << e->bits) - 1, step = s->code_step;
   for (int k = 0; k < border_classes(s); ++k) {
-    const int32_t* border = s->largest_border == 0 ? nullptr : e->border + static_cast<int64_t>(k) * padded;
+    const int32_t* border = e->border == nullptr ? nullptr : e->border + static_cast<int64_t>(k) * padded;
     for (int parity = 0; parity < step; ++parity, to += lane_row_bytes<bytes>(s)) {
       for (int64_t i = 0; i < static_cast<int64_t>(n) * padded; ++i) {
         const int64_t d = static_cast<const int32_t*>(e->thresholds)[i];

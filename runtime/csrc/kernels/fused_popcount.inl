@@ -60,6 +60,8 @@ struct CountTile {
   int64_t vector_bytes;    // from one vector to the next: weight_bits * steps * 64
   const int32_t* step;     // [steps] byte offsets within a window
   int64_t plane_bytes;
+  const float* const* ahead;  // [pixels], or null
+  int64_t ahead_channel;
   int32_t steps, weight_bits, activation_bits;
 };
 
@@ -103,12 +105,26 @@ static __attribute__((noinline)) void count_tile(const CountTile* t, const uint8
   For<0, P * V>::each([&](auto i) __attribute__((always_inline)) { _mm512_store_si512(acc + 64 * i, sum[i]); });
 }
 
+// What the results of a tile will be added to comes into the L2 cache while the tile is counted: a block is more than
+// L1 holds.
+static inline void fetch_ahead(const float* const* rows, int64_t channel, int pixels, int floats) {
+  for (int p = 0; p < pixels; ++p) {
+    for (int c = 0; c < floats; c += 16)
+      _mm_prefetch(reinterpret_cast<const char*>(rows[p] + channel + c), _MM_HINT_T1);
+  }
+}
+
 // Pixels per tile: as many as can be with all sums, weights and a broadcast in 32 registers, or one less, so that a
 // block divides evenly: 49 pixels are 7 x 7. What is left is done with the last pixel repeated.
 template <int bytes, int P, int V>
 static void count_block(const CountTile* t, const uint8_t* const* x, int pixels, uint8_t* acc) {
+  const float* const* ahead = t->ahead;
   while (pixels > 0) {
     const int rounds = (pixels + P - 1) / P;
+    if (ahead != nullptr) {
+      fetch_ahead(ahead, t->ahead_channel, pixels < P ? pixels : P, V * 64 / bytes);
+      ahead += P;
+    }
     if (pixels <= (P - 1) * rounds) {
       count_tile<bytes, P - 1, V>(t, x, acc);
       x += P - 1, acc += (P - 1) * V * 64, pixels -= P - 1;

@@ -22,6 +22,9 @@ static inline int64_t vector_weight_bytes(const FusedSpec* s) {
   return int64_t{64} * s->weight_bits * run_count(s) * run_steps<bytes>(s);
 }
 
+// code_step is 1, 2 or 4.
+static inline int code_step_bits(const FusedSpec* s) { return s->code_step >> 1; }
+
 // Codes of D by thresholds in lanes.
 template <int bytes>
 static inline bool has_lane_codes(const FusedSpec* s) {
@@ -143,19 +146,34 @@ static Walk begin_walk(const FusedSpec* s, const FusedBand* band) {
   return walk;
 }
 
+// to[p] = from + p * bytes
+template <class Pointer>
+static inline void set_row(Pointer* to, int pixels, Pointer from, int64_t bytes) {
+  if (from == nullptr) return;
+  const uint64_t first = reinterpret_cast<uint64_t>(from);
+  for (int p = 0; p < pixels; ++p) to[p] = reinterpret_cast<Pointer>(first + static_cast<uint64_t>(p * bytes));
+}
+
+template <class Number>
+static inline Number* moved(Number* from, int64_t bytes) {
+  return from == nullptr ? from
+                         : reinterpret_cast<Number*>(reinterpret_cast<uint64_t>(from) + static_cast<uint64_t>(bytes));
+}
+
 // Pixels first .. first + pixels - 1 of the rows from y of the band on.
 static void set_places(const Walk* walk, int y, int first, int pixels) {
   const FusedSpec* const s = walk->spec;
   const FusedBand* const b = walk->band;
   BlockTerms* const t = walk->terms;
   y += first / s->width;
-  int x = first % s->width;
-  for (int p = 0; p < pixels; ++p) {
-    t->window[p] = b->input + y * s->stride_h * b->row_bytes + x * s->stride_w * b->pixel_bytes;
-    if (b->codes != nullptr) t->codes[p] = b->codes + y * b->codes_row + x * b->codes_pixel;
-    if (b->out != nullptr) t->out[p] = b->out + (y * b->out_row + x * b->out_pixel) / 4;
-    if (b->residual != nullptr) t->residual[p] = b->residual + (y * b->residual_row + x * b->residual_pixel) / 4;
-    if (++x == s->width) x = 0, ++y;
+  int64_t x = first % s->width;
+  for (int p = 0, count; p < pixels; p += count, x = 0, ++y) {
+    count = s->width - x < pixels - p ? static_cast<int>(s->width - x) : pixels - p;
+    const int64_t step = s->stride_w * b->pixel_bytes;
+    set_row(t->window + p, count, b->input + y * s->stride_h * b->row_bytes + x * step, step);
+    set_row(t->codes + p, count, moved(b->codes, y * b->codes_row + x * b->codes_pixel), b->codes_pixel);
+    set_row(t->out + p, count, moved(b->out, y * b->out_row + x * b->out_pixel), b->out_pixel);
+    set_row(t->residual + p, count, moved(b->residual, y * b->residual_row + x * b->residual_pixel), b->residual_pixel);
   }
   for (int p = pixels; p < pixels + kSparePixels; ++p) t->window[p] = t->window[pixels - 1];
 }
@@ -164,13 +182,13 @@ static void set_terms(const Walk* walk, int first, int pixels, int32_t row_bytes
   const FusedSpec* const s = walk->spec;
   BlockTerms* const t = walk->terms;
   const int32_t* sums = walk->sums + first;
-  const int32_t lowest = s->lowest_code, odd = s->code_step - 1;
+  const int32_t lowest = s->lowest_code, step_bits = code_step_bits(s), rest = s->code_step - 1;
   for (int p = 0; p < pixels; ++p) {
     const int32_t base = lowest * sums[p];
     t->base[p] = base;
     t->base_float[p] = static_cast<float>(base);
-    t->shift[p] = -base >> odd;
-    t->row[p] = (-base & odd) * row_bytes;
+    t->shift[p] = -base >> step_bits;
+    t->row[p] = (-base & rest) * row_bytes;
   }
 }
 
@@ -233,9 +251,9 @@ static void finish_group(const Walk* walk, const FusedPixels* at, const uint8_t*
   const FusedSpec* const s = walk->spec;
   const BlockTerms* const t = walk->terms;
   const int padded = padded_channels(s);
-  const bool border = s->largest_border != 0;
+  const bool border = s->epilogue.border != nullptr;
   if constexpr (bytes == 4) {
-    const IntSums sums = {acc, pixel_bytes, t, _mm_cvtsi32_si128(s->code_step - 1), at->first_channel, border};
+    const IntSums sums = {acc, pixel_bytes, t, _mm_cvtsi32_si128(code_step_bits(s)), at->first_channel, border};
     if (s->epilogue.rule == kFusedThresholds) {
       finish_int_codes<kThresholdCodes>(at, padded, sums);
     } else {
@@ -265,11 +283,18 @@ static void run_block(const Walk* walk, int pixels) {
   const BlockTerms* const t = walk->terms;
   const int64_t vector_bytes = vector_weight_bytes<bytes>(s);
   const uint8_t* weights = static_cast<const uint8_t*>(b->prepared) + weights_at<bytes>(s);
-  CountTile tile = {nullptr,        vector_bytes,      walk->steps, b->plane_bytes, run_count(s) * run_steps<bytes>(s),
-                    s->weight_bits, s->activation_bits};
+  CountTile tile = {};
+  tile.vector_bytes = vector_bytes;
+  tile.step = walk->steps;
+  tile.steps = run_count(s) * run_steps<bytes>(s);
+  tile.plane_bytes = b->plane_bytes;
+  tile.weight_bits = s->weight_bits;
+  tile.activation_bits = s->activation_bits;
+  tile.ahead = s->epilogue.has_residual ? t->residual : nullptr;
   const int end = b->first_channel + b->channels;
   for (int c = b->first_channel; c < end; c += kBlockVectors * lanes) {
     const int left = (end - c + lanes - 1) / lanes, vectors = left < kBlockVectors ? left : kBlockVectors;
+    tile.ahead_channel = c;
     tile.weights = weights + c / lanes * vector_bytes;
     count_block_of<bytes>(&tile, vectors, t->window, pixels, walk->acc);
     for (int g = 0; g * bytes < vectors; ++g) {
@@ -294,7 +319,7 @@ static void run(const FusedSpec* s, const FusedBand* band) {
       end = static_cast<int>(int64_t{all} * (k + 1) / blocks);
       set_places(&walk, y, first, end - first);
       set_terms(&walk, first, end - first, row_bytes);
-      if (s->largest_border != 0) add_border_classes(&walk, y, first, end - first, row_bytes);
+      if (s->epilogue.border != nullptr) add_border_classes(&walk, y, first, end - first, row_bytes);
       run_block<bytes>(&walk, end - first);
     }
   }

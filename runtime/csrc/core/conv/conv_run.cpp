@@ -438,8 +438,7 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
   const int64_t most = std::min<int64_t>(method == kTables ? kTableGrain : kGrain, kernels->tile_pixels[method]);
   const int64_t tiles = std::max<int64_t>(1, ceil_div(pixels, most));
   best.grain = std::max<int64_t>(1, ceil_div(pixels, tiles));
-  const double nanoseconds = tile_work(*this) * static_cast<double>(pixels) * static_cast<double>(blocks) / 3.5;
-  const int64_t limit = static_cast<int64_t>(std::min<double>(threads, nanoseconds / kPartNanoseconds));
+  const int64_t limit = static_cast<int64_t>(std::min<double>(threads, nanoseconds(pixels) / kPartNanoseconds));
   // Large weights are better divided than streamed by every thread; staged input is better divided by pixels, as each
   // part stages what it reads.
   const bool by_blocks = !staged() && weights->data.size() > 512 * 1024;
@@ -454,6 +453,19 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
     best.block_parts = static_cast<int>(q);
   }
   return best;
+}
+
+double ConvState::nanoseconds(int64_t pixels) const {
+  const auto blocks = static_cast<double>(ceil_div(weights->blocks.size(), blocks_per_call));
+  return tile_work(*this) * static_cast<double>(pixels) * blocks / 3.5;
+}
+
+void ConvState::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  const int64_t pixel = n * out_pixels();
+  const int64_t most = kernels->tile_pixels[method], grain = method == kTables ? kTableGrain : kGrain;
+  const int64_t tile = most >= grain ? most / grain * grain : most;
+  Part(*this, buffers, buffers.scratch)
+      .run(pixel + first * out_width, pixel + last * out_width, 0, weights->blocks.size(), tile);
 }
 
 void ConvState::run_part(const Conv::Buffers& buffers, int64_t batch, const ConvParts& parts, int part,

@@ -98,7 +98,6 @@ FusedBand FusedConv::band_of_layer() const {
 
 void FusedConv::run_part(const Conv::Buffers& buffers, int64_t batch, const Parts& parts, int part) const {
   const FusedSpec& spec = weights_->layer->spec;
-  const FusedEpilogue& e = spec.epilogue;
   const int64_t p = part / parts.channels, q = part % parts.channels;
   const int64_t rows = batch * spec.height, runs = ceil_div(geometry_.out_channels, kFusedChannels);
   const int64_t first = runs * q / parts.channels * kFusedChannels;
@@ -109,16 +108,30 @@ void FusedConv::run_part(const Conv::Buffers& buffers, int64_t batch, const Part
   band.channels = static_cast<int32_t>(last - first);
   for (int64_t row = rows * p / parts.rows; row < rows * (p + 1) / parts.rows; row += band.rows) {
     const int64_t n = row / spec.height, y = row % spec.height;
-    band.y0 = static_cast<int32_t>(y);
-    band.rows = static_cast<int32_t>(std::min(spec.height - y, rows * (p + 1) / parts.rows - row));
-    band.input = buffers.input + input_.offset(n, y * geometry_.stride_h - geometry_.pad_top, -geometry_.pad_left);
-    if (e.wants_codes) band.codes = buffers.out_codes + out_codes_.offset(n, y, 0);
-    if (e.wants_float) band.out = reinterpret_cast<float*>(buffers.out_float + out_float_.offset(n, y, 0));
-    if (e.has_residual) {
-      band.residual = reinterpret_cast<const float*>(buffers.residual + residual_.offset(n, y, 0));
-    }
-    kernel_->run(&spec, &band);
+    run_band(buffers, n, y, std::min(spec.height - y, rows * (p + 1) / parts.rows - row), &band);
   }
+}
+
+// Rows y .. y + rows - 1 of image n.
+void FusedConv::run_band(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t rows, FusedBand* band) const {
+  const FusedSpec& spec = weights_->layer->spec;
+  const FusedEpilogue& e = spec.epilogue;
+  band->y0 = static_cast<int32_t>(y);
+  band->rows = static_cast<int32_t>(rows);
+  band->input = buffers.input + input_.offset(n, y * geometry_.stride_h - geometry_.pad_top, -geometry_.pad_left);
+  if (e.wants_codes) band->codes = buffers.out_codes + out_codes_.offset(n, y, 0);
+  if (e.wants_float) band->out = reinterpret_cast<float*>(buffers.out_float + out_float_.offset(n, y, 0));
+  if (e.has_residual) {
+    band->residual = reinterpret_cast<const float*>(buffers.residual + residual_.offset(n, y, 0));
+  }
+  kernel_->run(&spec, band);
+}
+
+void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  FusedBand band = band_of_layer();
+  band.scratch = buffers.scratch;
+  band.channels = static_cast<int32_t>(geometry_.out_channels);
+  run_band(buffers, n, first, last - first, &band);
 }
 
 }  // namespace bitorch
