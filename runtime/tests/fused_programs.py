@@ -84,7 +84,7 @@ def gated(width: int) -> Net:
 
 
 def squeezed(channels: int, size: int, kernel: int, function: str | None) -> Net:
-    """A squeeze-and-excitation block: the mean of what a depthwise layer gives is its gate, and codes are what remains."""
+    """Squeeze and excitation: the mean of what a depthwise layer gives is its gate, and codes are what remains."""
     net = Net(size, [channels, size, size - 4], bits=2)
     layer = net.conv("x", (channels, channels), kernel, groups=channels, relu=function is None)
     if function is not None:
