@@ -11,9 +11,9 @@ import sys
 from typing import Any
 
 import numpy as np
-from cases import random_case
 
 from bitorch_runtime import Program, pack_weights
+from cases import random_case
 
 Array = np.ndarray[Any, Any]
 Operation = dict[str, Any]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import random_case
-from fused_programs import PROGRAMS, Net, digests
 
 import bitorch_runtime
 from bitorch_runtime import Program, reference
+from cases import random_case
+from fused_programs import PROGRAMS, Net, digests
 
 
 def results(net: Net, threads: int) -> dict[str, np.ndarray[Any, Any]]:
