@@ -110,9 +110,12 @@ struct Quads {
 
 static bool has_border(const FusedSpec* s) { return s->epilogue.row_classes != 0; }
 
+// Thresholds of more bits than 4 would be counted.
 template <class Kind>
 static bool serves(const FusedSpec* s) {
   const int k = s->kernel_h;
+  const FusedEpilogue& e = s->epilogue;
+  if (e.wants_codes && e.bits > 4 && e.rule != kFusedLine) return false;
   return is_depthwise(s) && (k == 3 || k == 5 || k == 7) && !s->input_planes && Kind::serves(s);
 }
 
