@@ -53,15 +53,18 @@ class Net:
         keys = {"thresholds": self.array(thresholds), "descending": self.array(descending)}
         return self.add("quantize", input=name, bits=bits, **keys)
 
-    def conv(self, name: str, channels: tuple[int, int], kernel: int = 1, stride: int = 1, **keys: Any) -> str:
+    def conv(
+        self, name: str, channels: tuple[int, int], kernel: int = 1, stride: int = 1, groups: int = 1, **keys: Any
+    ) -> str:
         """Of one-bit weights, with a scale: to floats, or what `keys` say."""
         ins, outs = channels
-        codes = 2 * self.rng.integers(0, 2, (outs, ins, kernel, kernel)) - 1
+        codes = 2 * self.rng.integers(0, 2, (outs, ins // groups, kernel, kernel)) - 1
         pad = kernel // 2
         scale = {"multiply": self.array(self.rng.normal(0, 0.3, outs).astype(np.float32))}
         scale["offset"] = self.array(self.rng.normal(0, 0.5, outs).astype(np.float32))
-        window = {"kernel_size": [kernel] * 2, "stride": [stride] * 2, "padding": [pad] * 4, "dilation": [1, 1]}
-        weight = {"weight": self.array(pack_weights(codes, 1)), "weight_bits": 1, "out_channels": outs, "groups": 1}
+        window: Operation = {"kernel_size": [kernel] * 2, "stride": [stride] * 2, "padding": [pad] * 4}
+        window |= {"dilation": [1, 1], "groups": groups}
+        weight = {"weight": self.array(pack_weights(codes, 1)), "weight_bits": 1, "out_channels": outs}
         key = "codes" if "bits" in keys else "float32"
         return self.add("conv2d", key, input=name, **window, **weight, **scale, **keys)
 
@@ -78,6 +81,17 @@ def gated(width: int) -> Net:
     codes = net.quantize(net.add("mul", inputs=["x", gate]), 20)
     worth = net.add("dequantize", input=codes, table=net.array(net.rng.normal(0, 1, (20, 4)).astype(np.float32)))
     return net.output(net.add("add", "float32", inputs=[worth, "x"], relu=True))
+
+
+def squeezed(channels: int, size: int, kernel: int, function: str | None) -> Net:
+    """Squeeze and excitation: the mean of what a depthwise layer gives is its gate, and codes are what remains."""
+    net = Net(size, [channels, size, size - 4], bits=2)
+    layer = net.conv("x", (channels, channels), kernel, groups=channels, relu=function is None)
+    if function is not None:
+        layer = net.add("activation", input=layer, function=function)
+    pooled = net.add("global_avg_pool", input=layer)
+    gate = net.add("activation", input=pooled, function="sigmoid")
+    return net.output(net.quantize(net.add("mul", inputs=[layer, gate]), channels))
 
 
 def stem(channels: int, kernel: int, pool: int) -> Net:
@@ -127,6 +141,9 @@ def fire(channels: int, last: int) -> Net:
 PROGRAMS: dict[str, Net] = {
     "gated 7": gated(7),
     "gated 40": gated(40),
+    "squeezed 40 silu": squeezed(40, 37, 3, "silu"),
+    "squeezed 33 hardswish": squeezed(33, 9, 5, "hardswish"),
+    "squeezed 72": squeezed(72, 35, 3, None),
     "stem 3 7 3": stem(3, 7, 3),
     "stem 4 5 2": stem(4, 5, 2),
     "stem 1 1 3": stem(1, 1, 3),

@@ -58,6 +58,9 @@ def test_what_is_fused() -> None:
     """Else the other tests here would say nothing."""
     assert kernels("gated 7")[4] == "in operation 3 (mul)"
     assert kernels("gated 7")[6] == "in operation 5 (dequantize)"
+    assert kernels("squeezed 40 silu")[2:4] == ["in operation 1 (conv2d)"] * 2
+    assert kernels("squeezed 33 hardswish")[3] == "in operation 2 (activation)"
+    assert kernels("squeezed 72")[2] == "in operation 1 (conv2d)"
     assert kernels("stem 3 7 3")[2:4] == ["in operation 1 (conv2d)"] * 2
     for name, count in {"dense 32 1": 0, "dense 5 3": 0, "nested 16": 3, "nested 3": 3, "fire 64 32": 0}.items():
         assert kernels(name).count("in place") == count, name

@@ -21,7 +21,6 @@ struct FusedPixels {
 
 enum FusedCodes {
   kNoCodes,
-  kUnitCodes,       // x * n
   kLineCodes,       // x * line_multiply + line_offset
   kThresholdCodes,  // counted
 };
@@ -117,7 +116,6 @@ static inline __m512 as_float(__m512i x) { return _mm512_cvtepi32_ps(x); }
 // Codes of x, D or y, of 16 channels from c on.
 template <FusedCodes kind, class Vector>
 static inline __m512i fused_code(const FusedEpilogue* e, int padded, int c, __m512 n, Vector x) {
-  if (kind == kUnitCodes) return rounded_code(_mm512_mul_ps(as_float(x), n), n);
   if (kind == kThresholdCodes) return count_thresholds(e, padded, c, x);
   const __m512 scaled = _mm512_mul_ps(as_float(x), _mm512_load_ps(e->line_multiply + c));
   return rounded_code(_mm512_add_ps(scaled, _mm512_load_ps(e->line_offset + c)), n);

@@ -31,23 +31,23 @@ std::vector<BlockRange> padded_blocks(const ConvSpec& spec) {
 // Multiplies weight codes and D of activations that are signs.
 int sign_factor(const ConvSpec& spec) { return spec.sign_activations ? 2 : 1; }
 
-// Which weights change their sign, so that all thresholds rise; false where they cannot.
-bool find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+// Whether all thresholds rise, or weights that change their sign make them rise: on the odd grid, which has -c for each
+// c, where D goes into codes alone. Known before layouts are chosen, as a layer whose input is bit planes may have no
+// other kernel.
+bool thresholds_can_rise(const ConvSpec& spec) {
   const uint8_t* falls = spec.code.descending;
   const int64_t channels = spec.geometry.out_channels;
   if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return true;
-  if (spec.code.int_thresholds == nullptr || spec.multiply != nullptr) return false;
+  return spec.code.int_thresholds != nullptr && spec.multiply == nullptr && spec.weight_grid == WeightGrid::kOdd;
+}
+
+// Which weights change their sign.
+void find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+  const uint8_t* falls = spec.code.descending;
+  const int64_t channels = spec.geometry.out_channels;
+  if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return;
   layer->negate = AlignedArray<uint8_t>(budget, channels, "signs of weights");
   std::copy_n(falls, channels, layer->negate.data());
-  if (spec.weight_grid == WeightGrid::kOdd) return true;
-  WeightRows rows(budget, spec, nullptr);
-  const int64_t count = spec.geometry.inputs_per_output();
-  for (int64_t c = 0; c < channels; ++c) {
-    if (falls[c] == 0) continue;
-    const uint8_t* m = rows.codes(c);
-    if (std::find(m, m + count, 0) != m + count) return false;
-  }
-  return true;
 }
 
 const uint8_t* negated(const FusedLayer& layer) { return layer.negate.size() == 0 ? nullptr : layer.negate.data(); }
@@ -189,6 +189,7 @@ bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes,
   const ConvGeometry& g = spec.geometry;
   if (spec.weight_bits == 0 || spec.wants_int) return false;
   if (g.groups != 1 && !is_depthwise(g)) return false;
+  if (!thresholds_can_rise(spec)) return false;
   const auto narrow = [](int64_t x) { return static_cast<int32_t>(x); };  // geometry is at most 2^24
   FusedSpec f = {};
   f.in_channels = narrow(g.in_channels);
@@ -235,7 +236,7 @@ std::unique_ptr<FusedLayer> make_fused_layer(const ConvSpec& spec, const Layout&
   const bool planes = out_codes != nullptr && out_codes->kind == Kind::kPlanes;
   if (!describe_fused(spec, input.kind == Kind::kPlanes, planes, &layer->spec)) return nullptr;
   Budget& budget = preparation.budget();
-  if (!find_negations(spec, budget, layer.get())) return nullptr;
+  find_negations(spec, budget, layer.get());
   find_sums(spec, budget, layer.get());
   make_borders(spec, budget, layer.get());
   keep_numbers(spec, budget, layer.get());

@@ -28,4 +28,13 @@ class ByRows {
   virtual double row_nanoseconds() const = 0;
 };
 
+// What an operation can do that takes all rows of its input in their order: it can take them while they are made, and
+// does not read them from memory again.
+class TakesRows {
+ public:
+  virtual ~TakesRows() = default;
+  // Rows of image n, each once, from the first to the last; with the last one the result is there.
+  virtual void take_rows(const RunContext& context, int64_t n, RowSpan rows) const = 0;
+};
+
 }  // namespace bitorch

@@ -24,12 +24,20 @@ std::vector<const Tensor*> inputs_of(const std::vector<const Operation*>& operat
   return inputs;
 }
 
+std::vector<const Tensor*> outputs_of(const Operation& last, const Operation* onlooker) {
+  std::vector<const Tensor*> outputs = last.outputs();
+  if (onlooker != nullptr) outputs.insert(outputs.end(), onlooker->outputs().begin(), onlooker->outputs().end());
+  return outputs;
+}
+
 }  // namespace
 
-Chain::Chain(std::vector<const Operation*> operations)
-    : Operation(inputs_of(operations), operations.back()->outputs()),
+Chain::Chain(std::vector<const Operation*> operations, const Operation* onlooker)
+    : Operation(inputs_of(operations), outputs_of(*operations.back(), onlooker)),
       operations_(std::move(operations)),
+      onlooker_(onlooker),
       last_(*operations_.back()->outputs()[0]) {
+  if (onlooker_ != nullptr) operations_.push_back(onlooker_);
   for (size_t i = 0; i < count(); ++i) steps_[i] = operations_[i]->by_rows();
 }
 
@@ -51,6 +59,7 @@ void Chain::plan(const KernelTable&, Preparation& preparation) {
     row_bytes = checked_add(row_bytes, checked_mul(between(i).layout.row_bytes, rows_each, what), what);
   }
   const int64_t most = operations_[0]->macs() != 0 ? kBandBytesOfConvolution : kBandBytes;
+  if (onlooker_ != nullptr) row_bytes = checked_add(row_bytes, last_.layout.row_bytes, what);
   band_ = std::clamp<int64_t>(most / std::max<int64_t>(1, row_bytes), 1, rows());
   for (int64_t y = 0; y < rows(); ++y) widen(y);
   for (size_t i = 0; i < this->count(); ++i) {
@@ -67,15 +76,17 @@ void Chain::plan(const KernelTable&, Preparation& preparation) {
   }
 }
 
-int64_t Chain::scratch_bytes(int64_t, int threads) const {
-  return checked_mul(part_bytes_, threads, "operations that follow each other");
+int64_t Chain::scratch_bytes(int64_t batch, int threads) const {
+  const int64_t bytes = checked_mul(part_bytes_, threads, "operations that follow each other");
+  return onlooker_ == nullptr ? bytes : std::max(bytes, onlooker_->scratch_bytes(batch, threads));
 }
 
 // Some rows of the results, on one thread.
 class ChainPart {
  public:
-  ChainPart(const Chain& chain, const RunContext& context, uint8_t* scratch)
-      : chain_(chain), context_(context), scratch_(scratch) {
+  // onlooker: what takes the rows, or null.
+  ChainPart(const Chain& chain, const RunContext& context, uint8_t* scratch, const TakesRows* onlooker)
+      : chain_(chain), context_(context), scratch_(scratch), onlooker_(onlooker) {
     for (size_t i = 0; i < chain_.count(); ++i) chain_.steps_[i]->begin_rows(scratch_of(i));
   }
 
@@ -90,6 +101,7 @@ class ChainPart {
       }
       const int64_t count = std::min({chain_.band_, last - row, rows - y});
       make(chain_.count() - 1, {y, y + count});
+      if (onlooker_ != nullptr) onlooker_->take_rows(context_, n, {y, y + count});
       row += count;
     }
   }
@@ -133,6 +145,7 @@ class ChainPart {
   const Chain& chain_;
   const RunContext& context_;
   uint8_t* scratch_;
+  const TakesRows* onlooker_;
   int64_t n_ = -1;
   RowSpan held_[Chain::kMost];
 };
@@ -140,12 +153,16 @@ class ChainPart {
 void Chain::run(const RunContext& context) const {
   for (const Tensor* output : outputs()) zero_halo(output->layout, context.data(*output), context.batch);
   const int64_t rows = context.batch * this->rows();
+  // The rows of an image in their order are those of one thread.
+  const bool looks_on = onlooker_ != nullptr && context.threads == 1;
+  const TakesRows* onlooker = looks_on ? onlooker_->takes_rows() : nullptr;
   const double nanoseconds = static_cast<double>(rows) * nanoseconds_;
   const int parts = parts_for(rows, nanoseconds, context.threads);
   parallel_workers(parts, rows, nanoseconds, [&](int part, const auto& take) {
-    ChainPart work(*this, context, context.scratch + part * part_bytes_);
+    ChainPart work(*this, context, context.scratch + part * part_bytes_, onlooker);
     for (int64_t first, last; take(&first, &last);) work.run(first, last);
   });
+  if (onlooker_ != nullptr && !looks_on) onlooker_->run(context);
 }
 
 }  // namespace bitorch

@@ -19,6 +19,7 @@
 namespace bitorch {
 
 class ByRows;
+class TakesRows;
 class Preparation;
 
 // An Error that says which operation it is about.
@@ -127,6 +128,8 @@ class Operation {
   virtual void plan(const KernelTable&, Preparation&) {}
   // How it gives some of its rows alone; null where it cannot. Asked when layouts are final.
   virtual const ByRows* by_rows() const { return nullptr; }
+  // How it takes the rows of its only input one after the other; null where it cannot. Asked at the same time.
+  virtual const TakesRows* takes_rows() const { return nullptr; }
   virtual int64_t scratch_bytes(int64_t /*batch*/, int /*threads*/) const { return 0; }
   // Writes every pixel of its outputs and their halo. Allocates nothing.
   virtual void run(const RunContext& context) const = 0;

@@ -39,6 +39,19 @@ const Operation* follower(const Operation& operation, const Readers& readers) {
   return tensor.height > 1 || next->outputs()[0]->height == 1 ? next : nullptr;
 }
 
+// What takes the rows of this one's result while they are made; null where nothing does.
+const Operation* onlooker_of(const Operation& last, const Readers& readers,
+                             const std::unordered_set<const Operation*>& taken) {
+  if (last.outputs().size() != 1 || last.by_rows() == nullptr) return nullptr;
+  const Tensor& tensor = *last.outputs()[0];
+  const auto found = readers.find(&tensor);
+  if (tensor.whole != nullptr || found == readers.end()) return nullptr;
+  for (const Operation* reader : found->second) {
+    if (reader->takes_rows() != nullptr && taken.count(reader) == 0) return reader;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 std::vector<std::unique_ptr<Chain>> find_chains(Graph& graph) {
@@ -54,9 +67,11 @@ std::vector<std::unique_ptr<Chain>> find_chains(Graph& graph) {
       if (next == nullptr || taken.count(next) != 0) break;
       operations.push_back(next);
     }
-    if (operations.size() == 1) continue;
+    const Operation* onlooker = onlooker_of(*operations.back(), readers, taken);
+    if (operations.size() == 1 && onlooker == nullptr) continue;
     taken.insert(operations.begin(), operations.end());
-    chains.push_back(std::make_unique<Chain>(operations));
+    if (onlooker != nullptr) taken.insert(onlooker);
+    chains.push_back(std::make_unique<Chain>(operations, onlooker));
     chains.back()->set_name(operations[0]->op(), operations[0]->where());
     chain_of[operations.back()] = chains.back().get();
   }
