@@ -50,9 +50,33 @@ def test_unknown_names_are_refused(kernel: str) -> None:
 def test_flags_agree_with_the_operating_system() -> None:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     known = next(line for line in lines if line.startswith("flags")).replace("_", "").split(":")[1].split()
-    named = {"bmi": "bmi1"}  # where Linux says otherwise
+    named = {"bmi": "bmi1", "amx-tile": "amxtile", "amx-int8": "amxint8"}  # where Linux says otherwise
     flags = bitorch_runtime.cpu()["flags"]
     assert {named.get(flag, flag) for flag in flags} <= set(known)
     assert ("avx512f" in known) == ("avx512f" in flags)
     assert ("avx2" in KERNELS) == {"avx2", "fma", "popcnt", "bmi1", "bmi2"}.issubset(known)
     assert ("avx512" in KERNELS) == {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}.issubset(known)
+    if "avx512-amx" in KERNELS:
+        assert {"avx512vpopcntdq", "amxtile", "amxint8"}.issubset(known)
+
+
+#: Gives its thread a stack for signals that has no room for the registers of AMX, whose use Linux then refuses.
+SMALL_SIGNAL_STACK = """
+import ctypes, json
+class Stack(ctypes.Structure):
+    _fields_ = [("at", ctypes.c_void_p), ("flags", ctypes.c_int), ("bytes", ctypes.c_size_t)]
+memory = ctypes.create_string_buffer(4096)
+stack = Stack(ctypes.addressof(memory), 0, len(memory))
+assert ctypes.CDLL(None, use_errno=True).sigaltstack(ctypes.byref(stack), None) == 0
+import bitorch_runtime
+print(json.dumps(bitorch_runtime.cpu()))
+"""
+
+
+@pytest.mark.skipif("avx512-amx" not in KERNELS, reason="this CPU has no AMX, or its use is refused already")
+def test_amx_is_used_only_where_linux_allows_it() -> None:
+    done = subprocess.run([sys.executable, "-c", SMALL_SIGNAL_STACK], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    cpu = json.loads(done.stdout)
+    assert cpu["kernels"] == [name for name in KERNELS if name != "avx512-amx"]
+    assert {"amx-tile", "amx-int8"}.isdisjoint(cpu["flags"])

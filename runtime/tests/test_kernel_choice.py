@@ -41,9 +41,17 @@ CHOICE: Mapping[str, Mapping[str, str]] = {
         "linear": "popcount popcount popcount bytes bytes float",
     },
 }
+CHOICE = {**CHOICE, "avx512-amx": CHOICE["avx512-vpopcntdq"]}  # but for fused kernels, which these layers have none of
 DEPTHWISE = "depthwise depthwise depthwise depthwise depthwise depthwise"
 #: Of the kernels' names: how they begin on each instruction set. A table may have a kernel of the smaller one.
-SUFFIXES = {"avx2": "avx2", "avx512": "avx512", "avx512-vpopcntdq": "avx512", "neon": "neon", "neon-dotprod": "neon"}
+SUFFIXES = {
+    "avx2": "avx2",
+    "avx512": "avx512",
+    "avx512-vpopcntdq": "avx512",
+    "avx512-amx": "avx512",
+    "neon": "neon",
+    "neon-dotprod": "neon",
+}
 
 Found = Mapping[str, tuple[str, str]]
 

@@ -1,7 +1,8 @@
 """What the compiler put into the object files: wide instructions only where the CPU was asked whether it has them.
 
 A function that two object files emit is merged by the linker, which may keep the copy with AVX-512 for the code that
-runs everywhere. So kernel files define one global symbol each, and the rest of the core has baseline instructions only.
+runs everywhere. So kernel files define their tables and fused kernels alone as global symbols, and the rest of the core
+has baseline instructions only.
 """
 
 from __future__ import annotations
@@ -15,14 +16,26 @@ from pathlib import Path
 
 import pytest
 
-TABLES = {
-    "kernel_portable": "kPortableKernels",
-    "kernel_avx2": "kAvx2Kernels",
-    "kernel_avx512": "kAvx512Kernels",
-    "kernel_avx512_vpopcntdq": "kAvx512VpopcntdqKernels",
-    "kernel_neon": "kNeonKernels",
-    "kernel_neon_dotprod": "kNeonDotprodKernels",
+#: What each kernel file defines: a table, two that differ in little, or fused kernels.
+SYMBOLS = {
+    "kernel_portable": {"kPortableKernels"},
+    "kernel_avx2": {"kAvx2Kernels"},
+    "kernel_avx512": {"kAvx512Kernels"},
+    "kernel_avx512_vpopcntdq": {"kAvx512VpopcntdqKernels", "kAvx512AmxKernels"},
+    "kernel_fused_bytes": {"kFusedBytesAvx512"},
+    "kernel_fused_amx": {"kFusedAmx"},
+    "kernel_fused_popcount": {"kFusedPopcount8", "kFusedPopcount16", "kFusedPopcount32", "kFusedPopcountFew"},
+    "kernel_fused_tables": {"kFusedTables9"},
+    "kernel_fused_tables16": {"kFusedTables16"},
+    "kernel_fused_depthwise": {"kFusedDepthwise8", "kFusedDepthwise4"},
+    "kernel_fused_depthwise_planes": {"kFusedDepthwisePlanes"},
+    "kernel_fused_linear": {"kFusedLinear"},
+    "kernel_fused_linear_avx2": {"kFusedLinearAvx2"},
+    "kernel_fused_linear_amx": {"kFusedLinearAmx"},
+    "kernel_neon": {"kNeonKernels"},
+    "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }
+ARM = {"kernel_neon", "kernel_neon_dotprod"}
 DEFAULT_BUILD = Path(__file__).parents[2] / "build" / "runtime"
 
 
@@ -54,23 +67,23 @@ def machine_of(path: Path) -> str:
 def test_every_kernel_file_is_listed() -> None:
     kernels = {target for target in objects() if target.startswith("kernel_")}
     assert "kernel_portable" in kernels
-    assert kernels <= set(TABLES)
+    assert kernels <= set(SYMBOLS)
     if "x86-64" in machine_of(objects()["kernel_portable"][0]):
-        assert kernels == {"kernel_portable", "kernel_avx2", "kernel_avx512", "kernel_avx512_vpopcntdq"}
+        assert kernels == set(SYMBOLS) - ARM
 
 
-@pytest.mark.parametrize("target", TABLES)
-def test_kernel_files_define_their_table_and_nothing_else(target: str) -> None:
+@pytest.mark.parametrize("target", SYMBOLS)
+def test_kernel_files_define_their_tables_and_nothing_else(target: str) -> None:
     if target not in objects():
         pytest.skip(f"{target} is for another architecture")
     (path,) = objects()[target]
     symbols = [line.split(maxsplit=2) for line in output_of("nm", "-C", "--defined-only", str(path)).splitlines()]
     # Lower-case letters are local symbols, but for weak (w, v) and unique (u) ones.
     shared = {name for _, kind, name in symbols if kind.isupper() or kind in "wvu"}
-    assert shared == {f"bitorch::{TABLES[target]}"}
+    assert shared == {f"bitorch::{name}" for name in SYMBOLS[target]}
 
 
-@pytest.mark.parametrize("target", TABLES)
+@pytest.mark.parametrize("target", SYMBOLS)
 def test_nothing_of_a_kernel_file_runs_at_load(target: str) -> None:
     """Tables are constants: code that fills them at load would run AVX-512 on a CPU that has none."""
     if target not in objects():

@@ -46,40 +46,7 @@ constexpr int kSumRow = kGroup;
 
 constexpr int kMostTiles = kListPixels / kRows;  // of pixels, finished together
 
-// ---- Instructions. Tiles are named by constants: GCC's own intrinsics are macros, which templates cannot call. ----
-
-template <int tile>
-static inline __attribute__((always_inline)) void tile_zero() {
-  __asm__ volatile("tilezero %%tmm%c0" : : "i"(tile));
-}
-template <int tile>
-static inline __attribute__((always_inline)) void tile_load(const void* from, int64_t stride) {
-  __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(tile) : "memory");
-}
-template <int tile>
-static inline __attribute__((always_inline)) void tile_store(void* to, int64_t stride) {
-  __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(tile) : "memory");
-}
-template <int sum, int codes, int weights>
-static inline __attribute__((always_inline)) void tile_product() {
-  __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(codes), "i"(weights));
-}
-
-// Sums are tiles 0 .. 3, codes 4 and 5, weights 6 and 7: `rows` rows of codes and sums.
-static void configure(int rows) {
-  struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-  } tiles = {};
-  tiles.palette = 1;
-  for (int i = 0; i < 8; ++i) {
-    tiles.row_bytes[i] = kRowBytes;
-    tiles.rows[i] = static_cast<uint8_t>(i < 6 ? rows : kRows);
-  }
-  __asm__ volatile("ldtilecfg %0" : : "m"(tiles));
-}
-static void release() { __asm__ volatile("tilerelease"); }
+#include "fused_amx_products.inl"
 
 // ---- What is prepared ----
 
@@ -115,8 +82,8 @@ static Plan plan_of(const FusedSpec* s) {
   return p;
 }
 
-// Which 64 of K are chunk i: the taps of 64 channels one after the other, as they read the same pixels; or, where pixels
-// are copied, all in order.
+// Which 64 of K are chunk i: the taps of 64 channels one after the other, as they read the same pixels; or, where
+// pixels are copied, all in order.
 static inline int64_t chunk_k(const FusedSpec* s, const Plan& p, int i) {
   if (!p.aligned) return int64_t{i} * kRowBytes;
   return int64_t{i % p.taps} * s->in_channels + int64_t{i / p.taps} * kRowBytes;
@@ -153,133 +120,7 @@ static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
   return true;
 }
 
-// ---- Products ----
-
-// The rows of codes of up to kMostTiles tiles.
-struct CodeTiles {
-  const uint8_t* at[kMostTiles];
-  int64_t stride;
-};
-
-// P tiles of pixels x N tiles of channels at a time, `blocks` times: sums of the first one at `to`, `rows` rows a tile.
-// A tile of sums is stored just before it is needed again, so that products go on while it waits for its last one.
-template <int P, int N>
-static void multiply(const CodeTiles* codes, const int32_t* chunk_at, int chunks, const int8_t* weights, int blocks,
-                     int rows, int32_t* to) {
-  static_assert(P * N <= 4 && (P <= 2 || N == 1), "sums are four tiles, codes two");
-  const uint8_t* x[P];
-  For<0, P>::each([&](auto p) __attribute__((always_inline)) { x[p] = codes->at[p]; });
-  const int64_t stride = codes->stride, next = int64_t{chunks} * kTileBytes;
-  const auto store = [&](auto p, auto n) __attribute__((always_inline)) {
-    tile_store<p * N + n>(to + p * rows * kSumRow + n * kRows, kSumRow * 4);
-  };
-  for (int i = 0; i < blocks; ++i, weights += N * next) {
-    for (int k = 0; k < chunks; ++k) {
-      const int64_t at = chunk_at[k];
-      const int8_t* const w = weights + int64_t{k} * kTileBytes;
-      if (N > 1) {
-        For<0, P>::each([&](auto p) __attribute__((always_inline)) { tile_load<4 + p % 2>(x[p] + at, stride); });
-      }
-      For<0, N>::each([&](auto n) __attribute__((always_inline)) {
-        tile_load<6 + n % 2>(w + n * next, kRowBytes);
-        For<0, P>::each([&](auto p) __attribute__((always_inline)) {
-          if (N == 1) tile_load<4 + p % 2>(x[p] + at, stride);
-          if (k == 0) {
-            if (i > 0) store(p, n);
-            tile_zero<p * N + n>();
-          }
-          tile_product<p * N + n, 4 + p % 2, 6 + n % 2>();
-        });
-      });
-    }
-    if (i > 0) to += N * kRows;
-  }
-  For<0, P>::each([&](auto p) __attribute__((always_inline)) {
-    For<0, N>::each([&](auto n) __attribute__((always_inline)) { store(p, n); });
-  });
-}
-
-// `tiles` tiles of pixels x `columns` tiles of channels.
-static void multiply_group(const CodeTiles* codes, int tiles, const int32_t* chunk_at, int chunks,
-                           const int8_t* weights, int columns, int rows, int32_t* to) {
-  if (tiles == 4) return multiply<4, 1>(codes, chunk_at, chunks, weights, columns, rows, to);
-  if (tiles == 3) return multiply<3, 1>(codes, chunk_at, chunks, weights, columns, rows, to);
-  const int even = columns & ~1, odd = columns & 1;
-  if (tiles == 1 && columns == 4) return multiply<1, 4>(codes, chunk_at, chunks, weights, 1, rows, to);
-  if (even != 0 && tiles == 2) multiply<2, 2>(codes, chunk_at, chunks, weights, even / 2, rows, to);
-  if (even != 0 && tiles == 1) multiply<1, 2>(codes, chunk_at, chunks, weights, even / 2, rows, to);
-  if (odd == 0) return;
-  weights += int64_t{even} * chunks * kTileBytes;
-  to += even * kRows;
-  if (tiles == 2) return multiply<2, 1>(codes, chunk_at, chunks, weights, 1, rows, to);
-  multiply<1, 1>(codes, chunk_at, chunks, weights, 1, rows, to);
-}
-
-// Sums of the codes themselves: every channel of 16 alike.
-template <int P>
-static void add_windows(const CodeTiles* codes, const int32_t* chunk_at, int chunks, const uint8_t* ones, int rows,
-                        int32_t* to) {
-  For<0, P>::each([&](auto p) __attribute__((always_inline)) { tile_zero<p>(); });
-  tile_load<6>(ones, kRowBytes);
-  for (int k = 0; k < chunks; ++k) {
-    if (k == chunks - 1) tile_load<6>(ones + kTileBytes, kRowBytes);
-    For<0, P>::each([&](auto p) __attribute__((always_inline)) {
-      tile_load<4 + p % 2>(codes->at[p] + chunk_at[k], codes->stride);
-      tile_product<p, 4 + p % 2, 6>();
-    });
-  }
-  For<0, P>::each([&](auto p) __attribute__((always_inline)) { tile_store<p>(to + p * rows * kRows, kRowBytes); });
-}
-
-// ---- Which pixels make a tile ----
-
-// How the pixels of a band are divided into tiles of `rows` pixels that lie at a constant distance: `runs` runs of
-// `length`, each cut into `tiles_per_run` tiles, of which the last begins earlier where the run ends within it. One run
-// may go through all rows and the halo between them: then pitch > width, and columns beyond the width are dropped.
-struct Tiling {
-  int32_t runs, length, pitch, rows, tiles_per_run;
-  int64_t stride, run_bytes;  // from pixel to pixel, from run to run
-  bool copied;
-};
-
-// What a tile of so many rows takes, in rows: four products wait for each other otherwise.
-constexpr double kLeastRows = 9.5;
-// What copying 64 bytes takes, in the same unit.
-constexpr double kCopyRows = 2.5;
-
-static double rows_multiplied(const Tiling& t) {
-  const double rows = t.rows < kLeastRows ? kLeastRows : t.rows;
-  return rows * t.tiles_per_run * t.runs;
-}
-
-// Tiles as even as a run can be divided; or whole ones, where its end is but a part of the last.
-static Tiling tiling_of(int runs, int length, int pitch, int64_t stride, int64_t run_bytes) {
-  Tiling t = {runs, length, pitch, 0, 0, stride, run_bytes, false};
-  t.tiles_per_run = (length + kRows - 1) / kRows;
-  t.rows = (length + t.tiles_per_run - 1) / t.tiles_per_run;
-  return t;
-}
-
-// Pixels at such distances meet in few sets of the first-level cache.
-constexpr int64_t kCrowded = 512;
-static inline bool crowded(const FusedSpec* s, int64_t pixel_bytes) { return s->stride_w * pixel_bytes % kCrowded == 0; }
-
-static Tiling choose_tiling(const FusedSpec* s, const FusedBand* b, const Plan& p) {
-  const int width = s->width, pixels = b->rows * width;
-  const int64_t pixel = s->stride_w * b->pixel_bytes, row = s->stride_h * b->row_bytes;
-  Tiling copied = tiling_of(1, pixels, width, p.stage_row, 0);
-  copied.copied = true;
-  if (!p.aligned || (p.taps == 1 && crowded(s, b->pixel_bytes))) return copied;
-  if (width == 1) return tiling_of(1, b->rows, 1, row, 0);
-  Tiling best = tiling_of(b->rows, width, width, pixel, row);
-  if (row % pixel == 0 && row / pixel >= width && row / pixel < (1 << 20)) {
-    const int pitch = static_cast<int>(row / pixel);
-    const Tiling through = tiling_of(1, (b->rows - 1) * pitch + width, pitch, pixel, 0);
-    if (rows_multiplied(through) < rows_multiplied(best)) best = through;
-  }
-  const double copying = kCopyRows * pixels / p.tiles;
-  return rows_multiplied(copied) + copying < rows_multiplied(best) ? copied : best;
-}
+#include "fused_amx_tiling.inl"
 
 // ---- Running ----
 
@@ -333,14 +174,25 @@ static FusedBand spread(const FusedSpec* s, const FusedBand* b, uint8_t* to) {
   return band;
 }
 
+// `count` runs of as many rows, side by side; runs of few bytes, as of images, one vector each.
+static inline void copy_rows(const uint8_t* from, int64_t row_bytes, int64_t bytes, int count, uint8_t* to) {
+  if (bytes > 32) {
+    for (int i = 0; i < count; ++i, from += row_bytes, to += bytes) copy_run(from, bytes, to);
+    return;
+  }
+  for (int i = 0; i < count; ++i, from += row_bytes, to += bytes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+}
+
 // The window of one output: K bytes side by side.
 static inline void copy_window(const FusedSpec* s, const FusedBand* b, const uint8_t* from, uint8_t* to) {
-  const bool adjoin = s->kernel_w == 1 || (s->dilation_w == 1 && b->pixel_bytes == s->in_channels);
-  const int runs = adjoin ? 1 : s->kernel_w;
-  const int64_t run = int64_t{adjoin ? s->kernel_w : 1} * s->in_channels;
-  const int64_t next = s->dilation_w * b->pixel_bytes;
-  for (int ky = 0; ky < s->kernel_h; ++ky, from += s->dilation_h * b->row_bytes) {
-    for (int i = 0; i < runs; ++i, to += run) copy_run(from + i * next, run, to);
+  const int64_t row_bytes = s->dilation_h * b->row_bytes, next = s->dilation_w * b->pixel_bytes;
+  if (s->kernel_w == 1 || (s->dilation_w == 1 && b->pixel_bytes == s->in_channels)) {
+    return copy_rows(from, row_bytes, int64_t{s->kernel_w} * s->in_channels, s->kernel_h, to);
+  }
+  for (int ky = 0; ky < s->kernel_h; ++ky, from += row_bytes, to += s->kernel_w * s->in_channels) {
+    copy_rows(from, next, s->in_channels, s->kernel_w, to);
   }
 }
 
@@ -369,7 +221,7 @@ static inline TileAt tile_at(const Tiling& t, int i) {
 }
 
 static void copy_tile(const Run& r, const TileAt& at, uint8_t* to) {
-  const int width = r.s->width;
+  const int width = r.b->width;
   const int64_t pixel = r.s->stride_w * r.b->pixel_bytes, row = r.s->stride_h * r.b->row_bytes;
   int y = at.first / width, x = at.first % width;
   for (int i = 0; i < r.t.rows; x = 0, ++y) {
@@ -392,7 +244,7 @@ static void list_tile(const Run& r, const TileAt& at, int row) {
   while (f < end) {
     const int y = t.runs == 1 ? f / t.pitch : at.run, x = t.runs == 1 ? f % t.pitch : f;
     const int next = end < f - x + t.pitch ? end : f - x + t.pitch;
-    const int real = r.s->width < x + next - f ? r.s->width - x : next - f;
+    const int real = r.b->width < x + next - f ? r.b->width - x : next - f;
     if (real > 0) list_pixels(r.s, r.b, y, x, real, row, &r.work->list);
     row += next - f;
     f = next;
@@ -433,9 +285,8 @@ static void run_group(const Run& r, int count, int channel) {
   Work* const w = r.work;
   const int8_t* const weights = static_cast<const int8_t*>(r.b->prepared) + r.p.weights_at;
   const int left = (r.b->first_channel + r.b->channels - channel + kRows - 1) / kRows;
-  multiply_group(&w->codes, count, r.chunk_at, r.p.chunks,
-                 weights + int64_t{channel / kRows} * r.p.chunks * kTileBytes, left < kGroupTiles ? left : kGroupTiles,
-                 r.t.rows, w->sums);
+  multiply_group(&w->codes, count, r.chunk_at, r.p.chunks, weights + int64_t{channel / kRows} * r.p.chunks * kTileBytes,
+                 left < kGroupTiles ? left : kGroupTiles, r.t.rows, w->sums);
   finish_list(r.s, r.b, &r.line, &w->list, w->sums, fused_halved(r.s) ? w->windows : nullptr, kRows, channel);
 }
 
@@ -492,9 +343,10 @@ static void run(const FusedSpec* s, const FusedBand* whole) {
 
 // Measured on Sapphire and Emerald Rapids at 2.6 GHz, in nanoseconds: a product of tiles of 16 rows, a tile of sums to
 // memory and back into use, 64 channels of a pixel from sums to codes or floats, a float read or written, 64 bytes
-// copied, what a pixel takes besides, what a call takes; and a byte of weights that no cache near holds.
-constexpr double kProduct = 7.0, kSums = 6.0, kResult = 4.4, kFloats = 7.5, kMoved = 0.12, kCopied = 1.0, kPixel = 2.5,
-                 kCall = 300, kFarWeight = 0.04;
+// copied and a run of adjoining ones begun, what a pixel takes besides, what a call takes; and a byte of weights that
+// no cache near holds.
+constexpr double kProduct = 7.8, kSums = 6.0, kResult = 4.4, kFloats = 7.5, kMoved = 0.135, kCopied = 1.0,
+                 kCopiedRun = 3.0, kPixel = 2.5, kCall = 300, kFarWeight = 0.035;
 
 static double cost(const FusedSpec* s, Machine) {
   if (s->groups != 1 || s->input_planes || !fused_fits_bytes(s)) return -1;
@@ -503,21 +355,24 @@ static double cost(const FusedSpec* s, Machine) {
   // As choose_tiling() does it, for a band of the whole image with a halo of half a kernel.
   FusedBand band = {};
   band.rows = s->height;
+  band.width = s->width;
   band.pixel_bytes = spreads(s, p) ? s->in_channels + kRowBytes : s->in_channels;
   band.row_bytes = (int64_t{s->width} * s->stride_w + s->kernel_w - 1) * band.pixel_bytes;
   const Tiling t = choose_tiling(s, &band, p);
   const double pixels = double{1} * s->height * s->width, results = pixels * p.groups;
   const double tiles = rows_multiplied(t) / kRows, columns = p.tiles + (fused_halved(s) ? 1 : 0);
-  const double floats = e->has_float ? results * kFloats + pixels * s->out_channels * (e->wants_float + e->has_residual) * kMoved : 0;
+  const double moved = pixels * s->out_channels * (e->wants_float + e->has_residual) * kMoved;
+  const double floats = e->has_float ? results * kFloats + moved : 0;
   const double codes = e->codes_from_int ? results * kResult : 0;
   const double windows = fused_halved(s) ? results * 2 : 0;
-  const double copies = t.copied ? pixels * p.chunks * kCopied + pixels * (p.taps - 1) : 0;
+  const int runs = s->dilation_w == 1 ? s->kernel_h : p.taps;
+  const double copies = t.copied ? pixels * (p.chunks * kCopied + runs * kCopiedRun) : 0;
   const double weights = static_cast<double>(p.bytes) > kMostWeights ? static_cast<double>(p.bytes) * kFarWeight : 0;
   return tiles * columns * (p.chunks * kProduct + kSums) + floats + codes + windows + copies + weights +
          pixels * kPixel + kCall;
 }
 
-constexpr FusedKernel kKernel = {"bytes amx-int8", cost, prepared_bytes, prepare, scratch_bytes, run};
+constexpr FusedKernel kKernel = {"bytes amx-int8", cost, prepared_bytes, prepare, scratch_bytes, run, true};
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // Convolutions of bytes by vpdpbusd, from codes to codes or floats: AVX-512 with VNNI.
 //
-// As kBytes does it (avx512.inl), output channels are lanes and four codes of a pixel are broadcast, but 64 channels at a
-// time: 6 pixels x 4 vectors of channels are 24 sums, 4 vectors of weights and 6 broadcasts for 24 products, and what
+// As kBytes does it (avx512.inl), output channels are lanes and four codes of a pixel are broadcast, but 64 channels at
+// a time: 6 pixels x 4 vectors of channels are 24 sums, 4 vectors of weights and 6 broadcasts for 24 products, and what
 // follows the sums packs whole cache lines of codes. The taps of a kernel row are one run of bytes, read 4 at a time
 // whatever the number of channels; behind its end weights are 0.
 
@@ -111,7 +111,6 @@ static inline __attribute__((always_inline)) void pin(__m512i& x) {
 #endif
 }
 
-
 // P pixels x V vectors of channels.
 template <int P, int V>
 static void multiply(const uint8_t* const* pixels, const int64_t* run_at, int runs, int steps, const uint8_t* weights,
@@ -136,8 +135,9 @@ static void multiply(const uint8_t* const* pixels, const int64_t* run_at, int ru
     }
   }
   For<0, P>::each([&](auto p) __attribute__((always_inline)) {
-    For<0, V>::each([&](auto v)
-                        __attribute__((always_inline)) { _mm512_store_si512(to + p * kSumRow + v * kLanes, sum[p * V + v]); });
+    For<0, V>::each([&](auto v) __attribute__((always_inline)) {
+      _mm512_store_si512(to + p * kSumRow + v * kLanes, sum[p * V + v]);
+    });
   });
 }
 
@@ -215,8 +215,8 @@ static void locate(const FusedSpec* s, const FusedBand* b, const Plan& p, const 
                    Work* w) {
   w->list.count = 0;
   for (int i = 0; i < count;) {
-    const int y = (first + i) / s->width, x = (first + i) % s->width;
-    const int now = s->width - x < count - i ? s->width - x : count - i;
+    const int y = (first + i) / b->width, x = (first + i) % b->width;
+    const int now = b->width - x < count - i ? b->width - x : count - i;
     const uint8_t* at = b->input + y * s->stride_h * b->row_bytes + x * s->stride_w * b->pixel_bytes;
     list_pixels(s, b, y, x, now, i, &w->list);
     for (int k = 0; k < now; ++k, ++i, at += s->stride_w * b->pixel_bytes) w->pixels[i] = at;
@@ -241,7 +241,7 @@ static void run(const FusedSpec* s, const FusedBand* b) {
   const uint8_t* const prepared = static_cast<const uint8_t*>(b->prepared);
   const float* const lines = reinterpret_cast<const float*>(prepared + sizeof(Prepared));
   const FusedLineRule line = {lines, lines + p.padded, reinterpret_cast<const Prepared*>(prepared)->line_kind};
-  const int pixels = b->rows * s->width, end = b->first_channel + b->channels;
+  const int pixels = b->rows * b->width, end = b->first_channel + b->channels;
   const bool channels_outside = int64_t{b->channels} * p.runs * p.steps * 4 > kMostWeights && pixels > kList;
   const int step = channels_outside ? kGroup : b->channels;
   for (int from = b->first_channel; from < end; from += step) {
@@ -293,7 +293,7 @@ static double cost(const FusedSpec* s, Machine machine) {
          floats * r.moved + windows + pixels * 3 + 500;
 }
 
-constexpr FusedKernel kKernel = {"bytes64 avx512-vnni", cost, prepared_bytes, prepare, scratch_bytes, run};
+constexpr FusedKernel kKernel = {"bytes64 avx512-vnni", cost, prepared_bytes, prepare, scratch_bytes, run, true};
 
 }  // namespace
 

@@ -1,7 +1,7 @@
-// Codes of D by a line in one rounding, AVX-512: fma(float(D), multiply, offset), rounded, and clamped by the packs that
-// bring it to bytes. 64 codes are 17 operations; what the contract computes, in two roundings and clamped as floats, is
-// 25, and counting the three thresholds of 2 bits 24. It is used only where it was seen, threshold by threshold, to give
-// the codes of the thresholds for every D there is. Included after fused_ints.inl.
+// Codes of D by a line in one rounding, AVX-512: fma(float(D), multiply, offset), rounded, and clamped by the packs
+// that bring it to bytes. 64 codes are 17 operations; what the contract computes, in two roundings and clamped as
+// floats, is 25, and counting the three thresholds of 2 bits 24. It is used only where it was seen, threshold by
+// threshold, to give the codes of the thresholds for every D there is. Included after fused_ints.inl.
 
 enum FusedLineKind : int32_t {
   kNoLine,     // as finish_ints does it
@@ -30,9 +30,9 @@ static inline int32_t fused_reach(const FusedSpec* s) {
   return static_cast<int32_t>(most < kMostSum ? most : kMostSum);
 }
 
-// The line of one channel through n <= kMostFitted thresholds t, `padded` apart: in the middle of the D that are on both
-// sides of a threshold. Three deviate from a line by less than one D, as they are rounded up to integers, and so by less
-// than half of one when it lies between them.
+// The line of one channel through n <= kMostFitted thresholds t, `padded` apart: in the middle of the D that are on
+// both sides of a threshold. Three deviate from a line by less than one D, as they are rounded up to integers, and so
+// by less than half of one when it lies between them.
 static inline void fit_fused_line(const int32_t* t, int padded, int n, double reach, float* multiply, float* offset) {
   int first = 0, last = n;
   while (first < n && t[first * padded] <= -reach) ++first;
@@ -52,7 +52,8 @@ static inline void fit_fused_line(const int32_t* t, int padded, int n, double re
 
 // Whether rounding gives the codes of the thresholds for every |D| <= reach, 16 channels at a time: the line rises, so
 // that it is enough to look on both sides of each threshold, and at the end where one is beyond it.
-static inline bool fused_line_gives(const int32_t* t, int padded, int n, int32_t reach, __m512 multiply, __m512 offset) {
+static inline bool fused_line_gives(const int32_t* t, int padded, int n, int32_t reach, __m512 multiply,
+                                    __m512 offset) {
   const __m512i most = _mm512_set1_epi32(reach), least = _mm512_set1_epi32(-reach), one = _mm512_set1_epi32(1);
   __mmask16 wrong = _mm512_cmp_ps_mask(multiply, _mm512_setzero_ps(), _CMP_NGE_UQ);
   for (int j = 0; j < n && wrong == 0; ++j, t += padded) {

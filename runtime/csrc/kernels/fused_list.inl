@@ -6,7 +6,8 @@
 
 constexpr int kListPixels = 64;
 
-// Sums are in rows of kSumRow int32, which the kernel file says. Where each pixel's channel 0 is, and the row of the sums that is its own.
+// Sums are in rows of kSumRow int32, which the kernel file says. Where each pixel's channel 0 is, and the row of the
+// sums that is its own.
 struct FusedList {
   uint8_t* codes[kListPixels];
   float* out[kListPixels];
@@ -23,14 +24,17 @@ static void list_pixels(const FusedSpec* s, const FusedBand* b, int y, int x, in
   uint8_t* const codes = b->codes + y * b->codes_row;
   uint8_t* const out = reinterpret_cast<uint8_t*>(b->out) + y * b->out_row;
   const uint8_t* const residual = reinterpret_cast<const uint8_t*>(b->residual) + y * b->residual_row;
-  const int32_t* const border =
-      e->border != nullptr ? e->border + int64_t{e->row_class[b->y0 + y]} * e->column_classes * padded : nullptr;
+  // Joined pixels are of one class, and have no place in the image.
+  const int64_t row_class = e->row_classes > 1 ? e->row_class[b->y0 + y] : 0;
+  const int32_t* const border = e->border != nullptr ? e->border + row_class * e->column_classes * padded : nullptr;
   int at = list->count;
   for (int i = 0; i < count; ++i, ++at, ++x, ++row) {
     if (e->wants_codes) list->codes[at] = codes + x * b->codes_pixel;
     if (e->wants_float) list->out[at] = reinterpret_cast<float*>(out + x * b->out_pixel);
     if (e->has_residual) list->residual[at] = reinterpret_cast<const float*>(residual + x * b->residual_pixel);
-    if (border != nullptr) list->border[at] = border + int64_t{e->column_class[x]} * padded;
+    if (border != nullptr) {
+      list->border[at] = border + (e->column_classes > 1 ? int64_t{e->column_class[x]} * padded : 0);
+    }
     list->row[at] = row;
   }
   list->count = at;

@@ -55,14 +55,22 @@ bool tiles_allowed() {
 std::vector<Flag> all_flags() {
   __builtin_cpu_init();
   const bool tiles = __builtin_cpu_supports("amx-tile") != 0 && tiles_allowed();
-  return {FLAG("popcnt"),       FLAG("avx2"),
-          FLAG("fma"),          FLAG("bmi"),
-          FLAG("bmi2"),         FLAG("avx512f"),
-          FLAG("avx512bw"),     FLAG("avx512vl"),
-          FLAG("avx512dq"),     FLAG("avx512vnni"),
-          FLAG("avx512vbmi"),   FLAG("avx512vbmi2"),
-          FLAG("avx512bitalg"), FLAG("avx512vpopcntdq"),
-          FLAG("gfni"),         {"amx-tile", tiles && __builtin_cpu_supports("amx-tile") != 0},
+  return {FLAG("popcnt"),
+          FLAG("avx2"),
+          FLAG("fma"),
+          FLAG("bmi"),
+          FLAG("bmi2"),
+          FLAG("avx512f"),
+          FLAG("avx512bw"),
+          FLAG("avx512vl"),
+          FLAG("avx512dq"),
+          FLAG("avx512vnni"),
+          FLAG("avx512vbmi"),
+          FLAG("avx512vbmi2"),
+          FLAG("avx512bitalg"),
+          FLAG("avx512vpopcntdq"),
+          FLAG("gfni"),
+          {"amx-tile", tiles && __builtin_cpu_supports("amx-tile") != 0},
           {"amx-int8", tiles && __builtin_cpu_supports("amx-int8") != 0}};
 }
 #undef FLAG

@@ -8,7 +8,7 @@
 namespace bitorch {
 
 // Names of the kernel tables that this CPU can run, slowest first: "portable", then e.g. "avx2", "avx512",
-// "avx512-vpopcntdq".
+// "avx512-vpopcntdq", "avx512-amx". The last needs the leave of Linux, which is asked for once.
 std::vector<std::string> available_kernels();
 
 // The table in use: the last of available_kernels(), or the one that the environment variable BITORCH_KERNEL names,

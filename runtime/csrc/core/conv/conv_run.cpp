@@ -438,7 +438,7 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
   const int64_t tiles = std::max<int64_t>(1, ceil_div(pixels, most));
   parts.tile = std::max<int64_t>(1, ceil_div(pixels, tiles));
   parts.tiles = ceil_div(pixels, parts.tile);
-  parts.nanoseconds = tile_work(*this) * static_cast<double>(pixels) * static_cast<double>(blocks) / 3.5;
+  parts.nanoseconds = nanoseconds(pixels);
   const int64_t limit = workers_for(parts.nanoseconds, threads);
   // Large weights are better divided than streamed by every thread; staged input is better divided by pixels, as each
   // part stages what it reads.
@@ -455,6 +455,19 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
     parts.groups = p == 1 && !staged() ? blocks : q;
   }
   return parts;
+}
+
+double ConvState::nanoseconds(int64_t pixels) const {
+  const auto blocks = static_cast<double>(ceil_div(weights->blocks.size(), blocks_per_call));
+  return tile_work(*this) * static_cast<double>(pixels) * blocks / 3.5;
+}
+
+void ConvState::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  const int64_t pixel = n * out_pixels();
+  const int64_t most = kernels->tile_pixels[method], grain = method == kTables ? kTableGrain : kGrain;
+  const int64_t tile = most >= grain ? most / grain * grain : most;
+  Part(*this, buffers, buffers.scratch)
+      .run(pixel + first * out_width, pixel + last * out_width, 0, weights->blocks.size(), tile);
 }
 
 // Items are the tiles of the first group, then those of the next: a worker keeps what it has staged from run to run.

@@ -48,6 +48,8 @@ struct ConvState {
   void plan_scratch();
   ConvParts parts(int64_t batch, int threads) const;
   void run(const Conv::Buffers& buffers, int64_t batch, int threads) const;
+  void run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const;
+  double nanoseconds(int64_t pixels) const;  // about
 };
 
 struct Conv::State : ConvState {};

@@ -52,6 +52,29 @@ bool find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
 
 const uint8_t* negated(const FusedLayer& layer) { return layer.negate.size() == 0 ? nullptr : layer.negate.data(); }
 
+struct CodeSums {
+  int64_t all = 0, above = 0;  // of all codes, of those above 0
+};
+
+// In 16 bits, and sums of parts in 32, so that compilers vectorise them: a code is at most 4 * 255.
+CodeSums sum_codes(const uint8_t* m, int64_t count, int code_step, int lowest_code) {
+  constexpr int64_t kPart = int64_t{1} << 16;
+  const auto step = static_cast<int16_t>(code_step), lowest = static_cast<int16_t>(lowest_code);
+  CodeSums sums;
+  for (int64_t first = 0; first < count; first += kPart) {
+    const int64_t last = std::min(count, first + kPart);
+    int32_t all = 0, above = 0;
+    for (int64_t k = first; k < last; ++k) {
+      const auto code = static_cast<int16_t>(step * m[k] + lowest);
+      all += code;
+      above += code > 0 ? code : int16_t{0};
+    }
+    sums.all += all;
+    sums.above += above;
+  }
+  return sums;
+}
+
 void find_sums(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
   const int64_t count = spec.geometry.inputs_per_output(), most = (1 << spec.activation_bits) - 1;
   budget.work(checked_mul(spec.geometry.out_channels, checked_mul(count, 3, "weights"), "weights"));
@@ -59,15 +82,10 @@ void find_sums(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
   FusedSpec& fused = layer->spec;
   fused.largest_sum = fused.largest_product = 0;
   for (int64_t c = 0; c < spec.geometry.out_channels; ++c) {
-    const uint8_t* m = rows.codes(c);
-    int64_t product = 0, above = 0, below = 0;
-    for (int64_t k = 0; k < count; ++k) {
-      const int64_t code = fused.code_step * m[k] + fused.lowest_code;
-      product += m[k];
-      (code > 0 ? above : below) += code;
-    }
+    const CodeSums sums = sum_codes(rows.codes(c), count, fused.code_step, fused.lowest_code);
+    const int64_t product = (sums.all - fused.lowest_code * count) / fused.code_step;
     fused.largest_product = std::max(fused.largest_product, product * most);
-    fused.largest_sum = std::max(fused.largest_sum, std::max(above, -below) * most);
+    fused.largest_sum = std::max(fused.largest_sum, std::max(sums.above, sums.above - sums.all) * most);
   }
 }
 

@@ -65,7 +65,9 @@ struct Program::State {
   int64_t piece_bytes(int64_t images, int threads) const {
     const int64_t arena = arena_bytes(images);  // first: it refuses batches whose sizes overflow
     int64_t scratch = 0;
-    for (const auto& operation : operations()) scratch = std::max(scratch, operation->scratch_bytes(images, threads));
+    for (const Operation* operation : program.graph.run_order) {
+      scratch = std::max(scratch, operation->scratch_bytes(images, threads));
+    }
     return checked_add(arena, checked_add(scratch, kSlack, "the memory of a run"), "the memory of a run");
   }
 
@@ -203,11 +205,17 @@ Program::TensorInfo describe_tensor(const Tensor& tensor) {
 }  // namespace
 
 std::vector<Program::OperationInfo> Program::describe() const {
+  std::map<const Operation*, const Operation*> first_of;  // of those behind the first of a chain
+  for (const auto& chain : state_->program.chains) {
+    for (const Operation* operation : chain->operations()) first_of[operation] = chain->operations()[0];
+  }
   std::vector<OperationInfo> list;
   for (const auto& operation : state_->operations()) {
     OperationInfo info;
     info.op = operation->op();
     info.kernel = operation->kernel(*state_->kernels);
+    const auto first = first_of.find(operation.get());
+    if (first != first_of.end() && first->second != operation.get()) info.kernel = "in " + first->second->where();
     for (const Tensor* tensor : operation->inputs()) info.inputs.push_back(tensor->name);
     for (const Tensor* tensor : operation->outputs()) info.outputs.push_back(describe_tensor(*tensor));
     info.macs = operation->macs();
@@ -237,6 +245,7 @@ std::vector<double> Program::profile(const std::vector<ArrayView>& inputs, int r
   const KeepAwake awake;
   std::map<const Operation*, size_t> index;
   for (size_t i = 0; i < operations.size(); ++i) index[operations[i].get()] = i;
+  for (const auto& chain : state_->program.chains) index[chain.get()] = index.at(chain->operations()[0]);
   const Pieces pieces = state_->pieces(batch);
   std::vector<double> seconds(operations.size(), std::numeric_limits<double>::infinity()), sums(operations.size());
   for (int repeat = 0; repeat <= repeats; ++repeat) {
