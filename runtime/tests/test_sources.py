@@ -41,7 +41,9 @@ def test_arrows_run_one_way(folder: str) -> None:
         for name in includes(path):
             target = (CSRC / name).relative_to(CSRC)
             assert (CSRC / target).is_file(), f"{path.name} includes {name}, which is not a path from csrc"
-            assert name in ("core/kernels.h", "core/fused.h") or target.parent.as_posix() in allowed, f"{path.name} includes {name}"
+            assert name in ("core/kernels.h", "core/fused.h") or target.parent.as_posix() in allowed, (
+                f"{path.name} includes {name}"
+            )
 
 
 def test_headers_do_not_include_each_other() -> None:

@@ -95,11 +95,7 @@ struct Popcount {
 };
 
 static constexpr const FusedKernel* kFused[] = {
-    &kFusedBytesAvx512,
-    &kFusedDepthwise8,
-    &kFusedDepthwise4,
-    &kFusedLinear,
-    &kFusedStem,
+    &kFusedBytesAvx512, &kFusedDepthwise8, &kFusedDepthwise4, &kFusedLinear, &kFusedStem,
 };
 
 static constexpr KernelTable table() {
