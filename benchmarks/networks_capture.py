@@ -102,8 +102,8 @@ class _Reader:
     def _node(self, node: fx.Node, inputs: tuple[str, ...]) -> Node | None:
         """What the graph gets, if anything."""
         operation = str(getattr(node.target, "__name__", node.target)).split(".")[0].rstrip("_")
-        name, shape = node.name, getattr(node.meta["val"], "shape", ())
-        before = getattr(node.all_input_nodes[0].meta["val"], "shape", ())
+        name, shape = node.name, _shape(node)
+        before = _shape(node.all_input_nodes[0])
         if operation in SAME:
             return Node(SAME[operation], name, inputs)
         match operation:
@@ -171,10 +171,17 @@ class _Reader:
         return array
 
 
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """Of what a node of the export gives; of several tensors none."""
+    return tuple(getattr(node.meta["val"], "shape", ()))
+
+
 def _arguments(node: fx.Node) -> dict[str, Any]:
     """Of a call, by their names, those left out too."""
-    names = [argument.name for argument in node.target._schema.arguments]
-    defaults = {argument.name: argument.default_value for argument in node.target._schema.arguments}
+    assert isinstance(node.target, torch._ops.OpOverload)
+    taken = node.target._schema.arguments
+    names = [argument.name for argument in taken]
+    defaults = {argument.name: argument.default_value for argument in taken}
     return defaults | dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -135,12 +135,13 @@ class Graph:
         for node in self.nodes:
             for name in node.inputs if node.kind in PASSING else ():
                 leader[find(name)] = find(node.name)
-        low, high = Counter[str](), Counter[str]()
+        low: dict[str, float] = defaultdict(float)
+        high: dict[str, float] = defaultdict(float)
         for name, (least, most) in self.seen.items():
             low[find(name)], high[find(name)] = min(low[find(name)], least), max(high[find(name)], most)
         return {name: Range(low[find(name)] < 0, max(-low[find(name)], high[find(name)], 1e-12)) for name in self.seen}
 
-    def check(self, engine: str, scores: npt.NDArray[np.generic], tolerance: float = TOLERANCE) -> None:
+    def check(self, engine: str, scores: npt.NDArray[Any], tolerance: float = TOLERANCE) -> None:
         """
         Raises:
             RuntimeError: the scores are further from the float network's than 8-bit codes explain.

@@ -31,8 +31,7 @@ def contestants(graph: Graph, threads: int, floats: bool) -> list[Contestant]:
 
 
 def _float(graph: Graph, threads: int) -> Contestant:
-    hint = {"INFERENCE_PRECISION_HINT": "f32"}  # else convolutions run in bfloat16 where there is AMX
-    request = compiled_request(_model(graph, int8=False), threads, graph.images, **hint)
+    request = compiled_request(_model(graph, int8=False), threads, graph.images, precision="f32")
     request.infer()
     graph.check(OPENVINO_FLOAT, request.get_output_tensor().data, 1e-2)
     return Called(OPENVINO_FLOAT, "", lambda: request.infer(share_outputs=True), NETWORK_SECONDS)

@@ -73,7 +73,8 @@ def markdown(results: Results) -> str:
     for threads, batch in dict.fromkeys((threads, batch) for _, threads, batch in results.cases()):
         title = "one thread" if threads == 1 else f"{threads} threads"
         cases = [case for case in results.cases() if case[1:] == (threads, batch)]
-        parts += [f"## {title.capitalize()}, batch {batch}", _ratios(results, cases), _times(results, cases)]
+        parts += [f"## {title.capitalize()}, batch {batch}", _summary(results, cases)]
+        parts += [_ratios(results, cases), _times(results, cases)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -84,6 +85,25 @@ def ours(rows: dict[str, Row]) -> dict[str, Row]:
 
 def rivals(rows: dict[str, Row]) -> list[Row]:
     return [row for name, row in rows.items() if not name.startswith(OURS)]
+
+
+def _summary(results: Results, cases: list[tuple[str, int, int]]) -> str:
+    """Where ours is the faster one: for each int8 engine a line, with the pairs of bits in it."""
+    lines = []
+    for name in (*INT8, *(each + NO_AMX for each in INT8)):
+        found: dict[str, list[float]] = {}
+        for rows in (results.of(case) for case in cases if name in results.of(case)):
+            for bits, row in ours(rows).items():
+                found.setdefault(bits, []).append(rows[name].median / row.median)
+        parts = [
+            f"{bits} in {sum(each > 1 for each in ratios)} of {len(ratios)} ({statistics.geometric_mean(ratios):.2f}×)"
+            for bits, ratios in found.items()
+        ]
+        if parts:
+            lines.append(f"- {name}: {', '.join(parts)}")
+    if not lines:
+        return "No int8 engine took part."
+    return "\n".join(["Networks in which ours is faster, and the geometric mean of the ratios:", "", *lines])
 
 
 def _ratios(results: Results, cases: list[tuple[str, int, int]]) -> str:

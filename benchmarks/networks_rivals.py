@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import IO, Any, Literal
 
 from layers_timing import Contestant, Sample
 from networks_graph import Graph
@@ -119,13 +119,13 @@ def rivals(job: Job) -> Iterator[list[Contestant]]:
             sending.close()
 
 
-def _pipes(process: subprocess.Popen[str]) -> tuple[TextIO, TextIO]:
+def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     assert process.stdin is not None
     assert process.stdout is not None
     return process.stdin, process.stdout
 
 
-def _answer(receiving: TextIO) -> dict[str, Any]:
+def _answer(receiving: IO[str]) -> dict[str, Any]:
     """The next line that is JSON: engines print, too."""
     for line in receiving:
         if line.startswith("{"):

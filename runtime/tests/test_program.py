@@ -71,14 +71,15 @@ def test_a_large_batch_is_its_images_one_by_one(threads: int) -> None:
         results = program(a, b)
         with pytest.raises(ValueError, match=f"7 at flat index {4 * 64 * 80 * 80 + 3} "):
             program(a, np.where(np.arange(b.size).reshape(b.shape) == 4 * 64 * 80 * 80 + 3, 7, b).astype(np.uint8))
-        seconds = [entry["seconds"] for entry in program.profile(a, b, repeats=1)]
+        profile = program.profile(a, b, repeats=1)
     finally:
         bitorch_runtime.set_num_threads(before)
     assert isinstance(results, dict)
     expected = a + b.transpose(0, 2, 3, 1).astype(np.float32) * np.float32(0.5)
     np.testing.assert_array_equal(results["sum"], expected.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(results["q"], np.rint(7 * np.clip(expected, 0, 1)).astype(np.uint8))
-    assert all(second > 0 for second in seconds)
+    assert [entry["seconds"] > 0 for entry in profile] == [True, True, True, False, True, True]
+    assert profile[3]["kernel"] == "in operation 2 (dequantize)"
     assert program.workspace_bytes(5) < 2 * program.workspace_bytes(1)
 
 

@@ -145,6 +145,39 @@ struct AffineRow {
   float low, high;  // -infinity and infinity: not clamped
 };
 
+// Some pixels of floats become codes: q = number of j with x >= threshold[j], x after a change of sign where negate
+// says so; NaN gives 0. As CodeStage's kCompare, for any number of channels at once.
+struct CompareRow {
+  const float* x;
+  int64_t step;             // floats from one pixel to the next
+  const float* thresholds;  // [ceil(channels / 32)][2^bits - 1][32], 64-byte aligned
+  const int32_t* negate;    // [ceil(channels / 32)][32] of 0 or -1; or null
+  uint8_t* out;
+  int64_t out_pixel_bytes, out_plane_bytes;
+  int64_t pixels, channels;
+  int32_t bits;    // 1 or 2
+  int32_t planes;  // 1: bit planes, 0: bytes; written as by CodeStage
+};
+
+// Some channels of some pixels, in any order: 64 bytes of them at a time, which come from two windows of 64 bytes.
+//
+//   channels 58 of 0 1 2 3 .. 57 | 58 59 .. 115      taken 0 58 1 59 2 60 ..
+//            `-- first window --'  `-- second --'    index 0 64 1 65 2 66 ..
+struct TakeWindows {
+  int32_t first, second;    // the channel that each begins with
+  uint64_t first_channels;  // which of 64 (16 of floats) from there on there are
+  uint64_t second_channels;
+  uint64_t taken;     // which are written
+  uint8_t index[64];  // in the first window, or behind it in the second
+};
+struct TakeRow {
+  const uint8_t* in;
+  uint8_t* out;
+  int64_t in_step, out_step;  // bytes from one pixel to the next
+  int64_t pixels, groups;
+  const TakeWindows* windows;  // [groups]
+};
+
 // Activation functions of n floats: the same bits in every table.
 struct ActivationFunctions {
   void (*leaky_relu)(float* out, const float* in, const float* slope, int64_t n);
@@ -177,7 +210,12 @@ struct RowFunctions {
   void (*bytes_to_planes)(uint8_t* out, int64_t plane_bytes, const uint8_t* in, int64_t channels, int bits);
   // codes = clamp(round_half_even(x * n), 0, n); NaN gives 0
   void (*quantize_unit)(uint8_t* out, const float* in, int64_t n, int bits);
+  void (*compare_row)(const CompareRow*);  // null: CodeStage does it
+  void (*take_floats)(const TakeRow*);     // null where there are no instructions for it, and so below
+  void (*take_bytes)(const TakeRow*);
   void (*widen_bytes)(int16_t* out, const uint8_t* in, int64_t n);  // staging of kWords
+  // out[i] = table[codes[i]][i], i = 0 .. n - 1; table [entries][period], n <= period; codes are below entries
+  void (*look_up)(uint8_t* out, const uint8_t* codes, const uint8_t* table, int64_t n, int64_t period, int entries);
   ActivationFunctions activations;
 };
 

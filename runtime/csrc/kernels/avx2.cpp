@@ -350,8 +350,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, W},
                    {B, B, B, B, B, B, B, W}});
-  t.fused = kFused;
-  t.fused_count = sizeof kFused / sizeof *kFused;
+  set_fused(&t, kFused);
   return t;
 }
 

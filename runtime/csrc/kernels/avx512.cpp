@@ -20,6 +20,7 @@ extern const FusedKernel kFusedBytesAvx512;
 extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
 extern const FusedKernel kFusedLinear;
+extern const FusedKernel kFusedStem;
 
 namespace avx512 {
 
@@ -98,6 +99,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedDepthwise8,
     &kFusedDepthwise4,
     &kFusedLinear,
+    &kFusedStem,
 };
 
 static constexpr KernelTable table() {

@@ -689,6 +689,10 @@ static void max_of_floats(float* out, const float* const* in, int count, int64_t
   }
 }
 
+#include "avx512_compare.inl"
+
+#include "avx512_take.inl"
+
 // What both tables have in common.
 static constexpr KernelTable avx512_table(const char* name) {
   KernelTable t = generic_table(name);
@@ -704,6 +708,8 @@ static constexpr KernelTable avx512_table(const char* name) {
   t.float_to_codes = float_to_codes;
   t.pixel_sums = pixel_sums;
   t.rows.max_of_floats = max_of_floats;
+  t.rows.compare_row = compare_row;
+  t.rows.take_floats = take_floats;
   t.rows.planes_to_bytes = planes_to_bytes;
   t.rows.bytes_to_planes = bytes_to_planes;
   return t;

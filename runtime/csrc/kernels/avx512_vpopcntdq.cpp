@@ -30,6 +30,7 @@ extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
 extern const FusedKernel kFusedLinear;
 extern const FusedKernel kFusedTables16;
+extern const FusedKernel kFusedStem;
 
 namespace avx512_vpopcntdq {
 
@@ -150,6 +151,21 @@ static void all_pixel_sums(const PixelSums* t) {
 
 #include "avx512_tables.inl"
 
+// As take_floats.
+static void take_bytes(const TakeRow* t) {
+  for (int64_t g = 0; g < t->groups; ++g) {
+    const TakeWindows* const w = t->windows + g;
+    const __m512i index = _mm512_loadu_si512(w->index);
+    const uint8_t* in = t->in;
+    uint8_t* out = t->out + g * 64;
+    for (int64_t p = 0; p < t->pixels; ++p, in += t->in_step, out += t->out_step) {
+      const __m512i low = _mm512_maskz_loadu_epi8(w->first_channels, in + w->first);
+      const __m512i high = _mm512_maskz_loadu_epi8(w->second_channels, in + w->second);
+      _mm512_mask_storeu_epi8(out, w->taken, _mm512_permutex2var_epi8(low, index, high));
+    }
+  }
+}
+
 // Those of avx512-amx alone come first.
 // clang-format off
 static constexpr const FusedKernel* kFused[] = {
@@ -166,6 +182,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedDepthwise4,
     &kFusedLinear,
     &kFusedTables16,
+    &kFusedStem,
 };
 // clang-format on
 constexpr int kAmxKernels = 2;
@@ -176,6 +193,7 @@ static constexpr KernelTable table() {
   set_dot(&t, kPopcount, "popcount avx512-vpopcntdq", dot_by_groups<Popcount>, kMaxTilePixels);
   set_dot(&t, kTables, "tables avx512-vbmi", dot_tables, kMaxTilePixels);
   t.pixel_sums = all_pixel_sums;
+  t.rows.take_bytes = take_bytes;
   set_tables(&t);
   // Cycles per 512 products on Zen 4: popcount 1.5 * W * A; bytes 8; tables 1.33 * W and the moves to 16 bits, which
   // take another 11, 25 and 75 % for A = 2, 3, 4. Measured, whole 3x3 layers of 256 channels, e12 products per

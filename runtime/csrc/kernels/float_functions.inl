@@ -8,13 +8,13 @@ typedef uint32_t FloatBits __attribute__((vector_size(sizeof(Floats))));
 static inline Floats all_lanes(float value) { return Floats{} + value; }
 
 // e^t = scale · (1 + tail), times 2^(bias - 127); NaN makes a tail of NaN. It holds while the exponent of the scale is
-// that of a normal number: for 1 <= t / ln 2 + bias <= 254, about. `bias_round` is kRound + bias: added to a small
+// that of a normal number: for 1 <= t / ln 2 + bias <= 254, about. `bias_round` is kFloatRound + bias: added to a small
 // number, it leaves the nearest integer, and the bias, in the low bits.
 struct FloatExponential {
   Floats scale, tail;
 };
-constexpr float kRound = 0x1.8p23f;
-constexpr float kBias = 127.0f;
+constexpr float kFloatRound = 0x1.8p23f;
+constexpr float kFloatBias = 127.0f;
 
 static inline FloatExponential split_float_exponential(Floats t, Floats bias_round) {
   constexpr float kLog2E = 0x1.715476p+0f;
@@ -39,7 +39,8 @@ struct ScaledDenominator {
 static inline ScaledDenominator one_plus_float_exp_of_minus(Floats x) {
   constexpr float kSmall = 0x1p-32f;
   const auto negative = x < Floats{};
-  const Floats bias_round = negative ? all_lanes(kRound + kBias - 32.0f) : all_lanes(kRound + kBias);
+  const Floats bias_round =
+      negative ? all_lanes(kFloatRound + kFloatBias - 32.0f) : all_lanes(kFloatRound + kFloatBias);
   const Floats factor = negative ? all_lanes(kSmall) : all_lanes(1.0f);
   const Floats t = -x;
   const FloatExponential e = split_float_exponential(t, bias_round);
@@ -66,7 +67,7 @@ static inline Floats tanh_of(Floats x) {
   const Floats a = (Floats)((FloatBits)x & ~kSign);
   Floats t = a + a;
   t = t > all_lanes(20.0f) ? all_lanes(20.0f) : t;
-  const FloatExponential e = split_float_exponential(t, all_lanes(kRound + kBias));
+  const FloatExponential e = split_float_exponential(t, all_lanes(kFloatRound + kFloatBias));
   const Floats far = 1.0f - 2.0f / (e.scale + e.scale * e.tail + 1.0f);
   const Floats square = a * a;
   Floats p = square * -0x1.768fbep-8f + 0x1.52503ap-6f;
@@ -82,7 +83,7 @@ static inline Floats tanh_of(Floats x) {
 static inline Floats elu_of(Floats x, Floats slope) {
   Floats t = x < all_lanes(-40.0f) ? all_lanes(-40.0f) : x;
   t = t > Floats{} ? Floats{} : t;
-  const FloatExponential e = split_float_exponential(t, all_lanes(kRound + kBias));
+  const FloatExponential e = split_float_exponential(t, all_lanes(kFloatRound + kFloatBias));
   const Floats below = ((e.scale - 1.0f) + e.scale * e.tail) * slope;
   return x > Floats{} ? x : below;
 }

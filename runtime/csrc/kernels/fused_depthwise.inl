@@ -290,7 +290,7 @@ static double gather_operations(const FusedSpec* s, const Numbers& n, int64_t pi
 
 static double parting_operations(const FusedSpec* s, int64_t pixel, int planes) {
   const double rows = static_cast<double>(rows_read(s, s->height));
-  return rows * planes * (10.0 + 10.0 * static_cast<double>(columns_read(s) * pixel) / 64.0);
+  return rows * planes * (10.0 + 18.0 * static_cast<double>(columns_read(s) * pixel) / 64.0);
 }
 
 constexpr double kCallNanoseconds = 200;

@@ -31,7 +31,7 @@ struct Bytes {
   // Per vector. Without registers for all signs each is loaded once more.
   static double sum_operations(const FusedSpec* s) {
     const double taps = s->kernel_h * s->kernel_w;
-    return 2 + (taps <= 9 ? 2 : 2.7) * taps;
+    return 2 + (taps <= 9 ? 2 : 3.2) * taps;
   }
   static SumFunction sum(const FusedSpec* s) {
     return s->kernel_h == 3 ? sum_bytes<3> : s->kernel_h == 5 ? sum_bytes<5> : sum_bytes<7>;
@@ -43,19 +43,19 @@ struct Quads {
   static constexpr int64_t kSize = 256;
   static constexpr int kRowsAtOnce = 4;
 
-  // The largest and the lowest weight.
-  static int32_t most(const FusedSpec* s) { return s->code_step * ((1 << s->weight_bits) - 1) + s->lowest_code; }
-  static int parts(const FusedSpec* s) { return s->lowest_code < -128 || most(s) > 127 ? 2 : 1; }
+  // Of the odd grid, 8 bits do not fit int8, but (c - 1) / 2 does.
+  static bool halves(const FusedSpec* s) { return s->code_step == 2 && s->lowest_code == -255; }
   static bool serves(const FusedSpec* s) {
-    return s->stride_h <= 2 && s->dilation_h == 1 && s->lowest_code >= -256 && most(s) <= 254;
+    const int32_t most = s->code_step * ((1 << s->weight_bits) - 1) + s->lowest_code;
+    return s->stride_h <= 2 && s->dilation_h == 1 && (halves(s) || (s->lowest_code >= -128 && most <= 127));
   }
 
-  // f(Sharing) of this layer.
+  // f(Sharing) of this layer. Halves have twice as many sums.
   template <class F>
   static void with_sharing(const FusedSpec* s, const F& f) {
     if (s->stride_h == 1) {
       if (s->kernel_h == 3) return f(Sharing<3, 1, 2>{});
-      if (s->kernel_h == 5) return f(Sharing<5, 1, 4>{});
+      if (s->kernel_h == 5) return halves(s) ? f(Sharing<5, 1, 2>{}) : f(Sharing<5, 1, 4>{});
       return f(Sharing<7, 1, 2>{});
     }
     if (s->kernel_h == 3) return f(Sharing<3, 2, 1>{});
@@ -65,21 +65,19 @@ struct Quads {
 
   static Numbers weights(const FusedSpec* s) {
     Numbers n = {};
-    with_sharing(s, [&](auto sharing) { n.dwords = s->kernel_w * decltype(sharing)::kUsed * parts(s); });
+    with_sharing(s, [&](auto sharing) { n.dwords = s->kernel_w * decltype(sharing)::kUsed; });
     return n;
   }
 
   static void write(const FusedSpec* s, const uint8_t* m, const Numbers& n, int64_t pixel, int64_t c, uint8_t* to) {
-    const int count = parts(s);
     with_sharing(s, [&](auto sharing) {
       using S = decltype(sharing);
       for (int k = 0; k < S::kKernel * S::kKernel; ++k) {
         const int ky = k / S::kKernel, kx = k % S::kKernel;
-        const int code = s->code_step * m[k] + s->lowest_code, half = count == 1 ? code : code >> 1;
+        const int code = halves(s) ? m[k] - 128 : s->code_step * m[k] + s->lowest_code;
         for (int r = 0; r < S::kRows; ++r) {
-          const int row = r * S::kStride + ky, number = (kx * S::kUsed + S::index(r, row / 4)) * count;
-          dword_of(n, pixel, to, number)[4 * c + row % 4] = static_cast<uint8_t>(half);
-          if (count == 2) dword_of(n, pixel, to, number + 1)[4 * c + row % 4] = static_cast<uint8_t>(code - half);
+          const int row = r * S::kStride + ky, number = kx * S::kUsed + S::index(r, row / 4);
+          dword_of(n, pixel, to, number)[4 * c + row % 4] = static_cast<uint8_t>(code);
         }
       }
     });
@@ -91,16 +89,19 @@ struct Quads {
       using S = decltype(sharing);
       const bool slides = S::kKernel == 3 && s->stride_h == 1 && s->stride_w == 1 && s->in_channels % 64 == 0;
       const double columns = slides ? 1 : S::kKernel;
-      const double products = 4.0 * S::kKernel * S::kUsed * parts(s), moves = 8.0 * columns * S::kGroups;
-      operations += (S::kKernel == 3 ? 1.0 : 1.25) * (products + moves) / S::kRows;
+      const double products = (halves(s) ? 8.0 : 4.0) * S::kKernel * S::kUsed, moves = 8.0 * columns * S::kGroups;
+      operations += (S::kKernel == 3 ? 1.0 : 1.5) * (products + moves) / S::kRows;
     });
     return operations;
   }
 
   static SumFunction sum(const FusedSpec* s) {
     SumFunction function = nullptr;
-    with_sharing(
-        s, [&](auto sharing) { function = parts(s) == 1 ? quads<decltype(sharing), 1> : quads<decltype(sharing), 2>; });
+    with_sharing(s, [&](auto sharing) {
+      // Halves take two rows at a time at most.
+      constexpr bool narrow = decltype(sharing)::kRows <= 2;
+      function = narrow && halves(s) ? quads<decltype(sharing), narrow> : quads<decltype(sharing), false>;
+    });
     return function;
   }
 };
@@ -109,9 +110,12 @@ struct Quads {
 
 static bool has_border(const FusedSpec* s) { return s->epilogue.row_classes != 0; }
 
+// Thresholds of more bits than 4 would be counted.
 template <class Kind>
 static bool serves(const FusedSpec* s) {
   const int k = s->kernel_h;
+  const FusedEpilogue& e = s->epilogue;
+  if (e.wants_codes && e.bits > 4 && e.rule != kFusedLine) return false;
   return is_depthwise(s) && (k == 3 || k == 5 || k == 7) && !s->input_planes && Kind::serves(s);
 }
 
@@ -338,7 +342,7 @@ static double finish_operations(const FusedSpec* s) {
     case kWordLanes:
       return 12 + 4 * compares;
     case kLine:
-      return 30;
+      return 34;
     case kKeep:
       break;
   }
@@ -353,7 +357,8 @@ static double cost(const FusedSpec* s, Machine machine) {
   if (!serves<Kind>(s)) return -1;
   const int64_t pixel = s->in_channels;
   const double vector = Kind::sum_operations(s) + finish_operations<Kind>(s);
-  double operations = vector * output_vectors(s, pixel, s->stride_w == 1 || parts(s));
+  // A stride leaves gaps between what is read.
+  double operations = (s->stride_w == 1 ? 1.0 : 1.3) * vector * output_vectors(s, pixel, s->stride_w == 1 || parts(s));
   operations += gather_operations(s, numbers_for<Kind>(s), pixel, Kind::kRowsAtOnce);
   if (parts(s)) operations += parting_operations(s, pixel, 1);
   return kCallNanoseconds + operations * operation_nanoseconds(machine);

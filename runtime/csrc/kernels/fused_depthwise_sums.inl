@@ -63,20 +63,37 @@ static inline __attribute__((always_inline)) void interleave(const uint8_t* cons
   quads[3] = _mm512_unpackhi_epi16(high01, high23);
 }
 
-// The products of column kx of the kernel. Numbers: dwords of weights [kernel_w][used pairs of row and group][parts].
-template <class S, int parts, int kx>
+// Four taps of row r of outputs in group g, each 1 where the row has it.
+template <class S>
+constexpr int32_t ones_of(int r, int g) {
+  int32_t ones = 0;
+  for (int j = 3; j >= 0; --j) {
+    const int tap = 4 * g + j - r * S::kStride;
+    ones = ones << 8 | (tap >= 0 && tap < S::kKernel ? 1 : 0);
+  }
+  return ones;
+}
+
+// The products of column kx of the kernel. Numbers: dwords of weights [kernel_w][used pairs of row and group]; or every
+// weight is 1.
+template <class S, bool ones, int kx>
 static inline __attribute__((always_inline)) void add_quads(const __m512i* numbers, const __m512i* quads,
                                                             __m512i* sum) {
   For<0, S::kRows * S::kGroups>::each([&](auto pair) __attribute__((always_inline)) {
     constexpr int r = pair.value / S::kGroups, g = pair.value % S::kGroups;
     if constexpr (S::used(r, g)) {
-      For<0, 4 * parts>::each([&](auto i) __attribute__((always_inline)) {
-        constexpr int v = i.value % 4, part = i.value / 4;
-        constexpr int number = (kx * S::kUsed + S::index(r, g)) * parts + part;
-        sum[4 * r + v] = _mm512_dpbusd_epi32(sum[4 * r + v], quads[4 * g + v], numbers[4 * number + v]);
+      For<0, 4>::each([&](auto v) __attribute__((always_inline)) {
+        constexpr int number = kx * S::kUsed + S::index(r, g);
+        const __m512i weights = ones ? _mm512_set1_epi32(ones_of<S>(r, g)) : numbers[4 * number + v.value];
+        sum[4 * r + v] = _mm512_dpbusd_epi32(sum[4 * r + v], quads[4 * g + v], weights);
       });
     }
   });
+}
+
+template <class S>
+static inline __attribute__((always_inline)) void clear_sums(__m512i* sum) {
+  For<0, S::kRows * 4>::each([&](auto i) __attribute__((always_inline)) { sum[i] = _mm512_setzero_si512(); });
 }
 
 // Where what rows of outputs read begins, the rows behind the last one being the last: their weights are 0, or their
@@ -104,8 +121,9 @@ static inline __attribute__((always_inline)) void store_quads(uint8_t* to, int64
   });
 }
 
-// Sums [rows][columns][4][16].
-template <class S, int parts>
+// Sums [rows][columns][4][16]. With `halves` the numbers are (c - 1) / 2, and what they give is doubled and added to
+// the sum of the codes.
+template <class S, bool halves>
 static void sum_quads(const Column& c, uint8_t* sums) {
   const Source source = *c.source;
   const int64_t row_bytes = int64_t{c.columns} * 256;
@@ -114,14 +132,19 @@ static void sum_quads(const Column& c, uint8_t* sums) {
     int64_t at = 0;
     uint8_t* to = sums;
     for (int32_t x = 0; x < c.columns; ++x, at += c.in_column, to += 256) {
-      __m512i sum[S::kRows * 4];
-      For<0, S::kRows * 4>::each([&](auto i) __attribute__((always_inline)) { sum[i] = _mm512_setzero_si512(); });
+      __m512i sum[S::kRows * 4], codes[S::kRows * 4];
+      clear_sums<S>(sum);
+      if (halves) clear_sums<S>(codes);
       For<0, S::kKernel>::each([&](auto kx) __attribute__((always_inline)) {
         __m512i quads[4 * S::kGroups];
         For<0, S::kGroups>::each([&](auto g) __attribute__((always_inline)) {
           interleave(rows.row + 4 * g, at + source.tap[kx], quads + 4 * g);
         });
-        add_quads<S, parts, kx.value>(c.numbers, quads, sum);
+        add_quads<S, false, kx.value>(c.numbers, quads, sum);
+        if (halves) add_quads<S, true, kx.value>(c.numbers, quads, codes);
+      });
+      For<0, S::kRows * 4>::each([&](auto i) __attribute__((always_inline)) {
+        if (halves) sum[i] = _mm512_add_epi32(_mm512_add_epi32(sum[i], sum[i]), codes[i]);
       });
       store_quads<S>(to, row_bytes, rows.live, sum);
     }
@@ -129,7 +152,7 @@ static void sum_quads(const Column& c, uint8_t* sums) {
 }
 
 // 3x3 where a column is one pixel to the right of the one before: two of its three columns are interleaved already.
-template <class S, int parts>
+template <class S, bool halves>
 static void slide_quads(const Column& c, uint8_t* sums) {
   static_assert(S::kKernel == 3 && S::kGroups == 1, "columns stay in registers");
   const Source source = *c.source;
@@ -143,21 +166,28 @@ static void slide_quads(const Column& c, uint8_t* sums) {
                         __attribute__((always_inline)) { interleave(rows.row, source.tap[kx], quads + 4 * kx); });
     for (int32_t x = 0; x < c.columns; ++x, at += c.in_column, to += 256) {
       __m512i sum[S::kRows * 4];
-      For<0, S::kRows * 4>::each([&](auto i) __attribute__((always_inline)) { sum[i] = _mm512_setzero_si512(); });
+      clear_sums<S>(sum);
       interleave(rows.row, at + source.tap[2], quads + 8);
       For<0, 3>::each([&](auto kx) __attribute__((always_inline)) {
-        add_quads<S, parts, kx.value>(c.numbers, quads + 4 * kx, sum);
+        add_quads<S, false, kx.value>(c.numbers, quads + 4 * kx, sum);
       });
+      if (halves) {
+        For<0, S::kRows * 4>::each([&](auto i)
+                                       __attribute__((always_inline)) { sum[i] = _mm512_add_epi32(sum[i], sum[i]); });
+        For<0, 3>::each([&](auto kx) __attribute__((always_inline)) {
+          add_quads<S, true, kx.value>(c.numbers, quads + 4 * kx, sum);
+        });
+      }
       For<0, 8>::each([&](auto i) __attribute__((always_inline)) { quads[i] = quads[i + 4]; });
       store_quads<S>(to, row_bytes, rows.live, sum);
     }
   }
 }
 
-template <class S, int parts>
+template <class S, bool halves>
 static void quads(const Column& c, uint8_t* sums) {
   if constexpr (S::kKernel == 3 && S::kStride == 1) {
-    if (c.columns > 1 && c.in_column == c.source->tap[1]) return slide_quads<S, parts>(c, sums);
+    if (c.columns > 1 && c.in_column == c.source->tap[1]) return slide_quads<S, halves>(c, sums);
   }
-  sum_quads<S, parts>(c, sums);
+  sum_quads<S, halves>(c, sums);
 }

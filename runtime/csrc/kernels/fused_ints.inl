@@ -21,31 +21,51 @@ struct FusedPixels {
 
 enum FusedCodes {
   kNoCodes,
-  kUnitCodes,       // x * n
   kLineCodes,       // x * line_multiply + line_offset
   kThresholdCodes,  // counted
 };
 
 static inline __mmask64 first_lanes(int lanes) { return lanes >= 64 ? ~__mmask64{0} : (__mmask64{1} << lanes) - 1; }
 
-// Up to 8 bytes of a plane.
+// 8 bytes of a plane begin at any byte. Written so, a mask goes to memory without passing through another register.
+typedef __mmask64 __attribute__((aligned(1), may_alias)) MaskAnywhere;
+
+// Up to 8 bytes of a plane. Stores under a mask of bytes are slow on some CPUs: channels come in sixteens, mostly.
 template <bool tail>
 static inline void store_fused_plane(uint8_t* to, __mmask64 bits, int channels) {
   if (!tail) {
-    _store_mask64(reinterpret_cast<__mmask64*>(to), bits);
+    *reinterpret_cast<MaskAnywhere*>(to) = bits;
     return;
   }
-  const uint64_t word = _cvtmask64_u64(bits) & first_lanes(channels);
-  for (int c = 0; c < channels; c += 8) *to++ = static_cast<uint8_t>(word >> c);
+  uint64_t word = _cvtmask64_u64(bits) & first_lanes(channels);
+  if (channels & 32) {
+    __builtin_memcpy(to, &word, 4);
+    to += 4, word >>= 32;
+  }
+  if (channels & 16) {
+    __builtin_memcpy(to, &word, 2);
+    to += 2, word >>= 16;
+  }
+  for (int c = 0; c < (channels & 15); c += 8) *to++ = static_cast<uint8_t>(word >> c);
 }
 
 template <bool tail>
 static inline void store_fused_bytes(uint8_t* to, __m512i codes, int channels) {
   if (!tail) {
     _mm512_storeu_si512(to, codes);
-  } else {
-    _mm512_mask_storeu_epi8(to, first_lanes(channels), codes);
+    return;
   }
+  __m256i rest = _mm512_castsi512_si256(codes);
+  if (channels & 32) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), rest);
+    to += 32, rest = _mm512_extracti64x4_epi64(codes, 1);
+  }
+  __m128i last = _mm256_castsi256_si128(rest);
+  if (channels & 16) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), last);
+    to += 16, last = _mm256_extracti128_si256(rest, 1);
+  }
+  if (channels & 15) _mm_mask_storeu_epi8(to, static_cast<__mmask16>(first_lanes(channels & 15)), last);
 }
 
 // 64 codes of pixel p, in order.
@@ -96,7 +116,6 @@ static inline __m512 as_float(__m512i x) { return _mm512_cvtepi32_ps(x); }
 // Codes of x, D or y, of 16 channels from c on.
 template <FusedCodes kind, class Vector>
 static inline __m512i fused_code(const FusedEpilogue* e, int padded, int c, __m512 n, Vector x) {
-  if (kind == kUnitCodes) return rounded_code(_mm512_mul_ps(as_float(x), n), n);
   if (kind == kThresholdCodes) return count_thresholds(e, padded, c, x);
   const __m512 scaled = _mm512_mul_ps(as_float(x), _mm512_load_ps(e->line_multiply + c));
   return rounded_code(_mm512_add_ps(scaled, _mm512_load_ps(e->line_offset + c)), n);

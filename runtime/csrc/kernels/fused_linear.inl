@@ -63,7 +63,12 @@ static void prepare_linear_channel(const FusedSpec* spec, const uint8_t* m, int3
   for (int32_t k = 0; k < spec->in_channels; k += 4) {
     const int32_t count = spec->in_channels - k < 4 ? spec->in_channels - k : 4;
     uint32_t codes = 0;
-    for (int32_t b = 0; b < count; ++b) codes |= static_cast<uint32_t>(m[k + b] ^ offset) << (8 * b);
+    if (count == 4) {
+      __builtin_memcpy(&codes, m + k, 4);
+      codes ^= static_cast<uint32_t>(offset) * 0x01010101u;
+    } else {
+      for (int32_t b = 0; b < count; ++b) codes |= static_cast<uint32_t>(m[k + b] ^ offset) << (8 * b);
+    }
     const int32_t s = k % kLinearGroup / 4, bit = (4 * s + f) * field;
     uint8_t* to = block + int64_t{k / kLinearGroup} * 128 * field + bit / 8 * 64 + lane * 4;
     uint32_t word;

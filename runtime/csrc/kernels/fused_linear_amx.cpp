@@ -31,9 +31,9 @@ namespace {
 
 #include "fused_linear_amx.inl"
 
-// Nanoseconds of 64 channels x 64 input channels: what widening takes, while up to 16 pixels are multiplied, and a tile
-// of 16 pixels more.
-constexpr double kWidenTile = 44, kPixel = 0.65, kPairOfTiles = 98;
+// Nanoseconds of 64 channels x 64 input channels: of up to 16 pixels, and of each 32 with what their weights take, by
+// bits.
+constexpr double kWidenTile = 44, kPixel = 0.65, kPairOfTiles = 85, kPairOfTilesBit = 12;
 
 static double cost(const FusedSpec* spec, Machine machine) {
   if (!is_linear(spec)) return -1;
@@ -41,9 +41,10 @@ static double cost(const FusedSpec* spec, Machine machine) {
   if (pixels < kLeastTilePixels) return vector_cost(spec, machine, pixels);
   const double units = static_cast<double>(linear_blocks(spec) * tile_depths(spec));
   const double passes = pixels / packed_pixels(spec) > 1 ? pixels / packed_pixels(spec) : 1;
-  const double unit = pixels <= kTileRows ? kWidenTile + kPixel * pixels : kPairOfTiles * pixels / (2 * kTileRows);
+  const double pair = kPairOfTiles + kPairOfTilesBit * field_bits(spec->weight_bits);
+  const double unit = pixels <= kTileRows ? kWidenTile + kPixel * pixels : pair * pixels / (2 * kTileRows);
   const double weights = passes * weight_nanoseconds(spec, linear_machine(machine));
-  const double products = units * (unit < kWidenTile ? kWidenTile : unit);
+  const double products = units * unit;
   return (products > weights ? products : weights) + linear_rest(spec, pixels);
 }
 

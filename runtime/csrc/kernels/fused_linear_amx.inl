@@ -32,6 +32,10 @@ static int64_t linear_amx_scratch(const FusedSpec* spec) {
   return kWidenedBytes + tile_depths(spec) * kTileDepth * packed_pixels(spec);
 }
 
+// GCC's intrinsics do not tell the compiler that tiles are loaded from memory: what is stored before a load must stay
+// there, what is stored after it as well.
+static inline __attribute__((always_inline)) void settle_memory() { __asm__ volatile("" : : : "memory"); }
+
 // Tiles 0 .. 3 are sums, 4 and 5 codes of `rows` pixels, 6 and 7 weights.
 static void configure_tiles(int rows) {
   TileConfig config;
@@ -39,6 +43,7 @@ static void configure_tiles(int rows) {
     config.row_bytes[i] = kTileDepth;
     config.rows[i] = static_cast<uint8_t>(i < 6 ? rows : kTileRows);
   }
+  __asm__ volatile("" : : "r"(&config) : "memory");  // all of it, not what the intrinsic says
   _tile_loadconfig(&config);
 }
 
@@ -91,6 +96,7 @@ struct DepthWeights {
 
 // Adds to the sums of one tile of pixels x 64 channels.
 static inline void multiply_wide(const uint8_t* codes, const DepthWeights& w) {
+  settle_memory();
   _tile_loadd(4, codes, kTileDepth);
   _tile_loadd(6, w.first, w.row);
   _tile_dpbusd(0, 4, 6);
@@ -100,10 +106,12 @@ static inline void multiply_wide(const uint8_t* codes, const DepthWeights& w) {
   _tile_dpbusd(2, 4, 6);
   _tile_loadd(7, w.first + 3 * w.tile, w.row);
   _tile_dpbusd(3, 4, 7);
+  settle_memory();
 }
 
 // Two tiles of pixels x 32 channels.
 static inline void multiply_square(const uint8_t* codes, int64_t tile_bytes, const DepthWeights& w) {
+  settle_memory();
   _tile_loadd(4, codes, kTileDepth);
   _tile_loadd(6, w.first, w.row);
   _tile_loadd(7, w.first + w.tile, w.row);
@@ -112,6 +120,7 @@ static inline void multiply_square(const uint8_t* codes, int64_t tile_bytes, con
   _tile_loadd(5, codes + tile_bytes, kTileDepth);
   _tile_dpbusd(2, 5, 6);
   _tile_dpbusd(3, 5, 7);
+  settle_memory();
 }
 
 // The weights of depth d: widened, or, of 8 bits, as they lie.

@@ -15,9 +15,9 @@ static LinearMachine linear_machine(Machine machine) {
     case Machine::kZen5:
       return {0.234, 0.5, 0.25, 0.35, 0.9, 0.8e6};
     case Machine::kIceLake:
-      return {0.36, 0.6, 0.5, 0.6, 2.5, 1e6};
+      return {0.36, 0.52, 0.35, 0.6, 2.45, 1e6};
     case Machine::kSapphireRapids:
-      return {0.37, 0.6, 0.5, 0.5, 2.5, 1.5e6};
+      return {0.37, 0.52, 0.35, 0.5, 2.45, 1.5e6};
     case Machine::kGeneric:
       break;
   }

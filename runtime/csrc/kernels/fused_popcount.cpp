@@ -31,6 +31,8 @@ namespace {
 
 #include "fused_popcount.inl"
 
+#include "fused_popcount_prepare.inl"
+
 #include "fused_popcount_run.inl"
 
 #include "fused_popcount_few.inl"

@@ -58,7 +58,7 @@ static inline void keep_in_register(__m512i& x) {
 struct CountTile {
   const uint8_t* weights;  // of the first vector
   int64_t vector_bytes;    // from one vector to the next: weight_bits * steps * 64
-  const int32_t* step;     // [steps] byte offsets within a window
+  const int64_t* step;     // [steps] byte offsets within a window
   int64_t plane_bytes;
   const float* const* ahead;  // [pixels], or null
   int64_t ahead_channel;
@@ -71,8 +71,8 @@ static inline __attribute__((always_inline)) void add_pair(const CountTile* t, c
   const int64_t vector_bytes = t->vector_bytes;
   const uint8_t* at[P];
   For<0, P>::each([&](auto p) __attribute__((always_inline)) { at[p] = x[p] + plane; });
-  const int32_t* step = t->step;
-  const int32_t* const end = step + t->steps;
+  const int64_t* step = t->step;
+  const int64_t* const end = step + t->steps;
   for (; step != end; ++step, w += 64) {
     const int64_t offset = *step;
     __m512i weights[V];

@@ -11,18 +11,21 @@ struct PopcountRates {
   double bit8, bit16;             // a bit of 64 codes from lanes
   double ints, comparison;        // 16 codes of D by a line; a threshold of 16 numbers
   double scale, residual, codes;  // 16 floats; what they are added to; their codes
+  double far;                     // 16 floats at least, where there are more than the L2 cache holds
 };
+
+constexpr int64_t kNear = 3 << 19;  // bytes
 
 static inline PopcountRates popcount_rates(Machine machine) {
   switch (machine) {
     case Machine::kZen5:
-      return {4.2, 0.8, 0.25, 0.25, 8, 6, 7, 1.2, 1.8, 3.2, 3, 1.0, 4, 2, 1.5};
+      return {4.2, 0.78, 0.25, 0.25, 5, 5, 5, 1.0, 1.3, 2.2, 3, 1.0, 4, 2, 1.5, 4.5};
     case Machine::kIceLake:
-      return {2.9, 1.64, 1.0, 0.6, 17, 9, 12, 2.1, 4.3, 6.9, 5.8, 2.1, 6, 3.4, 3};
+      return {2.9, 1.64, 1.2, 0.6, 17, 9, 12, 2.1, 4.3, 6.9, 5.8, 2.1, 6, 3.4, 3, 12};
     case Machine::kSapphireRapids:
-      return {2.5, 1.64, 1.0, 0.6, 17, 9, 12, 2.1, 4.3, 6.9, 5.8, 2.1, 6, 3.4, 3};
+      return {2.9, 1.64, 1.2, 0.6, 17, 9, 12, 2.1, 4.3, 6.9, 5.8, 2.1, 6, 3.4, 3, 12};
     default:
-      return {3.6, 1.55, 0.25, 0.25, 14, 9, 10, 2, 3, 5, 5, 1.5, 6, 3, 3};
+      return {3.6, 1.55, 0.25, 0.25, 14, 9, 10, 2, 3, 5, 5, 1.5, 6, 3, 3, 9};
   }
 }
 
@@ -36,7 +39,7 @@ static bool serves(const FusedSpec* s) {
   if constexpr (bytes < 4) {
     if (!sums_fit_lanes<bytes>(s) || s->largest_product > (bytes == 1 ? 255 : 65535)) return false;
     if (s->largest_border >= 1 << 22) return false;
-    return lane_thresholds_bytes<bytes>(s) < 1 << 24;
+    return !has_lane_codes<bytes>(s) || lane_thresholds_bytes<bytes>(s) < 1 << 24;
   }
   return s->largest_sum + s->largest_border < int64_t{1} << 31;
 }
@@ -61,7 +64,8 @@ static double finish_y_cycles(const FusedSpec* s, const PopcountRates& r) {
   const bool codes = e->wants_codes && !e->codes_from_int;
   if (!e->wants_float && !codes) return 0;
   const double sixteen = r.scale + (e->has_residual ? r.residual : 0) + (codes ? r.codes + comparison_cycles(s, r) : 0);
-  return (s->out_channels + 15) / 16 * sixteen;
+  const bool far = (e->has_residual || e->wants_float) && int64_t{4} * s->height * s->width * s->out_channels > kNear;
+  return (s->out_channels + 15) / 16 * (far && sixteen < r.far ? r.far : sixteen);
 }
 
 // Cycles of what becomes of the sums of an output pixel.
@@ -89,7 +93,8 @@ static double cost(const FusedSpec* s, Machine machine) {
   if (!serves<bytes>(s)) return -1;
   const PopcountRates r = popcount_rates(machine);
   const double pixels = static_cast<double>(s->height) * s->width;
-  return (pixels * (r.pixel + count_cycles<bytes>(s, r) + finish_cycles<bytes>(s, r)) + input_cycles(s, r)) /
+  const double counted = pixels < 2.7 ? 2.7 : pixels;  // weights are loaded for several pixels, or for one
+  return (counted * count_cycles<bytes>(s, r) + pixels * (r.pixel + finish_cycles<bytes>(s, r)) + input_cycles(s, r)) /
          r.gigahertz;
 }
 
@@ -108,7 +113,8 @@ static double few_cost(const FusedSpec* s, Machine machine) {
   const FewShape shape = few_shape(s);
   const int pairs = s->weight_bits * s->activation_bits;
   const double vectors = static_cast<double>(s->height) * ((s->width + shape.pixels - 1) / shape.pixels);
-  const double step = r.product + r.narrow, tile = (pairs * r.pair + r.tile) / kFewVectors;
+  // Loads of windows cross cache lines, and a permutation takes what belongs to the pixels.
+  const double step = r.product + 2 * r.narrow, tile = (pairs * r.pair + r.tile) / kFewVectors;
   const double bit = shape.bytes == 1 ? r.bit8 : r.bit16;
   // What is not 16 channels side by side is stored pixel by pixel.
   const double codes = few_has_codes(s) ? (s->out_channels == 16 ? 1 : 3) * s->epilogue.bits * bit : 0;

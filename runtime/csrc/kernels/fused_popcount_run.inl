@@ -1,95 +1,9 @@
-// A band of a convolution by counts in lanes of `bytes` bytes: what is prepared, and the walk. Included inside a
-// namespace of the kernel file's own, after fused_popcount.inl.
+// A band of a convolution by counts in lanes of `bytes` bytes. Included inside a namespace of the kernel file's own,
+// after fused_popcount.inl and fused_popcount_prepare.inl.
 
 constexpr int kBlockPixels = 64;
 constexpr int kSparePixels = 8;  // a tile's last pixels may be repeated
 constexpr int kBlockVectors = 4;
-
-// ---- Shapes ----
-
-static inline int plane_pixel_bytes(const FusedSpec* s) { return (s->in_channels + 7) / 8; }
-static inline bool rows_are_runs(const FusedSpec* s) { return s->dilation_w == 1 || s->kernel_w == 1; }
-static inline int run_count(const FusedSpec* s) { return rows_are_runs(s) ? s->kernel_h : s->kernel_h * s->kernel_w; }
-static inline int run_bytes(const FusedSpec* s) {
-  return rows_are_runs(s) ? s->kernel_w * plane_pixel_bytes(s) : plane_pixel_bytes(s);
-}
-template <int bytes>
-static inline int run_steps(const FusedSpec* s) {
-  return (run_bytes(s) + bytes - 1) / bytes;
-}
-template <int bytes>
-static inline int64_t vector_weight_bytes(const FusedSpec* s) {
-  return int64_t{64} * s->weight_bits * run_count(s) * run_steps<bytes>(s);
-}
-
-// code_step is 1, 2 or 4.
-static inline int code_step_bits(const FusedSpec* s) { return s->code_step >> 1; }
-
-// Codes of D by thresholds in lanes.
-template <int bytes>
-static inline bool has_lane_codes(const FusedSpec* s) {
-  const FusedEpilogue* const e = &s->epilogue;
-  return bytes < 4 && e->wants_codes && e->codes_from_int && e->bits <= 4;
-}
-
-// ---- What is prepared: [PixelSpread][thresholds in lanes][weights] ----
-
-static inline int64_t in_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-constexpr int64_t kThresholdsAt = 128;
-static_assert(sizeof(PixelSpread) <= kThresholdsAt, "the thresholds lie behind");
-
-template <int bytes>
-static int64_t weights_at(const FusedSpec* s) {
-  return kThresholdsAt + (has_lane_codes<bytes>(s) ? in_lines(lane_thresholds_bytes<bytes>(s)) : 0);
-}
-
-template <int bytes>
-static int64_t prepared_bytes(const FusedSpec* s) {
-  const int64_t vectors = padded_channels(s) * bytes / 64;
-  return weights_at<bytes>(s) + vectors * vector_weight_bytes<bytes>(s);
-}
-
-// 8 codes, or the last of them, as the bytes of a qword.
-static inline uint64_t eight_codes(const uint8_t* from, int count) {
-  uint64_t codes = 0;
-  __builtin_memcpy(&codes, from, static_cast<unsigned long>(count < 8 ? count : 8));
-  return codes;
-}
-
-template <int bytes>
-static void set_weights(const FusedSpec* s, const uint8_t* m, uint8_t* to) {
-  const int lanes = 64 / bytes, per_run = run_steps<bytes>(s), taps = s->kernel_h * s->kernel_w;
-  const int64_t plane = int64_t{64} * run_count(s) * per_run;
-  for (int c = 0; c < s->out_channels; ++c) {
-    uint8_t* channel = to + c / lanes * vector_weight_bytes<bytes>(s) + c % lanes * bytes;
-    for (int tap = 0; tap < taps; ++tap) {
-      const int run = rows_are_runs(s) ? tap / s->kernel_w : tap;
-      const int first = rows_are_runs(s) ? tap % s->kernel_w * plane_pixel_bytes(s) : 0;
-      for (int k = 0; k < s->in_channels; k += 8) {
-        const int byte = first + k / 8;
-        uint8_t* step = channel + int64_t{64} * (run * per_run + byte / bytes) + byte % bytes;
-        const uint64_t codes = eight_codes(m + k, s->in_channels - k);
-        for (int j = 0; j < s->weight_bits; ++j) {
-          step[j * plane] = static_cast<uint8_t>(_pext_u64(codes >> j, 0x0101010101010101));
-        }
-      }
-      m += s->in_channels;
-    }
-  }
-}
-
-template <int bytes>
-static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
-  uint8_t* const to = static_cast<uint8_t*>(prepared);
-  set_pixel_spread(plane_pixel_bytes(s), static_cast<PixelSpread*>(prepared));
-  if constexpr (bytes < 4) {
-    if (has_lane_codes<bytes>(s)) set_lane_thresholds<bytes>(s, to + kThresholdsAt);
-  }
-  set_weights<bytes>(s, m, to + weights_at<bytes>(s));
-  return true;
-}
-
-// ---- The walk ----
 
 // What belongs to the pixels of a block.
 struct BlockTerms {
@@ -114,7 +28,7 @@ struct Walk {
   int32_t* sums;  // [walked_rows * width], of the first of the rows on
   BlockTerms* terms;
   uint8_t* acc;  // [kBlockPixels + kSparePixels][kBlockVectors][64]
-  int32_t* steps;
+  int64_t* steps;
 };
 
 constexpr int64_t kAccBytes = int64_t{kBlockPixels + kSparePixels} * kBlockVectors * 64;
@@ -122,7 +36,7 @@ constexpr int64_t kAccBytes = int64_t{kBlockPixels + kSparePixels} * kBlockVecto
 template <int bytes>
 static int64_t scratch_bytes(const FusedSpec* s) {
   return kAccBytes + in_lines(sizeof(BlockTerms)) + window_scratch_bytes(s) +
-         in_lines(int64_t{4} * walked_rows(s) * s->width) + in_lines(int64_t{4} * run_count(s) * run_steps<bytes>(s));
+         in_lines(int64_t{4} * walked_rows(s) * s->width) + in_lines(int64_t{8} * run_count(s) * run_steps<bytes>(s));
 }
 
 template <int bytes>
@@ -136,12 +50,12 @@ static Walk begin_walk(const FusedSpec* s, const FusedBand* band) {
   int32_t* const columns = ring + window_rows(s) * ring_row(s);
   walk.windows = {s, band, static_cast<const PixelSpread*>(band->prepared), ring, columns, 0};
   walk.sums = columns + ring_row(s);
-  walk.steps = walk.sums + in_lines(int64_t{4} * walked_rows(s) * s->width) / 4;
-  int32_t* step = walk.steps;
+  walk.steps = reinterpret_cast<int64_t*>(walk.sums + in_lines(int64_t{4} * walked_rows(s) * s->width) / 4);
+  int64_t* step = walk.steps;
   for (int run = 0; run < run_count(s); ++run) {
     const int y = rows_are_runs(s) ? run : run / s->kernel_w, x = rows_are_runs(s) ? 0 : run % s->kernel_w;
     const int64_t at = y * s->dilation_h * band->row_bytes + x * s->dilation_w * band->pixel_bytes;
-    for (int k = 0; k < run_steps<bytes>(s); ++k) *step++ = static_cast<int32_t>(at + k * bytes);
+    for (int k = 0; k < run_steps<bytes>(s); ++k) *step++ = at + k * bytes;
   }
   return walk;
 }

@@ -370,13 +370,13 @@ static bool serves(const FusedSpec* s) {
 static double cost(const FusedSpec* s, Machine machine) {
   if (!serves(s)) return -1;
   const bool zen5 = machine == Machine::kZen5;
-  const double look_ups = zen5 ? 24 : 40, tables = zen5 ? 3.5 : 5, input = zen5 ? 3 : 5, move = zen5 ? 10 : 22;
+  const double look_ups = zen5 ? 24 : 48, tables = zen5 ? 3.5 : 9, input = zen5 ? 3 : 6, move = zen5 ? 10 : 30;
   const FinishRates finish = finish_rates(machine);
   const TablesScratch scratch(s, need_of(s));
   const TablesLayout layout(s);
   const double inputs = (s->height + 2.0) * scratch.columns * layout.pairs * input;
   // Half the weights are 1, about.
-  const double moves = is_wide(s) ? s->largest_product / 50000.0 + 1 : 0;
+  const double moves = is_wide(s) ? static_cast<double>(s->largest_product) / 50000 + 1 : 0;
   const double moved = static_cast<double>(s->height) * s->width * layout.parts * moves * move;
   return (walk_cycles(s, scratch, 0.5 * layout.groups, look_ups, tables) + inputs + moved +
           finished_cycles(s, finish)) /

@@ -456,6 +456,44 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
 
 #include "activations.inl"
 
+// ---- Tables of codes ----
+
+typedef uint8_t CodeLanes __attribute__((vector_size(sizeof(Floats))));
+
+// An entry of the table wins over those before it where the code is as large: no gather, and any table for each lane.
+template <typename Load>
+static inline CodeLanes look_up_lanes(const uint8_t* codes, const uint8_t* table, int64_t period, int entries,
+                                      const Load& load) {
+  const CodeLanes code = load(codes);
+  CodeLanes value = load(table);
+  for (int j = 1; j < entries; ++j)
+    value = code >= CodeLanes{} + static_cast<uint8_t>(j) ? load(table + j * period) : value;
+  return value;
+}
+
+static inline void generic_look_up(uint8_t* out, const uint8_t* codes, const uint8_t* table, int64_t n, int64_t period,
+                                   int entries) {
+  constexpr int64_t kLanes = sizeof(CodeLanes);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const CodeLanes y = look_up_lanes(codes + i, table + i, period, entries, [](const uint8_t* from) {
+      CodeLanes lanes;
+      __builtin_memcpy(&lanes, from, sizeof(lanes));
+      return lanes;
+    });
+    __builtin_memcpy(out + i, &y, sizeof(y));
+  }
+  if (i < n) {
+    const auto count = static_cast<unsigned long>(n - i);
+    const CodeLanes y = look_up_lanes(codes + i, table + i, period, entries, [count](const uint8_t* from) {
+      CodeLanes lanes = {};
+      __builtin_memcpy(&lanes, from, count);
+      return lanes;
+    });
+    __builtin_memcpy(out + i, &y, count);
+  }
+}
+
 // ---- The table ----
 //
 // Kernel files start from this one and replace what they do better, member by member, while they are compiled.
@@ -474,6 +512,7 @@ static constexpr RowFunctions generic_rows() {
   r.bytes_to_planes = generic_bytes_to_planes;
   r.quantize_unit = generic_quantize_unit;
   r.widen_bytes = generic_widen_bytes;
+  r.look_up = generic_look_up;
   r.activations = generic_activations();
   return r;
 }
@@ -488,12 +527,6 @@ static constexpr void set_dot(KernelTable* t, Method method, const char* name, D
 // method[W-1][A-1] in letters: a row for each number of weight bits, from 1 down, a column for each of activation bits.
 namespace letters {
 constexpr Method P = kPopcount, B = kBytes, W = kWords, T = kTables;
-}
-
-template <int N>
-static constexpr void set_fused(KernelTable* t, const FusedKernel* const (&kernels)[N]) {
-  t->fused = kernels;
-  t->fused_count = N;
 }
 
 static constexpr void set_choices(KernelTable* t, const Method (&choices)[8][8]) {

@@ -9,6 +9,9 @@
 #include "../core/kernels.h"
 
 namespace bitorch {
+
+extern const FusedKernel kFusedLinearNeon;
+
 namespace neon_dotprod {
 namespace {
 
@@ -84,6 +87,10 @@ static void dot_bytes(const DotTile* t, void* tile) {
   }
 }
 
+static constexpr const FusedKernel* kFused[] = {
+    &kFusedLinearNeon,
+};
+
 static constexpr KernelTable table() {
   using namespace letters;
   constexpr DotNames kNames = {"popcount neon-dotprod", "bytes neon-dotprod", "depthwise neon-dotprod",
@@ -99,6 +106,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  set_fused(&t, kFused);
   return t;
 }
 

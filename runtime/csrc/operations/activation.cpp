@@ -73,6 +73,7 @@ class Activation : public RowOperation {
   int64_t weight_bytes() const override { return slope_ == nullptr ? 0 : slope_->size() * 4; }
 
  private:
+  bool reads_by_rows() const override { return true; }
   double row_cost() const override { return row_values(*spec_.input) * function_.nanoseconds; }
 
   void run_row(const RunContext& context, uint8_t*, int64_t n, int64_t y) const override {

@@ -50,6 +50,8 @@ class AvgPool : public RowOperation {
         window_(spec_.window),
         input_(*spec.input) {}
 
+  bool writes_part(const Tensor&) const override { return true; }
+
   // Scratch for codes: the sums of a row of windows' columns, one output pixel's sums, one row of codes.
   void plan(const KernelTable&, Preparation&) override {
     if (!input_.is_codes()) return;
@@ -61,6 +63,9 @@ class AvgPool : public RowOperation {
   }
 
  private:
+  bool reads_by_rows() const override { return true; }
+  RowSpan rows_read(const Tensor&, RowSpan rows) const override { return window_.y.rows_read(rows); }
+
   double row_cost() const override { return row_values(input_) * static_cast<double>(window_.y.kernel + 1) * 0.3; }
 
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const override {
@@ -89,21 +94,20 @@ class AvgPool : public RowOperation {
       row = read_codes(rows, input_.layout, row, input_.width, codes);
       rows.add_bytes(sums + window_.x.before * channels, row, input_.width * channels);
     }
-    float* out = context.floats(*spec_.output, n, oy);
-    for (int64_t ox = 0; ox < spec_.output->width; ++ox, out += channels) {
+    for (int64_t ox = 0; ox < spec_.output->width; ++ox) {
       const int32_t* taps = sums + ox * window_.x.stride * channels;
       std::memcpy(pixel, taps, static_cast<size_t>(channels) * sizeof(int32_t));
       for (int64_t tap = 1; tap < window_.x.kernel; ++tap) add_sums(pixel, taps + tap * channels, channels);
-      mean_of_codes(out, pixel, channels, spec_.scale, count(oy, ox));
+      mean_of_codes(context.floats(*spec_.output, n, oy, ox), pixel, channels, spec_.scale, count(oy, ox));
     }
   }
 
   void run_floats(const RunContext& context, int64_t n, int64_t oy) const {
     const RowFunctions& rows = context.kernels->rows;
     const int64_t channels = input_.channels, width = spec_.output->width;
-    float* out = context.floats(*spec_.output, n, oy);
-    std::memset(out, 0, static_cast<size_t>(width * channels) * sizeof(float));
-    for (int64_t ox = 0; ox < width; ++ox, out += channels) {
+    for (int64_t ox = 0; ox < width; ++ox) {
+      float* out = context.floats(*spec_.output, n, oy, ox);
+      std::memset(out, 0, static_cast<size_t>(channels) * sizeof(float));
       const int64_t first = window_.x.first_tap(ox), last = window_.x.last_tap(ox);
       for (int64_t tap_y = window_.y.first_tap(oy); tap_y < window_.y.last_tap(oy); ++tap_y) {
         const int64_t y = window_.y.start(oy) + tap_y;

@@ -47,23 +47,47 @@ class Concat : public RowOperation {
   bool writes_planes(const Tensor&) const override { return whole_bytes_; }
   bool prefers_planes(const Tensor&, const KernelTable&) const override { return output_.layout.kind == Kind::kPlanes; }
 
+  bool reads_part(const Tensor&) const override { return same_kinds(); }
+  bool writes_part(const Tensor&) const override { return same_kinds(); }
+  bool joins_channels() const override { return same_kinds(); }
+
   void plan(const KernelTable&, Preparation&) override {
-    int64_t widest = 0;
+    int64_t widest = 0, channel = 0;
+    same_kind_ = same_kinds();
     for (const Tensor* input : inputs()) {
-      same_kind_ = same_kind_ && input->layout.kind == output_.layout.kind;
       widest = std::max(widest, input->channels);
+      in_place_ = in_place_ && lies_in_place(*input, channel);
+      channel += input->channels;
     }
     if (same_kind_) return;
     row_bytes_ = room(output_.width, output_.channels);
     part_bytes_ = checked_add(row_bytes_, room(output_.width, widest), what());
   }
 
+  std::string kernel(const KernelTable& kernels) const override {
+    return in_place_ ? "in place" : RowOperation::kernel(kernels);
+  }
+
  private:
+  bool reads_by_rows() const override { return true; }
+  bool same_kinds() const {
+    return std::all_of(inputs().begin(), inputs().end(),
+                       [&](const Tensor* input) { return input->layout.kind == output_.layout.kind; });
+  }
+
+  // Whether the output's channels from this one on are the input, as the memory is planned.
+  bool lies_in_place(const Tensor& input, int64_t channel) const {
+    return input.whole != nullptr && input.whole == output_.whole &&
+           input.layout.first_byte == output_.layout.part(channel, input.channels).first_byte;
+  }
+
   double row_cost() const override {
+    if (in_place_) return 0.0;
     return static_cast<double>(output_.width * output_.layout.pixel_bytes) * (same_kind_ ? 0.15 : 0.5);
   }
 
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override {
+    if (in_place_) return;
     if (same_kind_) {
       copy_row(context, n, y);
     } else {
@@ -78,11 +102,14 @@ class Concat : public RowOperation {
     for (const Tensor* input : inputs()) {
       const Layout& from = input->layout;
       const uint8_t* in = context.pixel(*input, n, y);
-      for (int64_t i = 0; i < planes; ++i) {
-        copy_pixels(out + i * layout.plane_bytes, layout.pixel_bytes, in + i * from.plane_bytes, from.pixel_bytes,
-                    layout.width, from.pixel_bytes);
+      const int64_t bytes = from.channel_bytes();
+      if (in != out) {
+        for (int64_t i = 0; i < planes; ++i) {
+          copy_pixels(out + i * layout.plane_bytes, layout.pixel_bytes, in + i * from.plane_bytes, from.pixel_bytes,
+                      layout.width, bytes);
+        }
       }
-      out += from.pixel_bytes;
+      out += bytes;
     }
   }
 
@@ -105,6 +132,7 @@ class Concat : public RowOperation {
   const Tensor& output_;
   bool whole_bytes_ = true;  // every input but the last ends at a byte of a bit plane
   bool same_kind_ = true;
+  bool in_place_ = true;  // the memory plan has left nothing to do
   int64_t row_bytes_ = 0;
 };
 

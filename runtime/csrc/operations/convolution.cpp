@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/conv/tuning.h"
+#include "core/graph/by_rows.h"
 
 namespace bitorch {
 
@@ -22,7 +23,10 @@ std::vector<const Tensor*> outputs_of(const ConvolutionSpec& spec) {
   return outputs;
 }
 
-class Convolution : public Operation {
+// A tensor that the caches do not hold beside what else a layer reads and writes.
+constexpr int64_t kLargeTensor = 128 * 1024;
+
+class Convolution : public Operation, private ByRows {
  public:
   Convolution(const ConvolutionSpec& spec, const Tuning* tuning)
       : Operation(inputs_of(spec), outputs_of(spec)),
@@ -44,6 +48,8 @@ class Convolution : public Operation {
   bool prefers_planes(const Tensor& tensor, const KernelTable& kernels) const override {
     return &tensor == input_ && preferred_input(*spec_, kernels, tuning_) == Kind::kPlanes;
   }
+  bool writes_part(const Tensor&) const override { return true; }
+  bool reads_part(const Tensor& tensor) const override { return &tensor == residual_ && &tensor != input_; }
   Halo halo(const Tensor& tensor) const override { return &tensor == input_ ? pads_ : Halo(); }
 
   const Tensor* overwrites(const Tensor& output) const override { return &output == out_float_ ? residual_ : nullptr; }
@@ -58,14 +64,13 @@ class Convolution : public Operation {
   int64_t scratch_bytes(int64_t batch, int threads) const override { return conv_->scratch_bytes(batch, threads); }
 
   void run(const RunContext& context) const override {
-    Conv::Buffers buffers = {};
-    buffers.input = context.data(*input_);
-    if (residual_ != nullptr) buffers.residual = context.data(*residual_);
-    buffers.out_int = prepare(context, out_int_);
-    buffers.out_float = prepare(context, out_float_);
-    buffers.out_codes = prepare(context, out_codes_);
-    buffers.scratch = context.scratch;
-    conv_->run(buffers, context.batch, context.threads);
+    for (const Tensor* output : outputs()) zero_halo(output->layout, context.data(*output), context.batch);
+    conv_->run(buffers(context, context.scratch), context.batch, context.threads);
+  }
+
+  // Only where much is saved: with few rows at a time, threads divide it less well.
+  const ByRows* by_rows() const override {
+    return out_float_ != nullptr && out_float_->layout.image_bytes >= kLargeTensor ? this : nullptr;
   }
 
   std::string kernel(const KernelTable&) const override { return conv_->kernel_name(); }
@@ -74,11 +79,23 @@ class Convolution : public Operation {
   int64_t weight_bytes() const override { return conv_->weight_bytes(); }
 
  private:
-  static uint8_t* prepare(const RunContext& context, const Tensor* tensor) {
-    if (tensor == nullptr) return nullptr;
-    uint8_t* data = context.data(*tensor);
-    zero_halo(tensor->layout, data, context.batch);
-    return data;
+  RowSpan rows_read(const Tensor& input, RowSpan) const override { return {0, input.height}; }
+  int64_t rows_scratch() const override { return conv_->rows_scratch(); }
+  double row_nanoseconds() const override { return conv_->nanoseconds() / static_cast<double>(out_float_->height); }
+  void run_rows(const RunContext& context, int64_t n, RowSpan rows, uint8_t* scratch) const override {
+    conv_->run_rows(buffers(context, scratch), n, rows.first, rows.last);
+  }
+
+  Conv::Buffers buffers(const RunContext& context, uint8_t* scratch) const {
+    const auto data = [&](const Tensor* tensor) { return tensor == nullptr ? nullptr : context.data(*tensor); };
+    Conv::Buffers buffers = {};
+    buffers.input = data(input_);
+    buffers.residual = data(residual_);
+    buffers.out_int = data(out_int_);
+    buffers.out_float = data(out_float_);
+    buffers.out_codes = data(out_codes_);
+    buffers.scratch = scratch;
+    return buffers;
   }
 
   std::unique_ptr<ConvSpec> spec_;  // until plan()

@@ -58,6 +58,7 @@ Elementwise::Elementwise(std::vector<const Tensor*> inputs, const ElementwiseOut
 }
 
 void Elementwise::plan(const KernelTable&, Preparation&) {
+  for (const Tensor* input : inputs()) adjoin_ = adjoin_ && input->layout.pixels_adjoin();
   step_ = std::clamp<int64_t>(kSpanValues / shape_.channels, 1, shape_.width);
   values_bytes_ = room(checked_mul(step_, shape_.channels, what()), 4);
   part_bytes_ = values_bytes_ + writer_.scratch_bytes();
@@ -67,13 +68,23 @@ double Elementwise::row_cost() const {
   return row_values(shape_) * (0.25 + (writer_ ? writer_.nanoseconds_per_value() : 0.0));
 }
 
+const float* Elementwise::all_values(const RunContext& context, const Span& span, float* room) const {
+  if (adjoin_) return values(context, span, room);
+  Span pixel = {span.n, span.y, span.x, 1};
+  const float* first = values(context, pixel, room);
+  if (first != room) return first;
+  while (++pixel.x < span.x + span.count) values(context, pixel, room + (pixel.x - span.x) * shape_.channels);
+  return first;
+}
+
 void Elementwise::run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const {
   for (int64_t x = 0; x < shape_.width; x += step_) {
     const Span span = {n, y, x, std::min(step_, shape_.width - x)};
     float* room = floats_ != nullptr ? context.floats(*floats_, n, y, x) : reinterpret_cast<float*>(scratch);
-    const float* in = values(context, span, room);
+    const float* in = all_values(context, span, room);
     if (!writer_) continue;
-    writer_.write(*context.kernels, codes_->layout, in, span.count, context.pixel(*codes_, n, y, x),
+    const int64_t step = in == room ? shape_.channels : shape_.layout.pixel_bytes / 4;
+    writer_.write(*context.kernels, codes_->layout, in, step, span.count, context.pixel(*codes_, n, y, x),
                   scratch + values_bytes_);
   }
 }

@@ -25,6 +25,7 @@ void check_same_shape(const OperationReader& reader, const char* key, const Tens
 // Works on a span of pixels at a time: its 16 KiB of values stay in the first cache until they are codes.
 class Elementwise : public RowOperation {
  public:
+  bool reads_part(const Tensor&) const override { return true; }
   void plan(const KernelTable&, Preparation&) override;
 
  protected:
@@ -35,7 +36,8 @@ class Elementwise : public RowOperation {
 
   Elementwise(std::vector<const Tensor*> inputs, const ElementwiseOutputs& outputs, Preparation& preparation);
 
-  // The values of a span, [count][channels]: written to `room`, or elsewhere where they are there already.
+  // The values of a span, [count][channels]: written to `room`; or where they are in the first input already, as far
+  // apart as its pixels are. Where an input's pixels do not adjoin, a span that is written is one pixel.
   virtual const float* values(const RunContext& context, const Span& span, float* room) const = 0;
 
   static const float* span_of(const RunContext& context, const Tensor& tensor, const Span& span) {
@@ -45,12 +47,15 @@ class Elementwise : public RowOperation {
   const Tensor& shape_;  // the first input, of the shape of all of them
 
  private:
+  const float* all_values(const RunContext& context, const Span& span, float* room) const;
+  bool reads_by_rows() const override { return true; }
   double row_cost() const override;
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override;
 
   const Tensor* floats_;
   const Tensor* codes_;
   CodeWriter writer_;
+  bool adjoin_ = true;  // the pixels of every input
   int64_t step_ = 1, values_bytes_ = 0;
 };
 

@@ -19,10 +19,12 @@ GlobalAvgPoolSpec read_global_avg_pool(const OperationReader& reader) {
 
 namespace {
 
-class GlobalAvgPool : public RowOperation {
+class GlobalAvgPool : public RowOperation, private TakesRows {
  public:
   explicit GlobalAvgPool(const GlobalAvgPoolSpec& spec)
       : RowOperation("a pool", 1, {spec.input}, {spec.output}), spec_(spec), input_(*spec.input) {}
+
+  const TakesRows* takes_rows() const override { return input_.is_codes() ? nullptr : this; }
 
   // Scratch for codes: the sums, one row of codes.
   void plan(const KernelTable&, Preparation&) override {
@@ -38,7 +40,7 @@ class GlobalAvgPool : public RowOperation {
     if (input_.is_codes()) {
       run_codes(context, scratch, n);
     } else {
-      run_floats(context, n);
+      take_rows(context, n, {0, input_.height});
     }
   }
 
@@ -56,15 +58,16 @@ class GlobalAvgPool : public RowOperation {
                   static_cast<float>(input_.pixels()));
   }
 
-  void run_floats(const RunContext& context, int64_t n) const {
+  // Of floats: one pixel after the other is added to the result, which is divided at the end.
+  void take_rows(const RunContext& context, int64_t n, RowSpan rows) const override {
     const int64_t channels = input_.channels;
     float* out = context.floats(*spec_.output, n, 0);
-    std::memset(out, 0, static_cast<size_t>(channels) * sizeof(float));
-    for (int64_t y = 0; y < input_.height; ++y) {
+    if (rows.first == 0) std::memset(out, 0, static_cast<size_t>(channels) * sizeof(float));
+    for (int64_t y = rows.first; y < rows.last; ++y) {
       const float* row = context.floats(input_, n, y);
       for (int64_t x = 0; x < input_.width; ++x) context.kernels->rows.add_floats(out, row + x * channels, channels);
     }
-    mean_of_floats(out, channels, static_cast<float>(input_.pixels()));
+    if (rows.last == input_.height) mean_of_floats(out, channels, static_cast<float>(input_.pixels()));
   }
 
   GlobalAvgPoolSpec spec_;

@@ -70,6 +70,8 @@ class MaxPool : public RowOperation {
     return output_->layout.kind == Kind::kPlanes;
   }
 
+  bool writes_part(const Tensor&) const override { return takes_taps(); }
+
   void plan(const KernelTable&, Preparation&) override {
     const Layout& in = input_->layout;
     planes_ = in.kind == Kind::kPlanes ? in.bits : 1;
@@ -82,6 +84,9 @@ class MaxPool : public RowOperation {
   }
 
  private:
+  bool reads_by_rows() const override { return true; }
+  RowSpan rows_read(const Tensor&, RowSpan rows) const override { return window_.y.rows_read(rows); }
+
   double row_cost() const override {
     const double bytes = static_cast<double>(padded_plane_ * planes_);
     return bytes * static_cast<double>(window_.y.kernel + 2) * 0.05;
@@ -100,8 +105,8 @@ class MaxPool : public RowOperation {
     const int64_t first_y = window_.y.first_tap(oy), last_y = window_.y.last_tap(oy);
     const uint8_t* row = context.pixel(*input_, n, window_.y.start(oy) + first_y * window_.y.dilation);
     const int64_t step_y = window_.y.dilation * in.row_bytes, step_x = window_.x.dilation * in.pixel_bytes;
-    float* out = context.floats(*output_, n, oy);
-    for (int64_t ox = 0; ox < output_->width; ++ox, out += input_->channels) {
+    for (int64_t ox = 0; ox < output_->width; ++ox) {
+      float* out = context.floats(*output_, n, oy, ox);
       const int64_t first_x = window_.x.first_tap(ox), last_x = window_.x.last_tap(ox);
       const float* taps[kTaps];
       int count = 0;

@@ -34,6 +34,7 @@ class Mul : public RowOperation {
         one_pixel_(!spec.other->same_shape(*spec.input)) {}
 
  private:
+  bool reads_by_rows() const override { return true; }
   double row_cost() const override { return row_values(*spec_.input) * 0.25; }
 
   void run_row(const RunContext& context, uint8_t*, int64_t n, int64_t y) const override {

@@ -26,6 +26,7 @@ class OnCodes : public RowOperation {
   const Tensor& output_;
 
  private:
+  bool reads_by_rows() const override { return true; }
   double row_cost() const override { return row_values(input_) * 0.6; }
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/graph/by_rows.h"
 #include "core/graph/operation_reader.h"
 
 namespace bitorch {
@@ -21,6 +22,11 @@ struct PoolAxis {
   int64_t last_tap(int64_t o) const {
     const int64_t room = size - start(o);
     return room <= 0 ? first_tap(o) : std::max(first_tap(o), std::min(kernel, ceil_div(room, dilation)));
+  }
+  // From the first to the last that outputs first .. last - 1 take, real pixels alone.
+  RowSpan rows_read(RowSpan outputs) const {
+    const int64_t end = std::clamp<int64_t>(start(outputs.last - 1) + extent(), 0, size);
+    return {std::clamp<int64_t>(start(outputs.first), 0, end), end};
   }
 };
 

@@ -1,6 +1,8 @@
 #include "operations/select.h"
 
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "core/base/rows.h"
 #include "core/graph/row_operation.h"
@@ -51,6 +53,36 @@ AlignedArray<ChannelRun> find_runs(const AlignedArray<int32_t>& channels, Budget
   return runs;
 }
 
+// Where each 64 bytes of taken channels, `lanes` channels, come from; empty where two windows do not hold them.
+std::vector<TakeWindows> find_windows(const AlignedArray<int32_t>& channels, int64_t in_channels, int64_t lanes) {
+  const auto first_lanes = [&](int64_t count) {
+    const int64_t there = std::min(count, lanes);
+    return there == 64 ? ~uint64_t{0} : (uint64_t{1} << there) - 1;
+  };
+  std::vector<TakeWindows> windows;
+  for (int64_t k = 0; k < channels.size(); k += lanes) {
+    const int64_t count = std::min(lanes, channels.size() - k);
+    const int32_t* wanted = channels.data() + k;
+    TakeWindows w = {};
+    w.first = *std::min_element(wanted, wanted + count);
+    w.second = w.first;
+    for (int64_t i = 0; i < count; ++i) {
+      const bool beyond = wanted[i] >= w.first + lanes;
+      if (beyond && (w.second == w.first || wanted[i] < w.second)) w.second = wanted[i];
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t from_first = wanted[i] - w.first, from_second = wanted[i] - w.second;
+      if (from_first >= lanes && from_second >= lanes) return {};
+      w.index[i] = static_cast<uint8_t>(from_first < lanes ? from_first : lanes + from_second);
+    }
+    w.first_channels = first_lanes(in_channels - w.first);
+    w.second_channels = first_lanes(in_channels - w.second);
+    w.taken = first_lanes(count);
+    windows.push_back(w);
+  }
+  return windows;
+}
+
 class Select : public RowOperation {
  public:
   Select(const SelectSpec& spec, Preparation& preparation)
@@ -73,10 +105,14 @@ class Select : public RowOperation {
     return output_.layout.kind == Kind::kPlanes && whole_bytes_;
   }
 
-  void plan(const KernelTable&, Preparation&) override {
+  bool reads_part(const Tensor&) const override { return keeps_planes() || input_.layout.kind != Kind::kPlanes; }
+  bool writes_part(const Tensor&) const override { return keeps_planes() || output_.layout.kind != Kind::kPlanes; }
+
+  void plan(const KernelTable& kernels, Preparation& preparation) override {
     constexpr int64_t kLongRun = 16;  // from here on, copies beat a loop over the channels
     copies_runs_ = channels_->size() / runs_->size() >= kLongRun;
-    same_planes_ = whole_bytes_ && input_.layout.kind == Kind::kPlanes && output_.layout.kind == Kind::kPlanes;
+    same_planes_ = keeps_planes();
+    plan_windows(kernels.rows, preparation.budget());
     if (!input_.is_codes() || same_planes_) return;
     codes_bytes_ = room(input_.width, input_.channels);
     part_bytes_ = checked_add(codes_bytes_, room(output_.width, output_.channels), what());
@@ -85,6 +121,19 @@ class Select : public RowOperation {
   int64_t weight_bytes() const override { return channels_->size() * 4; }
 
  private:
+  bool keeps_planes() const {
+    return whole_bytes_ && input_.layout.kind == Kind::kPlanes && output_.layout.kind == Kind::kPlanes;
+  }
+
+  void plan_windows(const RowFunctions& rows, Budget& budget) {
+    take_windows_ = input_.is_codes() ? rows.take_bytes : rows.take_floats;
+    if (take_windows_ == nullptr || copies_runs_ || same_planes_) return;
+    const std::vector<TakeWindows> windows = find_windows(*channels_, input_.channels, input_.is_codes() ? 64 : 16);
+    windows_ = AlignedArray<TakeWindows>(budget, static_cast<int64_t>(windows.size()), "windows of channels");
+    std::copy(windows.begin(), windows.end(), windows_.begin());
+  }
+
+  bool reads_by_rows() const override { return true; }
   double row_cost() const override { return row_values(output_) * (same_planes_ || copies_runs_ ? 0.15 : 0.5); }
 
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override {
@@ -100,25 +149,35 @@ class Select : public RowOperation {
     } else if (input_.is_codes()) {
       const uint8_t* codes = read_codes(rows, from, in, from.width, scratch);
       uint8_t* row = to.kind == Kind::kBytes ? out : scratch + codes_bytes_;
-      take(row, codes);
-      write_codes(rows, to, out, to.width, row);
+      take(row, row == out ? to.pixel_bytes : to.channels, codes, codes == in ? from.pixel_bytes : from.channels);
+      if (row != out) write_codes(rows, to, out, to.width, row);
     } else {
-      take(reinterpret_cast<float*>(out), reinterpret_cast<const float*>(in));
+      take(reinterpret_cast<float*>(out), to.pixel_bytes / 4, reinterpret_cast<const float*>(in), from.pixel_bytes / 4);
     }
   }
 
-  // One row of pixels without gaps.
+  // One row of pixels, so many numbers apart.
   template <class T>
-  void take(T* out, const T* in) const {
+  void take(T* out, int64_t out_step, const T* in, int64_t in_step) const {
     const int64_t count = output_.channels;
+    const auto size = static_cast<int64_t>(sizeof(T));
+    if (windows_.size() != 0) {
+      const TakeRow row = {reinterpret_cast<const uint8_t*>(in),
+                           reinterpret_cast<uint8_t*>(out),
+                           in_step * size,
+                           out_step * size,
+                           input_.width,
+                           windows_.size(),
+                           windows_.data()};
+      return take_windows_(&row);
+    }
     if (copies_runs_) {
-      const auto size = static_cast<int64_t>(sizeof(T));
-      copy_runs(reinterpret_cast<uint8_t*>(out), count * size, reinterpret_cast<const uint8_t*>(in),
-                input_.channels * size, size, 1);
+      copy_runs(reinterpret_cast<uint8_t*>(out), out_step * size, reinterpret_cast<const uint8_t*>(in), in_step * size,
+                size, 1);
       return;
     }
     const int32_t* channels = channels_->data();
-    for (int64_t x = 0; x < output_.width; ++x, out += count, in += input_.channels) {
+    for (int64_t x = 0; x < output_.width; ++x, out += out_step, in += in_step) {
       for (int64_t k = 0; k < count; ++k) out[k] = in[channels[k]];
     }
   }
@@ -141,6 +200,8 @@ class Select : public RowOperation {
   bool whole_bytes_ = true;  // every run begins and ends at a byte of a bit plane
   bool copies_runs_ = false, same_planes_ = false;
   int64_t codes_bytes_ = 0;
+  void (*take_windows_)(const TakeRow*) = nullptr;
+  AlignedArray<TakeWindows> windows_;  // empty where they do not serve
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ class Softmax : public RowOperation {
   }
 
  private:
+  bool reads_by_rows() const override { return true; }
   double row_cost() const override { return row_values(*spec_.input) * 3.0; }
 
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override {

@@ -3,7 +3,8 @@
 //
 //   check_functions [--every N] [--kernel NAME]...    each N-th of the 2^32 floats (1: all), 4099 unless given
 //
-// It prints the largest distance in units in the last place, and exits with 1 if one is 2.5 or more, or if tables differ.
+// It prints the largest distance in units in the last place, and exits with 1 if one is 2.5 or more, or if tables
+// differ.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>

@@ -16,8 +16,8 @@ class Timing(TypedDict):
 
     op: str
     output: str  # the tensor it gives; of an output, the tensor it takes
-    kernel: str
-    seconds: float
+    kernel: str  # "in operation N": it runs with that one
+    seconds: float  # of it, and of those that run with it
     macs: int  # multiply-adds of the batch
     macs_per_second: float  # 0 where there are none
     share: float  # of the time of all operations

@@ -42,9 +42,45 @@ Layout Layout::make(Kind kind, int64_t height, int64_t width, int64_t channels, 
   return layout;
 }
 
+int64_t Layout::channel_bytes() const { return pixel_size(kind, channels); }
+
+Layout Layout::part(int64_t first, int64_t count) const {
+  Layout layout = *this;
+  layout.channels = count;
+  layout.first_byte += pixel_size(kind, first);
+  return layout;
+}
+
+namespace {
+
+// `pixels` pixels from one on.
+void zero_pixels(const Layout& layout, uint8_t* pixel, int64_t pixels) {
+  const auto bytes = static_cast<size_t>(layout.channel_bytes());
+  for (int64_t x = 0; x < pixels; ++x, pixel += layout.pixel_bytes) std::memset(pixel, 0, bytes);
+}
+
+void zero_halo_of_part(const Layout& layout, uint8_t* data, int64_t batch) {
+  const Halo& halo = layout.halo;
+  const int64_t columns = halo.left + layout.width + halo.right;
+  const int64_t planes = layout.kind == Kind::kPlanes ? layout.bits : 1;
+  for (int64_t n = 0; n < batch; ++n) {
+    for (int64_t y = -halo.top; y < layout.height + halo.bottom; ++y) {
+      uint8_t* row = data + layout.offset(n, y, -halo.left);
+      const bool inside = y >= 0 && y < layout.height;
+      for (int64_t i = 0; i < planes; ++i, row += layout.plane_bytes) {
+        zero_pixels(layout, row, inside ? halo.left : columns);
+        if (inside) zero_pixels(layout, row + (halo.left + layout.width) * layout.pixel_bytes, halo.right);
+      }
+    }
+  }
+}
+
+}  // namespace
+
 void zero_halo(const Layout& layout, uint8_t* data, int64_t batch) {
   const Halo& halo = layout.halo;
   if (halo.top == 0 && halo.left == 0 && halo.bottom == 0 && halo.right == 0) return;
+  if (!layout.pixels_adjoin()) return zero_halo_of_part(layout, data, batch);
   const int64_t planes = layout.kind == Kind::kPlanes ? layout.bits : 1;
   const int64_t plane_bytes = layout.kind == Kind::kPlanes ? layout.plane_bytes : layout.row_bytes;
   const int64_t left = halo.left * layout.pixel_bytes;

@@ -28,6 +28,9 @@
 //        +----+-------+----+              offset(n, -top, -left) where the memory begins
 //        | 0  |   0   | 0  |  bottom
 //        +----+-------+----+
+//
+// A part of another tensor is some of its channels: the same rows, pixels and halo, at the same strides, from
+// first_byte of each pixel on. Its pixels do not adjoin.
 #pragma once
 #include <cstdint>
 
@@ -51,13 +54,20 @@ struct Layout {
   int64_t plane_bytes = 0;  // from one bit plane of a row to the next; kPlanes only
   int64_t row_bytes = 0;
   int64_t image_bytes = 0;  // a multiple of 64
+  int64_t first_byte = 0;   // of each pixel; not 0 but for parts
 
   // Fills in the strides; throws Error when a size does not fit.
   static Layout make(Kind kind, int64_t height, int64_t width, int64_t channels, int bits, Halo halo);
   // Byte offset of pixel (y, x) of image n, halo excluded: (0, 0) is the first real pixel.
   int64_t offset(int64_t n, int64_t y, int64_t x) const {
-    return n * image_bytes + (y + halo.top) * row_bytes + (x + halo.left) * pixel_bytes;
+    return n * image_bytes + (y + halo.top) * row_bytes + (x + halo.left) * pixel_bytes + first_byte;
   }
+  // What the channels of a pixel take, in one bit plane where they lie in planes.
+  int64_t channel_bytes() const;
+  bool pixels_adjoin() const { return pixel_bytes == channel_bytes(); }
+  // Channels first .. first + channels - 1 of this one. Of planes, a multiple of 8 of them or the last ones, from a
+  // multiple of 8 on.
+  Layout part(int64_t first, int64_t channels) const;
 };
 
 // Zeroes the ring around each of `batch` images.

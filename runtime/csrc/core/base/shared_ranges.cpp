@@ -24,13 +24,13 @@ SharedRanges::SharedRanges(int workers, int64_t items, int64_t grain)
   }
 }
 
-// Half of the range; all of it, where less than a grain would be left.
+// Three quarters of a worker's own range, half of another's; all of it, where less than a grain would be left.
 bool SharedRanges::take_from(Range& range, bool front, uint64_t* taken) {
   uint64_t ends = range.ends.load(std::memory_order_relaxed);
   for (;;) {
     const uint64_t begin = begin_of(ends), end = end_of(ends), left = end - begin;
     if (left == 0) return false;
-    uint64_t count = std::max((left + 1) / 2, grain_);
+    uint64_t count = std::max(front ? left - left / 4 : (left + 1) / 2, grain_);
     if (left < count + grain_) count = left;
     const uint64_t rest = front ? pack(begin + count, end) : pack(begin, end - count);
     if (!range.ends.compare_exchange_weak(ends, rest, std::memory_order_relaxed)) continue;

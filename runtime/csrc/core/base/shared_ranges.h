@@ -3,10 +3,11 @@
 //   worker 0  [ taken | taken |     ......     ]   a range of its own, side by side, so that from layer to layer a
 //   worker 1  [ taken |      ......    | stolen ]  worker finds in its cache what it wrote itself
 //
-// A worker takes half of what is left of its own range, from the front, and then half of that, down to a grain: few,
-// long runs of items that follow each other, each after the one before. With nothing of its own left it takes half of
-// another's, from the back. So a worker that wakes up late, or loses its CPU for a while, holds nobody up for longer
-// than its run lasts. Which worker does an item does not change what becomes of it.
+// A worker takes three quarters of what is left of its own range, from the front, then three quarters of that, down to
+// a grain: few, long runs of items that follow each other, as what a run needs beside its own items is made once for
+// it. With nothing of its own left it takes half of another's, from the back. So a worker that wakes up late, or loses
+// its CPU for a while, holds nobody up for longer than its run lasts. Which worker does an item does not change what
+// becomes of it.
 #pragma once
 #include <algorithm>
 #include <atomic>

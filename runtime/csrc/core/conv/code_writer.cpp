@@ -41,9 +41,39 @@ void CodeWriter::write_unit(const RowFunctions& rows, const Layout& layout, cons
   }
 }
 
-void CodeWriter::write(const KernelTable& kernels, const Layout& layout, const float* values, int64_t pixels,
-                       uint8_t* out, uint8_t* scratch) const {
-  if (rule_ == nullptr) return write_unit(kernels.rows, layout, values, pixels, out, scratch);
+void CodeWriter::write(const KernelTable& kernels, const Layout& layout, const float* values, int64_t step,
+                       int64_t pixels, uint8_t* out, uint8_t* scratch) const {
+  if (rule_ != nullptr && rule_->compares_few() && kernels.rows.compare_row != nullptr) {
+    return compare_row(kernels, layout, values, step, pixels, out);
+  }
+  if (rule_ != nullptr) return write_thresholds(kernels, layout, values, step, pixels, out);
+  if (step == layout.channels) return write_unit(kernels.rows, layout, values, pixels, out, scratch);
+  for (int64_t x = 0; x < pixels; ++x) {
+    write_unit(kernels.rows, layout, values + x * step, 1, out + x * layout.pixel_bytes, scratch);
+  }
+}
+
+void CodeWriter::compare_row(const KernelTable& kernels, const Layout& layout, const float* values, int64_t step,
+                             int64_t pixels, uint8_t* out) const {
+  CodeStage first = {};
+  rule_->fill(0, &first);
+  CompareRow row;
+  row.x = values;
+  row.step = step;
+  row.thresholds = static_cast<const float*>(first.thresholds);
+  row.negate = first.negate;
+  row.out = out;
+  row.out_pixel_bytes = layout.pixel_bytes;
+  row.out_plane_bytes = layout.plane_bytes;
+  row.pixels = pixels;
+  row.channels = layout.channels;
+  row.bits = bits_;
+  row.planes = layout.kind == Kind::kPlanes;
+  kernels.rows.compare_row(&row);
+}
+
+void CodeWriter::write_thresholds(const KernelTable& kernels, const Layout& layout, const float* values, int64_t step,
+                                  int64_t pixels, uint8_t* out) const {
   constexpr int kPixels = kMaxTilePixels;
   alignas(64) float tile[kPixels][kBlock] = {};
   uint8_t* pointers[kPixels];
@@ -60,8 +90,12 @@ void CodeWriter::write(const KernelTable& kernels, const Layout& layout, const f
     uint8_t* pixel = out + (planes ? first / 8 : first);
     for (int64_t x = 0; x < pixels; x += kPixels) {
       stage.pixels = static_cast<int32_t>(std::min<int64_t>(kPixels, pixels - x));
-      for (int p = 0; p < stage.pixels; ++p, in += layout.channels, pixel += layout.pixel_bytes) {
-        std::memcpy(tile[p], in, static_cast<size_t>(channels) * sizeof(float));
+      for (int p = 0; p < stage.pixels; ++p, in += step, pixel += layout.pixel_bytes) {
+        if (channels == kBlock) {
+          std::memcpy(tile[p], in, sizeof(tile[p]));  // in registers
+        } else {
+          std::memcpy(tile[p], in, static_cast<size_t>(channels) * sizeof(float));
+        }
         pointers[p] = pixel;
       }
       kernels.float_to_codes(&stage, tile);

@@ -19,15 +19,20 @@ class CodeWriter {
 
   explicit operator bool() const { return bits_ > 0; }
   int64_t scratch_bytes() const { return kScratch; }
-  double nanoseconds_per_value() const { return rule_ != nullptr ? 0.5 : 0.2; }
+  double nanoseconds_per_value() const { return rule_ == nullptr || rule_->compares_few() ? 0.2 : 0.5; }
 
-  // values: [pixels][channels] of one row; out: the first of those pixels in a tensor of this layout.
-  void write(const KernelTable& kernels, const Layout& layout, const float* values, int64_t pixels, uint8_t* out,
-             uint8_t* scratch) const;
+  // values: [pixels][channels] of one row, a pixel `step` floats behind the other; out: the first of those pixels in a
+  // tensor of this layout.
+  void write(const KernelTable& kernels, const Layout& layout, const float* values, int64_t step, int64_t pixels,
+             uint8_t* out, uint8_t* scratch) const;
 
  private:
   void write_unit(const RowFunctions& rows, const Layout& layout, const float* values, int64_t pixels, uint8_t* out,
                   uint8_t* scratch) const;
+  void compare_row(const KernelTable& kernels, const Layout& layout, const float* values, int64_t step, int64_t pixels,
+                   uint8_t* out) const;
+  void write_thresholds(const KernelTable& kernels, const Layout& layout, const float* values, int64_t step,
+                        int64_t pixels, uint8_t* out) const;
 
   static constexpr int64_t kScratch = 4096;
   int bits_ = 0;

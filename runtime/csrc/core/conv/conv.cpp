@@ -353,6 +353,16 @@ void Conv::run(const Buffers& buffers, int64_t batch, int threads) const {
   state_->run(buffers, batch, threads);
 }
 
+void Conv::run_rows(const Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  if (fused_ != nullptr) return fused_->run_rows(buffers, n, first, last);
+  state_->run_rows(buffers, n, first, last);
+}
+
+int64_t Conv::rows_scratch() const { return fused_ != nullptr ? fused_->rows_scratch() : state_->part_bytes; }
+double Conv::nanoseconds() const {
+  return fused_ != nullptr ? fused_->nanoseconds() : state_->nanoseconds(state_->out_pixels());
+}
+
 const char* Conv::kernel_name() const {
   return fused_ != nullptr ? fused_->kernel().name : state_->kernels->dot_name[state_->method];
 }

@@ -112,6 +112,11 @@ class Conv {
   // Writes every real pixel of its outputs (not their halo). Never allocates, never throws.
   void run(const Buffers& buffers, int64_t batch, int threads) const;
 
+  // The same for rows first .. last - 1 of image n alone, on this thread. buffers.scratch: rows_scratch() bytes.
+  void run_rows(const Buffers& buffers, int64_t n, int64_t first, int64_t last) const;
+  int64_t rows_scratch() const;
+  double nanoseconds() const;  // that an image takes on one thread, about
+
   const char* kernel_name() const;  // e.g. "popcount avx512-vpopcntdq"
   // The kernels that could have computed it, the cheapest first, with the nanoseconds of one image that each was
   // reckoned or measured to take. Where the numbers of a layer do not suit the first, the next one runs.

@@ -44,7 +44,10 @@ Method preferred_method(const ConvSpec& spec, const KernelTable& kernels) {
 
 Method staged_method(const ConvSpec& spec, const KernelTable& kernels, Kind input) {
   const Method method = preferred_method(spec, kernels);
-  return method == kPopcount && input == Kind::kBytes ? kBytes : method;
+  if (input == Kind::kBytes) return method == kPopcount ? kBytes : method;
+  // Planes for a fused kernel that then refuses the weights: popcount serves any bits.
+  const bool bytes_only = method == kBytes || method == kWords;
+  return input == Kind::kPlanes && bytes_only && spec.geometry.groups == 1 ? kPopcount : method;
 }
 
 namespace {
@@ -75,6 +78,22 @@ StagedRate staged_rate(Machine machine) {
   return {0.15, 0.2, 2.0};
 }
 
+// What a pass over weights takes at least: few pixels wait for them.
+double waiting_cost(double weight_bytes) {
+  const double beyond = std::clamp(weight_bytes / kCachedWeights - 1, 0.0, 1.0);
+  return beyond * weight_bytes / 64 * staged_rate(machine()).weights;
+}
+
+// Intel's processors look up one vector a cycle; and tables of a band of pixels that leave the second-level cache come
+// back from behind it for every block of channels.
+double table_factor(const ConvGeometry& g) {
+  constexpr double kBandPixels = 128;
+  const bool intel = machine() == Machine::kIceLake || machine() == Machine::kSapphireRapids;
+  const double pixels = std::min(kBandPixels, static_cast<double>(g.out_height() * g.out_width()));
+  const bool leaves = pixels * static_cast<double>(g.in_channels) / 6 * 64 > 1.5 * kCachedWeights;
+  return (intel ? 2.0 : 1.0) * (leaves ? 2.4 : 1.0);
+}
+
 // Nanoseconds per image.
 double staged_cost(const ConvSpec& spec, Method method) {
   const ConvGeometry& g = spec.geometry;
@@ -90,7 +109,7 @@ double staged_cost(const ConvSpec& spec, Method method) {
       vectors = 3.0 * pairs * std::max(1.0, inputs / 32);
       break;
     case kTables:
-      vectors = 0.9 * spec.weight_bits * inputs / 8 * 0.5;
+      vectors = 0.9 * spec.weight_bits * inputs / 8 * 0.5 * table_factor(g);
       break;
     case kDepthwise:
       vectors = 2.5 * inputs;
@@ -101,11 +120,9 @@ double staged_cost(const ConvSpec& spec, Method method) {
     default:
       vectors = 2.0 * std::max(1.0, inputs / 4);
   }
-  // Few pixels wait for their weights.
   const int bits = method == kPopcount || method == kTables ? spec.weight_bits : method == kWords ? 16 : 8;
-  const double bytes = static_cast<double>(g.out_channels) * inputs * bits / 8;
-  const double far = std::clamp(bytes / kCachedWeights - 1, 0.0, 1.0) * bytes / 64 * rate.weights;
-  return std::max(outputs * vectors / 16 * rate.products, far) + outputs * rate.results + 1000;
+  const double weights = waiting_cost(static_cast<double>(g.out_channels) * inputs * bits / 8);
+  return std::max(outputs * vectors / 16 * rate.products, weights) + outputs * rate.results + 1000;
 }
 
 }  // namespace
@@ -119,7 +136,9 @@ std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable
     const FusedKernel* kernel = kernels.fused[i];
     if (wish.only != nullptr ? kernel != wish.only : !wish.fused) continue;
     const double cost = kernel->cost(&fused, machine());
-    if (cost >= 0) choices.push_back({kernel, kernel->name, cost, false});
+    if (cost < 0) continue;
+    const double weights = waiting_cost(static_cast<double>(kernel->prepared_bytes(&fused)));
+    choices.push_back({kernel, kernel->name, std::max(cost, weights), false});
   }
   if (wish.staged && wish.only == nullptr) {
     const Method method = staged_method(spec, kernels, input);
@@ -152,7 +171,9 @@ Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels, const Tun
     const Method method = preferred_method(spec, kernels);
     return method == kPopcount || method == kTables ? Kind::kPlanes : Kind::kBytes;
   }
-  if (planes.empty()) return Kind::kBytes;
+  // A layer must be served in whatever layout its codes leave: that is known only when those who read them are.
+  const bool leaves_bytes = !kernel_choices(spec, kernels, Kind::kPlanes, false, KernelWish(), tuning).empty();
+  if (planes.empty() || !leaves_bytes) return Kind::kBytes;
   return planes.front().nanoseconds <= bytes.front().nanoseconds ? Kind::kPlanes : Kind::kBytes;
 }
 

@@ -3,8 +3,8 @@
 //                    blocks of output channels (kBlock = 32 each)
 //                 b0     b1     b2     b3
 //   pixels of   +------+------+------+------+
-//   the batch,  | part 0      | part 1      |     a part: what one thread does; parts divide pixels, blocks, or both
-//   row by row  |             |             |
+//   the batch,  | part 0      | part 1      |     a part: what one thread begins with, see shared_ranges.h; parts
+//   row by row  |             |             |     divide pixels, blocks, or both
 //               +------+------+------+------+
 //               | part 2      | part 3      |
 //               +------+------+------+------+
@@ -438,7 +438,7 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
   const int64_t tiles = std::max<int64_t>(1, ceil_div(pixels, most));
   parts.tile = std::max<int64_t>(1, ceil_div(pixels, tiles));
   parts.tiles = ceil_div(pixels, parts.tile);
-  parts.nanoseconds = tile_work(*this) * static_cast<double>(pixels) * static_cast<double>(blocks) / 3.5;
+  parts.nanoseconds = nanoseconds(pixels);
   const int64_t limit = workers_for(parts.nanoseconds, threads);
   // Large weights are better divided than streamed by every thread; staged input is better divided by pixels, as each
   // part stages what it reads.
@@ -451,9 +451,23 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
     if (load > least || p * q == 1) continue;
     least = load;
     parts.workers = static_cast<int>(p * q);
-    parts.groups = static_cast<int>(q);
+    // Where nobody divides the pixels, any number of blocks is a run of its own, unless each would stage them anew.
+    parts.groups = p == 1 && !staged() ? blocks : q;
   }
   return parts;
+}
+
+double ConvState::nanoseconds(int64_t pixels) const {
+  const auto blocks = static_cast<double>(ceil_div(weights->blocks.size(), blocks_per_call));
+  return tile_work(*this) * static_cast<double>(pixels) * blocks / 3.5;
+}
+
+void ConvState::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  const int64_t pixel = n * out_pixels();
+  const int64_t most = kernels->tile_pixels[method], grain = method == kTables ? kTableGrain : kGrain;
+  const int64_t tile = most >= grain ? most / grain * grain : most;
+  Part(*this, buffers, buffers.scratch)
+      .run(pixel + first * out_width, pixel + last * out_width, 0, weights->blocks.size(), tile);
 }
 
 // Items are the tiles of the first group, then those of the next: a worker keeps what it has staged from run to run.
@@ -465,10 +479,11 @@ void ConvState::run(const Conv::Buffers& buffers, int64_t batch, int threads) co
   const auto run_items = [&](Part* part, int64_t first, int64_t last) {
     for (int64_t item = first; item < last;) {
       const int64_t q = item / tiles, t0 = item % tiles, t1 = std::min(tiles, t0 + last - item);
+      const int64_t whole = t0 == 0 ? std::max<int64_t>(1, (last - item) / tiles) : 1;  // groups
       const int64_t b0 = blocks * q / parts.groups * blocks_per_call;
-      const int64_t b1 = std::min(all_blocks, blocks * (q + 1) / parts.groups * blocks_per_call);
+      const int64_t b1 = std::min(all_blocks, blocks * (q + whole) / parts.groups * blocks_per_call);
       part->run(t0 * parts.tile, std::min(pixels, t1 * parts.tile), b0, b1, tile);
-      item += t1 - t0;
+      item += (t1 - t0) * whole;
     }
   };
   parallel_workers(parts.workers, items, parts.nanoseconds, [&](int worker, const auto& take) {

@@ -13,8 +13,8 @@ namespace bitorch {
 
 // A grid of tiles over the output, pixels of the whole batch x groups of blocks of channels, and who shares it.
 struct ConvParts {
-  int workers = 1, groups = 1;  // groups divide workers, which begin with a group of their own or a piece of one
-  int64_t tile = 1, tiles = 0;  // pixels of a tile, tiles of a group
+  int workers = 1;
+  int64_t groups = 1, tile = 1, tiles = 0;  // pixels of a tile, tiles of a group
   double nanoseconds = 0;
 };
 
@@ -48,6 +48,8 @@ struct ConvState {
   void plan_scratch();
   ConvParts parts(int64_t batch, int threads) const;
   void run(const Conv::Buffers& buffers, int64_t batch, int threads) const;
+  void run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const;
+  double nanoseconds(int64_t pixels) const;  // about
 };
 
 struct Conv::State : ConvState {};

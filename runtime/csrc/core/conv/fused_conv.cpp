@@ -193,6 +193,14 @@ void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t first, int64_t la
   }
 }
 
+void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  FusedBand band = band_of_layer();
+  band.scratch = buffers.scratch;
+  band.channels = static_cast<int32_t>(geometry_.out_channels);
+  const int64_t row = n * weights_->layer->spec.height;
+  run_rows(buffers, row + first, row + last, band);
+}
+
 // Output row y of image n, from pixel x on; x is 0, or steps are those of joined pixels.
 void FusedConv::point_to(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t x, FusedBand* band) const {
   const FusedEpilogue& e = weights_->layer->spec.epilogue;

@@ -23,6 +23,9 @@ class FusedConv {
 
   int64_t scratch_bytes(int64_t batch, int threads) const;
   void run(const Conv::Buffers& buffers, int64_t batch, int threads) const;
+  // As Conv's.
+  void run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const;
+  int64_t rows_scratch() const { return part_bytes_; }
 
   const FusedKernel& kernel() const { return *kernel_; }
   int64_t weight_bytes() const { return weights_->prepared.size(); }

@@ -31,26 +31,49 @@ std::vector<BlockRange> padded_blocks(const ConvSpec& spec) {
 // Multiplies weight codes and D of activations that are signs.
 int sign_factor(const ConvSpec& spec) { return spec.sign_activations ? 2 : 1; }
 
-// Which weights change their sign, so that all thresholds rise; false where they cannot.
-bool find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+// Whether all thresholds rise, or weights that change their sign make them rise: on the odd grid, which has -c for each
+// c, where D goes into codes alone. Known before layouts are chosen, as a layer whose input is bit planes may have no
+// other kernel.
+bool thresholds_can_rise(const ConvSpec& spec) {
   const uint8_t* falls = spec.code.descending;
   const int64_t channels = spec.geometry.out_channels;
   if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return true;
-  if (spec.code.int_thresholds == nullptr || spec.multiply != nullptr) return false;
+  return spec.code.int_thresholds != nullptr && spec.multiply == nullptr && spec.weight_grid == WeightGrid::kOdd;
+}
+
+// Which weights change their sign.
+void find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+  const uint8_t* falls = spec.code.descending;
+  const int64_t channels = spec.geometry.out_channels;
+  if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return;
   layer->negate = AlignedArray<uint8_t>(budget, channels, "signs of weights");
   std::copy_n(falls, channels, layer->negate.data());
-  if (spec.weight_grid == WeightGrid::kOdd) return true;
-  WeightRows rows(budget, spec, nullptr);
-  const int64_t count = spec.geometry.inputs_per_output();
-  for (int64_t c = 0; c < channels; ++c) {
-    if (falls[c] == 0) continue;
-    const uint8_t* m = rows.codes(c);
-    if (std::find(m, m + count, 0) != m + count) return false;
-  }
-  return true;
 }
 
 const uint8_t* negated(const FusedLayer& layer) { return layer.negate.size() == 0 ? nullptr : layer.negate.data(); }
+
+struct CodeSums {
+  int64_t all = 0, above = 0;  // of all codes, of those above 0
+};
+
+// In 16 bits, and sums of parts in 32, so that compilers vectorise them: a code is at most 4 * 255.
+CodeSums sum_codes(const uint8_t* m, int64_t count, int code_step, int lowest_code) {
+  constexpr int64_t kPart = int64_t{1} << 16;
+  const auto step = static_cast<int16_t>(code_step), lowest = static_cast<int16_t>(lowest_code);
+  CodeSums sums;
+  for (int64_t first = 0; first < count; first += kPart) {
+    const int64_t last = std::min(count, first + kPart);
+    int32_t all = 0, above = 0;
+    for (int64_t k = first; k < last; ++k) {
+      const auto code = static_cast<int16_t>(step * m[k] + lowest);
+      all += code;
+      above += code > 0 ? code : int16_t{0};
+    }
+    sums.all += all;
+    sums.above += above;
+  }
+  return sums;
+}
 
 void find_sums(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
   const int64_t count = spec.geometry.inputs_per_output(), most = (1 << spec.activation_bits) - 1;
@@ -59,15 +82,10 @@ void find_sums(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
   FusedSpec& fused = layer->spec;
   fused.largest_sum = fused.largest_product = 0;
   for (int64_t c = 0; c < spec.geometry.out_channels; ++c) {
-    const uint8_t* m = rows.codes(c);
-    int64_t product = 0, above = 0, below = 0;
-    for (int64_t k = 0; k < count; ++k) {
-      const int64_t code = fused.code_step * m[k] + fused.lowest_code;
-      product += m[k];
-      (code > 0 ? above : below) += code;
-    }
+    const CodeSums sums = sum_codes(rows.codes(c), count, fused.code_step, fused.lowest_code);
+    const int64_t product = (sums.all - fused.lowest_code * count) / fused.code_step;
     fused.largest_product = std::max(fused.largest_product, product * most);
-    fused.largest_sum = std::max(fused.largest_sum, std::max(above, -below) * most);
+    fused.largest_sum = std::max(fused.largest_sum, std::max(sums.above, sums.above - sums.all) * most);
   }
 }
 
@@ -171,6 +189,7 @@ bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes,
   const ConvGeometry& g = spec.geometry;
   if (spec.weight_bits == 0 || spec.wants_int) return false;
   if (g.groups != 1 && !is_depthwise(g)) return false;
+  if (!thresholds_can_rise(spec)) return false;
   const auto narrow = [](int64_t x) { return static_cast<int32_t>(x); };  // geometry is at most 2^24
   FusedSpec f = {};
   f.in_channels = narrow(g.in_channels);
@@ -217,7 +236,7 @@ std::unique_ptr<FusedLayer> make_fused_layer(const ConvSpec& spec, const Layout&
   const bool planes = out_codes != nullptr && out_codes->kind == Kind::kPlanes;
   if (!describe_fused(spec, input.kind == Kind::kPlanes, planes, &layer->spec)) return nullptr;
   Budget& budget = preparation.budget();
-  if (!find_negations(spec, budget, layer.get())) return nullptr;
+  find_negations(spec, budget, layer.get());
   find_sums(spec, budget, layer.get());
   make_borders(spec, budget, layer.get());
   keep_numbers(spec, budget, layer.get());

@@ -233,6 +233,8 @@ CodeRule::CodeRule(Budget& budget, int bits, const std::vector<BlockRange>& bloc
   for (int64_t b = 0; b < count; ++b) std::fill_n(&lines_[b * 2 * kBlock], kBlock, n);
 }
 
+bool CodeRule::compares_few() const { return bits_ <= kCompareBits && thresholds_.size() != 0; }
+
 void CodeRule::fill(int64_t block, CodeStage* stage) const {
   const int n = (1 << bits_) - 1;
   stage->bits = bits_;

@@ -39,6 +39,8 @@ class CodeRule {
 
   // Fills in thresholds, multiply, offset, margin, negate, bits and rule.
   void fill(int64_t block, CodeStage* stage) const;
+  // Whether thresholds alone decide and there are few; float32 ones of plain_blocks() then make a CompareRow.
+  bool compares_few() const;
 
  private:
   template <class T>

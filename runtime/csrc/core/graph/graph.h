@@ -18,6 +18,8 @@
 
 namespace bitorch {
 
+class ByRows;
+class TakesRows;
 class Preparation;
 
 // An Error that says which operation it is about.
@@ -46,7 +48,8 @@ struct Tensor {
 
   // The memory plan fills these in.
   Layout layout;
-  int64_t arena_offset = 0;  // per image of the batch
+  const Tensor* whole = nullptr;  // the tensor of which it is a part, or which has parts itself; else null
+  int64_t arena_offset = 0;       // per image of the batch
 
   bool is_codes() const { return values == Values::kCodes; }
   int64_t pixels() const { return height * width; }
@@ -54,6 +57,12 @@ struct Tensor {
   bool same_rows(const Tensor& other) const { return without_leading_ones(axes) == without_leading_ones(other.axes); }
   std::vector<int64_t> shape() const;  // {rows ..., channels}
   std::string describe() const;        // e.g. "codes [8, 8, 64] of 2 bits"
+};
+
+// Where a tensor begins that is not in the arena.
+struct TensorPlace {
+  const Tensor* tensor = nullptr;
+  uint8_t* data = nullptr;
 };
 
 // What one run hands to every operation.
@@ -65,8 +74,14 @@ struct RunContext {
   int threads;
   const ArrayView* inputs;
   void* const* outputs;
+  TensorPlace elsewhere[2] = {};  // what an operation of a chain reads and writes
 
-  uint8_t* data(const Tensor& tensor) const { return arena + tensor.arena_offset * batch; }
+  uint8_t* data(const Tensor& tensor) const {
+    for (const TensorPlace& place : elsewhere) {
+      if (place.tensor == &tensor) return place.data;
+    }
+    return arena + tensor.arena_offset * batch;
+  }
   // Pixel (y, x) of image n; its neighbours on the right follow it.
   uint8_t* pixel(const Tensor& tensor, int64_t n, int64_t y, int64_t x = 0) const {
     return data(tensor) + tensor.layout.offset(n, y, x);
@@ -101,11 +116,20 @@ class Operation {
   virtual bool prefers_planes(const Tensor& /*input*/, const KernelTable&) const { return false; }
   virtual Halo halo(const Tensor& /*input*/) const { return {}; }
 
+  // Tensors whose pixels do not adjoin, because they are parts of others (layout.h).
+  virtual bool reads_part(const Tensor& /*input*/) const { return false; }
+  virtual bool writes_part(const Tensor& /*output*/) const { return false; }
+  // Whether its output is the channels of one input behind those of the other.
+  virtual bool joins_channels() const { return false; }
   // An input whose memory `output` may take where nobody reads it later: it is read, number by number, before it is
   // written. Null: none. Their layouts are the same, halo included.
   virtual const Tensor* overwrites(const Tensor& /*output*/) const { return nullptr; }
 
   virtual void plan(const KernelTable&, Preparation&) {}
+  // How it gives some of its rows alone; null where it cannot. Asked when layouts are final.
+  virtual const ByRows* by_rows() const { return nullptr; }
+  // How it takes the rows of its only input one after the other; null where it cannot. Asked at the same time.
+  virtual const TakesRows* takes_rows() const { return nullptr; }
   virtual int64_t scratch_bytes(int64_t /*batch*/, int /*threads*/) const { return 0; }
   // Writes every pixel of its outputs and their halo. Allocates nothing.
   virtual void run(const RunContext& context) const = 0;
@@ -129,9 +153,11 @@ struct Graph {
   std::deque<Tensor> tensors;  // in the order of definition; addresses stay
   std::map<std::string, Tensor*> by_name;
   std::vector<std::unique_ptr<Operation>> operations;  // as they are described
-  std::vector<const Operation*> run_order;             // inputs first, so that a bad value is found before any work
-  std::vector<Port> inputs, outputs;                   // in the order of description
-  std::set<std::string> output_names;                  // of the outputs' tensors
+  // Inputs first, so that a bad value is found before any work; where operations were put into a chain (chain.h), the
+  // chain stands where the last of them would.
+  std::vector<const Operation*> run_order;
+  std::vector<Port> inputs, outputs;   // in the order of description
+  std::set<std::string> output_names;  // of the outputs' tensors
 };
 
 }  // namespace bitorch

@@ -9,15 +9,17 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/graph/by_rows.h"
 #include "core/graph/graph.h"
 
 namespace bitorch {
 
-class RowOperation : public Operation {
+class RowOperation : public Operation, private ByRows {
  public:
   int64_t scratch_bytes(int64_t batch, int threads) const final;
   // Zeroes the halo of every output, then calls run_row for every row.
   void run(const RunContext& context) const final;
+  const ByRows* by_rows() const final { return reads_by_rows() ? this : nullptr; }
 
  protected:
   // rows: how often run_row is called for an image; 1: it does whole images. `what` stands in the Error that a size
@@ -28,6 +30,12 @@ class RowOperation : public Operation {
   virtual double row_cost() const = 0;
   // Row y of image n. scratch: part_bytes_ bytes on a 64-byte boundary where that is a multiple of 64, the part's own.
   virtual void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const = 0;
+  // Whether rows of its outputs, as many as run_row is called for, are made of the rows_read() of its inputs.
+  virtual bool reads_by_rows() const { return false; }
+  // As it stands here: row y of inputs as high as the outputs for row y, others as a whole.
+  RowSpan rows_read(const Tensor& input, RowSpan rows) const override {
+    return input.height == rows_ ? rows : RowSpan{0, input.height};
+  }
   // Before a part's first row.
   virtual void start_part(uint8_t* /*scratch*/) const {}
 
@@ -38,6 +46,13 @@ class RowOperation : public Operation {
   int64_t part_bytes_ = 0;  // scratch of one part, fixed in plan()
 
  private:
+  void run_rows(const RunContext& context, int64_t n, RowSpan rows, uint8_t* scratch) const final {
+    for (int64_t y = rows.first; y < rows.last; ++y) run_row(context, scratch, n, y);
+  }
+  void begin_rows(uint8_t* scratch) const final { start_part(scratch); }
+  int64_t rows_scratch() const final { return part_bytes_; }
+  double row_nanoseconds() const final { return row_cost(); }
+
   const char* what_;
   int64_t rows_;
 };

@@ -6,9 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/cpu.h"
 #include "core/base/float_mode.h"
 #include "core/conv/tuning.h"
+#include "core/program/find_chains.h"
 #include "core/program/memory_plan.h"
+#include "core/program/place_parts.h"
 #include "core/program/program.h"
 #include "operations/operations.h"
 
@@ -101,8 +104,13 @@ BuiltProgram build_program(const std::string& json, const std::map<std::string, 
     std::stable_partition(order.begin(), order.end(),
                           [](const Operation* operation) { return operation->op() == "input"; });
     plan_layouts(program.graph, kernels);
+    if (fused_allowed()) place_parts(program.graph);
     for (const auto& operation : program.graph.operations) {
       about(operation->where(), [&] { operation->plan(kernels, preparation); });
+    }
+    if (fused_allowed()) program.chains = find_chains(program.graph);
+    for (const auto& chain : program.chains) {
+      about(chain->where(), [&] { chain->plan(kernels, preparation); });
     }
   }
   program.arena_bytes = plan_arena(program.graph);

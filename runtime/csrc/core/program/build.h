@@ -1,8 +1,11 @@
 // From the description of a program to its operations, checked and planned.
 #pragma once
 #include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "core/graph/chain.h"
 #include "core/graph/graph.h"
 
 namespace bitorch {
@@ -11,8 +14,9 @@ struct Tuning;
 
 struct BuiltProgram {
   Graph graph;
-  int64_t arena_bytes = 0;  // per image
-  int64_t kept_bytes = 0;   // all that the operations keep
+  std::vector<std::unique_ptr<Chain>> chains;  // of operations of the graph
+  int64_t arena_bytes = 0;                     // per image
+  int64_t kept_bytes = 0;                      // all that the operations keep
 };
 
 BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,

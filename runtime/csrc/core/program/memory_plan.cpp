@@ -108,24 +108,34 @@ struct Place {
   Users life;
 };
 
-// One place for each tensor, except where an operation writes over the last use of what it reads.
+// A tensor whose memory this one may take over from then on; null: none.
+const Tensor* overwritten(const Tensor& tensor, const std::unordered_map<const Tensor*, Users>& users) {
+  const Users& life = users.at(&tensor);
+  const Tensor* before = life.producer->overwrites(tensor);
+  if (before == nullptr || before->whole != nullptr || tensor.whole != nullptr) return nullptr;
+  return users.at(before).last == life.first && same_layout(before->layout, tensor.layout) ? before : nullptr;
+}
+
+// One place for each tensor of the arena, which those within chains are not, except for parts, which are in the whole
+// one's, and where an operation writes over the last use of what it reads.
 //
 //   conv a -> b; conv c + residual b -> d     b's last reader is the second: d takes its bytes, one read and one write
 std::vector<Place> places_of(Graph& graph, const std::unordered_map<const Tensor*, Users>& users) {
   std::vector<Place> places;
   std::unordered_map<const Tensor*, size_t> place_of;
   for (Tensor& tensor : graph.tensors) {
-    const Users& life = users.at(&tensor);
-    const Tensor* before = life.producer->overwrites(tensor);
-    if (before != nullptr && users.at(before).last == life.first && same_layout(before->layout, tensor.layout)) {
-      const size_t place = place_of.at(before);
-      places[place].tensors.push_back(&tensor);
-      places[place].life.last = std::max(places[place].life.last, life.last);
-      place_of[&tensor] = place;
-      continue;
-    }
-    place_of[&tensor] = places.size();
-    places.push_back({{&tensor}, life});
+    const auto user = users.find(&tensor);
+    if (user == users.end()) continue;
+    const Tensor* before = overwritten(tensor, users);
+    const Tensor* owner = before != nullptr ? before : tensor.whole != nullptr ? tensor.whole : &tensor;
+    const auto found = place_of.find(owner);
+    const size_t place = found == place_of.end() ? places.size() : found->second;
+    if (place == places.size()) places.push_back({{}, user->second});
+    Place& mine = places[place];
+    mine.tensors.push_back(&tensor);
+    mine.life.first = std::min(mine.life.first, user->second.first);
+    mine.life.last = std::max(mine.life.last, user->second.last);
+    place_of[owner] = place_of[&tensor] = place;
   }
   return places;
 }

@@ -20,8 +20,8 @@ namespace {
 
 // A large batch runs in pieces whose tensors stay in the cache: for all of ResNet-18, the tensors of eight images are
 // read from memory, those of one are not. Each piece reads the weights anew, so its tensors may take as much as they
-// do.
-constexpr int64_t kCachedBytes = 1 << 20;
+// do, but no more than a second-level cache holds.
+constexpr int64_t kCachedBytes = 1 << 20, kMostCachedBytes = 2 << 20;
 
 // Images first .. first + count - 1.
 struct Piece {
@@ -48,7 +48,8 @@ struct Program::State {
     int64_t weights = 0;
     for (const auto& operation : operations()) weights = checked_add(weights, operation->weight_bytes(), "the weights");
     weights = std::min(weights, program.kept_bytes);  // operations may share them
-    images_at_once = std::max<int64_t>(1, std::max(weights, kCachedBytes) / std::max<int64_t>(1, program.arena_bytes));
+    const int64_t bytes = std::clamp(weights, kCachedBytes, kMostCachedBytes);
+    images_at_once = std::max<int64_t>(1, bytes / std::max<int64_t>(1, program.arena_bytes));
   }
 
   Pieces pieces(int64_t batch) const { return {batch, ceil_div(batch, images_at_once)}; }
@@ -64,7 +65,9 @@ struct Program::State {
   int64_t piece_bytes(int64_t images, int threads) const {
     const int64_t arena = arena_bytes(images);  // first: it refuses batches whose sizes overflow
     int64_t scratch = 0;
-    for (const auto& operation : operations()) scratch = std::max(scratch, operation->scratch_bytes(images, threads));
+    for (const Operation* operation : program.graph.run_order) {
+      scratch = std::max(scratch, operation->scratch_bytes(images, threads));
+    }
     return checked_add(arena, checked_add(scratch, kSlack, "the memory of a run"), "the memory of a run");
   }
 
@@ -202,11 +205,17 @@ Program::TensorInfo describe_tensor(const Tensor& tensor) {
 }  // namespace
 
 std::vector<Program::OperationInfo> Program::describe() const {
+  std::map<const Operation*, const Operation*> first_of;  // of those behind the first of a chain
+  for (const auto& chain : state_->program.chains) {
+    for (const Operation* operation : chain->operations()) first_of[operation] = chain->operations()[0];
+  }
   std::vector<OperationInfo> list;
   for (const auto& operation : state_->operations()) {
     OperationInfo info;
     info.op = operation->op();
     info.kernel = operation->kernel(*state_->kernels);
+    const auto first = first_of.find(operation.get());
+    if (first != first_of.end() && first->second != operation.get()) info.kernel = "in " + first->second->where();
     for (const Tensor* tensor : operation->inputs()) info.inputs.push_back(tensor->name);
     for (const Tensor* tensor : operation->outputs()) info.outputs.push_back(describe_tensor(*tensor));
     info.macs = operation->macs();
@@ -236,6 +245,7 @@ std::vector<double> Program::profile(const std::vector<ArrayView>& inputs, int r
   const KeepAwake awake;
   std::map<const Operation*, size_t> index;
   for (size_t i = 0; i < operations.size(); ++i) index[operations[i].get()] = i;
+  for (const auto& chain : state_->program.chains) index[chain.get()] = index.at(chain->operations()[0]);
   const Pieces pieces = state_->pieces(batch);
   std::vector<double> seconds(operations.size(), std::numeric_limits<double>::infinity()), sums(operations.size());
   for (int repeat = 0; repeat <= repeats; ++repeat) {

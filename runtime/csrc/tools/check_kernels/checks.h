@@ -19,11 +19,14 @@ void check_fused(Random& random, const KernelTable& table, int cases);
 
 // Rows.
 void check_pixel_sums(Random& random, const KernelTable& table);
+void check_look_up(Random& random, const KernelTable& table);
 void check_byte_rows(Random& random, const KernelTable& table);
 void check_max_of_floats(Random& random, const KernelTable& table);
 void check_add_ints(Random& random, const KernelTable& table);
 void check_float_rows(Random& random, const KernelTable& table);
 void check_affine(Random& random, const KernelTable& table);
+void check_compare_row(Random& random, const KernelTable& table);
+void check_take(Random& random, const KernelTable& table);
 void check_plane_rows(Random& random, const KernelTable& table);
 void check_activations(Random& random, const KernelTable& table);
 void check_softmax(Random& random, const KernelTable& table);

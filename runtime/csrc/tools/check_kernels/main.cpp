@@ -41,11 +41,15 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_to_float(random, table, false);
     for (int k = 0; k < 4; ++k) check_to_codes(random, table, k % 2 == 0);
     check_pixel_sums(random, table);
+    check_look_up(random, table);
     check_byte_rows(random, table);
     check_max_of_floats(random, table);
     check_add_ints(random, table);
     check_float_rows(random, table);
     check_affine(random, table);
+    check_compare_row(random, table);
+    check_take(random, table);
+    check_take(random, table);
     check_plane_rows(random, table);
     check_activations(random, table);
     check_softmax(random, table);

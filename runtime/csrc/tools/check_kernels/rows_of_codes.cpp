@@ -1,4 +1,6 @@
 // Rows of codes and of integers: bytes, bit planes, sums.
+#include <vector>
+
 #include "checks.h"
 
 namespace bitorch {
@@ -43,6 +45,23 @@ void check_pixel_sums(Random& random, const KernelTable& table) {
                          pixels, bytes,       bits,        planes};
   table.pixel_sums(&job);
   sums.check("byte of the sums");
+}
+
+void check_look_up(Random& random, const KernelTable& table) {
+  const size_t n = any_length(random), entries = size_t{1} << random.from(1, 4);
+  const size_t period = n + (random.one_in(2) ? 0 : random.below(70));
+  describe_row(table, "look_up", n, static_cast<int>(entries));
+  std::vector<uint8_t> rows(entries * period);
+  for (uint8_t& entry : rows) entry = static_cast<uint8_t>(random.word());
+  uint8_t* codes = input_memory().last(n);
+  Guarded found(output_memory(), n);
+  for (size_t i = 0; i < n; ++i) {
+    codes[i] = static_cast<uint8_t>(random.below(entries));
+    found.expect(i, rows[codes[i] * period + i]);
+  }
+  table.rows.look_up(found.data(), codes, rows.data(), static_cast<int64_t>(n), static_cast<int64_t>(period),
+                     static_cast<int>(entries));
+  found.check("byte");
 }
 
 void check_byte_rows(Random& random, const KernelTable& table) {

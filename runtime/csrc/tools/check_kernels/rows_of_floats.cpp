@@ -118,4 +118,105 @@ void check_affine(Random& random, const KernelTable& table) {
   if (!same(row.out[n], 42.0f)) fail("after the row", static_cast<long long>(n), row.out[n], 42.0);
 }
 
+// Planes and bytes of pixels that lie apart, in guard bytes.
+void check_compare_row(Random& random, const KernelTable& table) {
+  if (table.rows.compare_row == nullptr) return;
+  const int channels = random.from(1, 200), pixels = random.from(1, 9), bits = random.from(1, 2), n = (1 << bits) - 1;
+  const int blocks = (channels + kBlock - 1) / kBlock, step = channels + random.from(0, 40);
+  const bool planes = random.one_in(2), negates = random.one_in(2);
+  const int bytes = planes ? (channels + 7) / 8 : channels, gap = random.from(0, 9);
+  describe("%s rows.compare_row: %d channels, %d pixels %d apart, %d bits, planes %d, negate %d", table.name, channels,
+           pixels, step, bits, planes, negates);
+  float* x = input_memory().last<float>(static_cast<size_t>((pixels - 1) * step + channels));
+  Aligned<float> thresholds(static_cast<size_t>(blocks * n * kBlock));
+  Aligned<int32_t> negate(static_cast<size_t>(blocks * kBlock));
+  const auto threshold = [&](int j, int c) -> float& {
+    return thresholds[static_cast<size_t>((c / kBlock * n + j) * kBlock + c % kBlock)];
+  };
+  for (int c = 0; c < channels; ++c) {
+    float least = any_float(random);
+    for (int j = 0; j < n; ++j, least = std::isnan(least) ? least : least + static_cast<float>(random.from(0, 1))) {
+      threshold(j, c) = least;
+    }
+    if (negates) negate[static_cast<size_t>(c)] = -random.from(0, 1);
+  }
+  const int plane_bytes = pixels * (bytes + gap);
+  Guarded out(output_memory(), static_cast<size_t>((planes ? bits : 1) * plane_bytes));
+  for (int p = 0; p < pixels; ++p) {
+    std::vector<int> codes;
+    for (int c = 0; c < channels; ++c) {
+      float& value = x[p * step + c];
+      value = random.one_in(3) ? threshold(random.from(0, n - 1), c) : any_float(random);
+      const float turned = negate[static_cast<size_t>(c)] != 0 ? -value : value;
+      int code = 0;
+      for (int j = 0; j < n; ++j) code += turned >= threshold(j, c);
+      codes.push_back(code);
+      if (!planes) out.expect(static_cast<size_t>(p * (bytes + gap) + c), static_cast<uint8_t>(code));
+    }
+    if (planes) expect_planes(out.expected() + p * (bytes + gap), plane_bytes, codes, bits);
+  }
+  const CompareRow row = {x,
+                          step,
+                          thresholds.data(),
+                          negates ? negate.data() : nullptr,
+                          out.data(),
+                          bytes + gap,
+                          plane_bytes,
+                          pixels,
+                          channels,
+                          bits,
+                          planes};
+  table.rows.compare_row(&row);
+  out.check("codes");
+}
+
+namespace {
+
+// `count` of `lanes` lanes.
+uint64_t first_lanes(int count, int lanes) {
+  const int there = count < lanes ? count : lanes;
+  return there == 64 ? ~uint64_t{0} : (uint64_t{1} << there) - 1;
+}
+
+}  // namespace
+
+// Random windows, which may overlap; what lies behind a pixel's channels is not read.
+void check_take(Random& random, const KernelTable& table) {
+  const bool bytes = random.one_in(2);
+  const auto take = bytes ? table.rows.take_bytes : table.rows.take_floats;
+  if (take == nullptr) return;
+  const int lanes = bytes ? 64 : 16, size = bytes ? 1 : 4;
+  const int channels = random.from(1, 3 * lanes), taken = random.from(1, 3 * lanes), pixels = random.from(1, 5);
+  const int groups = (taken + lanes - 1) / lanes, step = channels + random.from(0, 9), gap = random.from(0, 9);
+  describe("%s rows.take: %d of %d channels of %d bytes, %d pixels", table.name, taken, channels, size, pixels);
+  const auto input = static_cast<size_t>(((pixels - 1) * step + channels) * size);
+  uint8_t* in = input_memory().last<uint8_t>(input);
+  for (size_t i = 0; i < input; ++i) in[i] = static_cast<uint8_t>(random.from(0, 255));
+  const int out_step = taken * size + gap;
+  Guarded out(output_memory(), static_cast<size_t>((pixels - 1) * out_step + taken * size));
+  std::vector<TakeWindows> windows;
+  for (int g = 0; g < groups; ++g) {
+    TakeWindows w = {};
+    w.first = random.from(0, channels - 1);
+    w.second = random.from(0, channels - 1);
+    w.first_channels = first_lanes(channels - w.first, lanes);
+    w.second_channels = first_lanes(channels - w.second, lanes);
+    w.taken = first_lanes(taken - g * lanes, lanes);
+    for (int i = 0; i < lanes && g * lanes + i < taken; ++i) {
+      const bool second = random.one_in(2);
+      const int begin = second ? w.second : w.first, there = channels - begin < lanes ? channels - begin : lanes;
+      const int lane = random.from(0, there - 1);
+      w.index[i] = static_cast<uint8_t>(second ? lanes + lane : lane);
+      for (int p = 0; p < pixels; ++p) {
+        memcpy(out.expected() + p * out_step + (g * lanes + i) * size, in + (p * step + begin + lane) * size,
+               static_cast<size_t>(size));
+      }
+    }
+    windows.push_back(w);
+  }
+  const TakeRow row = {in, out.data(), step * size, out_step, pixels, groups, windows.data()};
+  take(&row);
+  out.check("channels");
+}
+
 }  // namespace bitorch

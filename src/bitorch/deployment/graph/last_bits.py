@@ -16,7 +16,8 @@ from .graph import Node
 
 #: How far from the true value PyTorch's may be, as a share of it: 4 to 8 units in the last place.
 ROOM = 2.0**-21
-_SMALLEST = torch.finfo(torch.float32).tiny
+#: And how far where it is next to nothing: PyTorch's SiLU is 0 below −88.7, where e^−x is infinite.
+NEXT_TO_NOTHING = 2.0**-120
 
 #: From the argument of a chain to the least and the largest code.
 Between = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -42,7 +43,7 @@ def codes_between(chain: Sequence[Node], codes: Node) -> Between | None:
 
     def between(x: Tensor) -> tuple[Tensor, Tensor]:
         y = value(x)
-        room = y.abs() * ROOM + _SMALLEST
+        room = y.abs() * ROOM + NEXT_TO_NOTHING
         ends = torch.stack([after(y - room), after(y + room)])
         return ends.amin(0), ends.amax(0)
 

@@ -90,7 +90,7 @@ def _of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
     return _with(node, start, chain, float_staircase(_stored(steps, node), node.shape, levels))
 
 
-def _one_way(chain: Sequence[Node], node: Node) -> Sequence[Node] | None:
+def _one_way(chain: Sequence[Node], node: Node) -> list[Node] | None:
     """Nodes that give the codes of a chain of floats, all of which rise or fall; None if that is not known.
 
     One of them may do so only nearly: its last bits are free, and so are the codes where they decide. Of one that only
@@ -98,10 +98,10 @@ def _one_way(chain: Sequence[Node], node: Node) -> Sequence[Node] | None:
     """
     bends = [i for i, one in enumerate(chain) if not is_monotone(one)]
     if not bends:
-        return chain
+        return list(chain)
     before, bend, after = chain[: bends[0]], chain[bends[0]], chain[bends[0] + 1 :]
     if len(bends) > 1 or bend.row.nearly_rising(bend.settings):
-        return chain if len(bends) == 1 else None
+        return list(chain) if len(bends) == 1 else None
     if bend.row.lowest is None:
         return None
     ends = torch.tensor([[bend.row.lowest], [0.0]]).repeat(1, node.channels)

@@ -1,0 +1,164 @@
+// First layers by dwords of their kernel rows. Included after fused_stem.inl.
+
+// [64 channels][kernel row][dword][4 x 16 channels]
+static inline int64_t stem_weights_of(const FusedSpec* s, int vector, int ky, int k) {
+  const int64_t step = int64_t{vector / 4} * stem_steps(s) + ky * stem_dwords(s) + k;
+  return (step * 4 + vector % 4) * 64;
+}
+
+// ---- Products ----
+
+// A vector that is used several times stays in its register: GCC 12 would rather load it again for each use.
+static inline void pin(__m512i& x) {
+#ifdef BITORCH_NO_ASM
+  static_cast<void>(x);
+#else
+  __asm__("" : "+v"(x));
+#endif
+}
+
+// sum += codes x weights, 4 to a lane. GCC 12 copies a register for each; an instruction of its own does not.
+static inline void add_products(__m512i& sum, __m512i codes, __m512i weights) {
+#ifdef BITORCH_NO_ASM
+  sum = _mm512_dpbusd_epi32(sum, codes, weights);
+#else
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(weights));
+#endif
+}
+
+struct StemTile {
+  const int8_t* weights;  // of the group's first vector
+  int64_t row_bytes;      // from one kernel row to the next
+  int64_t pixel_bytes;    // from one output to the next
+  int32_t rows, dwords;
+};
+
+// acc[p][16 v ..] of P outputs side by side, 64 channels apart.
+template <int P, int V>
+static __attribute__((noinline)) void multiply_stem(const StemTile* t, const uint8_t* x, int32_t* acc) {
+  __m512i sum[P * V];
+  For<0, P * V>::each([&](auto i) __attribute__((always_inline)) { sum[i] = _mm512_setzero_si512(); });
+  const int8_t* w = t->weights;
+  const int64_t next = t->pixel_bytes;
+  for (int ky = t->rows; ky > 0; --ky, x += t->row_bytes) {
+    const uint8_t* at = x;
+    for (int k = t->dwords; k > 0; --k, at += 4, w += 4 * kFusedChannels) {
+      __m512i weights[V];
+      For<0, V>::each([&](auto v) __attribute__((always_inline)) {
+        weights[v] = _mm512_load_si512(w + 64 * v);
+        pin(weights[v]);
+      });
+      const uint8_t* pixel = at;
+      For<0, P>::each([&](auto p) __attribute__((always_inline)) {
+        int32_t dword;
+        __builtin_memcpy(&dword, pixel, 4);
+        pixel += next;
+        const __m512i codes = _mm512_set1_epi32(dword);
+        For<0, V>::each([&](auto v)
+                            __attribute__((always_inline)) { add_products(sum[p * V + v], codes, weights[v]); });
+      });
+    }
+  }
+  For<0, P>::each([&](auto p) __attribute__((always_inline)) {
+    For<0, V>::each([&](auto v) __attribute__((always_inline)) {
+      _mm512_store_si512(acc + p * kFusedChannels + 16 * v, sum[p * V + v]);
+    });
+  });
+}
+
+template <int P, int Q, int V>
+static void multiply_stem_row(const StemTile* t, const uint8_t* x, int pixels, int32_t* acc) {
+  for (; pixels >= P; pixels -= P, x += P * t->pixel_bytes, acc += P * kFusedChannels) multiply_stem<P, V>(t, x, acc);
+  for (; pixels >= Q; pixels -= Q, x += Q * t->pixel_bytes, acc += Q * kFusedChannels) multiply_stem<Q, V>(t, x, acc);
+  for (; pixels > 0; --pixels, x += t->pixel_bytes, acc += kFusedChannels) multiply_stem<1, V>(t, x, acc);
+}
+
+static void multiply_stem_of(const StemTile* t, int vectors, const uint8_t* x, int pixels, int32_t* acc) {
+  switch (vectors) {
+    case 1:
+      return multiply_stem_row<16, 4, 1>(t, x, pixels, acc);
+    case 2:
+      return multiply_stem_row<12, 4, 2>(t, x, pixels, acc);
+    case 3:
+      return multiply_stem_row<8, 3, 3>(t, x, pixels, acc);
+    default:
+      multiply_stem_row<6, 2, 4>(t, x, pixels, acc);
+  }
+}
+
+// ---- Running ----
+
+// Whole tiles of every shape, and no more than a list holds.
+constexpr int kChunkPixels = 60;
+static_assert(kChunkPixels <= kListPixels && kChunkPixels % 12 == 0, "chunks are rounded up to 12");
+
+// The sums of a chunk, its list of pixels, the window sums of a row, and two rows of numbers.
+static int64_t scratch_bytes(const FusedSpec* s) {
+  return kListPixels * kFusedChannels * 4 + rounded(sizeof(FusedList)) + rounded(int64_t{s->width} * 4) +
+         stem_room_bytes(s);
+}
+
+// Columns x .. x + count - 1 of row y of the band.
+static void run_chunk(const FusedSpec* s, const FusedBand* b, const FusedLineRule* line, int y, int x, int count,
+                      const int32_t* windows) {
+  int32_t* const sums = reinterpret_cast<int32_t*>(b->scratch);
+  FusedList* const list = reinterpret_cast<FusedList*>(b->scratch + kListPixels * kFusedChannels * 4);
+  list->count = 0;
+  list_pixels(s, b, y, x, count, 0, list);
+  const int8_t* const weights = static_cast<const int8_t*>(b->prepared) + stem_weights_at(s);
+  StemTile t = {nullptr, s->dilation_h * b->row_bytes, s->stride_w * b->pixel_bytes, s->kernel_h, stem_dwords(s)};
+  const uint8_t* const at = b->input + y * s->stride_h * b->row_bytes + x * t.pixel_bytes;
+  const int end = b->first_channel + b->channels;
+  for (int c = b->first_channel; c < end; c += kFusedChannels) {
+    t.weights = weights + int64_t{c} * stem_steps(s) * 4;
+    const int vectors = end - c >= kFusedChannels ? kFusedChannels / 16 : (end - c + 15) / 16;
+    multiply_stem_of(&t, vectors, at, count, sums);
+    finish_list(s, b, line, list, sums, fused_halved(s) ? windows + x : nullptr, 1, c);
+  }
+}
+
+static void run(const FusedSpec* s, const FusedBand* b) {
+  uint8_t* const behind = b->scratch + kListPixels * kFusedChannels * 4 + rounded(sizeof(FusedList));
+  int32_t* const windows = reinterpret_cast<int32_t*>(behind);
+  uint16_t* const room = reinterpret_cast<uint16_t*>(behind + rounded(int64_t{s->width} * 4));
+  const FusedLineRule line = stem_line(s, b);
+  if (fused_halved(s)) clear_stem_room(s, room);
+  const int chunks = (s->width + kChunkPixels - 1) / kChunkPixels;
+  const int step = ((s->width + chunks - 1) / chunks + 11) / 12 * 12;
+  for (int y = 0; y < b->rows; ++y) {
+    if (fused_halved(s)) stem_window_sums(s, b->input + y * s->stride_h * b->row_bytes, b->row_bytes, room, windows);
+    for (int x = 0; x < s->width; x += step) {
+      run_chunk(s, b, &line, y, x, s->width - x < step ? s->width - x : step, windows);
+    }
+  }
+}
+
+// ---- Cost ----
+
+// Nanoseconds of a vpdpbusd on 64 bytes; of what becomes of 64 channels of a pixel, as codes and as floats; of a sum of
+// a window. Zen 5 and Emerald Rapids measured: 7 x 7, 64 channels at 112 x 112 as floats 328 and 614 us, 3 x 3, 32
+// channels as codes 52 and 151.
+struct StemCost {
+  double product, codes, floats, window;
+};
+static inline StemCost stem_cost_of(Machine machine) {
+  switch (machine) {
+    case Machine::kZen5:
+      return {0.133, 1.4, 2.5, 0.7};
+    case Machine::kZen4:
+      return {0.22, 2.0, 3.5, 1.0};
+    default:
+      return {0.246, 3.0, 6.0, 4.0};
+  }
+}
+
+static double cost(const FusedSpec* s, Machine machine) {
+  if (!stem_suits(s)) return -1;
+  const StemCost ns = stem_cost_of(machine);
+  const double vectors = (s->out_channels + 15) / 16, groups = fused_padded(s) / kFusedChannels;
+  const double finish = (s->epilogue.wants_codes ? ns.codes : 0) + (s->epilogue.has_float ? ns.floats : 0);
+  const double pixel = vectors * stem_steps(s) * ns.product + groups * finish + (fused_halved(s) ? ns.window : 0);
+  return pixel * s->height * s->width;
+}
+
+constexpr FusedKernel kKernel = {"stem avx512", cost, prepared_bytes, prepare, scratch_bytes, run, false};
