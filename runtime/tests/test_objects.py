@@ -29,13 +29,15 @@ SYMBOLS = {
     "kernel_fused_tables16": {"kFusedTables16"},
     "kernel_fused_depthwise": {"kFusedDepthwise8", "kFusedDepthwise4"},
     "kernel_fused_depthwise_planes": {"kFusedDepthwisePlanes"},
+    "kernel_fused_stem": {"kFusedStem"},
     "kernel_fused_linear": {"kFusedLinear"},
     "kernel_fused_linear_avx2": {"kFusedLinearAvx2"},
     "kernel_fused_linear_amx": {"kFusedLinearAmx"},
+    "kernel_fused_linear_neon": {"kFusedLinearNeon"},
     "kernel_neon": {"kNeonKernels"},
     "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }
-ARM = {"kernel_neon", "kernel_neon_dotprod"}
+ARM = {"kernel_neon", "kernel_neon_dotprod", "kernel_fused_linear_neon"}
 DEFAULT_BUILD = Path(__file__).parents[2] / "build" / "runtime"
 
 
