@@ -346,7 +346,7 @@ static void run(const FusedSpec* s, const FusedBand* whole) {
 // copied and a run of adjoining ones begun, what a pixel takes besides, what a call takes; and a byte of weights that
 // no cache near holds.
 constexpr double kProduct = 7.8, kSums = 6.0, kResult = 4.4, kFloats = 7.5, kMoved = 0.135, kCopied = 1.0,
-                 kCopiedRun = 3.0, kPixel = 2.5, kCall = 300, kFarWeight = 0.035;
+                 kCopiedRun = 1.8, kPixel = 2.5, kCall = 300, kFarWeight = 0.035;
 
 static double cost(const FusedSpec* s, Machine) {
   if (s->groups != 1 || s->input_planes || !fused_fits_bytes(s)) return -1;
