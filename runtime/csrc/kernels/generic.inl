@@ -529,6 +529,12 @@ namespace letters {
 constexpr Method P = kPopcount, B = kBytes, W = kWords, T = kTables;
 }
 
+template <int N>
+static constexpr void set_fused(KernelTable* t, const FusedKernel* const (&kernels)[N]) {
+  t->fused = kernels;
+  t->fused_count = N;
+}
+
 static constexpr void set_choices(KernelTable* t, const Method (&choices)[8][8]) {
   for (int w = 0; w < 8; ++w) {
     for (int a = 0; a < 8; ++a) t->method[w][a] = static_cast<uint8_t>(choices[w][a]);
