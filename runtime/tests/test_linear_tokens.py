@@ -18,7 +18,8 @@ TOKENS = (1, 2, 3, 7, 8, 9, 64, 65)
 def weights(rng: np.random.Generator, bits: int, grid: str, *shape: int) -> Array:
     """Weight codes: odd integers, or all integers of as many bits with a sign."""
     m = rng.integers(0, 2**bits, shape)
-    return 2 * m - (2**bits - 1) if grid == "odd" else m - 2 ** (bits - 1)
+    codes: Array = 2 * m - (2**bits - 1) if grid == "odd" else m - 2 ** (bits - 1)
+    return codes
 
 
 def values(d: Array, multiply: Array, offset: Array) -> Array:
