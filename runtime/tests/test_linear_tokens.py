@@ -18,7 +18,8 @@ TOKENS = (1, 2, 3, 7, 8, 9, 64, 65)
 def weights(rng: np.random.Generator, bits: int, grid: str, *shape: int) -> Array:
     """Weight codes: odd integers, or all integers of as many bits with a sign."""
     m = rng.integers(0, 2**bits, shape)
-    return 2 * m - (2**bits - 1) if grid == "odd" else m - 2 ** (bits - 1)
+    codes: Array = 2 * m - (2**bits - 1) if grid == "odd" else m - 2 ** (bits - 1)
+    return codes
 
 
 def values(d: Array, multiply: Array, offset: Array) -> Array:
@@ -94,4 +95,6 @@ def test_rows_of_a_tensor(w: int, a: int, tokens: int, batch: int) -> None:
     codes = rng.integers(0, 2**a, (batch, tokens, inputs), dtype=np.uint8)
     y = values(codes.astype(np.int64) @ weight.T, multiply, offset)
     z = values(codes.astype(np.int64) @ -weight[:, ::-1].T, multiply, offset) + y
-    np.testing.assert_array_equal(program(codes).reshape(z.shape), z)
+    result = program(codes)
+    assert isinstance(result, np.ndarray)
+    np.testing.assert_array_equal(result.reshape(z.shape), z)
