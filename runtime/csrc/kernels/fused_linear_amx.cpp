@@ -35,7 +35,7 @@ namespace {
 // bits.
 constexpr double kWidenTile = 44, kPixel = 0.65, kPairOfTiles = 85, kPairOfTilesBit = 12;
 
-// Larger images read their weights so often that they are better kept widened (fused_amx.cpp): measured 2 to 6 times.
+// Larger images read their weights so often that they are better kept widened (fused_amx.cpp).
 constexpr double kMostImage = 32;
 
 static double cost(const FusedSpec* spec, Machine machine) {
