@@ -35,9 +35,13 @@ namespace {
 // bits.
 constexpr double kWidenTile = 44, kPixel = 0.65, kPairOfTiles = 85, kPairOfTilesBit = 12;
 
+// Larger images read their weights so often that they are better kept widened (fused_amx.cpp).
+constexpr double kMostImage = 32;
+
 static double cost(const FusedSpec* spec, Machine machine) {
   if (!is_linear(spec)) return -1;
   const double pixels = static_cast<double>(spec->height) * spec->width;
+  if (pixels > kMostImage) return -1;
   if (pixels < kLeastTilePixels) return vector_cost(spec, machine, pixels);
   const double units = static_cast<double>(linear_blocks(spec) * tile_depths(spec));
   const double passes = pixels / packed_pixels(spec) > 1 ? pixels / packed_pixels(spec) : 1;
