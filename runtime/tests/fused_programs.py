@@ -60,7 +60,12 @@ class Net:
         pad = kernel // 2
         scale = {"multiply": self.array(self.rng.normal(0, 0.3, outs).astype(np.float32))}
         scale["offset"] = self.array(self.rng.normal(0, 0.5, outs).astype(np.float32))
-        window = {"kernel_size": [kernel] * 2, "stride": [stride] * 2, "padding": [pad] * 4, "dilation": [1, 1]}
+        window: Operation = {
+            "kernel_size": [kernel] * 2,
+            "stride": [stride] * 2,
+            "padding": [pad] * 4,
+            "dilation": [1, 1],
+        }
         weight = {"weight": self.array(pack_weights(codes, 1)), "weight_bits": 1, "out_channels": outs, "groups": 1}
         key = "codes" if "bits" in keys else "float32"
         return self.add("conv2d", key, input=name, **window, **weight, **scale, **keys)
@@ -84,7 +89,7 @@ def stem(channels: int, kernel: int, pool: int) -> Net:
     """A first layer with large results, pooled and quantized: three in a row, of rows that overlap."""
     net = Net(kernel, [channels, 61, 75], bits=8)
     layer = net.conv("x", (channels, 40), kernel, 2 if kernel > 1 else 1, relu=True)
-    window = {"kernel_size": [pool, pool], "stride": [2, 2], "padding": [pool // 2] * 4, "dilation": [1, 1]}
+    window: Operation = {"kernel_size": [pool, pool], "stride": [2, 2], "padding": [pool // 2] * 4, "dilation": [1, 1]}
     return net.output(net.quantize(net.add("max_pool", input=layer, **window), 40))
 
 
@@ -92,7 +97,7 @@ def dense(growth: int, kernel: int) -> Net:
     """Layers that read all before them: each concat begins with the one before."""
     net = Net(growth, [24, 17, 13])
     channels = 3 * 24
-    window = {"kernel_size": [3, 3], "stride": [1, 1], "padding": [1] * 4}
+    window: Operation = {"kernel_size": [3, 3], "stride": [1, 1], "padding": [1] * 4}
     parts = [net.add("max_pool", input="x", dilation=[1, 1], **window)]
     parts.append(net.add("avg_pool", input="x", count_include_pad=True, **window))
     parts.append(net.add("avg_pool", input="x", count_include_pad=False, **window))
