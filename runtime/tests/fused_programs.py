@@ -98,18 +98,18 @@ def stem(channels: int, kernel: int, pool: int) -> Net:
     """A first layer with large results, pooled and quantized: three in a row, of rows that overlap."""
     net = Net(kernel, [channels, 61, 75], bits=8)
     layer = net.conv("x", (channels, 40), kernel, 2 if kernel > 1 else 1, relu=True)
-    window = {"kernel_size": [pool, pool], "stride": [2, 2], "padding": [pool // 2] * 4, "dilation": [1, 1]}
+    window: Operation = {"kernel_size": [pool, pool], "stride": [2, 2], "padding": [pool // 2] * 4, "dilation": [1, 1]}
     return net.output(net.quantize(net.add("max_pool", input=layer, **window), 40))
 
 
 def dense(growth: int, kernel: int) -> Net:
     """Layers that read all before them: each concat begins with the one before."""
     net = Net(growth, [24, 17, 13])
-    parts, channels = [net.add("affine", "float32", input="x", low=-1.0)], 24
-    window = {"kernel_size": [3, 3], "stride": [1, 1], "padding": [1] * 4}
-    parts.append(net.add("max_pool", input=parts[0], dilation=[1, 1], **window))
-    parts.append(net.add("avg_pool", input=parts[0], count_include_pad=True, **window))
-    channels *= 3
+    channels = 3 * 24
+    window: Operation = {"kernel_size": [3, 3], "stride": [1, 1], "padding": [1] * 4}
+    parts = [net.add("max_pool", input="x", dilation=[1, 1], **window)]
+    parts.append(net.add("avg_pool", input="x", count_include_pad=True, **window))
+    parts.append(net.add("avg_pool", input="x", count_include_pad=False, **window))
     for _ in range(4):
         whole = net.add("concat", inputs=list(parts)) if len(parts) > 1 else parts[0]
         parts.append(net.conv(net.quantize(whole, channels), (channels, growth), kernel))

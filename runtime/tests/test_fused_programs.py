@@ -56,13 +56,12 @@ def kernels(name: str) -> list[str]:
 @pytest.mark.skipif(os.environ.get("BITORCH_FUSED") == "0", reason="all operations run alone")
 def test_what_is_fused() -> None:
     """Else the other tests here would say nothing."""
-    assert kernels("gated 7")[4] == "in operation 3 (mul)"
-    assert kernels("gated 7")[6] == "in operation 5 (dequantize)"
+    assert kernels("gated 7")[4:7] == ["in operation 3 (mul)"] * 3
     assert kernels("squeezed 40 silu")[2:4] == ["in operation 1 (conv2d)"] * 2
     assert kernels("squeezed 33 hardswish")[3] == "in operation 2 (activation)"
     assert kernels("squeezed 72")[2] == "in operation 1 (conv2d)"
     assert kernels("stem 3 7 3")[2:4] == ["in operation 1 (conv2d)"] * 2
-    for name, count in {"dense 32 1": 0, "dense 5 3": 0, "nested 16": 3, "nested 3": 3, "fire 64 32": 0}.items():
+    for name, count in {"dense 32 1": 2, "dense 5 3": 2, "nested 16": 1, "nested 3": 1, "fire 24 5": 1}.items():
         assert kernels(name).count("in place") == count, name
 
 
@@ -80,7 +79,7 @@ def test_workspace_holds_no_tensor_within_a_chain() -> None:
     shown = Program([*net.operations, {"op": "output", "input": "t1", "order": "nhwc"}], net.arrays)
     floats = 31 * 38 * 40 * 4
     fused = os.environ.get("BITORCH_FUSED") != "0"
-    assert (shown.workspace_bytes(3) - program.workspace_bytes(3) > 2 * floats) == fused
+    assert (shown.workspace_bytes(3) - program.workspace_bytes(3) > floats) == fused
 
 
 @pytest.mark.slow
