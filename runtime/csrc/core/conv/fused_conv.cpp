@@ -15,21 +15,61 @@ namespace {
 // Parts of joined pixels begin at multiples of this many, and so many at most are handed over at once.
 constexpr int64_t kGrain = 32, kMostPixels = int64_t{1} << 20;
 
-// The kernel's own form of the weights, or null where they do not suit it.
-std::shared_ptr<const FusedWeights> prepare(const ConvSpec& spec, const FusedKernel& kernel, const Layout& input,
-                                            const Layout* out_codes, Preparation& preparation) {
-  auto weights = std::make_shared<FusedWeights>();
-  std::unique_ptr<FusedLayer> layer = make_fused_layer(spec, input, out_codes, preparation);
-  if (layer == nullptr || kernel.cost(&layer->spec, machine()) < 0) return nullptr;
+// Everything that the kernel's own form of the weights depends on.
+Preparation::Key key_of(const ConvSpec& spec, const FusedKernel& kernel, const Layout& input, const Layout* out_codes) {
+  const ConvGeometry& g = spec.geometry;
+  Preparation::Key key = {g.height,
+                          g.width,
+                          g.in_channels,
+                          g.out_channels,
+                          g.kernel_h,
+                          g.kernel_w,
+                          g.stride_h,
+                          g.stride_w,
+                          g.pad_top,
+                          g.pad_left,
+                          g.pad_bottom,
+                          g.pad_right,
+                          g.dilation_h,
+                          g.dilation_w,
+                          g.groups,
+                          spec.weight_bits,
+                          spec.activation_bits,
+                          spec.zero_point,
+                          spec.sign_activations,
+                          static_cast<int64_t>(spec.weight_grid),
+                          spec.has_residual,
+                          spec.relu,
+                          spec.wants_float,
+                          spec.code.bits,
+                          static_cast<int64_t>(input.kind)};
+  key.push_back(out_codes == nullptr ? -1 : static_cast<int64_t>(out_codes->kind));
+  const void* const addresses[] = {&kernel,
+                                   spec.packed_weights,
+                                   spec.multiply,
+                                   spec.offset,
+                                   spec.norm_multiply,
+                                   spec.norm_offset,
+                                   spec.code.int_thresholds,
+                                   spec.code.float_thresholds,
+                                   spec.code.descending};
+  for (const void* address : addresses) key.push_back(Preparation::address(address));
+  return key;
+}
+
+// The kernel's own form of the weights; without a layer where they do not suit it.
+FusedWeights prepare(const ConvSpec& spec, const FusedKernel& kernel, const Layout& input, const Layout* out_codes,
+                     Preparation& preparation) {
+  FusedWeights weights;
   Budget& budget = preparation.budget();
   const int64_t count = checked_mul(spec.geometry.out_channels, spec.geometry.inputs_per_output(), "weights");
   TemporaryArray<uint8_t> m(budget, count, "a layer's weights");
   budget.work(checked_mul(count, 4, "weights"));
-  write_weights(spec, *layer, budget, m.data());
-  weights->prepared =
+  std::unique_ptr<FusedLayer> layer = make_fused_layer(spec, input, out_codes, preparation, m.data());
+  if (layer == nullptr || kernel.cost(&layer->spec, machine()) < 0) return weights;
+  weights.prepared =
       AlignedArray<uint8_t>(budget, kernel.prepared_bytes(&layer->spec), "the weights, prepared for this CPU");
-  if (!kernel.prepare(&layer->spec, m.data(), weights->prepared.data())) return nullptr;
-  weights->layer = std::move(layer);
+  if (kernel.prepare(&layer->spec, m.data(), weights.prepared.data())) weights.layer = std::move(layer);
   return weights;
 }
 
@@ -62,8 +102,9 @@ std::unique_ptr<FusedConv> FusedConv::make(const ConvSpec& spec, const FusedKern
   if (out_float != nullptr) conv->out_float_ = *out_float;
   if (out_codes != nullptr) conv->out_codes_ = *out_codes;
   if (residual != nullptr) conv->residual_ = *residual;
-  conv->weights_ = prepare(spec, kernel, input, out_codes, preparation);
-  if (conv->weights_ == nullptr) return nullptr;
+  conv->weights_ = preparation.share<FusedWeights>(
+      key_of(spec, kernel, input, out_codes), [&] { return prepare(spec, kernel, input, out_codes, preparation); });
+  if (conv->weights_->layer == nullptr) return nullptr;
   const FusedSpec& fused = conv->weights_->layer->spec;
   conv->nanoseconds_ = kernel.cost(&fused, machine());
   const auto joins = [&](bool across_images) {

@@ -8,7 +8,7 @@
 
 namespace bitorch {
 
-// What a kernel prepared for a layer; layers with the same weights and numbers share it.
+// What a kernel prepared for a layer; layers with the same weights and numbers share it. No layer: they do not suit it.
 struct FusedWeights {
   std::unique_ptr<const FusedLayer> layer;
   AlignedArray<uint8_t> prepared;

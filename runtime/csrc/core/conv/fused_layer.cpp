@@ -52,6 +52,13 @@ void find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
 
 const uint8_t* negated(const FusedLayer& layer) { return layer.negate.size() == 0 ? nullptr : layer.negate.data(); }
 
+// m of every weight after the changes of sign.
+void write_weights(const ConvSpec& spec, const FusedLayer& layer, Budget& budget, uint8_t* m) {
+  WeightRows rows(budget, spec, negated(layer));
+  const int64_t count = spec.geometry.inputs_per_output();
+  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) std::copy_n(rows.codes(c), count, m + c * count);
+}
+
 struct CodeSums {
   int64_t all = 0, above = 0;  // of all codes, of those above 0
 };
@@ -75,14 +82,14 @@ CodeSums sum_codes(const uint8_t* m, int64_t count, int code_step, int lowest_co
   return sums;
 }
 
-void find_sums(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+// m: of all weights.
+void find_sums(const ConvSpec& spec, const uint8_t* m, Budget& budget, FusedLayer* layer) {
   const int64_t count = spec.geometry.inputs_per_output(), most = (1 << spec.activation_bits) - 1;
   budget.work(checked_mul(spec.geometry.out_channels, checked_mul(count, 3, "weights"), "weights"));
-  WeightRows rows(budget, spec, negated(*layer));
   FusedSpec& fused = layer->spec;
   fused.largest_sum = fused.largest_product = 0;
   for (int64_t c = 0; c < spec.geometry.out_channels; ++c) {
-    const CodeSums sums = sum_codes(rows.codes(c), count, fused.code_step, fused.lowest_code);
+    const CodeSums sums = sum_codes(m + c * count, count, fused.code_step, fused.lowest_code);
     const int64_t product = (sums.all - fused.lowest_code * count) / fused.code_step;
     fused.largest_product = std::max(fused.largest_product, product * most);
     fused.largest_sum = std::max(fused.largest_sum, std::max(sums.above, sums.above - sums.all) * most);
@@ -231,23 +238,18 @@ bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes,
 }
 
 std::unique_ptr<FusedLayer> make_fused_layer(const ConvSpec& spec, const Layout& input, const Layout* out_codes,
-                                             Preparation& preparation) {
+                                             Preparation& preparation, uint8_t* m) {
   auto layer = std::make_unique<FusedLayer>();
   const bool planes = out_codes != nullptr && out_codes->kind == Kind::kPlanes;
   if (!describe_fused(spec, input.kind == Kind::kPlanes, planes, &layer->spec)) return nullptr;
   Budget& budget = preparation.budget();
   find_negations(spec, budget, layer.get());
-  find_sums(spec, budget, layer.get());
+  write_weights(spec, *layer, budget, m);
+  find_sums(spec, m, budget, layer.get());
   make_borders(spec, budget, layer.get());
   keep_numbers(spec, budget, layer.get());
   if (spec.code.bits != 0) make_code_rule(spec, budget, layer.get());
   return layer;
-}
-
-void write_weights(const ConvSpec& spec, const FusedLayer& layer, Budget& budget, uint8_t* m) {
-  WeightRows rows(budget, spec, negated(layer));
-  const int64_t count = spec.geometry.inputs_per_output();
-  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) std::copy_n(rows.codes(c), count, m + c * count);
 }
 
 }  // namespace bitorch

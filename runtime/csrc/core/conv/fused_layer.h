@@ -24,11 +24,9 @@ struct FusedLayer {
   AlignedArray<uint32_t> thresholds;  // [n][padded]
   AlignedArray<int32_t> border, row_class, column_class;
 };
-// Null where the numbers do not suit: thresholds that fall without weights that can change their sign.
+// Null where no fused kernel could serve the layer. m becomes the weights after their changes of sign,
+// [out_channels][kernel_h * kernel_w][in_channels / groups].
 std::unique_ptr<FusedLayer> make_fused_layer(const ConvSpec& spec, const Layout& input, const Layout* out_codes,
-                                             Preparation& preparation);
-
-// m of every weight after the changes of sign, [out_channels][kernel_h * kernel_w][in_channels / groups].
-void write_weights(const ConvSpec& spec, const FusedLayer& layer, Budget& budget, uint8_t* m);
+                                             Preparation& preparation, uint8_t* m);
 
 }  // namespace bitorch

@@ -1,18 +1,12 @@
-// What kernels were measured to take on this machine, for who would rather measure once than rely on what they reckon.
+// Measuring what kernels take.
 #pragma once
-#include <map>
 #include <string>
 
 #include "core/base/budget.h"
+#include "core/base/tuning.h"
 #include "core/conv/conv.h"
 
 namespace bitorch {
-
-struct Tuning {
-  std::map<std::string, double> nanoseconds;  // by kernel_key()
-  bool measure = false;                       // what is missing, with
-  const KernelTable* kernels = nullptr;       // these
-};
 
 // A layer and a kernel, e.g. "avx512-vpopcntdq 56x56x64>64 k3x3 s1x1 d1x1 g1 W1A2 odd planes to codes2: popcount16
 // ...". Layers of one key take equally long.

@@ -8,7 +8,7 @@
 
 #include "core/base/cpu.h"
 #include "core/base/float_mode.h"
-#include "core/conv/tuning.h"
+#include "core/base/tuning.h"
 #include "core/program/find_chains.h"
 #include "core/program/memory_plan.h"
 #include "core/program/place_parts.h"
