@@ -321,10 +321,13 @@ static void dot_float(const DotTile* t, void* out) {
 
 #include "avx2_stages.inl"  // unpacks bit planes as avx2_tables.inl does
 
+#include "avx2_fused_tables.inl"
+
 // Pixels per call are multiples of what registers hold (4 or 8, 2, 3), enough to read the weights from the first-level
 // cache several times.
 static constexpr const FusedKernel* kFused[] = {
     &kFusedLinearAvx2,
+    &kFusedTables,
 };
 
 static constexpr KernelTable table() {
