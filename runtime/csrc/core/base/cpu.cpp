@@ -210,9 +210,7 @@ Signature signature() {
   return {amd, family, model};
 }
 
-}  // namespace
-
-Machine machine() {
+Machine find_machine() {
   const Signature s = signature();
   if (s.amd && s.family == 0x1a) return Machine::kZen5;
   if (s.amd && s.family == 0x19) {
@@ -237,6 +235,14 @@ Machine machine() {
     default:
       return Machine::kGeneric;
   }
+}
+
+}  // namespace
+
+// Asked once: where a hypervisor answers CPUID, each takes more than a microsecond, and layers run in less.
+Machine machine() {
+  static const Machine found = find_machine();
+  return found;
 }
 #else
 Machine machine() { return Machine::kGeneric; }
