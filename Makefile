@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo test sweep lint format docs-operations bench bench-networks bench-step bench-bf16 bench-methods clean
+.PHONY: demo test sweep lint format docs-operations bench bench-networks bench-choices bench-step bench-bf16 bench-methods clean
 
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
@@ -49,6 +49,10 @@ bench: $(VENV)/.installed-bench
 # The first time, and whenever src/ has changed, it deploys all networks, which takes minutes; the machine must be alone here, too.
 bench-networks: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/networks.py --json runs/networks.json --docs docs/kernels
+
+# Whether the costs of kernels choose the fastest one, here. Networks that bench-networks has deployed are taken as they are.
+bench-choices: $(VENV)/.installed-bench
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/choices.py
 
 # The site of docs/, into build/site. Its pages of modules are read from the sources, and nothing is imported.
 .PHONY: site

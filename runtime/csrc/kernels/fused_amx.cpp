@@ -44,6 +44,8 @@ constexpr int kSumRow = kGroup;
 
 #include "fused_list.inl"
 
+#include "fused_list_cost.inl"
+
 constexpr int kMostTiles = kListPixels / kRows;  // of pixels, finished together
 
 #include "fused_amx_products.inl"
@@ -341,17 +343,21 @@ static void run(const FusedSpec* s, const FusedBand* whole) {
 
 // ---- Cost ----
 
-// Measured on Sapphire and Emerald Rapids at 2.6 GHz, in nanoseconds: a product of tiles of 16 rows, a tile of sums to
-// memory and back into use, 64 channels of a pixel from sums to codes or floats, a float read or written, 64 bytes
-// copied and a run of adjoining ones begun, what a pixel takes besides, what a call takes; and a byte of weights that
-// no cache near holds.
-constexpr double kProduct = 7.8, kSums = 6.0, kResult = 4.4, kFloats = 7.5, kMoved = 0.135, kCopied = 1.0,
-                 kCopiedRun = 1.8, kPixel = 2.5, kCall = 300, kFarWeight = 0.035;
+// Nanoseconds, fitted to layers of networks on Emerald Rapids.
+struct AmxRates {
+  FinishNanoseconds finish;
+  double product, sums;       // a product of tiles of 16 rows; a tile of sums to memory and back into use
+  double copied, run;         // 64 bytes copied, a run of adjoining ones begun
+  double pixel, group, call;  // what a pixel takes besides, 64 channels of it; what a call takes
+  double far_weight;          // a byte of weights that no cache near holds
+};
+constexpr AmxRates kRates = {
+    {0.055, 4.17, 0.622, 1.33, 1.28, 2.5, 1, 3.24, 1.16}, 11.4, 10.2, 1.57, 0.875, 1.29, 1.83, 314, 0.0104};
 
 static double cost(const FusedSpec* s, Machine) {
   if (s->groups != 1 || s->input_planes || !fused_fits_bytes(s)) return -1;
+  const AmxRates& r = kRates;
   const Plan p = plan_of(s);
-  const FusedEpilogue* const e = &s->epilogue;
   // As choose_tiling() does it, for a band of the whole image with a halo of half a kernel.
   FusedBand band = {};
   band.rows = s->height;
@@ -359,17 +365,13 @@ static double cost(const FusedSpec* s, Machine) {
   band.pixel_bytes = spreads(s, p) ? s->in_channels + kRowBytes : s->in_channels;
   band.row_bytes = (int64_t{s->width} * s->stride_w + s->kernel_w - 1) * band.pixel_bytes;
   const Tiling t = choose_tiling(s, &band, p);
-  const double pixels = double{1} * s->height * s->width, results = pixels * p.groups;
+  const double pixels = double{1} * s->height * s->width;
   const double tiles = rows_multiplied(t) / kRows, columns = p.tiles + (fused_halved(s) ? 1 : 0);
-  const double moved = pixels * s->out_channels * (e->wants_float + e->has_residual) * kMoved;
-  const double floats = e->has_float ? results * kFloats + moved : 0;
-  const double codes = e->codes_from_int ? results * kResult : 0;
-  const double windows = fused_halved(s) ? results * 2 : 0;
   const int runs = s->dilation_w == 1 ? s->kernel_h : p.taps;
-  const double copies = t.copied ? pixels * (p.chunks * kCopied + runs * kCopiedRun) : 0;
-  const double weights = static_cast<double>(p.bytes) > kMostWeights ? static_cast<double>(p.bytes) * kFarWeight : 0;
-  return tiles * columns * (p.chunks * kProduct + kSums) + floats + codes + windows + copies + weights +
-         pixels * kPixel + kCall;
+  const double copies = t.copied ? p.chunks * r.copied + runs * r.run : 0;
+  const double weights = static_cast<double>(p.bytes) > kMostWeights ? static_cast<double>(p.bytes) * r.far_weight : 0;
+  return tiles * columns * (p.chunks * r.product + r.sums) + pixels * (r.pixel + p.groups * r.group + copies) +
+         finish_nanoseconds(s, r.finish) + weights + r.call;
 }
 
 constexpr FusedKernel kKernel = {"bytes amx-int8", cost, prepared_bytes, prepare, scratch_bytes, run, true};

@@ -33,6 +33,8 @@ constexpr int kSumRow = kFusedChannels;
 
 #include "fused_list.inl"
 
+#include "fused_list_cost.inl"
+
 constexpr int kGroup = kFusedChannels, kLanes = 16, kVectors = kGroup / kLanes, kVectorBytes = 64;
 
 // ---- What is prepared: how codes are made, the lines of the codes, the weights, [groups][steps][vectors][16][4] ----
@@ -260,37 +262,55 @@ static void run(const FusedSpec* s, const FusedBand* b) {
 
 // ---- Cost ----
 
-// Nanoseconds of a product of 16 channels x 4 codes, of the vectors around the sums of 64 channels of a pixel, and what
-// a float costs of them.
+// Nanoseconds. Intel's fitted to layers of networks on Emerald Rapids, the others by the throughput of their
+// instructions.
 struct Rates {
-  double product, result, moved;
+  FinishNanoseconds finish;
+  double product, step;  // 16 channels x 4 codes; 4 codes of a pixel for up to 64 channels
+  double pixel, group;   // what a pixel takes besides, and 64 channels of it
+  double window, call;   // 64 bytes of a window, where they are added
+  double wait;           // a step of few pixels, whose products wait for those before them
+  double near, far;      // 64 bytes of weights that the first-level cache does not hold, and the second
 };
 
 static Rates rates_of(Machine machine) {
   switch (machine) {
     case Machine::kZen4:
-      return {0.275, 5.5, 0.05};
+      return {{1.3, 5, 1.5, 0.8, 0.8, 1, 1, 4, 0}, 0.275, 0, 3, 1, 0.7, 200, 1.1, 0.1, 1.6};
     case Machine::kZen5:
-      return {0.12, 2.2, 0.03};
+      return {{0.55, 2.3, 0.8, 0.5, 0.5, 0.5, 0.5, 4, 0}, 0.12, 0, 3, 1, 0.7, 200, 0.95, 0.05, 0.9};
     case Machine::kIceLake:
     case Machine::kSapphireRapids:
-      return {0.195, 5.0, 0.1};
+      return {{0.889, 3.36, 1.41, 0.742, 0.544, 1.71, 1, 3.2, 0.877},
+              0.198,
+              0.0397,
+              0.541,
+              2.27,
+              1.83,
+              158,
+              2.32,
+              0.0349,
+              0.187};
     case Machine::kGeneric:
       break;
   }
-  return {0.25, 5.0, 0.06};
+  return {{1.3, 5, 1.5, 1, 1, 1, 1, 4, 0}, 0.25, 0, 3, 1, 0.7, 200, 1.3, 0.1, 2};
 }
 
 static double cost(const FusedSpec* s, Machine machine) {
   if (s->groups != 1 || s->input_planes || !fused_fits_bytes(s)) return -1;
   const Plan p = plan_of(s);
   const Rates r = rates_of(machine);
-  const double pixels = double{1} * s->height * s->width;
-  const FusedEpilogue* const e = &s->epilogue;
-  const double floats = e->has_float ? pixels * s->out_channels * (e->wants_float + e->has_residual) : 0;
-  const double windows = fused_halved(s) ? pixels * (4 + p.runs * ((p.run_bytes + 63) / 64) * 0.7) : 0;
-  return pixels * p.runs * p.steps * p.vectors * r.product + pixels * (p.padded / kGroup) * r.result +
-         floats * r.moved + windows + pixels * 3 + 500;
+  const double pixels = double{1} * s->height * s->width, groups = p.padded / kGroup;
+  const double steps = p.runs * p.steps, windows = fused_halved(s) ? p.runs * ((p.run_bytes + 63) / 64) : 0;
+  const double pixel = r.pixel + groups * r.group + windows * r.window;
+  const double rounds = static_cast<double>((int64_t{s->height} * s->width + 5) / 6);
+  const double vectors = steps * p.vectors, product = pixels * (p.vectors * r.product + groups * r.step);
+  const double waiting = rounds * groups * r.wait;
+  const bool near = steps * 4 * kVectorBytes > 3 << 14, far = vectors * kVectorBytes > 2 * kMostWeights;
+  const double weights = (near ? rounds * vectors * r.near : 0) + (far ? vectors * r.far : 0);
+  return pixels * pixel + steps * (product > waiting ? product : waiting) + weights + finish_nanoseconds(s, r.finish) +
+         r.call;
 }
 
 constexpr FusedKernel kKernel = {"bytes64 avx512-vnni", cost, prepared_bytes, prepare, scratch_bytes, run, true};

@@ -136,7 +136,7 @@ static double cost(const FusedSpec* spec, Machine machine) {
   const double vectors = static_cast<double>(linear_blocks(spec) * linear_groups(spec)) * 32;
   const double products = vectors * on.cycle / 3 * (2.3 * pixels + 1.9 * shared);
   const double weights = weight_nanoseconds(spec, on);
-  return (products > weights ? products : weights) + 2 * linear_rest(spec, pixels);
+  return (products > weights ? products : weights) + 2 * linear_rest(spec, on, pixels);
 }
 
 }  // namespace

@@ -257,5 +257,5 @@ static double vector_cost(const FusedSpec* spec, Machine machine, double pixels)
   const double passes = pixels < together ? 1 : pixels / together;
   const double products = vectors * on.cycle * (passes * widen + pixels * fields * on.multiply);
   const double weights = weight_nanoseconds(spec, on);
-  return (products > weights ? products : weights) + linear_rest(spec, pixels);
+  return (products > weights ? products : weights) + linear_rest(spec, on, pixels);
 }

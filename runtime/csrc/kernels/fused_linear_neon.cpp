@@ -118,7 +118,7 @@ static double cost(const FusedSpec* spec, Machine machine) {
   const double vectors = static_cast<double>(linear_blocks(spec) * linear_groups(spec)) * 64;
   const double products = vectors * on.cycle / 2 * (pixels + (spec->weight_bits > 4 ? 0 : 1.8) * shared);
   const double weights = weight_nanoseconds(spec, on);
-  return (products > weights ? products : weights) + 3 * linear_rest(spec, pixels);
+  return (products > weights ? products : weights) + 3 * linear_rest(spec, on, pixels);
 }
 
 }  // namespace

@@ -6,19 +6,20 @@
 struct FinishRates {
   double gigahertz;
   double pixel;                                          // of the output, whatever its channels
+  double call;                                           // of a layer
   double bit, ints, comparison, scale, residual, codes;  // 64 channels, as in fused_popcount_cost.inl
 };
 
 static inline FinishRates finish_rates(Machine machine) {
   switch (machine) {
     case Machine::kZen5:
-      return {4.2, 8, 3.6, 13, 4, 12, 8, 6};
+      return {4.2, 8, 600, 3.6, 13, 4, 12, 8, 6};
     case Machine::kIceLake:
-      return {2.9, 14, 8.6, 28, 8.4, 24, 24, 13.6};
+      return {2.9, 14, 600, 8.6, 28, 8.4, 24, 24, 13.6};
     case Machine::kSapphireRapids:
-      return {2.5, 14, 8.6, 28, 8.4, 24, 24, 13.6};
+      return {2.5, 23.5, 30, 12.6, 28, 8.4, 37.6, 18.6, 19.3};
     default:
-      return {3.6, 12, 6, 20, 6, 20, 24, 12};
+      return {3.6, 12, 600, 6, 20, 6, 20, 24, 12};
   }
 }
 
@@ -47,5 +48,5 @@ static double walk_cycles(const FusedSpec* s, const TablesScratch& scratch, doub
 }
 
 static double finished_cycles(const FusedSpec* s, const FinishRates& r) {
-  return static_cast<double>(s->height) * s->width * (r.pixel + padded_channels(s) / 64 * finish_cycles(s, r));
+  return r.call + static_cast<double>(s->height) * s->width * (r.pixel + padded_channels(s) / 64 * finish_cycles(s, r));
 }

@@ -274,6 +274,9 @@ static inline TablesRates tables_rates(Machine machine) {
   switch (machine) {
     case Machine::kZen5:
       return {{12.6, 12.6, 15, 18}, 2, 3, 3.5};
+    case Machine::kIceLake:
+    case Machine::kSapphireRapids:
+      return {{20.5, 20.4, 23, 26}, 0.2, 5.95, 4.44};
     default:
       return {{20.5, 20.5, 23, 26}, 4, 4, 7};
   }

@@ -1,11 +1,10 @@
 #include "core/conv/conv_choice.h"
 
 #include <algorithm>
-#include <cstring>
 
-#include "core/base/checked.h"
 #include "core/base/cpu.h"
 #include "core/conv/conv_weights.h"
+#include "core/conv/staged_cost.h"
 
 namespace bitorch {
 
@@ -51,86 +50,6 @@ Method staged_method(const ConvSpec& spec, const KernelTable& kernels, Kind inpu
   return input == Kind::kPlanes && bytes_only && spec.geometry.groups == 1 ? kPopcount : method;
 }
 
-namespace {
-
-// What the staged path takes, about: products at the rate of its method, and what follows them.
-struct StagedRate {
-  double products;  // nanoseconds per vector instruction of the dot products
-  double results;   // nanoseconds per output
-  double weights;   // nanoseconds to get 64 bytes of weights that the second-level cache does not hold
-};
-
-// Weights of more bytes than this leave the second-level cache until they are read again, all of them from twice as
-// many on.
-constexpr double kCachedWeights = 1.2e6;
-
-StagedRate staged_rate(Machine machine) {
-  switch (machine) {
-    case Machine::kZen4:
-      return {0.14, 0.16, 1.6};
-    case Machine::kZen5:
-      return {0.065, 0.10, 0.9};
-    case Machine::kIceLake:
-    case Machine::kSapphireRapids:
-      return {0.19, 0.25, 2.5};
-    case Machine::kGeneric:
-      break;
-  }
-  return {0.15, 0.2, 2.0};
-}
-
-// What a pass over weights takes at least: few pixels wait for them.
-double waiting_cost(double weight_bytes) {
-  const double beyond = std::clamp(weight_bytes / kCachedWeights - 1, 0.0, 1.0);
-  return beyond * weight_bytes / 64 * staged_rate(machine()).weights;
-}
-
-// Intel's processors look up one vector a cycle; and tables of a band of pixels that leave the second-level cache come
-// back from behind it for every block of channels.
-double table_factor(const ConvGeometry& g) {
-  constexpr double kBandPixels = 128;
-  const bool intel = machine() == Machine::kIceLake || machine() == Machine::kSapphireRapids;
-  const double pixels = std::min(kBandPixels, static_cast<double>(g.out_height() * g.out_width()));
-  const bool leaves = pixels * static_cast<double>(g.in_channels) / 6 * 64 > 1.5 * kCachedWeights;
-  return (intel ? 2.0 : 1.0) * (leaves ? 2.4 : 1.0);
-}
-
-// The rates are those of vectors of 64 bytes. With 32, layers were measured at 2.2 to 3.4 times what they give.
-double staged_factor(const KernelTable& kernels) { return std::strcmp(kernels.name, "avx2") == 0 ? 2.8 : 1.0; }
-
-// Nanoseconds per image.
-double staged_cost(const ConvSpec& spec, Method method) {
-  const ConvGeometry& g = spec.geometry;
-  const StagedRate rate = staged_rate(machine());
-  const double outputs =
-      static_cast<double>(g.out_height() * g.out_width()) * static_cast<double>(round_up(g.out_channels, 16));
-  const double inputs = static_cast<double>(g.inputs_per_output());
-  const int pairs = spec.weight_bits * spec.activation_bits;
-  // Vector instructions per 16 outputs: 512 one-bit products, or 64 of bytes, take three or one.
-  double vectors = 0;
-  switch (method) {
-    case kPopcount:
-      vectors = 3.0 * pairs * std::max(1.0, inputs / 32);
-      break;
-    case kTables:
-      vectors = 0.9 * spec.weight_bits * inputs / 8 * 0.5 * table_factor(g);
-      break;
-    case kDepthwise:
-      vectors = 2.5 * inputs;
-      break;
-    case kWords:
-      vectors = inputs;
-      break;
-    default:
-      vectors = 2.0 * std::max(1.0, inputs / 4);
-  }
-  const int bits = method == kPopcount || method == kTables ? spec.weight_bits : method == kWords ? 16 : 8;
-  const double weights = waiting_cost(static_cast<double>(g.out_channels) * inputs * bits / 8);
-  return std::max(outputs * vectors / 16 * rate.products, weights) + outputs * rate.results + 1000;
-}
-
-}  // namespace
-
 std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable& kernels, Kind input,
                                          bool output_planes, const KernelWish& wish, const Tuning* tuning) {
   std::vector<KernelChoice> choices;
@@ -141,14 +60,15 @@ std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable
     if (wish.only != nullptr ? kernel != wish.only : !wish.fused) continue;
     const double cost = kernel->cost(&fused, machine());
     if (cost < 0) continue;
-    const double weights = waiting_cost(static_cast<double>(kernel->prepared_bytes(&fused)));
+    const double weights = waiting_cost(static_cast<double>(kernel->prepared_bytes(&fused)), machine());
     choices.push_back({kernel, kernel->name, std::max(cost, weights), false});
   }
   if (wish.staged && wish.only == nullptr) {
     const Method method = staged_method(spec, kernels, input);
     const bool reads = input != Kind::kPlanes || method == kPopcount || method == kTables;
     if (reads)
-      choices.push_back({nullptr, kernels.dot_name[method], staged_cost(spec, method) * staged_factor(kernels), false});
+      choices.push_back(
+          {nullptr, kernels.dot_name[method], staged_cost(spec, kernels, input, method, machine()), false});
   }
   for (KernelChoice& choice : choices) {
     if (tuning == nullptr) break;
