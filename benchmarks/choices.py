@@ -2,8 +2,8 @@
 codes that a program takes by its costs, beside the fastest one there is, measured on this CPU.
 
 Every kernel that can compute a layer is timed as `bitorch_runtime.load(path, tune=True)` does it, several times, and
-the least counts: what else runs on the machine only ever adds. Layers that are alike count once. What it takes to bring
-codes from one layout to the other is left out.
+the least counts: what else runs on the machine only ever adds, and often for seconds, so that all networks come in
+turn. Layers that are alike count once. What it takes to bring codes from one layout to the other is left out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,21 +93,21 @@ def main(options: Options) -> None:
     packed = options.files or [deployed(net, Bits.parse(bits)) for net in options.nets for bits in options.bits]
     distinct: dict[frozenset[tuple[tuple[str, str], float]], Choice] = {}
     with tempfile.TemporaryDirectory() as folder:
+        times = least_times(packed, Path(folder), options.rounds)
         for path in packed:
-            for choice in choices(path, Path(folder), options.rounds):
+            for choice in choices(path, Path(folder), times):
                 distinct.setdefault(frozenset(choice.times.items()), choice)
     for line in summary(list(distinct.values())):
         console.print(line, highlight=False)
     console.print(worst_table(list(distinct.values()), options.worst))
 
 
-def choices(path: Path, folder: Path, rounds: int) -> Iterator[Choice]:
+def choices(path: Path, folder: Path, times: Mapping[str, float]) -> Iterator[Choice]:
     """The layers of a packed network for which there is more than one kernel."""
-    times = _least_times(path, folder, rounds)
     found: dict[int, dict[tuple[str, str], float]] = {}
     for layout in LAYOUTS:
         wanted = {key: time if f" {layout}" in key else time * UNWANTED for key, time in times.items()}
-        for index, (read, operation) in enumerate(_read_by(_tuned(path, folder / layout, wanted))):
+        for index, (read, operation) in enumerate(_read_by(_tuned(path, folder / f"{path.name}-{layout}", wanted))):
             if read == layout:
                 measured = [choice for choice in operation["choices"] if choice["measured"]]
                 each = {(layout, choice["kernel"]): choice["nanoseconds"] for choice in measured}
@@ -128,12 +128,14 @@ def _read_by(model: bitorch_runtime.Model) -> Iterator[tuple[str, Mapping[str, A
         yield layouts[operation["inputs"][0]] if operation["inputs"] else "", operation
 
 
-def _least_times(path: Path, folder: Path, rounds: int) -> dict[str, float]:
+def least_times(paths: Sequence[Path], folder: Path, rounds: int) -> dict[str, float]:
+    """The least nanoseconds that each kernel took for each layer, by the keys of `tuning.times_file()`."""
     least: dict[str, float] = {}
     for round_ in range(rounds):
-        _tuned(path, folder / f"{path.name}-{round_}", {})
-        for key, time in tuning.known_times().items():
-            least[key] = min(time, least.get(key, time))
+        for path in paths:
+            _tuned(path, folder / f"{path.name}-{round_}", {})
+            for key, time in tuning.known_times().items():
+                least[key] = min(time, least.get(key, time))
     return least
 
 

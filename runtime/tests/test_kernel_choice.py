@@ -94,3 +94,61 @@ def test_what_is_planned_runs(tmp_path: Path) -> None:
     done = subprocess.run([check, tmp_path], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.partition(": 60 cases")[0] for line in done.stdout.splitlines()] == list(KERNELS)
+
+
+#: By machine: of layers as time_conv takes them, SIZE IN OUT KERNEL STRIDE W A, the kernel that their costs choose.
+COSTS: Mapping[str, Mapping[str, str]] = {
+    "zen5": {
+        "56 64 64 3 1 1 2": "tables9",
+        "14 256 256 3 1 1 2": "tables9",
+        "14 256 256 3 1 2 2": "tables9",
+        "56 64 256 1 1 1 2": "popcount8",
+        "28 128 128 3 2 1 2": "popcount16",
+        "56 16 96 1 1 1 2": "popcount8",
+    },
+    "zen4": {
+        "56 64 64 3 1 1 2": "tables9",
+        "56 64 256 1 1 1 2": "popcount8",
+        "56 16 96 1 1 1 2": "popcount8",
+    },
+    "sapphirerapids": {
+        "56 64 256 1 1 1 2": "popcount8",
+        "14 256 256 3 1 1 2": "tables9",
+        "56 16 96 1 1 1 2": "popcount8",
+    },
+}
+
+
+@pytest.mark.skipif("avx512-vpopcntdq" not in KERNELS, reason="the kernels are those of AVX-512 with VPOPCNTDQ")
+@pytest.mark.parametrize("machine", COSTS)
+def test_costs_choose_the_kernels_that_were_the_fastest_on_each_machine(machine: str) -> None:
+    for layer, expected in COSTS[machine].items():
+        assert _reckoned(layer, machine)[0][0] == expected, layer
+
+
+#: Microseconds measured on Zen 5 on the staged path, 3×3 layers: SIZE IN OUT KERNEL STRIDE W A, and how.
+ZEN5: Mapping[str, tuple[str, float]] = {
+    "56 64 64 3 1 1 2": ("tables", 132),
+    "28 128 128 3 1 1 2": ("tables", 98),
+    "14 256 256 3 1 1 2": ("tables", 82),
+    "7 512 512 3 1 1 2": ("tables", 81),
+    "14 256 256 3 1 2 2": ("tables", 151),
+    "14 256 256 3 1 1 1": ("popcount", 44),
+}
+
+
+@pytest.mark.skipif("avx512-vpopcntdq" not in KERNELS, reason="the kernels are those of AVX-512 with VPOPCNTDQ")
+@pytest.mark.parametrize("layer", ZEN5)
+def test_costs_of_the_staged_path_are_what_was_measured(layer: str) -> None:
+    method, measured = ZEN5[layer]
+    assert dict(_reckoned(layer, "zen5"))[method] == pytest.approx(measured, rel=0.15)
+
+
+def _reckoned(layer: str, machine: str) -> list[tuple[str, float]]:
+    """Kernels that read bit planes, the cheapest first, and their microseconds."""
+    tool = Path(os.environ.get("BITORCH_RUNTIME_BUILD", DEFAULT_BUILD)) / "time_conv"
+    options = ["--input", "planes", "--kernels", "avx512-vpopcntdq", "--machine", machine]
+    done = subprocess.run([tool, *layer.split(), *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if "reckons" in line]
+    return [(row[0], float(row[-2])) for row in rows]

@@ -276,9 +276,9 @@ struct Rates {
 static Rates rates_of(Machine machine) {
   switch (machine) {
     case Machine::kZen4:
-      return {{1.3, 5, 1.5, 0.8, 0.8, 1, 1, 4, 0}, 0.275, 0, 3, 1, 0.7, 200, 1.1, 0.1, 1.6};
+      return {{1.3, 5, 1.5, 0.8, 0.8, 1, 1, 4, 0}, 0.275, 0, 3, 1, 0.7, 200, 1.1, 0, 0.8};
     case Machine::kZen5:
-      return {{0.55, 2.3, 0.8, 0.5, 0.5, 0.5, 0.5, 4, 0}, 0.12, 0, 3, 1, 0.7, 200, 0.95, 0.05, 0.9};
+      return {{0.55, 2.3, 0.8, 0.5, 0.5, 0.5, 0.5, 4, 0}, 0.12, 0, 3, 1, 0.7, 200, 0.95, 0, 0.4};
     case Machine::kIceLake:
     case Machine::kSapphireRapids:
       return {{0.889, 3.36, 1.41, 0.742, 0.544, 1.71, 1, 3.2, 0.877},

@@ -78,7 +78,8 @@ struct ConvSpec {
 // Which of the kernels that can do it a convolution takes.
 struct KernelWish {
   bool staged = true, fused = fused_allowed();
-  const FusedKernel* only = nullptr;  // this one; Error where it does not serve the layer
+  const FusedKernel* only = nullptr;     // this one; Error where it does not serve the layer
+  Machine machine = bitorch::machine();  // whose costs count
 };
 
 // Which layout a low-bit convolution likes its input in: kPlanes, or kBytes, which every one can read; only one that

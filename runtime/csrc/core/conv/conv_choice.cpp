@@ -58,9 +58,9 @@ std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable
   for (int i = 0; fusible && i < kernels.fused_count; ++i) {
     const FusedKernel* kernel = kernels.fused[i];
     if (wish.only != nullptr ? kernel != wish.only : !wish.fused) continue;
-    const double cost = kernel->cost(&fused, machine());
+    const double cost = kernel->cost(&fused, wish.machine);
     if (cost < 0) continue;
-    const double weights = waiting_cost(static_cast<double>(kernel->prepared_bytes(&fused)), machine());
+    const double weights = waiting_cost(static_cast<double>(kernel->prepared_bytes(&fused)), wish.machine);
     choices.push_back({kernel, kernel->name, std::max(cost, weights), false});
   }
   if (wish.staged && wish.only == nullptr) {
@@ -68,7 +68,7 @@ std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable
     const bool reads = input != Kind::kPlanes || method == kPopcount || method == kTables;
     if (reads)
       choices.push_back(
-          {nullptr, kernels.dot_name[method], staged_cost(spec, kernels, input, method, machine()), false});
+          {nullptr, kernels.dot_name[method], staged_cost(spec, kernels, input, method, wish.machine), false});
   }
   for (KernelChoice& choice : choices) {
     if (tuning == nullptr) break;
