@@ -88,14 +88,13 @@ Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels, const Tun
     return kernel_choices(spec, kernels, input, input == Kind::kPlanes, KernelWish(), tuning);
   };
   const std::vector<KernelChoice> planes = choices(Kind::kPlanes), bytes = choices(Kind::kBytes);
-  // Costs compare layouts where a fused kernel leads, or takes part and those of the staged path are known as well.
-  const auto is_fused = [](const KernelChoice& choice) { return choice.fused != nullptr; };
-  const auto leads = [&](const std::vector<KernelChoice>& list) {
-    if (staged_cost_is_fitted(kernels)) return std::any_of(list.begin(), list.end(), is_fused);
-    return !list.empty() && is_fused(list.front());
+  const auto leads = [](const std::vector<KernelChoice>& list) {
+    return !list.empty() && list.front().fused != nullptr;
   };
   const bool measured = !planes.empty() && planes.front().measured && !bytes.empty() && bytes.front().measured;
-  if (!measured && !leads(planes) && !leads(bytes)) {
+  // Where costs do not tell methods of the staged path apart, those that were the fastest on one machine are taken.
+  const bool known = staged_cost_is_fitted(kernels) && !spec.wants_int;
+  if (!measured && !known && !leads(planes) && !leads(bytes)) {
     const Method method = preferred_method(spec, kernels);
     return method == kPopcount || method == kTables ? Kind::kPlanes : Kind::kBytes;
   }
