@@ -207,7 +207,7 @@ def operations_of(packed: PackedModel) -> list[str]:
     return [operation["op"] for operation in operations]
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("bits", [2, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (1, 4, 8))])
 @pytest.mark.parametrize("quantizer", ["unit", "lsq+"])
 @pytest.mark.parametrize("function", ["silu", "hardswish", "tanh", "elu", "falling leaky"])
 def test_nets_have_no_function_before_a_quantizer_of_few_levels(function: str, quantizer: str, bits: int) -> None:
@@ -295,7 +295,7 @@ class OfFloats(nn.Module):
         return z
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("bits", [2, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (1, 4))])
 @pytest.mark.parametrize("function", ["silu", "hardswish", "sigmoid", "tanh", "elu", "hardsigmoid"])
 @pytest.mark.parametrize("quantizer", ["unit", "pact"])
 def test_floats_are_compared_where_a_function_is_known_to_rise(function: str, quantizer: str, bits: int) -> None:
