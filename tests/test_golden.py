@@ -51,9 +51,12 @@ def pack_all(folder: Path) -> dict[str, PackedModel]:
     return packed
 
 
-def plans(folder: Path, kernels: str) -> Plans:
-    """What `golden_plans.py` finds, with one table of kernels."""
-    environment = os.environ | {"BITORCH_KERNEL": kernels, "OMP_NUM_THREADS": "1"}
+def plans(folder: Path, kernels: str, *, fused: bool) -> Plans:
+    """What `golden_plans.py` finds, with one table of kernels.
+
+    The plans that are kept are those without fused kernels: these are chosen by what they cost on the CPU at hand.
+    """
+    environment = os.environ | {"BITORCH_KERNEL": kernels, "OMP_NUM_THREADS": "1", "BITORCH_FUSED": str(int(fused))}
     done = subprocess.run(
         [sys.executable, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, check=False
     )
@@ -96,7 +99,7 @@ def planned(request: pytest.FixtureRequest, folder: Path, packed: dict[str, Pack
     kernels: str = request.param
     if kernels not in HERE:
         pytest.skip(f"this CPU cannot run {kernels}")
-    return kernels, plans(folder, kernels)
+    return kernels, plans(folder, kernels, fused=False)
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.name)
@@ -117,6 +120,14 @@ def test_results(golden: Golden, planned: tuple[str, Plans]) -> None:
     check(golden, "results", results_text(found[golden.name]["results"]))
 
 
+def test_fused_results(folder: Path, packed: dict[str, PackedModel]) -> None:
+    """And the same where kernels and operations are fused."""
+    for kernels in HERE:
+        found = plans(folder, kernels, fused=True)
+        for golden in (golden for golden in GOLDEN if golden.exact):
+            check(golden, "results", results_text(found[golden.name]["results"]))
+
+
 def test_every_file_belongs_to_a_net() -> None:
     assert {file.stem for file in FOLDER.iterdir()} == {golden.name for golden in GOLDEN}
 
@@ -131,7 +142,7 @@ def renew() -> None:
     FOLDER.mkdir(exist_ok=True)
     with TemporaryDirectory() as name:
         packed = pack_all(Path(name))
-        found = {kernels: plans(Path(name), kernels) for kernels in HERE}
+        found = {kernels: plans(Path(name), kernels, fused=False) for kernels in HERE if kernels in KERNELS}
     for file in FOLDER.iterdir():
         if file.stem not in packed:
             file.unlink()
