@@ -66,9 +66,8 @@ std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable
   if (wish.staged && wish.only == nullptr) {
     const Method method = staged_method(spec, kernels, input);
     const bool reads = input != Kind::kPlanes || method == kPopcount || method == kTables;
-    if (reads)
-      choices.push_back(
-          {nullptr, kernels.dot_name[method], staged_cost(spec, kernels, input, method, wish.machine), false});
+    const double cost = staged_cost(spec, kernels, input, method, wish.machine);
+    if (reads) choices.push_back({nullptr, kernels.dot_name[method], cost, false});
   }
   for (KernelChoice& choice : choices) {
     if (tuning == nullptr) break;
@@ -92,8 +91,9 @@ Kind preferred_input(const ConvSpec& spec, const KernelTable& kernels, const Tun
     return !list.empty() && list.front().fused != nullptr;
   };
   const bool measured = !planes.empty() && planes.front().measured && !bytes.empty() && bytes.front().measured;
-  // Where costs do not tell methods of the staged path apart, those that were the fastest on one machine are taken.
-  const bool known = staged_cost_is_fitted(kernels) && !spec.wants_int;
+  // Where costs do not tell methods of the staged path apart, those that were the fastest on one machine are taken; and
+  // without fused kernels, so that plans of the staged path are the same on all machines.
+  const bool known = fused_allowed() && staged_cost_is_fitted(kernels) && !spec.wants_int;
   if (!measured && !known && !leads(planes) && !leads(bytes)) {
     const Method method = preferred_method(spec, kernels);
     return method == kPopcount || method == kTables ? Kind::kPlanes : Kind::kBytes;

@@ -10,7 +10,7 @@ namespace bitorch {
 
 namespace {
 
-// Nanoseconds. Intel's fitted to 4700 times of layers of ten networks on Emerald Rapids, method by method. The others'
+// Nanoseconds. Intel's fitted to 3700 times of layers of ten networks on Emerald Rapids, method by method. The others'
 // in proportion, by what their products and their other operations were measured to take.
 struct StagedRates {
   double call, pixel, tile;            // of a layer, an output pixel, up to 32 channels of up to 64 pixels
