@@ -1,6 +1,7 @@
 # Checks of the C++ core that need more than a compiler and Python, or more than a minute: none is part of `make test`.
 #
-#   make checks              a part of each of them that continuous integration has time for
+#   make checks              what continuous integration has time for: the ARM kernels and damaged files
+#   make checks-sanitized    a part of the sanitizers' checks and of the fuzzer under them, in some fifteen minutes
 #   make neon                the NEON kernels and whole programs, cross-compiled and emulated: correctness, never speed
 #   make sanitize            the same checks on this machine under Address-, UndefinedBehavior- and ThreadSanitizer
 #   make fuzz SECONDS=600    damaged programs, arrays and files, under sanitizers; what fails stays in build/fuzz
@@ -26,7 +27,12 @@ CASE_DIR := build/cases-$(CASES)-$(SEED)
 CASE_STAMP := $(CASE_DIR)/.written
 CASE_SOURCES := $(wildcard runtime/tests/cases.py runtime/tests/dump_cases.py runtime/src/bitorch_runtime/reference.py)
 
-.PHONY: checks neon neon-tools sanitize sanitize-build sanitize-memory sanitize-threads
+# Compiling the fused kernels under sanitizers takes longer than all of continuous integration should.
+checks-sanitized: $(RUNTIME_STAMP)
+	$(MAKE) --jobs=2 --output-sync=target sanitize-memory fuzz JOBS=2 CASES=100 KERNEL_CASES=25 SECONDS=60 \
+	  BUILDS=build/checks SANITIZE_FLAGS="$(QUICK) -DBITORCH_KERNEL_OPTIMIZE=-O1"
+
+.PHONY: checks checks-sanitized neon neon-tools sanitize sanitize-build sanitize-memory sanitize-threads
 .PHONY: fuzz fuzz-file fuzz-file-built fuzz-file-sanitized
 
 $(CASE_STAMP): $(CASE_SOURCES) | $(RUNTIME_STAMP)
@@ -42,9 +48,9 @@ NEON ?= neon
 QUICK := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 -DBITORCH_WERROR=OFF
 checks: $(RUNTIME_STAMP)
 	@test -n "$(NEON)" || echo "make checks: the ARM kernels are NOT checked, since NEON is empty"
-	$(MAKE) --jobs=2 --output-sync=target $(NEON) sanitize-memory fuzz fuzz-file-built \
+	$(MAKE) --jobs=2 --output-sync=target $(NEON) fuzz-file-built \
 	  JOBS=2 CASES=100 KERNEL_CASES=25 SECONDS=60 BUILDS=build/checks \
-	  NEON_FLAGS="$(QUICK)" SANITIZE_FLAGS="$(QUICK) -DBITORCH_KERNEL_OPTIMIZE=-O1"
+	  NEON_FLAGS="$(QUICK)"
 
 neon-tools:
 	@for tool in $(CROSS_COMPILER) $(QEMU); do command -v $$tool >/dev/null || { \
