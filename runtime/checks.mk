@@ -40,9 +40,8 @@ $(CASE_STAMP): $(CASE_SOURCES) | $(RUNTIME_STAMP)
 	$(BIN)/python runtime/tests/dump_cases.py --out $(CASE_DIR) --count $(CASES) --seed $(SEED)
 	touch $@
 
-# Fewer cases than by hand, no thread sanitizer, and a minute of each fuzzer. Compiling takes most of the time: the core is
-# optimised less, and so are the kernels where sanitizers slow them down anyway; for ARM they are the kernels that users
-# have. Warnings are errors in the build that is installed; compilers that optimise less give others. Two parts are made at a
+# Fewer cases than by hand, and a minute of the fuzzer of files. Compiling takes most of the time: the core is optimised
+# less; the kernels for ARM are those that users have. Warnings are errors in the build that is installed; compilers that optimise less give others. Two parts are made at a
 # time, and each is printed when it has ended. Without a cross compiler, `make checks NEON=` leaves its part out.
 NEON ?= neon
 QUICK := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 -DBITORCH_WERROR=OFF

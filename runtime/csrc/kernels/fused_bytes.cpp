@@ -25,6 +25,8 @@ namespace {
 
 #include "fused_loops.inl"
 
+#include "fused_products.inl"
+
 #include "fused_ints.inl"
 
 #include "fused_lines.inl"
@@ -94,24 +96,6 @@ static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
 }
 
 // ---- Products ----
-
-// sum += the products of four codes and weights in each lane.
-static inline __attribute__((always_inline)) void add_products(__m512i& sum, __m512i codes, __m512i weights) {
-#ifdef BITORCH_NO_ASM
-  sum = _mm512_dpbusd_epi32(sum, codes, weights);
-#else
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(weights));
-#endif
-}
-
-// Stays in its register, rather than being loaded anew for each use.
-static inline __attribute__((always_inline)) void pin(__m512i& x) {
-#ifndef BITORCH_NO_ASM
-  __asm__("" : "+v"(x));
-#else
-  (void)x;
-#endif
-}
 
 // P pixels x V vectors of channels.
 template <int P, int V>

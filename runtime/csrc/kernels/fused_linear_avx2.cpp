@@ -25,12 +25,6 @@ namespace {
 
 #include "fused_linear.inl"
 
-static int32_t sum_of_codes(const uint8_t* x, int32_t channels) {
-  int32_t sum = 0;
-  for (int32_t k = 0; k < channels; ++k) sum += x[k];
-  return sum;
-}
-
 #include "fused_linear_pixels.inl"
 
 #include "fused_linear_cost.inl"

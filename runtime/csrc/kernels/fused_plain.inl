@@ -1,6 +1,12 @@
 // From D in int32 to floats and codes (fused.h, FusedEpilogue) in loops that compilers vectorise, 64 channels of a
 // pixel at a time. Included inside a namespace of the kernel file's own.
 
+static int32_t sum_of_codes(const uint8_t* x, int32_t channels) {
+  int32_t sum = 0;
+  for (int32_t k = 0; k < channels; ++k) sum += x[k];
+  return sum;
+}
+
 // Where a pixel's channel 0 is; null where nothing of the kind is read or written.
 struct PlainPixel {
   uint8_t* codes;

@@ -24,6 +24,8 @@ namespace {
 
 #include "fused_loops.inl"
 
+#include "fused_products.inl"
+
 #include "fused_ints.inl"
 
 #include "fused_lines.inl"

@@ -8,24 +8,6 @@ static inline int64_t stem_weights_of(const FusedSpec* s, int vector, int ky, in
 
 // ---- Products ----
 
-// A vector that is used several times stays in its register: GCC 12 would rather load it again for each use.
-static inline void pin(__m512i& x) {
-#ifdef BITORCH_NO_ASM
-  static_cast<void>(x);
-#else
-  __asm__("" : "+v"(x));
-#endif
-}
-
-// sum += codes x weights, 4 to a lane. GCC 12 copies a register for each; an instruction of its own does not.
-static inline void add_products(__m512i& sum, __m512i codes, __m512i weights) {
-#ifdef BITORCH_NO_ASM
-  sum = _mm512_dpbusd_epi32(sum, codes, weights);
-#else
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(weights));
-#endif
-}
-
 struct StemTile {
   const int8_t* weights;  // of the group's first vector
   int64_t row_bytes;      // from one kernel row to the next

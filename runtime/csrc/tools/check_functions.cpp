@@ -114,11 +114,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace bitorch
 
-int main(int argc, char** argv) {
-  try {
-    return bitorch::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "check_functions: %s\n", error.what());
-    return 2;
-  }
-}
+int main(int argc, char** argv) { return bitorch::run_tool("check_functions", bitorch::run, argc, argv); }

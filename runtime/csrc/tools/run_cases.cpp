@@ -204,11 +204,4 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace bitorch
 
-int main(int argc, char** argv) {
-  try {
-    return bitorch::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "run_cases: %s\n", error.what());
-    return 2;
-  }
-}
+int main(int argc, char** argv) { return bitorch::run_tool("run_cases", bitorch::run, argc, argv); }

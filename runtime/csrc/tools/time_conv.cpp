@@ -189,11 +189,4 @@ int run(int argc, char** argv) {
 
 }  // namespace bitorch
 
-int main(int argc, char** argv) {
-  try {
-    return bitorch::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "time_conv: %s\n", error.what());
-    return 2;
-  }
-}
+int main(int argc, char** argv) { return bitorch::run_tool("time_conv", bitorch::run, argc, argv); }

@@ -2,7 +2,9 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <initializer_list>
 #include <map>
@@ -102,6 +104,16 @@ inline std::vector<std::string> safetensors_files(const std::vector<std::string>
   }
   std::sort(files.begin(), files.end());
   return files;
+}
+
+// What main() of a tool does: an Error is told under the tool's name, and is an exit status of 2.
+inline int run_tool(const char* name, int run(int, char**), int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", name, error.what());
+    return 2;
+  }
 }
 
 }  // namespace bitorch
