@@ -60,6 +60,20 @@ ConvGeometry draw_linear(Random& random, int64_t* batch) {
   return g;
 }
 
+// A layer of many weights, which kernels may keep in another form; so of few pixels, or it would take long.
+ConvGeometry draw_wide(Random& random) {
+  ConvGeometry g;
+  g.kernel_h = g.kernel_w = random.one_in(2) ? 1 : 3;
+  g.pad_top = g.pad_bottom = g.pad_left = g.pad_right = g.kernel_h / 2;
+  g.height = random.from(1, 4);
+  g.width = random.from(1, 30 / static_cast<int>(g.height));
+  const int64_t weights = random.from(100, 300) * 1024;
+  g.out_channels = random.from(1, 24) * (random.one_in(2) ? 16 : 11);
+  g.in_channels = std::max<int64_t>(1, weights / g.out_channels / (g.kernel_h * g.kernel_w));
+  if (random.one_in(2)) g.in_channels = (g.in_channels + 63) / 64 * 64;
+  return g;
+}
+
 std::vector<float> draw_floats(Random& random, int64_t count, float scale) {
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = random.real() * scale;
@@ -182,6 +196,10 @@ LayerCase draw_layer(Random& random, int64_t most_macs) {
     layer.batch = random.one_in(5) ? random.from(2, 3) : 1;
     spec.geometry = random.one_in(4) ? draw_linear(random, &layer.batch) : draw_geometry(random);
   } while (macs_of(spec.geometry) * layer.batch > most_macs);
+  if (random.one_in(40)) {
+    layer.batch = 1;
+    spec.geometry = draw_wide(random);
+  }
   spec.weight_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);
   spec.activation_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);
   spec.weight_grid = random.one_in(3) ? WeightGrid::kSigned : WeightGrid::kOdd;
