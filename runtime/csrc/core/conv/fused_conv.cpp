@@ -63,13 +63,14 @@ FusedWeights prepare(const ConvSpec& spec, const FusedKernel& kernel, const Layo
   FusedWeights weights;
   Budget& budget = preparation.budget();
   const int64_t count = checked_mul(spec.geometry.out_channels, spec.geometry.inputs_per_output(), "weights");
-  TemporaryArray<uint8_t> m(budget, count, "a layer's weights");
+  // Kernels may read a vector where a row of weights ends.
+  uint8_t* const m = preparation.room(checked_add(count, kSlack, "weights"), "a layer's weights");
   budget.work(checked_mul(count, 4, "weights"));
-  std::unique_ptr<FusedLayer> layer = make_fused_layer(spec, input, out_codes, preparation, m.data());
+  std::unique_ptr<FusedLayer> layer = make_fused_layer(spec, input, out_codes, preparation, m);
   if (layer == nullptr || kernel.cost(&layer->spec, machine()) < 0) return weights;
   weights.prepared =
       AlignedArray<uint8_t>(budget, kernel.prepared_bytes(&layer->spec), "the weights, prepared for this CPU");
-  if (kernel.prepare(&layer->spec, m.data(), weights.prepared.data())) weights.layer = std::move(layer);
+  if (kernel.prepare(&layer->spec, m, weights.prepared.data())) weights.layer = std::move(layer);
   return weights;
 }
 

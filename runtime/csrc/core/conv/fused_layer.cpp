@@ -56,30 +56,57 @@ const uint8_t* negated(const FusedLayer& layer) { return layer.negate.size() == 
 void write_weights(const ConvSpec& spec, const FusedLayer& layer, Budget& budget, uint8_t* m) {
   WeightRows rows(budget, spec, negated(layer));
   const int64_t count = spec.geometry.inputs_per_output();
-  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) std::copy_n(rows.codes(c), count, m + c * count);
+  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) rows.write(c, m + c * count);
 }
 
 struct CodeSums {
   int64_t all = 0, above = 0;  // of all codes, of those above 0
 };
 
-// In 16 bits, and sums of parts in 32, so that compilers vectorise them: a code is at most 4 * 255.
-CodeSums sum_codes(const uint8_t* m, int64_t count, int code_step, int lowest_code) {
-  constexpr int64_t kPart = int64_t{1} << 16;
-  const auto step = static_cast<int16_t>(code_step), lowest = static_cast<int16_t>(lowest_code);
-  CodeSums sums;
-  for (int64_t first = 0; first < count; first += kPart) {
-    const int64_t last = std::min(count, first + kPart);
-    int32_t all = 0, above = 0;
-    for (int64_t k = first; k < last; ++k) {
-      const auto code = static_cast<int16_t>(step * m[k] + lowest);
-      all += code;
-      above += code > 0 ? code : int16_t{0};
+// Sums of m, of m - limit where it is above 0, and how often it is: in lanes of a byte.
+struct NarrowSums {
+  static constexpr int kLanes = 64;
+  uint8_t sums[kLanes] = {}, over[kLanes] = {}, reached[kLanes] = {};
+
+  // single: m is a bit, and the first sum tells the others.
+  template <bool single>
+  void add(const uint8_t* m, int lanes, uint8_t limit) {
+    for (int i = 0; i < lanes; ++i) {
+      if (single) {
+        sums[i] = static_cast<uint8_t>(sums[i] + m[i]);
+        continue;
+      }
+      const uint8_t x = m[i], least = std::max(x, limit);
+      sums[i] = static_cast<uint8_t>(sums[i] + x);
+      over[i] = static_cast<uint8_t>(over[i] + (least - limit));
+      reached[i] = static_cast<uint8_t>(reached[i] + (x > limit));
     }
-    sums.all += all;
-    sums.above += above;
   }
-  return sums;
+};
+
+// With `limit` the largest m whose code is not above 0, the codes above it are
+//   code_step * (m - limit) + (code_step * limit + lowest_code).
+template <bool single>
+CodeSums sum_codes(const uint8_t* m, int64_t count, const FusedSpec& spec) {
+  constexpr int kLanes = NarrowSums::kLanes;
+  const int64_t most_rows = 255 / ((1 << spec.weight_bits) - 1);  // whose sums are sure to fit a byte
+  const auto limit = static_cast<uint8_t>(-spec.lowest_code / spec.code_step);
+  int64_t sum = 0, over = 0, reached = 0;
+  for (int64_t k = 0; k < count;) {
+    NarrowSums narrow;
+    const int64_t whole = std::min(most_rows, (count - k) / kLanes);
+    for (int64_t row = 0; row < whole; ++row, k += kLanes) narrow.add<single>(m + k, kLanes, limit);
+    if (whole < most_rows) {
+      narrow.add<single>(m + k, static_cast<int>(count - k), limit);
+      k = count;
+    }
+    for (int i = 0; i < kLanes; ++i) sum += narrow.sums[i];
+    if (single) continue;
+    for (int i = 0; i < kLanes; ++i) over += narrow.over[i], reached += narrow.reached[i];
+  }
+  if (single && limit == 0) over = reached = sum;
+  const int64_t step = spec.code_step, lowest = spec.lowest_code;
+  return {step * sum + lowest * count, step * over + (step * limit + lowest) * reached};
 }
 
 // m: of all weights.
@@ -89,7 +116,9 @@ void find_sums(const ConvSpec& spec, const uint8_t* m, Budget& budget, FusedLaye
   FusedSpec& fused = layer->spec;
   fused.largest_sum = fused.largest_product = 0;
   for (int64_t c = 0; c < spec.geometry.out_channels; ++c) {
-    const CodeSums sums = sum_codes(m + c * count, count, fused.code_step, fused.lowest_code);
+    const uint8_t* const row = m + c * count;
+    const CodeSums sums =
+        spec.weight_bits == 1 ? sum_codes<true>(row, count, fused) : sum_codes<false>(row, count, fused);
     const int64_t product = (sums.all - fused.lowest_code * count) / fused.code_step;
     fused.largest_product = std::max(fused.largest_product, product * most);
     fused.largest_sum = std::max(fused.largest_sum, std::max(sums.above, sums.above - sums.all) * most);

@@ -112,6 +112,7 @@ BuiltProgram build_program(const std::string& json, const std::map<std::string, 
     for (const auto& chain : program.chains) {
       about(chain->where(), [&] { chain->plan(kernels, preparation); });
     }
+    preparation.free_room();
   }
   program.arena_bytes = plan_arena(program.graph);
   program.kept_bytes = preparation.budget().charged();
