@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from .own_code import MODEL_PACKAGES
 from .short_repr import short_repr
 
 #: The names that `bitorch.data.load` takes.
@@ -15,8 +16,6 @@ MODEL_NAMES: tuple[str, ...] = (
 )  # fmt: skip
 #: Factor on a model's channels: more than any net takes, and less than a mistyped number asks of the memory.
 MAX_WIDTH = 64.0
-#: Packages whose models are called "PACKAGE:NAME".
-MODEL_PACKAGES: tuple[str, ...] = ("timm", "torchvision")
 #: Other names of what is here, in the spelling of `_plain`.
 _OTHER_DATA = {"fashionmnist": "mnist", "kmnist": "mnist", "emnist": "mnist", "qmnist": "mnist", "sklearn": "digits"}
 _HOW = {"mnist": "mnist with --folder, which reads the files of the MNIST family"}
