@@ -13,6 +13,7 @@ import tyro
 
 from ..train.fields import convert_fields
 from ..train.settings import Settings
+from .help import show_help
 from .options import parse, refuse_wrong_options
 
 
@@ -85,6 +86,7 @@ def parse_train(arguments: Sequence[str]) -> Settings:
         SystemExit: --help, or flags that do not parse; the message is printed.
         ValueError, TypeError, OSError: a value that is not allowed, a wrong settings file or checkpoint.
     """
+    show_help(_TrainArguments, arguments, "bitorch train")
     refuse_wrong_options(_TrainArguments, arguments, "bitorch train")
     default = _TrainArguments(_Flags(**convert_fields(Settings, _fields_from_files(arguments))))
     parsed = parse(_TrainArguments, arguments, "bitorch train", default)
@@ -108,6 +110,7 @@ def parse_report(arguments: Sequence[str]) -> tuple[Settings, ReportArguments]:
 
 def _parse_net(kind: type[_Net], prog: str, arguments: Sequence[str]) -> tuple[Settings, _Net]:
     """Return the settings that make a net, of a checkpoint that stands first and of flags, and all arguments."""
+    show_help(kind, arguments, prog)
     refuse_wrong_options(kind, arguments, prog)
     path = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
     fields = _fields_from_files(arguments)
