@@ -12,10 +12,10 @@ import numpy as np
 from .finding import check_folder, place_of
 from .images import Dataset
 from .matlab import read_mat
+from .names import NamesBuilder
 from .options import DataOptions
 from .picture_folder import class_folders, parts_of, scan
 from .picture_sets import Listed, check_classes, picture_dataset
-from .names import NamesBuilder
 from .sources import FolderSource
 
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -46,7 +46,9 @@ def imagenet(folder: str | Path | None, options: DataOptions) -> Dataset:
     place = check_folder(folder, "imagenet", "train/SYNSET/* and val")
     train_folder, test_folder = parts_of(place)
     if train_folder is None or test_folder is None:
-        raise FileNotFoundError(f"{place} must have the folders train and val; pictures alone are read by --data images")
+        raise FileNotFoundError(
+            f"{place} must have the folders train and val; pictures alone are read by --data images"
+        )
     whole = scan(train_folder)
     check_classes(place, whole.class_names)
     words = _words(place)

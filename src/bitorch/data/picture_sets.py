@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .finding import check_folder
 from .image_files import CACHE_SHARE, ImageFiles, decoded_in_memory, fingerprint, free_bytes, in_memory
 from .images import Dataset, Images
 from .looking import Looks, look_at_all, shown
@@ -33,25 +34,23 @@ class Listed:
         return Listed(self.source.chosen(indices), self.labels[indices])
 
 
-def picture_folder(folder: Path, options: DataOptions, class_names: Sequence[str] | None = None) -> Dataset:
+def picture_folder(folder: str | Path | None, options: DataOptions) -> Dataset:
     """Read a folder of pictures: F/train/CLASS/* with F/val or F/test, or CLASS/* alone, which is split.
 
     Args:
         folder: F.
         options: see `DataOptions`.
-        class_names: what the classes are, in their order; None: the folders' names, sorted.
 
     Raises:
         ValueError: no such folders, fewer than two classes, an empty class, names that differ in case only, broken
             pictures, pictures of several sizes without an image_size, colours in grey data.
         OSError: the folder, or a picture in it, cannot be read.
     """
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder; it must hold train/CLASS/* and val/CLASS/*, or CLASS/*")
+    folder = check_folder(folder, "images", "train/CLASS/* and val/CLASS/*, or CLASS/*")
     train_folder, test_folder = parts_of(folder)
     if train_folder is None and test_folder is not None:
         raise ValueError(f"{folder} has {test_folder.name}, but no train folder beside it")
-    whole = scan(train_folder if train_folder is not None else folder, class_names)
+    whole = scan(train_folder if train_folder is not None else folder, options.class_names)
     check_classes(folder, whole.class_names)
     scans = [whole]
     train = Listed(whole.source, whole.labels)
@@ -74,10 +73,10 @@ def picture_dataset(
 ) -> Dataset:
     """Look at listed pictures, and make the data set of them; see `picture_folder` for arguments and errors."""
     if options.pad_to:
-        raise ValueError(f"pad_to is for images in memory; bring pictures to a size with image_size, got {options.pad_to}")
-    looks = [
-        look_at_all(part.source, options.workers, what) for part, what in zip(parts, _PARTS, strict=True)
-    ]
+        raise ValueError(
+            f"pad_to is for images in memory; bring pictures to a size with image_size, got {options.pad_to}"
+        )
+    looks = [look_at_all(part.source, options.workers, what) for part, what in zip(parts, _PARTS, strict=True)]
     broken = [problem for look in looks for problem in look.broken]
     if broken and options.broken == "error":
         raise ValueError(
@@ -93,9 +92,7 @@ def picture_dataset(
     files = [_files(part, shape, len(class_names), options) for part in kept]
     said = [*notes, *(line for look, what in zip(looks, _PARTS, strict=True) for line in look.notes(what))]
     train, test = _cached(files, looks, options)
-    return Dataset(
-        name, train, test, tuple(class_names), options.normalization, fingerprint(files), tuple(said)
-    )
+    return Dataset(name, train, test, tuple(class_names), options.normalization, fingerprint(files), tuple(said))
 
 
 def check_classes(folder: Path, names: Sequence[str]) -> None:
@@ -106,7 +103,7 @@ def check_classes(folder: Path, names: Sequence[str]) -> None:
 
 def _check_all_classes(name: str, train: Listed, class_names: Sequence[str]) -> None:
     counts = np.bincount(train.labels, minlength=len(class_names))
-    empty = [class_names[label] for label in np.flatnonzero(counts == 0)]
+    empty = [class_names[int(label)] for label in np.flatnonzero(counts == 0)]
     if empty:
         raise ValueError(f"{name} has no whole training pictures of the classes {shown(empty)}")
 
@@ -186,7 +183,9 @@ def _cached(
 def _scan_notes(scanned: Scan) -> list[str]:
     lines = []
     if scanned.left_out:
-        endings = [f"{count:,} {suffix if suffix else 'without an ending'}" for suffix, count in scanned.left_out.most_common()]
+        endings = [
+            f"{count:,} {suffix if suffix else 'without an ending'}" for suffix, count in scanned.left_out.most_common()
+        ]
         lines.append(f"left out files that are no pictures: {shown(endings)}")
     if scanned.hidden:
         lines.append(f"left out hidden files and folders: {shown(sorted(set(scanned.hidden)))}")

@@ -88,7 +88,7 @@ def read_picture(stream: BinaryIO, channels: int, least: int = 0) -> Image.Image
 
 
 def look_at(stream: BinaryIO) -> Kind:
-    """Return what a picture file is; of one whose end is missing all pixels are decoded to find out whether they are there.
+    """Return what a picture file is. Where its end is missing, all pixels are decoded, to see whether they are there.
 
     Raises:
         PictureError, OSError: as `read_picture`.
@@ -165,12 +165,14 @@ def _eight_bits(opened: Image.Image) -> Image.Image:
 
 def _check_mode(mode: str) -> None:
     if mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
-        raise PictureError(f"its pixels are of Pillow's mode {mode!r}, and 8 or 16 bits a channel are taken; convert it")
+        raise PictureError(
+            f"its pixels are of Pillow's mode {mode!r}, and 8 or 16 bits a channel are taken; convert it"
+        )
 
 
 def _is_grey_palette(opened: Image.Image) -> bool:
-    colours = np.frombuffer(opened.convert("P").getpalette("RGB") and bytes(opened.getpalette("RGB") or ()), np.uint8)
-    rows = colours.reshape(-1, 3)
+    palette = opened.getpalette("RGB")
+    rows = np.array([] if palette is None else palette, np.uint8).reshape(-1, 3)
     return bool((rows == rows[:, :1]).all())
 
 
