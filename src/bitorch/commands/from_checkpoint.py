@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from ..data import load, to_float
 from ..deployment.deploy import deploy
 from ..deployment.runtime.packed_model import PackedModel
 from ..deployment.runtime.verification import Verification, verify
+from ..known_names import PICTURE_DATA
 from ..train import Checkpoint, Settings, load_model, read_checkpoint
 from .preprocessing import Preprocessing
 
 #: Data sets whose class k is called k.
 _CLASS_NAMES = {"digits": tuple("0123456789")}
 #: Of the settings, what says how the net is built and with what it was trained. Not where: files are given away.
-_SETTINGS = ("model", "width", "data", "pad_to", "epochs", "seed")
+_SETTINGS = (
+    "model", "width", "data", "pad_to", "epochs", "seed", "image_size", "channels", "crop_share", "mean", "std",
+    "val_share", "split_seed", "extra", "shards", "val_shards", "fake",
+)  # fmt: skip
 #: And these, unless rules say it.
 _BITS = (
     "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "sign",
@@ -60,17 +65,27 @@ def deploy_checkpoint(path: str | Path, *, pixels: bool = True, image_size: tupl
     images = torch.randint(
         0, 256, (_TRIED_IMAGES, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
     )
-    names = _CLASS_NAMES.get(settings.data)
+    names = _CLASS_NAMES.get(settings.data) if checkpoint.class_names is None else checkpoint.class_names
     packed = deploy(
         model,
         to_float(images[:1]),
         pixels=pixels,
         class_names=names if names is not None and len(names) == checkpoint.num_classes else None,
-        preprocessing=Preprocessing.padded(shape, _image_size(settings, shape, image_size)).to_dict(),
+        preprocessing=_preprocessing(settings, shape, image_size).to_dict(),
         provenance=_provenance(checkpoint, settings),
     )
     verification = verify(model, packed, images if pixels else to_float(images))
     return Deployed(checkpoint, model, packed, verification)
+
+
+def _preprocessing(
+    settings: Settings, shape: tuple[int, int, int], image_size: tuple[int, int] | None
+) -> Preprocessing:
+    """Return how images become inputs; pictures of any size are fitted where the run did so."""
+    is_fitted = settings.data in PICTURE_DATA or settings.image_size > 0
+    return Preprocessing.padded(
+        shape, _image_size(settings, shape, image_size), settings.crop_share if is_fitted else None
+    )
 
 
 def _image_size(settings: Settings, shape: tuple[int, int, int], given: tuple[int, int] | None) -> tuple[int, int]:
@@ -80,7 +95,9 @@ def _image_size(settings: Settings, shape: tuple[int, int, int], given: tuple[in
         size = (height, width) if given is None else given
     else:
         try:
-            _, _, *sides = load(settings.data, settings.folder).test.images.shape
+            _, *sides = load(
+                settings.data, settings.folder, options=dataclasses.replace(settings.data_options, pad_to=0)
+            ).input_shape
         except OSError as error:
             raise ValueError(
                 f"the run padded its images to {height}×{width}, and how large they were before cannot be read from "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from ..data import Images, load
+from ..data import Split, load, loader
 from ..deployment.runtime.packed_model import PackedModel
 from ..deployment.runtime.same_network import as_floats
 from ..deployment.runtime.verification import Verification, verify_batches
 from ..train import load_model, read_checkpoint
+from ..train.evaluation import evaluation_options
 from .packed_evaluation import check_images
 from .preprocessing import Preprocessing
+
+_WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,16 @@ def verify_packed(
         raise ValueError(f"batch must be at least 1, got {batch}")
     packed = PackedModel.load(net)
     model = load_model(checkpoint)
-    settings = read_checkpoint(checkpoint).settings
+    read = read_checkpoint(checkpoint)
+    settings = read.settings
     assert settings is not None  # or load_model had raised
     if data is None:
         data = settings.data
         folder = settings.folder if folder is None else folder
-    images = load(data, folder).test
-    check_images(packed, images)
+    # What the run's padding does, the packed file's preprocessing says.
+    dataset = load(data, folder, options=dataclasses.replace(evaluation_options(read, data), pad_to=0))
+    images = dataset.test
+    check_images(packed, dataset)
     found = _Found(model, packed, images, batch)
     verifications = found.verify()
     return PackedVerification(
@@ -97,7 +104,7 @@ def verify_packed(
 class _Found:
     """What is counted on the way."""
 
-    def __init__(self, model: nn.Module, packed: PackedModel, images: Images, batch: int) -> None:
+    def __init__(self, model: nn.Module, packed: PackedModel, images: Split, batch: int) -> None:
         self.model, self.packed, self.images, self.batch = model, packed, images, batch
         self.preprocessing = Preprocessing.of(packed)
         self.correct = [0, 0]
@@ -118,20 +125,21 @@ class _Found:
 
     def _inputs(self) -> Iterator[tuple[Tensor]]:
         """Yield batch by batch what the packed net takes, and count predictions on the way."""
-        for start in range(0, len(self.images), self.batch):
-            chosen = self.images.images[start : start + self.batch]
+        start = 0
+        batches = loader(self.images, min(self.batch, len(self.images)), shuffle=False, workers=_WORKERS)
+        for chosen, labels in batches:
             x = self.preprocessing.inputs(chosen, self.packed.inputs[0].dtype)
-            self._predict(start, x)
+            self._predict(start, x, labels)
+            start += len(x)
             yield (x,)
 
-    def _predict(self, start: int, x: Tensor) -> None:
+    def _predict(self, start: int, x: Tensor, labels: Tensor) -> None:
         with torch.inference_mode():
             scores: Tensor = self.model(as_floats(x))
         packed_scores = self.packed(x)
         assert isinstance(packed_scores, Tensor)  # check_images has seen that there is one output
         largest = float((scores - packed_scores).abs().max())
         self.largest_score_difference = max(self.largest_score_difference, largest)
-        labels = self.images.labels[start : start + len(x)]
         predictions = scores.argmax(1), packed_scores.argmax(1)
         for index, predicted in enumerate(predictions):
             self.correct[index] += int((predicted == labels).sum())

@@ -52,12 +52,13 @@ def _text(found: Report) -> str:
 
 def _report(settings: Settings, options: ReportArguments) -> Report:
     # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
-    from ..data import to_float
+    from ..data import first_batch, to_float
     from ..reporting.report import report
     from ..train.assemble import assemble
 
     parts = assemble(settings, of=options.checkpoint)
-    images = to_float(parts.dataset.test.images[: options.images])
+    pixels, _ = first_batch(parts.dataset.test, options.images)
+    images = to_float(pixels)
     return report(parts.model, images, packed=_packed(settings, options.checkpoint))
 
 

@@ -15,7 +15,7 @@ from ..conversion.quantize import quantize_
 from ..conversion.rules import Rule
 from ..conversion.rules_file import load_rules
 from ..conversion.table import Conversion
-from ..data import BatchLoader, Dataset, load, to_float
+from ..data import Dataset, EpochLoader, PictureAugmentation, load, loader, normalized, to_float
 from ..models import build
 from ..quantizations import RangeQuantization
 from .checkpoint import Checkpoint, check_builds, load_weights, read_checkpoint
@@ -30,7 +30,8 @@ _KEPT_ON_RESUME = (
     "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
     "weight_decay", "seed", "batch_size", "processes", "distil_weight", "distil_temperature", "range", "learned_by",
     "weights_method", "activations", "weight_scale", "sign", "pad_value", "gradients", "rules", "warm_start",
-    "warm_start_epochs",
+    "warm_start_epochs", "image_size", "channels", "crop_share", "mean", "std", "val_share", "split_seed", "extra",
+    "shards", "val_shards", "shuffle_buffer", "fake",
 )  # fmt: skip
 
 
@@ -59,7 +60,7 @@ def assemble(settings: Settings, *, of: Path | None = None) -> Parts:
         FileNotFoundError, OSError: missing data, checkpoint or weights. ImportError: a package that is not installed.
     """
     check_hardware(settings.accelerator, settings.devices)
-    dataset = load(settings.data, settings.folder, pad_to=settings.pad_to)
+    dataset = load(settings.data, settings.folder, options=settings.data_options)
     if settings.batch_size * settings.processes > len(dataset.train):
         raise ValueError(
             f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
@@ -71,15 +72,17 @@ def assemble(settings: Settings, *, of: Path | None = None) -> Parts:
     for checkpoint in starts:
         check_builds(checkpoint)
     rules = _rules(settings, next((checkpoints[path] for path in (of, settings.resume) if path is not None), None))
-    model = _float_model(settings, dataset)
-    conversion = quantize_(model, settings.config if rules is None else rules)
+    net = _float_model(settings, dataset)
+    conversion = quantize_(net, settings.config if rules is None else rules)
+    model = normalized(net, dataset.normalization)
     start = warm_start(settings)
     if start is not None:
         start.check(model)
     for checkpoint in starts:
         _load_start(model, settings, checkpoint)
-    teacher = None if settings.distil is None else load_teacher(settings.distil, dataset.train)
+    teacher = None if settings.distil is None else load_teacher(settings.distil, dataset)
     if settings.resume is not None:
+        _check_same_files(checkpoints[settings.resume], dataset)
         _check_same_teacher(checkpoints[settings.resume], teacher)
     return Parts(dataset, model, conversion, _calibration(model, dataset, settings), teacher, rules)
 
@@ -112,16 +115,15 @@ def _calibration(model: nn.Module, dataset: Dataset, settings: Settings) -> Cali
 
 def _calibration_images(dataset: Dataset, settings: Settings) -> Iterator[Tensor]:
     """Yield the first training batches, float and not augmented."""
-    for images, _ in islice(train_loader(dataset, settings), settings.calibration_batches):
+    for images, _ in islice(_loader(dataset, settings, None), settings.calibration_batches):
         yield to_float(images)
 
 
 def _float_model(settings: Settings, dataset: Dataset) -> nn.Module:
     """Build the float model, with weights from elsewhere if there are some."""
-    images = dataset.train
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        model = build(settings.model, images.images.shape[1], images.num_classes, settings.width)
+        model = build(settings.model, dataset.input_shape[0], dataset.num_classes, settings.width)
     # The layout that convolutions are fastest in, on CPUs and GPUs alike.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
     _check_model_fits(model, dataset, settings)
@@ -134,21 +136,39 @@ def _float_model(settings: Settings, dataset: Dataset) -> nn.Module:
         load_weights_file(
             model,
             settings.weights,
-            images.num_classes,
+            dataset.num_classes,
             new_head=settings.new_head,
             sum_channels=settings.sum_channels,
         )
     return model
 
 
-def train_loader(dataset: Dataset, settings: Settings) -> BatchLoader:
+def train_loader(dataset: Dataset, settings: Settings) -> EpochLoader:
     """Return the training batches, whose order is a function of seed and epoch."""
-    return BatchLoader(dataset.train, settings.batch_size, shuffle=True, seed=settings.seed, drop_last=True)
+    return _loader(dataset, settings, settings.picture_augmentation)
+
+
+def test_loader(dataset: Dataset, settings: Settings) -> EpochLoader:
+    """Return batches of the test images, in their order."""
+    batch_size = min(2 * settings.batch_size, len(dataset.test))
+    return loader(dataset.test, batch_size, shuffle=False, workers=settings.workers)
+
+
+def _loader(dataset: Dataset, settings: Settings, transform: PictureAugmentation | None) -> EpochLoader:
+    return loader(
+        dataset.train,
+        settings.batch_size,
+        shuffle=True,
+        seed=settings.seed,
+        drop_last=True,
+        workers=settings.workers,
+        transform=transform,
+    )
 
 
 def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings) -> None:
     """Raise ValueError if the model cannot take the images, by showing it two blank ones."""
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.input_shape
     try:
         with torch.no_grad():
             logits: Tensor = model.eval()(torch.zeros(2, *shape))
@@ -161,10 +181,10 @@ def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings) ->
         ) from None
     finally:
         model.train()
-    if logits.shape != (2, dataset.train.num_classes):
+    if logits.shape != (2, dataset.num_classes):
         raise ValueError(
             f"model {settings.model} returns {list(logits.shape)} for a batch of 2 images, "
-            f"expected [2, {dataset.train.num_classes}]"
+            f"expected [2, {dataset.num_classes}]"
         )
 
 
@@ -185,6 +205,16 @@ def _load_start(model: nn.Module, settings: Settings, checkpoint: Checkpoint) ->
             )
     if checkpoint.epoch >= settings.epochs:
         raise ValueError(f"the run of {path} has finished its {checkpoint.epoch} epochs; to go on, raise epochs")
+
+
+def _check_same_files(checkpoint: Checkpoint, dataset: Dataset) -> None:
+    """Raise ValueError if the files of the data set are others than those of a checkpoint's run."""
+    before, path = checkpoint.data_fingerprint, checkpoint.path
+    if before is not None and dataset.fingerprint is not None and before != dataset.fingerprint:
+        raise ValueError(
+            f"the files of {dataset.name} are others, or have other names, than when the run of {path} began, so its "
+            "order of samples cannot go on; bring them back, or start a new run from its weights with init"
+        )
 
 
 def _check_same_teacher(checkpoint: Checkpoint, teacher: Teacher | None) -> None:

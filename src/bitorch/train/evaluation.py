@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
 
-from ..data import BatchLoader, load
-from .checkpoint import load_model, read_checkpoint
+from ..data import Channels, DataOptions, load, loader
+from ..known_names import PICTURE_DATA
+from .checkpoint import Checkpoint, load_model, read_checkpoint
 from .classifier import Classifier
 from .hardware import check_hardware
 from .progress import quiet_lightning
@@ -58,11 +60,11 @@ def evaluate(
     if data is None:
         data = read.settings.data
         folder = read.settings.folder if folder is None else folder
-    images = load(data, folder, pad_to=read.settings.pad_to).test
-    shape = tuple(images.images.shape[1:])
-    if (shape, images.num_classes) != (read.input_shape, read.num_classes):
+    dataset = load(data, folder, options=evaluation_options(read, data))
+    images, shape = dataset.test, dataset.input_shape
+    if (shape, dataset.num_classes) != (read.input_shape, read.num_classes):
         raise ValueError(
-            f"{data} has images {shape} [C, H, W] of {images.num_classes} classes, "
+            f"{data} has images {shape} [C, H, W] of {dataset.num_classes} classes, "
             f"{checkpoint} was trained on {read.input_shape} of {read.num_classes}"
         )
     with quiet_lightning():
@@ -74,8 +76,8 @@ def evaluate(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        loader = BatchLoader(images, min(_BATCH_SIZE, len(images)), shuffle=False)
-        (metrics,) = trainer.validate(Classifier(model, images.num_classes), loader, verbose=False)
+        batches = loader(images, min(_BATCH_SIZE, len(images)), shuffle=False, workers=read.settings.workers)
+        (metrics,) = trainer.validate(Classifier(model, dataset.num_classes), batches, verbose=False)
     return Evaluation(
         checkpoint=str(checkpoint),
         data=data,
@@ -86,3 +88,19 @@ def evaluate(
         top1=metrics["val/acc"],
         top5=metrics.get("val/top5"),
     )
+
+
+def evaluation_options(checkpoint: Checkpoint, data: str) -> DataOptions:
+    """Return how images are read on which a checkpoint of `fit` is evaluated.
+
+    As in its run; pictures of a folder are of its classes, and are brought to its size and channels.
+    """
+    settings, shape = checkpoint.settings, checkpoint.input_shape
+    assert settings is not None  # as it is one of `fit`
+    options = settings.data_options
+    if settings.data not in PICTURE_DATA or data not in PICTURE_DATA or shape is None:
+        return options
+    names = checkpoint.class_names if settings.data == data == "images" else None
+    channels: Channels = "1" if shape[0] == 1 else "3"
+    size = options.image_size if shape[1] != shape[2] else shape[1]
+    return dataclasses.replace(options, class_names=names, channels=channels, image_size=size, keeps_size=False)

@@ -18,13 +18,11 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
-from ..calibration.calibrate import Calibration
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
-from ..data import BatchLoader
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
-from .assemble import Parts, assemble, train_loader, warm_start
+from .assemble import Parts, assemble, test_loader, train_loader, warm_start
 from .checkpoint_io import AtomicCheckpointIO
 from .classifier import Classifier
 from .files import check_writable, link_atomically
@@ -118,7 +116,7 @@ class Run(Parts):
                 trainer.fit(
                     self._classifier(),
                     train_loader(self.dataset, self.settings),
-                    self._test_loader(),
+                    test_loader(self.dataset, self.settings),
                     ckpt_path=self.settings.resume,
                 )
             except RunStopped:
@@ -133,14 +131,16 @@ class Run(Parts):
                 raise NonFiniteError(error.reason, error.step, checkpoint) from None
         return _result(recorder, self.conversion)
 
-    def _tables(self) -> list[Conversion | Calibration]:
-        return [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+    def _tables(self) -> list[object]:
+        notes = ["\n".join(self.dataset.notes)] if self.dataset.notes else []
+        tables = [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+        return [*notes, *tables]
 
     def _classifier(self) -> Classifier:
         settings = self.settings
         return Classifier(
             self.model,
-            self.dataset.train.num_classes,
+            self.dataset.num_classes,
             optimizer=partial(_optimizer, settings=settings),
             schedule=Schedule(
                 settings.schedule,
@@ -161,17 +161,17 @@ class Run(Parts):
         """Return what checkpoints say about the run."""
         info: dict[str, Any] = {
             "settings": self.settings.to_dict(),
-            "input_shape": list(self.dataset.train.images.shape[1:]),
+            "input_shape": list(self.dataset.input_shape),
         }
+        if self.dataset.class_names is not None:
+            info["class_names"] = list(self.dataset.class_names)
+        if self.dataset.fingerprint is not None:
+            info["data_fingerprint"] = self.dataset.fingerprint
         if self.teacher is not None:
             info["teacher"] = self.teacher.fingerprint
         if self.rules is not None:
             info["rules"] = entries_of(self.rules)
         return info
-
-    def _test_loader(self) -> BatchLoader:
-        images = self.dataset.test
-        return BatchLoader(images, min(2 * self.settings.batch_size, len(images)), shuffle=False)
 
     def _trainer(self, callbacks: list[Callback], *, has_progress_bar: bool) -> pl.Trainer:
         settings = self.settings
