@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from ..data import DataOptions, Dataset, load, loader
 from ..deployment.runtime.packed_model import PackedModel
 from ..known_names import PICTURE_DATA
+from ..own_code import is_own
 from ..train import Settings
 from .preprocessing import Preprocessing
 
@@ -73,6 +74,8 @@ def evaluate_packed(path: str | Path, data: str | None = None, folder: str | Pat
         if "data" not in run:
             raise ValueError(f"{path} does not say what its net was trained on; name the data set with --data")
         data = str(run["data"])
+        if is_own(data):
+            raise ValueError(f"{path} was trained on data of somebody's own, {data}; name the data with --data")
     dataset = load(data, folder, options=data_options(packed, data))
     loss, top1, top5 = score(packed, dataset)
     return PackedEvaluation(

@@ -13,12 +13,16 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
+from ..conversion.layer_configs import Configs
 from ..data import Split, load, loader
 from ..deployment.runtime.packed_model import PackedModel
 from ..deployment.runtime.same_network import as_floats
 from ..deployment.runtime.verification import Verification, verify_batches
-from ..train import load_model, read_checkpoint
-from ..train.evaluation import evaluation_options
+from ..models.own import GivenNet
+from ..outputs import logits_of
+from ..train import read_checkpoint
+from ..train.evaluation import data_of, evaluation_options
+from ..train.trained import load_trained
 from .packed_evaluation import check_images
 from .preprocessing import Preprocessing
 
@@ -57,7 +61,14 @@ class PackedVerification:
 
 
 def verify_packed(
-    checkpoint: str | Path, net: str | Path, data: str | None = None, folder: str | Path | None = None, batch: int = 100
+    checkpoint: str | Path,
+    net: str | Path,
+    data: str | None = None,
+    folder: str | Path | None = None,
+    batch: int = 100,
+    *,
+    model: GivenNet | str | None = None,
+    config: Configs | None = None,
 ) -> PackedVerification:
     """Compare a packed net with the model of its checkpoint, tensor by tensor, on all test images.
 
@@ -65,6 +76,7 @@ def verify_packed(
         checkpoint, net: the files.
         data, folder: as in Settings; None for both: the data of the run.
         batch: images that are compared at a time.
+        model, config: see `load_model`, for a checkpoint of a Trainer of one's own.
 
     Raises:
         OSError, ValueError: see `load_model`, `PackedModel.load`, `bitorch.data.load` and `verify`; ValueError too for
@@ -73,18 +85,15 @@ def verify_packed(
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     packed = PackedModel.load(net)
-    model = load_model(checkpoint)
-    read = read_checkpoint(checkpoint)
-    settings = read.settings
-    assert settings is not None  # or load_model had raised
-    if data is None:
-        data = settings.data
-        folder = settings.folder if folder is None else folder
+    read = read_checkpoint(checkpoint, any_module=model is not None)
+    data, folder = data_of(read, data, folder)
     # What the run's padding does, the packed file's preprocessing says.
     dataset = load(data, folder, options=dataclasses.replace(evaluation_options(read, data), pad_to=0))
     images = dataset.test
     check_images(packed, dataset)
-    found = _Found(model, packed, images, batch)
+    shape = packed.inputs[0].shape if read.input_shape is None else read.input_shape
+    trained = load_trained(read, model, config=config, input_shape=shape, num_classes=dataset.num_classes)
+    found = _Found(trained.model, packed, images, batch)
     verifications = found.verify()
     return PackedVerification(
         checkpoint=str(checkpoint),
@@ -135,7 +144,7 @@ class _Found:
 
     def _predict(self, start: int, x: Tensor, labels: Tensor) -> None:
         with torch.inference_mode():
-            scores: Tensor = self.model(as_floats(x))
+            scores = logits_of(self.model(as_floats(x)))
         packed_scores = self.packed(x)
         assert isinstance(packed_scores, Tensor)  # check_images has seen that there is one output
         largest = float((scores - packed_scores).abs().max())
