@@ -116,12 +116,14 @@ class TestReadPicture:
     def test_truncated(self, form: str, kept: float) -> None:
         data = saved(Image.fromarray(texture(0, 64, 1)), form).getvalue()
         cut = data[: int(kept * len(data))]
-        with pytest.raises(PictureError, match="damaged|no picture"):
+        with pytest.raises(PictureError, match=r"damaged|no picture"):
             read_picture(io.BytesIO(cut), 3)
-        with pytest.raises(PictureError, match="damaged|no picture"):
+        with pytest.raises(PictureError, match=r"damaged|no picture"):
             look_at(io.BytesIO(cut))
 
-    @given(data=st.binary(max_size=200), start=st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a"]))
+    @given(
+        data=st.binary(max_size=200), start=st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
+    )
     def test_any_bytes_give_a_picture_or_an_error(self, data: bytes, start: bytes) -> None:
         for read in (lambda stream: read_picture(stream, 3), look_at):
             with pytest.raises(PictureError):
