@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
-from importlib.util import module_from_spec, spec_from_loader
+from importlib.util import find_spec, module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,28 @@ _SHOWN_NAMES = 5
 _MODULE_PREFIX = "bitorch_own"
 #: Folders of installed packages.
 _INSTALLED = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """Where a name of the user's own stands. Nothing has been run to find it.
+
+    Attributes:
+        text: as the user named it.
+        path: of the file, absolute.
+        folder: what lies in it is the user's own code, too.
+        source: what the file holds.
+    """
+
+    text: str
+    path: Path
+    folder: Path
+    source: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Of the source, with "\\n" between its lines, as sha256sum prints it of such a file."""
+        return hashlib.sha256(self.source.replace(b"\r\n", b"\n")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -80,24 +102,30 @@ def read_own(text: str, what: str = "model") -> OwnCode:
         FileNotFoundError: no such file. ValueError: a text of another form, no such module or name, something that
             cannot be called, or code that raises, with the user's file and line and the error as its cause.
     """
+    return run_own(find_own(text, what), what)
+
+
+def find_own(text: str, what: str = "model") -> OwnFile:
+    """Return where a name stands, running nothing. Raises as `read_own` what concerns the text and the place."""
     if not is_own(text):
         raise ValueError(f"{what} must be FILE.py:NAME or PACKAGE.MODULE:NAME, got {text!r}")
-    place, _, name = text.rpartition(":")
+    place = text.rpartition(":")[0]
     if place.endswith(_SUFFIX):
         path = Path(place).expanduser().absolute()
-        source = _source(path, what)
-        module, folder = _run_file(path, source, what), path.parent
+        return OwnFile(text, path, path.parent, _source(path, what))
+    path, folder = _module_file(place, what)
+    return OwnFile(text, path, folder, _source(path, what))
+
+
+def run_own(file: OwnFile, what: str = "model") -> OwnCode:
+    """Run the code that was found, and return what has the name in it. Raises as `read_own` what concerns the code."""
+    place, _, name = file.text.rpartition(":")
+    if place.endswith(_SUFFIX):
+        module = _run_file(file.path, file.source, what)
     else:
-        module, folder = _import(place, what)
-        path = _file_of(module, place, what)
-        source = _source(path, what)
-    function = _named(module, name, text, what)
-    return OwnCode(text, function, source_sha256(source), path, folder)
-
-
-def source_sha256(source: bytes) -> str:
-    """Return the hash of a source, with "\\n" between its lines, as other systems may keep it otherwise."""
-    return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()
+        with _shown(f"{what} {place}", file.folder):
+            module = importlib.import_module(place)
+    return OwnCode(file.text, _named(module, name, file, what), file.sha256, file.path, file.folder)
 
 
 def call_with_what_it_takes(function: Callable[..., Any], **offered: object) -> Any:
@@ -189,23 +217,29 @@ def _run_file(path: Path, source: bytes, what: str) -> ModuleType:
     return module
 
 
-def _import(name: str, what: str) -> tuple[ModuleType, Path]:
-    """Return a module by its dotted name, found in the current folder or where packages are; and its own folder."""
+def _module_file(name: str, what: str) -> tuple[Path, Path]:
+    """Return the file of a module, in the current folder or where packages are, and the folder of its top package."""
     _make_importable(Path.cwd())
-    top = name.partition(".")[0]
-    found = PathFinder.find_spec(top) if top not in sys.modules else sys.modules[top].__spec__
-    places = [] if found is None else [found.origin or "", *(found.submodule_search_locations or [])]
-    folder = next((Path(place).parent for place in places if place), Path.cwd())
-    if found is not None and found.submodule_search_locations is not None and found.origin:
-        folder = folder.parent
+    top, *below = name.split(".")
     try:
-        with _shown(f"{what} {name}", folder):
-            return importlib.import_module(name), folder
-    except ValueError as error:
-        cause = error.__cause__
-        if isinstance(cause, ModuleNotFoundError) and cause.name and f"{name}.".startswith(f"{cause.name}."):
-            raise ValueError(f"{what}: there is no module {cause.name!r}{_where_to_look(name)}") from cause
-        raise
+        spec = find_spec(top)
+    except ValueError:  # of a module without a spec, such as __main__
+        spec = None
+    places = [] if spec is None or spec.submodule_search_locations is None else [*spec.submodule_search_locations]
+    found, top_places = top, places
+    for part in below:
+        if spec is not None:
+            found = f"{found}.{part}"
+            spec = PathFinder.find_spec(found, places)
+            places = (
+                [] if spec is None or spec.submodule_search_locations is None else [*spec.submodule_search_locations]
+            )
+    if spec is None:
+        raise ValueError(f"{what}: there is no module {found!r}{_where_to_look(name)}")
+    if not spec.has_location or spec.origin is None:
+        raise ValueError(f"{what}: the module {name!r} has no file of its own; name one as PATH/TO/FILE.py:NAME")
+    path = Path(spec.origin).absolute()
+    return path, Path(top_places[0]).absolute().parent if top_places else path.parent
 
 
 def _where_to_look(name: str) -> str:
@@ -218,24 +252,16 @@ def _where_to_look(name: str) -> str:
     return f", neither in {Path.cwd()} nor installed; name a file as PATH/TO/FILE.py:NAME"
 
 
-def _file_of(module: ModuleType, name: str, what: str) -> Path:
-    file = getattr(module, "__file__", None)
-    if file is None:
-        beside = Path(*name.split(".")).with_suffix(_SUFFIX)
-        hint = f"; for the file say {beside}:NAME" if beside.is_file() else ""
-        raise ValueError(f"{what}: the module {name!r} has no file of its own{hint}")
-    return Path(file).absolute()
-
-
-def _named(module: ModuleType, name: str, text: str, what: str) -> Callable[..., Any]:
-    file = Path(str(module.__file__))
+def _named(module: ModuleType, name: str, file: OwnFile, what: str) -> Callable[..., Any]:
     if not hasattr(module, name):
-        raise ValueError(f"{what} {text}: {_short(file)} has no {name!r}; {_near(module, name)}{_shadowed(text, file)}")
+        raise ValueError(
+            f"{what} {file.text}: {_short(file.path)} has no {name!r}; {_near(module, name)}{_shadowed(file)}"
+        )
     value = getattr(module, name)
     if not callable(value):
         raise ValueError(
-            f"{what} {text}: {name} is of the type {type(value).__name__}; it must be a function, a class or an object "
-            f"that can be called; {_near(module, name)}"
+            f"{what} {file.text}: {name} is of the type {type(value).__name__}; it must be a function, a class or an "
+            f"object that can be called; {_near(module, name)}"
         )
     return value  # type: ignore[no-any-return]  # as just seen
 
@@ -255,13 +281,13 @@ def _near(module: ModuleType, name: str) -> str:
     return f"it defines {', '.join(own[:_SHOWN_NAMES])}{more}" if own else "it defines no function or class"
 
 
-def _shadowed(text: str, file: Path) -> str:
+def _shadowed(file: OwnFile) -> str:
     """Return what to say where a module was found that is not the file of that name in the current folder."""
-    place = text.rpartition(":")[0]
+    place, _, name = file.text.rpartition(":")
     beside = Path(*place.split(".")).with_suffix(_SUFFIX)
-    if place.endswith(_SUFFIX) or not beside.is_file() or beside.samefile(file):
+    if place.endswith(_SUFFIX) or not beside.is_file() or beside.samefile(file.path):
         return ""
-    return f". For {beside} say {beside}:{text.rpartition(':')[2]}"
+    return f". For {beside} say {beside}:{name}"
 
 
 def _make_importable(folder: Path) -> None:

@@ -19,9 +19,9 @@ from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
 from ..tensor_file import load_tensor_file
 from .bits_in_force import bring_into_force
-from .classifier import CHECKPOINT_KEY
 from .content import Part
 from .settings import Settings
+from .trainable import CHECKPOINT_KEY
 
 _PREFIX = "model."
 #: What no data set has: so that sizes that a damaged file claims are refused before memory is asked for.

@@ -25,11 +25,11 @@ from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
 from .bits_in_force import bits_in_force, bring_into_force
 from .checkpoint import epochs_finished, naming, read_checkpoint, read_content
-from .classifier import CHECKPOINT_KEY
 from .content import Part
 from .progress import quiet_lightning
 from .randomness import generator_states
 from .settings import Settings
+from .trainable import CHECKPOINT_KEY
 from .warm_start import METRICS
 
 #: Of the optimizer's settings, what says how to compute or what a schedule changes, and not what.
