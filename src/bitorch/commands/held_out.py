@@ -47,7 +47,7 @@ def held_out(settings: Settings, checkpoint: Path | None, samples: int) -> HeldO
 
 
 def pairs_from(texts: Sequence[str]) -> Sequence[int] | Sequence[tuple[int, int]]:
-    """Return the bits that --try names: numbers, of which there are all pairs, or pairs such as W1A2.
+    """Return the bits that --try-bits names: numbers, of which there are all pairs, or pairs such as W1A2.
 
     Raises:
         ValueError: something else, or both mixed.
@@ -57,7 +57,7 @@ def pairs_from(texts: Sequence[str]) -> Sequence[int] | Sequence[tuple[int, int]
     found = [_PAIR.fullmatch(text.upper()) for text in texts]
     if not all(found):
         raise ValueError(
-            f"--try {' '.join(texts)}: must be numbers such as 1 2 4, of which weights and activations get all pairs, or "
+            f"--try-bits {' '.join(texts)}: must be numbers such as 1 2 4, of which there are all pairs, or "
             "pairs such as W1A1 W2A4"
         )
     return tuple((int(match[1]), int(match[2])) for match in found if match is not None)

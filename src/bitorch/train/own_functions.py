@@ -32,7 +32,7 @@ class CheckedLoss:
         if loss is None:
             raise TypeError("loss must be a function of outputs and labels, got None")
         self.loss = loss
-        self.name = _name(loss, "own loss")
+        self.name = self.__name__ = _name(loss, "own loss")
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """Return the loss of a batch, a 0-dim tensor; InputError where it is none, or the function raises."""

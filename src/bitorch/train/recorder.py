@@ -138,8 +138,9 @@ class RunRecorder(Checkpoint):
 
     def _is_best(self, row: Row) -> bool:
         earlier = [past for past in self.history if is_at_target(past)]
-        return not earlier or is_better(row[self._best], best_of(earlier, self._best, self._larger_is_better),
-                                        self._larger_is_better)
+        return not earlier or is_better(
+            row[self._best], best_of(earlier, self._best, self._larger_is_better), self._larger_is_better
+        )
 
     def _check_folder(self) -> None:
         if self._had_folder:

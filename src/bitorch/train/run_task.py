@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from ..batches import Batch
 from ..containers import tensors_in
 from ..data import Dataset
-from ..data.own import OwnDataset
 from ..input_error import InputError
 from ..model_copy import copied
 from ..objective import BCE, CROSS_ENTROPY, MSE, objective
 from ..outputs import logits_of, own_loss
 from ..own_code import OwnCode, is_own, read_own, run_own
 from ..recorded_code import find_recorded
+from .run_data import first_call, is_structured
 from .settings import Settings
 from .task import Task
 
@@ -27,21 +27,13 @@ from .task import Task
 _NAMES = {CROSS_ENTROPY: "cross-entropy", BCE: "bce", MSE: "mse"}
 
 
-def run_task(
-    settings: Settings,
-    dataset: Dataset | OwnDataset,
-    model: nn.Module,
-    first: Batch | None,
-    *,
-    said_by: Path | None = None,
-) -> Task:
+def run_task(settings: Settings, dataset: Dataset, model: nn.Module, *, said_by: Path | None = None) -> Task:
     """Return the task of a run.
 
     Args:
         settings: of the run: its loss, metric, label_smoothing and ignore_index.
         dataset: of the run.
-        model: a copy of it shows what it returns for own data.
-        first: of own data, the first batch of training.
+        model: a copy of it shows what it returns for own data, on the first training samples.
         said_by: as of `run_data`.
 
     Raises:
@@ -49,11 +41,11 @@ def run_task(
             there is not; what the user's code raises. TypeError: a loss or metric that is none.
     """
     own = _own(settings.loss, "loss", said_by)
-    if isinstance(dataset, Dataset):
-        task = _of_pictures(settings, dataset)
+    task: Task | None
+    if is_structured(dataset):
+        task = _of_own_data(settings, dataset, model, has_loss=own is not None)
     else:
-        assert first is not None  # of own data
-        task = _of_own_data(settings, dataset, model, first, has_loss=own is not None)
+        task = _of_pictures(settings, dataset)
     if own is not None:
         task = Task.of(own) if task is None else task.with_loss(own)
     assert task is not None  # without a loss of the user's own
@@ -95,10 +87,9 @@ def _of_pictures(settings: Settings, dataset: Dataset) -> Task:
     return Task.classification(dataset.num_classes, smoothing)
 
 
-def _of_own_data(
-    settings: Settings, dataset: OwnDataset, model: nn.Module, first: Batch, *, has_loss: bool
-) -> Task | None:
+def _of_own_data(settings: Settings, dataset: Dataset, model: nn.Module, *, has_loss: bool) -> Task | None:
     """Return the task that outputs and labels ask for, or that the settings name; None if only an own loss knows."""
+    first = first_call(dataset, model, settings.batch_size)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         output = first.copied().run(copied(model).eval())
     fits = _fitting(output, first)
@@ -117,10 +108,9 @@ def _of_own_data(
             raise
         better = "a loss of your own" if fits is None else fits
         raise ValueError(f"{error}; what fits them is {better}") from None
-    if task.prediction in ("classes", "pixels") and dataset.num_classes not in (None, task.outputs):
-        raise ValueError(
-            f"the model returns {task.outputs} outputs, and data {dataset.name} has {dataset.num_classes} classes"
-        )
+    classes = dataset.train.num_classes
+    if task.prediction in ("classes", "pixels") and classes not in (None, task.outputs):
+        raise ValueError(f"the model returns {task.outputs} outputs, and data {dataset.name} has {classes} classes")
     return task
 
 
@@ -160,4 +150,3 @@ def _shapes(output: Any, batch: Batch) -> str:
     outputs = ", ".join(str(list(x.shape)) for x in tensors_in(output))
     labels = ", ".join(f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}" for x in tensors_in(batch.labels))
     return f"the model returns {outputs or type(output).__name__}, and the labels are {labels or 'none'}"
-

@@ -29,6 +29,7 @@ from .own_functions import CheckedLoss, metric_of
 Prediction = Literal["classes", "labels", "values", "pixels", "own"]
 #: The name of val/loss among metrics.
 LOSS = "loss"
+_IGNORED = -100  # PyTorch's own default
 _REMEDY = "return them alone, or in a dict under 'logits', or train with a loss of your own"
 
 
@@ -47,6 +48,7 @@ class Task:
         judged: from whole output and labels to the two things that metrics are updated with.
         check: raises InputError, in words that begin with its last argument, where labels are not those of the task.
         training_loss: where training has another loss than `loss`, such as one with label smoothing.
+        is_of_table: outputs and labels alone ask for this loss, by the table of docs/training.md.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Task:
     judged: Callable[[Any, Any], tuple[Any, Any]] = field(default=lambda output, target: (output, target))
     check: Callable[[Any, Any, str], None] = field(default=lambda output, target, where: None)
     training_loss: Loss | None = None
+    is_of_table: bool = False
 
     def __post_init__(self) -> None:
         if self.best != LOSS and self.best not in self.metrics:
@@ -92,6 +95,7 @@ class Task:
             judged=_logits_and_labels,
             check=partial(targets.check_classes, num_classes=num_classes),
             training_loss=partial(_smoothed_cross_entropy, label_smoothing=label_smoothing),
+            is_of_table=True,
         )
 
     @staticmethod
@@ -118,6 +122,7 @@ class Task:
             outputs=labels,
             judged=_held_labels,
             check=targets.check_labels,
+            is_of_table=True,
         )
 
     @staticmethod
@@ -136,7 +141,7 @@ class Task:
         _check_outputs("values", values)
         return Task(
             "mse",
-            _squared_error,
+            mean_squared_error,
             {"mae": MeanAbsoluteError, "rmse": partial(MeanSquaredError, squared=False)},
             best="mae",
             larger_is_better=False,
@@ -147,7 +152,7 @@ class Task:
         )
 
     @staticmethod
-    def segmentation(num_classes: int, ignore_index: int = -100) -> Task:
+    def segmentation(num_classes: int, ignore_index: int = _IGNORED) -> Task:
         """Return the task of a class for each pixel: outputs [B, num_classes, …], labels int [B, …].
 
         The loss is the mean cross-entropy over the pixels that count, 0 where none does. Metrics are "miou", the mean
@@ -174,6 +179,7 @@ class Task:
             outputs=num_classes,
             judged=partial(_counted_pixels, ignore_index=ignore_index),
             check=partial(targets.check_pixels, num_classes=num_classes, ignore_index=ignore_index),
+            is_of_table=ignore_index == _IGNORED,
         )
 
     @staticmethod
@@ -196,7 +202,7 @@ class Task:
     def with_loss(self, loss: Loss) -> Task:
         """Return the task with a loss of your own, as for `of`, and the metrics that it has."""
         checked = CheckedLoss(loss)
-        return dataclasses.replace(self, name=checked.name, loss=checked, training_loss=None)
+        return dataclasses.replace(self, name=checked.name, loss=checked, training_loss=None, is_of_table=False)
 
     def with_metric(self, metric: object) -> Task:
         """Return the task with another metric that chooses the best checkpoint.
@@ -226,6 +232,14 @@ class Task:
     def key(self) -> str:
         """The column of the history that chooses the best checkpoint: "val/acc"."""
         return f"val/{self.best}"
+
+    @property
+    def stated_loss(self) -> Loss | None:
+        """The loss as `check`, `sensitivity` and `allocate` take it; None where outputs and labels ask for it anyway.
+
+        They ask for the cross-entropy and the binary cross-entropy; and then there is an accuracy, too.
+        """
+        return None if self.is_of_table else self.loss
 
     @property
     def has_logits(self) -> bool:
@@ -288,7 +302,8 @@ def _held_labels(output: Any, target: Tensor) -> tuple[Tensor, Tensor]:
     return (z > 0).long().reshape(len(z), -1), y.long().reshape(len(y), -1)
 
 
-def _squared_error(output: Any, target: Tensor) -> Tensor:
+def mean_squared_error(output: Any, target: Tensor) -> Tensor:
+    """Return the mean of (output − label)², 0-dim."""
     return F.mse_loss(*_numbers(output, target))
 
 

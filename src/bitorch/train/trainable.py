@@ -117,6 +117,7 @@ class Trainable(pl.LightningModule):
             del self.train_metrics[name]
         self._loss = torch.zeros(())
         self._batch: tuple[Batch, int] | None = None  # of the last training step, as the model saw it, and its index
+        self._first_shapes: list[list[int]] = []
         self._base_lrs: list[float] = []
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -144,7 +145,7 @@ class Trainable(pl.LightningModule):
         seed_generators(step_seed(self.seed, self.global_rank, self.global_step, batch_idx), self.device)
         self._set_lr()
         read = self._read(batch, self._where("training", batch_idx), augmented=True)
-        output = read.call(self.model)
+        output = self._output(read)
         self.task.check(output, read.labels, read.where)
         loss = self._loss_of(output, read)
         self._loss = loss.detach()
@@ -176,7 +177,7 @@ class Trainable(pl.LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Count a batch."""
         read = self._read(batch, self._where("validation", batch_idx), augmented=False)
-        output = read.call(self.model)
+        output = self._output(read)
         self.task.check(output, read.labels, read.where)
         self.val_loss.update(self.task.loss(output, read.labels), weight=len(read))
         self._count(self.val_metrics, output, read)
@@ -243,6 +244,22 @@ class Trainable(pl.LightningModule):
             return x
         x = to_float(x)
         return self._augmentation(x) if augmented and self._augmentation is not None else x
+
+    def _output(self, read: Batch) -> Any:
+        """Return what the model returns; InputError if it fails on inputs of other shapes than the first ones."""
+        shapes = [list(x.shape) for x in read.tensors()]
+        if not self._first_shapes:
+            self._first_shapes = shapes
+        try:
+            return read.call(self.model)
+        except Exception as error:  # of any kind, as models are the user's; it goes on where shapes are not the reason
+            if [shape[1:] for shape in shapes] == [shape[1:] for shape in self._first_shapes]:
+                raise
+            now, first = (", ".join(map(str, found)) for found in (shapes, self._first_shapes))
+            raise InputError(
+                f"{read.where} has inputs {now}, and the first one had {first}; the model's forward fails on it: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _count(self, metrics: nn.ModuleDict, output: Any, read: Batch) -> None:
         """Update metrics by a batch's outputs and labels, without their gradients."""
