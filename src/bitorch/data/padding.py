@@ -6,7 +6,7 @@ import dataclasses
 
 import torch.nn.functional as F
 
-from .images import Dataset, Images
+from .images import Dataset, Images, Split
 
 
 def pad_to_square(dataset: Dataset, pad_to: int) -> Dataset:
@@ -20,7 +20,7 @@ def pad_to_square(dataset: Dataset, pad_to: int) -> Dataset:
     """
     if isinstance(pad_to, bool) or not isinstance(pad_to, int):
         raise TypeError(f"pad_to must be an int, got {pad_to!r}")
-    height, width = dataset.train.shape[1:]
+    height, width = dataset.input_shape[1:]
     if pad_to < max(height, width):
         raise ValueError(
             f"pad_to must be 0, or at least {max(height, width)}, because the images of {dataset.name} are "
@@ -29,7 +29,9 @@ def pad_to_square(dataset: Dataset, pad_to: int) -> Dataset:
     top, left = (pad_to - height) // 2, (pad_to - width) // 2
     border = (left, pad_to - width - left, top, pad_to - height - top)
 
-    def pad(images: Images) -> Images:
+    def pad(images: Split) -> Images:
+        if not isinstance(images, Images):
+            raise TypeError(f"pad_to is for images in memory; the parts of {dataset.name} are {type(images).__name__}")
         return dataclasses.replace(images, images=F.pad(images.images, border))
 
     return dataclasses.replace(dataset, train=pad(dataset.train), test=pad(dataset.test))

@@ -63,13 +63,13 @@ class ShardedFiles(ImageFiles):
         return torch.tensor(result + [buffer[place] for place in rest], dtype=torch.int64)
 
 
-def shard_paths(folder: Path | None, pattern: str) -> list[Path]:
+def shard_paths(folder: str | Path | None, pattern: str) -> list[Path]:
     """Return the tar files of a pattern such as "train-{0000..0009}.tar", or "train-*.tar", below a folder.
 
     Raises:
         ValueError: a range that falls. FileNotFoundError: missing files, the first of which are named.
     """
-    base = Path() if folder is None else folder
+    base = Path() if folder is None else Path(folder)
     texts = [pattern]
     while any(map(_RANGE.search, texts)):
         texts = [text for item in texts for text in _expanded(item)]
@@ -86,7 +86,19 @@ def shard_paths(folder: Path | None, pattern: str) -> list[Path]:
     return paths
 
 
-def webdataset(folder: Path | None, options: DataOptions) -> Dataset:
+def _expanded(text: str) -> list[str]:
+    """Return the texts that the first {0000..0009} of a text stands for."""
+    found = _RANGE.search(text)
+    if found is None:
+        return [text]
+    first, last = found.groups()
+    if int(last) < int(first) or int(last) - int(first) >= _MOST_SHARDS:
+        raise ValueError(f"shards {text!r}: {found.group()} must rise, by less than {_MOST_SHARDS:,}")
+    numbers = range(int(first), int(last) + 1)
+    return [f"{text[: found.start()]}{number:0{len(first)}}{text[found.end() :]}" for number in numbers]
+
+
+def webdataset(folder: str | Path | None, options: DataOptions) -> Dataset:
     """Read shards whose samples have a picture, and their class as KEY.cls, or as "label" or "cls" of KEY.json.
 
     Without `options.val_shards` a share of each class is for testing, chosen by key. Class names are the lines of
