@@ -12,11 +12,16 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
+from ..conversion.layer_configs import Configs
 from ..data import Images, load
 from ..deployment.runtime.packed_model import PackedModel
 from ..deployment.runtime.same_network import as_floats
 from ..deployment.runtime.verification import Verification, verify_batches
-from ..train import load_model, read_checkpoint
+from ..models.own import GivenNet
+from ..outputs import logits_of
+from ..train import read_checkpoint
+from ..train.evaluation import data_of
+from ..train.trained import load_trained
 from .packed_evaluation import check_images
 from .preprocessing import Preprocessing
 
@@ -53,7 +58,14 @@ class PackedVerification:
 
 
 def verify_packed(
-    checkpoint: str | Path, net: str | Path, data: str | None = None, folder: str | Path | None = None, batch: int = 100
+    checkpoint: str | Path,
+    net: str | Path,
+    data: str | None = None,
+    folder: str | Path | None = None,
+    batch: int = 100,
+    *,
+    model: GivenNet | str | None = None,
+    config: Configs | None = None,
 ) -> PackedVerification:
     """Compare a packed net with the model of its checkpoint, tensor by tensor, on all test images.
 
@@ -61,6 +73,7 @@ def verify_packed(
         checkpoint, net: the files.
         data, folder: as in Settings; None for both: the data of the run.
         batch: images that are compared at a time.
+        model, config: see `load_model`, for a checkpoint of a Trainer of one's own.
 
     Raises:
         OSError, ValueError: see `load_model`, `PackedModel.load`, `bitorch.data.load` and `verify`; ValueError too for
@@ -69,15 +82,13 @@ def verify_packed(
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     packed = PackedModel.load(net)
-    model = load_model(checkpoint)
-    settings = read_checkpoint(checkpoint).settings
-    assert settings is not None  # or load_model had raised
-    if data is None:
-        data = settings.data
-        folder = settings.folder if folder is None else folder
+    read = read_checkpoint(checkpoint, any_module=model is not None)
+    data, folder = data_of(read, data, folder)
     images = load(data, folder).test
     check_images(packed, images)
-    found = _Found(model, packed, images, batch)
+    shape = packed.inputs[0].shape if read.input_shape is None else read.input_shape
+    trained = load_trained(read, model, config=config, input_shape=shape, num_classes=images.num_classes)
+    found = _Found(trained.model, packed, images, batch)
     verifications = found.verify()
     return PackedVerification(
         checkpoint=str(checkpoint),
@@ -126,7 +137,7 @@ class _Found:
 
     def _predict(self, start: int, x: Tensor) -> None:
         with torch.inference_mode():
-            scores: Tensor = self.model(as_floats(x))
+            scores = logits_of(self.model(as_floats(x)))
         packed_scores = self.packed(x)
         assert isinstance(packed_scores, Tensor)  # check_images has seen that there is one output
         largest = float((scores - packed_scores).abs().max())

@@ -65,18 +65,20 @@ def _packed(settings: Settings, path: Path | None) -> PackedModel | None:
     """What `bitorch deploy` writes of a checkpoint, with all its notes; None if there is none, or it cannot."""
     if path is None or find_spec("bitorch_runtime") is None:
         return None
+    from ..own_code import is_own
     from ..train import read_checkpoint
     from .from_checkpoint import deploy_checkpoint
 
-    trained = read_checkpoint(path).settings
-    if trained is None or (trained.model, trained.width, trained.config, trained.rules) != (
-        settings.model,
+    trained = read_checkpoint(path, any_module=True).settings
+    own = is_own(settings.model)  # whose place may be another one now
+    if trained is None or (own or trained.model, trained.width, trained.config, trained.rules) != (
+        own or settings.model,
         settings.width,
         settings.config,
         settings.rules,
     ):
         return None  # flags have changed the net
     try:
-        return deploy_checkpoint(path).packed
+        return deploy_checkpoint(path, model=settings.model if own else None).packed
     except ValueError:  # the report says what stands in the way
         return None

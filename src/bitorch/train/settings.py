@@ -21,7 +21,7 @@ from ..config.quantizer_choice import (
 )
 from ..data import Augmentation, DataOptions, PictureAugmentation
 from ..known_names import MAX_WIDTH, wrong_data, wrong_model
-from ..models import is_external
+from ..models import is_named
 from ..own_code import is_own
 from ..quantizations import Quantization
 from ..quantizations.bits import check_bits
@@ -96,8 +96,10 @@ class Settings:
     fake: tuple[int, int] = (1000, 10)
     """Images and classes of the data set fake."""
     model: str = "lenet-8"
-    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2; or
-    timm:NAME or torchvision:NAME, where the package is installed."""
+    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2;
+    timm:NAME or torchvision:NAME, where the package is installed; or one of your own, FILE.py:NAME or
+    PACKAGE.MODULE:NAME: a function or class that is called with num_classes, channels and image_size, those that it
+    takes, or a module."""
     width: float = 1.0
     """Factor on the channels of a lenet or resnet."""
     bits: tuple[int, int, int] = (1, 2, 6)
@@ -176,6 +178,8 @@ class Settings:
     """Label of pixels that do not count in the loss pixels."""
     distil: Path | None = None
     """Learn from the outputs of this checkpoint's net, too: of the float twin, trained with --bits 32 32 32."""
+    distil_model: str | None = None
+    """What makes the net of --distil, FILE.py:NAME, where its own file has changed or is elsewhere."""
     distil_weight: float = 0.5
     """Share of the teacher's outputs in the loss, from 0 to 1; the labels have the rest."""
     distil_temperature: float = 4.0
@@ -248,7 +252,7 @@ class Settings:
             calibration=self.calibration,
             percentile=self.percentile,
             exact=self.exact,
-            absorb_relu=not is_external(self.model),  # safe in ours: nothing but the next layer reads their ReLUs
+            absorb_relu=is_named(self.model),  # safe in ours: nothing but the next layer reads their ReLUs
         )
 
     @property
@@ -334,6 +338,10 @@ def _check_ranges(settings: Settings) -> None:
         _check(settings, name, 0 < getattr(settings, name) < math.inf, "above 0")
     for name in ("momentum", "label_smoothing"):
         _check(settings, name, 0 <= getattr(settings, name) < 1, "at least 0 and below 1")
+    if settings.distil_model is not None:
+        _check(settings, "distil_model", settings.distil is not None, "left out without distil")
+        if problem := wrong_model(settings.distil_model):
+            raise ValueError(f"distil_{problem}")
     _check(settings, "distil_weight", 0 <= settings.distil_weight <= 1, "at least 0 and at most 1")
     _check(settings, "seed", settings.seed < 2**63, "below 2**63")
     _check(settings, "gamma", 0 < settings.gamma <= 1, "above 0 and at most 1")
