@@ -157,7 +157,7 @@ def _checkpoint(path: Path, content: Part) -> Checkpoint:
         path=path,
         settings=None if settings is None else settings.plain(_settings),
         input_shape=None if shape is None else _input_shape(shape),
-        num_classes=own["num_classes"].integer(least=2, most=_MOST_CLASSES),
+        num_classes=_outputs(own["num_classes"]),
         state_dict={
             name.removeprefix(_PREFIX): part.tensor()
             for name, part in content["state_dict"].items()
@@ -184,6 +184,11 @@ def _settings(fields: object) -> Settings:
 def _input_shape(part: Part) -> tuple[int, int, int]:
     channels, height, width = (item.integer(least=1, most=_MOST_PIXELS) for item in part.list(3))
     return channels, height, width
+
+
+def _outputs(part: Part) -> int | None:
+    """Return the width of the outputs: classes, labels or values; None where only an own loss knows."""
+    return None if part.value is None else part.integer(least=1, most=_MOST_CLASSES)
 
 
 def _bits(part: Part) -> list[int]:

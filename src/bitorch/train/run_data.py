@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from ..batches import Batch, read_batch
+from ..containers import tensors_in
 from ..data import Dataset, load, to_float
-from ..data.epoch_loader import EpochLoader
 from ..data.items import Items, Stream
-from ..data.loaders import first_batch, loader
-from ..own_code import is_own
-from ..recorded_code import find_recorded
+from ..data.loaders import first_batch
+from ..own_code import find_own, is_own
+from ..recorded_code import find_recorded, remember
 from .settings import Settings
 
 
@@ -29,8 +29,11 @@ def run_data(settings: Settings, *, said_by: Path | None = None) -> Dataset:
     Raises:
         ValueError, TypeError, OSError, ImportError: see `bitorch.data.load` and `find_recorded`.
     """
-    if said_by is not None and is_own(settings.data):
-        find_recorded(settings.data, None, said_by=str(said_by), what="data", option="--data")
+    if is_own(settings.data):
+        if said_by is None:
+            remember(find_own(settings.data, "data"))
+        else:
+            find_recorded(settings.data, None, said_by=str(said_by), what="data", option="--data")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
         return load(settings.data, settings.folder, pad_to=settings.pad_to)
@@ -41,14 +44,10 @@ def is_structured(dataset: Dataset) -> bool:
     return isinstance(dataset.train, Items | Stream)
 
 
-def train_loader(dataset: Dataset, settings: Settings) -> EpochLoader:
-    """Return the training batches, whose order is a function of seed and epoch."""
-    return loader(dataset.train, settings.batch_size, shuffle=True, seed=settings.seed, drop_last=True)
-
-
-def test_loader(dataset: Dataset, batch_size: int) -> EpochLoader:
-    """Return all test samples in their order, in batches of up to so many."""
-    return loader(dataset.test, min(batch_size, len(dataset.test)), shuffle=False)
+def picture_shape(dataset: Dataset) -> tuple[int, int, int] | None:
+    """Return the shape of one picture, [C, H, W]; None where inputs are none."""
+    shape = dataset.train.shape
+    return (shape[0], shape[1], shape[2]) if shape is not None and len(shape) == 3 else None
 
 
 def floats(batch: Any) -> Any:
@@ -69,3 +68,9 @@ def first_call(dataset: Dataset, model: nn.Module, size: int, *, part: str = "tr
     split = dataset.train if part == "train" else dataset.test
     what = "training" if part == "train" else "test"
     return read_batch(first_batch(split, size), model, f"the first {what} batch", pixels=True)
+
+
+def first_inputs(dataset: Dataset) -> list[torch.Tensor]:
+    """Return the tensors of the first training sample as a batch, its labels left out where it is a pair."""
+    batch = first_batch(dataset.train, 1)
+    return tensors_in(batch[0] if isinstance(batch, tuple | list) and len(batch) == 2 else batch)

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import Batch
+from ..calibration.recording import eval_mode
 from ..containers import tensors_in
 from ..data import Dataset
 from ..input_error import InputError
-from ..model_copy import copied
 from ..objective import BCE, CROSS_ENTROPY, MSE, objective
 from ..outputs import logits_of, own_loss
-from ..own_code import OwnCode, is_own, read_own, run_own
-from ..recorded_code import find_recorded
-from .run_data import first_call, is_structured
+from ..own_code import find_own, is_own, run_own
+from ..recorded_code import find_recorded, remember
+from .run_data import first_call, first_inputs, is_structured
 from .settings import Settings
 from .task import Task
 
@@ -33,7 +33,7 @@ def run_task(settings: Settings, dataset: Dataset, model: nn.Module, *, said_by:
     Args:
         settings: of the run: its loss, metric, label_smoothing and ignore_index.
         dataset: of the run.
-        model: a copy of it shows what it returns for own data, on the first training samples.
+        model: shows what it returns for own data, on the first training samples.
         said_by: as of `run_data`.
 
     Raises:
@@ -57,15 +57,32 @@ def run_task(settings: Settings, dataset: Dataset, model: nn.Module, *, said_by:
     return task.with_metric(settings.metric if metric is None else metric)
 
 
+def check_augmentation(settings: Settings, dataset: Dataset, task: Task) -> None:
+    """Raise a ValueError if pictures are to be moved or mirrored that are none, or whose labels would stay behind."""
+    augmentation = settings.augmentation
+    names = [f"--{name.replace('_', '-')}" for name in ("shift", "flip", "pad_crop") if getattr(augmentation, name)]
+    if not names or not is_structured(dataset):
+        return
+    inputs = first_inputs(dataset)
+    is_picture = len(inputs) == 1 and inputs[0].dtype == torch.uint8 and inputs[0].dim() == 4
+    if task.prediction != "classes" or not is_picture:
+        shapes = ", ".join(f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}" for x in inputs)
+        raise ValueError(
+            f"{', '.join(names)} change pictures with a class each, uint8 [batch, C, H, W] with labels [batch], and "
+            f"data {settings.data} has {shapes} for the loss {task.name}; augment samples in the data set itself"
+        )
+
+
 def _own(text: str, what: str, said_by: Path | None) -> Callable[..., Any] | None:
     """Return the user's function that a setting names, None if it names none; an instance of a class of losses."""
     if not is_own(text):
         return None
-    own: OwnCode
     if said_by is None:
-        own = read_own(text, what)
+        file = find_own(text, what)
+        remember(file)
     else:
-        own = run_own(find_recorded(text, None, said_by=str(said_by), what=what, option=f"--{what}"), what)
+        file = find_recorded(text, None, said_by=str(said_by), what=what, option=f"--{what}")
+    own = run_own(file, what)
     if what == "loss" and isinstance(own.function, type):
         try:
             made: Callable[..., Any] = own.function()
@@ -90,8 +107,8 @@ def _of_pictures(settings: Settings, dataset: Dataset) -> Task:
 def _of_own_data(settings: Settings, dataset: Dataset, model: nn.Module, *, has_loss: bool) -> Task | None:
     """Return the task that outputs and labels ask for, or that the settings name; None if only an own loss knows."""
     first = first_call(dataset, model, settings.batch_size)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        output = first.copied().run(copied(model).eval())
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), eval_mode(model):
+        output = first.copied().run(model)
     fits = _fitting(output, first)
     if settings.loss == "auto" and own_loss(output, got_labels=first.labels_name is not None) is not None:
         return Task.of(_models_own(first.labels_name is not None))

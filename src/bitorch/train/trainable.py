@@ -324,6 +324,15 @@ def check_distils(task: Task) -> None:
         )
 
 
+def sums_of(task: Task) -> dict[str, dict[str, int]]:
+    """Return what a checkpoint keeps of a process's metrics in training: how many numbers each state has, by names."""
+    kept = Trainable(nn.Identity(), task)
+    metrics = {"train_loss": kept.train_loss} | {
+        _STATES_OF.get(name, f"train_{name}"): metric for name, metric in kept._train_metrics()
+    }
+    return {key: {name: tensor.numel() for name, tensor in _metric_state(m).items()} for key, m in metrics.items()}
+
+
 def _metrics(task: Task) -> dict[str, nn.Module]:
     return {name: make() for name, make in task.metrics.items()}
 
