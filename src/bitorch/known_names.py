@@ -12,6 +12,8 @@ from .short_repr import short_repr
 DATA_NAMES: tuple[str, ...] = (
     "digits", "mnist", "cifar10", "cifar100", "svhn", "imagenet", "images", "webdataset", "fake",
 )  # fmt: skip
+#: Those of them whose images are picture files, of any size.
+PICTURE_DATA: tuple[str, ...] = ("imagenet", "images", "webdataset")
 #: The names of architectures of our own, that `bitorch.models.build` takes.
 MODEL_NAMES: tuple[str, ...] = (
     "svhn-a", "svhn-b", "svhn-c", "svhn-d", "lenet-28", "lenet-8", "resnet-20", "resnet-18", "mobilenet-v2",

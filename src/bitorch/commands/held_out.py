@@ -9,9 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..data.loaders import loader
 from ..objective import Loss
 from ..train.assemble import Parts, assemble
-from ..train.run_data import floats, test_loader
+from ..train.run_data import floats
 from ..train.settings import Settings
 
 _BATCH_SIZE = 64
@@ -41,9 +42,10 @@ def held_out(settings: Settings, checkpoint: Path | None, samples: int) -> HeldO
     if samples < 2:
         raise ValueError(f"--samples {samples}: must be at least 2")
     parts = assemble(settings, of=checkpoint)
-    loader = test_loader(parts.dataset, min(_BATCH_SIZE, samples))
-    batches = [floats(batch) for batch in islice(loader, -(-samples // loader.batch_size))]
-    return HeldOut(parts, batches, parts.task.stated_loss)
+    test = parts.dataset.test
+    batches = loader(test, min(_BATCH_SIZE, samples, len(test)), shuffle=False)
+    chosen = [floats(batch) for batch in islice(batches, -(-samples // batches.batch_size))]
+    return HeldOut(parts, chosen, parts.task.stated_loss)
 
 
 def pairs_from(texts: Sequence[str]) -> Sequence[int] | Sequence[tuple[int, int]]:

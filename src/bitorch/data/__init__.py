@@ -26,9 +26,11 @@ from .normalization import IMAGENET as IMAGENET
 from .normalization import Normalization as Normalization
 from .normalization import Normalize as Normalize
 from .normalization import normalized as normalized
+from .options import Channels as Channels
 from .options import DataOptions as DataOptions
 from .own_data import dataset_of as dataset_of
 from .picture_augmentation import PictureAugmentation as PictureAugmentation
+from .picture_sets import decoded_at as decoded_at
 from .pictures import PictureError as PictureError
 from .pictures import fit as fit
 from .pictures import picture_suffixes as picture_suffixes

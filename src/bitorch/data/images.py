@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from .normalization import Normalization
 
@@ -24,6 +25,9 @@ class Split(Protocol):
 
     def __len__(self) -> int:
         """Return the number of samples."""
+
+
+SplitT = TypeVar("SplitT", bound=Split, default=Split, covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,7 @@ class Images:
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Generic[SplitT]):
     """A named pair of training and test images, of one image shape and one number of classes.
 
     Args:
@@ -90,8 +94,8 @@ class Dataset:
     """
 
     name: str
-    train: Split
-    test: Split
+    train: SplitT
+    test: SplitT
     class_names: tuple[str, ...] | None = None
     normalization: Normalization | None = None
     fingerprint: str | None = None

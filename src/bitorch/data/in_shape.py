@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from .image_files import ImageFiles, in_memory
-from .images import Dataset, Images, Split
+from .images import Dataset, Images
 from .options import DataOptions
 
 
-def in_shape(data: Dataset, options: DataOptions) -> Dataset:
+def in_shape(data: Dataset[Images], options: DataOptions) -> Dataset[Images]:
     """Return a data set of `Images` with the size and the channels that the options ask for.
 
     Raises:
@@ -25,7 +25,8 @@ def in_shape(data: Dataset, options: DataOptions) -> Dataset:
     )
 
 
-def _reshaped(split: Split, shape: tuple[int, int, int], options: DataOptions) -> Split:
-    assert isinstance(split, Images)  # as the caller says
+def _reshaped(split: Images, shape: tuple[int, int, int], options: DataOptions) -> Images:
     files = dataclasses.replace(ImageFiles.of(split), shape=shape, crop_share=options.crop_share)
-    return in_memory(files, options.workers, "resizing images")
+    images = in_memory(files, options.workers, "resizing images")
+    assert isinstance(images, Images)  # as they are in no shards
+    return images

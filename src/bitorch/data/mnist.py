@@ -15,11 +15,12 @@ _TRAIN_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _TEST_FILES = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def mnist_folder(folder: str | Path) -> Dataset:
+def mnist_folder(folder: str | Path) -> Dataset[Images]:
     """Read MNIST, Fashion-MNIST, KMNIST or another data set in the same four IDX files; nothing is downloaded.
 
-    Each file may be plain or end in .gz; where both are there, the plain one is read. The files may be up to two folders
-    below, as MNIST/raw. Images become uint8 [N, 1, H, W]. The number of classes is the largest label plus 1, at least 2. The data set is named after the folder.
+    Each file may be plain or end in .gz; where both are there, the plain one is read. The files may be up to two
+    folders below, as MNIST/raw. Images become uint8 [N, 1, H, W]. The number of classes is the largest label plus 1, at
+    least 2. The data set is named after the folder.
 
     Raises:
         NotADirectoryError: folder is not one.

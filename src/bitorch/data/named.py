@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, overload
 
 from ..known_names import DATA_NAMES as DATA_NAMES
 from ..known_names import wrong_data
@@ -15,7 +16,7 @@ from .embedded import digits
 from .fake import fake
 from .finding import check_folder
 from .imagenet import imagenet
-from .images import Dataset
+from .images import Dataset, Images
 from .in_shape import in_shape
 from .mnist import mnist_folder
 from .options import DataOptions
@@ -25,9 +26,11 @@ from .picture_sets import picture_folder
 from .svhn import svhn
 from .webdataset import webdataset
 
-_Read = Callable[[str | Path | None, DataOptions], Dataset]
+_Folder = str | Path | None
+_Read = Callable[[_Folder, DataOptions], Dataset]
+_InMemory = Literal["digits", "mnist", "cifar10", "cifar100", "svhn", "fake"]
 #: Data sets whose images are all in memory, so that they may be padded, and resized at once.
-_IN_MEMORY: dict[str, _Read] = {
+_IN_MEMORY: dict[str, Callable[[_Folder, DataOptions], Dataset[Images]]] = {
     "digits": lambda folder, options: digits(),
     "mnist": lambda folder, options: mnist_folder(check_folder(folder, "mnist", "the four IDX files of the family")),
     "cifar10": lambda folder, options: cifar(folder, "cifar10"),
@@ -44,7 +47,17 @@ _WITHOUT_FOLDER = ("digits", "fake")
 _DEFAULTS = DataOptions()
 
 
-def load(name: str, folder: str | Path | None = None, *, pad_to: int = 0, options: DataOptions = _DEFAULTS) -> Dataset:
+@overload
+def load(
+    name: _InMemory, folder: _Folder = ..., *, pad_to: int = ..., options: DataOptions = ...
+) -> Dataset[Images]: ...
+
+
+@overload
+def load(name: str, folder: _Folder = ..., *, pad_to: int = ..., options: DataOptions = ...) -> Dataset: ...
+
+
+def load(name: str, folder: _Folder = None, *, pad_to: int = 0, options: DataOptions = _DEFAULTS) -> Dataset:
     """Return a data set by its name, from its folder. Nothing is downloaded.
 
     Args:
@@ -68,16 +81,18 @@ def load(name: str, folder: str | Path | None = None, *, pad_to: int = 0, option
         raise ValueError(problem)
     _check_options(name, folder, options)
     try:
-        data = (_IN_MEMORY | _PICTURES)[name](folder, options)
+        data = _in_memory(name, folder, options) if name in _IN_MEMORY else _PICTURES[name](folder, options)
     except (ValueError, FileNotFoundError) as error:
         raise _with_hint(error, name, folder) from None
-    if name in _IN_MEMORY:
-        data = in_shape(data, options)
-        data = data if options.pad_to == 0 else pad_to_square(data, options.pad_to)
     return dataclasses.replace(data, normalization=options.normalization)
 
 
-def _check_options(name: str, folder: str | Path | None, options: DataOptions) -> None:
+def _in_memory(name: str, folder: _Folder, options: DataOptions) -> Dataset:
+    data = in_shape(_IN_MEMORY[name](folder, options), options)
+    return data if options.pad_to == 0 else pad_to_square(data, options.pad_to)
+
+
+def _check_options(name: str, folder: _Folder, options: DataOptions) -> None:
     if name in _WITHOUT_FOLDER and folder is not None:
         where = "comes with scikit-learn" if name == "digits" else "is made up"
         raise ValueError(f'data "{name}" {where} and takes no folder, got {str(folder)!r}')
@@ -86,7 +101,7 @@ def _check_options(name: str, folder: str | Path | None, options: DataOptions) -
             raise ValueError(f'{option} is for data "{owner}", and not for "{name}"')
 
 
-def _with_hint(error: ValueError | FileNotFoundError, name: str, folder: str | Path | None) -> Exception:
+def _with_hint(error: ValueError | FileNotFoundError, name: str, folder: _Folder) -> Exception:
     """Return the error with the name of what the folder looks like, if that is something else."""
     found = None if folder is None else detect(folder)
     if found is None or found == name or {found, name} <= set(_PICTURES):

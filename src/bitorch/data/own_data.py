@@ -17,7 +17,8 @@ from torch.utils.data import (
     default_collate,
 )
 
-from ..own_code import call_with_what_it_takes, errors_shown, read_own
+from ..own_code import call_with_what_it_takes, errors_shown, find_own, run_own
+from ..recorded_code import remember
 from .image_files import ImageFiles
 from .images import Dataset, Images, Split
 from .items import Collate, ItemLoader, Items, Stream
@@ -39,12 +40,14 @@ def own_dataset(text: str, options: DataOptions, folder: Path | None = None) -> 
         ValueError, TypeError, FileNotFoundError: as `read_own` and `dataset_of`; errors of the function come with its
             file and line.
     """
-    own = read_own(text, "data")
+    file = find_own(text, "data")
+    own = run_own(file, "data")
+    remember(file)
     with errors_shown(own, f"data {text}"):
         made = call_with_what_it_takes(
             own.function, image_size=options.image_size, folder=folder, workers=options.workers
         )
-    return dataset_of(made, text, options)
+    return dataclasses.replace(dataset_of(made, text, options), fingerprint=own.sha256)
 
 
 def dataset_of(made: Any, name: str, options: DataOptions) -> Dataset:
@@ -54,7 +57,8 @@ def dataset_of(made: Any, name: str, options: DataOptions) -> Dataset:
         TypeError, ValueError: something else than `own_dataset` says.
     """
     if isinstance(made, Dataset):
-        return made
+        said = made.normalization if options.normalization is None else options.normalization
+        return dataclasses.replace(made, normalization=said)
     given: Mapping[str, Any]
     if isinstance(made, Mapping):
         unknown = [key for key in made if key not in _KEYS]
@@ -67,7 +71,10 @@ def dataset_of(made: Any, name: str, options: DataOptions) -> Dataset:
     elif isinstance(made, Sequence) and len(made) == 2:
         given = {"train": made[0], "val": made[1]}
     else:
-        raise TypeError(f"data {name}: must give (train, val), or a dict with train and val, got {type(made).__name__}")
+        raise TypeError(
+            f"data {name}: must be (train, val), a dict with train and val, or a bitorch.data.Dataset, got "
+            f"{type(made).__name__}"
+        )
     classes = _classes(given, name)
     shape = None if given.get("input_shape") is None else tuple(int(side) for side in given["input_shape"])
     parts = [_split(given, part, name, classes, shape) for part in ("train", "val")]

@@ -6,10 +6,10 @@ import dataclasses
 
 import torch.nn.functional as F
 
-from .images import Dataset, Images, Split
+from .images import Dataset, Images
 
 
-def pad_to_square(dataset: Dataset, pad_to: int) -> Dataset:
+def pad_to_square(dataset: Dataset[Images], pad_to: int) -> Dataset[Images]:
     """Return the data set with all images padded with zeros to [C, pad_to, pad_to].
 
     The image is in the middle; where the border is odd, its larger half is below and to the right.
@@ -29,9 +29,7 @@ def pad_to_square(dataset: Dataset, pad_to: int) -> Dataset:
     top, left = (pad_to - height) // 2, (pad_to - width) // 2
     border = (left, pad_to - width - left, top, pad_to - height - top)
 
-    def pad(images: Split) -> Images:
-        if not isinstance(images, Images):
-            raise TypeError(f"pad_to is for images in memory; the parts of {dataset.name} are {type(images).__name__}")
+    def pad(images: Images) -> Images:
         return dataclasses.replace(images, images=F.pad(images.images, border))
 
     return dataclasses.replace(dataset, train=pad(dataset.train), test=pad(dataset.test))

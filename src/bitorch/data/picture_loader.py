@@ -14,7 +14,6 @@ from .epoch_loader import EpochLoader, epoch_generator
 from .image_files import ImageFiles
 from .picture_augmentation import PictureAugmentation, sample_random
 from .pictures import PictureError, to_pixels
-from .webdataset import ShardedFiles
 from .workers import Workers
 
 
@@ -52,7 +51,7 @@ class PictureLoader(EpochLoader):
         self._workers = Workers(_Batches(files, augmentation, seed), workers)
 
     def _order(self, epoch: int) -> Tensor:
-        if self.shuffle and isinstance(self.files, ShardedFiles):
+        if self.shuffle:
             return self.files.shuffled(epoch_generator(self.seed, epoch))
         return super()._order(epoch)
 

@@ -17,7 +17,7 @@ from .images import Dataset, Images
 from .looking import Looks, look_at_all, shown
 from .options import DataOptions
 from .picture_folder import Scan, parts_of, scan, split_by_name
-from .sources import FileSource
+from .sources import FileSource, TarSource
 
 _PARTS = ("training", "test")
 
@@ -92,7 +92,15 @@ def picture_dataset(
     files = [_files(part, shape, len(class_names), options) for part in kept]
     said = [*notes, *(line for look, what in zip(looks, _PARTS, strict=True) for line in look.notes(what))]
     train, test = _cached(files, looks, options)
-    return Dataset(name, train, test, tuple(class_names), options.normalization, fingerprint(files), tuple(said))
+    return Dataset(
+        name,
+        train,
+        test,
+        tuple(class_names),
+        options.normalization,
+        fingerprint(files, (len(train), len(test))),
+        tuple(said),
+    )
 
 
 def check_classes(folder: Path, names: Sequence[str]) -> None:
@@ -146,6 +154,8 @@ def _files(part: Listed, shape: tuple[int, int, int], classes: int, options: Dat
         options.crop_share,
         options.broken,
         least=decoded_at(shape[1:], options.crop_share),
+        shard_of=torch.from_numpy(part.source.members[:, 0]) if isinstance(part.source, TarSource) else None,
+        shuffle_buffer=options.shuffle_buffer,
     )
 
 

@@ -15,9 +15,7 @@ from ..calibration.calibrate import Calibration, calibrate
 from ..conversion.rules import Rule
 from ..conversion.rules_file import load_rules
 from ..conversion.table import Conversion
-from ..data import Dataset
-from ..data.epoch_loader import EpochLoader
-from ..data.loaders import loader
+from ..data import Dataset, EpochLoader, PictureAugmentation, loader, normalized
 from ..known_names import GIVEN_PREFIX, is_given
 from ..models.own import GivenNet
 from ..outputs import logits_of
@@ -42,7 +40,8 @@ _KEPT_ON_RESUME = (
     "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
     "weight_decay", "seed", "batch_size", "processes", "distil_weight", "distil_temperature", "range", "learned_by",
     "weights_method", "activations", "weight_scale", "sign", "pad_value", "gradients", "rules", "warm_start",
-    "warm_start_epochs", "loss", "metric", "ignore_index",
+    "warm_start_epochs", "image_size", "channels", "crop_share", "mean", "std", "val_share", "split_seed", "extra",
+    "shards", "val_shards", "shuffle_buffer", "fake", "loss", "metric", "ignore_index",
 )  # fmt: skip
 
 
@@ -103,6 +102,7 @@ def assemble(
     check_augmentation(settings, dataset, task)
     own_bits = common_bits(net)
     conversion = make_low_bit(net, settings, rules)
+    net = normalized(net, dataset.normalization)
     _check_trainable(net, settings)
     start = warm_start(settings)
     if start is not None:
@@ -111,10 +111,9 @@ def assemble(
         check_same_layers(net, checkpoints[of])
     for checkpoint in starts:
         _load_start(net, settings, checkpoint, source)
-    if settings.distil is not None:
-        check_distils(task)
-    teacher = None if settings.distil is None else load_teacher(settings.distil, dataset.train, settings.distil_model)
+    teacher = None if settings.distil is None else _teacher(settings.distil, settings, dataset, task)
     if settings.resume is not None:
+        _check_same_files(checkpoints[settings.resume], dataset)
         _check_same_teacher(checkpoints[settings.resume], teacher)
     calibration = _calibration(net, dataset, settings)
     return Parts(dataset, task, source, net, conversion, calibration, teacher, rules, own_bits)
@@ -146,9 +145,14 @@ def _calibration(model: nn.Module, dataset: Dataset, settings: Settings) -> Cali
     return calibrate(model, _calibration_batches(dataset, settings))
 
 
+def _teacher(path: Path, settings: Settings, dataset: Dataset, task: Task) -> Teacher:
+    check_distils(task)
+    return load_teacher(path, dataset, task.outputs, settings.distil_model)
+
+
 def _calibration_batches(dataset: Dataset, settings: Settings) -> Iterator[Any]:
     """Yield the first training batches, pictures as floats and not augmented."""
-    for batch in islice(train_loader(dataset, settings), settings.calibration_batches):
+    for batch in islice(_loader(dataset, settings, None), settings.calibration_batches):
         yield floats(batch)
 
 
@@ -181,12 +185,25 @@ def _float_model(settings: Settings, dataset: Dataset, source: NetSource) -> nn.
 
 def train_loader(dataset: Dataset, settings: Settings) -> EpochLoader:
     """Return the training batches, whose order is a function of seed and epoch."""
-    return loader(dataset.train, settings.batch_size, shuffle=True, seed=settings.seed, drop_last=True)
+    return _loader(dataset, settings, settings.picture_augmentation)
 
 
 def test_loader(dataset: Dataset, settings: Settings) -> EpochLoader:
-    """Return batches of the test samples, in their order."""
-    return loader(dataset.test, min(2 * settings.batch_size, len(dataset.test)), shuffle=False)
+    """Return batches of the test images, in their order."""
+    batch_size = min(2 * settings.batch_size, len(dataset.test))
+    return loader(dataset.test, batch_size, shuffle=False, workers=settings.workers)
+
+
+def _loader(dataset: Dataset, settings: Settings, transform: PictureAugmentation | None) -> EpochLoader:
+    return loader(
+        dataset.train,
+        settings.batch_size,
+        shuffle=True,
+        seed=settings.seed,
+        drop_last=True,
+        workers=settings.workers,
+        transform=transform,
+    )
 
 
 def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings, source: NetSource) -> None:
@@ -227,7 +244,9 @@ def _check_takes_batches(model: nn.Module, dataset: Dataset, settings: Settings,
             cause = error if error.__cause__ is None else error.__cause__
             line = users_line(cause, source.given.folder) if isinstance(source.given, OwnCode) else ""
             where = f" ({line})" if line else ""
-            raise ValueError(f"model {settings.model} cannot take batches of {settings.data}: {error}{where}") from cause
+            raise ValueError(
+                f"model {settings.model} cannot take batches of {settings.data}: {error}{where}"
+            ) from cause
         finally:
             model.train()
 
@@ -269,6 +288,18 @@ def _load_start(model: nn.Module, settings: Settings, checkpoint: Checkpoint, so
         )
     if checkpoint.epoch >= settings.epochs:
         raise ValueError(f"the run of {path} has finished its {checkpoint.epoch} epochs; to go on, raise epochs")
+
+
+def _check_same_files(checkpoint: Checkpoint, dataset: Dataset) -> None:
+    """Raise ValueError if the files of the data set are others than those of a checkpoint's run."""
+    before, path = checkpoint.data_fingerprint, checkpoint.path
+    if checkpoint.settings is not None and is_own(checkpoint.settings.data):
+        return  # of which the user has said that it is this one, if it has changed
+    if before is not None and dataset.fingerprint is not None and before != dataset.fingerprint:
+        raise ValueError(
+            f"the files of {dataset.name} are others, or have other names, than when the run of {path} began, so its "
+            "order of samples cannot go on; bring them back, or start a new run from its weights with init"
+        )
 
 
 def _is_own(model: str) -> bool:

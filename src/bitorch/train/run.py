@@ -20,10 +20,9 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
-from ..calibration.calibrate import Calibration
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
-from ..data import Dataset, Images
+from ..data import Dataset, dataset_of
 from ..known_names import GIVEN_PREFIX
 from ..models.own import GivenNet
 from ..quantizations import Quantization
@@ -31,7 +30,6 @@ from ..quantizations.bits import FLOAT_BITS
 from .assemble import Parts, assemble, test_loader, train_loader, warm_start
 from .checkpoint_io import AtomicCheckpointIO
 from .files import check_writable, link_atomically, write_atomically
-from .given_data import as_dataset
 from .guard import NonFiniteError
 from .lost_folder import saying_why
 from .net_source import NetSource, given_name
@@ -163,8 +161,10 @@ class Run(Parts):
                 raise NonFiniteError(error.reason, error.step, checkpoint) from None
         return _result(recorder, self.conversion, self.task)
 
-    def _tables(self) -> list[Conversion | Calibration]:
-        return [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+    def _tables(self) -> list[object]:
+        notes = ["\n".join(self.dataset.notes)] if self.dataset.notes else []
+        tables = [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+        return [*notes, *tables]
 
     def _trainable(self) -> Trainable:
         settings = self.settings
@@ -192,6 +192,10 @@ class Run(Parts):
         shape = picture_shape(self.dataset)
         if shape is not None:
             info["input_shape"] = list(shape)
+        if self.dataset.class_names is not None:
+            info["class_names"] = list(self.dataset.class_names)
+        if self.dataset.fingerprint is not None:
+            info["data_fingerprint"] = self.dataset.fingerprint
         if self.source.sha256 is not None:
             info["model_sha256"] = self.source.sha256
         if self.teacher is not None:
@@ -239,7 +243,7 @@ def fit(
     settings: Settings,
     *,
     model: GivenNet | None = None,
-    data: Dataset | tuple[Images, Images] | None = None,
+    data: Any = None,
     on_epoch: Callable[[Row], None] | None = None,
     show: bool = True,
 ) -> Result:
@@ -247,24 +251,25 @@ def fit(
     return prepare(settings, model=model, data=data).train(on_epoch=on_epoch, show=show)
 
 
-def prepare(
-    settings: Settings, *, model: GivenNet | None = None, data: Dataset | tuple[Images, Images] | None = None
-) -> Run:
+def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = None) -> Run:
     """Check everything that can be checked before training, and build the model.
 
     Args:
         settings: of the run.
         model: in place of settings.model: a module, which is copied, or a function or class that returns one, called
             with num_classes, channels and image_size, those that it takes. Layers that are low-bit already stay so.
-        data: in place of settings.data: a data set, or training and test images.
+        data: in place of settings.data: a `bitorch.data.Dataset`, or training and test data as a pair or in a dict, each
+            `Images`, a torch Dataset (map-style or iterable) or a DataLoader; see `bitorch.data.dataset_of`.
 
     Raises:
         ValueError, TypeError: the model does not fit the data, a checkpoint the settings, or the settings the machine.
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
-    dataset = None if data is None else as_dataset(data)
+    dataset = None if data is None else dataset_of(data, "passed in Python", settings.data_options)
     settings = _with_names(settings, model, dataset)
     parts = assemble(settings, model=model, data=dataset)
+    if (given := parts.dataset.normalization) is not None:
+        settings = dataclasses.replace(settings, mean=given.mean, std=given.std)  # which the data may have said
     if parts.own_bits is not None:
         settings = dataclasses.replace(settings, bits=parts.own_bits)
     if settings.resume is not None:

@@ -36,7 +36,7 @@ def run_data(settings: Settings, *, said_by: Path | None = None) -> Dataset:
             find_recorded(settings.data, None, said_by=str(said_by), what="data", option="--data")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        return load(settings.data, settings.folder, pad_to=settings.pad_to)
+        return load(settings.data, settings.folder, options=settings.data_options)
 
 
 def is_structured(dataset: Dataset) -> bool:

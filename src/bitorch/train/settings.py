@@ -56,9 +56,9 @@ class Settings:
     """
 
     data: str = "digits"
-    """Data set: digits (comes with scikit-learn, 8×8 pixels); from --folder: mnist (any of its family), cifar10, cifar100,
-    svhn, imagenet, images (a folder of pictures for each class) or webdataset (with --shards); fake (made up); or a
-    function of your own, FILE.py:NAME or PACKAGE.MODULE:NAME."""
+    """Data set: digits (comes with scikit-learn, 8×8 pixels); from --folder: mnist (any of its family), cifar10,
+    cifar100, svhn, imagenet, images (a folder of pictures for each class) or webdataset (with --shards); fake (made
+    up); or a function of your own, FILE.py:NAME or PACKAGE.MODULE:NAME."""
     folder: Path | None = None
     """Folder that holds the files of the data set, as its archive unpacks."""
     image_size: int = 0
@@ -194,7 +194,8 @@ class Settings:
     """Augmentation: cut a random rectangle of this share of the area out of each picture and resize it: 0.08 1 for
     ImageNet."""
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Augmentation: change brightness, contrast, saturation and hue of each picture by up to so much: 0.4 0.4 0.4 0.1."""
+    """Augmentation: change brightness, contrast, saturation and hue of each picture by up to so much: 0.4 0.4 0.4
+    0.1."""
     randaugment: tuple[int, int] | None = None
     """Augmentation: so many random operations of RandAugment on each picture, at this magnitude from 0 to 30: 2 9."""
     seed: int = 0

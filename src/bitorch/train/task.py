@@ -242,6 +242,13 @@ class Task:
         return None if self.is_of_table else self.loss
 
     @property
+    def checked_loss(self) -> Loss | None:
+        """The loss in training, as `check` takes it; None where outputs and labels ask for it anyway."""
+        if self.training_loss is None or not getattr(self.training_loss, "keywords", {}).get("label_smoothing"):
+            return self.stated_loss
+        return self.training_loss
+
+    @property
     def has_logits(self) -> bool:
         """Whether outputs are logits of classes, over dimension 1, which a teacher's can be compared with."""
         return self.prediction in ("classes", "pixels")
