@@ -29,5 +29,7 @@ def _places(folder: Path, depth: int) -> Iterator[Path]:
     yield folder
     if depth == 0 or not folder.is_dir():
         return
-    for below in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))[:_MOST_FOLDERS]:
+    for below in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))[
+        :_MOST_FOLDERS
+    ]:
         yield from _places(below, depth - 1)

@@ -46,7 +46,9 @@ def imagenet(folder: str | Path | None, options: DataOptions) -> Dataset:
     place = check_folder(folder, "imagenet", "train/SYNSET/* and val")
     train_folder, test_folder = parts_of(place)
     if train_folder is None or test_folder is None:
-        raise FileNotFoundError(f"{place} must have the folders train and val; pictures alone are read by --data images")
+        raise FileNotFoundError(
+            f"{place} must have the folders train and val; pictures alone are read by --data images"
+        )
     whole = scan(train_folder)
     check_classes(place, whole.class_names)
     words = _words(place)

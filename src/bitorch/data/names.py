@@ -54,4 +54,6 @@ class NamesBuilder:
 
     def names(self) -> Names:
         """Return what was collected."""
-        return Names(bytes(self._text), np.frombuffer(self._ends, np.int64).copy() if self._ends else np.zeros(0, np.int64))
+        return Names(
+            bytes(self._text), np.frombuffer(self._ends, np.int64).copy() if self._ends else np.zeros(0, np.int64)
+        )

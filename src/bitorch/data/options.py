@@ -62,7 +62,9 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         if self.image_size != 0:
-            _check("image_size", self.image_size, 1 <= self.image_size <= _MOST_PIXELS, f"0 or from 1 to {_MOST_PIXELS}")
+            _check(
+                "image_size", self.image_size, 1 <= self.image_size <= _MOST_PIXELS, f"0 or from 1 to {_MOST_PIXELS}"
+            )
         _check("crop_share", self.crop_share, 0 < self.crop_share <= 1, "above 0 and at most 1")
         _check("val_share", self.val_share, 0 < self.val_share < 1, "above 0 and below 1")
         _check("workers", self.workers, 0 <= self.workers <= 256, "from 0 to 256")

@@ -59,9 +59,7 @@ def dataset_of(made: Any, name: str, options: DataOptions, own: OwnCode | None =
     elif isinstance(made, Sequence) and len(made) == 2:
         given = {"train": made[0], "val": made[1]}
     else:
-        raise TypeError(
-            f"data {name}: must give (train, val), or a dict with train and val, got {type(made).__name__}"
-        )
+        raise TypeError(f"data {name}: must give (train, val), or a dict with train and val, got {type(made).__name__}")
     classes = _classes(given, name)
     shape = None if given.get("input_shape") is None else tuple(int(side) for side in given["input_shape"])
     parts = [_split(given, part, name, classes, shape) for part in ("train", "val")]

@@ -92,9 +92,7 @@ def random_resized_crop(
     return fit(picture, height, width)
 
 
-def color_jitter(
-    picture: Image.Image, amounts: tuple[float, float, float, float], random: Random
-) -> Image.Image:
+def color_jitter(picture: Image.Image, amounts: tuple[float, float, float, float], random: Random) -> Image.Image:
     """Change brightness, contrast, saturation and hue, in random order. Grey pictures have neither of the last two."""
     steps = [index for index in range(4) if amounts[index] and not (index > 1 and picture.mode == "L")]
     random.shuffle(steps)

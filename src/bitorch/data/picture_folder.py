@@ -183,8 +183,10 @@ def _check_distinct(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         plain = unicodedata.normalize("NFC", name).casefold()
         if plain in seen:
-            how = "in case" if unicodedata.normalize("NFC", name) != unicodedata.normalize("NFC", seen[plain]) else (
-                "in how their letters are encoded"
+            how = (
+                "in case"
+                if unicodedata.normalize("NFC", name) != unicodedata.normalize("NFC", seen[plain])
+                else ("in how their letters are encoded")
             )
             raise ValueError(
                 f"the class folders {seen[plain]!r} and {name!r} in {folder} differ {how} only; rename one of them, "

@@ -74,10 +74,10 @@ def picture_dataset(
 ) -> Dataset:
     """Look at listed pictures, and make the data set of them; see `picture_folder` for arguments and errors."""
     if options.pad_to:
-        raise ValueError(f"pad_to is for images in memory; bring pictures to a size with image_size, got {options.pad_to}")
-    looks = [
-        look_at_all(part.source, options.workers, what) for part, what in zip(parts, _PARTS, strict=True)
-    ]
+        raise ValueError(
+            f"pad_to is for images in memory; bring pictures to a size with image_size, got {options.pad_to}"
+        )
+    looks = [look_at_all(part.source, options.workers, what) for part, what in zip(parts, _PARTS, strict=True)]
     broken = [problem for look in looks for problem in look.broken]
     if broken and options.broken == "error":
         raise ValueError(
@@ -93,9 +93,7 @@ def picture_dataset(
     files = [_files(part, shape, len(class_names), options) for part in kept]
     said = [*notes, *(line for look, what in zip(looks, _PARTS, strict=True) for line in look.notes(what))]
     train, test = _cached(files, looks, options)
-    return Dataset(
-        name, train, test, tuple(class_names), options.normalization, fingerprint(files), tuple(said)
-    )
+    return Dataset(name, train, test, tuple(class_names), options.normalization, fingerprint(files), tuple(said))
 
 
 def check_classes(folder: Path, names: Sequence[str]) -> None:
@@ -186,7 +184,9 @@ def _cached(
 def _scan_notes(scanned: Scan) -> list[str]:
     lines = []
     if scanned.left_out:
-        endings = [f"{count:,} {suffix if suffix else 'without an ending'}" for suffix, count in scanned.left_out.most_common()]
+        endings = [
+            f"{count:,} {suffix if suffix else 'without an ending'}" for suffix, count in scanned.left_out.most_common()
+        ]
         lines.append(f"left out files that are no pictures: {shown(endings)}")
     if scanned.hidden:
         lines.append(f"left out hidden files and folders: {shown(sorted(set(scanned.hidden)))}")

@@ -165,7 +165,9 @@ def _eight_bits(opened: Image.Image) -> Image.Image:
 
 def _check_mode(mode: str) -> None:
     if mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
-        raise PictureError(f"its pixels are of Pillow's mode {mode!r}, and 8 or 16 bits a channel are taken; convert it")
+        raise PictureError(
+            f"its pixels are of Pillow's mode {mode!r}, and 8 or 16 bits a channel are taken; convert it"
+        )
 
 
 def _is_grey_palette(opened: Image.Image) -> bool:

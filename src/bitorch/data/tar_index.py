@@ -30,7 +30,12 @@ def tar_members(path: Path) -> Iterator[Member]:
     with path.open("rb") as file:
         total = os.fstat(file.fileno()).st_size
         start = file.read(6)
-        if start[:2] == b"\x1f\x8b" or start[:4] == b"\x28\xb5\x2f\xfd" or start == b"\xfd7zXZ\x00" or start[:3] == b"BZh":
+        if (
+            start[:2] == b"\x1f\x8b"
+            or start[:4] == b"\x28\xb5\x2f\xfd"
+            or start == b"\xfd7zXZ\x00"
+            or start[:3] == b"BZh"
+        ):
             raise ValueError(f"{path} is compressed; pictures are read where they stand, so unpack it to a plain .tar")
         yield from _members(path, file, total)
 

@@ -45,9 +45,7 @@ class Workers(Generic[_K, _R]):
         yield from self._loader
 
 
-def in_chunks(
-    function: Callable[[range], _R], count: int, workers: int, doing: str
-) -> Iterator[_R]:
+def in_chunks(function: Callable[[range], _R], count: int, workers: int, doing: str) -> Iterator[_R]:
     """Yield function(range) for ranges that together are 0…count, with a bar on a terminal that says what is done."""
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     return track_on_terminal(Workers(function, min(workers, len(chunks)))(chunks), doing, len(chunks))
@@ -56,9 +54,7 @@ def in_chunks(
 def track_on_terminal(items: Iterator[_R], doing: str, total: int | None) -> Iterator[_R]:
     """Yield items; a bar on a terminal says how far they are."""
     is_shown = sys.stderr.isatty()
-    return iter(
-        track(items, doing, total=total, console=Console(stderr=True), transient=True, disable=not is_shown)
-    )
+    return iter(track(items, doing, total=total, console=Console(stderr=True), transient=True, disable=not is_shown))
 
 
 class _Keys(Generic[_K]):
