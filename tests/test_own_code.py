@@ -201,7 +201,13 @@ def test_functions_get_what_they_name() -> None:
         def __init__(self, channels: int) -> None:
             self.channels = channels
 
+    class PassesOn:
+        def __init__(self, *args: object, **others: object) -> None:
+            assert not args
+            assert not others
+
     assert call_with_what_it_takes(Net, **offered).channels == 1
+    assert isinstance(call_with_what_it_takes(PassesOn, **offered), PassesOn)
 
 
 def test_a_function_that_needs_more_is_refused() -> None:

@@ -39,6 +39,8 @@ def test_the_same_source_elsewhere_was_not_run() -> None:
     Path("given/mine.py").write_text(Path("mine.py").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"has not been run here before; .* say --model given/mine\.py:net"):
         find_recorded("given/mine.py:net", None, said_by="x.ckpt")
+    found = find_recorded("given/mine.py:net", find_own("mine.py:net").sha256, said_by="x.ckpt")
+    assert found.path == Path("mine.py").absolute()
 
 
 def test_a_change_is_told() -> None:
@@ -79,9 +81,10 @@ def test_without_a_place_to_remember_in(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_no_more_is_kept_than_needed(tmp_path: Path) -> None:
-    for number in range(510):
-        Path("mine.py").write_text(f"{number}\n", encoding="utf-8")
-        remember(find_own("mine.py:net"))
-    lines = (tmp_path / "state" / "bitorch" / "own-code.txt").read_text(encoding="utf-8").splitlines()
+    kept = tmp_path / "state" / "bitorch" / "own-code.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("".join(f"{number:064}  /nowhere/mine.py\n" for number in range(510)), encoding="utf-8")
+    remember(find_own("mine.py:net"))
+    lines = kept.read_text(encoding="utf-8").splitlines()
     assert len(lines) == 500
     assert lines[-1] == f"{find_own('mine.py:net').sha256}  {Path('mine.py').absolute()}"

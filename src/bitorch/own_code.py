@@ -131,6 +131,8 @@ def run_own(file: OwnFile, what: str = "model") -> OwnCode:
 def call_with_what_it_takes(function: Callable[..., Any], **offered: object) -> Any:
     """Call a function with those of the keyword arguments that it names, or with all if it has ``**kwargs``.
 
+    A class whose ``__init__`` has nothing but ``*args`` and ``**kwargs`` is called with none.
+
     Raises:
         TypeError: it needs an argument that is not offered. What the function raises goes through.
     """
@@ -140,8 +142,10 @@ def call_with_what_it_takes(function: Callable[..., Any], **offered: object) -> 
     kinds = {parameter.kind for parameter in parameters.values()}
     by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     taken = {name for name, parameter in parameters.items() if parameter.kind in by_keyword}
-    given = offered if inspect.Parameter.VAR_KEYWORD in kinds else {n: v for n, v in offered.items() if n in taken}
     variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    # A class without __init__ has that of its base, which passes everything on: nn.Module's takes nothing.
+    takes_all = inspect.Parameter.VAR_KEYWORD in kinds and not (inspect.isclass(function) and kinds == {*variable})
+    given = offered if takes_all else {name: value for name, value in offered.items() if name in taken}
     missing = [
         name
         for name, parameter in parameters.items()

@@ -69,6 +69,8 @@ def find_recorded(
             f"{option} {text}"
         )
     if _entry(file.path, file.sha256) not in _entries():
+        if (moved := _remembered(text, sha256, what)) is not None:
+            return moved
         raise ValueError(
             f"{said_by} has the {what} {text}, and {file.path} has not been run here before; what a file names is not "
             f"run by itself, so if the code is yours say {option} {text}"

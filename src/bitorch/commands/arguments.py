@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tyro
 
@@ -15,6 +14,7 @@ from ..train.fields import convert_fields
 from ..train.settings import Settings
 from .help import show_help
 from .options import parse, refuse_wrong_options
+from .recorded_fields import fields_from_files, fields_of_net
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def parse_train(arguments: Sequence[str]) -> Settings:
     """
     show_help(_TrainArguments, arguments, "bitorch train")
     refuse_wrong_options(_TrainArguments, arguments, "bitorch train")
-    default = _TrainArguments(_Flags(**convert_fields(Settings, _fields_from_files(arguments))))
+    default = _TrainArguments(_Flags(**convert_fields(Settings, fields_from_files(arguments))))
     parsed = parse(_TrainArguments, arguments, "bitorch train", default)
     return Settings(**dataclasses.asdict(parsed.settings))
 
@@ -113,40 +113,11 @@ def _parse_net(kind: type[_Net], prog: str, arguments: Sequence[str]) -> tuple[S
     show_help(kind, arguments, prog)
     refuse_wrong_options(kind, arguments, prog)
     path = Path(arguments[0]) if arguments and not arguments[0].startswith("-") else None
-    fields = _fields_from_files(arguments)
+    fields = fields_from_files(arguments)
     if path is not None:
-        fields = {**_fields_of_run(path), "distil": None, "init": path, **fields}
+        fields = {**fields_of_net(path, arguments), "distil": None, "distil_model": None, "init": path, **fields}
     default = kind(_Flags(**convert_fields(Settings, fields)))
     parsed = parse(kind, arguments, prog, default)
     if parsed.checkpoint != path:
         raise ValueError(f"the checkpoint {parsed.checkpoint} must stand in front of the flags")
     return Settings(**dataclasses.asdict(parsed.settings)), parsed
-
-
-def _fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the fields that --config and --resume give, which the flags then override."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("--resume", type=Path)
-    try:
-        files, _ = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:  # a flag without its value: tyro says so
-        return {}
-    fields: dict[str, Any] = {}
-    if files.config is not None:
-        from ..train.settings_file import read_settings
-
-        fields = read_settings(files.config)
-    resume = fields.get("resume") if files.resume is None else files.resume
-    if resume is not None:
-        fields = {**_fields_of_run(resume), "resume": resume, **fields}
-    return fields
-
-
-def _fields_of_run(path: str | Path) -> dict[str, Any]:
-    """Return the settings of a checkpoint's run, without its places."""
-    from ..train.checkpoint import read_checkpoint
-
-    settings = read_checkpoint(path).settings
-    # A resumed run goes on in the folder of its checkpoint, which may have been moved.
-    return {} if settings is None else settings.without_places().to_dict()

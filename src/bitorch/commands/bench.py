@@ -42,6 +42,8 @@ class _Arguments:
     tune: bool = False
     """Measure which kernel is the fastest for each layer here, and keep the answer, instead of relying on what kernels
     reckon."""
+    model: str | None = None
+    """What makes the float twin, where that is code of your own: FILE.py:NAME or PACKAGE.MODULE:NAME."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -56,7 +58,9 @@ def run(arguments: list[str]) -> int:
         # Only here: PyTorch takes seconds to import, for which --help and a wrong flag need not wait.
         from .packed_benchmark import measure_file
 
-        benchmark, profile = measure_file(options.net, options.threads, options.batch, options.repeats, options.tune)
+        benchmark, profile = measure_file(
+            options.net, options.threads, options.batch, options.repeats, options.tune, options.model
+        )
     except (ValueError, TypeError, OSError, MemoryError) as error:
         return print_error(error)
     if options.json:

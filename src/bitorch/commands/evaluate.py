@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from .console import print_error, print_table
+from .net_flags import NetFlags
 from .options import parse
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class _Arguments:
     """Data set; the run's own if not given."""
     folder: Path | None = None
     """Folder that holds the files of the data set."""
+    made: tyro.conf.OmitArgPrefixes[NetFlags] = field(default_factory=NetFlags)
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Hardware to run on. Packed nets run on the CPU."""
     json: bool = False
@@ -36,6 +38,10 @@ class _Arguments:
 def run(arguments: list[str]) -> int:
     """Evaluate, and print the result."""
     options = parse(_Arguments, arguments, "bitorch eval")
+    try:
+        options.made.check()
+    except ValueError as error:
+        return print_error(error)
     # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
     from ..train import evaluate
     from .packed_evaluation import evaluate_packed, is_packed
@@ -45,9 +51,17 @@ def run(arguments: list[str]) -> int:
         if is_packed(options.checkpoint):
             if options.accelerator not in ("auto", "cpu"):
                 raise ValueError(f"a packed net runs on the CPU, not on accelerator {options.accelerator!r}")
+            options.made.refuse("a packed net holds its layers")
             evaluation = evaluate_packed(options.checkpoint, options.data, options.folder)
         else:
-            evaluation = evaluate(options.checkpoint, options.data, options.folder, accelerator=options.accelerator)
+            evaluation = evaluate(
+                options.checkpoint,
+                options.data,
+                options.folder,
+                model=options.made.model,
+                config=options.made.config,
+                accelerator=options.accelerator,
+            )
     except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)
     if options.json:

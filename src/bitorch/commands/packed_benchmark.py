@@ -50,7 +50,7 @@ class Benchmark:
 
 
 def measure_file(
-    path: Path, threads: int, batch: int, repeats: int, tune: bool = False
+    path: Path, threads: int, batch: int, repeats: int, tune: bool = False, model: str | None = None
 ) -> tuple[Benchmark, bitorch_runtime.Profile]:
     """Time the packed net of a file beside its rivals, all with so many threads, and then its operations.
 
@@ -59,15 +59,20 @@ def measure_file(
     """
     packed = PackedModel.load(path, tune=tune)
     with using_threads(threads):
-        benchmark = measure(packed, path, threads, batch, repeats)
+        benchmark = measure(packed, path, threads, batch, repeats, model)
         return benchmark, packed.profile(*_inputs(packed, batch), repeats=repeats)
 
 
-def measure(packed: PackedModel, path: Path, threads: int, batch: int, repeats: int) -> Benchmark:
-    """Time a packed net beside its rivals, all with the threads that `using_threads` has set."""
+def measure(
+    packed: PackedModel, path: Path, threads: int, batch: int, repeats: int, model: str | None = None
+) -> Benchmark:
+    """Time a packed net beside its rivals, all with the threads that `using_threads` has set.
+
+    The float twin is what the file says, or what a model makes, see `float_twin`.
+    """
     inputs = _inputs(packed, batch)
     calls: dict[str, Call] = {PACKED: lambda: packed(*inputs)}
-    rivals, not_measured = _rivals(packed, inputs[0], threads)
+    rivals, not_measured = _rivals(packed, inputs[0], threads, model)
     seconds = seconds_per_call({**calls, **rivals}, repeats)
     cpu = bitorch_runtime.cpu()
     return Benchmark(
@@ -96,11 +101,15 @@ def using_threads(count: int) -> Iterator[None]:
         bitorch_runtime.set_num_threads(before[1])
 
 
-def _rivals(packed: PackedModel, images: Tensor, threads: int) -> tuple[dict[str, Call], dict[str, str]]:
+def _rivals(
+    packed: PackedModel, images: Tensor, threads: int, model: str | None
+) -> tuple[dict[str, Call], dict[str, str]]:
     """Return the rivals' calls, and of those that are not there the reasons."""
     try:
-        twin = float_twin(packed)
+        twin = float_twin(packed, model)
     except ValueError as error:
+        if model is not None:
+            raise
         return {}, {"float twin": str(error)}
     floats = to_float(images) if images.dtype == torch.uint8 else images
     others, reasons = in_engines(Twin(twin, floats, threads))

@@ -52,12 +52,13 @@ def _text(found: Report) -> str:
 
 def _report(settings: Settings, options: ReportArguments) -> Report:
     # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
-    from ..data import to_float
+    from ..data import first_batch, to_float
     from ..reporting.report import report
     from ..train.assemble import assemble
 
     parts = assemble(settings, of=options.checkpoint)
-    images = to_float(parts.dataset.test.images[: options.images])
+    pixels, _ = first_batch(parts.dataset.test, options.images)
+    images = to_float(pixels)
     return report(parts.model, images, packed=_packed(settings, options.checkpoint))
 
 
@@ -65,18 +66,20 @@ def _packed(settings: Settings, path: Path | None) -> PackedModel | None:
     """What `bitorch deploy` writes of a checkpoint, with all its notes; None if there is none, or it cannot."""
     if path is None or find_spec("bitorch_runtime") is None:
         return None
+    from ..own_code import is_own
     from ..train import read_checkpoint
     from .from_checkpoint import deploy_checkpoint
 
-    trained = read_checkpoint(path).settings
-    if trained is None or (trained.model, trained.width, trained.config, trained.rules) != (
-        settings.model,
+    trained = read_checkpoint(path, any_module=True).settings
+    own = is_own(settings.model)  # whose place may be another one now
+    if trained is None or (own or trained.model, trained.width, trained.config, trained.rules) != (
+        own or settings.model,
         settings.width,
         settings.config,
         settings.rules,
     ):
         return None  # flags have changed the net
     try:
-        return deploy_checkpoint(path).packed
+        return deploy_checkpoint(path, model=settings.model if own else None).packed
     except ValueError:  # the report says what stands in the way
         return None

@@ -7,23 +7,35 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..conversion.restore import float_
 from ..deployment.runtime.packed_model import PackedModel
 from ..known_names import MAX_WIDTH, MODEL_NAMES
+from ..layers.low_bit import LowBit
 from ..model_copy import copied
-from ..models import build
+from ..own_code import is_own
+from ..train.net_source import named_source
 
 Call = Callable[[], object]
 
 
-def float_twin(packed: PackedModel) -> nn.Module:
-    """Return the float net that the packed one was quantized from, as its file says, with random weights.
+def float_twin(packed: PackedModel, model: str | None = None) -> nn.Module:
+    """Return the float net that the packed one was quantized from, with random weights.
+
+    Args:
+        packed: whose file says how it is built.
+        model: what makes it, in place of what the file says; code of the user's own is run only if it is named here.
 
     Raises:
-        ValueError: the file does not say it.
+        ValueError: nobody says it, or what is said does not fit the net.
     """
     provenance = {} if packed.provenance is None else packed.provenance
     run, shape, classes = (provenance.get(key) for key in ("run", "input_shape", "num_classes"))
-    if not (isinstance(run, dict) and run.get("model") in MODEL_NAMES and isinstance(shape, list) and classes):
+    name = run.get("model") if isinstance(run, dict) else None
+    if model is None and isinstance(name, str) and is_own(name):
+        raise ValueError(f"the net is made by {name}, and what a file names is not run; say it with --model {name}")
+    if not (
+        isinstance(run, dict) and (model is not None or name in MODEL_NAMES) and isinstance(shape, list) and classes
+    ):
         raise ValueError("the file does not say how its net is built; those that `bitorch deploy` writes do")
     width = run.get("width", 1.0)
     # The file may say anything: what it says is built, and so must be of the size of the net in it.
@@ -31,7 +43,10 @@ def float_twin(packed: PackedModel) -> nn.Module:
     if (takes, gives) != ([shape], [[classes]]) or type(width) not in (int, float) or not 0 < width <= MAX_WIDTH:
         raise ValueError("what the file says of how its net is built does not fit the net")
     with torch.random.fork_rng(devices=[]):
-        return build(run["model"], shape[0], classes, width).eval()
+        twin = named_source(run["model"] if model is None else model, width).build(shape, classes)
+    if any(isinstance(module, LowBit) for module in twin.modules()):  # as it came
+        float_(twin)
+    return twin.eval()
 
 
 def in_pytorch(twin: nn.Module, images: Tensor) -> dict[str, Call]:

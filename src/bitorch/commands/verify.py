@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from .console import FAILED, print_error, print_table
+from .net_flags import NetFlags
 from .options import parse
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class _Arguments:
     """Data set; the run's own if not given."""
     folder: Path | None = None
     """Folder that holds the files of the data set."""
+    made: tyro.conf.OmitArgPrefixes[NetFlags] = field(default_factory=NetFlags)
     batch: int = 100
     """Images that are compared at a time; all tensors of a batch are in memory together."""
     json: bool = False
@@ -45,11 +47,23 @@ class _Arguments:
 def run(arguments: list[str]) -> int:
     """Compare, and print what was found."""
     options = parse(_Arguments, arguments, "bitorch verify")
+    try:
+        options.made.check()
+    except ValueError as error:
+        return print_error(error)
     # Only here: Lightning takes seconds to import, for which --help need not wait.
     from .packed_verification import verify_packed
 
     try:
-        found = verify_packed(options.checkpoint, options.net, options.data, options.folder, options.batch)
+        found = verify_packed(
+            options.checkpoint,
+            options.net,
+            options.data,
+            options.folder,
+            options.batch,
+            model=options.made.model,
+            config=options.made.config,
+        )
     except (ValueError, TypeError, OSError) as error:
         return print_error(error)
     if options.json:

@@ -50,7 +50,7 @@ def cifar_place(folder: Path, name: Literal["cifar10", "cifar100"]) -> tuple[Pat
     return None
 
 
-def cifar(folder: str | Path | None, name: Literal["cifar10", "cifar100"]) -> Dataset:
+def cifar(folder: str | Path | None, name: Literal["cifar10", "cifar100"]) -> Dataset[Images]:
     """Read CIFAR-10 or CIFAR-100 (with its 100 fine labels): uint8 [N, 3, 32, 32], with the names of the classes.
 
     Args:
@@ -99,7 +99,7 @@ def _read_binary(path: Path, form: _Format) -> tuple[Tensor, Tensor]:
 def _images(path: Path, data: Any, labels: Any, form: _Format) -> tuple[Tensor, Tensor]:
     if len(labels) and not 0 <= labels.min() <= labels.max() < form.classes:
         raise ValueError(f"{path} has labels from {labels.min()} to {labels.max()}, beyond its {form.classes} classes")
-    pixels = torch.from_numpy(np.ascontiguousarray(data)).view(-1, *_SHAPE)
+    pixels = torch.from_numpy(np.array(data, order="C")).view(-1, *_SHAPE)
     return pixels, torch.from_numpy(labels.astype(np.int64))
 
 

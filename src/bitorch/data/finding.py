@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,9 +12,18 @@ _DEPTH = 2
 _MOST_FOLDERS = 64
 
 
-def place_of(folder: Path, names: Sequence[str]) -> Path | None:
-    """Return the folder itself, or the first one in it or in one of those, that holds all these files; None if none."""
-    return next((place for place in _places(folder, _DEPTH) if all((place / name).is_file() for name in names)), None)
+def place_of(folder: Path, files: Sequence[str | tuple[str, ...]]) -> Path | None:
+    """Return the folder itself, or the first one in it or in one of those, that holds all these files; None if none.
+
+    Args:
+        folder: to look in.
+        files: names, or tuples of names of which one is enough.
+    """
+    choices = [(file,) if isinstance(file, str) else file for file in files]
+    for place in _places(folder, _DEPTH):
+        if all(any((place / name).is_file() for name in names) for names in choices):
+            return place
+    return None
 
 
 def check_folder(folder: str | Path | None, data: str, wanted: str) -> Path:
@@ -29,7 +39,7 @@ def _places(folder: Path, depth: int) -> Iterator[Path]:
     yield folder
     if depth == 0 or not folder.is_dir():
         return
-    for below in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))[
-        :_MOST_FOLDERS
-    ]:
-        yield from _places(below, depth - 1)
+    with os.scandir(folder) as entries:
+        below = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    for name in sorted(below)[:_MOST_FOLDERS]:
+        yield from _places(folder / name, depth - 1)

@@ -36,6 +36,8 @@ class ImageFiles:
         crop_share: share of the shorter side that is kept when a picture is fitted.
         broken: what to do where a picture turns out to be damaged: an error, or leave it out of its batch.
         least: height and width at which decoding may stop, 0: none (see `read_picture`).
+        shard_of: int64 [N], of samples in shards the number of each one's shard; None: they are single files.
+        shuffle_buffer: of shards, how many samples the next one is drawn from in training.
 
     Raises:
         ValueError: lengths that differ, labels out of range.
@@ -48,6 +50,8 @@ class ImageFiles:
     crop_share: float = 1.0
     broken: Broken = "error"
     least: int = 0
+    shard_of: Tensor | None = None
+    shuffle_buffer: int = 1
 
     def __post_init__(self) -> None:
         if len(self.source) != len(self.labels):
@@ -59,6 +63,26 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """Return an order of all samples, int64 [N], that depends on the generator's state alone.
+
+        Of shards it is the order in which a buffer gives samples that is filled with one shard after the other, in
+        random order, and of which each time a random one is taken: files are read nearly from front to back. As it is
+        the order alone that is kept, there is no buffer to keep when a run is stopped.
+        """
+        if self.shard_of is None:
+            return torch.randperm(len(self), generator=generator)
+        rank = torch.randperm(int(self.shard_of.max()) + 1, generator=generator)
+        order = torch.argsort(rank[self.shard_of], stable=True).tolist()
+        size = min(self.shuffle_buffer, len(order))
+        buffer, drawn = order[:size], torch.randint(size, (len(order) - size,), generator=generator).tolist()
+        result = []
+        for place, sample in zip(drawn, order[size:], strict=True):
+            result.append(buffer[place])
+            buffer[place] = sample
+        rest = torch.randperm(size, generator=generator).tolist()
+        return torch.tensor(result + [buffer[place] for place in rest], dtype=torch.int64)
 
     def fitted(self, index: int) -> Tensor:
         """Return a picture as it is evaluated, uint8 [C, H, W]; PictureError with its name if it is damaged."""
@@ -77,10 +101,16 @@ class ImageFiles:
         return cls(TensorSource(images), images.labels.cpu(), images.num_classes, images.shape)
 
 
-def fingerprint(splits: Sequence[ImageFiles]) -> str:
-    """Return what tells the files of these splits, their order and labels from others."""
+def fingerprint(splits: Sequence[ImageFiles], kept: Sequence[int]) -> str:
+    """Return what tells the files of these splits, their order and labels from others.
+
+    Args:
+        splits: of a data set.
+        kept: how many samples of each are left where broken ones were left out.
+    """
     digest = hashlib.sha256()
-    for split in splits:
+    for split, count in zip(splits, kept, strict=True):
+        digest.update(b"%d " % count)
         if isinstance(split.source, FileSource):
             digest.update(split.source.identity())
         digest.update(split.labels.numpy().tobytes())
@@ -98,7 +128,10 @@ def in_memory(files: ImageFiles, workers: int, doing: str) -> Images | ImageFile
             else:
                 pixels[len(kept)] = image
                 kept.append(index)
-    return Images(pixels[: len(kept)], files.labels[kept], files.num_classes)
+    images = Images(pixels[: len(kept)], files.labels[kept], files.num_classes)
+    if files.shard_of is None:
+        return images
+    return replace(ImageFiles.of(images), shard_of=files.shard_of[kept], shuffle_buffer=files.shuffle_buffer)
 
 
 def decoded_in_memory(files: ImageFiles, sizes: Tensor, workers: int, doing: str) -> ImageFiles:
@@ -120,7 +153,9 @@ def decoded_in_memory(files: ImageFiles, sizes: Tensor, workers: int, doing: str
                 end += len(image)
                 kept.append(index)
     names = files.source.chosen(torch.tensor(kept).numpy()) if isinstance(files.source, FileSource) else files.source
-    return replace(files, source=MemorySource(pixels[:end], sizes[kept], channels, names), labels=files.labels[kept])
+    source = MemorySource(pixels[:end], sizes[kept], channels, names)
+    shard_of = None if files.shard_of is None else files.shard_of[kept]
+    return replace(files, source=source, labels=files.labels[kept], shard_of=shard_of)
 
 
 def free_bytes() -> int:

@@ -12,10 +12,10 @@ import numpy as np
 from .finding import check_folder, place_of
 from .images import Dataset
 from .matlab import read_mat
+from .names import NamesBuilder
 from .options import DataOptions
 from .picture_folder import class_folders, parts_of, scan
 from .picture_sets import Listed, check_classes, picture_dataset
-from .names import NamesBuilder
 from .sources import FolderSource
 
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"

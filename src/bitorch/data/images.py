@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from .normalization import Normalization
 
@@ -15,15 +16,18 @@ class Split(Protocol):
     """What every part of a data set can say of itself: how many samples of which shape and how many classes."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of one image, [C, H, W]."""
+    def shape(self) -> tuple[int, ...] | None:
+        """Of one input, [C, H, W] of an image; None where inputs are no single tensor."""
 
     @property
-    def num_classes(self) -> int:
-        """How many classes the labels are of."""
+    def num_classes(self) -> int | None:
+        """How many classes the labels are of, None where they are none, or nobody has said it."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
+
+
+SplitT = TypeVar("SplitT", bound=Split, default=Split, covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,7 @@ class Images:
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Generic[SplitT]):
     """A named pair of training and test images, of one image shape and one number of classes.
 
     Args:
@@ -90,8 +94,8 @@ class Dataset:
     """
 
     name: str
-    train: Split
-    test: Split
+    train: SplitT
+    test: SplitT
     class_names: tuple[str, ...] | None = None
     normalization: Normalization | None = None
     fingerprint: str | None = None
@@ -104,22 +108,29 @@ class Dataset:
         classes = [split.num_classes for split in (self.train, self.test)]
         if classes[0] != classes[1]:
             raise ValueError(f"{self.name}: {classes[0]} classes in training, but {classes[1]} in test")
-        if self.class_names is not None and len(self.class_names) != classes[0]:
+        if self.class_names is not None and classes[0] is not None and len(self.class_names) != classes[0]:
             raise ValueError(f"{self.name}: {len(self.class_names)} class names for {classes[0]} classes")
-        if self.normalization is not None and self.normalization.channels != shapes[0][0]:
+        if self.normalization is not None and shapes[0] is not None and self.normalization.channels != shapes[0][0]:
             raise ValueError(
                 f"{self.name}: mean and std have {self.normalization.channels} numbers, but images have "
                 f"{shapes[0][0]} channels; give as many"
             )
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Of one image, [C, H, W]."""
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input, [C, H, W] of an image. ValueError where inputs are no single tensor."""
+        if self.train.shape is None:
+            raise ValueError(f"inputs of {self.name} are no single tensor; say input_shape where the data is made")
         return self.train.shape
 
     @property
     def num_classes(self) -> int:
-        """How many classes the labels are of."""
+        """How many classes the labels are of. ValueError where nobody has said it."""
+        if self.train.num_classes is None:
+            raise ValueError(
+                f"{self.name} does not say how many classes its labels are of; say num_classes or class_names where "
+                "the data is made"
+            )
         return self.train.num_classes
 
 

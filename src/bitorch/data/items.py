@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from ..input_error import InputError
 from ..own_code import users_line
 from .epoch_loader import EpochLoader, epoch_generator
 from .picture_augmentation import sample_random
@@ -87,7 +88,7 @@ class ItemLoader(EpochLoader):
         workers: processes that read.
 
     Raises:
-        TypeError, ValueError: as `EpochLoader`. In use: ValueError with the user's file and line, the sample's number
+        TypeError, ValueError: as `EpochLoader`. In use: InputError with the user's file and line, the sample's number
             and the error as its cause, where the data set raises one.
     """
 
@@ -125,7 +126,7 @@ class ItemLoader(EpochLoader):
         for batch in self._workers([(epoch, part.tolist()) for part in chosen]):
             if isinstance(batch, _Failure):
                 where = f"{batch.where}: " if batch.where else ""
-                raise ValueError(
+                raise InputError(
                     f"{self.items.name}: {where}{batch.text} ({batch.what} of epoch {epoch + 1})"
                 ) from batch.error
             yield batch
@@ -171,7 +172,7 @@ class _ItemBatches:
 
     def __call__(self, key: tuple[int, list[int]]) -> Any:
         epoch, indices = key
-        samples = []
+        samples: list[Any] = []
         for index in indices:
             try:
                 with _drawing(_Generators.seeded(self._seed, epoch, index)):
@@ -211,7 +212,8 @@ class _StreamBatches:
         return self._generators
 
     def _read(self, indices: list[int]) -> list[Any]:
-        wanted, samples = set(indices), []
+        wanted = set(indices)
+        samples: list[Any] = []
         while len(samples) < len(indices):
             try:
                 sample = next(self._samples)

@@ -8,6 +8,7 @@ from .batch_loader import BatchLoader
 from .epoch_loader import EpochLoader
 from .image_files import ImageFiles
 from .images import Images, Split
+from .items import ItemLoader, Items, Stream
 from .picture_augmentation import PictureAugmentation
 from .picture_loader import PictureLoader
 
@@ -40,7 +41,13 @@ def loader(
         split = ImageFiles.of(split)
     if isinstance(split, ImageFiles):
         return PictureLoader(split, batch_size, workers=workers, augmentation=transform, **order)
-    raise TypeError(f"split must be Images or ImageFiles, got {type(split).__name__}")
+    if isinstance(split, Items | Stream):
+        if transform:
+            raise ValueError(
+                f"{split.name}: random crops, RandAugment and colour jitter are for pictures of known formats"
+            )
+        return ItemLoader(split, batch_size, workers=workers, **order)
+    raise TypeError(f"split must be a part of a bitorch.data.Dataset, got {type(split).__name__}")
 
 
 def first_batch(split: Split, batch_size: int) -> Any:

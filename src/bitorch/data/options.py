@@ -35,6 +35,7 @@ class DataOptions:
         shards, val_shards: tar files of WebDataset: "train-{0000..0009}.tar", below the folder.
         shuffle_buffer: of WebDataset: samples of which the next one is drawn, in random order of the shards.
         fake: images and classes of fake data.
+        class_names: what the classes of a folder of pictures are, in their order; None: its folders' names.
         processes: that train on this machine together; they share its memory.
 
     Raises:
@@ -58,6 +59,7 @@ class DataOptions:
     val_shards: str | None = None
     shuffle_buffer: int = 10_000
     fake: tuple[int, int] = (1000, 10)
+    class_names: tuple[str, ...] | None = None
     processes: int = 1
 
     def __post_init__(self) -> None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+)
 
-from ..own_code import OwnCode, call_with_what_it_takes, errors_shown, read_own
-from .images import Dataset, Images, Split
+from ..own_code import call_with_what_it_takes, errors_shown, find_own, run_own
+from ..recorded_code import remember
 from .image_files import ImageFiles
-from .items import Items, Stream, _tensors
+from .images import Dataset, Images, Split
+from .items import Collate, ItemLoader, Items, Stream
 from .options import DataOptions
 
 _KEYS = ("train", "val", "class_names", "num_classes", "input_shape", "train_length", "val_length")
@@ -31,22 +40,25 @@ def own_dataset(text: str, options: DataOptions, folder: Path | None = None) -> 
         ValueError, TypeError, FileNotFoundError: as `read_own` and `dataset_of`; errors of the function come with its
             file and line.
     """
-    own = read_own(text, "data")
+    file = find_own(text, "data")
+    own = run_own(file, "data")
+    remember(file)
     with errors_shown(own, f"data {text}"):
         made = call_with_what_it_takes(
             own.function, image_size=options.image_size, folder=folder, workers=options.workers
         )
-    return dataset_of(made, text, options, own)
+    return dataclasses.replace(dataset_of(made, text, options), fingerprint=own.sha256)
 
 
-def dataset_of(made: Any, name: str, options: DataOptions, own: OwnCode | None = None) -> Dataset:
+def dataset_of(made: Any, name: str, options: DataOptions) -> Dataset:
     """Return what a function of the user's, or a caller in Python, gives as data, as a `Dataset`.
 
     Raises:
         TypeError, ValueError: something else than `own_dataset` says.
     """
     if isinstance(made, Dataset):
-        return made
+        said = made.normalization if options.normalization is None else options.normalization
+        return dataclasses.replace(made, normalization=said)
     given: Mapping[str, Any]
     if isinstance(made, Mapping):
         unknown = [key for key in made if key not in _KEYS]
@@ -59,7 +71,10 @@ def dataset_of(made: Any, name: str, options: DataOptions, own: OwnCode | None =
     elif isinstance(made, Sequence) and len(made) == 2:
         given = {"train": made[0], "val": made[1]}
     else:
-        raise TypeError(f"data {name}: must give (train, val), or a dict with train and val, got {type(made).__name__}")
+        raise TypeError(
+            f"data {name}: must be (train, val), a dict with train and val, or a bitorch.data.Dataset, got "
+            f"{type(made).__name__}"
+        )
     classes = _classes(given, name)
     shape = None if given.get("input_shape") is None else tuple(int(side) for side in given["input_shape"])
     parts = [_split(given, part, name, classes, shape) for part in ("train", "val")]
@@ -82,22 +97,26 @@ def _classes(given: Mapping[str, Any], name: str) -> int | None:
 
 
 def _split(given: Mapping[str, Any], part: str, name: str, classes: int | None, shape: tuple[int, ...] | None) -> Split:
-    data, sampler, collate = given[part], None, {}
+    data, sampler = given[part], None
+    collate: Collate = default_collate
     what = f"{part} of data {name}"
     if isinstance(data, Images | ImageFiles):
         return data
     if isinstance(data, DataLoader):
-        sampler, collate = _sampler(data, what), {"collate": data.collate_fn}
+        sampler, collate = _sampler(data, what), data.collate_fn
         data = data.dataset
+    split: Items | Stream
     if isinstance(data, IterableDataset) or not hasattr(data, "__getitem__"):
         if not hasattr(data, "__iter__"):
             raise TypeError(f"{what} must be a torch Dataset, a DataLoader or Images, got {type(data).__name__}")
-        length = _length(data, given.get(f"{part}_length"), what)
-        sample = _tensors(next(iter(data), None))
-        return Stream(data, length, shape=_shape(sample, shape), num_classes=classes, name=what, **collate)
-    if len(data) == 0:
-        raise ValueError(f"{what} is empty")
-    return Items(data, shape=_items_shape(data, shape), num_classes=classes, sampler=sampler, name=what, **collate)
+        split = Stream(
+            data, _length(data, given.get(f"{part}_length"), what), num_classes=classes, name=what, collate=collate
+        )
+    else:
+        if not hasattr(data, "__len__") or len(data) == 0:
+            raise ValueError(f"{what} has no samples")
+        split = Items(data, num_classes=classes, sampler=sampler, collate=collate, name=what)
+    return dataclasses.replace(split, shape=_shape(split) if shape is None else shape)
 
 
 def _sampler(loader: DataLoader[Any], what: str) -> Any:
@@ -122,13 +141,8 @@ def _length(data: Any, given: Any, what: str) -> int:
     )
 
 
-def _items_shape(data: Any, given: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    return given if given is not None else None
-
-
-def _shape(sample: Any, given: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Return the shape of a sample's input, if it is a tensor."""
-    if given is not None:
-        return given
-    x = sample[0] if isinstance(sample, tuple | list) and sample else sample
-    return tuple(x.shape) if isinstance(x, Tensor) else None
+def _shape(split: Items | Stream) -> tuple[int, ...] | None:
+    """Return the shape of an input of a batch (x, …), or of a batch that is one tensor; None for another batch."""
+    batch = next(iter(ItemLoader(split, 1, shuffle=False)))
+    x = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    return tuple(x.shape[1:]) if isinstance(x, Tensor) else None

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..input_error import InputError
 from .epoch_loader import EpochLoader, epoch_generator
 from .image_files import ImageFiles
 from .picture_augmentation import PictureAugmentation, sample_random
 from .pictures import PictureError, to_pixels
-from .webdataset import ShardedFiles
 from .workers import Workers
 
 
@@ -31,7 +31,7 @@ class PictureLoader(EpochLoader):
         augmentation: what is done to each picture; None: it is fitted as in evaluation.
 
     Raises:
-        TypeError, ValueError: as `EpochLoader`. In use: ValueError naming a damaged picture and the epoch, unless the
+        TypeError, ValueError: as `EpochLoader`. In use: InputError naming a damaged picture and the epoch, unless the
             files say that such are left out.
     """
 
@@ -51,7 +51,7 @@ class PictureLoader(EpochLoader):
         self._workers = Workers(_Batches(files, augmentation, seed), workers)
 
     def _order(self, epoch: int) -> Tensor:
-        if self.shuffle and isinstance(self.files, ShardedFiles):
+        if self.shuffle:
             return self.files.shuffled(epoch_generator(self.seed, epoch))
         return super()._order(epoch)
 
@@ -59,13 +59,13 @@ class PictureLoader(EpochLoader):
         for batch in self._workers([(epoch, part) for part in chosen]):
             for problem in batch.problems:
                 if self.files.broken == "error":
-                    raise ValueError(
+                    raise InputError(
                         f"{problem} (found in epoch {epoch + 1}); mend it, or go on from the last checkpoint with "
                         "--broken skip, which leaves it out"
                     )
                 warnings.warn(f"left out of its batch: {problem}", stacklevel=2)
             if len(batch.labels) == 0:
-                raise ValueError(f"all pictures of a batch are damaged, such as {batch.problems[0]}")
+                raise InputError(f"all pictures of a batch are damaged, such as {batch.problems[0]}")
             yield batch.pixels, batch.labels
 
 
@@ -85,7 +85,8 @@ class _Batches:
     def __call__(self, key: tuple[int, Tensor]) -> _Batch:
         epoch, indices = key
         pixels = torch.empty((len(indices), *self._files.shape), dtype=torch.uint8)
-        kept, problems = [], []
+        kept: list[int] = []
+        problems: list[str] = []
         for index in indices.tolist():
             try:
                 pixels[len(kept)] = self._image(epoch, index)

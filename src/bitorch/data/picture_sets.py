@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .finding import check_folder
 from .image_files import CACHE_SHARE, ImageFiles, decoded_in_memory, fingerprint, free_bytes, in_memory
 from .images import Dataset, Images
 from .looking import Looks, look_at_all, shown
 from .options import DataOptions
 from .picture_folder import Scan, parts_of, scan, split_by_name
-from .sources import FileSource
+from .sources import FileSource, TarSource
 
 _PARTS = ("training", "test")
 
@@ -33,25 +34,23 @@ class Listed:
         return Listed(self.source.chosen(indices), self.labels[indices])
 
 
-def picture_folder(folder: Path, options: DataOptions, class_names: Sequence[str] | None = None) -> Dataset:
+def picture_folder(folder: str | Path | None, options: DataOptions) -> Dataset:
     """Read a folder of pictures: F/train/CLASS/* with F/val or F/test, or CLASS/* alone, which is split.
 
     Args:
         folder: F.
         options: see `DataOptions`.
-        class_names: what the classes are, in their order; None: the folders' names, sorted.
 
     Raises:
         ValueError: no such folders, fewer than two classes, an empty class, names that differ in case only, broken
             pictures, pictures of several sizes without an image_size, colours in grey data.
         OSError: the folder, or a picture in it, cannot be read.
     """
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder; it must hold train/CLASS/* and val/CLASS/*, or CLASS/*")
+    folder = check_folder(folder, "images", "train/CLASS/* and val/CLASS/*, or CLASS/*")
     train_folder, test_folder = parts_of(folder)
     if train_folder is None and test_folder is not None:
         raise ValueError(f"{folder} has {test_folder.name}, but no train folder beside it")
-    whole = scan(train_folder if train_folder is not None else folder, class_names)
+    whole = scan(train_folder if train_folder is not None else folder, options.class_names)
     check_classes(folder, whole.class_names)
     scans = [whole]
     train = Listed(whole.source, whole.labels)
@@ -93,7 +92,15 @@ def picture_dataset(
     files = [_files(part, shape, len(class_names), options) for part in kept]
     said = [*notes, *(line for look, what in zip(looks, _PARTS, strict=True) for line in look.notes(what))]
     train, test = _cached(files, looks, options)
-    return Dataset(name, train, test, tuple(class_names), options.normalization, fingerprint(files), tuple(said))
+    return Dataset(
+        name,
+        train,
+        test,
+        tuple(class_names),
+        options.normalization,
+        fingerprint(files, (len(train), len(test))),
+        tuple(said),
+    )
 
 
 def check_classes(folder: Path, names: Sequence[str]) -> None:
@@ -104,7 +111,7 @@ def check_classes(folder: Path, names: Sequence[str]) -> None:
 
 def _check_all_classes(name: str, train: Listed, class_names: Sequence[str]) -> None:
     counts = np.bincount(train.labels, minlength=len(class_names))
-    empty = [class_names[label] for label in np.flatnonzero(counts == 0)]
+    empty = [class_names[int(label)] for label in np.flatnonzero(counts == 0)]
     if empty:
         raise ValueError(f"{name} has no whole training pictures of the classes {shown(empty)}")
 
@@ -147,6 +154,8 @@ def _files(part: Listed, shape: tuple[int, int, int], classes: int, options: Dat
         options.crop_share,
         options.broken,
         least=decoded_at(shape[1:], options.crop_share),
+        shard_of=torch.from_numpy(part.source.members[:, 0]) if isinstance(part.source, TarSource) else None,
+        shuffle_buffer=options.shuffle_buffer,
     )
 
 

@@ -88,7 +88,7 @@ def read_picture(stream: BinaryIO, channels: int, least: int = 0) -> Image.Image
 
 
 def look_at(stream: BinaryIO) -> Kind:
-    """Return what a picture file is; of one whose end is missing all pixels are decoded to find out whether they are there.
+    """Return what a picture file is. Where its end is missing, all pixels are decoded, to see whether they are there.
 
     Raises:
         PictureError, OSError: as `read_picture`.
@@ -171,8 +171,8 @@ def _check_mode(mode: str) -> None:
 
 
 def _is_grey_palette(opened: Image.Image) -> bool:
-    colours = np.frombuffer(opened.convert("P").getpalette("RGB") and bytes(opened.getpalette("RGB") or ()), np.uint8)
-    rows = colours.reshape(-1, 3)
+    palette = opened.getpalette("RGB")
+    rows = np.array([] if palette is None else palette, np.uint8).reshape(-1, 3)
     return bool((rows == rows[:, :1]).all())
 
 

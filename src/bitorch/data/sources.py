@@ -152,7 +152,7 @@ class TensorSource(Source):
 
     def picture(self, index: int, channels: int, least: int = 0) -> Image.Image:
         """Return an image of 1 or 3 channels."""
-        return from_pixels(self._images[index])
+        return from_pixels(self._images[index]).convert(MODES[channels])
 
 
 class MemorySource(Source):

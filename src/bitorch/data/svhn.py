@@ -20,7 +20,7 @@ def svhn_place(folder: Path) -> Path | None:
     return place_of(folder, (_TRAIN, _TEST))
 
 
-def svhn(folder: str | Path | None, *, extra: bool = False) -> Dataset:
+def svhn(folder: str | Path | None, *, extra: bool = False) -> Dataset[Images]:
     """Read train_32x32.mat and test_32x32.mat, of which the label 10 means the digit 0: uint8 [N, 3, 32, 32].
 
     Args:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from .image_files import ImageFiles
 from .images import Dataset
 from .names import NamesBuilder
 from .options import DataOptions
@@ -32,44 +27,13 @@ _CLASSES = "classes.txt"
 _SAY_EVERY = 1000
 
 
-@dataclass(frozen=True, eq=False)
-class ShardedFiles(ImageFiles):
-    """Pictures in shards, which are shuffled so that they are read nearly in their order.
-
-    Args:
-        shuffle_buffer: how many samples the next one is drawn from; shards come in random order.
-    """
-
-    shuffle_buffer: int = 1
-
-    def shuffled(self, generator: torch.Generator) -> Tensor:
-        """Return an order of all samples, int64 [N], that depends on the generator's state alone.
-
-        It is the order in which a buffer gives samples that is filled with one shard after the other, in random order,
-        and of which each time a random one is taken. So there is no state to keep when a run is stopped.
-        """
-        assert isinstance(self.source, TarSource)  # as `webdataset` makes them
-        shards = torch.from_numpy(self.source.members[:, 0])
-        count = int(shards.max()) + 1
-        rank = torch.randperm(count, generator=generator)
-        order = torch.argsort(rank[shards], stable=True).tolist()
-        size = min(self.shuffle_buffer, len(order))
-        buffer, drawn = order[:size], torch.randint(size, (len(order) - size,), generator=generator).tolist()
-        result = []
-        for place, sample in zip(drawn, order[size:], strict=True):
-            result.append(buffer[place])
-            buffer[place] = sample
-        rest = torch.randperm(size, generator=generator).tolist()
-        return torch.tensor(result + [buffer[place] for place in rest], dtype=torch.int64)
-
-
-def shard_paths(folder: Path | None, pattern: str) -> list[Path]:
+def shard_paths(folder: str | Path | None, pattern: str) -> list[Path]:
     """Return the tar files of a pattern such as "train-{0000..0009}.tar", or "train-*.tar", below a folder.
 
     Raises:
         ValueError: a range that falls. FileNotFoundError: missing files, the first of which are named.
     """
-    base = Path() if folder is None else folder
+    base = Path() if folder is None else Path(folder)
     texts = [pattern]
     while any(map(_RANGE.search, texts)):
         texts = [text for item in texts for text in _expanded(item)]
@@ -86,7 +50,19 @@ def shard_paths(folder: Path | None, pattern: str) -> list[Path]:
     return paths
 
 
-def webdataset(folder: Path | None, options: DataOptions) -> Dataset:
+def _expanded(text: str) -> list[str]:
+    """Return the texts that the first {0000..0009} of a text stands for."""
+    found = _RANGE.search(text)
+    if found is None:
+        return [text]
+    first, last = found.groups()
+    if int(last) < int(first) or int(last) - int(first) >= _MOST_SHARDS:
+        raise ValueError(f"shards {text!r}: {found.group()} must rise, by less than {_MOST_SHARDS:,}")
+    numbers = range(int(first), int(last) + 1)
+    return [f"{text[: found.start()]}{number:0{len(first)}}{text[found.end() :]}" for number in numbers]
+
+
+def webdataset(folder: str | Path | None, options: DataOptions) -> Dataset:
     """Read shards whose samples have a picture, and their class as KEY.cls, or as "label" or "cls" of KEY.json.
 
     Without `options.val_shards` a share of each class is for testing, chosen by key. Class names are the lines of
@@ -106,12 +82,7 @@ def webdataset(folder: Path | None, options: DataOptions) -> Dataset:
         train, test = _split(train, options)
     classes = 1 + max(int(part.labels.max(initial=0)) for part in (train, test))
     names = _class_names(paths[0].parent / _CLASSES, classes)
-    data = picture_dataset("webdataset", (train, test), names, options)
-    if isinstance(data.train, ImageFiles):
-        fields = {field.name: getattr(data.train, field.name) for field in dataclasses.fields(ImageFiles)}
-        if isinstance(data.train.source, TarSource):
-            data = dataclasses.replace(data, train=ShardedFiles(**fields, shuffle_buffer=options.shuffle_buffer))
-    return data
+    return picture_dataset("webdataset", (train, test), names, options)
 
 
 def index_shards(paths: Sequence[Path]) -> Listed:

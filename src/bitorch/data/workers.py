@@ -85,7 +85,7 @@ def _loader(function: Callable[[_K], _R], keys: _Keys[_K], workers: int) -> Data
         return DataLoader(
             _Function(function),
             batch_size=None,
-            sampler=keys,  # type: ignore[arg-type]  # any iterable of keys
+            sampler=keys,
             num_workers=workers,
             collate_fn=_as_it_is,
             persistent_workers=True,

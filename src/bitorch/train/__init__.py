@@ -17,7 +17,6 @@ import_torchvision_if_installed()
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint as Checkpoint
-    from .checkpoint import load_model as load_model
     from .checkpoint import read_checkpoint as read_checkpoint
     from .checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
     from .classifier import Classifier as Classifier
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from .stopping import Interrupted as Interrupted
     from .task import Task as Task
     from .trainable import Trainable as Trainable
+    from .trained import load_model as load_model
     from .warm_start import Stage as Stage
     from .warm_start import WarmStart as WarmStart
 
@@ -55,7 +55,7 @@ _HOMES = {
     "WarmStart": "warm_start",
     "evaluate": "evaluation",
     "fit": "run",
-    "load_model": "checkpoint",
+    "load_model": "trained",
     "prepare": "run",
     "read_checkpoint": "checkpoint",
     "read_settings": "settings_file",

@@ -20,7 +20,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from ..checking.non_finite import is_finite
-from ..models import is_external
+from ..models import is_named
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
 from .bits_in_force import bits_in_force, bring_into_force
@@ -175,7 +175,7 @@ def _check_all_there(
     missing = [
         index
         for index, parameter in enumerate(parameters)
-        if index not in known and id(parameter) not in idle and not is_external(settings.model)
+        if index not in known and id(parameter) not in idle and is_named(settings.model)
     ]
     if missing or not known:
         raise ValueError(f"{place} lacks parameters {missing[:4] if missing else 'of any number'}")

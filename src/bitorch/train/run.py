@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import signal
 import statistics
 from collections.abc import Callable, Iterable
@@ -18,18 +20,20 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
-from ..calibration.calibrate import Calibration
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
-from ..data import BatchLoader
+from ..data import Dataset, dataset_of
+from ..known_names import GIVEN_PREFIX
+from ..models.own import GivenNet
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
-from .assemble import Parts, assemble, train_loader, warm_start
+from .assemble import Parts, assemble, test_loader, train_loader, warm_start
 from .checkpoint_io import AtomicCheckpointIO
 from .classifier import Classifier
-from .files import check_writable, link_atomically
+from .files import check_writable, link_atomically, write_atomically
 from .guard import NonFiniteError
 from .lost_folder import saying_why
+from .net_source import NetSource, given_name
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
 from .recorder import BEST_NAME, Row, RunRecorder, RunStopped, is_at_target
@@ -118,7 +122,7 @@ class Run(Parts):
                 trainer.fit(
                     self._classifier(),
                     train_loader(self.dataset, self.settings),
-                    self._test_loader(),
+                    test_loader(self.dataset, self.settings),
                     ckpt_path=self.settings.resume,
                 )
             except RunStopped:
@@ -133,14 +137,16 @@ class Run(Parts):
                 raise NonFiniteError(error.reason, error.step, checkpoint) from None
         return _result(recorder, self.conversion)
 
-    def _tables(self) -> list[Conversion | Calibration]:
-        return [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+    def _tables(self) -> list[object]:
+        notes = ["\n".join(self.dataset.notes)] if self.dataset.notes else []
+        tables = [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+        return [*notes, *tables]
 
     def _classifier(self) -> Classifier:
         settings = self.settings
         return Classifier(
             self.model,
-            self.dataset.train.num_classes,
+            self.dataset.num_classes,
             optimizer=partial(_optimizer, settings=settings),
             schedule=Schedule(
                 settings.schedule,
@@ -161,17 +167,19 @@ class Run(Parts):
         """Return what checkpoints say about the run."""
         info: dict[str, Any] = {
             "settings": self.settings.to_dict(),
-            "input_shape": list(self.dataset.train.images.shape[1:]),
+            "input_shape": list(self.dataset.input_shape),
         }
+        if self.dataset.class_names is not None:
+            info["class_names"] = list(self.dataset.class_names)
+        if self.dataset.fingerprint is not None:
+            info["data_fingerprint"] = self.dataset.fingerprint
+        if self.source.sha256 is not None:
+            info["model_sha256"] = self.source.sha256
         if self.teacher is not None:
             info["teacher"] = self.teacher.fingerprint
         if self.rules is not None:
             info["rules"] = entries_of(self.rules)
         return info
-
-    def _test_loader(self) -> BatchLoader:
-        images = self.dataset.test
-        return BatchLoader(images, min(2 * self.settings.batch_size, len(images)), shuffle=False)
 
     def _trainer(self, callbacks: list[Callback], *, has_progress_bar: bool) -> pl.Trainer:
         settings = self.settings
@@ -208,19 +216,39 @@ def _has_idle_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def fit(settings: Settings, *, on_epoch: Callable[[Row], None] | None = None, show: bool = True) -> Result:
-    """Build the model, quantize it and train it: `prepare(settings).train(…)`, which see for arguments and errors."""
-    return prepare(settings).train(on_epoch=on_epoch, show=show)
+def fit(
+    settings: Settings,
+    *,
+    model: GivenNet | None = None,
+    data: Any = None,
+    on_epoch: Callable[[Row], None] | None = None,
+    show: bool = True,
+) -> Result:
+    """Build the model, quantize it and train it: `prepare(…).train(…)`, which see for arguments and errors."""
+    return prepare(settings, model=model, data=data).train(on_epoch=on_epoch, show=show)
 
 
-def prepare(settings: Settings) -> Run:
+def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = None) -> Run:
     """Check everything that can be checked before training, and build the model.
+
+    Args:
+        settings: of the run.
+        model: in place of settings.model: a module, which is copied, or a function or class that returns one, called
+            with num_classes, channels and image_size, those that it takes. Layers that are low-bit already stay so.
+        data: in place of settings.data: a `bitorch.data.Dataset`, or training and test data as a pair or in a dict, each
+            `Images`, a torch Dataset (map-style or iterable) or a DataLoader; see `bitorch.data.dataset_of`.
 
     Raises:
         ValueError, TypeError: the model does not fit the data, a checkpoint the settings, or the settings the machine.
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
-    parts = assemble(settings)
+    dataset = None if data is None else dataset_of(data, "passed in Python", settings.data_options)
+    settings = _with_names(settings, model, dataset)
+    parts = assemble(settings, model=model, data=dataset)
+    if (given := parts.dataset.normalization) is not None:
+        settings = dataclasses.replace(settings, mean=given.mean, std=given.std)  # which the data may have said
+    if parts.own_bits is not None:
+        settings = dataclasses.replace(settings, bits=parts.own_bits)
     if settings.resume is not None:
         trained = [p for p in parts.model.parameters() if p.requires_grad]
         steps = len(parts.dataset.train) // (settings.batch_size * settings.processes)
@@ -231,8 +259,30 @@ def prepare(settings: Settings) -> Run:
         check_writable(folder, bytes_needed=9 * sum(p.nbytes for p in parts.model.parameters()))
         # Without the places: it is the config file of further runs, which are kept and started elsewhere.
         write_settings(settings.without_places(), folder / "settings.yaml")
+        _keep_source(parts.source, folder)
         _bring_best(settings, folder)
     return Run(**vars(parts), settings=settings, folder=folder)
+
+
+def _with_names(settings: Settings, model: GivenNet | None, data: Dataset | None) -> Settings:
+    """Return the settings with the names of what is passed in place of what they name."""
+    names: dict[str, Any] = {}
+    if model is not None:
+        names["model"] = given_name(model)
+    if data is not None:
+        names["data"] = GIVEN_PREFIX + (re.sub(r"\W", "", data.name) or "data")
+    for field, name in names.items():
+        now = getattr(settings, field)
+        if now not in (name, getattr(Settings, field)):
+            raise ValueError(f"{field} is passed, and settings have {field}={now!r}; leave one of them out")
+    return dataclasses.replace(settings, **names)
+
+
+def _keep_source(source: NetSource, folder: Path) -> None:
+    """Keep a copy of the user's file in the run's folder, for people: it is not run unless they name it."""
+    if source.path is not None and source.path.parent.resolve() != folder.resolve():
+        content = source.path.read_bytes()
+        write_atomically(folder / source.path.name, lambda file: file.write(content))
 
 
 def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer:
