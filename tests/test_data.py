@@ -333,7 +333,7 @@ class TestLoad:
 
     def test_padding_is_an_int(self) -> None:
         with pytest.raises(TypeError, match=r"pad_to must be an int, got 9\.0"):
-            load("digits", pad_to=9.0)  # type: ignore[arg-type]
+            load("digits", pad_to=9.0)  # type: ignore[call-overload]
 
 
 class TestAugmentation:

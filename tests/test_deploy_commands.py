@@ -403,10 +403,11 @@ class TestPredict:
     ) -> None:
         image = str(picture)
         (tmp_path / "text.png").write_text("no image")
+        (tmp_path / "empty").mkdir()
         for arguments, message in (
             ([net], "name at least one image"),
-            ([net, image, "missing.png"], "there is no image file missing.png"),
-            ([net, str(tmp_path)], f"is a folder; name the images in it, e.g. {tmp_path}/*.png"),
+            ([net, image, "missing.png"], "there is no image file or folder missing.png"),
+            ([net, str(tmp_path / "empty")], f"there is no picture in {tmp_path / 'empty'}"),
             (["missing", image], "missing"),
             ([str(folder / "run" / "last.ckpt"), image], "last.ckpt: "),
             ([net, image, "--top", "11"], "--top 11: must be from 1 to 10, the number of classes"),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..known_names import is_given
 from ..own_code import is_own
 from ..recorded_code import find_recorded
+
+if TYPE_CHECKING:
+    from ..train.checkpoint import Checkpoint
 
 #: Settings that may name code of the user's own.
 OWN_FIELDS = ("model", "data", "loss", "metric")
@@ -55,7 +58,7 @@ def fields_of_run(path: str | Path, arguments: Sequence[str], others: Sequence[s
         return {}
     # A resumed run goes on in the folder of its checkpoint, which may have been moved.
     fields = checkpoint.settings.without_places().to_dict()
-    return with_own_code(fields, {"model": checkpoint.model_sha256}, path, arguments, others)
+    return with_own_code(fields, _hashes(checkpoint), path, arguments, others)
 
 
 def fields_of_net(path: Path, arguments: Sequence[str]) -> dict[str, Any]:
@@ -78,7 +81,11 @@ def fields_of_net(path: Path, arguments: Sequence[str]) -> dict[str, Any]:
             )
         return {}
     fields = checkpoint.settings.without_places().to_dict()
-    return with_own_code(fields, {"model": checkpoint.model_sha256}, path, arguments)
+    return with_own_code(fields, _hashes(checkpoint), path, arguments)
+
+
+def _hashes(checkpoint: Checkpoint) -> dict[str, str | None]:
+    return {"model": checkpoint.model_sha256, "data": checkpoint.data_fingerprint}
 
 
 def with_own_code(

@@ -52,13 +52,14 @@ def _text(found: Report) -> str:
 
 def _report(settings: Settings, options: ReportArguments) -> Report:
     # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
-    from ..data import to_float
+    from ..data import first_batch
     from ..reporting.report import report
     from ..train.assemble import assemble
+    from ..train.run_data import floats
 
     parts = assemble(settings, of=options.checkpoint)
-    images = to_float(parts.dataset.test.images[: options.images])
-    return report(parts.model, images, packed=_packed(settings, options.checkpoint))
+    batch = floats(first_batch(parts.dataset.test, options.images))
+    return report(parts.model, batch, packed=_packed(settings, options.checkpoint))
 
 
 def _packed(settings: Settings, path: Path | None) -> PackedModel | None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .schedule import Schedule as Schedule
     from .settings_file import read_settings as read_settings
     from .stopping import Interrupted as Interrupted
+    from .task import Task as Task
+    from .trainable import Trainable as Trainable
     from .trained import load_model as load_model
     from .warm_start import Stage as Stage
     from .warm_start import WarmStart as WarmStart
@@ -48,6 +50,8 @@ _HOMES = {
     "Run": "run",
     "Schedule": "schedule",
     "Stage": "warm_start",
+    "Task": "task",
+    "Trainable": "trainable",
     "WarmStart": "warm_start",
     "evaluate": "evaluation",
     "fit": "run",

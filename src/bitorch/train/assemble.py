@@ -1,4 +1,4 @@
-"""What a run is made of: its images and its model, low-bit and with the weights that it starts from."""
+"""What a run is made of: its data, its task and its model, low-bit and with the weights that it starts from."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..calibration.calibrate import Calibration, calibrate
 from ..conversion.rules import Rule
 from ..conversion.rules_file import load_rules
 from ..conversion.table import Conversion
-from ..data import BatchLoader, Dataset, load, to_float
+from ..data import Dataset, EpochLoader, PictureAugmentation, loader, normalized
 from ..known_names import GIVEN_PREFIX, is_given
 from ..models.own import GivenNet
 from ..outputs import logits_of
@@ -24,8 +25,12 @@ from .already_low_bit import common_bits, make_low_bit
 from .checkpoint import Checkpoint, check_builds, load_weights, read_checkpoint
 from .hardware import check_hardware
 from .net_source import NetSource, given_source, named_source
+from .run_data import first_call, floats, is_structured, picture_shape, run_data
+from .run_task import check_augmentation, run_task
 from .settings import Settings
+from .task import Task
 from .teacher import Teacher, load_teacher
+from .trainable import check_distils
 from .trained import check_same_layers, of_this_net
 from .warm_start import WarmStart
 from .weights_file import load_weights_file
@@ -35,18 +40,20 @@ _KEPT_ON_RESUME = (
     "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
     "weight_decay", "seed", "batch_size", "processes", "distil_weight", "distil_temperature", "range", "learned_by",
     "weights_method", "activations", "weight_scale", "sign", "pad_value", "gradients", "rules", "warm_start",
-    "warm_start_epochs",
+    "warm_start_epochs", "image_size", "channels", "crop_share", "mean", "std", "val_share", "split_seed", "extra",
+    "shards", "val_shards", "shuffle_buffer", "fake", "loss", "metric", "ignore_index",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Images, the model that fits them, how it was converted, and the one that it learns from, if there is one.
+    """Data, the model that fits them, how it was converted, and the one that it learns from, if there is one.
 
     `own_bits` are those that most low-bit layers had when the model came with some, None of one that came float.
     """
 
     dataset: Dataset
+    task: Task
     source: NetSource
     model: nn.Module
     conversion: Conversion
@@ -72,7 +79,7 @@ def assemble(
         FileNotFoundError, OSError: missing data, checkpoint or weights. ImportError: a package that is not installed.
     """
     check_hardware(settings.accelerator, settings.devices)
-    dataset = load(settings.data, settings.folder, pad_to=settings.pad_to) if data is None else data
+    dataset = run_data(settings) if data is None else data
     if settings.batch_size * settings.processes > len(dataset.train):
         raise ValueError(
             f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
@@ -91,8 +98,11 @@ def assemble(
     else:
         source = given_source(model, settings.width)
     net = _float_model(settings, dataset, source)
+    task = run_task(settings, dataset, net)
+    check_augmentation(settings, dataset, task)
     own_bits = common_bits(net)
     conversion = make_low_bit(net, settings, rules)
+    net = normalized(net, dataset.normalization)
     _check_trainable(net, settings)
     start = warm_start(settings)
     if start is not None:
@@ -101,10 +111,12 @@ def assemble(
         check_same_layers(net, checkpoints[of])
     for checkpoint in starts:
         _load_start(net, settings, checkpoint, source)
-    teacher = None if settings.distil is None else load_teacher(settings.distil, dataset.train, settings.distil_model)
+    teacher = None if settings.distil is None else _teacher(settings.distil, settings, dataset, task)
     if settings.resume is not None:
+        _check_same_files(checkpoints[settings.resume], dataset)
         _check_same_teacher(checkpoints[settings.resume], teacher)
-    return Parts(dataset, source, net, conversion, _calibration(net, dataset, settings), teacher, rules, own_bits)
+    calibration = _calibration(net, dataset, settings)
+    return Parts(dataset, task, source, net, conversion, calibration, teacher, rules, own_bits)
 
 
 def warm_start(settings: Settings) -> WarmStart | None:
@@ -130,24 +142,31 @@ def _calibration(model: nn.Module, dataset: Dataset, settings: Settings) -> Cali
     quantizers = [module for module in model.modules() if isinstance(module, RangeQuantization)]
     if not any(quantizer.max_code is not None and not quantizer.is_set for quantizer in quantizers):
         return None
-    return calibrate(model, _calibration_images(dataset, settings))
+    return calibrate(model, _calibration_batches(dataset, settings))
 
 
-def _calibration_images(dataset: Dataset, settings: Settings) -> Iterator[Tensor]:
-    """Yield the first training batches, float and not augmented."""
-    for images, _ in islice(train_loader(dataset, settings), settings.calibration_batches):
-        yield to_float(images)
+def _teacher(path: Path, settings: Settings, dataset: Dataset, task: Task) -> Teacher:
+    check_distils(task)
+    return load_teacher(path, dataset, task.outputs, settings.distil_model)
+
+
+def _calibration_batches(dataset: Dataset, settings: Settings) -> Iterator[Any]:
+    """Yield the first training batches, pictures as floats and not augmented."""
+    for batch in islice(_loader(dataset, settings, None), settings.calibration_batches):
+        yield floats(batch)
 
 
 def _float_model(settings: Settings, dataset: Dataset, source: NetSource) -> nn.Module:
     """Build the float model, with weights from elsewhere if there are some."""
-    images = dataset.train
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        model = source.build(images.images.shape[1:], images.num_classes)
+        model = source.build(picture_shape(dataset), dataset.train.num_classes)
     # The layout that convolutions are fastest in, on CPUs and GPUs alike.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
-    _check_model_fits(model, dataset, settings, source)
+    if is_structured(dataset):
+        _check_takes_batches(model, dataset, settings, source)
+    else:
+        _check_model_fits(model, dataset, settings, source)
     if settings.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules()):
         raise ValueError(
             f"batch_size must be at least 2, because model {settings.model} has batch normalization, which needs "
@@ -157,21 +176,39 @@ def _float_model(settings: Settings, dataset: Dataset, source: NetSource) -> nn.
         load_weights_file(
             model,
             settings.weights,
-            images.num_classes,
+            dataset.num_classes,
             new_head=settings.new_head,
             sum_channels=settings.sum_channels,
         )
     return model
 
 
-def train_loader(dataset: Dataset, settings: Settings) -> BatchLoader:
+def train_loader(dataset: Dataset, settings: Settings) -> EpochLoader:
     """Return the training batches, whose order is a function of seed and epoch."""
-    return BatchLoader(dataset.train, settings.batch_size, shuffle=True, seed=settings.seed, drop_last=True)
+    return _loader(dataset, settings, settings.picture_augmentation)
+
+
+def test_loader(dataset: Dataset, settings: Settings) -> EpochLoader:
+    """Return batches of the test images, in their order."""
+    batch_size = min(2 * settings.batch_size, len(dataset.test))
+    return loader(dataset.test, batch_size, shuffle=False, workers=settings.workers)
+
+
+def _loader(dataset: Dataset, settings: Settings, transform: PictureAugmentation | None) -> EpochLoader:
+    return loader(
+        dataset.train,
+        settings.batch_size,
+        shuffle=True,
+        seed=settings.seed,
+        drop_last=True,
+        workers=settings.workers,
+        transform=transform,
+    )
 
 
 def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings, source: NetSource) -> None:
     """Raise ValueError if the model cannot take the images, by showing it two blank ones."""
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.input_shape
     try:
         with torch.no_grad():
             output: object = model.eval()(torch.zeros(2, *shape))
@@ -190,11 +227,28 @@ def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings, so
     finally:
         model.train()
     logits = logits_of(output, f"model {settings.model} must return logits, alone or under 'logits'")
-    if logits.shape != (2, dataset.train.num_classes):
+    if logits.shape != (2, dataset.num_classes):
         raise ValueError(
             f"model {settings.model} returns {list(logits.shape)} for a batch of 2 images, "
-            f"expected [2, {dataset.train.num_classes}]"
+            f"expected [2, {dataset.num_classes}]"
         )
+
+
+def _check_takes_batches(model: nn.Module, dataset: Dataset, settings: Settings, source: NetSource) -> None:
+    """Raise ValueError or TypeError if the model cannot be called with batches of the user's own data set."""
+    batch = first_call(dataset, model, settings.batch_size)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            batch.copied().run(model.eval())
+        except ValueError as error:
+            cause = error if error.__cause__ is None else error.__cause__
+            line = users_line(cause, source.given.folder) if isinstance(source.given, OwnCode) else ""
+            where = f" ({line})" if line else ""
+            raise ValueError(
+                f"model {settings.model} cannot take batches of {settings.data}: {error}{where}"
+            ) from cause
+        finally:
+            model.train()
 
 
 def _is_about_images(error: Exception, source: NetSource) -> bool:
@@ -234,6 +288,18 @@ def _load_start(model: nn.Module, settings: Settings, checkpoint: Checkpoint, so
         )
     if checkpoint.epoch >= settings.epochs:
         raise ValueError(f"the run of {path} has finished its {checkpoint.epoch} epochs; to go on, raise epochs")
+
+
+def _check_same_files(checkpoint: Checkpoint, dataset: Dataset) -> None:
+    """Raise ValueError if the files of the data set are others than those of a checkpoint's run."""
+    before, path = checkpoint.data_fingerprint, checkpoint.path
+    if checkpoint.settings is not None and is_own(checkpoint.settings.data):
+        return  # of which the user has said that it is this one, if it has changed
+    if before is not None and dataset.fingerprint is not None and before != dataset.fingerprint:
+        raise ValueError(
+            f"the files of {dataset.name} are others, or have other names, than when the run of {path} began, so its "
+            "order of samples cannot go on; bring them back, or start a new run from its weights with init"
+        )
 
 
 def _is_own(model: str) -> bool:

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from ..conversion.rules import Rule
 from ..conversion.rules_file import rules_from
+from ..data import normalized
 from ..differences import differences
 from ..models import build, is_named
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
 from ..tensor_file import load_tensor_file, why_no_plain_tensor
-from .classifier import CHECKPOINT_KEY
 from .content import Part
 from .settings import Settings
+from .trainable import CHECKPOINT_KEY
 from .weights_file import state_dict_of
 
 _PREFIX = "model."
@@ -44,6 +45,8 @@ class Checkpoint:
             the end.
         rules: that the model was converted by, None if the settings have its bits.
         teacher: fingerprint of the net that the run learns from, None if it learns from the labels alone.
+        class_names: one for each class, None where the data set has none.
+        data_fingerprint: what tells the files of its data set from others, None where their name says it.
         model_sha256: of the source of a model of the user's own; None of architectures with a name, and where there is
             no source.
     """
@@ -60,6 +63,8 @@ class Checkpoint:
     rules: list[Rule] | None
     teacher: str | None
     model_sha256: str | None
+    class_names: tuple[str, ...] | None = None
+    data_fingerprint: str | None = None
 
     def __str__(self) -> str:
         if self.settings is None:
@@ -150,6 +155,7 @@ def _checkpoint(path: Path, content: Part) -> Checkpoint:
     own = content[CHECKPOINT_KEY]
     info = own["info"]
     settings, shape, rules, teacher = (info.get(name) for name in ("settings", "input_shape", "rules", "teacher"))
+    class_names, data_fingerprint = info.get("class_names"), info.get("data_fingerprint")
     sha256 = info.get("model_sha256")
     recorder = None if (callbacks := content.get("callbacks")) is None else callbacks.get("RunRecorder")
     bits = own.get("bits")
@@ -157,7 +163,7 @@ def _checkpoint(path: Path, content: Part) -> Checkpoint:
         path=path,
         settings=None if settings is None else settings.plain(_settings),
         input_shape=None if shape is None else _input_shape(shape),
-        num_classes=own["num_classes"].integer(least=2, most=_MOST_CLASSES),
+        num_classes=_outputs(own["num_classes"]),
         state_dict={
             name.removeprefix(_PREFIX): part.tensor()
             for name, part in content["state_dict"].items()
@@ -169,6 +175,8 @@ def _checkpoint(path: Path, content: Part) -> Checkpoint:
         bits={} if bits is None else {name: _bits(part) for name, part in bits.items()},
         rules=None if rules is None or rules.value is None else rules.plain(rules_from),
         teacher=None if teacher is None or teacher.value is None else teacher.text(),
+        class_names=None if class_names is None else tuple(name.text() for name in class_names.list()),
+        data_fingerprint=None if data_fingerprint is None else data_fingerprint.text(),
         model_sha256=None if sha256 is None or sha256.value is None else sha256.text(),
     )
     _check_consistent(checkpoint)
@@ -186,6 +194,11 @@ def _input_shape(part: Part) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def _outputs(part: Part) -> int | None:
+    """Return the width of the outputs: classes, labels or values; None where only an own loss knows."""
+    return None if part.value is None else part.integer(least=1, most=_MOST_CLASSES)
+
+
 def _bits(part: Part) -> list[int]:
     return [item.integer(least=1, most=FLOAT_BITS) for item in part.list(3)]
 
@@ -195,7 +208,9 @@ def _row(part: Part) -> dict[str, float]:
 
 
 def _check_consistent(checkpoint: Checkpoint) -> None:
-    """Raise a ValueError where the settings, which say how large images are made, are not those of the images."""
+    """Raise a ValueError where settings and class names are not those of the images."""
+    if checkpoint.class_names is not None and len(checkpoint.class_names) != checkpoint.num_classes:
+        raise ValueError(f"it has {len(checkpoint.class_names)} class names for {checkpoint.num_classes} classes")
     settings, shape = checkpoint.settings, checkpoint.input_shape
     if settings is not None and shape is not None and settings.pad_to and shape[1:] != (settings.pad_to,) * 2:
         raise ValueError(f"its settings pad images to {settings.pad_to}, and its images are {list(shape)}")
@@ -218,7 +233,8 @@ def check_builds(checkpoint: Checkpoint) -> None:
             return
         try:
             with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.no_grad():
-                model = build(settings.model, shape[0], checkpoint.num_classes, settings.width).eval()
+                net = build(settings.model, shape[0], checkpoint.num_classes, settings.width)
+                model = normalized(net, settings.data_options.normalization).eval()
                 if found := differences(model.state_dict(), {key: t for key, t in got.items() if key in _keys(model)}):
                     raise ValueError(f"its weights are not of the model {settings.model}: {found}")
                 model(torch.zeros(2, *shape))

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..conversion.layer_configs import Configs
 from ..conversion.quantize import quantize_
+from ..data import normalized
 from ..differences import differences
 from ..models.own import GivenNet
 from .bits_in_force import bits_in_force, bring_into_force
@@ -95,7 +96,7 @@ def load_trained(
         check_builds(checkpoint)
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away, so they must not cost random numbers
         net = source.build(shape, classes)
-    _make_low_bit(net, checkpoint, config)
+    net = _made_low_bit(net, checkpoint, config)
     checkpoint = of_this_net(net, checkpoint)
     load_weights(net, checkpoint)
     return Trained(checkpoint, net.eval(), source, shape)
@@ -128,8 +129,11 @@ def _shape(checkpoint: Checkpoint, given: Sequence[int] | None) -> tuple[int, in
     return channels, height, width
 
 
-def _make_low_bit(net: nn.Module, checkpoint: Checkpoint, config: Configs | None) -> None:
-    """Quantize a net as the checkpoint says, or else as the config does. One that has low-bit layers keeps them."""
+def _made_low_bit(net: nn.Module, checkpoint: Checkpoint, config: Configs | None) -> nn.Module:
+    """Quantize a net as the checkpoint says, or else as the config does. One that has low-bit layers keeps them.
+
+    The result normalizes its inputs first, if the net of the checkpoint does.
+    """
     settings, path = checkpoint.settings, checkpoint.path
     if settings is not None and config is not None:
         raise ValueError(f"{path} says which bits its layers have; leave bits and rules out")
@@ -150,8 +154,11 @@ def _make_low_bit(net: nn.Module, checkpoint: Checkpoint, config: Configs | None
             "load_model(path, model=…, config=…), or let the model come with them; --bits 32 32 32 is float"
         )
     check_same_layers(net, checkpoint)
+    if settings is not None:
+        net = normalized(net, settings.data_options.normalization)
     with naming(path):
         bring_into_force(net, checkpoint.bits)
+    return net
 
 
 def check_same_layers(net: nn.Module, checkpoint: Checkpoint) -> None:
