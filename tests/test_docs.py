@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -58,6 +59,9 @@ def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     """The snippets of a page build on each other."""
     monkeypatch.chdir(tmp_path)
     write_files(page, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # so that snippets can import those files, as in a folder of one's own
+    for file in tmp_path.glob("*.py"):
+        monkeypatch.delitem(sys.modules, file.stem, raising=False)
     namespace: dict[str, object] = {"__name__": "snippet"}
     for number, block in enumerate(blocks(page, "python")):
         exec(compile(block, f"{page.name}, snippet {number}", "exec"), namespace)

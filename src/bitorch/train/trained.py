@@ -167,6 +167,12 @@ def check_same_layers(net: nn.Module, checkpoint: Checkpoint) -> None:
         return
     now = {name: bits[:2] for name, bits in bits_in_force(net).items()}
     then = {name: (bits[0], bits[1]) for name, bits in checkpoint.bits.items()}
+    names = {name for name, _ in net.named_modules()}
+    if missing := {name: bits for name, bits in then.items() if name not in names}:
+        raise ValueError(
+            f"the checkpoint {checkpoint.path} does not fit the model {type(net).__name__}: it has the layers "
+            f"{_told(missing)} (bits of weights and activations), and the model has no such layers"
+        )
     if now != then:
         raise ValueError(
             f"the low-bit layers of the model, {_told(now)}, are not those of {checkpoint.path}, {_told(then)} (bits "
