@@ -201,7 +201,7 @@ def test_a_script_that_trains_when_it_is_imported(run: Any) -> None:
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("name", ["Net", "ready", "named"])
+@pytest.mark.parametrize("name", ["Net", "ready", "named", "lazy", "lazy_module"])
 def test_classes_modules_and_named_logits(run: Any, name: str) -> None:
     run("train", "--model", f"mine.py:{name}", "--out", "run", *TRAIN)
     run("deploy", "run/last.ckpt")
