@@ -31,7 +31,7 @@ class Options:
     """Folder of the runs. Runs that are done there are not trained again; interrupted ones go on."""
     epochs: int = 6
     """Passes of the float net over the training images."""
-    low_bit_epochs: int = 9
+    low_bit_epochs: int = 6
     """Passes of the low-bit net, after those of the float net that it starts from."""
     width: float = 0.5
     """Factor on the channels of LeNet28, of both nets."""

@@ -31,8 +31,8 @@ from .preprocessing import Preprocessing
 _CLASS_NAMES = {"digits": tuple("0123456789")}
 #: Of the settings, what says how the net is built and with what it was trained. Not where: files are given away.
 _SETTINGS = (
-    "model", "width", "data", "pad_to", "epochs", "seed", "loss", "metric", "ignore_index", "image_size", "channels", "crop_share", "mean", "std",
-    "val_share", "split_seed", "extra", "shards", "val_shards", "fake",
+    "model", "width", "data", "pad_to", "epochs", "seed", "loss", "metric", "ignore_index", "image_size", "channels",
+    "crop_share", "mean", "std", "val_share", "split_seed", "extra", "shards", "val_shards", "fake",
 )  # fmt: skip
 #: And these, unless rules say it.
 _BITS = (

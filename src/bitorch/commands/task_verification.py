@@ -73,12 +73,9 @@ class TaskComparison:
         with torch.inference_mode():
             inputs = batch.in_order(self._model, batch.where)
             outputs: list[Any] = [self._model(*inputs), self._module(*inputs)]
-            judged = []
             for output, metrics in zip(outputs, self._metrics, strict=True):
                 self._task.check(output, batch.labels, batch.where)
-                judged.append(self._task.judged(output, batch.labels))
-                for metric in metrics.values():
-                    metric.update(*judged[-1])
+                self._task.update(metrics, output, batch.labels, batch.where)
             for ours, theirs in zip(tensors_in(outputs[0]), tensors_in(outputs[1]), strict=False):
                 if ours.is_floating_point() and ours.shape == theirs.shape:
                     self.largest_difference = max(self.largest_difference, float((ours - theirs).abs().max()))

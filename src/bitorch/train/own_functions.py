@@ -62,6 +62,7 @@ class OwnMetric:
     name: str
     make: Callable[[], Metric]
     larger_is_better: bool
+    is_function: bool = False
 
 
 def metric_of(metric: object) -> OwnMetric:
@@ -86,7 +87,7 @@ def metric_of(metric: object) -> OwnMetric:
     if isinstance(metric, type) and issubclass(metric, Metric):
         _check_makes(metric)
         return OwnMetric(name, metric, larger)
-    return OwnMetric(name, lambda: MeanOf(metric, name), larger)
+    return OwnMetric(name, lambda: MeanOf(metric, name), larger, is_function=True)
 
 
 def _check_makes(metric: type[Metric]) -> None:

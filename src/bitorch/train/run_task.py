@@ -15,16 +15,17 @@ from ..calibration.recording import eval_mode
 from ..containers import tensors_in
 from ..data import Dataset
 from ..input_error import InputError
-from ..objective import BCE, CROSS_ENTROPY, MSE, objective
+from ..objective import BCE, MSE, objective
 from ..outputs import logits_of, own_loss
 from ..own_code import find_own, is_own, run_own
 from ..recorded_code import find_recorded, remember
+from . import targets
 from .run_data import first_call, first_inputs, is_structured
 from .settings import Settings
 from .task import Task
 
 #: By the losses of `objective`, those of the command line.
-_NAMES = {CROSS_ENTROPY: "cross-entropy", BCE: "bce", MSE: "mse"}
+_NAMES = {BCE: "bce", MSE: "mse"}
 
 
 def run_task(settings: Settings, dataset: Dataset, model: nn.Module, *, said_by: Path | None = None) -> Task:
@@ -136,12 +137,15 @@ def _fitting(output: Any, batch: Batch) -> str | None:
     if batch.labels is None:
         return None
     try:
-        z = logits_of(output)
+        z, y = logits_of(output), batch.labels
+        # Whether all labels are inside of the classes is said later, with the place of one that is not.
+        if isinstance(y, Tensor) and targets.is_integer(y) and z.dim() > 1 and y.shape == z.shape[:1] + z.shape[2:]:
+            if z.shape[1] > 1:
+                return "cross-entropy" if z.dim() == 2 else "pixels"
         judged = objective(z, [dataclasses.replace(batch, labels_name=None)], None)
     except (TypeError, ValueError):
         return None
-    name = None if judged is None else _NAMES.get(judged.name)
-    return "pixels" if name == "cross-entropy" and z.dim() > 2 else name
+    return None if judged is None else _NAMES.get(judged.name)
 
 
 def _made(name: str, z: Tensor, settings: Settings, *, has_loss: bool) -> Task:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
+from ..input_error import InputError, failure
 from ..objective import Loss
 from ..outputs import logits_of
 from . import targets
@@ -46,6 +47,7 @@ class Task:
         prediction: what the outputs are.
         outputs: number of classes, labels or values of an output; None where only the loss knows.
         judged: from whole output and labels to the two things that metrics are updated with.
+        own_judged: the same for metrics of the user's own, by name: functions get whole output and labels.
         check: raises InputError, in words that begin with its last argument, where labels are not those of the task.
         training_loss: where training has another loss than `loss`, such as one with label smoothing.
         is_of_table: outputs and labels alone ask for this loss, by the table of docs/training.md.
@@ -62,6 +64,7 @@ class Task:
     check: Callable[[Any, Any, str], None] = field(default=lambda output, target, where: None)
     training_loss: Loss | None = None
     is_of_table: bool = False
+    own_judged: Mapping[str, Callable[[Any, Any], tuple[Any, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.best != LOSS and self.best not in self.metrics:
@@ -141,7 +144,7 @@ class Task:
         _check_outputs("values", values)
         return Task(
             "mse",
-            mean_squared_error,
+            _Named("mean squared error", _mean_squared_error),
             {"mae": MeanAbsoluteError, "rmse": partial(MeanSquaredError, squared=False)},
             best="mae",
             larger_is_better=False,
@@ -168,7 +171,7 @@ class Task:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         return Task(
             "pixels",
-            partial(_pixel_cross_entropy, ignore_index=ignore_index),
+            _Named("cross-entropy", partial(_pixel_cross_entropy, ignore_index=ignore_index)),
             {
                 "miou": partial(MulticlassJaccardIndex, num_classes, validate_args=False),
                 "pixel_acc": partial(_accuracy, num_classes, 1),
@@ -189,8 +192,9 @@ class Task:
         Args:
             loss: function of the model's output and the labels (of the output alone, if the data have none) to a tensor
                 of one number, the mean over the batch.
-            metric: what chooses best.ckpt: a torchmetrics.Metric or its class, or a function of outputs and labels to
-                the mean number of a batch, which has an attribute `higher_is_better`. None: val/loss.
+            metric: what chooses best.ckpt: a torchmetrics.Metric or its class, updated with logits and labels, or a
+                function of whole outputs and labels to the mean number of a batch, which has an attribute
+                `higher_is_better`. None: val/loss.
 
         Raises:
             TypeError: a loss or metric that is none. ValueError: a metric that does not say which values are better.
@@ -224,9 +228,31 @@ class Task:
         own = metric_of(metric)
         if own.name == LOSS or own.name in self.metrics:
             raise ValueError(f"there is a metric {own.name} already; give yours another name")
+        judged = _numbers if self.prediction == "values" else _logits_if_any
         return dataclasses.replace(
-            self, metrics={**self.metrics, own.name: own.make}, best=own.name, larger_is_better=own.larger_is_better
+            self,
+            metrics={**self.metrics, own.name: own.make},
+            best=own.name,
+            larger_is_better=own.larger_is_better,
+            own_judged={**self.own_judged, own.name: _whole if own.is_function else judged},
         )
+
+    def update(self, metrics: Mapping[str, nn.Module], output: Any, target: Any, where: str) -> None:
+        """Update metrics of the task by a batch's outputs and labels, without their gradients.
+
+        Raises:
+            InputError: a metric raises; the message begins with `where`.
+        """
+        with torch.no_grad():
+            judged = self.judged(output, target)
+            for name, metric in metrics.items():
+                own = self.own_judged.get(name)
+                try:
+                    metric.update(*(judged if own is None else own(output, target)))  # type: ignore[operator]
+                except InputError:
+                    raise
+                except Exception as error:  # a metric of the user may raise anything, and it is told, not swallowed
+                    raise failure(f"{where}: the metric {name}", error) from error
 
     @property
     def key(self) -> str:
@@ -252,6 +278,16 @@ class Task:
     def has_logits(self) -> bool:
         """Whether outputs are logits of classes, over dimension 1, which a teacher's can be compared with."""
         return self.prediction in ("classes", "pixels")
+
+
+class _Named:
+    """A loss as tables call it."""
+
+    def __init__(self, name: str, loss: Loss) -> None:
+        self.__name__, self._loss = name, loss
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        return self._loss(output, target)
 
 
 def _is_larger_better(name: str) -> bool:
@@ -284,6 +320,10 @@ def _logits_and_labels(output: Any, target: Tensor) -> tuple[Tensor, Tensor]:
     return logits(output), target
 
 
+def _whole(output: Any, target: Any) -> tuple[Any, Any]:
+    return output, target
+
+
 def _logits_if_any(output: Any, target: Any) -> tuple[Any, Any]:
     """Return the logits where there is no doubt about them, else the whole output."""
     try:
@@ -309,8 +349,7 @@ def _held_labels(output: Any, target: Tensor) -> tuple[Tensor, Tensor]:
     return (z > 0).long().reshape(len(z), -1), y.long().reshape(len(y), -1)
 
 
-def mean_squared_error(output: Any, target: Tensor) -> Tensor:
-    """Return the mean of (output − label)², 0-dim."""
+def _mean_squared_error(output: Any, target: Tensor) -> Tensor:
     return F.mse_loss(*_numbers(output, target))
 
 

@@ -17,7 +17,7 @@ from torchmetrics import MeanMetric, Metric
 
 from ..batches import Batch, Forward, read_batch
 from ..data import to_float
-from ..input_error import InputError, failure
+from ..input_error import InputError
 from .bits_in_force import bits_in_force, bring_into_force
 from .distillation import Distillation
 from .guard import (
@@ -151,7 +151,7 @@ class Trainable(pl.LightningModule):
         self._loss = loss.detach()
         self._batch = (read.mapped(torch.detach), batch_idx)
         self.train_loss.update(self._loss, weight=len(read))
-        self._count(self.train_metrics, output, read)
+        self.task.update(dict(self.train_metrics.items()), output, read.labels, read.where)
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set outside __init__
             for logger in self.loggers:
                 logger.log_metrics({"train/step_loss": self._loss.item()}, step=self.global_step)
@@ -180,7 +180,7 @@ class Trainable(pl.LightningModule):
         output = self._output(read)
         self.task.check(output, read.labels, read.where)
         self.val_loss.update(self.task.loss(output, read.labels), weight=len(read))
-        self._count(self.val_metrics, output, read)
+        self.task.update(dict(self.val_metrics.items()), output, read.labels, read.where)
 
     def on_validation_epoch_end(self) -> None:
         """Log the counts of all processes together."""
@@ -260,18 +260,6 @@ class Trainable(pl.LightningModule):
                 f"{read.where} has inputs {now}, and the first one had {first}; the model's forward fails on it: "
                 f"{type(error).__name__}: {error}"
             ) from error
-
-    def _count(self, metrics: nn.ModuleDict, output: Any, read: Batch) -> None:
-        """Update metrics by a batch's outputs and labels, without their gradients."""
-        with torch.no_grad():
-            judged = self.task.judged(output, read.labels)
-            for name, metric in metrics.items():
-                try:
-                    metric.update(*judged)  # type: ignore[operator]  # a Metric's
-                except InputError:
-                    raise
-                except Exception as error:  # a metric of the user may raise anything, and it is told, not swallowed
-                    raise failure(f"{read.where}: the metric {name}", error) from error
 
     def _train_metrics(self) -> list[tuple[str, Metric]]:
         return [(name, metric) for name, metric in self.train_metrics.items() if isinstance(metric, Metric)]
