@@ -197,6 +197,16 @@ def test_a_module_that_holds_several_nets() -> None:
         load_model("own.ckpt", "mine.py:Net", config=bitorch.LowBitConfig(1, 2))
 
 
+def test_a_run_starts_from_any_checkpoint_with_its_weights(run: Any) -> None:
+    net = net_of()
+    train(OwnModule(net, "backbone"))
+    start = ["--init", "own.ckpt", "--range", "learned", "--epochs", 1, "--batch-size", 256, "--accelerator", "cpu"]
+    run("train", "--model", "mine.py:Net", "--lr", 1e-20, *start, "--out", "run")
+    trained = read_checkpoint("run/last.ckpt").state_dict["stem.weight"]
+    assert torch.equal(trained, net.get_parameter("stem.weight"))
+    assert "does not fit the model LeNet8" in run("train", *start, code=2)
+
+
 def test_a_state_dict_alone(run: Any) -> None:
     net = low_bit()
     torch.save(net.state_dict(), "weights.pt")

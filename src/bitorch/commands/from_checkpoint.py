@@ -212,9 +212,7 @@ def _provenance(trained: Trained, shape: tuple[int, int, int] | None, num_classe
         "run": run,
         **({} if shape is None else {"input_shape": list(shape)}),
         **({} if num_classes is None else {"num_classes": num_classes}),
-        **(
-            {"epoch": checkpoint.epoch} if checkpoint.settings is not None or checkpoint.num_classes is not None else {}
-        ),
+        **({} if checkpoint.of_any_module else {"epoch": checkpoint.epoch}),
         **({"accuracy": last["acc"]} if "acc" in last else {"metrics": last} if last else {}),
     }
 

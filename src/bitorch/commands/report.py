@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import print_error
+from .flags import flags_text
 from .places import check_place
 
 if TYPE_CHECKING:
@@ -59,7 +60,23 @@ def _report(settings: Settings, options: ReportArguments) -> Report:
 
     parts = assemble(settings, of=options.checkpoint)
     batch = floats(first_batch(parts.dataset.test, options.images))
-    return report(parts.model, batch, packed=_packed(settings, options.checkpoint))
+    about = _about(settings, options.checkpoint, min(options.images, len(parts.dataset.test)))
+    return report(parts.model, batch, packed=_packed(settings, options.checkpoint), about=about)
+
+
+def _about(settings: Settings, path: Path | None, images: int) -> dict[str, str]:
+    """What the page says of the net: its checkpoint, how good it was, its settings, and what it was run on."""
+    from ..train import read_checkpoint
+
+    facts = {} if path is None else {"checkpoint": f"{path.parent.name}/{path.name}"}
+    history = () if path is None else read_checkpoint(path, any_module=True).history
+    if history:
+        last = {name.removeprefix("val/"): value for name, value in history[-1].items() if name.startswith("val/")}
+        shares = {"acc": "top-1", "top5": "top-5"}
+        numbers = [f"{shares[n]} {v:.2%}" if n in shares else f"{n} {v:.4g}" for n, v in last.items()]
+        facts["on test data"] = f"{', '.join(numbers)}, after epoch {history[-1]['epoch']:.0f}"
+    said = flags_text(settings)
+    return {**facts, "settings": said if said else "all defaults", "ranges of": f"{images} test images"}
 
 
 def _packed(settings: Settings, path: Path | None) -> PackedModel | None:

@@ -87,7 +87,9 @@ def assemble(
         )
     places = (settings.resume, settings.init, of)
     checkpoints = {
-        path: read_checkpoint(path, any_module=path == of) for path in dict.fromkeys(places) if path is not None
+        path: read_checkpoint(path, any_module=path in (settings.init, of))
+        for path in dict.fromkeys(places)
+        if path is not None
     }
     starts = [checkpoints[path] for path in (settings.resume, settings.init) if path is not None]
     for checkpoint in starts:
@@ -223,7 +225,7 @@ def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings, so
         told = f"{line}: {type(error).__name__}: {error}" if line else error
         raise ValueError(
             f"model {settings.model} cannot take the {size} images of {settings.data}: {told}{hint}"
-        ) from (error if line else None)
+        ) from (None if source.given is None else error)
     finally:
         model.train()
     logits = logits_of(output, f"model {settings.model} must return logits, alone or under 'logits'")

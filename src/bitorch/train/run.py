@@ -25,6 +25,7 @@ from ..conversion.table import Conversion
 from ..data import Dataset, dataset_of
 from ..known_names import GIVEN_PREFIX
 from ..models.own import GivenNet
+from ..own_code import refuse_while_imported
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
 from .assemble import Parts, assemble, test_loader, train_loader, warm_start
@@ -265,6 +266,7 @@ def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = No
         ValueError, TypeError: the model does not fit the data, a checkpoint the settings, or the settings the machine.
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
+    refuse_while_imported("a training run")
     dataset = None if data is None else dataset_of(data, "passed in Python", settings.data_options)
     settings = _with_names(settings, model, dataset)
     parts = assemble(settings, model=model, data=dataset)
