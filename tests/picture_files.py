@@ -1,4 +1,4 @@
-"""Data sets in the official formats, made small: textures that a net learns in a minute, in the files as published."""
+"""Data sets in the official formats, made small: textures that a net learns in a minute, in files as published."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def _from_picture(path: Path, preprocessing: Preprocessing) -> Tensor:
         with path.open("rb") as stream:
             picture = read_picture(stream, channels, least)
     except PictureError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path} {error}") from None
     return to_pixels(picture if share is None else fit(picture, height, width, share)).unsqueeze(0)
 
 

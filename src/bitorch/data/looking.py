@@ -85,6 +85,6 @@ class _Look:
             with self._source.stream(index) as stream:
                 kind = look_at(stream)
         except PictureError as error:
-            return f"{self._source.name(index)}: {error}"
+            return f"{self._source.name(index)} {error}"
         flags = (kind.grey, kind.turned, kind.transparent, kind.cmyk, kind.deep, kind.animated)
         return kind.height, kind.width, sum(1 << bit for bit, is_set in enumerate(flags) if is_set)

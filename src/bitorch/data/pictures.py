@@ -34,7 +34,7 @@ _DAMAGE = (
 
 
 class PictureError(ValueError):
-    """Why a file is no picture that can be read, without its name."""
+    """Why a file is no picture that can be read, to be said behind its name: "is a damaged image: …"."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _eight_bits(opened: Image.Image) -> Image.Image:
     if opened.mode in _SIXTEEN_BIT_MODES:
         values = np.asarray(opened).astype(np.int64)
         if values.min() < 0 or values.max() > 0xFFFF:
-            raise PictureError("its pixels have more than 16 bits; convert it first")
+            raise PictureError("has pixels of more than 16 bits; convert it first")
         shallow = Image.fromarray((values >> 8).astype(np.uint8))
         shallow.info.update(exif=opened.info.get("exif", b""))
         return shallow
@@ -166,7 +166,7 @@ def _eight_bits(opened: Image.Image) -> Image.Image:
 def _check_mode(mode: str) -> None:
     if mode not in (*_EIGHT_BIT_MODES, *_SIXTEEN_BIT_MODES):
         raise PictureError(
-            f"its pixels are of Pillow's mode {mode!r}, and 8 or 16 bits a channel are taken; convert it"
+            f"has pixels of Pillow's mode {mode!r}, and only 8 or 16 bits per channel are taken; convert it first"
         )
 
 
@@ -197,10 +197,10 @@ def _saying_damage() -> Iterator[None]:
         except PictureError:
             raise
         except UnidentifiedImageError:
-            raise PictureError("it is no picture that Pillow can read, or a damaged one") from None
+            raise PictureError("is no image that Pillow can read, or a damaged one") from None
         except _DAMAGE as error:
-            raise PictureError(f"it is damaged: {error}") from None
+            raise PictureError(f"is a damaged image: {error}") from None
         except OSError as error:
             if error.errno is not None:  # of the file system
                 raise
-            raise PictureError(f"it is damaged: {error}") from None
+            raise PictureError(f"is a damaged image: {error}") from None

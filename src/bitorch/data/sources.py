@@ -57,7 +57,7 @@ class FileSource(Source):
             with self.stream(index) as stream:
                 return read_picture(stream, channels, least)
         except PictureError as error:
-            raise PictureError(f"{self.name(index)}: {error}") from None
+            raise PictureError(f"{self.name(index)} {error}") from None
 
 
 class FolderSource(FileSource):
@@ -118,7 +118,7 @@ class TarSource(FileSource):
             self._files[shard] = os.open(self._shards[shard], os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         data = os.pread(self._files[shard], size, place)  # which has no place in the file to share with other processes
         if len(data) < size:
-            raise PictureError(f"{self._shards[shard]} has become shorter since it was looked at")
+            raise PictureError("is not whole: its tar file has become shorter since it was looked at")
         return BytesIO(data)
 
     def chosen(self, indices: NDArray[np.int64]) -> TarSource:

@@ -235,8 +235,8 @@ def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = No
         settings: of the run.
         model: in place of settings.model: a module, which is copied, or a function or class that returns one, called
             with num_classes, channels and image_size, those that it takes. Layers that are low-bit already stay so.
-        data: in place of settings.data: a `bitorch.data.Dataset`, or training and test data as a pair or in a dict, each
-            `Images`, a torch Dataset (map-style or iterable) or a DataLoader; see `bitorch.data.dataset_of`.
+        data: in place of settings.data: a `bitorch.data.Dataset`, or training and test data as a pair or in a dict:
+            `Images`, a torch Dataset (map-style or iterable) or a DataLoader each; see `bitorch.data.dataset_of`.
 
     Raises:
         ValueError, TypeError: the model does not fit the data, a checkpoint the settings, or the settings the machine.
