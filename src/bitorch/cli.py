@@ -26,12 +26,14 @@ _PREDICT = {**_DEPLOY, "PIL": 'pip install ".[train]"'}
 
 #: By name: the module in `commands`, what the command does, and the packages that it needs.
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "train": ("train", "Train a low-bit image classifier.", _TRAIN),
+    "train": ("train", "Train a low-bit net.", _TRAIN),
     "check": ("check", "Name what will go wrong in training, from one batch.", _TRAIN),
     "report": ("report", "Say what each layer of a net costs.", _TRAIN),
-    "eval": ("evaluate", "Evaluate a checkpoint, or a packed net, on test images.", _TRAIN),
+    "sensitivity": ("sensitivity", "Say how much worse a net is with other bits in one layer.", _TRAIN),
+    "allocate": ("allocate", "Choose bits for each layer that a budget allows, as a file of rules.", _DEPLOY),
+    "eval": ("evaluate", "Evaluate a checkpoint, or a packed net, on test data.", _TRAIN),
     "deploy": ("deploy", "Write a trained net as a packed file that runs without PyTorch.", _DEPLOY),
-    "verify": ("verify", "Compare a packed net with its checkpoint on test images, number by number.", _DEPLOY),
+    "verify": ("verify", "Compare a packed net with its checkpoint on test data, number by number.", _DEPLOY),
     "predict": ("predict", "Classify images with a packed net.", _PREDICT),
     "bench": ("bench", "Time a packed net beside its float twin.", _DEPLOY),
     "doctor": ("doctor", "Say what this machine and installation can do.", {}),
@@ -45,6 +47,8 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "train": ("fit", "run", "finetune", "fine-tune"),
     "check": ("lint", "diagnose", "validate"),
     "report": ("summary", "analyze", "analyse", "stats"),
+    "sensitivity": ("sensitivities", "layerwise", "sweep-bits"),
+    "allocate": ("allocation", "mixed-precision", "mixed", "assign", "search"),
     "eval": ("evaluate", "test", "score"),
     "deploy": ("export", "convert", "pack", "compile", "save"),
     "verify": ("compare", "diff"),

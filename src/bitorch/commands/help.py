@@ -167,8 +167,8 @@ def _left(name: str, hint: Any, default: Any) -> str:
 def _value(hint: Any) -> str:
     """What stands behind an option: `INT`, `INT INT INT`, `PATH`; of choices their names."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):  # only "… | None" occurs
-        return _value(arguments[0])
+    if origin in (Union, types.UnionType):
+        return "|".join(_value(each) for each in arguments if each is not type(None))
     if origin is Literal:
         return "|".join(map(str, arguments))
     if origin is tuple:

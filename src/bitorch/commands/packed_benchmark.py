@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -16,8 +17,9 @@ import bitorch_runtime
 from ..data import to_float
 from ..deployment.runtime.packed_model import PackedModel
 from ..version import __version__
-from .rivals import Call, float_twin, in_onnxruntime, in_pytorch, missing_for_onnx
-from .timing import seconds_per_call
+from .rivals import Call, float_twin, in_pytorch
+from .rivals_engines import Twin, in_engines
+from .timing import fastest_call, seconds_per_call
 
 #: The packed net's name among the engines.
 PACKED = "packed"
@@ -33,6 +35,7 @@ class Benchmark:
         threads, batch: of every call.
         milliseconds: per image, by engine; the first is the packed net.
         not_measured: by engine, why.
+        call_seconds: of the fastest call of the packed net, as those of its operations.
     """
 
     net: str
@@ -43,6 +46,7 @@ class Benchmark:
     batch: int
     milliseconds: dict[str, float]
     not_measured: dict[str, str]
+    call_seconds: float
 
 
 def measure_file(
@@ -80,6 +84,7 @@ def measure(
         batch=batch,
         milliseconds={name: 1e3 * value / batch for name, value in seconds.items()},
         not_measured=not_measured,
+        call_seconds=fastest_call(calls[PACKED], repeats),
     )
 
 
@@ -107,10 +112,8 @@ def _rivals(
             raise
         return {}, {"float twin": str(error)}
     floats = to_float(images) if images.dtype == torch.uint8 else images
-    calls = in_pytorch(twin, floats)
-    if missing := missing_for_onnx():
-        return calls, {"ONNX Runtime float32": missing}
-    return {**calls, **in_onnxruntime(twin, floats, threads)}, {}
+    others, reasons = in_engines(Twin(twin, floats, threads))
+    return {**in_pytorch(twin, floats), **others}, reasons
 
 
 def _inputs(packed: PackedModel, batch: int) -> list[Tensor]:
@@ -128,4 +131,4 @@ def _inputs(packed: PackedModel, batch: int) -> list[Tensor]:
 
 def _versions() -> dict[str, str]:
     versions = {"bitorch": __version__, "bitorch_runtime": bitorch_runtime.__version__, "torch": torch.__version__}
-    return versions | {"onnxruntime": version("onnxruntime")} if not missing_for_onnx() else versions
+    return versions | {name: version(name) for name in ("onnxruntime", "openvino") if find_spec(name) is not None}

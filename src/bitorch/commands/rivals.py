@@ -1,13 +1,8 @@
-"""What a packed net is timed against: its float twin in PyTorch and in ONNX Runtime."""
+"""What a packed net is timed against: its float twin, here in PyTorch."""
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +16,6 @@ from ..own_code import is_own
 from ..train.net_source import named_source
 
 Call = Callable[[], object]
-
-_ONNX_PACKAGES = ("onnx", "onnxruntime")
-_OPSET = 17
 
 
 def float_twin(packed: PackedModel, model: str | None = None) -> nn.Module:
@@ -74,42 +66,3 @@ def _pytorch_call(twin: nn.Module, images: Tensor, layout: torch.memory_format) 
         return result
 
     return call
-
-
-def missing_for_onnx() -> str:
-    """Return why ONNX Runtime cannot be measured, "" if it can."""
-    missing = [name for name in _ONNX_PACKAGES if find_spec(name) is None]
-    return f'needs {", ".join(missing)}: pip install ".[bench]" in a checkout of bitorch' if missing else ""
-
-
-def in_onnxruntime(twin: nn.Module, images: Tensor, threads: int) -> dict[str, Call]:
-    """Return a call of the twin, exported to ONNX, in ONNX Runtime.
-
-    Raises:
-        RuntimeError: its result is not the twin's.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads are quiet while others are timed
-    session = onnxruntime.InferenceSession(_exported(twin, images), options, providers=["CPUExecutionProvider"])
-    inputs: dict[str, Any] = {session.get_inputs()[0].name: images.numpy()}
-    (result,) = session.run(None, inputs)
-    with torch.inference_mode():
-        expected = twin(images)
-    if not torch.allclose(torch.from_numpy(result), expected, rtol=1e-3, atol=1e-3):
-        raise RuntimeError("ONNX Runtime does not compute what PyTorch computes")
-    return {"ONNX Runtime float32": lambda: session.run(None, inputs)}
-
-
-def _exported(twin: nn.Module, images: Tensor) -> bytes:
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The exporter's remarks on itself, and on the checks of shapes in our nets.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
-        path = Path(folder) / "twin.onnx"
-        # The newer exporter, dynamo=True, would need onnxscript besides.
-        torch.onnx.export(twin, (images,), path, dynamo=False, opset_version=_OPSET)
-        return path.read_bytes()
