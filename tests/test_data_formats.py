@@ -287,14 +287,15 @@ class TestWebDataset:
         orders = []
         for cache in ("auto", "off"):
             data = load("webdataset", tmp_path, options=self.options(cache=cache, shuffle_buffer=20, val_share=0.05))
-            assert isinstance(data.train, ImageFiles)
-            assert data.train.shard_of is not None
-            order = data.train.shuffled(torch.Generator().manual_seed(1))
-            assert sorted(order.tolist()) == list(range(len(data.train)))
+            files = data.train
+            assert isinstance(files, ImageFiles)
+            assert files.shard_of is not None
+            order = files.shuffled(torch.Generator().manual_seed(1))
+            assert sorted(order.tolist()) == list(range(len(files)))
             orders.append(order)
         assert torch.equal(*orders)
         # Samples come at most as early as the buffer is long, and shard after shard.
-        shards = data.train.shard_of[order]
+        shards = files.shard_of[order]
         in_order = shards[::1].unique_consecutive()
         assert len(in_order) < 120
         first = [int((shards == shard).nonzero()[0]) for shard in range(4)]
@@ -302,7 +303,7 @@ class TestWebDataset:
         by_start = sorted(range(4), key=lambda shard: first[shard])
         assert all(first[b] > first[a] + 60 for a, b in itertools.pairwise(by_start))
         assert last[by_start[0]] < len(order)
-        assert not torch.equal(order, data.train.shuffled(torch.Generator().manual_seed(2)))
+        assert not torch.equal(order, files.shuffled(torch.Generator().manual_seed(2)))
 
     def test_patterns(self, tmp_path: Path) -> None:
         for name in ("a-00.tar", "a-01.tar", "b-00.tar"):
