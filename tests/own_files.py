@@ -72,6 +72,16 @@ def other_channels():
     return Net(channels=3)
 
 
+def lazy():
+    return nn.Sequential(
+        nn.LazyConv2d(8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.LazyConv2d(8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Flatten(), nn.LazyLinear(10),
+    )
+
+
+lazy_module = lazy()
+
+
 class NoParameters(nn.Module):
     def forward(self, x):
         return x.flatten(1)[:, :10]

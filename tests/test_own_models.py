@@ -170,12 +170,38 @@ def test_a_net_without_parameters_even_as_float(run: Any) -> None:
     assert "no layer that can be converted" in message or "nothing to train" in message
 
 
+def test_a_teacher_that_is_made_needs_a_teacher() -> None:
+    with pytest.raises(ValueError, match=r"distil_model must be left out without distil, got 'mine\.py:net'"):
+        Settings(distil_model="mine.py:net")
+
+
 def test_a_width_is_for_nets_with_names(run: Any) -> None:
     message = run("train", "--model", "mine.py:net", "--width", 2, *TRAIN, code=2)
     assert "model mine.py:net takes no width, got 2.0; say it in the file" in message
 
 
-@pytest.mark.parametrize("name", ["Net", "ready", "named"])
+def test_a_module_of_a_package(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("own_nets_package").mkdir()
+    Path("own_nets_package/__init__.py").write_text("", encoding="utf-8")
+    Path("mine.py").rename("own_nets_package/nets.py")
+    monkeypatch.syspath_prepend(Path.cwd())
+    run("train", "--model", "own_nets_package.nets:net", "--out", "run", *TRAIN)
+    assert "own_nets_package.nets:net" in run("deploy", "run/best.ckpt")
+    assert Path("run/nets.py").is_file()
+    Path("own_nets_package/nets.py").write_text(NETS + "\n", encoding="utf-8")
+    assert "has changed since" in run("deploy", "run/best.ckpt", code=2)
+
+
+def test_a_script_that_trains_when_it_is_imported(run: Any) -> None:
+    script = f"{NETS}\nfrom bitorch.train import Settings, fit\nfit(Settings(epochs=1), model=Net)\n"
+    Path("script.py").write_text(script, encoding="utf-8")
+    message = run("train", "--model", "script.py:Net", *TRAIN, code=2)
+    assert "fit(Settings(epochs=1), model=Net): RuntimeError: a training run is started while script.py is" in message
+    assert "put what a script does behind `if __name__ == '__main__':`" in message
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", ["Net", "ready", "named", "lazy", "lazy_module"])
 def test_classes_modules_and_named_logits(run: Any, name: str) -> None:
     run("train", "--model", f"mine.py:{name}", "--out", "run", *TRAIN)
     run("deploy", "run/last.ckpt")

@@ -34,6 +34,9 @@ _LONGEST_REASON = 400
 _LONGEST_LINE = 100
 _SHOWN_NAMES = 5
 _MODULE_PREFIX = "bitorch_own"
+_IS_SCRIPT = "put what a script does behind `if __name__ == '__main__':`"
+#: Files that are being run to find a name in them.
+_running: list[Path] = []
 #: Folders of installed packages.
 _INSTALLED = ("site-packages", "dist-packages")
 
@@ -123,7 +126,7 @@ def run_own(file: OwnFile, what: str = "model") -> OwnCode:
     if place.endswith(_SUFFIX):
         module = _run_file(file.path, file.source, what)
     else:
-        with _shown(f"{what} {place}", file.folder):
+        with _shown(f"{what} {place}", file.folder), _run_of(file.path):
             module = importlib.import_module(place)
     return OwnCode(file.text, _named(module, name, file, what), file.sha256, file.path, file.folder)
 
@@ -158,6 +161,18 @@ def call_with_what_it_takes(function: Callable[..., Any], **offered: object) -> 
             "give what else it takes a default"
         )
     return function(**given)
+
+
+def refuse_while_imported(what: str) -> None:
+    """Raise a RuntimeError if the user's file is being run to find a name in it, where it must not do what it does.
+
+    A script without `if __name__ == "__main__":` would begin another run in the middle of this one.
+
+    Args:
+        what: it does, for the message: "a training run".
+    """
+    if _running:
+        raise RuntimeError(f"{what} is started while {_short(_running[-1])} is imported; {_IS_SCRIPT}")
 
 
 @contextmanager
@@ -213,12 +228,21 @@ def _run_file(path: Path, source: bytes, what: str) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module  # as dataclasses and pickle look there
     try:
-        with _shown(f"{what} {_short(path)}", path.parent):
+        with _shown(f"{what} {_short(path)}", path.parent), _run_of(path):
             exec(code, module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+@contextmanager
+def _run_of(path: Path) -> Iterator[None]:
+    _running.append(path)
+    try:
+        yield
+    finally:
+        _running.pop()
 
 
 def _module_file(name: str, what: str) -> tuple[Path, Path]:
@@ -355,7 +379,7 @@ def _reason(error: BaseException, folder: Path) -> str:
     said = " ".join(str(error).split())[:_LONGEST_REASON]
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, SystemExit):
-        text = "it ends the program; put what a script does behind `if __name__ == '__main__':`"
+        text = f"it ends the program; {_IS_SCRIPT}"
     elif isinstance(error, ModuleNotFoundError) and error.name is not None:
         text += f"; install {error.name.partition('.')[0]} in this environment, or put it beside the file"
     elif isinstance(error, ImportError) and "relative import" in said:

@@ -39,6 +39,10 @@ class _Arguments:
     made: tyro.conf.OmitArgPrefixes[NetFlags] = field(default_factory=NetFlags)
     input_shape: tuple[int, int, int] | None = None
     """Channels, height and width of the images, for a checkpoint that does not say them."""
+    data: str | None = None
+    """Of a net of your own data, FILE.py:NAME: where an example is read from; the run's own if not given."""
+    folder: Path | None = None
+    """Folder that holds the files of that data."""
     show_passes: bool = False
     """Print the network after each step on its way to the program."""
 
@@ -64,6 +68,8 @@ def run(arguments: list[str]) -> int:
             model=options.made.model,
             config=options.made.config,
             input_shape=options.input_shape,
+            data=options.data,
+            folder=options.folder,
         )
         if deployed.verification:
             deployed.packed.save(out)

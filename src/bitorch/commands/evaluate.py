@@ -29,6 +29,10 @@ class _Arguments:
     folder: Path | None = None
     """Folder that holds the files of the data set."""
     made: tyro.conf.OmitArgPrefixes[NetFlags] = field(default_factory=NetFlags)
+    loss: str | None = None
+    """Loss, as in bitorch train; the run's own if not given."""
+    metric: str | None = None
+    """Metric, as in bitorch train; the run's own if not given."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Hardware to run on. Packed nets run on the CPU."""
     json: bool = False
@@ -52,7 +56,9 @@ def run(arguments: list[str]) -> int:
             if options.accelerator not in ("auto", "cpu"):
                 raise ValueError(f"a packed net runs on the CPU, not on accelerator {options.accelerator!r}")
             options.made.refuse("a packed net holds its layers")
-            evaluation = evaluate_packed(options.checkpoint, options.data, options.folder)
+            evaluation = evaluate_packed(
+                options.checkpoint, options.data, options.folder, loss=options.loss, metric=options.metric
+            )
         else:
             evaluation = evaluate(
                 options.checkpoint,
@@ -60,6 +66,8 @@ def run(arguments: list[str]) -> int:
                 options.folder,
                 model=options.made.model,
                 config=options.made.config,
+                loss=options.loss,
+                metric=options.metric,
                 accelerator=options.accelerator,
             )
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -72,12 +80,16 @@ def run(arguments: list[str]) -> int:
 
 
 def _print_evaluation(evaluation: Evaluation | PackedEvaluation) -> None:
+    from ..train.progress import value_text
+
     bits = "" if evaluation.bits is None else f", bits {' '.join(map(str, evaluation.bits))}"
+    has_classes = evaluation.top1 is not None
     rows = {
         "model": "" if evaluation.model is None else f"{evaluation.model}{bits}",
-        "test images": str(evaluation.images),
+        "test images" if has_classes else "test samples": str(evaluation.images),
         "loss": f"{evaluation.loss:.4f}",
-        "top-1": f"{evaluation.top1:.2%}",
+        "top-1": "" if evaluation.top1 is None else f"{evaluation.top1:.2%}",
         "top-5": "" if evaluation.top5 is None else f"{evaluation.top5:.2%}",
+        **{name: value_text(name, value) for name, value in evaluation.metrics.items() if name not in ("acc", "top5")},
     }
     print_table(f"{evaluation.checkpoint} on {evaluation.data}", rows)

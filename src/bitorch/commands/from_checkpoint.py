@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from ..conversion.layer_configs import Configs
 from ..conversion.rules_file import entries_of
-from ..data import load, to_float
-from ..deployment.deploy import deploy
+from ..data import DataOptions, Dataset, load, to_float
+from ..deployment.deploy import deploy, pixels_of
 from ..deployment.runtime.packed_model import PackedModel
 from ..deployment.runtime.verification import Verification, verify
 from ..known_names import PICTURE_DATA
@@ -22,6 +23,7 @@ from ..outputs import logits_of
 from ..own_code import is_own
 from ..train import Checkpoint
 from ..train.evaluation import data_of
+from ..train.run_data import first_call, first_inputs, is_structured
 from ..train.trained import Trained, load_trained
 from .preprocessing import Preprocessing
 
@@ -29,8 +31,8 @@ from .preprocessing import Preprocessing
 _CLASS_NAMES = {"digits": tuple("0123456789")}
 #: Of the settings, what says how the net is built and with what it was trained. Not where: files are given away.
 _SETTINGS = (
-    "model", "width", "data", "pad_to", "epochs", "seed", "image_size", "channels", "crop_share", "mean", "std",
-    "val_share", "split_seed", "extra", "shards", "val_shards", "fake",
+    "model", "width", "data", "pad_to", "epochs", "seed", "loss", "metric", "ignore_index", "image_size", "channels",
+    "crop_share", "mean", "std", "val_share", "split_seed", "extra", "shards", "val_shards", "fake",
 )  # fmt: skip
 #: And these, unless rules say it.
 _BITS = (
@@ -59,14 +61,19 @@ def deploy_checkpoint(
     model: GivenNet | str | None = None,
     config: Configs | None = None,
     input_shape: tuple[int, int, int] | None = None,
+    data: str | None = None,
+    folder: str | Path | None = None,
 ) -> Deployed:
     """Deploy a checkpoint, with its class names, preprocessing and provenance, and verify it on random images.
+
+    The net of a run on data of the user's own is deployed for inputs like the first test samples, and verified on them.
 
     Args:
         path: the checkpoint.
         pixels: the packed net takes uint8 pixels; False: floats, pixels/255.
         image_size: height and width of the images before they were padded; None: read from the run's data set.
         model, config, input_shape: see `load_model`, for a checkpoint of a Trainer of one's own.
+        data, folder: as in Settings, of the user's own; None for both: those of the run.
 
     Raises:
         FileNotFoundError, ValueError: see `read_checkpoint`, `load_model` and `bitorch.deploy`; ValueError too for an
@@ -75,6 +82,8 @@ def deploy_checkpoint(
         DeploymentError: see `bitorch.deploy`.
     """
     trained = load_trained(path, model, config=config, input_shape=input_shape)
+    if (samples := _own_samples(trained.checkpoint, data, folder)) is not None:
+        return _deployed_for(trained, samples, pixels=pixels)
     checkpoint, net, shape = trained.checkpoint, trained.model, trained.input_shape
     settings = checkpoint.settings
     if shape is None:
@@ -96,6 +105,50 @@ def deploy_checkpoint(
     )
     verification = verify(net, packed, images if pixels else to_float(images))
     return Deployed(checkpoint, trained.source.name, net, packed, verification)
+
+
+def _own_samples(checkpoint: Checkpoint, data: str | None, folder: str | Path | None) -> Dataset | None:
+    """Return the data that a run on data of the user's own was on; None of pictures, for which random ones will do."""
+    settings = checkpoint.settings
+    if data is None and (settings is None or not is_own(settings.data)):
+        return None
+    name, place = data_of(checkpoint, data, folder)
+    if not is_own(name):
+        raise ValueError(f"--data {name}: an example is read from data of your own only, FILE.py:NAME; leave it out")
+    options = DataOptions() if settings is None else settings.data_options
+    dataset = load(name, place, options=options)
+    return dataset if is_structured(dataset) else None
+
+
+def _deployed_for(trained: Trained, dataset: Dataset, *, pixels: bool) -> Deployed:
+    """Deploy for inputs like the first test samples, and verify on these."""
+    checkpoint, net = trained.checkpoint, trained.model
+    call = first_call(dataset, net, _TRIED_IMAGES, part="test")
+    inputs = call.in_order(net, call.where)
+    given = first_inputs(dataset)
+    pixels = pixels and len(inputs) == 1 and len(given) == 1 and given[0].dtype == torch.uint8
+    packed = deploy(
+        net,
+        *(x[:1] for x in inputs),
+        pixels=pixels,
+        class_names=_names_of_scores(net, inputs, dataset),
+        provenance=_provenance(trained, trained.input_shape, checkpoint.num_classes),
+    )
+    verification = verify(net, packed, *(pixels_of(x) if pixels else x for x in inputs))
+    return Deployed(checkpoint, trained.source.name, net, packed, verification)
+
+
+def _names_of_scores(net: nn.Module, inputs: Sequence[Tensor], dataset: Dataset) -> tuple[str, ...] | None:
+    """Return the data's class names where the net gives one score for each."""
+    names = dataset.class_names
+    if names is None:
+        return None
+    with torch.inference_mode():
+        output = net(*inputs)
+    try:
+        return names if logits_of(output).shape[1:] == (len(names),) else None
+    except TypeError:  # several outputs, of which none are the scores
+        return None
 
 
 def _num_classes(trained: Trained, example: Tensor) -> int:
@@ -139,24 +192,28 @@ def _image_size(checkpoint: Checkpoint, shape: tuple[int, int, int], given: tupl
     return size
 
 
-def _provenance(trained: Trained, shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:
+def _provenance(trained: Trained, shape: tuple[int, int, int] | None, num_classes: int | None) -> dict[str, Any]:
     checkpoint = trained.checkpoint
     made = {"model": _without_place(trained.source.name), "model_sha256": trained.source.sha256}
     run: dict[str, Any] = {name: value for name, value in made.items() if value is not None}
     if checkpoint.settings is not None:
         fields = checkpoint.settings.to_dict()
+        fields |= {name: _without_place(fields[name]) for name in ("data", "loss", "metric")}
         run = {**{name: fields[name] for name in _SETTINGS}, **run}
         if checkpoint.rules is None:
             run |= {name: fields[name] for name in _BITS}
         else:
             run["rules"] = entries_of(checkpoint.rules)
     history = checkpoint.history
+    last = (
+        {name.removeprefix("val/"): value for name, value in history[-1].items() if "val/" in name} if history else {}
+    )
     return {
         "run": run,
-        "input_shape": list(shape),
-        "num_classes": num_classes,
-        **({"epoch": checkpoint.epoch} if checkpoint.num_classes is not None else {}),
-        **({"accuracy": history[-1]["val/acc"]} if history else {}),
+        **({} if shape is None else {"input_shape": list(shape)}),
+        **({} if num_classes is None else {"num_classes": num_classes}),
+        **({} if checkpoint.of_any_module else {"epoch": checkpoint.epoch}),
+        **({"accuracy": last["acc"]} if "acc" in last else {"metrics": last} if last else {}),
     }
 
 

@@ -27,8 +27,8 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
         "epochs, optimizer, schedule, loss, teacher",
         (
             "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "eps", "weight_decay", "schedule",
-            "schedule_every", "milestones", "gamma", "warmup_epochs", "label_smoothing", "distil", "distil_model",
-            "distil_weight", "distil_temperature", "seed", "out", "resume",
+            "schedule_every", "milestones", "gamma", "warmup_epochs", "label_smoothing", "loss", "metric",
+            "ignore_index", "distil", "distil_model", "distil_weight", "distil_temperature", "seed", "out", "resume",
         ),
     ),
     "augmentation": (

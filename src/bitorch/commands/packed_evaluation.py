@@ -17,6 +17,11 @@ from ..deployment.runtime.packed_model import PackedModel
 from ..known_names import PICTURE_DATA
 from ..own_code import is_own
 from ..train import Settings
+from ..train.measured import measured
+from ..train.run_data import is_structured
+from ..train.run_task import run_task
+from ..train.task import Task
+from .packed_module import PackedModule
 from .preprocessing import Preprocessing
 
 _BATCH_SIZE = 256
@@ -43,8 +48,10 @@ class PackedEvaluation:
     bits: tuple[int, int, int] | None
     images: int
     loss: float
-    top1: float
+    top1: float | None
     top5: float | None
+    metric: str
+    metrics: dict[str, float]
 
 
 def is_packed(path: Path) -> bool:
@@ -57,12 +64,21 @@ def is_packed(path: Path) -> bool:
         return file.read(_HEADER_BYTES + 1)[_HEADER_BYTES:] == b"{"
 
 
-def evaluate_packed(path: str | Path, data: str | None = None, folder: str | Path | None = None) -> PackedEvaluation:
-    """Evaluate a packed net on test images.
+def evaluate_packed(
+    path: str | Path,
+    data: str | None = None,
+    folder: str | Path | None = None,
+    *,
+    loss: str | None = None,
+    metric: str | None = None,
+) -> PackedEvaluation:
+    """Evaluate a packed net on test images, or on samples of the user's own data.
 
     Args:
         path: the file.
         data, folder: as in Settings; None for data: the data set that the net was trained on.
+        loss, metric: as in Settings, for the user's own data; None: those that the file names, or else those that
+            outputs and labels ask for.
 
     Raises:
         OSError, ValueError: see `PackedModel.load` and `bitorch.data.load`; ValueError too for images of another shape
@@ -76,18 +92,42 @@ def evaluate_packed(path: str | Path, data: str | None = None, folder: str | Pat
         data = str(run["data"])
         if is_own(data):
             raise ValueError(f"{path} was trained on data of somebody's own, {data}; name the data with --data")
-    dataset = load(data, folder, options=data_options(packed, data))
-    loss, top1, top5 = score(packed, dataset)
+    dataset = load(data, folder, options=DataOptions() if is_own(data) else data_options(packed, data))
+    if is_structured(dataset):
+        task, found = _of_task(packed, dataset, run, loss, metric)
+    elif loss is None and metric is None:
+        mean, top1, top5 = score(packed, dataset)
+        task = Task.classification(dataset.num_classes)
+        found = {"loss": mean, "acc": top1, **({} if top5 is None else {"top5": top5})}
+    else:
+        raise ValueError(f"--loss and --metric are for data of your own, and {data} are images with a class each")
     return PackedEvaluation(
         checkpoint=str(path),
         data=data,
         model=str(run["model"]) if "model" in run else None,
         bits=_bits(run.get("bits")),
         images=len(dataset.test),
-        loss=loss,
-        top1=top1,
-        top5=top5,
+        loss=found["loss"],
+        top1=found.get("acc"),
+        top5=found.get("top5"),
+        metric=task.best,
+        metrics={name: value for name, value in found.items() if name != "loss"},
     )
+
+
+def _of_task(
+    packed: PackedModel, dataset: Dataset, run: dict[str, Any], loss: str | None, metric: str | None
+) -> tuple[Task, dict[str, float]]:
+    """Return the task of a packed net on the user's own data, and what was measured."""
+    given = {"loss": loss, "metric": metric if loss is not None or metric is not None else run.get("metric")}
+    given["loss"] = run.get("loss") if loss is None else loss
+    # What a file names is no code to be run.
+    names = {k: v for k, v in given.items() if isinstance(v, str) and not (is_own(v) and v not in (loss, metric))}
+    ignore_index = run.get("ignore_index", Settings.ignore_index)
+    settings = Settings.from_dict({**names, "ignore_index": ignore_index})
+    model = PackedModule(packed)
+    task = run_task(settings, dataset, model)
+    return task, measured(model, task, loader(dataset.test, min(_BATCH_SIZE, len(dataset.test)), shuffle=False))
 
 
 def _bits(value: object) -> tuple[int, int, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,17 +14,20 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..conversion.layer_configs import Configs
-from ..data import Split, load, loader
+from ..data import Dataset, Split, load, loader
 from ..deployment.runtime.packed_model import PackedModel
 from ..deployment.runtime.same_network import as_floats
 from ..deployment.runtime.verification import Verification, verify_batches
 from ..models.own import GivenNet
 from ..outputs import logits_of
 from ..train import read_checkpoint
-from ..train.evaluation import data_of, evaluation_options
+from ..train.evaluation import data_of, evaluation_options, task_of
+from ..train.run_data import is_structured, picture_shape
+from ..train.task import Task
 from ..train.trained import load_trained
 from .packed_evaluation import check_images
 from .preprocessing import Preprocessing
+from .task_verification import TaskComparison
 
 _WORKERS = 2
 
@@ -39,7 +42,8 @@ class PackedVerification:
         verification: of all images together.
         batch: how many images were compared at a time, the last time perhaps fewer.
         first_batch: the index of the first image of the first batch in which something differs, None if nothing does.
-        checkpoint_top1, net_top1: accuracy in [0, 1].
+        checkpoint_top1, net_top1: accuracy in [0, 1]; None where there are no classes.
+        checkpoint_metrics, net_metrics: the task's metrics by name, of the user's own data.
         other_predictions: indices of the images for which the two predict different classes.
         largest_score_difference: between the two.
     """
@@ -51,10 +55,12 @@ class PackedVerification:
     verification: Verification
     batch: int
     first_batch: int | None
-    checkpoint_top1: float
-    net_top1: float
+    checkpoint_top1: float | None
+    net_top1: float | None
     other_predictions: tuple[int, ...]
     largest_score_difference: float
+    checkpoint_metrics: dict[str, float] = field(default_factory=dict)
+    net_metrics: dict[str, float] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.verification) and not self.other_predictions
@@ -89,6 +95,10 @@ def verify_packed(
     data, folder = data_of(read, data, folder)
     # What the run's padding does, the packed file's preprocessing says.
     dataset = load(data, folder, options=dataclasses.replace(evaluation_options(read, data), pad_to=0))
+    if is_structured(dataset):
+        trained = load_trained(read, model, config=config, input_shape=picture_shape(dataset))
+        task = task_of(read, dataset, trained.model)
+        return _verify_batches(str(checkpoint), str(net), trained.model, packed, dataset, task, batch)
     images = dataset.test
     check_images(packed, dataset)
     shape = packed.inputs[0].shape if read.input_shape is None else read.input_shape
@@ -107,6 +117,31 @@ def verify_packed(
         net_top1=found.correct[1] / len(images),
         other_predictions=tuple(found.other_predictions),
         largest_score_difference=found.largest_score_difference,
+    )
+
+
+def _verify_batches(
+    checkpoint: str, net: str, model: nn.Module, packed: PackedModel, dataset: Dataset, task: Task, batch: int
+) -> PackedVerification:
+    """Compare on batches of the user's own data."""
+    batches = loader(dataset.test, min(batch, len(dataset.test)), shuffle=False)
+    found = TaskComparison(model, packed, task, batches)
+    verifications = found.verify()
+    metrics = found.metrics
+    return PackedVerification(
+        checkpoint=checkpoint,
+        net=net,
+        data=dataset.name,
+        images=found.samples,
+        verification=Verification.of_batches(verifications),
+        batch=batch,
+        first_batch=next((batch * index for index, v in enumerate(verifications) if not v), None),
+        checkpoint_top1=metrics[0].get("acc"),
+        net_top1=metrics[1].get("acc"),
+        other_predictions=tuple(found.other_predictions),
+        largest_score_difference=found.largest_difference,
+        checkpoint_metrics=metrics[0],
+        net_metrics=metrics[1],
     )
 
 

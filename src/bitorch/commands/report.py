@@ -53,15 +53,15 @@ def _text(found: Report) -> str:
 
 def _report(settings: Settings, options: ReportArguments) -> Report:
     # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
-    from ..data import first_batch, to_float
+    from ..data import first_batch
     from ..reporting.report import report
     from ..train.assemble import assemble
+    from ..train.run_data import floats
 
     parts = assemble(settings, of=options.checkpoint)
-    pixels, _ = first_batch(parts.dataset.test, options.images)
-    images = to_float(pixels)
-    about = _about(settings, options.checkpoint, len(images))
-    return report(parts.model, images, packed=_packed(settings, options.checkpoint), about=about)
+    batch = floats(first_batch(parts.dataset.test, options.images))
+    about = _about(settings, options.checkpoint, min(options.images, len(parts.dataset.test)))
+    return report(parts.model, batch, packed=_packed(settings, options.checkpoint), about=about)
 
 
 def _about(settings: Settings, path: Path | None, images: int) -> dict[str, str]:

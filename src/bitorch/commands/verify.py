@@ -74,15 +74,25 @@ def run(arguments: list[str]) -> int:
 
 
 def _print_table(found: PackedVerification) -> None:
-    rows = {"test images": f"{found.images:,}"}
+    from ..train.progress import value_text
+
+    rows = {"test samples" if found.checkpoint_metrics else "test images": f"{found.images:,}"}
     for kind, comparisons in _by_kind(found).items():
         if comparisons:
             rows[kind] = _counted(comparisons)
     others, largest = len(found.other_predictions), found.largest_score_difference
+    if found.checkpoint_top1 is not None and found.net_top1 is not None:
+        rows["top-1, checkpoint"] = f"{found.checkpoint_top1:.2%}"
+        rows["top-1, packed net"] = f"{found.net_top1:.2%}"
+    for name, value in found.checkpoint_metrics.items():
+        if name != "acc":
+            rows[f"{name}, checkpoint"] = value_text(name, value)
+            rows[f"{name}, packed net"] = value_text(name, found.net_metrics[name])
+    has_classes = found.checkpoint_top1 is not None
     rows |= {
-        "top-1, checkpoint": f"{found.checkpoint_top1:.2%}",
-        "top-1, packed net": f"{found.net_top1:.2%}",
-        "scores": f"differ by up to {largest:.1e}" if largest else "all equal, bit for bit",
+        "scores" if has_classes else "outputs": f"differ by up to {largest:.1e}"
+        if largest
+        else "all equal, bit for bit",
         "predictions": f"{others:,} DIFFER" if others else "all equal",
     }
     print_table(f"{found.net} beside {found.checkpoint} on {found.data}", rows)
@@ -140,6 +150,8 @@ def _as_json(found: PackedVerification) -> dict[str, Any]:
         "first_difference": None if first is None else asdict(first),
         "checkpoint_top1": found.checkpoint_top1,
         "net_top1": found.net_top1,
+        "checkpoint_metrics": found.checkpoint_metrics,
+        "net_metrics": found.net_metrics,
         "largest_score_difference": found.largest_score_difference,
         "other_predictions": list(found.other_predictions),
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..model_copy import copied
 from ..own_code import OwnCode, call_with_what_it_takes, errors_shown
@@ -20,18 +23,17 @@ def build_given(
     given: GivenNet | OwnCode,
     text: str,
     *,
-    channels: int | None = None,
+    shape: tuple[int, int, int] | None = None,
     num_classes: int | None = None,
-    image_size: tuple[int, int] | None = None,
 ) -> nn.Module:
     """Return a new net of the user's own, which shares nothing with what they have given.
 
     Args:
-        given: the module, or what is called with those of the following that it names, and that are known.
+        given: the module, or what is called with those of num_classes, channels (or in_channels) and image_size, height
+            and width, that it names and that are known.
         text: what it is called in messages, "mine.py:net".
-        channels: of the images; also under the name in_channels.
+        shape: of one image, [C, H, W].
         num_classes: of the data.
-        image_size: height and width of the images.
 
     Raises:
         ValueError: it raises something, with the line in the user's file where that is known.
@@ -39,17 +41,37 @@ def build_given(
     """
     function: Any = given.function if isinstance(given, OwnCode) else given
     if isinstance(function, nn.Module):
-        return copied(function)
+        return _shaped(copy.deepcopy(function), text, shape) if _is_lazy(function) else copied(function)
     if not callable(function):
         raise TypeError(f"model must be a torch.nn.Module or a function that returns one, got {function!r}")
     channels_name = "in_channels" if _names(function, "in_channels") else "channels"
-    known = {"num_classes": num_classes, channels_name: channels, "image_size": image_size}
-    offered = {name: value for name, value in known.items() if value is not None}
+    offered: dict[str, object] = {} if num_classes is None else {"num_classes": num_classes}
+    if shape is not None:
+        offered |= {channels_name: shape[0], "image_size": shape[1:]}
     with _errors_of(given, f"model {text}"):
         made = call_with_what_it_takes(function, **offered)
     if not isinstance(made, nn.Module):
         raise TypeError(f"model {text} must return a torch.nn.Module, got {type(made).__name__}")
+    if _is_lazy(made):
+        with _errors_of(given, f"model {text}"):
+            return _shaped(copy.deepcopy(made), text, shape)
     return copied(made)  # it may return one that it keeps
+
+
+def _is_lazy(net: nn.Module) -> bool:
+    return any(map(is_lazy, net.parameters()))
+
+
+def _shaped(net: nn.Module, text: str, shape: tuple[int, int, int] | None) -> nn.Module:
+    """Return a net whose lazy layers, such as nn.LazyLinear, have their shapes, as after a first image."""
+    if shape is None:
+        raise ValueError(
+            f"model {text} has layers without a shape, and there are no images to show it; build it without"
+        )
+    training = net.training
+    with torch.no_grad():
+        net.eval()(torch.zeros(2, *shape))
+    return net.train(training)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a run is made of: its images and its model, low-bit and with the weights that it starts from."""
+"""What a run is made of: its data, its task and its model, low-bit and with the weights that it starts from."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..calibration.calibrate import Calibration, calibrate
 from ..conversion.rules import Rule
 from ..conversion.rules_file import load_rules
 from ..conversion.table import Conversion
-from ..data import Dataset, EpochLoader, PictureAugmentation, load, loader, normalized, to_float
+from ..data import Dataset, EpochLoader, PictureAugmentation, loader, normalized
 from ..known_names import GIVEN_PREFIX, is_given
 from ..models.own import GivenNet
 from ..outputs import logits_of
@@ -24,8 +25,12 @@ from .already_low_bit import common_bits, make_low_bit
 from .checkpoint import Checkpoint, check_builds, load_weights, read_checkpoint
 from .hardware import check_hardware
 from .net_source import NetSource, given_source, named_source
+from .run_data import first_call, floats, is_structured, picture_shape, run_data
+from .run_task import check_augmentation, run_task
 from .settings import Settings
+from .task import Task
 from .teacher import Teacher, load_teacher
+from .trainable import check_distils
 from .trained import check_same_layers, of_this_net
 from .warm_start import WarmStart
 from .weights_file import load_weights_file
@@ -36,18 +41,19 @@ _KEPT_ON_RESUME = (
     "weight_decay", "seed", "batch_size", "processes", "distil_weight", "distil_temperature", "range", "learned_by",
     "weights_method", "activations", "weight_scale", "sign", "pad_value", "gradients", "rules", "warm_start",
     "warm_start_epochs", "image_size", "channels", "crop_share", "mean", "std", "val_share", "split_seed", "extra",
-    "shards", "val_shards", "shuffle_buffer", "fake",
+    "shards", "val_shards", "shuffle_buffer", "fake", "loss", "metric", "ignore_index",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Images, the model that fits them, how it was converted, and the one that it learns from, if there is one.
+    """Data, the model that fits them, how it was converted, and the one that it learns from, if there is one.
 
     `own_bits` are those that most low-bit layers had when the model came with some, None of one that came float.
     """
 
     dataset: Dataset
+    task: Task
     source: NetSource
     model: nn.Module
     conversion: Conversion
@@ -73,7 +79,7 @@ def assemble(
         FileNotFoundError, OSError: missing data, checkpoint or weights. ImportError: a package that is not installed.
     """
     check_hardware(settings.accelerator, settings.devices)
-    dataset = load(settings.data, settings.folder, options=settings.data_options) if data is None else data
+    dataset = run_data(settings) if data is None else data
     if settings.batch_size * settings.processes > len(dataset.train):
         raise ValueError(
             f"batch_size must be at most {len(dataset.train) // settings.processes}, because there are "
@@ -81,7 +87,9 @@ def assemble(
         )
     places = (settings.resume, settings.init, of)
     checkpoints = {
-        path: read_checkpoint(path, any_module=path == of) for path in dict.fromkeys(places) if path is not None
+        path: read_checkpoint(path, any_module=path in (settings.init, of))
+        for path in dict.fromkeys(places)
+        if path is not None
     }
     starts = [checkpoints[path] for path in (settings.resume, settings.init) if path is not None]
     for checkpoint in starts:
@@ -92,6 +100,8 @@ def assemble(
     else:
         source = given_source(model, settings.width)
     net = _float_model(settings, dataset, source)
+    task = run_task(settings, dataset, net)
+    check_augmentation(settings, dataset, task)
     own_bits = common_bits(net)
     conversion = make_low_bit(net, settings, rules)
     net = normalized(net, dataset.normalization)
@@ -103,11 +113,12 @@ def assemble(
         check_same_layers(net, checkpoints[of])
     for checkpoint in starts:
         _load_start(net, settings, checkpoint, source)
-    teacher = None if settings.distil is None else load_teacher(settings.distil, dataset, settings.distil_model)
+    teacher = None if settings.distil is None else _teacher(settings.distil, settings, dataset, task)
     if settings.resume is not None:
         _check_same_files(checkpoints[settings.resume], dataset)
         _check_same_teacher(checkpoints[settings.resume], teacher)
-    return Parts(dataset, source, net, conversion, _calibration(net, dataset, settings), teacher, rules, own_bits)
+    calibration = _calibration(net, dataset, settings)
+    return Parts(dataset, task, source, net, conversion, calibration, teacher, rules, own_bits)
 
 
 def warm_start(settings: Settings) -> WarmStart | None:
@@ -133,23 +144,31 @@ def _calibration(model: nn.Module, dataset: Dataset, settings: Settings) -> Cali
     quantizers = [module for module in model.modules() if isinstance(module, RangeQuantization)]
     if not any(quantizer.max_code is not None and not quantizer.is_set for quantizer in quantizers):
         return None
-    return calibrate(model, _calibration_images(dataset, settings))
+    return calibrate(model, _calibration_batches(dataset, settings))
 
 
-def _calibration_images(dataset: Dataset, settings: Settings) -> Iterator[Tensor]:
-    """Yield the first training batches, float and not augmented."""
-    for images, _ in islice(_loader(dataset, settings, None), settings.calibration_batches):
-        yield to_float(images)
+def _teacher(path: Path, settings: Settings, dataset: Dataset, task: Task) -> Teacher:
+    check_distils(task)
+    return load_teacher(path, dataset, task.outputs, settings.distil_model)
+
+
+def _calibration_batches(dataset: Dataset, settings: Settings) -> Iterator[Any]:
+    """Yield the first training batches, pictures as floats and not augmented."""
+    for batch in islice(_loader(dataset, settings, None), settings.calibration_batches):
+        yield floats(batch)
 
 
 def _float_model(settings: Settings, dataset: Dataset, source: NetSource) -> nn.Module:
     """Build the float model, with weights from elsewhere if there are some."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        model = source.build(dataset.input_shape, dataset.num_classes)
+        model = source.build(picture_shape(dataset), dataset.train.num_classes)
     # The layout that convolutions are fastest in, on CPUs and GPUs alike.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
-    _check_model_fits(model, dataset, settings, source)
+    if is_structured(dataset):
+        _check_takes_batches(model, dataset, settings, source)
+    else:
+        _check_model_fits(model, dataset, settings, source)
     if settings.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in model.modules()):
         raise ValueError(
             f"batch_size must be at least 2, because model {settings.model} has batch normalization, which needs "
@@ -206,7 +225,7 @@ def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings, so
         told = f"{line}: {type(error).__name__}: {error}" if line else error
         raise ValueError(
             f"model {settings.model} cannot take the {size} images of {settings.data}: {told}{hint}"
-        ) from (error if line else None)
+        ) from (None if source.given is None else error)
     finally:
         model.train()
     logits = logits_of(output, f"model {settings.model} must return logits, alone or under 'logits'")
@@ -215,6 +234,23 @@ def _check_model_fits(model: nn.Module, dataset: Dataset, settings: Settings, so
             f"model {settings.model} returns {list(logits.shape)} for a batch of 2 images, "
             f"expected [2, {dataset.num_classes}]"
         )
+
+
+def _check_takes_batches(model: nn.Module, dataset: Dataset, settings: Settings, source: NetSource) -> None:
+    """Raise ValueError or TypeError if the model cannot be called with batches of the user's own data set."""
+    batch = first_call(dataset, model, settings.batch_size)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            batch.copied().run(model.eval())
+        except ValueError as error:
+            cause = error if error.__cause__ is None else error.__cause__
+            line = users_line(cause, source.given.folder) if isinstance(source.given, OwnCode) else ""
+            where = f" ({line})" if line else ""
+            raise ValueError(
+                f"model {settings.model} cannot take batches of {settings.data}: {error}{where}"
+            ) from cause
+        finally:
+            model.train()
 
 
 def _is_about_images(error: Exception, source: NetSource) -> bool:

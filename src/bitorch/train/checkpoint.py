@@ -36,8 +36,8 @@ class Checkpoint:
         path: the file.
         settings: of the run, None if it was trained from Python without any.
         input_shape: of one image, [C, H, W]; None like settings.
-        num_classes: width of the logits; None of another module than a Classifier.
-        state_dict: of the model, without prefix, on the CPU; of another module than a Classifier as it stands there.
+        num_classes: width of the outputs; None where only an own loss knows it.
+        state_dict: of the model, without prefix, on the CPU; of any module as it stands there.
         epoch: epochs that were finished.
         step: optimizer steps that were made.
         history: one row per finished epoch.
@@ -49,6 +49,7 @@ class Checkpoint:
         data_fingerprint: what tells the files of its data set from others, None where their name says it.
         model_sha256: of the source of a model of the user's own; None of architectures with a name, and where there is
             no source.
+        of_any_module: whether another module than a Trainable wrote it, so that its tensors are all that is known.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Checkpoint:
     model_sha256: str | None
     class_names: tuple[str, ...] | None = None
     data_fingerprint: str | None = None
+    of_any_module: bool = False
 
     def __str__(self) -> str:
         if self.settings is None:
@@ -136,6 +138,7 @@ def _of_any_module(path: Path, content: Part) -> Checkpoint:
         rules=None,
         teacher=None,
         model_sha256=None,
+        of_any_module=True,
     )
 
 
@@ -163,7 +166,7 @@ def _checkpoint(path: Path, content: Part) -> Checkpoint:
         path=path,
         settings=None if settings is None else settings.plain(_settings),
         input_shape=None if shape is None else _input_shape(shape),
-        num_classes=own["num_classes"].integer(least=2, most=_MOST_CLASSES),
+        num_classes=_outputs(own["num_classes"]),
         state_dict={
             name.removeprefix(_PREFIX): part.tensor()
             for name, part in content["state_dict"].items()
@@ -194,6 +197,11 @@ def _input_shape(part: Part) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def _outputs(part: Part) -> int | None:
+    """Return the width of the outputs: classes, labels or values; None where only an own loss knows."""
+    return None if part.value is None else part.integer(least=1, most=_MOST_CLASSES)
+
+
 def _bits(part: Part) -> list[int]:
     return [item.integer(least=1, most=FLOAT_BITS) for item in part.list(3)]
 
@@ -217,9 +225,8 @@ def check_builds(checkpoint: Checkpoint) -> None:
     Without memory for the net: settings may describe one of any size.
     """
     settings, shape, got = checkpoint.settings, checkpoint.input_shape, checkpoint.state_dict
-    if settings is None or shape is None:
+    if settings is None or shape is None or checkpoint.num_classes is None:
         return
-    assert checkpoint.num_classes is not None  # which all with settings have
     with naming(checkpoint.path):
         largest = max((size for tensor in got.values() for size in tensor.shape), default=0)
         if max(shape[0], checkpoint.num_classes) > largest:

@@ -64,8 +64,8 @@ class NetSource:
                 architecture with a name where shape or classes are not known.
         """
         if self.given is not None:
-            channels, size = (None, None) if shape is None else (shape[0], (shape[1], shape[2]))
-            return build_given(self.given, self.name, channels=channels, num_classes=num_classes, image_size=size)
+            known = None if shape is None else (shape[0], shape[1], shape[2])
+            return build_given(self.given, self.name, shape=known, num_classes=num_classes)
         if shape is None or num_classes is None:
             raise ValueError(f"model {self.name} needs the shape of the images and the number of classes")
         return build(self.name, shape[0], num_classes, self.width)

@@ -32,7 +32,7 @@ class CheckedLoss:
         if loss is None:
             raise TypeError("loss must be a function of outputs and labels, got None")
         self.loss = loss
-        self.name = _name(loss, "own loss")
+        self.name = self.__name__ = _name(loss, "own loss")
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """Return the loss of a batch, a 0-dim tensor; InputError where it is none, or the function raises."""
@@ -62,6 +62,7 @@ class OwnMetric:
     name: str
     make: Callable[[], Metric]
     larger_is_better: bool
+    is_function: bool = False
 
 
 def metric_of(metric: object) -> OwnMetric:
@@ -86,7 +87,7 @@ def metric_of(metric: object) -> OwnMetric:
     if isinstance(metric, type) and issubclass(metric, Metric):
         _check_makes(metric)
         return OwnMetric(name, metric, larger)
-    return OwnMetric(name, lambda: MeanOf(metric, name), larger)
+    return OwnMetric(name, lambda: MeanOf(metric, name), larger, is_function=True)
 
 
 def _check_makes(metric: type[Metric]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ from .fields import convert_fields, plain, reject_unknown
 EndBits = Literal["float", "8", "same"]
 WeightScale = Literal["layer", "channel"]
 WarmStartKind = Literal["activations-first", "bits"]
+#: Losses that have a name here, and metrics that choose the best checkpoint.
+LOSS_NAMES: tuple[str, ...] = ("auto", "cross-entropy", "bce", "mse", "pixels")
+METRIC_NAMES: tuple[str, ...] = (
+    "auto", "loss", "acc", "top5", "f1", "exact", "mae", "rmse", "miou", "pixel_acc",
+)  # fmt: skip
 #: More than any net here takes, and less than a mistyped number asks of the memory.
 _MOST_PIXELS = 1024
 #: What rules say, and so not these.
@@ -162,6 +168,14 @@ class Settings:
     """Epochs in which the learning rate rises linearly from 0 to lr."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes, at least 0 and below 1."""
+    loss: str = "auto"
+    """What is trained for: cross-entropy (classes), bce (labels that each hold or not), mse (numbers), pixels (a class
+    for each pixel), or FILE.py:NAME, a function of outputs and labels; auto is what outputs and labels ask for."""
+    metric: str = "auto"
+    """What chooses best.ckpt: acc or top5, f1 or exact (bce), mae or rmse (mse), miou or pixel_acc (pixels), loss, or
+    FILE.py:NAME, a torchmetrics.Metric or a function of outputs and labels; auto is the first of the loss."""
+    ignore_index: int = -100
+    """Label of pixels that do not count in the loss pixels."""
     distil: Path | None = None
     """Learn from the outputs of this checkpoint's net, too: of the float twin, trained with --bits 32 32 32."""
     distil_model: str | None = None
@@ -282,7 +296,7 @@ class Settings:
         """What tells this run from others, as a file name: digits-lenet-8-w1a2g6-seed0."""
         weights, activations, gradients = self.bits
         bits = f"w{weights}a{activations}g{gradients}" if self.rules is None else self.rules.stem
-        return f"{_as_file_name(self.data)}-{_as_file_name(self.model)}-{bits}-seed{self.seed}"
+        return f"{_file_name(self.data)}-{_file_name(self.model)}-{bits}-seed{self.seed}"
 
     @property
     def bits_text(self) -> str:
@@ -311,17 +325,8 @@ class Settings:
         return cls(**fields)
 
 
-def _as_file_name(model: str) -> str:
-    """Return a model's name without its place: mine-net for nets/mine.py:net."""
-    if not is_own(model):
-        return model.replace(":", "-")
-    place, _, name = model.rpartition(":")
-    file = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
-    return f"{file}-{name}"
-
-
 def _check_ranges(settings: Settings) -> None:
-    for problem in (wrong_data(settings.data), wrong_model(settings.model)):
+    for problem in (wrong_data(settings.data), wrong_model(settings.model), _wrong_task(settings)):
         if problem:
             raise ValueError(problem)
     for name in ("epochs", "batch_size", "devices", "num_nodes", "calibration_batches"):
@@ -342,6 +347,20 @@ def _check_ranges(settings: Settings) -> None:
     _check(settings, "seed", settings.seed < 2**63, "below 2**63")
     _check(settings, "gamma", 0 < settings.gamma <= 1, "above 0 and at most 1")
     _check(settings, "warmup_epochs", settings.warmup_epochs < settings.epochs, f"below epochs ({settings.epochs})")
+
+
+def _wrong_task(settings: Settings) -> str:
+    """Return what is wrong with the names of a loss and a metric, "" if nothing is."""
+    if settings.loss not in LOSS_NAMES and not is_own(settings.loss):
+        near = difflib.get_close_matches(settings.loss.lower(), LOSS_NAMES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"loss must be one of {', '.join(LOSS_NAMES)}, or FILE.py:NAME of your own, got {settings.loss!r}{hint}"
+    if settings.metric not in METRIC_NAMES and not is_own(settings.metric):
+        near = difflib.get_close_matches(settings.metric.lower(), METRIC_NAMES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        names = ", ".join(METRIC_NAMES)
+        return f"metric must be one of {names}, or FILE.py:NAME of your own, got {settings.metric!r}{hint}"
+    return ""
 
 
 def _check_combinations(settings: Settings) -> None:

@@ -83,6 +83,11 @@ def _is_integer(y: Tensor) -> bool:
     return not y.is_floating_point() and not y.is_complex() and y.dtype != torch.bool
 
 
+def are_classes(y: Tensor, z: Tensor) -> bool:
+    """Return whether labels are shaped as classes of outputs [B, C, …], C ≥ 2, whatever their numbers."""
+    return _is_integer(y) and z.dim() > 1 and z.shape[1] > 1 and y.shape == z.shape[:1] + z.shape[2:]
+
+
 def _kind(y: Tensor) -> str:
     return str(y.dtype).removeprefix("torch.")
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
+from ..input_error import InputError, failure
 from ..objective import Loss
 from ..outputs import logits_of
 from . import targets
@@ -29,6 +30,7 @@ from .own_functions import CheckedLoss, metric_of
 Prediction = Literal["classes", "labels", "values", "pixels", "own"]
 #: The name of val/loss among metrics.
 LOSS = "loss"
+_IGNORED = -100  # PyTorch's own default
 _REMEDY = "return them alone, or in a dict under 'logits', or train with a loss of your own"
 
 
@@ -45,8 +47,10 @@ class Task:
         prediction: what the outputs are.
         outputs: number of classes, labels or values of an output; None where only the loss knows.
         judged: from whole output and labels to the two things that metrics are updated with.
+        own_judged: the same for metrics of the user's own, by name: functions get whole output and labels.
         check: raises InputError, in words that begin with its last argument, where labels are not those of the task.
         training_loss: where training has another loss than `loss`, such as one with label smoothing.
+        is_of_table: outputs and labels alone ask for this loss, by the table of docs/training.md.
     """
 
     name: str
@@ -59,6 +63,8 @@ class Task:
     judged: Callable[[Any, Any], tuple[Any, Any]] = field(default=lambda output, target: (output, target))
     check: Callable[[Any, Any, str], None] = field(default=lambda output, target, where: None)
     training_loss: Loss | None = None
+    is_of_table: bool = False
+    own_judged: Mapping[str, Callable[[Any, Any], tuple[Any, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.best != LOSS and self.best not in self.metrics:
@@ -92,6 +98,7 @@ class Task:
             judged=_logits_and_labels,
             check=partial(targets.check_classes, num_classes=num_classes),
             training_loss=partial(_smoothed_cross_entropy, label_smoothing=label_smoothing),
+            is_of_table=True,
         )
 
     @staticmethod
@@ -118,6 +125,7 @@ class Task:
             outputs=labels,
             judged=_held_labels,
             check=targets.check_labels,
+            is_of_table=True,
         )
 
     @staticmethod
@@ -136,7 +144,7 @@ class Task:
         _check_outputs("values", values)
         return Task(
             "mse",
-            _squared_error,
+            _Named("mean squared error", _mean_squared_error),
             {"mae": MeanAbsoluteError, "rmse": partial(MeanSquaredError, squared=False)},
             best="mae",
             larger_is_better=False,
@@ -147,7 +155,7 @@ class Task:
         )
 
     @staticmethod
-    def segmentation(num_classes: int, ignore_index: int = -100) -> Task:
+    def segmentation(num_classes: int, ignore_index: int = _IGNORED) -> Task:
         """Return the task of a class for each pixel: outputs [B, num_classes, …], labels int [B, …].
 
         The loss is the mean cross-entropy over the pixels that count, 0 where none does. Metrics are "miou", the mean
@@ -163,7 +171,7 @@ class Task:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         return Task(
             "pixels",
-            partial(_pixel_cross_entropy, ignore_index=ignore_index),
+            _Named("cross-entropy", partial(_pixel_cross_entropy, ignore_index=ignore_index)),
             {
                 "miou": partial(MulticlassJaccardIndex, num_classes, validate_args=False),
                 "pixel_acc": partial(_accuracy, num_classes, 1),
@@ -174,6 +182,7 @@ class Task:
             outputs=num_classes,
             judged=partial(_counted_pixels, ignore_index=ignore_index),
             check=partial(targets.check_pixels, num_classes=num_classes, ignore_index=ignore_index),
+            is_of_table=ignore_index == _IGNORED,
         )
 
     @staticmethod
@@ -183,8 +192,9 @@ class Task:
         Args:
             loss: function of the model's output and the labels (of the output alone, if the data have none) to a tensor
                 of one number, the mean over the batch.
-            metric: what chooses best.ckpt: a torchmetrics.Metric or its class, or a function of outputs and labels to
-                the mean number of a batch, which has an attribute `higher_is_better`. None: val/loss.
+            metric: what chooses best.ckpt: a torchmetrics.Metric or its class, updated with logits and labels, or a
+                function of whole outputs and labels to the mean number of a batch, which has an attribute
+                `higher_is_better`. None: val/loss.
 
         Raises:
             TypeError: a loss or metric that is none. ValueError: a metric that does not say which values are better.
@@ -196,7 +206,7 @@ class Task:
     def with_loss(self, loss: Loss) -> Task:
         """Return the task with a loss of your own, as for `of`, and the metrics that it has."""
         checked = CheckedLoss(loss)
-        return dataclasses.replace(self, name=checked.name, loss=checked, training_loss=None)
+        return dataclasses.replace(self, name=checked.name, loss=checked, training_loss=None, is_of_table=False)
 
     def with_metric(self, metric: object) -> Task:
         """Return the task with another metric that chooses the best checkpoint.
@@ -218,9 +228,31 @@ class Task:
         own = metric_of(metric)
         if own.name == LOSS or own.name in self.metrics:
             raise ValueError(f"there is a metric {own.name} already; give yours another name")
+        judged = _numbers if self.prediction == "values" else _logits_if_any
         return dataclasses.replace(
-            self, metrics={**self.metrics, own.name: own.make}, best=own.name, larger_is_better=own.larger_is_better
+            self,
+            metrics={**self.metrics, own.name: own.make},
+            best=own.name,
+            larger_is_better=own.larger_is_better,
+            own_judged={**self.own_judged, own.name: _whole if own.is_function else judged},
         )
+
+    def update(self, metrics: Mapping[str, nn.Module], output: Any, target: Any, where: str) -> None:
+        """Update metrics of the task by a batch's outputs and labels, without their gradients.
+
+        Raises:
+            InputError: a metric raises; the message begins with `where`.
+        """
+        with torch.no_grad():
+            judged = self.judged(output, target)
+            for name, metric in metrics.items():
+                own = self.own_judged.get(name)
+                try:
+                    metric.update(*(judged if own is None else own(output, target)))  # type: ignore[operator]
+                except InputError:
+                    raise
+                except Exception as error:  # a metric of the user may raise anything, and it is told, not swallowed
+                    raise failure(f"{where}: the metric {name}", error) from error
 
     @property
     def key(self) -> str:
@@ -228,9 +260,34 @@ class Task:
         return f"val/{self.best}"
 
     @property
+    def stated_loss(self) -> Loss | None:
+        """The loss as `check`, `sensitivity` and `allocate` take it; None where outputs and labels ask for it anyway.
+
+        They ask for the cross-entropy and the binary cross-entropy; and then there is an accuracy, too.
+        """
+        return None if self.is_of_table else self.loss
+
+    @property
+    def checked_loss(self) -> Loss | None:
+        """The loss in training, as `check` takes it; None where outputs and labels ask for it anyway."""
+        if self.training_loss is None or not getattr(self.training_loss, "keywords", {}).get("label_smoothing"):
+            return self.stated_loss
+        return self.training_loss
+
+    @property
     def has_logits(self) -> bool:
         """Whether outputs are logits of classes, over dimension 1, which a teacher's can be compared with."""
         return self.prediction in ("classes", "pixels")
+
+
+class _Named:
+    """A loss as tables call it."""
+
+    def __init__(self, name: str, loss: Loss) -> None:
+        self.__name__, self._loss = name, loss
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        return self._loss(output, target)
 
 
 def _is_larger_better(name: str) -> bool:
@@ -263,6 +320,10 @@ def _logits_and_labels(output: Any, target: Tensor) -> tuple[Tensor, Tensor]:
     return logits(output), target
 
 
+def _whole(output: Any, target: Any) -> tuple[Any, Any]:
+    return output, target
+
+
 def _logits_if_any(output: Any, target: Any) -> tuple[Any, Any]:
     """Return the logits where there is no doubt about them, else the whole output."""
     try:
@@ -288,7 +349,7 @@ def _held_labels(output: Any, target: Tensor) -> tuple[Tensor, Tensor]:
     return (z > 0).long().reshape(len(z), -1), y.long().reshape(len(y), -1)
 
 
-def _squared_error(output: Any, target: Tensor) -> Tensor:
+def _mean_squared_error(output: Any, target: Tensor) -> Tensor:
     return F.mse_loss(*_numbers(output, target))
 
 

@@ -22,12 +22,13 @@ class Teacher:
     fingerprint: str
 
 
-def load_teacher(path: Path, dataset: Dataset, model: str | None = None) -> Teacher:
+def load_teacher(path: Path, dataset: Dataset, classes: int | None, model: str | None = None) -> Teacher:
     """Return the net of a checkpoint of `fit`, which must take the images of a data set and know their classes.
 
     Args:
         path: the checkpoint.
-        images: of the run.
+        dataset: of the run.
+        classes: of the run's outputs.
         model: what makes the net, in place of what the checkpoint says.
 
     Raises:
@@ -35,11 +36,11 @@ def load_teacher(path: Path, dataset: Dataset, model: str | None = None) -> Teac
     """
     trained = load_trained(path, model, what="model of --distil", option="--distil-model")
     checkpoint, net = trained.checkpoint, trained.model
-    shape = dataset.input_shape
-    if (checkpoint.input_shape, checkpoint.num_classes) != (shape, dataset.num_classes):
+    shape = dataset.train.shape
+    if checkpoint.input_shape not in (None, shape) or checkpoint.num_classes not in (None, classes):
         raise ValueError(
             f"distil: {path} was trained on images {checkpoint.input_shape} [C, H, W] of {checkpoint.num_classes} "
-            f"classes, and this run has images {shape} of {dataset.num_classes}; both must be the same"
+            f"classes, and this run has images {shape} of {classes}; both must be the same"
         )
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
     return Teacher(path, net, fingerprint(net))

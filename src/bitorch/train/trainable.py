@@ -17,7 +17,7 @@ from torchmetrics import MeanMetric, Metric
 
 from ..batches import Batch, Forward, read_batch
 from ..data import to_float
-from ..input_error import InputError, failure
+from ..input_error import InputError
 from .bits_in_force import bits_in_force, bring_into_force
 from .distillation import Distillation
 from .guard import (
@@ -117,6 +117,7 @@ class Trainable(pl.LightningModule):
             del self.train_metrics[name]
         self._loss = torch.zeros(())
         self._batch: tuple[Batch, int] | None = None  # of the last training step, as the model saw it, and its index
+        self._first_shapes: list[list[int]] = []
         self._base_lrs: list[float] = []
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -144,13 +145,13 @@ class Trainable(pl.LightningModule):
         seed_generators(step_seed(self.seed, self.global_rank, self.global_step, batch_idx), self.device)
         self._set_lr()
         read = self._read(batch, self._where("training", batch_idx), augmented=True)
-        output = read.call(self.model)
+        output = self._output(read)
         self.task.check(output, read.labels, read.where)
         loss = self._loss_of(output, read)
         self._loss = loss.detach()
         self._batch = (read.mapped(torch.detach), batch_idx)
         self.train_loss.update(self._loss, weight=len(read))
-        self._count(self.train_metrics, output, read)
+        self.task.update(dict(self.train_metrics.items()), output, read.labels, read.where)
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set outside __init__
             for logger in self.loggers:
                 logger.log_metrics({"train/step_loss": self._loss.item()}, step=self.global_step)
@@ -176,10 +177,10 @@ class Trainable(pl.LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Count a batch."""
         read = self._read(batch, self._where("validation", batch_idx), augmented=False)
-        output = read.call(self.model)
+        output = self._output(read)
         self.task.check(output, read.labels, read.where)
         self.val_loss.update(self.task.loss(output, read.labels), weight=len(read))
-        self._count(self.val_metrics, output, read)
+        self.task.update(dict(self.val_metrics.items()), output, read.labels, read.where)
 
     def on_validation_epoch_end(self) -> None:
         """Log the counts of all processes together."""
@@ -244,17 +245,21 @@ class Trainable(pl.LightningModule):
         x = to_float(x)
         return self._augmentation(x) if augmented and self._augmentation is not None else x
 
-    def _count(self, metrics: nn.ModuleDict, output: Any, read: Batch) -> None:
-        """Update metrics by a batch's outputs and labels, without their gradients."""
-        with torch.no_grad():
-            judged = self.task.judged(output, read.labels)
-            for name, metric in metrics.items():
-                try:
-                    metric.update(*judged)  # type: ignore[operator]  # a Metric's
-                except InputError:
-                    raise
-                except Exception as error:  # a metric of the user may raise anything, and it is told, not swallowed
-                    raise failure(f"{read.where}: the metric {name}", error) from error
+    def _output(self, read: Batch) -> Any:
+        """Return what the model returns; InputError if it fails on inputs of other shapes than the first ones."""
+        shapes = [list(x.shape) for x in read.tensors()]
+        if not self._first_shapes:
+            self._first_shapes = shapes
+        try:
+            return read.call(self.model)
+        except Exception as error:  # of any kind, as models are the user's; it goes on where shapes are not the reason
+            if [shape[1:] for shape in shapes] == [shape[1:] for shape in self._first_shapes]:
+                raise
+            now, first = (", ".join(map(str, found)) for found in (shapes, self._first_shapes))
+            raise InputError(
+                f"{read.where} has inputs {now}, and the first one had {first}; the model's forward fails on it: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _train_metrics(self) -> list[tuple[str, Metric]]:
         return [(name, metric) for name, metric in self.train_metrics.items() if isinstance(metric, Metric)]
@@ -305,6 +310,15 @@ def check_distils(task: Task) -> None:
             f"a teacher's outputs are learned as logits of classes, and those for the loss {task.name} are none; leave "
             "distil out, or put the teacher into a loss of your own"
         )
+
+
+def sums_of(task: Task) -> dict[str, dict[str, int]]:
+    """Return what a checkpoint keeps of a process's metrics in training: how many numbers each state has, by names."""
+    kept = Trainable(nn.Identity(), task)
+    metrics = {"train_loss": kept.train_loss} | {
+        _STATES_OF.get(name, f"train_{name}"): metric for name, metric in kept._train_metrics()
+    }
+    return {key: {name: tensor.numel() for name, tensor in _metric_state(m).items()} for key, m in metrics.items()}
 
 
 def _metrics(task: Task) -> dict[str, nn.Module]:

@@ -15,6 +15,7 @@ from ..conversion.quantize import quantize_
 from ..data import normalized
 from ..differences import differences
 from ..models.own import GivenNet
+from ..quantizations import Quantization
 from .bits_in_force import bits_in_force, bring_into_force
 from .checkpoint import Checkpoint, check_builds, load_weights, naming, read_checkpoint
 from .net_source import NetSource, given_source, recorded_source
@@ -145,7 +146,7 @@ def _made_low_bit(net: nn.Module, checkpoint: Checkpoint, config: Configs | None
             quantize_(net, settings.config if checkpoint.rules is None else checkpoint.rules)
     elif config is not None:
         quantize_(net, config)
-    elif checkpoint.bits or checkpoint.num_classes is None:
+    elif checkpoint.bits or checkpoint.of_any_module:
         layers = (
             f"has low-bit layers ({_told(checkpoint.bits)}) and" if checkpoint.bits else "may have low-bit layers and"
         )
@@ -163,10 +164,16 @@ def _made_low_bit(net: nn.Module, checkpoint: Checkpoint, config: Configs | None
 
 def check_same_layers(net: nn.Module, checkpoint: Checkpoint) -> None:
     """Raise a ValueError unless the layers that a checkpoint has bits of are the low-bit ones, with these bits."""
-    if checkpoint.settings is not None or checkpoint.num_classes is None:
+    if checkpoint.settings is not None or checkpoint.of_any_module:
         return
     now = {name: bits[:2] for name, bits in bits_in_force(net).items()}
     then = {name: (bits[0], bits[1]) for name, bits in checkpoint.bits.items()}
+    names = {name for name, _ in net.named_modules()}
+    if missing := {name: bits for name, bits in then.items() if name not in names}:
+        raise ValueError(
+            f"the checkpoint {checkpoint.path} does not fit the model {type(net).__name__}: it has the layers "
+            f"{_told(missing)} (bits of weights and activations), and the model has no such layers"
+        )
     if now != then:
         raise ValueError(
             f"the low-bit layers of the model, {_told(now)}, are not those of {checkpoint.path}, {_told(then)} (bits "
@@ -183,21 +190,25 @@ def _told(bits: dict[str, list[int]] | dict[str, tuple[int, int]]) -> str:
 def of_this_net(net: nn.Module, checkpoint: Checkpoint) -> Checkpoint:
     """Return the checkpoint of any module that holds a net, as with `self.model = net`, with the tensors of that net.
 
-    One of a Classifier has them already, and stays as it is.
+    One of a Trainable has them already, and stays as it is. What quantizers of the net hold may be missing.
 
     Raises:
         ValueError: it holds no such net, or several under other names than "model".
     """
-    if checkpoint.num_classes is not None:
+    if not checkpoint.of_any_module:
         return checkpoint
-    wanted, state = net.state_dict().keys(), checkpoint.state_dict
+    known, state = net.state_dict().keys(), checkpoint.state_dict
+    of_quantizers = {
+        f"{name}.{key}"
+        for name, module in net.named_modules()
+        if isinstance(module, Quantization)
+        for key in module.state_dict()
+    }
+    wanted = [name for name in known if name not in of_quantizers]
     first = next(iter(wanted), "")
     prefixes = [key.removesuffix(first) for key in state if key == first or key.endswith(f".{first}")]
-    whole = [
-        prefix
-        for prefix in prefixes
-        if {key.removeprefix(prefix) for key in state if key.startswith(prefix)} == set(wanted)
-    ]
+    held = {prefix: {key.removeprefix(prefix) for key in state if key.startswith(prefix)} for prefix in prefixes}
+    whole = [prefix for prefix, names in held.items() if set(wanted) <= names <= set(known)]
     if "model." in whole:
         whole = ["model."]
     if len(whole) > 1:
@@ -210,4 +221,5 @@ def of_this_net(net: nn.Module, checkpoint: Checkpoint) -> Checkpoint:
         shown = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
         found = differences(net.state_dict(), shown)
         raise ValueError(f"the checkpoint {checkpoint.path} does not fit the model {type(net).__name__}: {found}")
-    return dataclasses.replace(checkpoint, state_dict={name: state[whole[0] + name] for name in wanted})
+    tensors = {name: state[whole[0] + name] for name in known if whole[0] + name in state}
+    return dataclasses.replace(checkpoint, state_dict=tensors)
