@@ -5,7 +5,7 @@ static double dw_cost(const FusedSpec* s, Machine machine) {
   if (!dw_serves(s)) return -1;
   const DwShape f(s);
   const FusedEpilogue* e = &s->epilogue;
-  const double per_ns = machine == Machine::kZen5 ? 14 : machine == Machine::kZen4 ? 9 : 6;
+  const double per_ns = machine == Machine::kZen5 ? 14 : machine == Machine::kZen4 ? 9 : 4.5;
   const double taps = s->kernel_h * s->kernel_w;
   double block = 2 * taps + 4;
   if (f.kind != kDwBytes) {
