@@ -42,7 +42,15 @@ Preparation::Key key_of(const ConvSpec& spec, const FusedKernel& kernel, const L
                           spec.relu,
                           spec.wants_float,
                           spec.code.bits,
-                          static_cast<int64_t>(input.kind)};
+                          static_cast<int64_t>(input.kind),
+                          spec.pool.kernel_h,
+                          spec.pool.kernel_w,
+                          spec.pool.stride_h,
+                          spec.pool.stride_w,
+                          spec.pool.pad_top,
+                          spec.pool.pad_left,
+                          spec.pool.height,
+                          spec.pool.width};
   key.push_back(out_codes == nullptr ? -1 : static_cast<int64_t>(out_codes->kind));
   const void* const addresses[] = {&kernel,
                                    spec.packed_weights,
@@ -143,7 +151,7 @@ FusedConv::Parts FusedConv::divided(int64_t items, double nanoseconds, int threa
 
 FusedConv::Parts FusedConv::parts(int64_t batch, int threads) const {
   const FusedSpec& spec = weights_->layer->spec;
-  if (!joins_rows_) return divided(batch * spec.height, nanoseconds_ * static_cast<double>(batch), threads, false);
+  if (!joins_rows_) return divided(batch * result_rows(), nanoseconds_ * static_cast<double>(batch), threads, false);
   const int64_t images = joins_images_ ? 1 : batch, pixels = joined_pixels(batch);
   FusedSpec all = spec;
   all.height = 1;
@@ -187,6 +195,12 @@ void FusedConv::run(const Conv::Buffers& buffers, int64_t batch, int threads) co
   });
 }
 
+bool FusedConv::pools() const { return weights_->layer->spec.pool.kernel_h != 0; }
+int64_t FusedConv::result_rows() const {
+  const FusedSpec& spec = weights_->layer->spec;
+  return pools() ? spec.pool.height : spec.height;
+}
+
 // All that is the same for every band.
 FusedBand FusedConv::band_of_layer() const {
   FusedBand band = {};
@@ -226,11 +240,12 @@ void FusedConv::run_grains(const Conv::Buffers& buffers, int64_t first, int64_t 
 // Rows first .. last - 1 of the batch, a band for each image.
 void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t first, int64_t last, FusedBand band) const {
   const FusedSpec& spec = weights_->layer->spec;
+  const int64_t height = result_rows();
   for (int64_t row = first; row < last; row += band.rows) {
-    const int64_t y = row % spec.height;
+    const int64_t y = row % height;
     band.y0 = static_cast<int32_t>(y);
-    band.rows = static_cast<int32_t>(std::min(spec.height - y, last - row));
-    point_to(buffers, row / spec.height, y, 0, &band);
+    band.rows = static_cast<int32_t>(std::min(height - y, last - row));
+    point_to(buffers, row / height, y, 0, &band);
     kernel_->run(&spec, &band);
   }
 }
@@ -239,14 +254,14 @@ void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first,
   FusedBand band = band_of_layer();
   band.scratch = buffers.scratch;
   band.channels = static_cast<int32_t>(geometry_.out_channels);
-  const int64_t row = n * weights_->layer->spec.height;
+  const int64_t row = n * result_rows();
   run_rows(buffers, row + first, row + last, band);
 }
 
 // Output row y of image n, from pixel x on; x is 0, or steps are those of joined pixels.
 void FusedConv::point_to(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t x, FusedBand* band) const {
   const FusedEpilogue& e = weights_->layer->spec.epilogue;
-  const int64_t top = y * geometry_.stride_h - geometry_.pad_top;
+  const int64_t top = (pools() ? 0 : y * geometry_.stride_h) - geometry_.pad_top;
   band->input = buffers.input + input_.offset(n, top, -geometry_.pad_left) + x * band->pixel_bytes;
   if (e.wants_codes) band->codes = buffers.out_codes + out_codes_.offset(n, y, 0) + x * band->codes_pixel;
   if (e.wants_float) {

@@ -1,6 +1,7 @@
 #include "core/conv/fused_layer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -39,6 +40,50 @@ bool thresholds_can_rise(const ConvSpec& spec) {
   const int64_t channels = spec.geometry.out_channels;
   if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return true;
   return spec.code.int_thresholds != nullptr && spec.multiply == nullptr && spec.weight_grid == WeightGrid::kOdd;
+}
+
+// Whether y falls with D.
+bool falls_with_sum(const ConvSpec& spec, int64_t c) {
+  if (spec.multiply == nullptr) return false;
+  return (spec.multiply[c] < 0) != (spec.norm_multiply != nullptr && spec.norm_multiply[c] < 0);
+}
+
+// An offset of the second stage below this might leave a y so small that it becomes -0.
+constexpr float kLeastNormOffset = 0x1p-100f;
+
+// Whether y rises or falls with D and is never -0, of which a maximum may give either: D * multiply + offset is no -0
+// unless the offset is.
+bool is_monotonic(const ConvSpec& spec, int64_t c) {
+  const float m = spec.multiply[c], o = spec.offset[c];
+  if (!std::isfinite(m) || !std::isfinite(o) || (o == 0 && std::signbit(o))) return false;
+  if (spec.norm_multiply == nullptr) return true;
+  const float nm = spec.norm_multiply[c], no = spec.norm_offset[c];
+  return std::isfinite(nm) && std::isfinite(no) && nm != 0 && std::fabs(no) >= kLeastNormOffset;
+}
+
+// Whether the pool's result is that of one D of each window, in every channel.
+bool can_pool(const ConvSpec& spec) {
+  const ConvPool& pool = spec.pool;
+  if (!pool) return true;
+  const ConvGeometry& g = spec.geometry;
+  const bool windows_are_real = pool.pad_top < pool.kernel_h && pool.pad_left < pool.kernel_w &&
+                                (pool.height - 1) * pool.stride_h - pool.pad_top < g.out_height() &&
+                                (pool.width - 1) * pool.stride_w - pool.pad_left < g.out_width();
+  if (!windows_are_real || spec.has_residual) return false;
+  for (int64_t c = 0; spec.multiply != nullptr && c < g.out_channels; ++c) {
+    if (!is_monotonic(spec, c) || (spec.code.int_thresholds != nullptr && falls_with_sum(spec, c))) return false;
+  }
+  return true;
+}
+
+void keep_pool(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+  const int64_t channels = spec.geometry.out_channels;
+  bool any = false;
+  for (int64_t c = 0; spec.pool && c < channels; ++c) any = any || falls_with_sum(spec, c);
+  if (!any) return;
+  layer->falls = AlignedArray<int32_t>(budget, padded_channels(spec), "which channels fall");
+  for (int64_t c = 0; c < channels; ++c) layer->falls[c] = falls_with_sum(spec, c) ? -1 : 0;
+  layer->spec.pool.falls = layer->falls.data();
 }
 
 // Which weights change their sign.
@@ -225,7 +270,7 @@ bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes,
   const ConvGeometry& g = spec.geometry;
   if (spec.weight_bits == 0 || spec.wants_int) return false;
   if (g.groups != 1 && !is_depthwise(g)) return false;
-  if (!thresholds_can_rise(spec)) return false;
+  if (!thresholds_can_rise(spec) || !can_pool(spec)) return false;
   const auto narrow = [](int64_t x) { return static_cast<int32_t>(x); };  // geometry is at most 2^24
   FusedSpec f = {};
   f.in_channels = narrow(g.in_channels);
@@ -247,6 +292,12 @@ bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes,
   f.largest_sum = spec.largest_sum() * sign_factor(spec);
   const int64_t most = ((int64_t{1} << spec.weight_bits) - 1) * ((int64_t{1} << spec.activation_bits) - 1);
   f.largest_product = checked_mul(g.inputs_per_output(), most, "conv2d");
+  if (spec.pool) {
+    const ConvPool& p = spec.pool;
+    f.pool = {narrow(p.kernel_h), narrow(p.kernel_w), narrow(p.stride_h),
+              narrow(p.stride_w), narrow(p.pad_top),  narrow(p.pad_left),
+              narrow(p.height),   narrow(p.width),    nullptr};
+  }
   FusedEpilogue& e = f.epilogue;
   e.has_float = spec.multiply != nullptr;
   e.has_residual = spec.has_residual;
@@ -277,6 +328,7 @@ std::unique_ptr<FusedLayer> make_fused_layer(const ConvSpec& spec, const Layout&
   find_sums(spec, m, budget, layer.get());
   make_borders(spec, budget, layer.get());
   keep_numbers(spec, budget, layer.get());
+  keep_pool(spec, budget, layer.get());
   if (spec.code.bits != 0) make_code_rule(spec, budget, layer.get());
   return layer;
 }
