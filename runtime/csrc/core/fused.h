@@ -65,7 +65,7 @@ struct FusedPool {
 //   D = code_step * (sum of m q) + lowest_code * (sum of q) + border.
 // The odd grid has steps of 2, the signed one of 1; activations that are signs double both.
 struct FusedSpec {
-  int32_t in_channels, out_channels, groups;  // groups: 1, or all three are equal (depthwise)
+  int32_t in_channels, out_channels, groups;
   int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
   int32_t height, width;  // of the output
   int32_t weight_bits, activation_bits;

@@ -219,6 +219,14 @@ struct RowFunctions {
   ActivationFunctions activations;
 };
 
+// Pixels of n floats that share what belongs to their channels.
+struct PixelFunctions {
+  // out[c] += in[p * step + c], pixel after pixel
+  void (*add)(float* out, const float* in, int64_t step, int64_t pixels, int64_t n);
+  // out[p * n + c] = in[p * n + c] * by[c]
+  void (*multiply)(float* out, const float* in, const float* by, int64_t pixels, int64_t n);
+};
+
 // Staging of kTables: one row of input pixels becomes one row of table entries. It may read up to 63 bytes past a
 // pixel.
 struct TableStage {
@@ -253,6 +261,7 @@ struct KernelTable {
   int32_t table_block;              // output channels per call: a multiple of table_lanes, at most kMaxTableBlock
   const FusedKernel* const* fused;  // [fused_count], null without any
   int32_t fused_count;
+  PixelFunctions pixels;
 };
 
 // One per kernel file; only those of this architecture are linked. Constant-initialised: nothing runs at load.

@@ -19,6 +19,7 @@ namespace bitorch {
 extern const FusedKernel kFusedBytesAvx512;
 extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedGrouped;
 extern const FusedKernel kFusedLinear;
 extern const FusedKernel kFusedStem;
 
@@ -95,7 +96,7 @@ struct Popcount {
 };
 
 static constexpr const FusedKernel* kFused[] = {
-    &kFusedBytesAvx512, &kFusedDepthwise8, &kFusedDepthwise4, &kFusedLinear, &kFusedStem,
+    &kFusedBytesAvx512, &kFusedDepthwise8, &kFusedDepthwise4, &kFusedGrouped, &kFusedLinear, &kFusedStem,
 };
 
 static constexpr KernelTable table() {

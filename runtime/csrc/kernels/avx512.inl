@@ -691,6 +691,8 @@ static void max_of_floats(float* out, const float* const* in, int count, int64_t
 
 #include "avx512_compare.inl"
 
+#include "avx512_pixels.inl"
+
 #include "avx512_take.inl"
 
 // What both tables have in common.
@@ -709,6 +711,7 @@ static constexpr KernelTable avx512_table(const char* name) {
   t.pixel_sums = pixel_sums;
   t.rows.max_of_floats = max_of_floats;
   t.rows.compare_row = compare_row;
+  t.pixels = {add_pixels, multiply_pixels};
   t.rows.take_floats = take_floats;
   t.rows.planes_to_bytes = planes_to_bytes;
   t.rows.bytes_to_planes = bytes_to_planes;

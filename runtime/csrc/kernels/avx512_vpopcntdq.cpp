@@ -29,6 +29,7 @@ extern const FusedKernel kFusedTables9;
 extern const FusedKernel kFusedDepthwisePlanes;
 extern const FusedKernel kFusedDepthwise8;
 extern const FusedKernel kFusedDepthwise4;
+extern const FusedKernel kFusedGrouped;
 extern const FusedKernel kFusedLinear;
 extern const FusedKernel kFusedTables16;
 extern const FusedKernel kFusedStem;
@@ -182,6 +183,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedDepthwisePlanes,
     &kFusedDepthwise8,
     &kFusedDepthwise4,
+    &kFusedGrouped,
     &kFusedLinear,
     &kFusedTables16,
     &kFusedStem,

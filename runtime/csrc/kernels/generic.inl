@@ -188,6 +188,16 @@ static inline void generic_add_floats(float* out, const float* in, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] += in[i];
 }
 
+static inline void generic_add_pixels(float* out, const float* in, int64_t step, int64_t pixels, int64_t n) {
+  for (int64_t p = 0; p < pixels; ++p, in += step) generic_add_floats(out, in, n);
+}
+
+static inline void generic_multiply_pixels(float* out, const float* in, const float* by, int64_t pixels, int64_t n) {
+  for (int64_t p = 0; p < pixels; ++p, out += n, in += n) {
+    for (int64_t c = 0; c < n; ++c) out[c] = in[c] * by[c];
+  }
+}
+
 // One loop for each set of parts.
 enum AffineParts { kDivide = 1, kScale = 2, kNorm = 4, kResidual = 8, kAffineLoops = 16 };
 
@@ -552,5 +562,6 @@ static constexpr KernelTable generic_table(const char* name) {
   t.float_to_codes = generic_float_to_codes;
   t.pixel_sums = generic_pixel_sums;
   t.rows = generic_rows();
+  t.pixels = {generic_add_pixels, generic_multiply_pixels};
   return t;
 }

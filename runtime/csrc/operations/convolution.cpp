@@ -97,8 +97,9 @@ class Convolution : public Operation, private ByRows {
   int64_t scratch_bytes(int64_t batch, int threads) const override { return conv_->scratch_bytes(batch, threads); }
 
   void run(const RunContext& context) const override {
-    for (const Tensor* output : outputs()) zero_halo(output->layout, context.data(*output), context.batch);
-    conv_->run(buffers(context, context.scratch), context.batch, context.threads);
+    Conv::Buffers whole = buffers(context, context.scratch);
+    whole.zeroes_halo = true;
+    conv_->run(whole, context.batch, context.threads);
   }
 
   // Only where much is saved: with few rows at a time, threads divide it less well.

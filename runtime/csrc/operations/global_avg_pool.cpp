@@ -1,7 +1,9 @@
 #include "operations/global_avg_pool.h"
 
+#include <algorithm>
 #include <cstring>
 
+#include "core/base/checked.h"
 #include "core/base/rows.h"
 #include "core/graph/row_operation.h"
 #include "operations/mean.h"
@@ -19,30 +21,44 @@ GlobalAvgPoolSpec read_global_avg_pool(const OperationReader& reader) {
 
 namespace {
 
-class GlobalAvgPool : public RowOperation, private TakesRows {
+// Threads share the channels of floats, which makes of each one the same sum as one thread does.
+class GlobalAvgPool : public Operation, private TakesRows {
  public:
   explicit GlobalAvgPool(const GlobalAvgPoolSpec& spec)
-      : RowOperation("a pool", 1, {spec.input}, {spec.output}), spec_(spec), input_(*spec.input) {}
+      : Operation({spec.input}, {spec.output}), spec_(spec), input_(*spec.input) {}
 
   const TakesRows* takes_rows() const override { return input_.is_codes() ? nullptr : this; }
 
   // Scratch for codes: the sums, one row of codes.
   void plan(const KernelTable&, Preparation&) override {
     if (!input_.is_codes()) return;
+    const auto room = [](int64_t count, int64_t size) { return round_up(checked_mul(count, size, kWhat), 64); };
     sums_bytes_ = room(input_.channels, 4);
-    part_bytes_ = checked_add(sums_bytes_, room(input_.width, input_.channels), what());
+    part_bytes_ = checked_add(sums_bytes_, room(input_.width, input_.channels), kWhat);
+  }
+
+  int64_t scratch_bytes(int64_t, int threads) const override { return checked_mul(part_bytes_, threads, kWhat); }
+
+  void run(const RunContext& context) const override {
+    zero_halo(spec_.output->layout, context.data(*spec_.output), context.batch);
+    const int64_t units = input_.is_codes() ? 1 : ceil_div(input_.channels, kLine), items = context.batch * units;
+    const double nanoseconds = static_cast<double>(context.batch * input_.height) * row_values(input_) * 0.05;
+    for_rows(items, nanoseconds, context.threads, [&](int part, int64_t first, int64_t last) {
+      for (int64_t item = first, count = 0; item < last; item += count) {
+        const int64_t n = item / units, unit = item % units;
+        count = std::min(last - item, units - unit);
+        if (input_.is_codes()) {
+          run_codes(context, context.scratch + part * part_bytes_, n);
+        } else {
+          add_rows(context, n, {0, input_.height}, unit * kLine, std::min(input_.channels, (unit + count) * kLine));
+        }
+      }
+    });
   }
 
  private:
-  double row_cost() const override { return row_values(input_) * static_cast<double>(input_.height) * 0.15; }
-
-  void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t) const override {
-    if (input_.is_codes()) {
-      run_codes(context, scratch, n);
-    } else {
-      take_rows(context, n, {0, input_.height});
-    }
-  }
+  static constexpr const char* kWhat = "a pool";
+  static constexpr int64_t kLine = 16;  // floats of a cache line
 
   void run_codes(const RunContext& context, uint8_t* scratch, int64_t n) const {
     const RowFunctions& rows = context.kernels->rows;
@@ -58,21 +74,24 @@ class GlobalAvgPool : public RowOperation, private TakesRows {
                   static_cast<float>(input_.pixels()));
   }
 
-  // Of floats: one pixel after the other is added to the result, which is divided at the end.
   void take_rows(const RunContext& context, int64_t n, RowSpan rows) const override {
-    const int64_t channels = input_.channels;
-    float* out = context.floats(*spec_.output, n, 0);
-    if (rows.first == 0) std::memset(out, 0, static_cast<size_t>(channels) * sizeof(float));
+    add_rows(context, n, rows, 0, input_.channels);
+  }
+
+  // Of floats, channels c0 .. c1 - 1: one pixel after the other is added to the result, which is divided at the end.
+  void add_rows(const RunContext& context, int64_t n, RowSpan rows, int64_t c0, int64_t c1) const {
+    float* out = context.floats(*spec_.output, n, 0) + c0;
+    if (rows.first == 0) std::memset(out, 0, static_cast<size_t>(c1 - c0) * sizeof(float));
     for (int64_t y = rows.first; y < rows.last; ++y) {
-      const float* row = context.floats(input_, n, y);
-      for (int64_t x = 0; x < input_.width; ++x) context.kernels->rows.add_floats(out, row + x * channels, channels);
+      const float* row = context.floats(input_, n, y) + c0;
+      context.kernels->pixels.add(out, row, input_.channels, input_.width, c1 - c0);
     }
-    if (rows.last == input_.height) mean_of_floats(out, channels, static_cast<float>(input_.pixels()));
+    if (rows.last == input_.height) mean_of_floats(out, c1 - c0, static_cast<float>(input_.pixels()));
   }
 
   GlobalAvgPoolSpec spec_;
   const Tensor& input_;
-  int64_t sums_bytes_ = 0;
+  int64_t sums_bytes_ = 0, part_bytes_ = 0;  // scratch
 };
 
 }  // namespace

@@ -81,13 +81,16 @@ class Input : public Operation {
   }
 
   void run(const RunContext& context) const override {
-    zero_halo(tensor_.layout, context.data(tensor_), context.batch);
     const int64_t height = tensor_.height, rows = context.batch * height;
     const double values = static_cast<double>(rows) * static_cast<double>(tensor_.width * tensor_.channels);
     std::atomic<int> bad{0};
     for_rows(rows, values * cost_, context.threads, [&](int part, int64_t first, int64_t last) {
       uint8_t seen = 0;
-      for (int64_t row = first; row < last; ++row) seen |= run_row(context, part, row / height, row % height);
+      for (int64_t row = first; row < last; ++row) {
+        const int64_t n = row / height, y = row % height;
+        zero_halo(tensor_.layout, context.data(tensor_), n, y, y + 1);
+        seen |= run_row(context, part, n, y);
+      }
       if (codes_ && (seen >> tensor_.bits) != 0) bad.store(1, std::memory_order_relaxed);
     });
     if (bad.load(std::memory_order_relaxed) != 0) report(context);

@@ -22,10 +22,6 @@ MulSpec read_mul(const OperationReader& reader) {
 
 namespace {
 
-void multiply(float* out, const float* a, const float* b, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) out[i] = a[i] * b[i];
-}
-
 class Mul : public RowOperation {
  public:
   explicit Mul(const MulSpec& spec)
@@ -35,15 +31,15 @@ class Mul : public RowOperation {
 
  private:
   bool reads_by_rows() const override { return true; }
-  double row_cost() const override { return row_values(*spec_.input) * 0.25; }
+  double row_cost() const override { return row_values(*spec_.input) * 0.1; }
 
   void run_row(const RunContext& context, uint8_t*, int64_t n, int64_t y) const override {
     float* out = context.floats(*spec_.output, n, y);
     const float* a = context.floats(*spec_.input, n, y);
     const float* b = context.floats(*spec_.other, n, one_pixel_ ? 0 : y);
     const int64_t width = spec_.input->width, channels = spec_.input->channels;
-    if (!one_pixel_) return multiply(out, a, b, width * channels);
-    for (int64_t x = 0; x < width; ++x) multiply(out + x * channels, a + x * channels, b, channels);
+    if (!one_pixel_) return context.kernels->pixels.multiply(out, a, b, 1, width * channels);
+    context.kernels->pixels.multiply(out, a, b, width, channels);
   }
 
   MulSpec spec_;

@@ -23,6 +23,15 @@ int64_t draw_channels(Random& random) {
                           : std::max(1, random.of(usual) + (random.one_in(4) ? random.from(-1, 1) : 0));
 }
 
+// Groups of as many input and output channels, or of as many as they like.
+void draw_groups(Random& random, ConvGeometry* g) {
+  static const std::vector<int> widths = {8, 16, 24, 4, 32, 3};
+  const int64_t in = random.of(widths), out = random.one_in(3) ? random.of(widths) : in;
+  g->groups = random.from(2, random.one_in(3) ? 20 : 9);
+  g->in_channels = g->groups * in;
+  g->out_channels = g->groups * out;
+}
+
 ConvGeometry draw_geometry(Random& random) {
   static const std::vector<int> kernels = {1, 1, 3, 3, 3, 5, 7, 2};
   ConvGeometry g;
@@ -41,6 +50,7 @@ ConvGeometry draw_geometry(Random& random) {
   g.in_channels = draw_channels(random);
   g.out_channels = draw_channels(random);
   if (random.one_in(3)) g.groups = g.out_channels = g.in_channels;
+  if (random.one_in(6)) draw_groups(random, &g);
   return g;
 }
 

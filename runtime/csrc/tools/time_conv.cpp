@@ -1,8 +1,8 @@
 // Times one convolution with every kernel that can compute it, and says what each reckons itself to take.
 //
 //   time_conv SIZE IN OUT KERNEL STRIDE W A [--to codes|float|both] [--code-bits B] [--input planes|bytes]
-//             [--output planes|bytes] [--residual] [--depthwise] [--batch N] [--threads N] [--kernels TABLE] [--only
-//             NAME] [--machine NAME] [--pool]
+//             [--output planes|bytes] [--residual] [--depthwise] [--groups G] [--batch N] [--threads N] [--kernels
+//             TABLE] [--only NAME] [--machine NAME] [--pool]
 //
 // SIZE: of the output, as in 56 or 1x64. Padding is KERNEL / 2. --pool: with a max-pool of 3x3, stride 2, behind it.
 // Times are the least of many runs, in microseconds. With --machine, as in zen5, nothing is timed: it says what the
@@ -24,8 +24,8 @@ namespace {
 
 constexpr const char* kUsage =
     "time_conv SIZE IN OUT KERNEL STRIDE W A [--to codes|float|both] [--code-bits B] [--input planes|bytes] [--output "
-    "planes|bytes] [--residual] [--depthwise] [--batch N] [--threads N] [--kernels TABLE] [--only NAME] [--machine "
-    "NAME] [--pool]";
+    "planes|bytes] [--residual] [--depthwise] [--groups G] [--batch N] [--threads N] [--kernels TABLE] [--only NAME] "
+    "[--machine NAME] [--pool]";
 constexpr double kSeconds = 0.25;
 
 void set_sizes(const Arguments& arguments, LayerCase* layer) {
@@ -44,6 +44,7 @@ void set_sizes(const Arguments& arguments, LayerCase* layer) {
   g.height = (height - 1) * g.stride_h + 1;
   g.width = (width - 1) * g.stride_w + 1;
   if (arguments.has("--depthwise")) g.groups = g.in_channels;
+  if (arguments.has("--groups")) g.groups = arguments.number("--groups", 1, 1, 1 << 20);
   layer->spec.weight_bits = static_cast<int>(number(5));
   layer->spec.activation_bits = static_cast<int>(number(6));
   if (arguments.has("--pool")) layer->spec.pool = {3, 3, 2, 2, 1, 1, (height + 1) / 2, (width + 1) / 2};
@@ -150,10 +151,10 @@ Machine machine_of(const Arguments& arguments) {
 }
 
 int run(int argc, char** argv) {
-  const Arguments arguments(
-      argc, argv, kUsage,
-      {"--to", "--code-bits", "--input", "--output", "--batch", "--threads", "--kernels", "--only", "--machine"},
-      {"--residual", "--depthwise", "--pool"});
+  const Arguments arguments(argc, argv, kUsage,
+                            {"--to", "--groups", "--code-bits", "--input", "--output", "--batch", "--threads",
+                             "--kernels", "--only", "--machine"},
+                            {"--residual", "--depthwise", "--pool"});
   Random random(1);
   LayerCase layer;
   set_sizes(arguments, &layer);

@@ -56,45 +56,38 @@ namespace {
 // `pixels` pixels from one on.
 void zero_pixels(const Layout& layout, uint8_t* pixel, int64_t pixels) {
   const auto bytes = static_cast<size_t>(layout.channel_bytes());
+  if (layout.pixels_adjoin()) {
+    std::memset(pixel, 0, bytes * static_cast<size_t>(pixels));
+    return;
+  }
   for (int64_t x = 0; x < pixels; ++x, pixel += layout.pixel_bytes) std::memset(pixel, 0, bytes);
 }
 
-void zero_halo_of_part(const Layout& layout, uint8_t* data, int64_t batch) {
+// Row y of the ring or, within the image, what is beside it.
+void zero_row(const Layout& layout, uint8_t* data, int64_t n, int64_t y) {
   const Halo& halo = layout.halo;
-  const int64_t columns = halo.left + layout.width + halo.right;
+  const bool inside = y >= 0 && y < layout.height;
   const int64_t planes = layout.kind == Kind::kPlanes ? layout.bits : 1;
-  for (int64_t n = 0; n < batch; ++n) {
-    for (int64_t y = -halo.top; y < layout.height + halo.bottom; ++y) {
-      uint8_t* row = data + layout.offset(n, y, -halo.left);
-      const bool inside = y >= 0 && y < layout.height;
-      for (int64_t i = 0; i < planes; ++i, row += layout.plane_bytes) {
-        zero_pixels(layout, row, inside ? halo.left : columns);
-        if (inside) zero_pixels(layout, row + (halo.left + layout.width) * layout.pixel_bytes, halo.right);
-      }
-    }
+  uint8_t* row = data + layout.offset(n, y, -halo.left);
+  for (int64_t i = 0; i < planes; ++i, row += layout.plane_bytes) {
+    zero_pixels(layout, row, inside ? halo.left : halo.left + layout.width + halo.right);
+    if (inside) zero_pixels(layout, row + (halo.left + layout.width) * layout.pixel_bytes, halo.right);
   }
 }
 
 }  // namespace
 
+bool Layout::has_halo() const { return halo.top + halo.left + halo.bottom + halo.right > 0; }
+
+void zero_halo(const Layout& layout, uint8_t* data, int64_t n, int64_t first, int64_t last) {
+  if (!layout.has_halo()) return;
+  const int64_t begin = first == 0 ? -layout.halo.top : first;
+  const int64_t end = last == layout.height ? last + layout.halo.bottom : last;
+  for (int64_t y = begin; y < end; ++y) zero_row(layout, data, n, y);
+}
+
 void zero_halo(const Layout& layout, uint8_t* data, int64_t batch) {
-  const Halo& halo = layout.halo;
-  if (halo.top == 0 && halo.left == 0 && halo.bottom == 0 && halo.right == 0) return;
-  if (!layout.pixels_adjoin()) return zero_halo_of_part(layout, data, batch);
-  const int64_t planes = layout.kind == Kind::kPlanes ? layout.bits : 1;
-  const int64_t plane_bytes = layout.kind == Kind::kPlanes ? layout.plane_bytes : layout.row_bytes;
-  const int64_t left = halo.left * layout.pixel_bytes;
-  const int64_t right = halo.right * layout.pixel_bytes;
-  for (int64_t n = 0; n < batch; ++n) {
-    uint8_t* image = data + n * layout.image_bytes;
-    std::memset(image, 0, static_cast<size_t>(halo.top * layout.row_bytes));
-    uint8_t* plane = image + halo.top * layout.row_bytes;
-    for (int64_t i = 0; i < layout.height * planes; ++i, plane += plane_bytes) {
-      std::memset(plane, 0, static_cast<size_t>(left));
-      std::memset(plane + plane_bytes - right, 0, static_cast<size_t>(right));
-    }
-    std::memset(plane, 0, static_cast<size_t>(halo.bottom * layout.row_bytes));
-  }
+  for (int64_t n = 0; n < batch; ++n) zero_halo(layout, data, n, 0, layout.height);
 }
 
 }  // namespace bitorch

@@ -65,6 +65,7 @@ struct Layout {
   // What the channels of a pixel take, in one bit plane where they lie in planes.
   int64_t channel_bytes() const;
   bool pixels_adjoin() const { return pixel_bytes == channel_bytes(); }
+  bool has_halo() const;
   // Channels first .. first + channels - 1 of this one. Of planes, a multiple of 8 of them or the last ones, from a
   // multiple of 8 on.
   Layout part(int64_t first, int64_t channels) const;
@@ -72,5 +73,8 @@ struct Layout {
 
 // Zeroes the ring around each of `batch` images.
 void zero_halo(const Layout& layout, uint8_t* data, int64_t batch);
+// What of image n's ring belongs to its rows first .. last - 1: what is beside them, above row 0, below the last row.
+// Threads that share an image zero what they write next to: two cores do not pass its lines to and fro.
+void zero_halo(const Layout& layout, uint8_t* data, int64_t n, int64_t first, int64_t last);
 
 }  // namespace bitorch

@@ -48,7 +48,7 @@ inline int workers_for(double nanoseconds, int threads) {
 
 // Items that are worth a run of their own.
 inline int64_t grain_of(int64_t items, double nanoseconds) {
-  constexpr double kRunNanoseconds = 2000;
+  constexpr double kRunNanoseconds = 8000;
   const double share = nanoseconds > kRunNanoseconds ? kRunNanoseconds / nanoseconds : 1.0;
   return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(items) * share));
 }

@@ -126,12 +126,14 @@ class Conv {
     uint8_t* out_float;
     uint8_t* out_codes;
     uint8_t* scratch;  // scratch_bytes(batch, threads) bytes, 64-byte aligned
+    bool zeroes_halo;  // the outputs' halo as well, each of its rows by who writes there
   };
   int64_t scratch_bytes(int64_t batch, int threads) const;
-  // Writes every real pixel of its outputs (not their halo). Never allocates, never throws.
+  // Writes every real pixel of its outputs, and their halo only on demand. Never allocates, never throws.
   void run(const Buffers& buffers, int64_t batch, int threads) const;
 
-  // The same for rows first .. last - 1 of image n alone, on this thread. buffers.scratch: rows_scratch() bytes.
+  // The same for rows first .. last - 1 of image n alone, without the halo, on this thread. buffers.scratch:
+  // rows_scratch() bytes.
   void run_rows(const Buffers& buffers, int64_t n, int64_t first, int64_t last) const;
   int64_t rows_scratch() const;
   double nanoseconds() const;  // that an image takes on one thread, about

@@ -470,19 +470,32 @@ void ConvState::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first,
       .run(pixel + first * out_width, pixel + last * out_width, 0, weights->blocks.size(), tile);
 }
 
+void ConvState::zero_halos(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const {
+  if (wants_int) zero_halo(out_int, buffers.out_int, n, first, last);
+  if (wants_float) zero_halo(out_float, buffers.out_float, n, first, last);
+  if (wants_codes) zero_halo(out_codes, buffers.out_codes, n, first, last);
+}
+
 // Items are the tiles of the first group, then those of the next: a worker keeps what it has staged from run to run.
 void ConvState::run(const Conv::Buffers& buffers, int64_t batch, int threads) const {
   const ConvParts parts = this->parts(batch, threads);
   const int64_t pixels = batch * out_pixels(), tiles = parts.tiles, items = parts.groups * tiles;
   const int64_t tile = std::max<int64_t>(1, kernels->tile_pixels[method] / parts.tile) * parts.tile;
   const int64_t all_blocks = weights->blocks.size(), blocks = ceil_div(all_blocks, blocks_per_call);
+  const auto zero_rows = [&](int64_t first, int64_t last) {
+    for (int64_t row = ceil_div(first, out_width); row < ceil_div(last, out_width); ++row) {
+      zero_halos(buffers, row / out_height, row % out_height, row % out_height + 1);
+    }
+  };
   const auto run_items = [&](Part* part, int64_t first, int64_t last) {
     for (int64_t item = first; item < last;) {
       const int64_t q = item / tiles, t0 = item % tiles, t1 = std::min(tiles, t0 + last - item);
       const int64_t whole = t0 == 0 ? std::max<int64_t>(1, (last - item) / tiles) : 1;  // groups
       const int64_t b0 = blocks * q / parts.groups * blocks_per_call;
       const int64_t b1 = std::min(all_blocks, blocks * (q + whole) / parts.groups * blocks_per_call);
-      part->run(t0 * parts.tile, std::min(pixels, t1 * parts.tile), b0, b1, tile);
+      const int64_t p0 = t0 * parts.tile, p1 = std::min(pixels, t1 * parts.tile);
+      if (buffers.zeroes_halo && b0 == 0) zero_rows(p0, p1);
+      part->run(p0, p1, b0, b1, tile);
       item += (t1 - t0) * whole;
     }
   };

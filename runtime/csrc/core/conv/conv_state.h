@@ -49,6 +49,8 @@ struct ConvState {
   ConvParts parts(int64_t batch, int threads) const;
   void run(const Conv::Buffers& buffers, int64_t batch, int threads) const;
   void run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const;
+  // Of rows first .. last - 1 of image n.
+  void zero_halos(const Conv::Buffers& buffers, int64_t n, int64_t first, int64_t last) const;
   double nanoseconds(int64_t pixels) const;  // about
 };
 

@@ -39,7 +39,13 @@ class FusedConv {
     double nanoseconds = 0;
   };
   Parts parts(int64_t batch, int threads) const;
-  Parts divided(int64_t items, double nanoseconds, int threads, bool channels_first) const;
+  // Rows of the batch or grains of joined pixels: `pixels` together, which take so long on one thread.
+  struct Pieces {
+    int64_t count, pixels_each, pixels;
+    double nanoseconds;
+  };
+  Parts divided(int64_t batch, const Pieces& pieces, int threads) const;
+  double moved_nanoseconds(int64_t batch, int64_t groups) const;
   int64_t joined_pixels(int64_t batch) const;
   bool pools() const;
   int64_t result_rows() const;  // of an image
@@ -47,6 +53,7 @@ class FusedConv {
   void run_grains(const Conv::Buffers& buffers, int64_t first, int64_t last, int64_t pixels, FusedBand band) const;
   void point_to(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t x, FusedBand* band) const;
   FusedBand band_of_layer() const;
+  void zero_halos(const Conv::Buffers& buffers, int64_t first, int64_t last) const;
 
   const FusedKernel* kernel_ = nullptr;
   std::shared_ptr<const FusedWeights> weights_;

@@ -269,7 +269,6 @@ void make_code_rule(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
 bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes, FusedSpec* fused) {
   const ConvGeometry& g = spec.geometry;
   if (spec.weight_bits == 0 || spec.wants_int) return false;
-  if (g.groups != 1 && !is_depthwise(g)) return false;
   if (!thresholds_can_rise(spec) || !can_pool(spec)) return false;
   const auto narrow = [](int64_t x) { return static_cast<int32_t>(x); };  // geometry is at most 2^24
   FusedSpec f = {};

@@ -100,6 +100,9 @@ class ChainPart {
         for (RowSpan& held : held_) held = {0, 0};
       }
       const int64_t count = std::min({chain_.band_, last - row, rows - y});
+      for (const Tensor* output : last_outputs()) {
+        zero_halo(output->layout, context_.data(*output), n, y, y + count);
+      }
       make(chain_.count() - 1, {y, y + count});
       if (onlooker_ != nullptr) onlooker_->take_rows(context_, n, {y, y + count});
       row += count;
@@ -109,6 +112,8 @@ class ChainPart {
  private:
   uint8_t* band(size_t i) const { return scratch_ + chain_.offsets_[i]; }
   uint8_t* scratch_of(size_t i) const { return scratch_ + chain_.offsets_[Chain::kMost + i]; }
+
+  const std::vector<const Tensor*>& last_outputs() const { return chain_.operations_[chain_.count() - 1]->outputs(); }
 
   // Where tensor i would begin if all of it were there.
   TensorPlace place(size_t i) const {
@@ -151,7 +156,11 @@ class ChainPart {
 };
 
 void Chain::run(const RunContext& context) const {
-  for (const Tensor* output : outputs()) zero_halo(output->layout, context.data(*output), context.batch);
+  if (onlooker_ != nullptr) {
+    for (const Tensor* output : onlooker_->outputs()) {
+      zero_halo(output->layout, context.data(*output), context.batch);
+    }
+  }
   const int64_t rows = context.batch * this->rows();
   // The rows of an image in their order are those of one thread.
   const bool looks_on = onlooker_ != nullptr && context.threads == 1;

@@ -22,6 +22,7 @@ void check_pixel_sums(Random& random, const KernelTable& table);
 void check_look_up(Random& random, const KernelTable& table);
 void check_byte_rows(Random& random, const KernelTable& table);
 void check_max_of_floats(Random& random, const KernelTable& table);
+void check_pixels(Random& random, const KernelTable& table);
 void check_add_ints(Random& random, const KernelTable& table);
 void check_float_rows(Random& random, const KernelTable& table);
 void check_affine(Random& random, const KernelTable& table);

@@ -44,6 +44,7 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_look_up(random, table);
     check_byte_rows(random, table);
     check_max_of_floats(random, table);
+    check_pixels(random, table);
     check_add_ints(random, table);
     check_float_rows(random, table);
     check_affine(random, table);

@@ -71,6 +71,32 @@ void check_float_rows(Random& random, const KernelTable& table) {
   check_quantize_unit(random, table, in, n);
 }
 
+void check_pixels(Random& random, const KernelTable& table) {
+  const auto n = static_cast<size_t>(random.from(1, 300)), pixels = static_cast<size_t>(random.from(0, 9));
+  const size_t step = n + static_cast<size_t>(random.from(0, 20));
+  for (int add = 0; add < 2; ++add) {
+    describe_row(table, add ? "add_pixels" : "multiply_pixels", n, static_cast<int>(pixels));
+    const size_t apart = add ? step : n, count = pixels == 0 ? 0 : (pixels - 1) * apart + n;
+    float* in = input_memory().last<float>(count);
+    std::vector<float> by(n), expected;
+    for (size_t i = 0; i < count; ++i) in[i] = any_float(random);
+    for (float& value : by) value = any_float(random);
+    float* out = output_memory().last<float>(add ? n : count);
+    for (size_t c = 0; add && c < n; ++c) {
+      float sum = out[c] = any_float(random);
+      for (size_t p = 0; p < pixels; ++p) sum += in[p * step + c];
+      expected.push_back(sum);
+    }
+    for (size_t i = 0; !add && i < count; ++i) expected.push_back(in[i] * by[i % n]);
+    const auto c = static_cast<int64_t>(n), p = static_cast<int64_t>(pixels);
+    if (add) table.pixels.add(out, in, static_cast<int64_t>(step), p, c);
+    if (!add) table.pixels.multiply(out, in, by.data(), p, c);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      if (!same(out[i], expected[i])) fail("float", static_cast<long long>(i), out[i], expected[i]);
+    }
+  }
+}
+
 void check_affine(Random& random, const KernelTable& table) {
   const size_t n = any_length(random), period = any_length(random);
   const int parts = random.from(0, 15);
