@@ -26,6 +26,8 @@ namespace {
 
 #include "fused_linear_cost.inl"
 
+constexpr int kLinearPixels = 6;
+
 #include "fused_linear_avx512.inl"
 
 static double cost(const FusedSpec* spec, Machine machine) {

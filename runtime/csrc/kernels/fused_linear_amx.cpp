@@ -27,6 +27,8 @@ namespace {
 
 #include "fused_linear_cost.inl"
 
+constexpr int kLinearPixels = 2;  // more are for tiles
+
 #include "fused_linear_avx512.inl"
 
 #include "fused_linear_amx.inl"

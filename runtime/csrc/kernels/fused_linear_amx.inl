@@ -9,7 +9,7 @@
 
 constexpr int kTileRows = 16, kTileDepth = 64;  // pixels, or dwords of 4 input channels; input channels
 constexpr int kTileBytesEach = kTileRows * kTileDepth;
-constexpr int kLeastTilePixels = 3;
+constexpr int kLeastTilePixels = kLinearPixels + 1;
 constexpr int kWidenedDepths = 2;  // of weights that are kept widened
 constexpr int64_t kWidenedBytes = kWidenedDepths * 4 * kTileBytesEach;
 constexpr int64_t kMostPacked = 512 * 1024;

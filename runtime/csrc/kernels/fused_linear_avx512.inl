@@ -1,6 +1,7 @@
 // Linear layers with AVX-512 VNNI: vpdpbusd, output channels in the lanes, weights widened in registers
 // (fused_linear.inl says how). Included inside a namespace of each kernel file's own, after fused_loops.inl,
-// fused_ints.inl, fused_linear.inl and fused_linear_cost.inl.
+// fused_ints.inl, fused_linear.inl, fused_linear_cost.inl and
+//   constexpr int kLinearPixels      how many pixels are met at a time at most, 2 or 6
 //
 // One pixel: 16 sums, 4 for each of the four input channels of a group that are met at a time, so that no multiply-add
 // waits for another. Its operations per 64 bytes of weights, two of which start at once, are
@@ -22,9 +23,8 @@ static bool prepare_linear(const FusedSpec* spec, const uint8_t* m, void* prepar
   return true;
 }
 
-constexpr int kLinearPixels = 6;  // most at a time
 // With 24 sums there is no room for three vectors of masks.
-static constexpr int linear_pixels(int field) { return field <= 2 ? 5 : kLinearPixels; }
+static constexpr int linear_pixels(int field) { return field <= 2 && kLinearPixels > 5 ? 5 : kLinearPixels; }
 
 static inline __m512i broadcast_codes(const uint8_t* from) {
   int32_t word;
@@ -76,6 +76,10 @@ struct LinearTile {
   int32_t* tile;            // [P][64], D
 };
 
+// Bytes from weights in use to those that are fetched. Of more bits than 2 a layer waits for memory, and the CPU's own
+// fetching ends with every page.
+constexpr int64_t kFetchAhead = 4096;
+
 template <int field>
 static __attribute__((noinline)) void one_pixel(const LinearTile* t, const LinearGrid& grid) {
   __m512i sum[16];
@@ -83,6 +87,11 @@ static __attribute__((noinline)) void one_pixel(const LinearTile* t, const Linea
   const uint8_t* x = t->x[0];
   for (const uint8_t* group = t->weights; group != t->end; group += 128 * field, x += kLinearGroup) {
     __m512i word;
+    if (field >= 4) {
+      For<0, 2 * field>::each([&](auto v) __attribute__((always_inline)) {
+        _mm_prefetch(reinterpret_cast<const char*>(group + kFetchAhead + 64 * v), _MM_HINT_T0);
+      });
+    }
     For<0, 4>::each([&](auto s) __attribute__((always_inline)) {
       const __m512i codes = broadcast_codes(x + 4 * s);
       For<0, 4>::each([&](auto f) __attribute__((always_inline)) {
@@ -138,19 +147,13 @@ static __attribute__((noinline)) void some_pixels(const LinearTile* t, const Lin
 
 template <int field>
 static void linear_tile(const LinearTile* t, const LinearGrid& grid, int pixels) {
-  switch (pixels) {
-    case 1:
-      return one_pixel<field>(t, grid);
-    case 2:
-      return some_pixels<field, 2>(t, grid);
-    case 3:
-      return some_pixels<field, 3>(t, grid);
-    case 4:
-      return some_pixels<field, 4>(t, grid);
-    case 5:
-      return some_pixels<field, 5>(t, grid);
-    default:
-      return some_pixels<field, linear_pixels(field)>(t, grid);
+  if (pixels == 1) return one_pixel<field>(t, grid);
+  if (pixels == 2) return some_pixels<field, 2>(t, grid);
+  if constexpr (kLinearPixels > 2) {
+    if (pixels == 3) return some_pixels<field, 3>(t, grid);
+    if (pixels == 4) return some_pixels<field, 4>(t, grid);
+    if (pixels == 5) return some_pixels<field, 5>(t, grid);
+    some_pixels<field, linear_pixels(field)>(t, grid);
   }
 }
 
