@@ -1,4 +1,5 @@
-// A max-pool of D before anything becomes of it, AVX-512. Included after fused_list.inl.
+// A max-pool of D before anything becomes of it, AVX-512. Included after fused_list.inl and
+// fused_bits.inl.
 //
 // y rises or falls with D in each channel, so that the largest y of a window is that of its largest or least D: with
 // 3x3 windows of stride 2 a quarter of the outputs is finished, and none of the others is written.
@@ -184,7 +185,7 @@ void PoolRun::finish(const PoolTarget& target, int count, int first_channel) con
     const int some = count - x < kListPixels ? count - x : kListPixels;
     list_pixels(s, b, target.y - b->y0, target.first_output + x, some, x, list);
     const FusedPixels t = listed_pixels(s, b, list, first_channel);
-    finish_with_line(&t, fused_padded(s), line, PlainSums{target.to, list->row});
+    finish_with_bits(&t, fused_padded(s), line, PlainSums{target.to, list->row});
   }
 }
 
@@ -222,6 +223,16 @@ void PoolRun::run_row(int y, int first_channel, Row* row, PoolTarget* targets, i
     }
     i = end;
   }
+}
+
+// As finish_list(), with codes of few bits by bisection.
+static void finish_first(const FusedSpec* s, const FusedBand* b, const FusedLineRule* line, FusedList* list,
+                         const int32_t* sums, const int32_t* windows, int step, int first_channel) {
+  if (s->epilogue.border != nullptr) return finish_list(s, b, line, list, sums, windows, step, first_channel);
+  const FusedPixels t = listed_pixels(s, b, list, first_channel);
+  const int padded = fused_padded(s);
+  if (windows != nullptr) return finish_with_bits(&t, padded, line, HalvedSums{sums, list->row, windows, step});
+  finish_with_bits(&t, padded, line, PlainSums{sums, list->row});
 }
 
 // The rows of a band; a Row is as run_row() says, and gets rows as they follow each other, for each 64 channels anew.

@@ -66,24 +66,13 @@ static inline int stem_input_bytes(const FusedSpec* s) {
 // Numbers in one row of sums: loads of them may reach two vectors behind the last.
 static inline int64_t stem_sums_row(const FusedSpec* s) { return (stem_input_bytes(s) + 31) / 32 * 32 + 128; }
 
-// out[i] = the sum of `count` numbers from column i on, of 0 .. n - 1: by runs of 1, 2, 4, .. numbers, `runs` of which
-// is rewritten.
-static void add_runs(uint16_t* runs, int64_t n, int count, uint16_t* out) {
-  for (int64_t i = 0; i < n; i += 32) _mm512_store_si512(out + i, _mm512_setzero_si512());
-  int done = 0;
-  for (int length = 1; length <= count; length *= 2) {
-    if (count & length) {
-      for (int64_t i = 0; i < n; i += 32) {
-        const __m512i more = _mm512_loadu_si512(runs + i + done);
-        _mm512_store_si512(out + i, _mm512_add_epi16(_mm512_load_si512(out + i), more));
-      }
-      done += length;
-    }
-    if (2 * length > count) return;
-    for (int64_t i = 0; i < n; i += 32) {
-      const __m512i other = _mm512_loadu_si512(runs + i + length);
-      _mm512_store_si512(runs + i, _mm512_add_epi16(_mm512_load_si512(runs + i), other));
-    }
+// out[i] = the sum of `count` numbers, `step` from one to the next, from column i on, of 0 .. n - 1. All of `from` is
+// in memory by now: a load that needs two stores which are on their way waits for both.
+static void add_numbers(const uint16_t* from, int64_t n, int count, int step, uint16_t* out) {
+  for (int64_t i = 0; i < n; i += 32) {
+    __m512i sum = _mm512_load_si512(from + i);
+    for (int k = 1; k < count; ++k) sum = _mm512_add_epi16(sum, _mm512_loadu_si512(from + i + k * step));
+    _mm512_store_si512(out + i, sum);
   }
 }
 
@@ -97,7 +86,7 @@ static void clear_stem_room(const FusedSpec* s, uint16_t* room) {
 static void stem_window_sums(const FusedSpec* s, const uint8_t* input, int64_t row_bytes, uint16_t* room,
                              int32_t* sums) {
   const int64_t row = stem_sums_row(s), n = row - 128;
-  uint16_t* const columns = room;
+  uint16_t *const columns = room, *const pixels = room + row;
   for (int64_t i = 0; i < n; i += 32) {
     const int64_t left = stem_input_bytes(s) - i;
     const __mmask32 lanes = left >= 32 ? ~__mmask32{0} : (__mmask32{1} << left) - 1;
@@ -108,9 +97,10 @@ static void stem_window_sums(const FusedSpec* s, const uint8_t* input, int64_t r
     }
     _mm512_store_si512(columns + i, sum);
   }
-  add_runs(columns, n, stem_row_bytes(s), room + row);
+  add_numbers(columns, n, s->in_channels, 1, pixels);
+  add_numbers(pixels, n, s->kernel_w, s->in_channels, columns);
   const int step = s->stride_w * s->in_channels;
-  for (int x = 0; x < s->width; ++x) sums[x] = room[row + x * step];
+  for (int x = 0; x < s->width; ++x) sums[x] = columns[x * step];
 }
 
 static inline int64_t rounded(int64_t bytes) { return (bytes + 63) & -64; }

@@ -41,6 +41,8 @@ constexpr int kSumRow = kGroup;
 
 #include "fused_list.inl"
 
+#include "fused_bits.inl"
+
 #include "fused_pool.inl"
 
 constexpr int kMostTiles = kListPixels / kRows;  // of pixels, multiplied together

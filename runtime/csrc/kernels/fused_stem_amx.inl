@@ -224,7 +224,7 @@ void Run::run_row() {
     list_pixels(s, b, y, x, count, 0, list);
     for (channel = first; channel < b->first_channel + b->channels; channel += kGroup) {
       multiply(x, count, sums);
-      finish_list(s, b, &line, list, sums, fused_halved(s) ? window_sums + x : nullptr, 1, channel);
+      finish_first(s, b, &line, list, sums, fused_halved(s) ? window_sums + x : nullptr, 1, channel);
     }
   }
   channel = first;
@@ -246,8 +246,8 @@ static void run(const FusedSpec* s, const FusedBand* b) {
 // Nanoseconds of a product of tiles; of a tile of sums to memory; of a line that is kept, and of its sums; of what
 // becomes of 64 channels of a pixel, as codes and as floats, which are written to memory unless they are pooled; of 16
 // channels of a pixel that is pooled; of a call. Measured on Emerald Rapids: 7 x 7, 64 channels at 112 x 112, 8 bits,
-// 459 us as floats and 285 pooled; 3 x 3, 32 channels as codes 247.
-constexpr double kProduct = 9.5, kSums = 12, kLine = 3.5, kLineSums = 2, kCodes = 11, kFloats = 16, kPooledFloats = 6;
+// 459 us as floats and 285 pooled; 3 x 3, 32 channels as codes 184.
+constexpr double kProduct = 9.5, kSums = 12, kLine = 3.5, kLineSums = 2, kCodes = 7, kFloats = 16, kPooledFloats = 6;
 constexpr double kPooled = 1.4, kCall = 400;
 
 static double cost(const FusedSpec* s, Machine) {
