@@ -19,7 +19,7 @@ from torch import nn
 
 import bitorch
 from allocation_training import accuracy, batches, split, train
-from bitorch.data import Dataset, load, to_float
+from bitorch.data import Dataset, Images, load, to_float
 from bitorch.models import ResNet20
 from recipe import run
 
@@ -77,7 +77,7 @@ def main(options: Options) -> None:
     console.print(table(data.name, rows))
 
 
-def one_seed(options: Options, data: Dataset, seed: int, console: Console) -> tuple[Result, Result, Result]:
+def one_seed(options: Options, data: Dataset[Images], seed: int, console: Console) -> tuple[Result, Result, Result]:
     """Return what became of the start, the uniform net and the mix."""
     images, held_out = split(data.train, options.images, options.held_out)
     torch.manual_seed(seed)
@@ -100,7 +100,7 @@ def one_seed(options: Options, data: Dataset, seed: int, console: Console) -> tu
     return result(start, data), nets["uniform"], nets["mix"]
 
 
-def result(net: nn.Module, data: Dataset) -> Result:
+def result(net: nn.Module, data: Dataset[Images]) -> Result:
     """Evaluate and deploy a net."""
     packed = bitorch.deploy(net.eval(), to_float(data.test.images[:1]))
     return Result(accuracy(net, data.test), packed.nbytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 
@@ -13,6 +14,12 @@ from bitorch.torchvision_operators import import_torchvision_if_installed
 
 # Tests that import Lightning by themselves need what `bitorch.train` does first.
 import_torchvision_if_installed()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Remember what tests run in a folder of theirs, and not in the user's."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="session", autouse=True)

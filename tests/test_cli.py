@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,6 @@ import bitorch
 from bitorch import cli
 from bitorch.cli import main
 from bitorch.commands.arguments import parse_train
-from bitorch.models import MODEL_NAMES
 from bitorch.train import Settings, read_checkpoint, read_settings
 
 #: A run of a second.
@@ -49,18 +47,6 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_documented_command() -> None:
     command = "--data digits --model lenet-8 --bits 1 2 6 --epochs 30 --seed 0"
     assert parse_train(command.split()) == Settings(data="digits", model="lenet-8", bits=(1, 2, 6), epochs=30, seed=0)
-
-
-def test_every_setting_has_a_flag_and_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["train", "--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    flags = [word for line in text.splitlines() for word in line.strip("│ ").split()[:1]]
-    assert {f"--{name.replace('_', '-')}" for name in Settings.__dataclass_fields__} <= {f.rstrip(",") for f in flags}
-    assert "torchrun" in text
-    assert "Last layer: float (as the paper)" in text
-    assert all(re.search(rf"\b{name}\b", text) for name in MODEL_NAMES)
 
 
 def test_eval_says_that_it_takes_packed_nets(capsys: pytest.CaptureFixture[str]) -> None:

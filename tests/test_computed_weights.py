@@ -14,6 +14,7 @@ from torch.nn.utils import prune
 from torch.nn.utils import spectral_norm as hook_spectral_norm
 
 import bitorch
+from bitorch.batches import Batch
 from bitorch.layers import QMultiheadAttention
 from bitorch.model_copy import copied
 from bitorch.train.guard import locate_non_finite
@@ -261,7 +262,7 @@ def test_the_search_for_what_is_not_finite(source: str) -> None:
     with torch.no_grad():
         assert model[8].bias is not None
         next(p for name, p in model[8].named_parameters() if name.startswith("bias")).fill_(float("nan"))
-    assert "is 8 " in locate_non_finite(model, images(), lambda y: y.sum())
+    assert "is 8 " in locate_non_finite(model, Batch((images(),)), lambda y: y.sum())
 
 
 @pytest.mark.parametrize("index", [0, 8])  # a float layer, and a low-bit one

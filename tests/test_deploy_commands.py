@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import time
 from dataclasses import replace
@@ -22,7 +23,7 @@ from torch import Tensor
 import bitorch_runtime
 from bitorch import cli
 from bitorch.cli import main
-from bitorch.commands import packed_benchmark, packed_verification, rivals
+from bitorch.commands import packed_benchmark, packed_verification, rivals, rivals_engines
 from bitorch.commands.image_files import read_images
 from bitorch.commands.preprocessing import Preprocessing
 from bitorch.commands.timing import seconds_per_call
@@ -403,10 +404,11 @@ class TestPredict:
     ) -> None:
         image = str(picture)
         (tmp_path / "text.png").write_text("no image")
+        (tmp_path / "empty").mkdir()
         for arguments, message in (
             ([net], "name at least one image"),
-            ([net, image, "missing.png"], "there is no image file missing.png"),
-            ([net, str(tmp_path)], f"is a folder; name the images in it, e.g. {tmp_path}/*.png"),
+            ([net, image, "missing.png"], "there is no image file or folder missing.png"),
+            ([net, str(tmp_path / "empty")], f"there is no picture in {tmp_path / 'empty'}"),
             (["missing", image], "missing"),
             ([str(folder / "run" / "last.ckpt"), image], "last.ckpt: "),
             ([net, image, "--top", "11"], "--top 11: must be from 1 to 10, the number of classes"),
@@ -506,13 +508,17 @@ class TestImages:
         assert np.array_equal(read(tmp_path / "opaque.png", COLOUR)[0].permute(1, 2, 0), np.array(rgb)[..., :3])
         rgb.putpixel((2, 2), (1, 2, 3, 254))
         rgb.save(tmp_path / "x.png")
-        with pytest.raises(ValueError, match=r"x.png has transparent pixels"):
-            read(tmp_path / "x.png", COLOUR)
+        expected = np.array(rgb)[..., :3]
+        expected[2, 2] = [round((254 * value + 255) / 255) for value in (1, 2, 3)]  # on white
+        found = read(tmp_path / "x.png", COLOUR)[0].permute(1, 2, 0)
+        assert np.array_equal(found, expected)
 
     def test_more_than_8_bits(self, tmp_path: Path) -> None:
         Image.fromarray(np.full((6, 5), 40000, np.uint16)).save(tmp_path / "x.png")
-        with pytest.raises(ValueError, match=r"x\.png has pixels of Pillow's mode 'I;16', and only 8 bits"):
-            read(tmp_path / "x.png", GREY)
+        assert read(tmp_path / "x.png", GREY).unique().tolist() == [40000 >> 8]
+        Image.fromarray(np.zeros((6, 5), np.float32)).save(tmp_path / "x.tiff")
+        with pytest.raises(ValueError, match=r"x\.tiff has pixels of Pillow's mode 'F', and only 8 or 16 bits"):
+            read(tmp_path / "x.tiff", GREY)
 
     def test_another_size(self, rgb: Image.Image, tmp_path: Path) -> None:
         large = rgb.resize((15, 12), Image.Resampling.NEAREST)
@@ -602,23 +608,54 @@ class TestBench:
         assert (found["batch"], found["threads"]) == (3, 2)
         assert found["versions"]["torch"] == torch.__version__
         engines = set(found["milliseconds"]) | set(found["not_measured"])
-        assert engines == {"packed", "PyTorch float32", "PyTorch float32, channels_last", "ONNX Runtime float32"}
+        assert engines == {
+            "packed", "PyTorch float32", "PyTorch float32, channels_last", "ONNX Runtime float32", "ONNX Runtime int8",
+            "OpenVINO float32", "OpenVINO int8",
+        }  # fmt: skip
+        operations = sum(row["seconds"] for row in found["operations"])
+        assert found["rest_seconds"] == pytest.approx(found["call_seconds"] - operations)
         assert all(value > 0 for value in found["milliseconds"].values())
         packed = PackedModel.load(net)
         assert [row["op"] for row in found["operations"]] == [row["op"] for row in packed.operations()]
         assert sum(row["macs"] for row in found["operations"]) == 3 * sum(row["macs"] for row in packed.operations())
 
     def test_tables(self, net: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(rivals, "find_spec", lambda name: None if name == "onnxruntime" else object())
+        monkeypatch.setattr(rivals_engines, "find_spec", lambda name: None if name == "onnxruntime" else object())
         monkeypatch.setattr(packed_benchmark, "seconds_per_call", lambda calls, rounds: dict.fromkeys(calls, 0.002))
+        monkeypatch.setattr(packed_benchmark, "fastest_call", lambda call, repeats: 0.5)
         assert main(["bench", net, "--repeats", "1", "--batch", "4"]) == 0
         printed = capsys.readouterr().out
         assert bitorch_runtime.cpu()["name"] in printed
         assert "1 thread, kernels" in printed
         assert "│ packed                         │        0.500 │" in printed
         assert "1.00×" in printed
-        assert 'not measured: ONNX Runtime float32: needs onnxruntime: pip install ".[bench]"' in printed
+        for engine in ("ONNX Runtime float32", "ONNX Runtime int8", "OpenVINO float32", "OpenVINO int8"):
+            assert f'not measured: {engine}: needs onnxruntime: pip install ".[bench]"' in printed
         assert "conv2d_float" in printed
+        *_, total, rest, call = printed.splitlines()
+        of_operations, of_rest = (float(re.findall(r"\d[\d,.]*", line)[0].replace(",", "")) for line in (total, rest))
+        assert call == f"call{'500,000.0':>{call.index('500,000.0') + 5}}"
+        assert of_operations + of_rest == pytest.approx(500_000, abs=0.2)
+        assert len({line.index(".") for line in (rest, call)} | {total.index(".")}) == 1
+
+    def test_int8_rivals_compute_the_twin(self, net: str) -> None:
+        """In 8 bits, close to what PyTorch computes in float32; and one that computes something else is told."""
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("openvino")
+        twin = rivals_engines.Twin(rivals.float_twin(PackedModel.load(net)), torch.rand(2, 1, 8, 8), 1)
+        calls, reasons = rivals_engines.in_engines(twin)
+        assert (set(calls), reasons) == ({engine.name for engine in rivals_engines.ENGINES}, {})
+        with pytest.raises(RuntimeError, match="does not compute what PyTorch computes: scores differ by"):
+            twin.check(-twin.expected.numpy(), 0.25)
+
+    def test_an_engine_that_cannot(self, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(twin: rivals_engines.Twin) -> Any:
+            raise RuntimeError("Exception from a.cpp:1:\nCheck 'x' failed\nshapes are inconsistent.\n\n")
+
+        engine = rivals_engines.Engine("Some engine", (), fails)
+        monkeypatch.setattr(rivals_engines, "ENGINES", (engine,))
+        twin = rivals_engines.Twin(torch.nn.Identity(), torch.rand(1, 1), 1)
+        assert rivals_engines.in_engines(twin) == ({}, {"Some engine": "shapes are inconsistent."})
 
     def test_a_file_that_does_not_say_what_it_is(
         self, net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

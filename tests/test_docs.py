@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,6 +22,7 @@ from bitorch.deployment.runtime.compile import PASSES
 from bitorch.deployment.runtime.lower import lower
 from bitorch.layers import QActivation, QConv1d, QConv2d, QLinear
 from bitorch_runtime import operations_page
+from picture_files import write_cifar10_python, write_imagenet, write_picture_folder, write_shards, write_svhn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,8 +41,27 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
+def write_files(page: Path, folder: Path) -> None:
+    """Write the files that a page shows, blocks with a title, as a reader would."""
+    for name, text in re.findall(
+        r'^```python title="([\w.]+)"\n(.*?)^```', page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
+
+
 def ids(pages: list[Path]) -> list[str]:
     return [str(page.relative_to(ROOT)) for page in pages]
+
+
+def write_data(page: Path, folder: Path) -> None:
+    """Write the data sets that a page's commands read, as a reader has them."""
+    if page.name != "data.md":
+        return
+    write_picture_folder(folder / "pictures", 16, 4)
+    write_cifar10_python(folder / "cifar" / "cifar-10-batches-py", 16, 8)
+    write_svhn(folder / "svhn", 70, 8)
+    write_imagenet(folder / "imagenet", 24, 3, flat=True)
+    write_shards(folder / "shards", 100, 4)
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of a PyTorch name
@@ -49,6 +70,10 @@ def ids(pages: list[Path]) -> list[str]:
 def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The snippets of a page build on each other."""
     monkeypatch.chdir(tmp_path)
+    write_files(page, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # so that snippets can import those files, as in a folder of one's own
+    for file in tmp_path.glob("*.py"):
+        monkeypatch.delitem(sys.modules, file.stem, raising=False)
     namespace: dict[str, object] = {"__name__": "snippet"}
     for number, block in enumerate(blocks(page, "python")):
         exec(compile(block, f"{page.name}, snippet {number}", "exec"), namespace)
@@ -60,6 +85,9 @@ def test_commands_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    write_files(page, tmp_path)
+    write_data(page, tmp_path)
     makefile = (ROOT / "Makefile").read_text() + (ROOT / "runtime" / "checks.mk").read_text()
     for line in "".join(blocks(page, "sh")).splitlines():
         words = shlex.split(line, comments=True)

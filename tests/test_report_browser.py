@@ -14,13 +14,15 @@ from torch import nn
 
 import bitorch
 from bitorch import LowBitConfig, quantize_
-from bitorch.models import LeNet8
+from bitorch.models import LeNet8, build
+from bitorch.reporting.page_rows import page_rows, worst
+from bitorch.reporting.page_table import PAGE_COLUMNS, page_cells, page_totals
 from bitorch.reporting.report import Report
-from bitorch.reporting.tables import COLUMNS, cells, total_cells
+from bitorch.reporting.rows import ActivationRange, Histogram, Levels, Row
 from webdriver import Browser, browser, missing
 
-WIDTHS = (390, 800, 1200, 1600)  # pixels
-NAMES = [column.name for column in COLUMNS]
+WIDTHS = (390, 800, 1280, 1600)  # pixels
+NAMES = [column.name for column in PAGE_COLUMNS]
 EVIL = '<img src=x onerror="throw 1">&"\''
 
 
@@ -39,7 +41,8 @@ def report() -> Report:
     torch.manual_seed(0)
     model = LeNet8(width=0.25)
     quantize_(model, LowBitConfig(1, 2, 6))
-    return bitorch.report(model, torch.rand(8, 1, 8, 8), repeats=2)
+    about = {"accuracy": "98.6 %", "settings": "--bits 1 2 6"}
+    return bitorch.report(model, torch.rand(8, 1, 8, 8), repeats=2, about=about)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def page(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shown(window: Browser, page: Path) -> Browser:
     """The page in a window."""
-    window.resize(1200, 900)
+    window.resize(1280, 900)
     window.open(page.as_uri())
     return window
 
@@ -71,9 +74,11 @@ def click(window: Browser, name: str) -> None:
 def test_the_table_has_every_row_and_the_totals(shown: Browser, report: Report) -> None:
     script = "return Array.from({}).map(row => Array.from(row.cells).map(cell => cell.textContent))"
     rows = shown.run(script.format("document.querySelectorAll('#layers tbody tr')"))
-    assert [tuple(row) for row in rows] == [cells(row) for row in report.rows]
+    assert [tuple(text.replace("\u00a0", " ") for text in row) for row in rows] == [
+        page_cells(each) for each in page_rows(report.rows)
+    ]
     (totals,) = shown.run(script.format("document.querySelectorAll('#layers tfoot tr')"))
-    assert tuple(totals) == total_cells(report.totals)
+    assert tuple(text.replace("\u00a0", " ") for text in totals) == page_totals(report.totals)
     tiles = shown.run("return Array.from(document.querySelectorAll('.tile b')).map(tile => tile.textContent)")
     assert tiles[0] == f"{report.totals.packed_bytes:,}"
     assert tiles[-1] == "yes"
@@ -81,30 +86,121 @@ def test_the_table_has_every_row_and_the_totals(shown: Browser, report: Report) 
     assert shown.log() == []
 
 
+def test_a_batch_norm_is_in_its_convolution(report: Report) -> None:
+    rows = page_rows(report.rows)
+    assert [each.kind for each in rows if each.row.weight_shape] == [
+        "Conv2d + BatchNorm2d", "QConv2d + BatchNorm2d", "QConv2d + BatchNorm2d", "QLinear + BatchNorm1d", "Linear",
+    ]  # fmt: skip
+    for name in ("parameters", "float_bytes", "packed_bytes", "macs", "bit_operations"):
+        assert sum(getattr(each.row, name) for each in rows) == getattr(report.totals, name)
+    assert sum(each.row.milliseconds or 0 for each in rows) == pytest.approx(report.totals.milliseconds)
+    assert [row.name for each in rows for row in (each.row, *each.inside)] == [row.name for row in report.rows]
+
+
+def test_a_batch_norm_behind_none_has_a_row() -> None:
+    rows = [Row("norm", "BatchNorm2d"), Row("pool", "operations"), Row("other", "BatchNorm2d", weight_shape=(4,))]
+    assert [each.row for each in page_rows(rows)] == rows
+
+
+def test_the_worst_layer() -> None:
+    plot = Histogram(0, 1, ((1,),))
+
+    def row(name: str, seen: int, above: float, milliseconds: float) -> Row:
+        clips = ActivationRange(-1, 2, 0, 1, 0.9, above)
+        return Row(
+            name, "QConv2d", activation_levels=Levels(seen, 4), activation_range=clips, milliseconds=milliseconds,
+            weights=plot, packed_bytes=len(name),
+        )  # fmt: skip
+
+    for rows, name, reason in (
+        ([row("a", 3, 0.9, 9), row("b", 1, 0, 1), row("c", 4, 0.95, 1)], "b", "levels that never occur"),
+        ([row("a", 4, 0.6, 9), row("b", 4, 0.7, 1), row("c", 4, 0, 99)], "b", "of the input clipped"),
+        ([row("a", 4, 0.4, 1), row("b", 4, 0.0, 2)], "b", "time"),
+        ([row("a", 4, 0.4, 0), row("long", 4, 0.0, 0)], "long", "bytes"),
+    ):
+        found = worst(page_rows(rows))
+        assert found is not None
+        assert found[0].row.name == name
+        assert reason in found[1]
+    assert worst(page_rows([Row("pool", "operations")])) is None
+
+
 def test_a_click_on_a_heading_sorts(shown: Browser, report: Report) -> None:
-    calls = [row.name for row in report.rows]
-    by_bytes = sorted(report.rows, key=lambda row: -row.packed_bytes)
-    click(shown, "packed B")
-    assert column(shown, "layer") == [row.name for row in by_bytes]
-    click(shown, "packed B")
-    assert column(shown, "layer") == [row.name for row in sorted(report.rows, key=lambda row: row.packed_bytes)]
-    click(shown, "packed B")
+    rows = [each.row for each in page_rows(report.rows)]
+    calls = [row.name for row in rows]
+    click(shown, "bytes")
+    assert column(shown, "layer") == [row.name for row in sorted(rows, key=lambda row: -row.packed_bytes)]
+    click(shown, "bytes")
+    assert column(shown, "layer") == [row.name for row in sorted(rows, key=lambda row: row.packed_bytes)]
+    click(shown, "bytes")
     assert column(shown, "layer") == calls
     click(shown, "layer")
     assert column(shown, "layer")[:3] == ["file header", "flatten", "input"]
     click(shown, "MACs")  # not its text: 590k is less than 1.18M
-    assert column(shown, "layer") == [row.name for row in sorted(report.rows, key=lambda row: -row.macs)]
+    assert column(shown, "layer") == [row.name for row in sorted(rows, key=lambda row: -row.macs)]
     sorted_by = shown.run("return Array.from(document.querySelectorAll('th')).map(th => th.getAttribute('aria-sort'))")
     assert sorted_by == ["descending" if name == "MACs" else "none" for name in NAMES]
     assert shown.log() == []
 
 
+def test_what_the_page_is_about(shown: Browser, report: Report) -> None:
+    terms = shown.run("return Array.from(document.querySelectorAll('.about dt')).map(term => term.textContent)")
+    texts = shown.run("return Array.from(document.querySelectorAll('.about dd')).map(text => text.textContent)")
+    facts = dict(zip(terms, texts, strict=True))
+    assert facts == report.about
+    assert (facts["accuracy"], facts["settings"]) == ("98.6 %", "--bits 1 2 6")
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", facts["date"])
+    assert f"bitorch {bitorch.__version__}, " in facts["versions"]
+    assert f"torch {torch.__version__}" in facts["versions"]
+    assert len(facts["machine"]) > 8
+    assert "How to read this" in shown.run("return document.querySelector('.how h2').textContent")
+    assert shown.run("return document.querySelectorAll('.how dt').length") >= 6
+
+
+#: The colours of the page, its text, and of a text in a plot.
+_COLORS = """
+const color = (selector, name) => getComputedStyle(document.querySelector(selector))[name];
+return [color('body', 'backgroundColor'), color('body', 'color'), color('details[open] svg text', 'fill')]
+"""
+
+
+def brightness(color: str) -> float:
+    red, green, blue = (int(part) for part in re.findall(r"\d+", color)[:3])
+    return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+
+
+def test_light_and_dark(shown: Browser) -> None:
+    for scheme, is_dark in (("dark", True), ("light", False)):
+        shown.prefer_color_scheme(scheme)
+        page, text, plot = map(brightness, shown.run(_COLORS))
+        assert (page < 0.15, page > 0.95) == (is_dark, not is_dark)
+        assert abs(page - text) > 0.7
+        assert plot == text
+    shown.prefer_color_scheme("")
+
+
+def test_every_column_of_a_deep_net_is_in_a_window_of_1280(window: Browser, tmp_path: Path) -> None:
+    """With names of three parts, nine blocks and the longest names of kernels."""
+    torch.manual_seed(0)
+    model = build("mobilenet-v2", 3, 10)
+    quantize_(model, LowBitConfig(4, 4, first=8, last=8))
+    bitorch.report(model.eval(), torch.rand(2, 3, 32, 32), repeats=1).to_html(tmp_path / "deep.html")
+    window.resize(1280, 900)
+    window.open((tmp_path / "deep.html").as_uri())
+    assert window.run(_OUTSIDE) == [[], []]
+    assert window.run("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
 def test_a_layers_plots_open(shown: Browser, report: Report) -> None:
     plotted = [row for row in report.rows if row.weights is not None or row.activations is not None]
     assert shown.run("return document.querySelectorAll('details').length") == len(plotted) == 5
-    assert shown.run("return document.querySelectorAll('details[open]').length") == 0
-    shown.click("#layers tbody tr:nth-child(3) a")
-    assert shown.run("return document.querySelector('details[open] summary b').textContent") == "layers.3"
+    found = worst(page_rows(report.rows))
+    assert found is not None
+    opened = "return Array.from(document.querySelectorAll('details[open] summary b')).map(name => name.textContent)"
+    assert shown.run(opened) == [found[0].row.name]
+    shown.run("document.querySelectorAll('details').forEach(each => { each.open = false })")
+    shown.click("#layers tbody tr:nth-child(2) a")
+    assert shown.run(opened) == ["layers.3"]
     captions = "Array.from(document.querySelectorAll('details[open] figcaption'))"
     texts = shown.run(f"return {captions}.map(caption => caption.textContent)")
     seen = next(row.activation_levels for row in report.rows if row.name == "layers.3")
@@ -175,13 +271,13 @@ return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_column_can_be_seen(shown: Browser, width: int) -> None:
-    """As it is from 1200 pixels on; else the table has a bar to scroll it, and says so."""
+    """As it is from 1280 pixels on; else the table has a bar to scroll it, and says so."""
     shown.resize(width, 900)
     shown.run("document.querySelector('.scroll').scrollLeft = 0")
     outside, tight = shown.run(_OUTSIDE)
     assert tight == []
     told = shown.run(_TOLD)
-    if width >= 1200:
+    if width >= 1280:
         assert (outside, told) == ([], ["none", "0"])
         return
     assert outside != []
@@ -231,7 +327,7 @@ def test_bars_are_as_long_as_their_numbers(shown: Browser, report: Report) -> No
         "return Array.from(document.querySelectorAll('.bars .bytes i')).map(bar => bar.getBoundingClientRect().width)"
     )
     widths = shown.run(script)
-    sizes = [row.packed_bytes for row in report.rows if row.packed_bytes]
+    sizes = [each.row.packed_bytes for each in page_rows(report.rows) if each.row.packed_bytes]
     assert len(widths) == len(sizes)
     expected = [max(1.0, max(widths) * size / max(sizes)) for size in sizes]
     assert widths == pytest.approx(expected, abs=0.5)
@@ -257,7 +353,7 @@ def test_a_deep_net_is_a_small_page(window: Browser, tmp_path: Path) -> None:
     found.to_html(tmp_path / "deep.html")
     assert (tmp_path / "deep.html").stat().st_size < 3_000_000
     window.open((tmp_path / "deep.html").as_uri())
-    assert column(window, "layer") == [row.name for row in found.rows]
+    assert column(window, "layer") == [each.row.name for each in page_rows(found.rows)]
     assert window.run("return document.querySelectorAll('details').length") == 60
     assert window.log() == []
 

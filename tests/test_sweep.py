@@ -233,9 +233,9 @@ def test_recipes_end_without_a_traceback(
     [
         ("", "Expecting value"),
         ("[]", "must be a mapping"),
-        ('{"history": []}', "its history lacks val/acc"),
-        ('{"history": [{"val/acc": "x"}]}', r"history\[0\]\.val/acc must be a number"),
-        ('{"history": [{"val/acc": 1}], "settings": {"x": 1}}', "unknown setting 'x'"),
+        ('{"history": []}', "its history lacks val/loss"),
+        ('{"history": [{"val/loss": "x"}]}', r"history\[0\]\.val/loss must be a number"),
+        ('{"history": [{"val/loss": 1}], "settings": {"x": 1}}', "unknown setting 'x'"),
         ("[" * 20_000, "nested too deeply"),
     ],
 )

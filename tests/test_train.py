@@ -254,7 +254,7 @@ class Fragile(nn.Module):
         ("output", "The first layer whose output is not finite is 2.fragile (Fragile)."),
         ("gradient", "On the way back the first layer whose output has a gradient that is not finite is 1 (Linear)."),
         ("loss", "The outputs of all layers are finite, and only the loss is not."),
-        ("images", "The images of the batch are not finite."),
+        ("images", "The inputs of the batch are not finite."),
     ],
 )
 def test_the_layer_that_is_not_finite_is_named(

@@ -66,6 +66,12 @@ class Browser:
         found = self._send("POST", f"{self._session}/element", {"using": "css selector", "value": selector})
         self._send("POST", f"{self._session}/element/{found[_ELEMENT]}/click", {})
 
+    def prefer_color_scheme(self, scheme: str) -> None:
+        """Show pages as a user sees them who prefers "light" or "dark"; "" for what the browser starts with."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": [feature]}}
+        self._send("POST", f"{self._session}/goog/cdp/execute", command)
+
     def log(self) -> list[str]:
         """Return what the console has been told, errors of the page and of what it loads among it."""
         entries = self._send("POST", f"{self._session}/se/log", {"type": "browser"})

@@ -102,6 +102,30 @@ def stem(channels: int, kernel: int, pool: int) -> Net:
     return net.output(net.quantize(net.add("max_pool", input=layer, **window), 40))
 
 
+def pooled_codes(channels: int, outs: int, kernel: int, pool: int, stride: int) -> Net:
+    """A first layer whose codes are pooled, by thresholds that may fall with its sums."""
+    net = Net(kernel, [channels, 40, 53], bits=4)
+    thresholds = np.sort(net.rng.integers(-90, 90, (outs, 3)).astype(np.int32))
+    descending = net.rng.random(outs) < 0.3
+    thresholds[descending] = thresholds[descending, ::-1]
+    codes = 2 * net.rng.integers(0, 2, (outs, channels, kernel, kernel)) - 1
+    window: Operation = {"kernel_size": [kernel] * 2, "stride": [1, 1], "padding": [kernel // 2] * 4}
+    window |= {"dilation": [1, 1], "groups": 1, "out_channels": outs, "weight_bits": 1, "bits": 2}
+    weight = {"weight": net.array(pack_weights(codes, 1)), "thresholds": net.array(thresholds)}
+    layer = net.add("conv2d", "codes", input="x", **window, **weight, descending=net.array(descending))
+    keys: Operation = {"kernel_size": [pool, pool], "stride": [stride] * 2, "padding": [0, 0, 1, 1], "dilation": [1, 1]}
+    return net.output(net.add("max_pool", input=layer, **keys))
+
+
+def odd_stem(value: float) -> Net:
+    """Numbers with which the largest output of a window is not that of one sum, or might be the other zero."""
+    net = stem(3, 7, 3)
+    offset = net.arrays[net.operations[1]["offset"]]
+    offset[5::7] = value
+    net.arrays[net.operations[1]["multiply"]][6::7] = 0.0
+    return net
+
+
 def dense(growth: int, kernel: int) -> Net:
     """Layers that read all before them: each concat begins with the one before."""
     net = Net(growth, [24, 17, 13])
@@ -147,6 +171,12 @@ PROGRAMS: dict[str, Net] = {
     "stem 3 7 3": stem(3, 7, 3),
     "stem 4 5 2": stem(4, 5, 2),
     "stem 1 1 3": stem(1, 1, 3),
+    "pooled codes 3 32 3 2": pooled_codes(3, 32, 3, 2, 2),
+    "pooled codes 2 70 5 3": pooled_codes(2, 70, 5, 3, 2),
+    "pooled codes 1 9 2 3": pooled_codes(1, 9, 2, 3, 3),
+    "stem with negative zeros": odd_stem(-0.0),
+    "stem with infinite offsets": odd_stem(np.inf),
+    "stem with NaN": odd_stem(np.nan),
     "dense 32 1": dense(32, 1),
     "dense 5 3": dense(5, 3),
     "nested 16": nested(16),

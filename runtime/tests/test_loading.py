@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,9 +125,13 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def measure(network: Path, threads: int) -> dict[str, float]:
+def measure(network: Path, threads: int, **variables: str) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(network), str(threads)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, str(network), str(threads)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | variables,
     )
     measured: dict[str, float] = json.loads(done.stdout)
     return measured
@@ -142,8 +147,22 @@ def test_memory_of_a_loaded_network(network: Path, threads: int) -> None:
         assert measured["resident"] <= network.stat().st_size + 8.3e6 * threads
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kernel", bitorch_runtime.cpu()["kernels"])
+def test_fused_kernels_take_no_more_memory(network: Path, kernel: str) -> None:
+    fused, staged = (measure(network, 1, BITORCH_KERNEL=kernel, BITORCH_FUSED=value) for value in "10")
+    assert fused["resident"] <= 1.05 * staged["resident"]
+
+
 def test_time_of_loading(network: Path) -> None:
     """The best of three, since other processes are at work; of those, CPU time."""
     runs = [measure(network, 1) for _ in range(3)]
     assert min(run["load"] for run in runs) < 0.05
     assert min(run["first"] / run["call"] for run in runs) < 3
+
+
+@pytest.mark.parametrize("kernel", bitorch_runtime.cpu()["kernels"])
+def test_fused_kernels_take_little_time_to_prepare(network: Path, kernel: str) -> None:
+    runs = [[measure(network, 1, BITORCH_KERNEL=kernel, BITORCH_FUSED=value)["load"] for value in "10"] for _ in "123"]
+    fused, staged = (min(loads) for loads in zip(*runs, strict=True))
+    assert fused <= 1.5 * staged

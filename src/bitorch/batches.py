@@ -53,11 +53,15 @@ class Batch:
     labels_name: str | None = None
     where: str = "the batch"
 
+    def call(self, model: nn.Module) -> Any:
+        """Return what the model returns."""
+        named = {} if self.labels_name is None else {self.labels_name: self.labels}
+        return model(*self.args, **self.kwargs, **named)
+
     def run(self, model: nn.Module) -> Any:
         """Return what the model returns; ValueError, with the cause chained, if its forward fails."""
-        named = {} if self.labels_name is None else {self.labels_name: self.labels}
         try:
-            return model(*self.args, **self.kwargs, **named)
+            return self.call(model)
         except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
             shapes = ", ".join(str(list(tensor.shape)) for tensor in self.tensors())
             raise ValueError(

@@ -6,13 +6,15 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 
 from .commands.console import FAILED, USER_ERROR, print_error
 from .commands.own_quantizers import OPTION, register_files, split_option
 from .known_names import wrong_data, wrong_model
+from .own_code import find_own, is_own
+from .recorded_code import remember
 from .short_repr import short_repr
 from .version import __version__
 
@@ -20,26 +22,36 @@ from .version import __version__
 _TRAIN_PACKAGES = ("lightning", "numpy", "rich", "sklearn", "tensorboard", "torchmetrics", "tyro", "yaml")
 _TRAIN = dict.fromkeys(_TRAIN_PACKAGES, 'pip install ".[train]"')
 _DEPLOY = {**_TRAIN, "bitorch_runtime": "pip install ./runtime"}
+_PICTURES = {**_TRAIN, "PIL": 'pip install ".[train]"'}
 _PREDICT = {**_DEPLOY, "PIL": 'pip install ".[train]"'}
 
 #: By name: the module in `commands`, what the command does, and the packages that it needs.
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "train": ("train", "Train a low-bit image classifier.", _TRAIN),
+    "init": ("init", "Write a settings file that fits a folder of data.", _PICTURES),
+    "train": ("train", "Train a low-bit net.", _TRAIN),
     "check": ("check", "Name what will go wrong in training, from one batch.", _TRAIN),
     "report": ("report", "Say what each layer of a net costs.", _TRAIN),
-    "eval": ("evaluate", "Evaluate a checkpoint, or a packed net, on test images.", _TRAIN),
+    "sensitivity": ("sensitivity", "Say how much worse a net is with other bits in one layer.", _TRAIN),
+    "allocate": ("allocate", "Choose bits for each layer that a budget allows, as a file of rules.", _DEPLOY),
+    "eval": ("evaluate", "Evaluate a checkpoint, or a packed net, on test data.", _TRAIN),
     "deploy": ("deploy", "Write a trained net as a packed file that runs without PyTorch.", _DEPLOY),
-    "verify": ("verify", "Compare a packed net with its checkpoint on test images, number by number.", _DEPLOY),
+    "verify": ("verify", "Compare a packed net with its checkpoint on test data, number by number.", _DEPLOY),
     "predict": ("predict", "Classify images with a packed net.", _PREDICT),
     "bench": ("bench", "Time a packed net beside its float twin.", _DEPLOY),
     "doctor": ("doctor", "Say what this machine and installation can do.", {}),
 }
 
+#: Options that may name code of the user's own.
+OWN_OPTIONS = ("--model", "--distil-model", "--data", "--loss", "--metric")
+
 #: By name: what other programs call the command.
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "init": ("new", "create", "setup", "start", "configure"),
     "train": ("fit", "run", "finetune", "fine-tune"),
     "check": ("lint", "diagnose", "validate"),
     "report": ("summary", "analyze", "analyse", "stats"),
+    "sensitivity": ("sensitivities", "layerwise", "sweep-bits"),
+    "allocate": ("allocation", "mixed-precision", "mixed", "assign", "search"),
     "eval": ("evaluate", "test", "score"),
     "deploy": ("export", "convert", "pack", "compile", "save"),
     "verify": ("compare", "diff"),
@@ -70,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing := _missing(packages):
         return print_error(missing)
     try:
+        _remember_own_code(rest)
         files, rest = split_option(rest)
         register_files(files)
     except (ValueError, OSError) as error:
@@ -105,13 +118,28 @@ def _meant(name: str) -> str:
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
 
 
+def _remember_own_code(arguments: Sequence[str]) -> None:
+    """Remember the files with code of the user's own that options name: what they name may be run."""
+    for option in OWN_OPTIONS:
+        for value in _values(option, arguments):
+            if is_own(value):
+                remember(find_own(value, option.removeprefix("--")))
+
+
+def _values(option: str, arguments: Sequence[str]) -> Iterator[str]:
+    """Yield what a command line gives for an option."""
+    for index, argument in enumerate(arguments):
+        name, has_value, value = argument.partition("=")
+        given = value if has_value else arguments[index + 1] if index + 1 < len(arguments) else ""
+        if name == option and given and not given.startswith("-"):
+            yield given
+
+
 def _wrong_name(arguments: Sequence[str]) -> str:
     """Return what is wrong with --data or --model, else "": before the seconds that PyTorch takes to import."""
     for option, wrong in (("--data", wrong_data), ("--model", wrong_model)):
-        for index, argument in enumerate(arguments):
-            name, has_value, value = argument.partition("=")
-            given = value if has_value else arguments[index + 1] if index + 1 < len(arguments) else ""
-            if name == option and given and not given.startswith("-") and (problem := wrong(given)):
+        for value in _values(option, arguments):
+            if problem := wrong(value):
                 return problem
     return ""
 

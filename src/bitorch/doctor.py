@@ -75,6 +75,11 @@ def doctor_report() -> dict[str, Any]:
     }
 
 
+def processor_name() -> str:
+    """Return what the processor calls itself, "unknown" if that cannot be found out."""
+    return _model_and_features(platform.machine())[0]
+
+
 def format_report(report: Mapping[str, Any]) -> str:
     """Return a report of `doctor_report` as text."""
     cpu = report["cpu"]

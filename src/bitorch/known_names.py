@@ -5,40 +5,62 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from .own_code import MODEL_PACKAGES, is_own
 from .short_repr import short_repr
 
 #: The names that `bitorch.data.load` takes.
-DATA_NAMES: tuple[str, ...] = ("digits", "mnist")
+DATA_NAMES: tuple[str, ...] = (
+    "digits", "mnist", "cifar10", "cifar100", "svhn", "imagenet", "images", "webdataset", "fake",
+)  # fmt: skip
+#: Those of them whose images are picture files, of any size.
+PICTURE_DATA: tuple[str, ...] = ("imagenet", "images", "webdataset")
 #: The names of architectures of our own, that `bitorch.models.build` takes.
 MODEL_NAMES: tuple[str, ...] = (
     "svhn-a", "svhn-b", "svhn-c", "svhn-d", "lenet-28", "lenet-8", "resnet-20", "resnet-18", "mobilenet-v2",
 )  # fmt: skip
 #: Factor on a model's channels: more than any net takes, and less than a mistyped number asks of the memory.
 MAX_WIDTH = 64.0
-#: Packages whose models are called "PACKAGE:NAME".
-MODEL_PACKAGES: tuple[str, ...] = ("timm", "torchvision")
+#: What names of models and data begin with that were passed in Python, as in fit(settings, model=Net()).
+GIVEN_PREFIX = "python-"
 #: Other names of what is here, in the spelling of `_plain`.
-_OTHER_DATA = {"fashionmnist": "mnist", "kmnist": "mnist", "emnist": "mnist", "qmnist": "mnist", "sklearn": "digits"}
+_OTHER_DATA = {
+    "fashionmnist": "mnist", "kmnist": "mnist", "emnist": "mnist", "qmnist": "mnist", "sklearn": "digits",
+    "cifar": "cifar10", "imagefolder": "images", "folder": "images", "pictures": "images", "jpeg": "images",
+    "ilsvrc": "imagenet", "ilsvrc2012": "imagenet", "imagenet1k": "imagenet", "wds": "webdataset", "tar": "webdataset",
+    "fakedata": "fake", "random": "fake", "synthetic": "fake",
+}  # fmt: skip
 _HOW = {"mnist": "mnist with --folder, which reads the files of the MNIST family"}
 
 
 def wrong_data(name: str) -> str:
-    """Return what is wrong with a name of a data set, "" if nothing is."""
-    if name in DATA_NAMES:
+    """Return what is wrong with a name of a data set, "" if nothing is. Functions of one's own are not looked at."""
+    if name in DATA_NAMES or is_own(name) or is_given(name):
         return ""
-    near = _near(name, DATA_NAMES) or [_OTHER_DATA[plain] for plain in (_plain(name),) if plain in _OTHER_DATA]
+    near = _near(name, DATA_NAMES)
+    if _plain(name) in _OTHER_DATA:
+        near = [_OTHER_DATA[_plain(name)]]
     hint = f"; did you mean {_HOW.get(near[0], near[0])}?" if near else ""
-    return f"data must be one of {', '.join(DATA_NAMES)}, got {short_repr(name)}{hint}"
+    return f"data must be one of {', '.join(DATA_NAMES)}, or FILE.py:NAME, got {short_repr(name)}{hint}"
 
 
 def wrong_model(name: str) -> str:
     """Return what is wrong with a name of a model, "" if nothing is. Names within a package are not looked at."""
     if name in MODEL_NAMES or (":" in name and name.partition(":")[0] in MODEL_PACKAGES):
         return ""
+    if is_own(name) or is_given(name):
+        return ""
+    if name.endswith((".py", ".py:")):
+        return f"model {short_repr(name)} is a file; say what in it makes the net, as {name.rstrip(':')}:NAME"
     near = _near(name, MODEL_NAMES)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     packages = " or ".join(f"{package}:NAME" for package in MODEL_PACKAGES)
-    return f"model must be one of {', '.join(MODEL_NAMES)}, or {packages}, got {short_repr(name)}{hint}"
+    own = "or FILE.py:NAME or PACKAGE.MODULE:NAME of your own"
+    return f"model must be one of {', '.join(MODEL_NAMES)}, or {packages}, {own}, got {short_repr(name)}{hint}"
+
+
+def is_given(name: str) -> bool:
+    """Return whether a name is that of a model or of data that were passed in Python."""
+    return name.startswith(GIVEN_PREFIX) and name[len(GIVEN_PREFIX) :].isidentifier()
 
 
 def _near(name: str, known: Sequence[str]) -> list[str]:

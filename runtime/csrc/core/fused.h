@@ -52,6 +52,15 @@ struct FusedEpilogue {
   int32_t rule;    // a FusedRule, the same for all channels
 };
 
+// A max-pool of what the convolution makes, padding never being the largest: kernel_h == 0 where there is none. Then
+// everything behind D is that of the largest D of a window, or of the least one where y falls with D. D need not be
+// finished elsewhere: y rises or falls with it in every channel, all numbers are finite, and no y is -0.
+struct FusedPool {
+  int32_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
+  int32_t height, width;  // of the result
+  const int32_t* falls;   // [padded] of 0 or -1; null: y rises in every channel
+};
+
 // A layer. What a weight m = 0 .. 2^weight_bits - 1 stands for is c = code_step * m + lowest_code, so that
 //   D = code_step * (sum of m q) + lowest_code * (sum of q) + border.
 // The odd grid has steps of 2, the signed one of 1; activations that are signs double both.
@@ -66,6 +75,7 @@ struct FusedSpec {
   // the largest sum of m q.
   int64_t largest_sum, largest_product;
   int64_t largest_border;  // of |border|
+  FusedPool pool;
   FusedEpilogue epilogue;
 };
 
@@ -106,6 +116,9 @@ struct FusedKernel {
   // at one distance and are of one class: 1x1 without padding, as linear layers are, whose tokens are images of one
   // pixel. Such a kernel sees all the pixels that share its weights.
   bool joins_pixels = false;
+  // Whether it serves layers with a pool. Rows, codes and floats of a band are then those of the pool's result, and
+  // `input` is that of the convolution's first output in the image.
+  bool pools = false;
 };
 
 }  // namespace bitorch

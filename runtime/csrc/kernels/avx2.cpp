@@ -323,11 +323,23 @@ static void dot_float(const DotTile* t, void* out) {
 
 #include "avx2_fused_tables.inl"
 
+// The indices of its vectors are constants.
+#include "fused_loops.inl"
+
+#include "depthwise_kinds.inl"
+
+#include "avx2_depthwise.inl"
+
+#include "depthwise_blocks.inl"
+
+#include "avx2_depthwise_cost.inl"
+
 // Pixels per call are multiples of what registers hold (4 or 8, 2, 3), enough to read the weights from the first-level
 // cache several times.
 static constexpr const FusedKernel* kFused[] = {
     &kFusedLinearAvx2,
     &kFusedTables,
+    &kFusedDepthwise,
 };
 
 static constexpr KernelTable table() {

@@ -51,16 +51,28 @@ struct FusedShape {
 static int64_t fused_prepared_bytes(const FusedSpec* s) { return FusedShape(s).prepared; }
 static int64_t fused_scratch_bytes(const FusedSpec* s) { return FusedShape(s).scratch; }
 
+// Bit `plane` of up to 4 weights.
+static inline uint8_t fused_bits(const uint8_t* m, int64_t count, int plane) {
+  static_assert(kTableChannels == 4, "a load of 4 bytes");
+  uint32_t weights = 0;
+  if (count >= kTableChannels) {
+    __builtin_memcpy(&weights, m, 4);
+  } else {
+    for (int64_t i = 0; i < count; ++i) weights |= uint32_t{m[i]} << 8 * i;
+  }
+  // The product adds bit 0 of byte i at bit 24 + i, and nothing else reaches those.
+  return static_cast<uint8_t>((weights >> plane & 0x01010101u) * 0x01020408u >> 24 & 15);
+}
+
 // index [part][plane][tap][table][32], of m [channel][tap][in_channels]
 static void fused_fill_indices(const FusedSpec* s, const FusedShape* f, const uint8_t* m, uint8_t* index) {
   for (int64_t c = 0; c < s->out_channels; ++c) {
-    for (int64_t tap = 0; tap < f->taps; ++tap) {
-      const uint8_t* weight = m + (c * f->taps + tap) * s->in_channels;
-      for (int64_t k = 0; k < s->in_channels; ++k) {
-        for (int j = 0; j < f->planes; ++j) {
-          uint8_t* to =
-              index + ((c / kBlock * f->planes + j) * f->steps + tap * f->tables + k / kTableChannels) * kBlock;
-          to[c % kBlock] = static_cast<uint8_t>(to[c % kBlock] | (weight[k] >> j & 1) << k % kTableChannels);
+    for (int j = 0; j < f->planes; ++j) {
+      const uint8_t* weight = m + c * f->taps * s->in_channels;
+      uint8_t* to = index + (c / kBlock * f->planes + j) * f->steps * kBlock + c % kBlock;
+      for (int64_t tap = 0; tap < f->taps; ++tap, weight += s->in_channels) {
+        for (int64_t k = 0; k < s->in_channels; k += kTableChannels, to += kBlock) {
+          *to = fused_bits(weight + k, s->in_channels - k, j);
         }
       }
     }

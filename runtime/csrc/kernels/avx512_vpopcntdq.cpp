@@ -19,6 +19,7 @@ namespace bitorch {
 
 extern const FusedKernel kFusedAmx;
 extern const FusedKernel kFusedLinearAmx;
+extern const FusedKernel kFusedStemAmx;
 extern const FusedKernel kFusedBytesAvx512;
 extern const FusedKernel kFusedPopcount8;
 extern const FusedKernel kFusedPopcount16;
@@ -172,6 +173,7 @@ static void take_bytes(const TakeRow* t) {
 static constexpr const FusedKernel* kFused[] = {
     &kFusedAmx,
     &kFusedLinearAmx,
+    &kFusedStemAmx,
     &kFusedBytesAvx512,
     &kFusedPopcount8,
     &kFusedPopcount16,
@@ -187,7 +189,7 @@ static constexpr const FusedKernel* kFused[] = {
     &kFusedStem,
 };
 // clang-format on
-constexpr int kAmxKernels = 2;
+constexpr int kAmxKernels = 3;
 
 static constexpr KernelTable table() {
   using namespace letters;

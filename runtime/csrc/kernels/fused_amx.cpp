@@ -48,19 +48,27 @@ constexpr int kSumRow = kGroup;
 
 constexpr int kMostTiles = kListPixels / kRows;  // of pixels, finished together
 
-#include "fused_amx_products.inl"
-
 // ---- What is prepared ----
 
 // Behind it: multiply and offset of the lines, [padded] each; a tile of ones, one of ones as far as K goes in its last
-// 64; the weights, [groups of 64 channels][tiles of 16][chunks of 64 of K][16][16][4].
+// 64; the weights, [tiles of 16 channels][chunks of 64 of K] tiles (fused_amx_weights.inl).
 struct alignas(64) Prepared {
   int32_t line_kind;
 };
 
+// Weights are kept narrow from so many bytes on, if a column of them has so many tiles: others stay near, and little is
+// multiplied by them while the next are widened.
+constexpr int64_t kLeastPacked = 128 * 1024;
+constexpr int32_t kLeastPackedChunks = 8;
+
+// Weights beyond this leave the second-level cache before the next tiles need them: then the channels are the outer
+// loop.
+constexpr int64_t kMostNear = 1 << 20;
+
 struct Plan {
   int64_t k;  // inputs per output
   int32_t chunks, groups, padded, tiles;
+  int32_t field;  // bits that a weight takes: 1, 2, 4 or 8
   int64_t lines_at, ones_at, weights_at, bytes;
   int64_t stage_row;  // bytes of a copied pixel: an odd number of cache lines, so that 16 of them meet in no set
   bool aligned;       // channels are a multiple of 64
@@ -77,7 +85,10 @@ static Plan plan_of(const FusedSpec* s) {
   p.lines_at = sizeof(Prepared);
   p.ones_at = p.lines_at + int64_t{p.padded} * 8;
   p.weights_at = p.ones_at + 2 * kTileBytes;
-  p.bytes = p.weights_at + int64_t{p.groups} * kGroupTiles * p.chunks * kTileBytes;
+  const int64_t column = int64_t{p.chunks} * kTileBytes;
+  const bool packed = s->weight_bits <= 4 && p.chunks >= kLeastPackedChunks && p.tiles * column >= kLeastPacked;
+  p.field = !packed ? 8 : s->weight_bits <= 2 ? s->weight_bits : 4;
+  p.bytes = p.weights_at + p.tiles * column / 8 * p.field;
   p.stage_row = int64_t{p.chunks | 1} * kRowBytes;
   p.aligned = s->in_channels % kRowBytes == 0;
   p.taps = s->kernel_h * s->kernel_w;
@@ -90,6 +101,10 @@ static inline int64_t chunk_k(const FusedSpec* s, const Plan& p, int i) {
   if (!p.aligned) return int64_t{i} * kRowBytes;
   return int64_t{i % p.taps} * s->in_channels + int64_t{i / p.taps} * kRowBytes;
 }
+
+#include "fused_amx_weights.inl"
+
+#include "fused_amx_products.inl"
 
 static int64_t prepared_bytes(const FusedSpec* s) { return plan_of(s).bytes; }
 
@@ -109,16 +124,7 @@ static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
       ones[kTileBytes + at] = k < last;
     }
   }
-  int8_t* const weights = reinterpret_cast<int8_t*>(base + p.weights_at);
-  for (int c = 0; c < s->out_channels; ++c, m += p.k) {
-    int8_t* to = weights + int64_t{c / kRows} * p.chunks * kTileBytes + c % kRows * 4;
-    for (int i = 0; i < p.chunks; ++i, to += kTileBytes) {
-      const int64_t first = chunk_k(s, p, i), left = p.k - first;
-      for (int k = 0; k < (left < kRowBytes ? left : kRowBytes); ++k) {
-        to[k / 4 * kRowBytes + k % 4] = static_cast<int8_t>(fused_weight(s, m[first + k]));
-      }
-    }
-  }
+  write_weights(s, p, m, base + p.weights_at);
   return true;
 }
 
@@ -130,6 +136,7 @@ static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
 struct alignas(64) Work {
   int32_t sums[kListPixels * kSumRow];
   int32_t windows[kListPixels * kRows];
+  int8_t widened[kGroupTiles * kWidenedTiles * kTileBytes];
   FusedList list;
   CodeTiles codes;
 };
@@ -204,6 +211,7 @@ struct Run {
   Plan p;
   Tiling t;
   FusedLineRule line;
+  WeightForm form;
   Work* work;
   int32_t* chunk_at;
   uint8_t* stage;
@@ -285,10 +293,11 @@ static void locate(const Run& r, int first, int count) {
 
 static void run_group(const Run& r, int count, int channel) {
   Work* const w = r.work;
-  const int8_t* const weights = static_cast<const int8_t*>(r.b->prepared) + r.p.weights_at;
+  const uint8_t* const weights = static_cast<const uint8_t*>(r.b->prepared) + r.p.weights_at;
+  const ColumnTiles tiles = {weights + int64_t{channel / kRows} * r.p.chunks * r.form.tile_bytes, &r.form, w->widened};
   const int left = (r.b->first_channel + r.b->channels - channel + kRows - 1) / kRows;
-  multiply_group(&w->codes, count, r.chunk_at, r.p.chunks, weights + int64_t{channel / kRows} * r.p.chunks * kTileBytes,
-                 left < kGroupTiles ? left : kGroupTiles, r.t.rows, w->sums);
+  multiply_group(&w->codes, count, r.chunk_at, r.p.chunks, tiles, left < kGroupTiles ? left : kGroupTiles, r.t.rows,
+                 w->sums);
   finish_list(r.s, r.b, &r.line, &w->list, w->sums, fused_halved(r.s) ? w->windows : nullptr, kRows, channel);
 }
 
@@ -303,14 +312,10 @@ static void locate_chunks(const Run& r) {
   }
 }
 
-// Weights beyond this leave the second-level cache before the next tiles need them: then the channels are the outer
-// loop.
-constexpr int64_t kMostWeights = 1 << 20;
-
 static void run(const FusedSpec* s, const FusedBand* whole) {
   FusedBand band = *whole;
   const FusedBand* const b = &band;
-  Run r = {s, b, plan_of(s), {}, {}, reinterpret_cast<Work*>(b->scratch), nullptr, nullptr};
+  Run r = {s, b, plan_of(s), {}, {}, {}, reinterpret_cast<Work*>(b->scratch), nullptr, nullptr};
   r.chunk_at = reinterpret_cast<int32_t*>(b->scratch + sizeof(Work));
   r.stage = b->scratch + sizeof(Work) + chunk_bytes(r.p);
   if (spreads(s, r.p)) {
@@ -321,14 +326,14 @@ static void run(const FusedSpec* s, const FusedBand* whole) {
   r.line.multiply = reinterpret_cast<const float*>(prepared + r.p.lines_at);
   r.line.offset = r.line.multiply + r.p.padded;
   r.line.kind = reinterpret_cast<const Prepared*>(prepared)->line_kind;
+  r.form = weight_form(s, r.p, prepared + r.p.ones_at + kTileBytes);
   r.t = choose_tiling(s, b, r.p);
   locate_chunks(r);
   configure(r.t.rows);
-  const int tiles = r.t.runs * r.t.tiles_per_run;
-  const int rounds = (tiles + kMostTiles - 1) / kMostTiles;
+  const int tiles = tiles_of(r.t), rounds = rounds_of(r.t);
   const int end = b->first_channel + b->channels;
-  const bool channels_outside = rounds > 1 && int64_t{b->channels} * r.p.chunks * kRowBytes > kMostWeights;
-  const int step = channels_outside ? kGroup : b->channels;
+  const int64_t weights = int64_t{b->channels} * r.p.chunks * r.form.tile_bytes / kRows;
+  const int step = rounds > 1 && weights > kMostNear ? kGroup : b->channels;
   for (int from = b->first_channel; from < end; from += step) {
     const int to = end < from + step ? end : from + step;
     for (int i = 0, first = 0; i < rounds; ++i) {
@@ -346,13 +351,13 @@ static void run(const FusedSpec* s, const FusedBand* whole) {
 // Nanoseconds, fitted to layers of networks on Emerald Rapids.
 struct AmxRates {
   FinishNanoseconds finish;
-  double product, sums;       // a product of tiles of 16 rows; a tile of sums to memory and back into use
-  double copied, run;         // 64 bytes copied, a run of adjoining ones begun
-  double pixel, group, call;  // what a pixel takes besides, 64 channels of it; what a call takes
-  double far_weight;          // a byte of weights that no cache near holds
+  double product, sums;        // a product of tiles of 16 rows; a tile of sums to memory and back into use
+  double copied, run;          // 64 bytes copied, a run of adjoining ones begun
+  double pixel, group, call;   // what a pixel takes besides, 64 channels of it; what a call takes
+  double far_weight, widened;  // a byte of weights that no cache near holds; one that is widened
 };
 constexpr AmxRates kRates = {
-    {0.055, 4.17, 0.622, 1.33, 1.28, 2.5, 1, 3.24, 1.16}, 11.4, 10.2, 1.57, 0.875, 1.29, 1.83, 314, 0.0104};
+    {0.055, 4.17, 0.622, 1.33, 1.28, 2.5, 1, 3.24, 1.16}, 11.4, 10.2, 1.57, 0.875, 1.29, 1.83, 314, 0.0104, 0.0015};
 
 static double cost(const FusedSpec* s, Machine) {
   if (s->groups != 1 || s->input_planes || !fused_fits_bytes(s)) return -1;
@@ -369,7 +374,9 @@ static double cost(const FusedSpec* s, Machine) {
   const double tiles = rows_multiplied(t) / kRows, columns = p.tiles + (fused_halved(s) ? 1 : 0);
   const int runs = s->dilation_w == 1 ? s->kernel_h : p.taps;
   const double copies = t.copied ? p.chunks * r.copied + runs * r.run : 0;
-  const double weights = static_cast<double>(p.bytes) > kMostWeights ? static_cast<double>(p.bytes) * r.far_weight : 0;
+  const double bytes = static_cast<double>(p.tiles) * p.chunks * kTileBytes;
+  const double far = bytes > kMostNear ? r.far_weight : 0;
+  const double weights = bytes * (p.field == 8 ? far : rounds_of(t) * r.widened);
   return tiles * columns * (p.chunks * r.product + r.sums) + pixels * (r.pixel + p.groups * r.group + copies) +
          finish_nanoseconds(s, r.finish) + weights + r.call;
 }

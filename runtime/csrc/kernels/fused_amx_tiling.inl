@@ -14,6 +14,10 @@ constexpr double kLeastRows = 9.5;
 // What copying 64 bytes takes, in the same unit.
 constexpr double kCopyRows = 2.5;
 
+static inline int tiles_of(const Tiling& t) { return t.runs * t.tiles_per_run; }
+// Tiles that are multiplied by the same weights before those come again.
+static inline int rounds_of(const Tiling& t) { return (tiles_of(t) + kMostTiles - 1) / kMostTiles; }
+
 static double rows_multiplied(const Tiling& t) {
   const double rows = t.rows < kLeastRows ? kLeastRows : t.rows;
   return rows * t.tiles_per_run * t.runs;

@@ -43,7 +43,7 @@ static double cost(const FusedSpec* spec, Machine machine) {
   const double pixels = static_cast<double>(spec->height) * spec->width;
   if (pixels > kMostImage) return -1;
   if (pixels < kLeastTilePixels) return vector_cost(spec, machine, pixels);
-  const LinearMachine on = linear_machine(machine);
+  const LinearMachine& on = linear_machine(machine);
   const double units = static_cast<double>(linear_blocks(spec) * tile_depths(spec));
   const double passes = pixels / packed_pixels(spec) > 1 ? pixels / packed_pixels(spec) : 1;
   const double pair = kPairOfTiles + kPairOfTilesBit * field_bits(spec->weight_bits);

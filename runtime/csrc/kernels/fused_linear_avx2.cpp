@@ -124,7 +124,7 @@ static void multiply(const uint8_t* const* x, int pixels, const uint8_t* weights
 // 32 products are 2 operations for each pixel, at about three a cycle, and 2 more that pixels share.
 static double cost(const FusedSpec* spec, Machine machine) {
   if (!is_linear(spec) || field_bits(spec->weight_bits) > kMostField) return -1;
-  const LinearMachine on = linear_machine(machine);
+  const LinearMachine& on = linear_machine(machine);
   const double pixels = static_cast<double>(spec->height) * spec->width;
   const double shared = pixels < kMostPixels ? 1 : pixels / kMostPixels;
   const double vectors = static_cast<double>(linear_blocks(spec) * linear_groups(spec)) * 32;

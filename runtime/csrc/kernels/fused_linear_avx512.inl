@@ -249,7 +249,7 @@ static void run_linear(const FusedSpec* spec, const FusedBand* band) {
 
 // Pixels share what widening takes.
 static double vector_cost(const FusedSpec* spec, Machine machine, double pixels) {
-  const LinearMachine on = linear_machine(machine);
+  const LinearMachine& on = linear_machine(machine);
   const int32_t field = field_bits(spec->weight_bits);
   const double vectors = static_cast<double>(linear_bytes(spec)) / 64, fields = 8 / field;
   const double widen = (field == 1 ? 9 : fields - 1) * on.other;

@@ -106,7 +106,7 @@ static void multiply(const uint8_t* const* x, int pixels, const uint8_t* weights
 // 16 products are a multiply-add for each pixel and up to 2 operations that pixels share, two a cycle.
 static double cost(const FusedSpec* spec, Machine machine) {
   if (!is_linear(spec)) return -1;
-  const LinearMachine on = linear_machine(machine);
+  const LinearMachine& on = linear_machine(machine);
   const double pixels = static_cast<double>(spec->height) * spec->width;
   const double shared = pixels < kMostPixels ? 1 : pixels / kMostPixels;
   const double vectors = static_cast<double>(linear_blocks(spec) * linear_groups(spec)) * 64;

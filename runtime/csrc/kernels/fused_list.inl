@@ -71,9 +71,8 @@ struct BorderedSums {
   }
 };
 
-// Channels first_channel .. of the list's pixels; windows: null, or where the sums of windows are, `step` apart.
-static void finish_list(const FusedSpec* s, const FusedBand* b, const FusedLineRule* line, FusedList* list,
-                        const int32_t* sums, const int32_t* windows, int step, int first_channel) {
+// Channels first_channel .. of the list's pixels.
+static FusedPixels listed_pixels(const FusedSpec* s, const FusedBand* b, FusedList* list, int first_channel) {
   const int left = b->first_channel + b->channels - first_channel;
   FusedPixels t;
   t.epilogue = &s->epilogue;
@@ -84,6 +83,13 @@ static void finish_list(const FusedSpec* s, const FusedBand* b, const FusedLineR
   t.out = list->out;
   t.residual = list->residual;
   t.codes_plane = b->codes_plane;
+  return t;
+}
+
+// What becomes of them; windows: null, or where the sums of windows are, `step` apart.
+static void finish_list(const FusedSpec* s, const FusedBand* b, const FusedLineRule* line, FusedList* list,
+                        const int32_t* sums, const int32_t* windows, int step, int first_channel) {
+  const FusedPixels t = listed_pixels(s, b, list, first_channel);
   const int padded = fused_padded(s);
   if (s->epilogue.border != nullptr) {
     const BorderedSums all = {sums, list->row, windows, step, first_channel, list->border};

@@ -18,20 +18,28 @@ struct PopcountRates {
 
 constexpr int64_t kNear = 3 << 19;  // bytes
 
-static inline PopcountRates popcount_rates(Machine machine, int bytes, bool few) {
+constexpr PopcountRates kOfZen5 = {4.2, 0.78, 0.25, 0.25, 5, 5, 5, 1.0, 1.3, 2.2, 3, 1.0, 4, 2, 1.5, 400, 4.5};
+constexpr PopcountRates kOfFew = {2.9,  1.43, 0.978, 0.6, 4.23, 0.45, 0.6, 2.63, 6.58,
+                                  2.44, 5.8,  2.1,   0.3, 3.4,  3,    548, 12};
+constexpr PopcountRates kOfBytes = {2.9, 2.39, 0.06, 0.6,  18.7, 20.1, 2.94, 1.57, 3.57,
+                                    6.9, 5.8,  2.1,  6.44, 2.82, 4.09, 660,  9.32};
+constexpr PopcountRates kOfWords = {2.9,  1.81, 0.789, 0.6,  15.5, 15.5, 4.25, 1.05, 4.3,
+                                    5.98, 5.8,  2.1,   7.52, 3.3,  3.64, 654,  9.99};
+constexpr PopcountRates kOfDwords = {2.9, 1.65, 1.2,   0.463, 12.1, 17.6, 8.48, 0.932, 4.3,
+                                     6.9, 10.3, 0.105, 7.88,  4.47, 4.3,  617,  10.4};
+constexpr PopcountRates kOfOthers = {3.6, 1.55, 0.25, 0.25, 14, 9, 10, 2, 3, 5, 5, 1.5, 6, 3, 3, 400, 9};
+
+// By reference: GCC 12 copies such a structure by vectors, and does not clear their upper halves when it returns.
+static inline const PopcountRates& popcount_rates(Machine machine, int bytes, bool few) {
   switch (machine) {
     case Machine::kZen5:
-      return {4.2, 0.78, 0.25, 0.25, 5, 5, 5, 1.0, 1.3, 2.2, 3, 1.0, 4, 2, 1.5, 400, 4.5};
+      return kOfZen5;
     case Machine::kIceLake:
     case Machine::kSapphireRapids:
-      if (few) return {2.9, 1.43, 0.978, 0.6, 4.23, 0.45, 0.6, 2.63, 6.58, 2.44, 5.8, 2.1, 0.3, 3.4, 3, 548, 12};
-      if (bytes == 1)
-        return {2.9, 2.39, 0.06, 0.6, 18.7, 20.1, 2.94, 1.57, 3.57, 6.9, 5.8, 2.1, 6.44, 2.82, 4.09, 660, 9.32};
-      if (bytes == 2)
-        return {2.9, 1.81, 0.789, 0.6, 15.5, 15.5, 4.25, 1.05, 4.3, 5.98, 5.8, 2.1, 7.52, 3.3, 3.64, 654, 9.99};
-      return {2.9, 1.65, 1.2, 0.463, 12.1, 17.6, 8.48, 0.932, 4.3, 6.9, 10.3, 0.105, 7.88, 4.47, 4.3, 617, 10.4};
+      if (few) return kOfFew;
+      return bytes == 1 ? kOfBytes : bytes == 2 ? kOfWords : kOfDwords;
     default:
-      return {3.6, 1.55, 0.25, 0.25, 14, 9, 10, 2, 3, 5, 5, 1.5, 6, 3, 3, 400, 9};
+      return kOfOthers;
   }
 }
 
@@ -97,7 +105,7 @@ static double input_cycles(const FusedSpec* s, const PopcountRates& r) {
 template <int bytes>
 static double cost(const FusedSpec* s, Machine machine) {
   if (!serves<bytes>(s)) return -1;
-  const PopcountRates r = popcount_rates(machine, bytes, false);
+  const PopcountRates& r = popcount_rates(machine, bytes, false);
   const double pixels = static_cast<double>(s->height) * s->width;
   const double counted = pixels < 2.7 ? 2.7 : pixels;  // weights are loaded for several pixels, or for one
   return (counted * count_cycles<bytes>(s, r) + pixels * (r.pixel + finish_cycles<bytes>(s, r)) + input_cycles(s, r) +
@@ -116,7 +124,7 @@ static bool few_serves(const FusedSpec* s) {
 
 static double few_cost(const FusedSpec* s, Machine machine) {
   if (!few_serves(s)) return -1;
-  const PopcountRates r = popcount_rates(machine, 2, true);
+  const PopcountRates& r = popcount_rates(machine, 2, true);
   const FewShape shape = few_shape(s);
   const int pairs = s->weight_bits * s->activation_bits;
   const double vectors = static_cast<double>(s->height) * ((s->width + shape.pixels - 1) / shape.pixels);

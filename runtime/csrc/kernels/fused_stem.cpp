@@ -34,6 +34,8 @@ constexpr int kSumRow = kFusedChannels;
 
 #include "fused_list.inl"
 
+#include "fused_pool.inl"
+
 #include "fused_stem.inl"
 
 #include "fused_stem_dwords.inl"

@@ -12,7 +12,7 @@ struct alignas(64) StemPrepared {
 };
 
 static inline bool stem_suits(const FusedSpec* s) {
-  if (!fused_fits_bytes(s)) return false;
+  if (!fused_fits_bytes(s) || !pool_suits(s)) return false;
   if (s->groups != 1 || s->input_planes || s->in_channels > kMostStemChannels || s->dilation_w != 1) return false;
   const int row = s->kernel_w * s->in_channels;
   return row <= kMostRowBytes && s->kernel_h * row <= kMostStemInputs;

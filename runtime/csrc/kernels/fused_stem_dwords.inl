@@ -74,63 +74,99 @@ static void multiply_stem_of(const StemTile* t, int vectors, const uint8_t* x, i
 constexpr int kChunkPixels = 60;
 static_assert(kChunkPixels <= kListPixels && kChunkPixels % 12 == 0, "chunks are rounded up to 12");
 
-// The sums of a chunk, its list of pixels, the window sums of a row, and two rows of numbers.
-static int64_t scratch_bytes(const FusedSpec* s) {
-  return kListPixels * kFusedChannels * 4 + rounded(sizeof(FusedList)) + rounded(int64_t{s->width} * 4) +
-         stem_room_bytes(s);
+// The sums of a chunk, or of a pool; a list of pixels, the window sums of a row, and two rows of numbers.
+static inline int64_t stem_sums_bytes(const FusedSpec* s) {
+  return fused_pools(s) ? pool_scratch_bytes(s, kChunkPixels) : kListPixels * kFusedChannels * 4;
 }
 
-// Columns x .. x + count - 1 of row y of the band.
-static void run_chunk(const FusedSpec* s, const FusedBand* b, const FusedLineRule* line, int y, int x, int count,
-                      const int32_t* windows) {
-  int32_t* const sums = reinterpret_cast<int32_t*>(b->scratch);
-  FusedList* const list = reinterpret_cast<FusedList*>(b->scratch + kListPixels * kFusedChannels * 4);
-  list->count = 0;
-  list_pixels(s, b, y, x, count, 0, list);
-  const int8_t* const weights = static_cast<const int8_t*>(b->prepared) + stem_weights_at(s);
-  StemTile t = {nullptr, s->dilation_h * b->row_bytes, s->stride_w * b->pixel_bytes, s->kernel_h, stem_dwords(s)};
-  const uint8_t* const at = b->input + y * s->stride_h * b->row_bytes + x * t.pixel_bytes;
-  const int end = b->first_channel + b->channels;
-  for (int c = b->first_channel; c < end; c += kFusedChannels) {
-    t.weights = weights + int64_t{c} * stem_steps(s) * 4;
-    const int vectors = end - c >= kFusedChannels ? kFusedChannels / 16 : (end - c + 15) / 16;
-    multiply_stem_of(&t, vectors, at, count, sums);
-    finish_list(s, b, line, list, sums, fused_halved(s) ? windows + x : nullptr, 1, c);
+static int64_t scratch_bytes(const FusedSpec* s) {
+  return stem_sums_bytes(s) + rounded(sizeof(FusedList)) + rounded(int64_t{s->width} * 4) + stem_room_bytes(s);
+}
+
+struct StemRun {
+  const FusedSpec* s;
+  const FusedBand* b;
+  FusedLineRule line;
+  int32_t *sums, *window_sums;
+  FusedList* list;
+  uint16_t* room;
+  int32_t y, channel;
+
+  StemRun(const FusedSpec* spec, const FusedBand* band) : s(spec), b(band), line(stem_line(spec, band)) {
+    uint8_t* at = band->scratch;
+    const auto take = [&](int64_t bytes) {
+      at += bytes;
+      return at - bytes;
+    };
+    sums = reinterpret_cast<int32_t*>(take(stem_sums_bytes(s)));
+    list = reinterpret_cast<FusedList*>(take(rounded(sizeof(FusedList))));
+    window_sums = reinterpret_cast<int32_t*>(take(rounded(int64_t{s->width} * 4)));
+    room = reinterpret_cast<uint16_t*>(take(stem_room_bytes(s)));
+    if (fused_halved(s)) clear_stem_room(s, room);
+  }
+
+  // Row `row` of the outputs, from the band's input on, and the channels from c on are next.
+  void begin(int row, int c) {
+    y = row;
+    channel = c;
+    if (fused_halved(s)) stem_window_sums(s, input(), b->row_bytes, room, window_sums);
+  }
+  const uint8_t* input() const { return b->input + int64_t{y} * s->stride_h * b->row_bytes; }
+  const int32_t* windows() const { return window_sums; }
+  int window_step() const { return 1; }
+  // Sums of columns x .. x + count - 1.
+  void multiply(int x, int count, int32_t* to) const {
+    StemTile t = {nullptr, s->dilation_h * b->row_bytes, s->stride_w * b->pixel_bytes, s->kernel_h, stem_dwords(s)};
+    t.weights = static_cast<const int8_t*>(b->prepared) + stem_weights_at(s) + int64_t{channel} * stem_steps(s) * 4;
+    const int left = b->first_channel + b->channels - channel;
+    const int vectors = left >= kFusedChannels ? kFusedChannels / 16 : (left + 15) / 16;
+    multiply_stem_of(&t, vectors, input() + x * t.pixel_bytes, count, to);
+  }
+  void run_row();
+};
+
+void StemRun::run_row() {
+  const int chunks = (s->width + kChunkPixels - 1) / kChunkPixels;
+  const int step = ((s->width + chunks - 1) / chunks + 11) / 12 * 12;
+  for (int x = 0; x < s->width; x += step) {
+    const int count = s->width - x < step ? s->width - x : step;
+    list->count = 0;
+    list_pixels(s, b, y, x, count, 0, list);
+    for (channel = b->first_channel; channel < b->first_channel + b->channels; channel += kFusedChannels) {
+      multiply(x, count, sums);
+      finish_list(s, b, &line, list, sums, fused_halved(s) ? window_sums + x : nullptr, 1, channel);
+    }
   }
 }
 
 static void run(const FusedSpec* s, const FusedBand* b) {
-  uint8_t* const behind = b->scratch + kListPixels * kFusedChannels * 4 + rounded(sizeof(FusedList));
-  int32_t* const windows = reinterpret_cast<int32_t*>(behind);
-  uint16_t* const room = reinterpret_cast<uint16_t*>(behind + rounded(int64_t{s->width} * 4));
-  const FusedLineRule line = stem_line(s, b);
-  if (fused_halved(s)) clear_stem_room(s, room);
-  const int chunks = (s->width + kChunkPixels - 1) / kChunkPixels;
-  const int step = ((s->width + chunks - 1) / chunks + 11) / 12 * 12;
+  StemRun r(s, b);
+  if (fused_pools(s)) {
+    const PoolRun pool(s, b, &r.line, r.list, kChunkPixels, b->scratch);
+    return run_pooled(pool, &r);
+  }
   for (int y = 0; y < b->rows; ++y) {
-    if (fused_halved(s)) stem_window_sums(s, b->input + y * s->stride_h * b->row_bytes, b->row_bytes, room, windows);
-    for (int x = 0; x < s->width; x += step) {
-      run_chunk(s, b, &line, y, x, s->width - x < step ? s->width - x : step, windows);
-    }
+    r.begin(y, b->first_channel);
+    r.run_row();
   }
 }
 
 // ---- Cost ----
 
 // Nanoseconds of a vpdpbusd on 64 bytes; of what becomes of 64 channels of a pixel, as codes and as floats; of a sum of
-// a window. Zen 5 and Emerald Rapids measured: 7 x 7, 64 channels at 112 x 112 as floats 328 and 614 us, 3 x 3, 32
-// channels as codes 52 and 151.
+// a window; of 16 channels of a pixel that is pooled. Zen 5 and Emerald Rapids measured: 7 x 7, 64 channels at 112 x
+// 112 as floats 328 and 614 us, 3 x 3, 32 channels as codes 52 and 186.
 struct StemCost {
-  double product, codes, floats, window;
+  double product, codes, floats, window, pooled;
 };
 static inline StemCost stem_cost_of(Machine machine) {
   switch (machine) {
     case Machine::kZen5:
-      return {0.133, 1.4, 2.5, 0.7};
+      return {0.133, 1.4, 2.5, 0.7, 0.4};
     case Machine::kZen4:
-      return {0.22, 2.0, 3.5, 1.0};
+      return {0.22, 2.0, 3.5, 1.0, 0.6};
     default:
-      return {0.246, 3.0, 6.0, 4.0};
+      return {0.246, 6.0, 6.0, 4.0, 0.9};
   }
 }
 
@@ -139,8 +175,10 @@ static double cost(const FusedSpec* s, Machine machine) {
   const StemCost ns = stem_cost_of(machine);
   const double vectors = (s->out_channels + 15) / 16, groups = fused_padded(s) / kFusedChannels;
   const double finish = (s->epilogue.wants_codes ? ns.codes : 0) + (s->epilogue.has_float ? ns.floats : 0);
-  const double pixel = vectors * stem_steps(s) * ns.product + groups * finish + (fused_halved(s) ? ns.window : 0);
-  return pixel * s->height * s->width;
+  const double pixel = vectors * stem_steps(s) * ns.product + (fused_halved(s) ? ns.window : 0);
+  const double pixels = double{1} * s->height * s->width;
+  if (!fused_pools(s)) return pixels * (pixel + groups * finish);
+  return pixels * (pixel + vectors * ns.pooled) + double{1} * s->pool.height * s->pool.width * groups * finish;
 }
 
-constexpr FusedKernel kKernel = {"stem avx512", cost, prepared_bytes, prepare, scratch_bytes, run, false};
+constexpr FusedKernel kKernel = {"stem avx512", cost, prepared_bytes, prepare, scratch_bytes, run, false, true};

@@ -73,17 +73,33 @@ static int64_t prepared_bytes(const FusedSpec* spec) { return TablesLayout(spec)
 // Lanes of bytes: channels 0 .. 31 are the even ones, so that the lower bytes of 16-bit lanes are they in order.
 static inline int lane_of(int channel) { return channel < 32 ? 2 * channel : 2 * (channel - 32) + 1; }
 
+// Bit `plane` of up to kGroupChannels weights.
+static inline uint8_t bits_of(const uint8_t* m, int64_t count, int plane) {
+  static_assert(kGroupChannels == 6, "loads of 4 and 2 bytes");
+  uint64_t weights = 0;
+  if (count >= kGroupChannels) {
+    uint32_t four;
+    uint16_t two;
+    __builtin_memcpy(&four, m, 4);
+    __builtin_memcpy(&two, m + 4, 2);
+    weights = four | uint64_t{two} << 32;
+  } else {
+    for (int64_t i = 0; i < count; ++i) weights |= uint64_t{m[i]} << 8 * i;
+  }
+  // The product adds bit 0 of byte i at bit 56 + i, and nothing else reaches the highest byte.
+  return static_cast<uint8_t>((weights >> plane & 0x0101010101010101u) * 0x0102040810204080u >> 56);
+}
+
 // index [18][64] of one part, pair and plane.
 static void fill_indices(const FusedSpec* spec, const uint8_t* m, int part, int pair, int plane, uint8_t* index) {
   const int64_t k = spec->in_channels;
   for (int c = 0; c < 64 && part * 64 + c < spec->out_channels; ++c) {
     const uint8_t* of_channel = m + (part * 64 + c) * kTaps * k;
-    for (int i = 0; i < 2 * kGroupChannels && 2 * kGroupChannels * pair + i < k; ++i) {
-      const uint8_t* weight = of_channel + 2 * kGroupChannels * pair + i;
-      uint8_t* to = index + i / kGroupChannels * kTaps * kTableBytes + lane_of(c);
+    for (int group = 0; group < 2 && kGroupChannels * (2 * pair + group) < k; ++group) {
+      const int64_t first = kGroupChannels * (2 * pair + group);
+      uint8_t* to = index + group * kTaps * kTableBytes + lane_of(c);
       for (int tap = 0; tap < kTaps; ++tap) {
-        to[tap * kTableBytes] =
-            static_cast<uint8_t>(to[tap * kTableBytes] | (weight[tap * k] >> plane & 1) << i % kGroupChannels);
+        to[tap * kTableBytes] = bits_of(of_channel + tap * k + first, k - first, plane);
       }
     }
   }
@@ -91,13 +107,15 @@ static void fill_indices(const FusedSpec* spec, const uint8_t* m, int part, int 
 
 // The largest sum, over lanes, of the taps named by bits of `taps`.
 static int most_bits(const uint8_t* index, uint32_t taps) {
-  int most = 0;
-  for (int lane = 0; lane < kTableBytes; ++lane) {
-    int bits = 0;
-    for (uint32_t left = taps; left != 0; left &= left - 1)
-      bits += __builtin_popcount(index[__builtin_ctz(left) * kTableBytes + lane]);
-    if (bits > most) most = bits;
+  __m512i bits = _mm512_setzero_si512();
+  for (uint32_t left = taps; left != 0; left &= left - 1) {
+    const __m512i row = _mm512_loadu_si512(index + __builtin_ctz(left) * kTableBytes);
+    bits = _mm512_add_epi8(bits, _mm512_popcnt_epi8(row));
   }
+  uint8_t lanes[kTableBytes];
+  _mm512_storeu_si512(lanes, bits);
+  int most = 0;
+  for (const uint8_t lane : lanes) most = lane > most ? lane : most;
   return most;
 }
 

@@ -15,6 +15,14 @@ namespace {
 #include "generic.inl"
 #include "neon.inl"
 
+#include "depthwise_kinds.inl"
+
+#include "neon_depthwise.inl"
+
+#include "depthwise_blocks.inl"
+
+#include "neon_depthwise_cost.inl"
+
 // 128 * (sum of the weights of four channels)
 static inline int32x4_t weight_sums_times_128(const int8_t* w, int steps) {
   int32x4_t sum = vdupq_n_s32(0);
@@ -148,6 +156,11 @@ static void dot_bytes(const DotTile* t, void* tile) {
   }
 }
 
+static constexpr FusedKernel kFusedDepthwise = {"depthwise32 neon", dw_cost,          dw_prepared_bytes,
+                                                dw_prepare,         dw_scratch_bytes, dw_run};
+
+static constexpr const FusedKernel* kFused[] = {&kFusedDepthwise};
+
 static constexpr KernelTable table() {
   using namespace letters;
   constexpr DotNames kNames = {"popcount neon", "bytes neon", "depthwise neon", "float neon", "depthwise float neon"};
@@ -162,6 +175,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
+  set_fused(&t, kFused);
   return t;
 }
 

@@ -18,6 +18,14 @@ namespace {
 #include "generic.inl"
 #include "neon.inl"
 
+#include "depthwise_kinds.inl"
+
+#include "neon_depthwise.inl"
+
+#include "depthwise_blocks.inl"
+
+#include "neon_depthwise_cost.inl"
+
 // 128 * (sum of the weights of four channels)
 static inline int32x4_t weight_sums_times_128(const int8_t* w, int steps) {
   int32x4_t sum = vdupq_n_s32(0);
@@ -87,8 +95,12 @@ static void dot_bytes(const DotTile* t, void* tile) {
   }
 }
 
+static constexpr FusedKernel kFusedDepthwise = {"depthwise32 neon-dotprod", dw_cost, dw_prepared_bytes, dw_prepare,
+                                                dw_scratch_bytes,           dw_run};
+
 static constexpr const FusedKernel* kFused[] = {
     &kFusedLinearNeon,
+    &kFusedDepthwise,
 };
 
 static constexpr KernelTable table() {

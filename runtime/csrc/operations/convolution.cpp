@@ -1,10 +1,13 @@
 #include "operations/convolution.h"
 
+#include <limits>
 #include <utility>
 #include <vector>
 
+#include "core/conv/conv_choice.h"
 #include "core/conv/tuning.h"
 #include "core/graph/by_rows.h"
+#include "operations/max_pool.h"
 
 namespace bitorch {
 
@@ -23,8 +26,16 @@ std::vector<const Tensor*> outputs_of(const ConvolutionSpec& spec) {
   return outputs;
 }
 
+ConvPool pool_of(const MaxPoolSpec& spec) {
+  const PoolAxis &y = spec.window.y, &x = spec.window.x;
+  return {y.kernel, x.kernel, y.stride, x.stride, y.before, x.before, spec.output->height, spec.output->width};
+}
+
 // A tensor that the caches do not hold beside what else a layer reads and writes.
 constexpr int64_t kLargeTensor = 128 * 1024;
+
+// Nanoseconds that a pool apart takes for an output, about: 3x3 of stride 2 was measured.
+constexpr double kPooledFloat = 0.7, kPooledCode = 0.15;
 
 class Convolution : public Operation, private ByRows {
  public:
@@ -54,10 +65,32 @@ class Convolution : public Operation, private ByRows {
 
   const Tensor* overwrites(const Tensor& output) const override { return &output == out_float_ ? residual_ : nullptr; }
 
+  // A max-pool, where that is cheaper than to run both.
+  bool take_over(const Operation& next, const KernelTable& kernels, Preparation& preparation) override {
+    const MaxPoolSpec* pool = as_max_pool(next);
+    if (pool == nullptr || pool->window.y.dilation != 1 || pool->window.x.dilation != 1) return false;
+    const Layout &between = outputs()[0]->layout, &result = pool->output->layout;
+    if (result.kind == Kind::kPlanes && !can_write_planes(*spec_)) return false;
+    const bool floats = out_float_ != nullptr;
+    const auto outputs = static_cast<double>(pool->output->pixels() * pool->output->channels);
+    const double apart = least_cost(*spec_, between, kernels) + outputs * (floats ? kPooledFloat : kPooledCode);
+    ConvSpec pooled = *spec_;
+    pooled.pool = pool_of(*pool);
+    if (least_cost(pooled, result, kernels) >= apart) return false;
+    conv_ = Conv::make(pooled, kernels, preparation, input_->layout, nullptr, floats ? &result : nullptr,
+                       floats ? nullptr : &result, nullptr);
+    if (conv_ == nullptr) return false;
+    (floats ? out_float_ : out_codes_) = pool->output;
+    set_outputs({pool->output});
+    return true;
+  }
+
   void plan(const KernelTable& kernels, Preparation& preparation) override {
     const auto layout = [](const Tensor* tensor) { return tensor == nullptr ? nullptr : &tensor->layout; };
-    conv_ = std::make_unique<Conv>(*spec_, kernels, preparation, input_->layout, layout(out_int_), layout(out_float_),
-                                   layout(out_codes_), layout(residual_));
+    if (conv_ == nullptr) {
+      conv_ = std::make_unique<Conv>(*spec_, kernels, preparation, input_->layout, layout(out_int_), layout(out_float_),
+                                     layout(out_codes_), layout(residual_));
+    }
     spec_.reset();  // its arrays belong to the caller of Program's constructor
   }
 
@@ -85,6 +118,13 @@ class Convolution : public Operation, private ByRows {
   double row_nanoseconds() const override { return conv_->nanoseconds() / static_cast<double>(out_float_->height); }
   void run_rows(const RunContext& context, int64_t n, RowSpan rows, uint8_t* scratch) const override {
     conv_->run_rows(buffers(context, scratch), n, rows.first, rows.last);
+  }
+
+  // Nanoseconds of the cheapest kernel; infinite where there is none.
+  double least_cost(const ConvSpec& spec, const Layout& out, const KernelTable& kernels) const {
+    const bool planes = out.kind == Kind::kPlanes;
+    const auto choices = kernel_choices(spec, kernels, input_->layout.kind, planes, KernelWish(), tuning_);
+    return choices.empty() ? std::numeric_limits<double>::infinity() : choices.front().nanoseconds;
   }
 
   Conv::Buffers buffers(const RunContext& context, uint8_t* scratch) const {

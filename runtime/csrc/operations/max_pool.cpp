@@ -62,9 +62,12 @@ class MaxPool : public RowOperation {
  public:
   explicit MaxPool(const MaxPoolSpec& spec)
       : RowOperation("a pool", spec.output->height, {spec.input}, {spec.output}),
+        spec_(spec),
         window_(spec.window),
         input_(spec.input),
         output_(spec.output) {}
+
+  const MaxPoolSpec& spec() const { return spec_; }
 
   bool prefers_planes(const Tensor&, const KernelTable&) const override {
     return output_->layout.kind == Kind::kPlanes;
@@ -211,6 +214,7 @@ class MaxPool : public RowOperation {
 
   static constexpr int kTaps = 9;
 
+  MaxPoolSpec spec_;
   PoolWindow window_;
   const Tensor* input_;
   const Tensor* output_;
@@ -218,6 +222,11 @@ class MaxPool : public RowOperation {
 };
 
 }  // namespace
+
+const MaxPoolSpec* as_max_pool(const Operation& operation) {
+  const auto* pool = dynamic_cast<const MaxPool*>(&operation);
+  return pool == nullptr ? nullptr : &pool->spec();
+}
 
 std::unique_ptr<Operation> make_max_pool(const MaxPoolSpec& spec, Preparation&) {
   return std::make_unique<MaxPool>(spec);

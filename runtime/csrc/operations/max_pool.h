@@ -14,6 +14,8 @@ struct MaxPoolSpec {
 };
 
 MaxPoolSpec read_max_pool(const OperationReader& reader);
+// What a max_pool was made from; null for other operations.
+const MaxPoolSpec* as_max_pool(const Operation& operation);
 std::unique_ptr<Operation> make_max_pool(const MaxPoolSpec& spec, Preparation& preparation);
 
 }  // namespace bitorch

@@ -70,6 +70,42 @@ ConvGeometry draw_linear(Random& random, int64_t* batch) {
   return g;
 }
 
+// A layer of many weights, which kernels may keep in another form; so of few pixels, or it would take long.
+ConvGeometry draw_wide(Random& random) {
+  ConvGeometry g;
+  g.kernel_h = g.kernel_w = random.one_in(2) ? 1 : 3;
+  g.pad_top = g.pad_bottom = g.pad_left = g.pad_right = g.kernel_h / 2;
+  g.height = random.from(1, 4);
+  g.width = random.from(1, 30 / static_cast<int>(g.height));
+  const int64_t weights = random.from(100, 300) * 1024;
+  g.out_channels = random.from(1, 24) * (random.one_in(2) ? 16 : 11);
+  g.in_channels = std::max<int64_t>(1, weights / g.out_channels / (g.kernel_h * g.kernel_w));
+  if (random.one_in(2)) g.in_channels = (g.in_channels + 63) / 64 * 64;
+  return g;
+}
+
+// A pool behind a convolution that is high enough for one; stems are drawn for it.
+void draw_pool(Random& random, LayerCase* layer) {
+  ConvGeometry& g = layer->spec.geometry;
+  if (random.one_in(2)) {
+    g.in_channels = random.from(1, 4);
+    g.groups = 1;
+  }
+  ConvPool& p = layer->spec.pool;
+  p.kernel_h = random.from(1, 3);
+  p.kernel_w = random.from(1, 3);
+  p.stride_h = random.from(1, 3);
+  p.stride_w = random.one_in(3) ? random.from(1, 3) : p.stride_h;
+  p.pad_top = random.from(0, static_cast<int>(p.kernel_h / 2));
+  p.pad_left = random.from(0, static_cast<int>(p.kernel_w / 2));
+  const auto outputs = [&](int64_t size, int64_t kernel, int64_t stride, int64_t pad) {
+    const int64_t end = size + pad + (random.one_in(2) ? pad : 0);  // or none behind
+    return end < kernel ? 1 : (end - kernel) / stride + 1;
+  };
+  p.height = outputs(g.out_height(), p.kernel_h, p.stride_h, p.pad_top);
+  p.width = outputs(g.out_width(), p.kernel_w, p.stride_w, p.pad_left);
+}
+
 std::vector<float> draw_floats(Random& random, int64_t count, float scale) {
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = random.real() * scale;
@@ -122,7 +158,7 @@ void draw_stages(Random& random, LayerCase* layer) {
       layer->norm_offset = draw_floats(random, channels, 1);
     }
     spec.multiply = layer->multiply.data();
-    spec.has_residual = random.one_in(2);
+    spec.has_residual = !spec.pool && random.one_in(2);
     spec.relu = random.one_in(2);
     spec.wants_float = random.one_in(2);
   }
@@ -161,11 +197,12 @@ Layout LayerCase::input_layout() const {
 }
 Layout LayerCase::codes_layout() const {
   const ConvGeometry& g = spec.geometry;
-  return Layout::make(codes_kind, g.out_height(), g.out_width(), g.out_channels, spec.code.bits, {1, 1, 1, 1});
+  return Layout::make(codes_kind, spec.result_height(), spec.result_width(), g.out_channels, spec.code.bits,
+                      {1, 1, 1, 1});
 }
 Layout LayerCase::float_layout() const {
   const ConvGeometry& g = spec.geometry;
-  return Layout::make(Kind::kFloat, g.out_height(), g.out_width(), g.out_channels, 0, {});
+  return Layout::make(Kind::kFloat, spec.result_height(), spec.result_width(), g.out_channels, 0, {});
 }
 
 void LayerCase::point() {
@@ -192,6 +229,10 @@ LayerCase draw_layer(Random& random, int64_t most_macs) {
     layer.batch = random.one_in(5) ? random.from(2, 3) : 1;
     spec.geometry = random.one_in(4) ? draw_linear(random, &layer.batch) : draw_geometry(random);
   } while (macs_of(spec.geometry) * layer.batch > most_macs);
+  if (random.one_in(40)) {
+    layer.batch = 1;
+    spec.geometry = draw_wide(random);
+  }
   spec.weight_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);
   spec.activation_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);
   spec.weight_grid = random.one_in(3) ? WeightGrid::kSigned : WeightGrid::kOdd;
@@ -202,6 +243,7 @@ LayerCase draw_layer(Random& random, int64_t most_macs) {
   layer.input_kind = random.one_in(2) ? Kind::kPlanes : Kind::kBytes;
   layer.codes_kind = random.one_in(2) ? Kind::kPlanes : Kind::kBytes;
   layer.extra = {random.from(0, 1), random.from(0, 1), random.from(0, 1), random.from(0, 1)};
+  if (random.one_in(5)) draw_pool(random, &layer);
   draw_numbers(random, &layer);
   draw_stages(random, &layer);
   layer.point();
@@ -259,6 +301,33 @@ uint8_t code_of(const LayerCase& layer, int64_t sum, float y, int64_t c) {
 
 }  // namespace
 
+// The largest of each window of a pool, of values [batch][height][width][channels] of the convolution.
+template <class T>
+std::vector<T> pooled(const LayerCase& layer, const std::vector<T>& values) {
+  const ConvPool& p = layer.spec.pool;
+  const ConvGeometry& g = layer.spec.geometry;
+  std::vector<T> results;
+  if (!p || values.empty()) return values;
+  for (int64_t n = 0; n < layer.batch; ++n) {
+    for (int64_t i = 0; i < p.height * p.width * g.out_channels; ++i) {
+      const int64_t c = i % g.out_channels, x = i / g.out_channels % p.width, y = i / g.out_channels / p.width;
+      bool any = false;
+      T most{};
+      for (int64_t k = 0; k < p.kernel_h * p.kernel_w; ++k) {
+        const int64_t iy = y * p.stride_h - p.pad_top + k / p.kernel_w;
+        const int64_t ix = x * p.stride_w - p.pad_left + k % p.kernel_w;
+        if (iy < 0 || iy >= g.out_height() || ix < 0 || ix >= g.out_width()) continue;
+        const int64_t at = ((n * g.out_height() + iy) * g.out_width() + ix) * g.out_channels + c;
+        const T value = values[static_cast<size_t>(at)];
+        most = any ? std::max(most, value) : value;
+        any = true;
+      }
+      results.push_back(most);
+    }
+  }
+  return results;
+}
+
 LayerResults expected_results(const LayerCase& layer) {
   const ConvGeometry& g = layer.spec.geometry;
   LayerResults results;
@@ -276,6 +345,8 @@ LayerResults expected_results(const LayerCase& layer) {
       }
     }
   }
+  results.values = pooled(layer, results.values);
+  results.codes = pooled(layer, results.codes);
   return results;
 }
 

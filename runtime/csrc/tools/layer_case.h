@@ -31,10 +31,7 @@ struct LayerCase {
   Layout input_layout() const;
   Layout codes_layout() const;  // with a halo of one pixel, as a 3x3 convolution behind it would want
   Layout float_layout() const;
-  int64_t outputs() const {
-    const ConvGeometry& g = spec.geometry;
-    return batch * g.out_height() * g.out_width() * g.out_channels;
-  }
+  int64_t outputs() const { return batch * spec.result_height() * spec.result_width() * spec.geometry.out_channels; }
   // Once geometry, bits and the arrays' sizes are settled: packs m and sets the spec's pointers.
   void point();
 };
@@ -43,7 +40,7 @@ struct LayerCase {
 LayerCase draw_layer(Random& random, int64_t most_macs);
 
 struct LayerResults {
-  std::vector<int32_t> sums;   // D
+  std::vector<int32_t> sums;   // D, before a pool
   std::vector<float> values;   // y, empty without a float stage
   std::vector<uint8_t> codes;  // empty without codes
 };

@@ -2,10 +2,11 @@
 //
 //   time_conv SIZE IN OUT KERNEL STRIDE W A [--to codes|float|both] [--code-bits B] [--input planes|bytes]
 //             [--output planes|bytes] [--residual] [--depthwise] [--groups G] [--batch N] [--threads N] [--kernels
-//             TABLE] [--only NAME] [--machine NAME]
+//             TABLE] [--only NAME] [--machine NAME] [--pool]
 //
-// SIZE: of the output, as in 56 or 1x64. Padding is KERNEL / 2. Times are the least of many runs, in microseconds.
-// With --machine, as in zen5, nothing is timed: it says what the kernels reckon to take there.
+// SIZE: of the output, as in 56 or 1x64. Padding is KERNEL / 2. --pool: with a max-pool of 3x3, stride 2, behind it.
+// Times are the least of many runs, in microseconds. With --machine, as in zen5, nothing is timed: it says what the
+// kernels reckon to take there.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -24,8 +25,7 @@ namespace {
 constexpr const char* kUsage =
     "time_conv SIZE IN OUT KERNEL STRIDE W A [--to codes|float|both] [--code-bits B] [--input planes|bytes] [--output "
     "planes|bytes] [--residual] [--depthwise] [--groups G] [--batch N] [--threads N] [--kernels TABLE] [--only NAME] "
-    "[--machine "
-    "NAME]";
+    "[--machine NAME] [--pool]";
 constexpr double kSeconds = 0.25;
 
 void set_sizes(const Arguments& arguments, LayerCase* layer) {
@@ -47,6 +47,7 @@ void set_sizes(const Arguments& arguments, LayerCase* layer) {
   if (arguments.has("--groups")) g.groups = arguments.number("--groups", 1, 1, 1 << 20);
   layer->spec.weight_bits = static_cast<int>(number(5));
   layer->spec.activation_bits = static_cast<int>(number(6));
+  if (arguments.has("--pool")) layer->spec.pool = {3, 3, 2, 2, 1, 1, (height + 1) / 2, (width + 1) / 2};
   layer->batch = arguments.number("--batch", 1, 1, 1024);
   g.check();
 }
@@ -153,7 +154,7 @@ int run(int argc, char** argv) {
   const Arguments arguments(argc, argv, kUsage,
                             {"--to", "--groups", "--code-bits", "--input", "--output", "--batch", "--threads",
                              "--kernels", "--only", "--machine"},
-                            {"--residual", "--depthwise"});
+                            {"--residual", "--depthwise", "--pool"});
   Random random(1);
   LayerCase layer;
   set_sizes(arguments, &layer);

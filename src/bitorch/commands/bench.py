@@ -24,9 +24,11 @@ _MAX_THREADS = 256
 
 @dataclass(frozen=True)
 class _Arguments:
-    """Time a packed net, and each of its operations, beside its float twin in PyTorch and ONNX Runtime.
+    """Time a packed net, and each of its operations, beside its float twin in PyTorch, ONNX Runtime and OpenVINO.
 
-    All get the same threads, and batches that are ready in memory; the twin has random weights. Times are medians.
+    The latter two, where they are installed, in float32 and int8. All get the same threads, and batches that are ready
+    in memory; the twin has random weights. Times are medians; those of operations and of the call that they add up to
+    are the fastest.
     """
 
     net: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NET")]
@@ -40,6 +42,8 @@ class _Arguments:
     tune: bool = False
     """Measure which kernel is the fastest for each layer here, and keep the answer, instead of relying on what kernels
     reckon."""
+    model: str | None = None
+    """What makes the float twin, where that is code of your own: FILE.py:NAME or PACKAGE.MODULE:NAME."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -54,11 +58,14 @@ def run(arguments: list[str]) -> int:
         # Only here: PyTorch takes seconds to import, for which --help and a wrong flag need not wait.
         from .packed_benchmark import measure_file
 
-        benchmark, profile = measure_file(options.net, options.threads, options.batch, options.repeats, options.tune)
+        benchmark, profile = measure_file(
+            options.net, options.threads, options.batch, options.repeats, options.tune, options.model
+        )
     except (ValueError, TypeError, OSError, MemoryError) as error:
         return print_error(error)
     if options.json:
-        print(json.dumps({**asdict(benchmark), "operations": list(profile)}, indent=2))
+        rest = benchmark.call_seconds - profile.seconds
+        print(json.dumps({**asdict(benchmark), "rest_seconds": rest, "operations": list(profile)}, indent=2))
     else:
         _print(benchmark, profile)
     return 0
@@ -80,7 +87,7 @@ def _print(benchmark: Benchmark, profile: bitorch_runtime.Profile) -> None:
     for name, reason in benchmark.not_measured.items():
         console.print(f"not measured: {name}: {reason}", highlight=False, markup=False)
     # As text, which a narrow terminal wraps, where a table would leave out parts of names.
-    print(f"\n{profile}")
+    print("\n" + "\n".join([str(profile), *call_lines(benchmark, profile)]))
 
 
 def times_table(benchmark: Benchmark) -> Table:
@@ -96,3 +103,14 @@ def times_table(benchmark: Benchmark) -> Table:
     for name, value in sorted(benchmark.milliseconds.items(), key=lambda item: -item[1]):
         table.add_row(name, f"{value:.3f}", "" if name == PACKED else f"{value / packed:.2f}×")
     return table
+
+
+def call_lines(benchmark: Benchmark, profile: bitorch_runtime.Profile) -> list[str]:
+    """Return what stands below the total of the operations: the rest of a call, and the whole call."""
+    total = str(profile).splitlines()[-1]
+    number = f"{1e6 * profile.seconds:,.1f}"
+    end = total.index(number) + len(number)
+    rest = benchmark.call_seconds - profile.seconds
+    rows = (("rest of a call: tensors, checks, Python", rest), ("call", benchmark.call_seconds))
+    texts = [(name, f"{1e6 * seconds:,.1f}".replace("-", "−")) for name, seconds in rows]
+    return [f"{name}{text:>{max(len(text) + 2, end - len(name))}}" for name, text in texts]

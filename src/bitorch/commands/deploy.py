@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from .console import FAILED, print_error, print_table
+from .net_flags import NetFlags
 from .options import parse
 from .places import check_place
 
@@ -35,6 +36,13 @@ class _Arguments:
     """The packed net takes floats, pixels/255, instead of uint8 pixels."""
     image_size: tuple[int, int] | None = None
     """Height and width of the images before the run padded them, where its data set is not there to ask."""
+    made: tyro.conf.OmitArgPrefixes[NetFlags] = field(default_factory=NetFlags)
+    input_shape: tuple[int, int, int] | None = None
+    """Channels, height and width of the images, for a checkpoint that does not say them."""
+    data: str | None = None
+    """Of a net of your own data, FILE.py:NAME: where an example is read from; the run's own if not given."""
+    folder: Path | None = None
+    """Folder that holds the files of that data."""
     show_passes: bool = False
     """Print the network after each step on its way to the program."""
 
@@ -43,6 +51,7 @@ def run(arguments: list[str]) -> int:
     """Deploy, write the file and print what it is."""
     options = parse(_Arguments, arguments, "bitorch deploy")
     try:
+        options.made.check()
         out = _place(options.checkpoint) if options.out is None else options.out
         _check_place(out, options.checkpoint)
     except (ValueError, OSError) as error:
@@ -52,7 +61,16 @@ def run(arguments: list[str]) -> int:
     from .from_checkpoint import deploy_checkpoint
 
     try:
-        deployed = deploy_checkpoint(options.checkpoint, pixels=not options.float_input, image_size=options.image_size)
+        deployed = deploy_checkpoint(
+            options.checkpoint,
+            pixels=not options.float_input,
+            image_size=options.image_size,
+            model=options.made.model,
+            config=options.made.config,
+            input_shape=options.input_shape,
+            data=options.data,
+            folder=options.folder,
+        )
         if deployed.verification:
             deployed.packed.save(out)
     except DeploymentError as error:
@@ -88,11 +106,10 @@ def _print_result(deployed: Deployed, out: Path) -> None:
     from ..reporting.weight_bytes import weight_bytes
 
     packed, settings = deployed.packed, deployed.checkpoint.settings
-    assert settings is not None  # as it was deployed
     floats = weight_bytes(deployed.model).float32
     names = packed.class_names
     rows = {
-        "model": f"{settings.model}, {settings.bits_text}",
+        "model": deployed.name if settings is None else f"{deployed.name}, {settings.bits_text}",
         "takes": ", ".join(map(str, packed.inputs)),
         "gives": ", ".join(map(str, packed.outputs)),
         "classes": "" if names is None else ", ".join(names),

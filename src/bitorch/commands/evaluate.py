@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from .console import print_error, print_table
+from .net_flags import NetFlags
 from .options import parse
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ class _Arguments:
     """Data set; the run's own if not given."""
     folder: Path | None = None
     """Folder that holds the files of the data set."""
+    made: tyro.conf.OmitArgPrefixes[NetFlags] = field(default_factory=NetFlags)
+    loss: str | None = None
+    """Loss, as in bitorch train; the run's own if not given."""
+    metric: str | None = None
+    """Metric, as in bitorch train; the run's own if not given."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Hardware to run on. Packed nets run on the CPU."""
     json: bool = False
@@ -36,6 +42,10 @@ class _Arguments:
 def run(arguments: list[str]) -> int:
     """Evaluate, and print the result."""
     options = parse(_Arguments, arguments, "bitorch eval")
+    try:
+        options.made.check()
+    except ValueError as error:
+        return print_error(error)
     # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
     from ..train import evaluate
     from .packed_evaluation import evaluate_packed, is_packed
@@ -45,9 +55,21 @@ def run(arguments: list[str]) -> int:
         if is_packed(options.checkpoint):
             if options.accelerator not in ("auto", "cpu"):
                 raise ValueError(f"a packed net runs on the CPU, not on accelerator {options.accelerator!r}")
-            evaluation = evaluate_packed(options.checkpoint, options.data, options.folder)
+            options.made.refuse("a packed net holds its layers")
+            evaluation = evaluate_packed(
+                options.checkpoint, options.data, options.folder, loss=options.loss, metric=options.metric
+            )
         else:
-            evaluation = evaluate(options.checkpoint, options.data, options.folder, accelerator=options.accelerator)
+            evaluation = evaluate(
+                options.checkpoint,
+                options.data,
+                options.folder,
+                model=options.made.model,
+                config=options.made.config,
+                loss=options.loss,
+                metric=options.metric,
+                accelerator=options.accelerator,
+            )
     except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)
     if options.json:
@@ -58,12 +80,16 @@ def run(arguments: list[str]) -> int:
 
 
 def _print_evaluation(evaluation: Evaluation | PackedEvaluation) -> None:
+    from ..train.progress import value_text
+
     bits = "" if evaluation.bits is None else f", bits {' '.join(map(str, evaluation.bits))}"
+    has_classes = evaluation.top1 is not None
     rows = {
         "model": "" if evaluation.model is None else f"{evaluation.model}{bits}",
-        "test images": str(evaluation.images),
+        "test images" if has_classes else "test samples": str(evaluation.images),
         "loss": f"{evaluation.loss:.4f}",
-        "top-1": f"{evaluation.top1:.2%}",
+        "top-1": "" if evaluation.top1 is None else f"{evaluation.top1:.2%}",
         "top-5": "" if evaluation.top5 is None else f"{evaluation.top5:.2%}",
+        **{name: value_text(name, value) for name, value in evaluation.metrics.items() if name not in ("acc", "top5")},
     }
     print_table(f"{evaluation.checkpoint} on {evaluation.data}", rows)

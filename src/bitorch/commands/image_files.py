@@ -9,15 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ..data import PictureError, decoded_at, fit, read_picture, to_pixels
 from .preprocessing import Preprocessing
 
-#: By channels: Pillow's name of what has 8 bits in each of them.
-_MODES = {1: "L", 3: "RGB"}
-#: What Pillow turns into these without loss, or as everybody expects it to.
-_EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 #: Of a float array: how far x·255 may be from an integer, as float16 rounds it.
 _PIXEL_TOLERANCE = 0.07
 
@@ -31,6 +27,7 @@ def read_images(path: Path, preprocessing: Preprocessing, *, pixels: bool, resiz
         preprocessing: of the net.
         pixels: the net takes uint8 pixels; otherwise float32.
         resize: bring images of another size to the right one, bilinearly, without keeping the ratio of their sides.
+            Pictures for a net whose file says how they are fitted are so without it.
 
     Returns:
         [N, C, H, W], with the border that the preprocessing asks for; whether the file held a batch.
@@ -41,7 +38,7 @@ def read_images(path: Path, preprocessing: Preprocessing, *, pixels: bool, resiz
     if path.suffix.lower() == ".npy":
         images, is_batch = _from_array(path, preprocessing.channels)
     else:
-        images, is_batch = _from_picture(path, preprocessing.channels), False
+        images, is_batch = _from_picture(path, preprocessing), False
     if pixels and images.dtype != torch.uint8:
         images = _as_pixels(path, images)
     size = tuple(images.shape[2:])
@@ -68,34 +65,18 @@ def _as_pixels(path: Path, images: Tensor) -> Tensor:
     return nearest.to(torch.uint8)
 
 
-def _from_picture(path: Path, channels: int) -> Tensor:
-    """Return uint8 [1, C, H, W], turned as its orientation tag says."""
-    if channels not in _MODES:
+def _from_picture(path: Path, preprocessing: Preprocessing) -> Tensor:
+    """Return uint8 [1, C, H, W], read as training pictures are, and fitted as they are where the net's file says so."""
+    channels, (height, width), share = preprocessing.channels, preprocessing.size, preprocessing.crop_share
+    if channels not in (1, 3):
         raise ValueError(f"{path}: the net takes images of {channels} channels, which only .npy files can hold")
+    least = 0 if share is None else decoded_at((height, width), share)
     try:
-        with Image.open(path) as opened:
-            _check_picture(path, opened)
-            picture = ImageOps.exif_transpose(opened).convert(_MODES[channels])
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is no image that Pillow can read, or a damaged one") from None
-    except (SyntaxError, EOFError, Image.DecompressionBombError) as error:  # what decoders make of damaged files
-        raise ValueError(f"{path} is a damaged image: {error}") from None
-    except OSError as error:
-        if error.errno is not None:  # of the file system, with its name
-            raise
-        raise ValueError(f"{path} is a damaged image: {error}") from None
-    array = np.array(picture)  # [H, W] or [H, W, 3]
-    return torch.from_numpy(array.reshape(*array.shape[:2], channels)).permute(2, 0, 1).unsqueeze(0)
-
-
-def _check_picture(path: Path, picture: Image.Image) -> None:
-    if picture.mode not in _EIGHT_BIT_MODES:
-        raise ValueError(
-            f"{path} has pixels of Pillow's mode {picture.mode!r}, and only 8 bits per channel are taken; "
-            "convert it first"
-        )
-    if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-        raise ValueError(f"{path} has transparent pixels; put it on a background first")
+        with path.open("rb") as stream:
+            picture = read_picture(stream, channels, least)
+    except PictureError as error:
+        raise ValueError(f"{path} {error}") from None
+    return to_pixels(picture if share is None else fit(picture, height, width, share)).unsqueeze(0)
 
 
 def _from_array(path: Path, channels: int) -> tuple[Tensor, bool]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -16,8 +17,9 @@ import bitorch_runtime
 from ..data import to_float
 from ..deployment.runtime.packed_model import PackedModel
 from ..version import __version__
-from .rivals import Call, float_twin, in_onnxruntime, in_pytorch, missing_for_onnx
-from .timing import seconds_per_call
+from .rivals import Call, float_twin, in_pytorch
+from .rivals_engines import Twin, in_engines
+from .timing import fastest_call, seconds_per_call
 
 #: The packed net's name among the engines.
 PACKED = "packed"
@@ -33,6 +35,7 @@ class Benchmark:
         threads, batch: of every call.
         milliseconds: per image, by engine; the first is the packed net.
         not_measured: by engine, why.
+        call_seconds: of the fastest call of the packed net, as those of its operations.
     """
 
     net: str
@@ -43,10 +46,11 @@ class Benchmark:
     batch: int
     milliseconds: dict[str, float]
     not_measured: dict[str, str]
+    call_seconds: float
 
 
 def measure_file(
-    path: Path, threads: int, batch: int, repeats: int, tune: bool = False
+    path: Path, threads: int, batch: int, repeats: int, tune: bool = False, model: str | None = None
 ) -> tuple[Benchmark, bitorch_runtime.Profile]:
     """Time the packed net of a file beside its rivals, all with so many threads, and then its operations.
 
@@ -55,15 +59,20 @@ def measure_file(
     """
     packed = PackedModel.load(path, tune=tune)
     with using_threads(threads):
-        benchmark = measure(packed, path, threads, batch, repeats)
+        benchmark = measure(packed, path, threads, batch, repeats, model)
         return benchmark, packed.profile(*_inputs(packed, batch), repeats=repeats)
 
 
-def measure(packed: PackedModel, path: Path, threads: int, batch: int, repeats: int) -> Benchmark:
-    """Time a packed net beside its rivals, all with the threads that `using_threads` has set."""
+def measure(
+    packed: PackedModel, path: Path, threads: int, batch: int, repeats: int, model: str | None = None
+) -> Benchmark:
+    """Time a packed net beside its rivals, all with the threads that `using_threads` has set.
+
+    The float twin is what the file says, or what a model makes, see `float_twin`.
+    """
     inputs = _inputs(packed, batch)
     calls: dict[str, Call] = {PACKED: lambda: packed(*inputs)}
-    rivals, not_measured = _rivals(packed, inputs[0], threads)
+    rivals, not_measured = _rivals(packed, inputs[0], threads, model)
     seconds = seconds_per_call({**calls, **rivals}, repeats)
     cpu = bitorch_runtime.cpu()
     return Benchmark(
@@ -75,6 +84,7 @@ def measure(packed: PackedModel, path: Path, threads: int, batch: int, repeats: 
         batch=batch,
         milliseconds={name: 1e3 * value / batch for name, value in seconds.items()},
         not_measured=not_measured,
+        call_seconds=fastest_call(calls[PACKED], repeats),
     )
 
 
@@ -91,17 +101,19 @@ def using_threads(count: int) -> Iterator[None]:
         bitorch_runtime.set_num_threads(before[1])
 
 
-def _rivals(packed: PackedModel, images: Tensor, threads: int) -> tuple[dict[str, Call], dict[str, str]]:
+def _rivals(
+    packed: PackedModel, images: Tensor, threads: int, model: str | None
+) -> tuple[dict[str, Call], dict[str, str]]:
     """Return the rivals' calls, and of those that are not there the reasons."""
     try:
-        twin = float_twin(packed)
+        twin = float_twin(packed, model)
     except ValueError as error:
+        if model is not None:
+            raise
         return {}, {"float twin": str(error)}
     floats = to_float(images) if images.dtype == torch.uint8 else images
-    calls = in_pytorch(twin, floats)
-    if missing := missing_for_onnx():
-        return calls, {"ONNX Runtime float32": missing}
-    return {**calls, **in_onnxruntime(twin, floats, threads)}, {}
+    others, reasons = in_engines(Twin(twin, floats, threads))
+    return {**in_pytorch(twin, floats), **others}, reasons
 
 
 def _inputs(packed: PackedModel, batch: int) -> list[Tensor]:
@@ -119,4 +131,4 @@ def _inputs(packed: PackedModel, batch: int) -> list[Tensor]:
 
 def _versions() -> dict[str, str]:
     versions = {"bitorch": __version__, "bitorch_runtime": bitorch_runtime.__version__, "torch": torch.__version__}
-    return versions | {"onnxruntime": version("onnxruntime")} if not missing_for_onnx() else versions
+    return versions | {name: version(name) for name in ("onnxruntime", "openvino") if find_spec(name) is not None}

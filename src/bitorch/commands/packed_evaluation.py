@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,24 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from ..data import BatchLoader, Images, load
+from ..data import DataOptions, Dataset, load, loader
 from ..deployment.runtime.packed_model import PackedModel
+from ..known_names import PICTURE_DATA
+from ..own_code import is_own
+from ..train import Settings
+from ..train.measured import measured
+from ..train.run_data import is_structured
+from ..train.run_task import run_task
+from ..train.task import Task
+from .packed_module import PackedModule
 from .preprocessing import Preprocessing
 
 _BATCH_SIZE = 256
+_WORKERS = 2
+#: What a file's provenance says of how images were read.
+_DATA_SETTINGS = (
+    "data", "image_size", "channels", "crop_share", "val_share", "split_seed", "extra", "shards", "val_shards", "fake",
+)  # fmt: skip
 _HEADER_BYTES = 8
 
 
@@ -34,8 +48,10 @@ class PackedEvaluation:
     bits: tuple[int, int, int] | None
     images: int
     loss: float
-    top1: float
+    top1: float | None
     top5: float | None
+    metric: str
+    metrics: dict[str, float]
 
 
 def is_packed(path: Path) -> bool:
@@ -48,12 +64,21 @@ def is_packed(path: Path) -> bool:
         return file.read(_HEADER_BYTES + 1)[_HEADER_BYTES:] == b"{"
 
 
-def evaluate_packed(path: str | Path, data: str | None = None, folder: str | Path | None = None) -> PackedEvaluation:
-    """Evaluate a packed net on test images.
+def evaluate_packed(
+    path: str | Path,
+    data: str | None = None,
+    folder: str | Path | None = None,
+    *,
+    loss: str | None = None,
+    metric: str | None = None,
+) -> PackedEvaluation:
+    """Evaluate a packed net on test images, or on samples of the user's own data.
 
     Args:
         path: the file.
         data, folder: as in Settings; None for data: the data set that the net was trained on.
+        loss, metric: as in Settings, for the user's own data; None: those that the file names, or else those that
+            outputs and labels ask for.
 
     Raises:
         OSError, ValueError: see `PackedModel.load` and `bitorch.data.load`; ValueError too for images of another shape
@@ -65,18 +90,44 @@ def evaluate_packed(path: str | Path, data: str | None = None, folder: str | Pat
         if "data" not in run:
             raise ValueError(f"{path} does not say what its net was trained on; name the data set with --data")
         data = str(run["data"])
-    images = load(data, folder).test
-    loss, top1, top5 = score(packed, images)
+        if is_own(data):
+            raise ValueError(f"{path} was trained on data of somebody's own, {data}; name the data with --data")
+    dataset = load(data, folder, options=DataOptions() if is_own(data) else data_options(packed, data))
+    if is_structured(dataset):
+        task, found = _of_task(packed, dataset, run, loss, metric)
+    elif loss is None and metric is None:
+        mean, top1, top5 = score(packed, dataset)
+        task = Task.classification(dataset.num_classes)
+        found = {"loss": mean, "acc": top1, **({} if top5 is None else {"top5": top5})}
+    else:
+        raise ValueError(f"--loss and --metric are for data of your own, and {data} are images with a class each")
     return PackedEvaluation(
         checkpoint=str(path),
         data=data,
         model=str(run["model"]) if "model" in run else None,
         bits=_bits(run.get("bits")),
-        images=len(images),
-        loss=loss,
-        top1=top1,
-        top5=top5,
+        images=len(dataset.test),
+        loss=found["loss"],
+        top1=found.get("acc"),
+        top5=found.get("top5"),
+        metric=task.best,
+        metrics={name: value for name, value in found.items() if name != "loss"},
     )
+
+
+def _of_task(
+    packed: PackedModel, dataset: Dataset, run: dict[str, Any], loss: str | None, metric: str | None
+) -> tuple[Task, dict[str, float]]:
+    """Return the task of a packed net on the user's own data, and what was measured."""
+    given = {"loss": loss, "metric": metric if loss is not None or metric is not None else run.get("metric")}
+    given["loss"] = run.get("loss") if loss is None else loss
+    # What a file names is no code to be run.
+    names = {k: v for k, v in given.items() if isinstance(v, str) and not (is_own(v) and v not in (loss, metric))}
+    ignore_index = run.get("ignore_index", Settings.ignore_index)
+    settings = Settings.from_dict({**names, "ignore_index": ignore_index})
+    model = PackedModule(packed)
+    task = run_task(settings, dataset, model)
+    return task, measured(model, task, loader(dataset.test, min(_BATCH_SIZE, len(dataset.test)), shuffle=False))
 
 
 def _bits(value: object) -> tuple[int, int, int] | None:
@@ -86,20 +137,20 @@ def _bits(value: object) -> tuple[int, int, int] | None:
     return None
 
 
-def score(packed: PackedModel, images: Images) -> tuple[float, float, float | None]:
-    """Return mean cross-entropy, top-1 and, with more than 5 classes, top-5 accuracy.
+def score(packed: PackedModel, dataset: Dataset) -> tuple[float, float, float | None]:
+    """Return mean cross-entropy, top-1 and, with more than 5 classes, top-5 accuracy on test images.
 
     Raises:
         ValueError: the images are not those that the net takes, or it does not give one score for each class.
     """
-    check_images(packed, images)
+    check_images(packed, dataset)
     mean = MeanMetric()
     accuracy = {
-        k: MulticlassAccuracy(images.num_classes, top_k=k, average="micro", validate_args=False)
+        k: MulticlassAccuracy(dataset.num_classes, top_k=k, average="micro", validate_args=False)
         for k in (1, 5)
-        if k < images.num_classes
+        if k < dataset.num_classes
     }
-    for x, labels in BatchLoader(images, min(_BATCH_SIZE, len(images)), shuffle=False):
+    for x, labels in loader(dataset.test, min(_BATCH_SIZE, len(dataset.test)), shuffle=False, workers=_WORKERS):
         scores = scores_of(packed, x)
         mean.update(F.cross_entropy(scores, labels), weight=len(labels))
         for metric in accuracy.values():
@@ -108,15 +159,36 @@ def score(packed: PackedModel, images: Images) -> tuple[float, float, float | No
     return float(mean.compute()), float(accuracy[1].compute()), top5
 
 
-def check_images(packed: PackedModel, images: Images) -> None:
-    """Raise ValueError unless a net takes these images, and gives one score for each of their classes."""
+def check_images(packed: PackedModel, dataset: Dataset) -> None:
+    """Raise ValueError unless a net takes the images of a data set, and gives one score for each of their classes."""
     preprocessing = Preprocessing.of(packed)
-    expected, found = (preprocessing.channels, *preprocessing.size), tuple(images.images.shape[1:])
+    expected, found = (preprocessing.channels, *preprocessing.size), dataset.input_shape
     if expected != found:
         raise ValueError(f"the net takes images {list(expected)} [C, H, W], the data set has {list(found)}")
     shapes = [spec.shape for spec in packed.outputs]
-    if shapes != [(images.num_classes,)]:
-        raise ValueError(f"the data set has {images.num_classes} classes, but the net gives {shapes} for an image")
+    if shapes != [(dataset.num_classes,)]:
+        raise ValueError(f"the data set has {dataset.num_classes} classes, but the net gives {shapes} for an image")
+
+
+def data_options(packed: PackedModel, data: str) -> DataOptions:
+    """Return how images are read for a packed net: as in its run, and pictures are of its classes, size and channels.
+
+    Raises:
+        ValueError: the file's provenance says what no run has.
+    """
+    run, preprocessing = _run(packed), Preprocessing.of(packed)
+    options = Settings.from_dict({name: run[name] for name in _DATA_SETTINGS if name in run}).data_options
+    height, width = preprocessing.size
+    if data not in PICTURE_DATA or height != width or preprocessing.channels not in (1, 3):
+        return options
+    names = packed.class_names if data == "images" else None
+    return dataclasses.replace(
+        options,
+        image_size=height,
+        channels="1" if preprocessing.channels == 1 else "3",
+        crop_share=1.0 if preprocessing.crop_share is None else preprocessing.crop_share,
+        class_names=None if names is None else tuple(names),
+    )
 
 
 def scores_of(packed: PackedModel, images: Tensor) -> Tensor:

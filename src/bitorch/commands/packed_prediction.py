@@ -30,12 +30,26 @@ class Prediction:
         self._preprocessing = Preprocessing.of(self._packed)
         _check_scores(self._packed, top)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the net's classes; their numbers where its file has no names."""
+        names = self._packed.class_names
+        return tuple(map(str, range(self._packed.outputs[0].shape[0])) if names is None else names)
+
     def lines(self, path: Path, *, resize: bool) -> Iterator[dict[str, Any]]:
         """Return what is printed of each image of a file; ValueError or OSError, at once, if it cannot be read."""
-        pixels = self._packed.inputs[0].dtype == torch.uint8
-        images, is_batch = read_images(path, self._preprocessing, pixels=pixels, resize=resize)
-        found = enumerate(_lines(self._packed, images, self._top))
+        images, is_batch = self.read(path, resize=resize)
+        found = enumerate(self.classify(images))
         return ({"file": str(path), **({"index": index} if is_batch else {}), **line} for index, line in found)
+
+    def read(self, path: Path, *, resize: bool) -> tuple[Tensor, bool]:
+        """Return the images of a file as the net takes them, and whether they are a batch; errors as `lines`."""
+        pixels = self._packed.inputs[0].dtype == torch.uint8
+        return read_images(path, self._preprocessing, pixels=pixels, resize=resize)
+
+    def classify(self, images: Tensor) -> Iterator[dict[str, Any]]:
+        """Yield what is printed of each image of a tensor, without its file."""
+        return _lines(self._packed, images, self._top)
 
 
 def _check_scores(packed: PackedModel, top: int | None) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data import to_float
 from ..deployment.runtime.packed_model import PackedModel
 
-_KEYS = ("channels", "size", "padding", "scale", "mean", "std")
+_KEYS = ("channels", "size", "padding", "scale", "mean", "std", "crop_share")
 #: Of a net that takes floats: pixels are divided by 255. One that takes uint8 does it inside.
 _SCALE = "1/255"
 
@@ -25,7 +25,10 @@ class Preprocessing:
         channels: 1 (grey) or 3 (RGB), or what the net was trained on.
         size: height and width of the images as they are given.
         padding: rows and columns of zeros put above, left, below and right of them.
-        mean, std: one for each channel; both or neither, and only of a net that takes floats.
+        mean, std: one for each channel; both or neither, and only of a net that takes floats. Nets of bitorch's trainer
+            have them inside.
+        crop_share: pictures of any size are fitted: their shorter side is resized, and the middle cut out, of which
+            it keeps this share. None: only images of the right size are taken.
     """
 
     channels: int
@@ -33,13 +36,16 @@ class Preprocessing:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    crop_share: float | None = None
 
     @classmethod
-    def padded(cls, input_shape: tuple[int, int, int], size: tuple[int, int]) -> Preprocessing:
+    def padded(
+        cls, input_shape: tuple[int, int, int], size: tuple[int, int], crop_share: float | None = None
+    ) -> Preprocessing:
         """Return that of a net whose training images of this height and width were padded, as `pad_to` does it."""
         channels, height, width = input_shape
         top, left = (height - size[0]) // 2, (width - size[1]) // 2
-        return cls(channels, size, (top, left, height - size[0] - top, width - size[1] - left))
+        return cls(channels, size, (top, left, height - size[0] - top, width - size[1] - left), crop_share=crop_share)
 
     @classmethod
     def of(cls, packed: PackedModel) -> Preprocessing:
@@ -66,7 +72,11 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a file holds it."""
-        fields = {"channels": self.channels, "size": list(self.size), "padding": list(self.padding), "scale": _SCALE}
+        fields: dict[str, Any] = {
+            "channels": self.channels, "size": list(self.size), "padding": list(self.padding), "scale": _SCALE,
+        }  # fmt: skip
+        if self.crop_share is not None:
+            fields["crop_share"] = self.crop_share
         if self.mean is None or self.std is None:
             return fields
         return {**fields, "mean": list(self.mean), "std": list(self.std)}
@@ -102,10 +112,14 @@ def _parse(fields: dict[str, Any]) -> Preprocessing:
             "the file's preprocessing must have channels, size [height, width] and padding [top, left, bottom, right], "
             f"all integers, got {fields}"
         )
+    share: Any = fields.get("crop_share")
+    if share is not None and not (type(share) in (int, float) and 0 < share <= 1):
+        raise ValueError(f"the file's preprocessing must have a crop_share above 0 and at most 1, got {share!r}")
     mean, std = _normalization(fields, channels)
     return Preprocessing(
-        channels, (size[0], size[1]), (padding[0], padding[1], padding[2], padding[3]), mean=mean, std=std
-    )
+        channels, (size[0], size[1]), (padding[0], padding[1], padding[2], padding[3]), mean=mean, std=std,
+        crop_share=share,
+    )  # fmt: skip
 
 
 def _normalization(fields: dict[str, Any], channels: int) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import print_error
+from .flags import flags_text
 from .places import check_place
 
 if TYPE_CHECKING:
@@ -52,31 +53,50 @@ def _text(found: Report) -> str:
 
 def _report(settings: Settings, options: ReportArguments) -> Report:
     # Only here: Lightning takes seconds to import, for which --help and a wrong flag need not wait.
-    from ..data import to_float
+    from ..data import first_batch
     from ..reporting.report import report
     from ..train.assemble import assemble
+    from ..train.run_data import floats
 
     parts = assemble(settings, of=options.checkpoint)
-    images = to_float(parts.dataset.test.images[: options.images])
-    return report(parts.model, images, packed=_packed(settings, options.checkpoint))
+    batch = floats(first_batch(parts.dataset.test, options.images))
+    about = _about(settings, options.checkpoint, min(options.images, len(parts.dataset.test)))
+    return report(parts.model, batch, packed=_packed(settings, options.checkpoint), about=about)
+
+
+def _about(settings: Settings, path: Path | None, images: int) -> dict[str, str]:
+    """What the page says of the net: its checkpoint, how good it was, its settings, and what it was run on."""
+    from ..train import read_checkpoint
+
+    facts = {} if path is None else {"checkpoint": f"{path.parent.name}/{path.name}"}
+    history = () if path is None else read_checkpoint(path, any_module=True).history
+    if history:
+        last = {name.removeprefix("val/"): value for name, value in history[-1].items() if name.startswith("val/")}
+        shares = {"acc": "top-1", "top5": "top-5"}
+        numbers = [f"{shares[n]} {v:.2%}" if n in shares else f"{n} {v:.4g}" for n, v in last.items()]
+        facts["on test data"] = f"{', '.join(numbers)}, after epoch {history[-1]['epoch']:.0f}"
+    said = flags_text(settings)
+    return {**facts, "settings": said if said else "all defaults", "ranges of": f"{images} test images"}
 
 
 def _packed(settings: Settings, path: Path | None) -> PackedModel | None:
     """What `bitorch deploy` writes of a checkpoint, with all its notes; None if there is none, or it cannot."""
     if path is None or find_spec("bitorch_runtime") is None:
         return None
+    from ..own_code import is_own
     from ..train import read_checkpoint
     from .from_checkpoint import deploy_checkpoint
 
-    trained = read_checkpoint(path).settings
-    if trained is None or (trained.model, trained.width, trained.config, trained.rules) != (
-        settings.model,
+    trained = read_checkpoint(path, any_module=True).settings
+    own = is_own(settings.model)  # whose place may be another one now
+    if trained is None or (own or trained.model, trained.width, trained.config, trained.rules) != (
+        own or settings.model,
         settings.width,
         settings.config,
         settings.rules,
     ):
         return None  # flags have changed the net
     try:
-        return deploy_checkpoint(path).packed
+        return deploy_checkpoint(path, model=settings.model if own else None).packed
     except ValueError:  # the report says what stands in the way
         return None

@@ -20,8 +20,9 @@ def run(arguments: list[str]) -> int:
         from ..train import Interrupted, NonFiniteError, prepare
 
         run = prepare(settings)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)
+    from ..input_error import InputError
     from ..train.progress import is_first_process
 
     try:
@@ -29,7 +30,7 @@ def run(arguments: list[str]) -> int:
     except (NonFiniteError, Interrupted) as stop:
         # All processes stop alike. Lightning's first one kills itself when another ends with a code, so they do not.
         return _say_why_it_stopped(stop) if is_first_process() else 0
-    except OSError as error:
+    except (OSError, InputError) as error:
         return print_error(error)
     if is_first_process():
         _print_result(result)
@@ -45,9 +46,12 @@ def _say_why_it_stopped(stop: NonFiniteError | Interrupted) -> int:
 
 
 def _print_result(result: Result) -> None:
+    from ..train.progress import value_text
+
+    metric = "top-1" if result.metric == "acc" else result.metric
     rows = {
-        "best top-1": f"{result.best_accuracy:.2%}",
-        "last top-1": f"{result.last_accuracy:.2%}",
+        f"best {metric}": value_text(result.metric, result.best),
+        f"last {metric}": value_text(result.metric, result.last),
         "last top-5": "" if result.last_top5 is None else f"{result.last_top5:.2%}",
         "time per step": f"{result.seconds_per_step * 1e3:.1f} ms",
         "best checkpoint": str(result.best_checkpoint),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from .console import FAILED, print_error, print_table
+from .net_flags import NetFlags
 from .options import parse
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class _Arguments:
     """Data set; the run's own if not given."""
     folder: Path | None = None
     """Folder that holds the files of the data set."""
+    made: tyro.conf.OmitArgPrefixes[NetFlags] = field(default_factory=NetFlags)
     batch: int = 100
     """Images that are compared at a time; all tensors of a batch are in memory together."""
     json: bool = False
@@ -45,11 +47,23 @@ class _Arguments:
 def run(arguments: list[str]) -> int:
     """Compare, and print what was found."""
     options = parse(_Arguments, arguments, "bitorch verify")
+    try:
+        options.made.check()
+    except ValueError as error:
+        return print_error(error)
     # Only here: Lightning takes seconds to import, for which --help need not wait.
     from .packed_verification import verify_packed
 
     try:
-        found = verify_packed(options.checkpoint, options.net, options.data, options.folder, options.batch)
+        found = verify_packed(
+            options.checkpoint,
+            options.net,
+            options.data,
+            options.folder,
+            options.batch,
+            model=options.made.model,
+            config=options.made.config,
+        )
     except (ValueError, TypeError, OSError) as error:
         return print_error(error)
     if options.json:
@@ -60,15 +74,25 @@ def run(arguments: list[str]) -> int:
 
 
 def _print_table(found: PackedVerification) -> None:
-    rows = {"test images": f"{found.images:,}"}
+    from ..train.progress import value_text
+
+    rows = {"test samples" if found.checkpoint_metrics else "test images": f"{found.images:,}"}
     for kind, comparisons in _by_kind(found).items():
         if comparisons:
             rows[kind] = _counted(comparisons)
     others, largest = len(found.other_predictions), found.largest_score_difference
+    if found.checkpoint_top1 is not None and found.net_top1 is not None:
+        rows["top-1, checkpoint"] = f"{found.checkpoint_top1:.2%}"
+        rows["top-1, packed net"] = f"{found.net_top1:.2%}"
+    for name, value in found.checkpoint_metrics.items():
+        if name != "acc":
+            rows[f"{name}, checkpoint"] = value_text(name, value)
+            rows[f"{name}, packed net"] = value_text(name, found.net_metrics[name])
+    has_classes = found.checkpoint_top1 is not None
     rows |= {
-        "top-1, checkpoint": f"{found.checkpoint_top1:.2%}",
-        "top-1, packed net": f"{found.net_top1:.2%}",
-        "scores": f"differ by up to {largest:.1e}" if largest else "all equal, bit for bit",
+        "scores" if has_classes else "outputs": f"differ by up to {largest:.1e}"
+        if largest
+        else "all equal, bit for bit",
         "predictions": f"{others:,} DIFFER" if others else "all equal",
     }
     print_table(f"{found.net} beside {found.checkpoint} on {found.data}", rows)
@@ -126,6 +150,8 @@ def _as_json(found: PackedVerification) -> dict[str, Any]:
         "first_difference": None if first is None else asdict(first),
         "checkpoint_top1": found.checkpoint_top1,
         "net_top1": found.net_top1,
+        "checkpoint_metrics": found.checkpoint_metrics,
+        "net_metrics": found.net_metrics,
         "largest_score_difference": found.largest_score_difference,
         "other_predictions": list(found.other_predictions),
     }

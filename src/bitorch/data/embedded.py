@@ -12,7 +12,7 @@ _TEST_IMAGES = 360
 _LARGEST_PIXEL = 16
 
 
-def digits() -> Dataset:
+def digits() -> Dataset[Images]:
     """Return scikit-learn's handwritten digits: 8×8 grey images, 10 classes, 1437 to train and 360 to test.
 
     Pixels 0…16 are spread over 0…255. The split is stratified: each class has a fifth of its images in test, up to one.
@@ -37,4 +37,4 @@ def digits() -> Dataset:
         range(len(labels)), test_size=_TEST_IMAGES, stratify=source.target, random_state=_SPLIT_SEED
     )
     train, test = (Images(images[part], labels[part], num_classes=10) for part in map(torch.tensor, parts))
-    return Dataset("digits", train, test)
+    return Dataset("digits", train, test, tuple("0123456789"))

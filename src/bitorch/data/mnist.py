@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .finding import place_of
 from .idx import read_idx
 from .images import Dataset, Images
 
@@ -14,11 +15,12 @@ _TRAIN_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _TEST_FILES = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def mnist_folder(folder: str | Path) -> Dataset:
+def mnist_folder(folder: str | Path) -> Dataset[Images]:
     """Read MNIST, Fashion-MNIST, KMNIST or another data set in the same four IDX files; nothing is downloaded.
 
-    Each file may be plain or end in .gz; where both are there, the plain one is read. Images become uint8
-    [N, 1, H, W]. The number of classes is the largest label plus 1, at least 2. The data set is named after the folder.
+    Each file may be plain or end in .gz; where both are there, the plain one is read. The files may be up to two
+    folders below, as MNIST/raw. Images become uint8 [N, 1, H, W]. The number of classes is the largest label plus 1, at
+    least 2. The data set is named after the folder.
 
     Raises:
         NotADirectoryError: folder is not one.
@@ -30,7 +32,8 @@ def mnist_folder(folder: str | Path) -> Dataset:
         raise NotADirectoryError(
             f"{folder} is not a folder; it must hold {', '.join(_TRAIN_FILES + _TEST_FILES)}, each plain or .gz"
         )
-    paths = _find(folder)
+    place = mnist_place(folder)
+    paths = _find(folder if place is None else place)
     train_images, train_labels = _read_part(*paths[:2])
     test_images, test_labels = _read_part(*paths[2:])
     num_classes = max(2, 1 + int(max(train_labels.max(), test_labels.max())))
@@ -39,6 +42,11 @@ def mnist_folder(folder: str | Path) -> Dataset:
         Images(train_images, train_labels, num_classes),
         Images(test_images, test_labels, num_classes),
     )
+
+
+def mnist_place(folder: Path) -> Path | None:
+    """Return where the four files are, plain or packed: in the folder or up to two below it; None if they are not."""
+    return place_of(folder, [(name, f"{name}.gz") for name in _TRAIN_FILES + _TEST_FILES])
 
 
 def _find(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from .images import Dataset, Images
 
 
-def pad_to_square(dataset: Dataset, pad_to: int) -> Dataset:
+def pad_to_square(dataset: Dataset[Images], pad_to: int) -> Dataset[Images]:
     """Return the data set with all images padded with zeros to [C, pad_to, pad_to].
 
     The image is in the middle; where the border is odd, its larger half is below and to the right.
@@ -20,7 +20,7 @@ def pad_to_square(dataset: Dataset, pad_to: int) -> Dataset:
     """
     if isinstance(pad_to, bool) or not isinstance(pad_to, int):
         raise TypeError(f"pad_to must be an int, got {pad_to!r}")
-    height, width = dataset.train.images.shape[2:]
+    height, width = dataset.input_shape[1:]
     if pad_to < max(height, width):
         raise ValueError(
             f"pad_to must be 0, or at least {max(height, width)}, because the images of {dataset.name} are "
@@ -32,4 +32,4 @@ def pad_to_square(dataset: Dataset, pad_to: int) -> Dataset:
     def pad(images: Images) -> Images:
         return dataclasses.replace(images, images=F.pad(images.images, border))
 
-    return Dataset(dataset.name, pad(dataset.train), pad(dataset.test))
+    return dataclasses.replace(dataset, train=pad(dataset.train), test=pad(dataset.test))

@@ -72,6 +72,11 @@ def is_external(name: str) -> bool:
     return name.partition(":")[0] in PACKAGES and ":" in name
 
 
+def is_named(name: str) -> bool:
+    """Return whether a name is one of MODEL_NAMES, whose architectures are known here."""
+    return name in _CONSTRUCTORS
+
+
 def build(name: str, in_channels: int, num_classes: int, width: float = 1.0) -> nn.Module:
     """Return a new float net for images of in_channels channels, with num_classes logits.
 

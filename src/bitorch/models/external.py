@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from ..known_names import MODEL_PACKAGES
+from ..own_code import MODEL_PACKAGES
 from ..torchvision_operators import import_torchvision
 from .blocks import check_counts
 

@@ -28,6 +28,14 @@ _BLUE, _CLIP, _LINE = "#2f6fb0", "#e4ebf3", "#1a1d21"
 _LEVELS = LinearSegmentedColormap.from_list("levels", ["#1d4f91", "#77aadb", "#e9b95b", "#b4512b"])
 #: More lines than this hide what they stand on, and more labels than this cover each other.
 _MOST_LINES, _MOST_LABELS = 16, 8
+#: By colour of a plot, the colour of the page that stands in its place, and is another one in the dark.
+_OF_PAGE = {
+    _LINE: "var(--text)",
+    _BLUE: "var(--bytes)",
+    _CLIP: "var(--clip)",
+    "#565d66": "var(--quiet)",
+    "#ffffff": "var(--page)",
+}
 #: Of which each figure would have a block.
 _METADATA = ("Creator", "Date", "Format", "Type")
 _STYLE: dict[Any, Any] = {
@@ -156,8 +164,11 @@ def _svg(draw: Callable[[Axes], None], name: str) -> str:
 
 
 def _smaller(svg: str) -> str:
-    """Return the element alone, without comments, ids that each figure has, and digits that nobody sees."""
+    """Return the element alone, in the page's colours, without comments, ids that each figure has, and digits that
+    nobody sees."""
     svg = svg[svg.index("<svg") :]
+    for color, of_page in _OF_PAGE.items():
+        svg = svg.replace(color, of_page)
     svg = re.sub(r'<g id="[A-Za-z0-9_.]+">', "<g>", svg)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     return re.sub(r"\s*\n\s*", "\n", re.sub(r"<[^>]*>", _smaller_tag, svg))

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from ..quantizations.bits import FLOAT_BITS
 from .histogram_plots import activation_plot, weight_plot
 from .numbers import bytes_of, count, milliseconds, percent, shape_text
+from .page_rows import PageRow, has_plots, page_rows, worst
+from .page_table import table
 from .report_data import ReportData
-from .rows import ActivationRange, Levels, Row
-from .tables import COLUMNS, cells, title, total_cells
+from .rows import Row
+from .tables import title
 
 _FOLDER = Path(__file__).parent
 _DEPLOYS = {
@@ -19,26 +22,34 @@ _DEPLOYS = {
     "none": ("no", "the notes say why"),
     "unknown": ("not tried", "bitorch_runtime is missing"),
 }
-#: Columns of several words, which may take two lines.
-_WRAPPED = ("clipped", "kernel")
-#: Of more levels some may well be missing.
-_FEW_LEVELS = 16
-#: Share of levels that occur up to which a cell is marked.
-_FEW_SEEN = 0.75
-#: Share of clipped inputs from which a cell is marked.
-_MUCH_CLIPPED = 0.5
+#: What stands under "How to read this", before the report's own notes.
+_HOW = {
+    "rows": "A layer with the BatchNorm behind it; then operations that belong to no layer, and the file's header. A "
+    "click on a heading sorts, a click on a layer's name shows its plots.",
+    "bits": "W1A2G6: 1 bit for each weight, 2 for each input, 6 for each gradient in training. A float layer has none.",
+    "bytes": "Of the float layer → of the packed one. The packed ones add up to the size of the file.",
+    "MACs, bit-ops": "Multiply-adds of one image, and those × bits of weights × bits of inputs: 1024 for two floats.",
+    "W levels, A levels": "3/4: of four values of the weights, or inputs, one never occurs. Bits are wasted.",
+    "clipped": "How much of the input is below | above what the quantizer can show. Below a range that begins at 0 it "
+    "is what a ReLU would take away, and no loss.",
+    "marked": "Quantizers of up to 16 levels of which a quarter or more never occurs; inputs of which half or more is "
+    "clipped, not counting what a ReLU would clip.",
+}
 
 
 def page(report: ReportData) -> str:
-    """Return the page: tiles, table, bars of bytes and time, histograms, notes."""
+    """Return the page: tiles, what it is about, table, how to read it, bars of bytes and time, histograms, notes."""
     name = escape(report.model)
     style, script = (_read(f"page.{kind}") for kind in ("css", "js"))
+    rows = page_rows(report.rows)
     sections = [
         f"<header><h1>{name}</h1><p class='quiet'>{escape(title(report))}</p></header>",
         _tiles(report),
-        _table(report),
-        _bars(report.rows),
-        _plots(report.rows),
+        _about(report),
+        table(rows, report.totals),
+        _how(report),
+        _bars([each.row for each in rows]),
+        _plots(rows),
         _notes(report),
     ]
     return "\n".join(
@@ -70,7 +81,7 @@ def _tiles(report: ReportData) -> str:
     estimated = "estimated, " if report.deployment in ("none", "unknown") else ""
     tiles = [
         ("bytes packed", bytes_of(totals.packed_bytes), f"{estimated}{smaller} than float: {totals.float_bytes:,}"),
-        ("parameters", count(totals.parameters), f"{len(report.rows)} rows"),
+        ("parameters", count(totals.parameters), _low_bit(report)),
         ("MACs per image", count(totals.macs), "multiply-adds"),
         ("bit-operations", count(totals.bit_operations), f"{share} of all float's"),
         ("ms per image", *_time(report)),
@@ -83,6 +94,12 @@ def _tiles(report: ReportData) -> str:
     return f'<section class="tiles">{"".join(boxes)}</section>'
 
 
+def _low_bit(report: ReportData) -> str:
+    layers = [row for row in report.rows if len(row.weight_shape) > 1]
+    low = sum(row.weight_bits not in (None, FLOAT_BITS) for row in layers)
+    return f"{low} of {len(layers)} layers low-bit"
+
+
 def _time(report: ReportData) -> tuple[str, str]:
     if report.totals.milliseconds is None:
         return "–", "not measured"
@@ -90,103 +107,18 @@ def _time(report: ReportData) -> tuple[str, str]:
     return milliseconds(report.totals.milliseconds), f"{where}, fastest run"
 
 
-def _table(report: ReportData) -> str:
-    heads = "".join(
-        f'<th aria-sort="none"{_class(column.is_number)} title="{escape(column.meaning)}">'
-        f'<button type="button">{escape(column.name)}</button></th>'
-        for column in COLUMNS
-    )
-    plotted = {row.name: index for index, row in enumerate(report.rows) if _has_plots(row)}
-    rows = "\n".join(_table_row(row, plotted.get(row.name)) for row in report.rows)
-    totals = "".join(
-        f"<td{_class(column.is_number)}>{escape(text)}</td>"
-        for column, text in zip(COLUMNS, total_cells(report.totals), strict=True)
-    )
-    return (
-        '<section><h2>Layers</h2><p class="hint">The table is wider than the window: scroll it sideways.</p>'
-        '<div class="frame"><div class="scroll" tabindex="0"><table id="layers">'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n<tfoot><tr>{totals}</tr></tfoot></table></div></div>"
-        '<p class="quiet">A click on a heading sorts. Marked are quantizers of up to 16 levels of which a quarter or '
-        "more never occurs, and inputs of which half or more is clipped, not counting what a ReLU would clip.</p>"
-        "</section>"
-    )
+def _about(report: ReportData) -> str:
+    """What the net is, how good, and when, where and with what it was measured."""
+    if not report.about:
+        return ""
+    facts = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in report.about.items())
+    return f'<section><dl class="about">{"".join(facts)}</dl></section>'
 
 
-def _class(is_number: bool, *others: str) -> str:
-    names = [*(["number"] if is_number else []), *others]
-    return f' class="{" ".join(names)}"' if names else ""
-
-
-def _table_row(row: Row, plot: int | None) -> str:
-    texts = [escape(text) for text in cells(row)]
-    texts[0] = texts[0].replace(".", ".<wbr>").replace("_", "_<wbr>")
-    if plot is not None:
-        texts[0] = f'<a href="#plots-{plot}">{texts[0]}</a>'
-    marks = _marked(row)
-    values = _sort_values(row)
-    tds = (
-        f"<td{_class(column.is_number, *_looks(column.name, marks))}"
-        f' data-value="{escape(value)}"'
-        f"{_hint(row, column.name)}>{text}</td>"
-        for column, text, value in zip(COLUMNS, texts, values, strict=True)
-    )
-    is_rest = row.kind in ("operations", "bytes") or row.kernel == "fused"
-    return f"<tr{' class=' + chr(34) + 'rest' + chr(34) if is_rest else ''}>{''.join(tds)}</tr>"
-
-
-def _looks(column: str, marks: set[str]) -> list[str]:
-    return [*(["warn"] if column in marks else []), *(["wraps"] if column in _WRAPPED else [])]
-
-
-def _hint(row: Row, column: str) -> str:
-    text = row.name if column == "layer" else row.note if column == "kernel" else ""
-    return f' title="{escape(text)}"' if text else ""
-
-
-def _marked(row: Row) -> set[str]:
-    """The columns in which a row has something that one should look at."""
-    marks = {
-        name
-        for name, levels in (("W levels", row.weight_levels), ("A levels", row.activation_levels))
-        if levels is not None and levels.possible <= _FEW_LEVELS and levels.seen <= _FEW_SEEN * levels.possible
-    }
-    found = row.activation_range
-    if found is not None and found.below is not None and found.above is not None:
-        # What is below 0 would be lost to a ReLU, too.
-        lost = found.above if found.low == 0 else found.above + found.below
-        marks |= {"clipped"} if lost >= _MUCH_CLIPPED else set()
-    return marks
-
-
-def _sort_values(row: Row) -> list[str]:
-    """What each cell is sorted by: plain numbers, or its text."""
-    numbers: dict[str, float | None] = {
-        "parameters": row.parameters,
-        "float B": row.float_bytes,
-        "packed B": row.packed_bytes,
-        "MACs": row.macs,
-        "bit-ops": row.bit_operations,
-        "W levels": _share_of(row.weight_levels),
-        "A levels": _share_of(row.activation_levels),
-        "input range": None if row.activation_range is None else row.activation_range.maximum,
-        "clipped": _clipped(row.activation_range),
-        "ms": row.milliseconds,
-        "time": row.share,
-    }
-    texts = dict(zip((column.name for column in COLUMNS), cells(row), strict=True))
-    return [texts[column.name] if column.name not in numbers else _number(numbers[column.name]) for column in COLUMNS]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
-def _share_of(levels: Levels | None) -> float | None:
-    return None if levels is None else levels.seen / levels.possible
-
-
-def _clipped(found: ActivationRange | None) -> float | None:
-    return None if found is None or found.below is None or found.above is None else found.below + found.above
+def _how(report: ReportData) -> str:
+    terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _HOW.items())
+    notes = "".join(f"<li>{escape(text)}</li>" for text in report.notes)
+    return f'<section class="how"><h2>How to read this</h2><dl>{terms}</dl><ul>{notes}</ul></section>'
 
 
 def _bars(rows: Sequence[Row]) -> str:
@@ -212,24 +144,22 @@ def _bar(kind: str, value: float, most: float, text: str) -> str:
     return f'<span class="bar {kind}">{bar}<em>{escape(text)}</em></span>'
 
 
-def _has_plots(row: Row) -> bool:
-    return row.weights is not None or row.activations is not None
-
-
-def _plots(rows: Sequence[Row]) -> str:
-    parts = [_row_plots(index, row) for index, row in enumerate(rows) if _has_plots(row)]
-    if not parts:
+def _plots(rows: Sequence[PageRow]) -> str:
+    found = worst(rows)
+    if found is None:
         return ""
+    first, reason = found
+    parts = [_row_plots(index, each, is_open=each is first) for index, each in enumerate(rows) if has_plots(each.row)]
     return (
         "<section><h2>Weights and activations</h2><p class='quiet'>Weights are coloured by the level that they become; "
         "a line stands at the mean of a level's weights, below the level's value. Of what comes to a quantizer the "
-        "part from its lowest to its highest level is shaded; the rest is clipped.</p>"
-        f"{''.join(parts)}</section>"
+        "part from its lowest to its highest level is shaded; the rest is clipped. Open is the layer with "
+        f"{escape(reason)}: {escape(first.row.name)}.</p>{''.join(parts)}</section>"
     )
 
 
-def _row_plots(index: int, row: Row) -> str:
-    figures = []
+def _row_plots(index: int, each: PageRow, *, is_open: bool) -> str:
+    row, figures = each.row, []
     if row.weights is not None:
         text = "weights" if row.weight_levels is None else f"weights: {row.weight_levels} levels occur"
         figures.append(_figure(text, weight_plot(row.weights, f"weights {index}")))
@@ -237,10 +167,11 @@ def _row_plots(index: int, row: Row) -> str:
         levels = 0 if row.activation_levels is None else row.activation_levels.possible
         svg = activation_plot(row.activations, row.activation_range, levels, f"activations {index}")
         figures.append(_figure(_activation_text(row), svg))
-    facts = [row.kind, row.bits, shape_text(row.weight_shape)]
+    facts = [each.kind, row.bits, shape_text(row.weight_shape)]
     summary = f"<b>{escape(row.name)}</b><span>{escape(' · '.join(fact for fact in facts if fact))}</span>"
     plots = f'<div class="plots">{"".join(figures)}</div>'
-    return f'<details id="plots-{index}"><summary>{summary}</summary>{plots}</details>'
+    opened = " open" if is_open else ""
+    return f'<details id="plots-{index}"{opened}><summary>{summary}</summary>{plots}</details>'
 
 
 def _activation_text(row: Row) -> str:
@@ -257,10 +188,10 @@ def _figure(text: str, svg: str) -> str:
 
 def _notes(report: ReportData) -> str:
     rows = [f"{row.name}: {row.note}" for row in report.rows if row.note]
-    lists = (("Layers", rows), ("Why it is not one packed file", report.problems), ("How to read it", report.notes))
+    lists = (("Notes on layers", rows), ("Why it is not one packed file", report.problems))
     parts = [
         f"<h2>{escape(head)}</h2><ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
         for head, texts in lists
         if texts
     ]
-    return f"<section>{''.join(parts)}</section>"
+    return f"<section>{''.join(parts)}</section>" if parts else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,3 +24,4 @@ class ReportData:
     notes: tuple[str, ...]
     problems: tuple[str, ...]
     packed: PackedModel | None = field(default=None, compare=False, repr=False)
+    about: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

@@ -159,6 +159,7 @@ def as_dict(report: ReportData) -> dict[str, Any]:
         "totals": asdict(report.totals),
         "notes": list(report.notes),
         "problems": list(report.problems),
+        "about": dict(report.about),
     }
 
 

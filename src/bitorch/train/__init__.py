@@ -17,7 +17,6 @@ import_torchvision_if_installed()
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint as Checkpoint
-    from .checkpoint import load_model as load_model
     from .checkpoint import read_checkpoint as read_checkpoint
     from .checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
     from .classifier import Classifier as Classifier
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
     from .schedule import Schedule as Schedule
     from .settings_file import read_settings as read_settings
     from .stopping import Interrupted as Interrupted
+    from .task import Task as Task
+    from .trainable import Trainable as Trainable
+    from .trained import load_model as load_model
     from .warm_start import Stage as Stage
     from .warm_start import WarmStart as WarmStart
 
@@ -48,10 +50,12 @@ _HOMES = {
     "Run": "run",
     "Schedule": "schedule",
     "Stage": "warm_start",
+    "Task": "task",
+    "Trainable": "trainable",
     "WarmStart": "warm_start",
     "evaluate": "evaluation",
     "fit": "run",
-    "load_model": "checkpoint",
+    "load_model": "trained",
     "prepare": "run",
     "read_checkpoint": "checkpoint",
     "read_settings": "settings_file",

@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..conversion.quantize import quantize_
 from ..conversion.rules import Rule
 from ..conversion.rules_file import rules_from
+from ..data import normalized
 from ..differences import differences
-from ..models import build, is_external
+from ..models import build, is_named
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
-from ..tensor_file import load_tensor_file
-from .bits_in_force import bring_into_force
-from .classifier import CHECKPOINT_KEY
+from ..tensor_file import load_tensor_file, why_no_plain_tensor
 from .content import Part
 from .settings import Settings
+from .trainable import CHECKPOINT_KEY
+from .weights_file import state_dict_of
 
 _PREFIX = "model."
 #: What no data set has: so that sizes that a damaged file claims are refused before memory is asked for.
@@ -36,8 +36,8 @@ class Checkpoint:
         path: the file.
         settings: of the run, None if it was trained from Python without any.
         input_shape: of one image, [C, H, W]; None like settings.
-        num_classes: width of the logits.
-        state_dict: of the model, without prefix, on the CPU.
+        num_classes: width of the outputs; None where only an own loss knows it.
+        state_dict: of the model, without prefix, on the CPU; of any module as it stands there.
         epoch: epochs that were finished.
         step: optimizer steps that were made.
         history: one row per finished epoch.
@@ -45,12 +45,17 @@ class Checkpoint:
             the end.
         rules: that the model was converted by, None if the settings have its bits.
         teacher: fingerprint of the net that the run learns from, None if it learns from the labels alone.
+        class_names: one for each class, None where the data set has none.
+        data_fingerprint: what tells the files of its data set from others, None where their name says it.
+        model_sha256: of the source of a model of the user's own; None of architectures with a name, and where there is
+            no source.
+        of_any_module: whether another module than a Trainable wrote it, so that its tensors are all that is known.
     """
 
     path: Path
     settings: Settings | None
     input_shape: tuple[int, int, int] | None
-    num_classes: int
+    num_classes: int | None
     state_dict: dict[str, Tensor]
     epoch: int
     step: int
@@ -58,6 +63,10 @@ class Checkpoint:
     bits: dict[str, list[int]]
     rules: list[Rule] | None
     teacher: str | None
+    model_sha256: str | None
+    class_names: tuple[str, ...] | None = None
+    data_fingerprint: str | None = None
+    of_any_module: bool = False
 
     def __str__(self) -> str:
         if self.settings is None:
@@ -65,31 +74,72 @@ class Checkpoint:
         return f"{self.path} ({self.settings.model}, {self.settings.bits_text})"
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, *, any_module: bool = False) -> Checkpoint:
     """Read a checkpoint that `fit`, or a Trainer with a Classifier, has written. No code in the file is run.
+
+    Args:
+        path: the file.
+        any_module: read also that of a Trainer with any other module, and a file with a state dict alone.
 
     Raises:
         FileNotFoundError: no such file. IsADirectoryError: a run's folder.
         ValueError: not such a checkpoint, a damaged one, or one with settings that this version does not know.
     """
     path = Path(path)
-    content = read_content(path)
+    content = _read(path)
+    if any_module and not (isinstance(content.value, Mapping) and CHECKPOINT_KEY in content.value):
+        return _of_any_module(path, content)
+    _check_of_classifier(path, content)
     with naming(path):
         return _checkpoint(path, content)
 
 
 def read_content(path: Path) -> Part:
     """Return all that a checkpoint holds, with the parts that every one of a Classifier has; errors as above."""
+    content = _read(path)
+    _check_of_classifier(path, content)
+    return content
+
+
+def _read(path: Path) -> Part:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a checkpoint in it, such as {path / 'best.ckpt'}")
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     if not path.is_file():
         raise ValueError(f"{path} is not a checkpoint: it is no ordinary file")
-    content = load_tensor_file(path, "not a checkpoint")
-    if not isinstance(content, Mapping) or CHECKPOINT_KEY not in content:
-        raise ValueError(f"{path} is a PyTorch file, but not a checkpoint of bitorch's Classifier")
-    return Part(content, "")
+    return Part(load_tensor_file(path, "not a checkpoint"), "")
+
+
+def _check_of_classifier(path: Path, content: Part) -> None:
+    if not isinstance(content.value, Mapping) or CHECKPOINT_KEY not in content.value:
+        raise ValueError(
+            f"{path} is a PyTorch file, but not a checkpoint of bitorch's Classifier; of one with the weights of your "
+            "own model, name what makes it with --model FILE.py:NAME, where that is an option"
+        )
+
+
+def _of_any_module(path: Path, content: Part) -> Checkpoint:
+    """Return what there is to know of a checkpoint of another module, or of a state dict alone: its tensors."""
+    state = state_dict_of(content.value, path)
+    for name, tensor in state.items():
+        if why := why_no_plain_tensor(tensor):
+            raise ValueError(f"{path} holds no weights that can be copied: {name}: {why}")
+    return Checkpoint(
+        path=path,
+        settings=None,
+        input_shape=None,
+        num_classes=None,
+        state_dict=state,
+        epoch=0,
+        step=0,
+        history=(),
+        bits={},
+        rules=None,
+        teacher=None,
+        model_sha256=None,
+        of_any_module=True,
+    )
 
 
 @contextmanager
@@ -108,13 +158,15 @@ def _checkpoint(path: Path, content: Part) -> Checkpoint:
     own = content[CHECKPOINT_KEY]
     info = own["info"]
     settings, shape, rules, teacher = (info.get(name) for name in ("settings", "input_shape", "rules", "teacher"))
+    class_names, data_fingerprint = info.get("class_names"), info.get("data_fingerprint")
+    sha256 = info.get("model_sha256")
     recorder = None if (callbacks := content.get("callbacks")) is None else callbacks.get("RunRecorder")
     bits = own.get("bits")
     checkpoint = Checkpoint(
         path=path,
         settings=None if settings is None else settings.plain(_settings),
         input_shape=None if shape is None else _input_shape(shape),
-        num_classes=own["num_classes"].integer(least=2, most=_MOST_CLASSES),
+        num_classes=_outputs(own["num_classes"]),
         state_dict={
             name.removeprefix(_PREFIX): part.tensor()
             for name, part in content["state_dict"].items()
@@ -126,6 +178,9 @@ def _checkpoint(path: Path, content: Part) -> Checkpoint:
         bits={} if bits is None else {name: _bits(part) for name, part in bits.items()},
         rules=None if rules is None or rules.value is None else rules.plain(rules_from),
         teacher=None if teacher is None or teacher.value is None else teacher.text(),
+        class_names=None if class_names is None else tuple(name.text() for name in class_names.list()),
+        data_fingerprint=None if data_fingerprint is None else data_fingerprint.text(),
+        model_sha256=None if sha256 is None or sha256.value is None else sha256.text(),
     )
     _check_consistent(checkpoint)
     return checkpoint
@@ -142,6 +197,11 @@ def _input_shape(part: Part) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def _outputs(part: Part) -> int | None:
+    """Return the width of the outputs: classes, labels or values; None where only an own loss knows."""
+    return None if part.value is None else part.integer(least=1, most=_MOST_CLASSES)
+
+
 def _bits(part: Part) -> list[int]:
     return [item.integer(least=1, most=FLOAT_BITS) for item in part.list(3)]
 
@@ -151,33 +211,12 @@ def _row(part: Part) -> dict[str, float]:
 
 
 def _check_consistent(checkpoint: Checkpoint) -> None:
-    """Raise a ValueError where the settings, which say how large images are made, are not those of the images."""
+    """Raise a ValueError where settings and class names are not those of the images."""
+    if checkpoint.class_names is not None and len(checkpoint.class_names) != checkpoint.num_classes:
+        raise ValueError(f"it has {len(checkpoint.class_names)} class names for {checkpoint.num_classes} classes")
     settings, shape = checkpoint.settings, checkpoint.input_shape
     if settings is not None and shape is not None and settings.pad_to and shape[1:] != (settings.pad_to,) * 2:
         raise ValueError(f"its settings pad images to {settings.pad_to}, and its images are {list(shape)}")
-
-
-def load_model(path: str | Path) -> nn.Module:
-    """Return the trained model of a checkpoint of `fit`, low-bit as it was trained, in eval mode, on the CPU.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_checkpoint`; ValueError too if it holds no model that has a name here.
-    """
-    checkpoint = read_checkpoint(path)
-    settings, shape = checkpoint.settings, checkpoint.input_shape
-    if settings is None or shape is None:
-        raise ValueError(
-            f"{checkpoint.path} does not say how its model is built; build the model and load "
-            "read_checkpoint(path).state_dict into it"
-        )
-    check_builds(checkpoint)
-    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away, so they must not cost random numbers
-        model = build(settings.model, shape[0], checkpoint.num_classes, settings.width)
-    with naming(checkpoint.path):
-        quantize_(model, settings.config if checkpoint.rules is None else checkpoint.rules)
-        bring_into_force(model, checkpoint.bits)
-    load_weights(model, checkpoint)
-    return model.eval()
 
 
 def check_builds(checkpoint: Checkpoint) -> None:
@@ -186,17 +225,18 @@ def check_builds(checkpoint: Checkpoint) -> None:
     Without memory for the net: settings may describe one of any size.
     """
     settings, shape, got = checkpoint.settings, checkpoint.input_shape, checkpoint.state_dict
-    if settings is None or shape is None:
+    if settings is None or shape is None or checkpoint.num_classes is None:
         return
     with naming(checkpoint.path):
         largest = max((size for tensor in got.values() for size in tensor.shape), default=0)
         if max(shape[0], checkpoint.num_classes) > largest:
             raise ValueError(f"no weight is for {shape[0]} channels and {checkpoint.num_classes} classes")
-        if is_external(settings.model):  # which take no width, and not all of which can be built without memory
+        if not is_named(settings.model):  # not all others can be built without memory, and one's own code is not run
             return
         try:
             with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.no_grad():
-                model = build(settings.model, shape[0], checkpoint.num_classes, settings.width).eval()
+                net = build(settings.model, shape[0], checkpoint.num_classes, settings.width)
+                model = normalized(net, settings.data_options.normalization).eval()
                 if found := differences(model.state_dict(), {key: t for key, t in got.items() if key in _keys(model)}):
                     raise ValueError(f"its weights are not of the model {settings.model}: {found}")
                 model(torch.zeros(2, *shape))

@@ -49,7 +49,7 @@ class Distillation:
 
         Args:
             label_loss: CE(z, y), 0-dim.
-            logits: z, [B, num_classes].
+            logits: z, [B, num_classes], or [B, num_classes, …] for a class of each pixel, which then all count alike.
             teacher_logits: v, of the same shape.
         """
         if logits.shape != teacher_logits.shape:
@@ -57,8 +57,10 @@ class Distillation:
                 f"the teacher returns {list(teacher_logits.shape)} and the student {list(logits.shape)}; "
                 "both must have the same classes"
             )
+        classes = logits.shape[1]
+        logits, teacher_logits = (z.movedim(1, -1).reshape(-1, classes) for z in (logits, teacher_logits.detach()))
         soft = F.log_softmax(logits.float() / self.temperature, dim=1)
-        target = F.log_softmax(teacher_logits.detach().float() / self.temperature, dim=1)
+        target = F.log_softmax(teacher_logits.float() / self.temperature, dim=1)
         divergence = F.kl_div(soft, target, reduction="batchmean", log_target=True)
         return (1 - self.weight) * label_loss + self.weight * self.temperature**2 * divergence
 

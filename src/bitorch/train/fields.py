@@ -37,8 +37,8 @@ def plain(value: Any) -> Any:
 
 def _convert(name: str, value: Any, hint: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):  # only "… | None" occurs
-        return None if value is None else _convert(name, value, arguments[0])
+    if origin in (Union, types.UnionType):
+        return _optional(name, value, [argument for argument in arguments if argument is not type(None)])
     if origin is Literal:
         return _choice(name, value, arguments)
     if origin is tuple:
@@ -54,6 +54,16 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         kind = {bool: "true or false", int: "an integer", str: "a string"}[hint]
         raise TypeError(f"{name} must be {kind}, got {short_repr(value)}")
     return value
+
+
+def _optional(name: str, value: Any, hints: list[Any]) -> Any:
+    """Convert a value of "… | None", or of a list or one of some words, or None."""
+    if value is None:
+        return None
+    words = [word for hint in hints[1:] for word in get_args(hint)]
+    if isinstance(value, list | tuple) and len(value) == 1 and value[0] in words:
+        return value[0]  # a command line has lists of one
+    return value if value in words else _convert(name, value, hints[0])
 
 
 def _choice(name: str, value: Any, choices: tuple[Any, ...]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
+from ..batches import Batch
 from ..checking.non_finite import is_finite, watch
 from ..model_copy import copied
 from ..quantizations import RangeQuantization
@@ -69,18 +71,18 @@ def describe_collapsed(model: nn.Module, lr: float) -> str:
     )
 
 
-def locate_non_finite(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> str:
+def locate_non_finite(model: nn.Module, batch: Batch, loss: Callable[[Any], Tensor]) -> str:
     """Make the pass of a failed step again, on a copy, and return in which layer it stopped to be finite.
 
     Args:
-        x: the model's input in that step.
+        batch: the model's inputs in that step.
         loss: from the model's output to the loss.
     """
-    if not is_finite(x):
-        return "The images of the batch are not finite."
+    if not all(is_finite(x) for x in batch.tensors() if x.is_floating_point()):
+        return "The inputs of the batch are not finite."
     twin = copied(model)
     with torch.enable_grad(), watch(twin) as first:
-        value = loss(twin(x))
+        value = loss(batch.call(twin))
         value.backward()
     kinds = {name: type(module).__name__ for name, module in twin.named_modules()}
     if first.output is not None:

@@ -29,18 +29,31 @@ def progress_bar() -> list[Callback]:
     return [_EpochBar(refresh_rate=_BAR_REFRESH_STEPS)] if sys.stdout.isatty() else []
 
 
-def epoch_line(row: dict[str, float], epochs: int) -> str:
-    """Return an epoch's row of the history as one line of text."""
+#: Metrics that are shares, from 0 to 1, and shown in per cent.
+_SHARES = ("acc", "top5", "f1", "exact", "miou", "pixel_acc")
+
+
+def epoch_line(row: dict[str, float], epochs: int, metric: str = "acc") -> str:
+    """Return an epoch's row of the history as one line of text, with a metric beside the loss."""
     width = len(str(epochs))
     parts = [
         f"epoch {int(row['epoch']):{width}}/{epochs}",
-        f"train loss {row['train/loss']:.3f} acc {row['train/acc']:.2%}",
-        f"val loss {row['val/loss']:.3f} acc {row['val/acc']:.2%}",
+        *(_losses(row, part, metric) for part in ("train", "val")),
         f"lr {row['lr']:.1e}",
     ]
     if AT_TARGET in row:
         parts.append(f"bits {' '.join(str(int(row[metric])) for metric in METRICS)}")
     return "  ".join(parts)
+
+
+def _losses(row: dict[str, float], part: str, metric: str) -> str:
+    loss, name = f"{part} loss {row[f'{part}/loss']:.3f}", f"{part}/{metric}"
+    return loss if metric == "loss" or name not in row else f"{loss} {metric} {value_text(metric, row[name])}"
+
+
+def value_text(metric: str, value: float) -> str:
+    """Return a metric's value for people: shares in per cent."""
+    return f"{value:.2%}" if metric in _SHARES else f"{value:.4g}"
 
 
 class _EpochBar(RichProgressBar):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,28 @@ def is_at_target(row: Row) -> bool:
     return row.get(AT_TARGET, 1.0) == 1.0
 
 
+def is_better(value: float, than: float, larger_is_better: bool) -> bool:
+    """Return whether a value is better than another one; any number is better than NaN."""
+    if math.isnan(than):
+        return not math.isnan(value)
+    return value > than if larger_is_better else value < than
+
+
+def best_of(history: Sequence[Row], column: str, larger_is_better: bool) -> float:
+    """Return the best value of a column in the epochs whose layers had their own bits."""
+    best = math.nan
+    for row in history:
+        if is_at_target(row) and is_better(row[column], best, larger_is_better):
+            best = row[column]
+    return best
+
+
 class RunStopped(BaseException):
     """Ends Trainer.fit after the checkpoint for a stop request was written. As KeyboardInterrupt, not an Exception."""
 
 
 class RunRecorder(Checkpoint):
-    """Keeps one row per epoch, and after each epoch writes metrics.csv and last.ckpt; best.ckpt if val/acc rose.
+    """Keeps one row per epoch, and after each epoch writes metrics.csv and last.ckpt; best.ckpt if it is the best.
 
     Epochs of a warm start, whose layers have other bits than at the end, are never the best.
 
@@ -41,13 +58,24 @@ class RunRecorder(Checkpoint):
         folder: of the run.
         on_epoch: called on the first process with each new row.
         is_stop_requested: asked after each step; if true on any process, all stop, with a checkpoint: RunStopped.
+        best: the column of the history that says which epoch is the best.
+        larger_is_better: whether that is the one with the largest value.
     """
 
-    def __init__(self, folder: Path, on_epoch: Callable[[Row], None], is_stop_requested: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        on_epoch: Callable[[Row], None],
+        is_stop_requested: Callable[[], bool],
+        *,
+        best: str = "val/acc",
+        larger_is_better: bool = True,
+    ) -> None:
         self.folder = folder
         self.history: list[Row] = []
         self._on_epoch = on_epoch
         self._is_stop_requested = is_stop_requested
+        self._best, self._larger_is_better = best, larger_is_better
         self._started = 0.0
         self._seconds = 0.0
         self._steps = 0
@@ -60,7 +88,7 @@ class RunRecorder(Checkpoint):
 
     @property
     def best_path(self) -> Path:
-        """The checkpoint of the epoch with the highest val/acc; of the first of them if there are several."""
+        """The checkpoint of the best epoch; of the first of them if there are several."""
         return self.folder / BEST_NAME
 
     def state_dict(self) -> dict[str, Any]:
@@ -95,9 +123,7 @@ class RunRecorder(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch. Lightning calls Checkpoint callbacks after the module, so its metrics are there."""
         row = self._row(trainer)
-        is_best = is_at_target(row) and row["val/acc"] > max(
-            (earlier["val/acc"] for earlier in self.history if is_at_target(earlier)), default=-1.0
-        )
+        is_best = is_at_target(row) and self._is_best(row)
         self.history.append(row)
         self._check_folder()  # or the checkpoint would make a new one, without the rest of the run
         trainer.save_checkpoint(self.last_path)
@@ -109,6 +135,12 @@ class RunRecorder(Checkpoint):
         # After the last epoch there is nothing left to stop.
         if row["epoch"] != trainer.max_epochs and self._shall_stop(trainer):
             raise RunStopped
+
+    def _is_best(self, row: Row) -> bool:
+        earlier = [past for past in self.history if is_at_target(past)]
+        return not earlier or is_better(
+            row[self._best], best_of(earlier, self._best, self._larger_is_better), self._larger_is_better
+        )
 
     def _check_folder(self) -> None:
         if self._had_folder:

@@ -20,27 +20,28 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from ..checking.non_finite import is_finite
-from ..models import is_external
+from ..models import is_named
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
 from .bits_in_force import bits_in_force, bring_into_force
 from .checkpoint import epochs_finished, naming, read_checkpoint, read_content
-from .classifier import CHECKPOINT_KEY
 from .content import Part
 from .progress import quiet_lightning
 from .randomness import generator_states
 from .settings import Settings
+from .task import Task
+from .trainable import CHECKPOINT_KEY, sums_of
 from .warm_start import METRICS
 
 #: Of the optimizer's settings, what says how to compute or what a schedule changes, and not what.
 _FREE = ("lr", "initial_lr", "params", "fused", "foreach")
 #: And what the run's settings say.
 _SET = ("betas", "eps", "weight_decay", "momentum", "nesterov")
-_ROW = ("epoch", "step", "lr", "train/loss", "train/acc", "val/loss", "val/acc", "seconds_per_step")
+_ROW = ("epoch", "step", "lr", "train/loss", "val/loss", "seconds_per_step")
 
 
 def check_resumable(
-    path: Path, model: nn.Module, optimizer: Optimizer, settings: Settings, steps_per_epoch: int
+    path: Path, model: nn.Module, optimizer: Optimizer, settings: Settings, steps_per_epoch: int, task: Task
 ) -> None:
     """Raise a ValueError that names what a checkpoint lacks, or has wrongly, for a run to go on from it.
 
@@ -50,14 +51,15 @@ def check_resumable(
         optimizer: a new one of it, as the run makes it.
         settings: of the run.
         steps_per_epoch: of the run.
+        task: of the run.
     """
     content = read_content(path)
     with naming(path):
         _check_loops(content, settings.epochs, steps_per_epoch)
         bring_into_force(copy.deepcopy(model), read_checkpoint(path).bits)
         _check_optimizer(content, model, optimizer, settings)
-        _check_history(content)
-        _check_processes(content[CHECKPOINT_KEY]["ranks"], model, settings.processes)
+        _check_history(content, task)
+        _check_processes(content[CHECKPOINT_KEY]["ranks"], model, settings.processes, sums_of(task))
         if settings.warm_start is not None:
             _check_warm_start(content["callbacks"]["WarmStart"]["target"], model)
 
@@ -175,16 +177,16 @@ def _check_all_there(
     missing = [
         index
         for index, parameter in enumerate(parameters)
-        if index not in known and id(parameter) not in idle and not is_external(settings.model)
+        if index not in known and id(parameter) not in idle and is_named(settings.model)
     ]
     if missing or not known:
         raise ValueError(f"{place} lacks parameters {missing[:4] if missing else 'of any number'}")
 
 
-def _check_history(content: Part) -> None:
+def _check_history(content: Part, task: Task) -> None:
     rows = content["callbacks"]["RunRecorder"]["history"].list()
     for row in rows:
-        for name in _ROW:
+        for name in dict.fromkeys((*_ROW, task.key)):
             row[name].number()
         if row.mapping().keys() != rows[0].mapping().keys():
             raise ValueError(f"{row.place} has other columns than {rows[0].place}")
@@ -192,19 +194,20 @@ def _check_history(content: Part) -> None:
         raise ValueError(f"it has {len(rows)} rows of history after {epochs_finished(content)} epochs")
 
 
-def _check_processes(part: Part, model: nn.Module, processes: int) -> None:
+def _check_processes(part: Part, model: nn.Module, processes: int, sums: Mapping[str, Mapping[str, int]]) -> None:
     ranks = part.list()
     if len(ranks) != processes:
         raise ValueError(f"it is of {len(ranks)} processes, and this run has {processes}")
     generators = generator_states(model)
     for rank in ranks:
         _check_tensors(rank["generators"], generators)
-        for metric, names in (("train_loss", ("mean_value", "weight")), ("train_accuracy", ("tp", "fp", "tn", "fn"))):
+        for metric, names in sums.items():
             found = rank[metric]
             if set(found.mapping()) != set(names):
                 raise found.error(f"a mapping with {', '.join(names)}")
-            for name in names:
-                _single(found[name])
+            for name, numbers in names.items():
+                if found[name].tensor().numel() > numbers:
+                    raise found[name].error("a single number" if numbers == 1 else f"{numbers} numbers")
 
 
 def _check_tensors(part: Part, wanted: Mapping[str, Tensor]) -> None:
@@ -213,8 +216,3 @@ def _check_tensors(part: Part, wanted: Mapping[str, Tensor]) -> None:
     for name, state in part.items():
         if state.tensor(wanted[name].shape).dtype != torch.uint8:
             raise state.error("uint8")
-
-
-def _single(part: Part) -> None:
-    if part.tensor().numel() > 1:
-        raise part.error("a single number")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import signal
 import statistics
 from collections.abc import Callable, Iterable
@@ -18,26 +20,31 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
-from ..calibration.calibrate import Calibration
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
-from ..data import BatchLoader
+from ..data import Dataset, dataset_of
+from ..known_names import GIVEN_PREFIX
+from ..models.own import GivenNet
+from ..own_code import refuse_while_imported
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
-from .assemble import Parts, assemble, train_loader, warm_start
+from .assemble import Parts, assemble, test_loader, train_loader, warm_start
 from .checkpoint_io import AtomicCheckpointIO
-from .classifier import Classifier
-from .files import check_writable, link_atomically
+from .files import check_writable, link_atomically, write_atomically
 from .guard import NonFiniteError
 from .lost_folder import saying_why
+from .net_source import NetSource, given_name
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
-from .recorder import BEST_NAME, Row, RunRecorder, RunStopped, is_at_target
+from .recorder import BEST_NAME, Row, RunRecorder, RunStopped, best_of
 from .resumable import check_resumable
+from .run_data import picture_shape
 from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
 from .stopping import Interrupted, StopRequest
+from .task import Task
+from .trainable import Trainable
 
 _LOG_EVERY_STEPS = 50
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
@@ -48,9 +55,9 @@ class Result:
     """What a finished run has reached.
 
     Attributes:
-        best_accuracy: highest top-1 accuracy on the test images after an epoch, in [0, 1]; those of a warm start, which
-            had other bits, do not count.
-        last_accuracy: that of the last epoch.
+        metric: what chooses the best epoch: "acc", the top-1 accuracy in [0, 1], or another one of the task.
+        best: its best value on the test data after an epoch; those of a warm start, which had other bits, do not count.
+        last: that of the last epoch.
         last_top5: share of test images with the label among the five best logits; None with up to 5 classes.
         epochs: that the history has.
         seconds_per_step: median over the epochs, with data loading, without validation.
@@ -61,8 +68,9 @@ class Result:
         conversion: what `quantize_` did to the model.
     """
 
-    best_accuracy: float
-    last_accuracy: float
+    metric: str
+    best: float
+    last: float
     last_top5: float | None
     epochs: int
     seconds_per_step: float
@@ -71,6 +79,21 @@ class Result:
     last_checkpoint: Path
     history: tuple[Row, ...]
     conversion: Conversion
+
+    @property
+    def best_accuracy(self) -> float:
+        """Highest top-1 accuracy on the test images, in [0, 1]; AttributeError of a run without classes."""
+        return self._accuracies(best=True)
+
+    @property
+    def last_accuracy(self) -> float:
+        """Top-1 accuracy on the test images after the last epoch, in [0, 1]; AttributeError as `best_accuracy`."""
+        return self._accuracies(best=False)
+
+    def _accuracies(self, *, best: bool) -> float:
+        if "val/acc" not in self.history[-1]:
+            raise AttributeError(f"a run without classes has no accuracy; best and last are its {self.metric}")
+        return best_of(self.history, "val/acc", larger_is_better=True) if best else self.history[-1]["val/acc"]
 
 
 @dataclass(frozen=True)
@@ -98,12 +121,18 @@ class Run(Parts):
 
         def report(row: Row) -> None:
             if show:
-                print(epoch_line(row, self.settings.epochs), flush=True)
+                print(epoch_line(row, self.settings.epochs, self.task.best), flush=True)
             if on_epoch is not None:
                 on_epoch(row)
 
         request = StopRequest()
-        recorder = RunRecorder(self.folder, report, is_stop_requested=lambda: request.signal_number is not None)
+        recorder = RunRecorder(
+            self.folder,
+            report,
+            is_stop_requested=lambda: request.signal_number is not None,
+            best=self.task.key,
+            larger_is_better=self.task.larger_is_better,
+        )
         bars = progress_bar() if show else []
         with (
             torch.random.fork_rng(devices=[]),
@@ -116,9 +145,9 @@ class Run(Parts):
             trainer = self._trainer([recorder, *starts, *bars], has_progress_bar=bool(bars))
             try:
                 trainer.fit(
-                    self._classifier(),
+                    self._trainable(),
                     train_loader(self.dataset, self.settings),
-                    self._test_loader(),
+                    test_loader(self.dataset, self.settings),
                     ckpt_path=self.settings.resume,
                 )
             except RunStopped:
@@ -131,16 +160,18 @@ class Run(Parts):
             except NonFiniteError as error:
                 checkpoint = recorder.last_path if recorder.last_path.is_file() else None
                 raise NonFiniteError(error.reason, error.step, checkpoint) from None
-        return _result(recorder, self.conversion)
+        return _result(recorder, self.conversion, self.task)
 
-    def _tables(self) -> list[Conversion | Calibration]:
-        return [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+    def _tables(self) -> list[object]:
+        notes = ["\n".join(self.dataset.notes)] if self.dataset.notes else []
+        tables = [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+        return [*notes, *tables]
 
-    def _classifier(self) -> Classifier:
+    def _trainable(self) -> Trainable:
         settings = self.settings
-        return Classifier(
+        return Trainable(
             self.model,
-            self.dataset.train.num_classes,
+            self.task,
             optimizer=partial(_optimizer, settings=settings),
             schedule=Schedule(
                 settings.schedule,
@@ -149,7 +180,6 @@ class Run(Parts):
                 settings.gamma,
                 settings.warmup_epochs,
             ),
-            label_smoothing=settings.label_smoothing,
             augmentation=settings.augmentation,
             teacher=None if self.teacher is None else self.teacher.model,
             distillation=settings.distillation,
@@ -159,19 +189,21 @@ class Run(Parts):
 
     def _info(self) -> dict[str, Any]:
         """Return what checkpoints say about the run."""
-        info: dict[str, Any] = {
-            "settings": self.settings.to_dict(),
-            "input_shape": list(self.dataset.train.images.shape[1:]),
-        }
+        info: dict[str, Any] = {"settings": self.settings.to_dict()}
+        shape = picture_shape(self.dataset)
+        if shape is not None:
+            info["input_shape"] = list(shape)
+        if self.dataset.class_names is not None:
+            info["class_names"] = list(self.dataset.class_names)
+        if self.dataset.fingerprint is not None:
+            info["data_fingerprint"] = self.dataset.fingerprint
+        if self.source.sha256 is not None:
+            info["model_sha256"] = self.source.sha256
         if self.teacher is not None:
             info["teacher"] = self.teacher.fingerprint
         if self.rules is not None:
             info["rules"] = entries_of(self.rules)
         return info
-
-    def _test_loader(self) -> BatchLoader:
-        images = self.dataset.test
-        return BatchLoader(images, min(2 * self.settings.batch_size, len(images)), shuffle=False)
 
     def _trainer(self, callbacks: list[Callback], *, has_progress_bar: bool) -> pl.Trainer:
         settings = self.settings
@@ -208,31 +240,74 @@ def _has_idle_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def fit(settings: Settings, *, on_epoch: Callable[[Row], None] | None = None, show: bool = True) -> Result:
-    """Build the model, quantize it and train it: `prepare(settings).train(…)`, which see for arguments and errors."""
-    return prepare(settings).train(on_epoch=on_epoch, show=show)
+def fit(
+    settings: Settings,
+    *,
+    model: GivenNet | None = None,
+    data: Any = None,
+    on_epoch: Callable[[Row], None] | None = None,
+    show: bool = True,
+) -> Result:
+    """Build the model, quantize it and train it: `prepare(…).train(…)`, which see for arguments and errors."""
+    return prepare(settings, model=model, data=data).train(on_epoch=on_epoch, show=show)
 
 
-def prepare(settings: Settings) -> Run:
+def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = None) -> Run:
     """Check everything that can be checked before training, and build the model.
+
+    Args:
+        settings: of the run.
+        model: in place of settings.model: a module, which is copied, or a function or class that returns one, called
+            with num_classes, channels and image_size, those that it takes. Layers that are low-bit already stay so.
+        data: in place of settings.data: a `bitorch.data.Dataset`, or training and test data as a pair or in a dict:
+            `Images`, a torch Dataset (map-style or iterable) or a DataLoader each; see `bitorch.data.dataset_of`.
 
     Raises:
         ValueError, TypeError: the model does not fit the data, a checkpoint the settings, or the settings the machine.
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
-    parts = assemble(settings)
+    refuse_while_imported("a training run")
+    dataset = None if data is None else dataset_of(data, "passed in Python", settings.data_options)
+    settings = _with_names(settings, model, dataset)
+    parts = assemble(settings, model=model, data=dataset)
+    if (given := parts.dataset.normalization) is not None:
+        settings = dataclasses.replace(settings, mean=given.mean, std=given.std)  # which the data may have said
+    if parts.own_bits is not None:
+        settings = dataclasses.replace(settings, bits=parts.own_bits)
     if settings.resume is not None:
         trained = [p for p in parts.model.parameters() if p.requires_grad]
         steps = len(parts.dataset.train) // (settings.batch_size * settings.processes)
-        check_resumable(settings.resume, parts.model, _optimizer(trained, settings), settings, steps)
+        check_resumable(settings.resume, parts.model, _optimizer(trained, settings), settings, steps, parts.task)
     folder = _run_folder(settings)
     if is_first_process():
         # Weights and two moments, in three files: last, best and the one that is being written.
         check_writable(folder, bytes_needed=9 * sum(p.nbytes for p in parts.model.parameters()))
         # Without the places: it is the config file of further runs, which are kept and started elsewhere.
         write_settings(settings.without_places(), folder / "settings.yaml")
+        _keep_source(parts.source, folder)
         _bring_best(settings, folder)
     return Run(**vars(parts), settings=settings, folder=folder)
+
+
+def _with_names(settings: Settings, model: GivenNet | None, data: Dataset | None) -> Settings:
+    """Return the settings with the names of what is passed in place of what they name."""
+    names: dict[str, Any] = {}
+    if model is not None:
+        names["model"] = given_name(model)
+    if data is not None:
+        names["data"] = GIVEN_PREFIX + (re.sub(r"\W", "", data.name) or "data")
+    for field, name in names.items():
+        now = getattr(settings, field)
+        if now not in (name, getattr(Settings, field)):
+            raise ValueError(f"{field} is passed, and settings have {field}={now!r}; leave one of them out")
+    return dataclasses.replace(settings, **names)
+
+
+def _keep_source(source: NetSource, folder: Path) -> None:
+    """Keep a copy of the user's file in the run's folder, for people: it is not run unless they name it."""
+    if source.path is not None and source.path.parent.resolve() != folder.resolve():
+        content = source.path.read_bytes()
+        write_atomically(folder / source.path.name, lambda file: file.write(content))
 
 
 def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer:
@@ -284,11 +359,12 @@ def _fresh(folder: Path) -> Path:
     return candidate
 
 
-def _result(recorder: RunRecorder, conversion: Conversion) -> Result:
+def _result(recorder: RunRecorder, conversion: Conversion, task: Task) -> Result:
     history = tuple(recorder.history)
     return Result(
-        best_accuracy=max(row["val/acc"] for row in history if is_at_target(row)),
-        last_accuracy=history[-1]["val/acc"],
+        metric=task.best,
+        best=best_of(history, task.key, task.larger_is_better),
+        last=history[-1][task.key],
         last_top5=history[-1].get("val/top5"),
         epochs=len(history),
         seconds_per_step=statistics.median(row["seconds_per_step"] for row in history),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 from ..config.low_bit_config import EndLayer, LowBitConfig
@@ -18,9 +19,10 @@ from ..config.quantizer_choice import (
     SignGradient,
     Weights,
 )
-from ..data import Augmentation
+from ..data import Augmentation, DataOptions, PictureAugmentation
 from ..known_names import MAX_WIDTH, wrong_data, wrong_model
-from ..models import is_external
+from ..models import is_named
+from ..own_code import is_own
 from ..quantizations import Quantization
 from ..quantizations.bits import check_bits
 from ..quantizations.range_fit import CalibrationMethod
@@ -30,6 +32,11 @@ from .fields import convert_fields, plain, reject_unknown
 EndBits = Literal["float", "8", "same"]
 WeightScale = Literal["layer", "channel"]
 WarmStartKind = Literal["activations-first", "bits"]
+#: Losses that have a name here, and metrics that choose the best checkpoint.
+LOSS_NAMES: tuple[str, ...] = ("auto", "cross-entropy", "bce", "mse", "pixels")
+METRIC_NAMES: tuple[str, ...] = (
+    "auto", "loss", "acc", "top5", "f1", "exact", "mae", "rmse", "miou", "pixel_acc",
+)  # fmt: skip
 #: More than any net here takes, and less than a mistyped number asks of the memory.
 _MOST_PIXELS = 1024
 #: What rules say, and so not these.
@@ -49,14 +56,50 @@ class Settings:
     """
 
     data: str = "digits"
-    """Data set: digits (comes with scikit-learn, 8×8 pixels) or mnist (files in --folder)."""
+    """Data set: digits (comes with scikit-learn, 8×8 pixels); from --folder: mnist (any of its family), cifar10,
+    cifar100, svhn, imagenet, images (a folder of pictures for each class) or webdataset (with --shards); fake (made
+    up); or a function of your own, FILE.py:NAME or PACKAGE.MODULE:NAME."""
     folder: Path | None = None
-    """Folder that holds the files of the data set."""
+    """Folder that holds the files of the data set, as its archive unpacks."""
+    image_size: int = 0
+    """Bring pictures to this height and width: the shorter side is resized, the middle cut out. 0: as they are, all of
+    one size."""
+    channels: Literal["auto", "1", "3"] = "auto"
+    """1: grey, 3: RGB, auto: grey where all training pictures are."""
+    crop_share: float = 1.0
+    """Share of the shorter side that is kept in evaluation; ImageNet's nets are used to 0.875."""
     pad_to: int = 0
     """Pad all images with zeros, centred, to this height and width; the svhn nets take 40. 0 is off."""
+    mean: tuple[float, ...] | Literal["imagenet"] | None = None
+    """The net normalizes images by this mean of pixels/255, a number for each channel; or imagenet, for its mean and
+    deviation. Default: pixels/255 as they are."""
+    std: tuple[float, ...] | None = None
+    """And by this standard deviation."""
+    val_share: float = 0.2
+    """Share of each class that is kept for testing, where the folder has no val or test pictures."""
+    split_seed: int = 0
+    """Which pictures those are: a function of this seed and their names."""
+    workers: int = 2
+    """Processes that decode pictures. Their number changes no result."""
+    cache: Literal["auto", "off"] = "auto"
+    """auto: keep decoded pictures in memory where they take less than half of what is free; off: never."""
+    broken: Literal["error", "skip"] = "error"
+    """Damaged pictures are an error before training, or skip: left out and counted."""
+    extra: bool = False
+    """Train on SVHN's extra images, too."""
+    shards: str | None = None
+    """Tar files of a WebDataset in --folder: "train-{0000..0009}.tar"."""
+    val_shards: str | None = None
+    """Those for testing. Default: --val-share of the samples."""
+    shuffle_buffer: int = 10_000
+    """Samples of the shards of which the next one is drawn, in training."""
+    fake: tuple[int, int] = (1000, 10)
+    """Images and classes of the data set fake."""
     model: str = "lenet-8"
-    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2; or
-    timm:NAME or torchvision:NAME, where the package is installed."""
+    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2;
+    timm:NAME or torchvision:NAME, where the package is installed; or one of your own, FILE.py:NAME or
+    PACKAGE.MODULE:NAME: a function or class that is called with num_classes, channels and image_size, those that it
+    takes, or a module."""
     width: float = 1.0
     """Factor on the channels of a lenet or resnet."""
     bits: tuple[int, int, int] = (1, 2, 6)
@@ -125,8 +168,18 @@ class Settings:
     """Epochs in which the learning rate rises linearly from 0 to lr."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes, at least 0 and below 1."""
+    loss: str = "auto"
+    """What is trained for: cross-entropy (classes), bce (labels that each hold or not), mse (numbers), pixels (a class
+    for each pixel), or FILE.py:NAME, a function of outputs and labels; auto is what outputs and labels ask for."""
+    metric: str = "auto"
+    """What chooses best.ckpt: acc or top5, f1 or exact (bce), mae or rmse (mse), miou or pixel_acc (pixels), loss, or
+    FILE.py:NAME, a torchmetrics.Metric or a function of outputs and labels; auto is the first of the loss."""
+    ignore_index: int = -100
+    """Label of pixels that do not count in the loss pixels."""
     distil: Path | None = None
     """Learn from the outputs of this checkpoint's net, too: of the float twin, trained with --bits 32 32 32."""
+    distil_model: str | None = None
+    """What makes the net of --distil, FILE.py:NAME, where its own file has changed or is elsewhere."""
     distil_weight: float = 0.5
     """Share of the teacher's outputs in the loss, from 0 to 1; the labels have the rest."""
     distil_temperature: float = 4.0
@@ -137,6 +190,14 @@ class Settings:
     """Augmentation: mirror half of the training images."""
     pad_crop: int = 0
     """Augmentation: pad each training image by this many pixels and crop at a random place."""
+    crop_scale: tuple[float, float] | None = None
+    """Augmentation: cut a random rectangle of this share of the area out of each picture and resize it: 0.08 1 for
+    ImageNet."""
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Augmentation: change brightness, contrast, saturation and hue of each picture by up to so much: 0.4 0.4 0.4
+    0.1."""
+    randaugment: tuple[int, int] | None = None
+    """Augmentation: so many random operations of RandAugment on each picture, at this magnitude from 0 to 30: 2 9."""
     seed: int = 0
     """Of the initial weights, the order of the images, augmentation, dropout and gradient noise."""
     precision: Literal["32", "bf16"] = "32"
@@ -192,7 +253,7 @@ class Settings:
             calibration=self.calibration,
             percentile=self.percentile,
             exact=self.exact,
-            absorb_relu=not is_external(self.model),  # safe in ours: nothing but the next layer reads their ReLUs
+            absorb_relu=is_named(self.model),  # safe in ours: nothing but the next layer reads their ReLUs
         )
 
     @property
@@ -213,6 +274,19 @@ class Settings:
         return Augmentation(shift=self.shift, flip=self.flip, pad_crop=self.pad_crop)
 
     @property
+    def picture_augmentation(self) -> PictureAugmentation | None:
+        """What worker processes do to training pictures, None if nothing."""
+        augmentation = PictureAugmentation(self.crop_scale, self.randaugment, self.color_jitter)
+        return augmentation if augmentation else None
+
+    @property
+    def data_options(self) -> DataOptions:
+        """How the data set is read."""
+        names = {field.name for field in dataclasses.fields(DataOptions)} & vars(self).keys()
+        options = DataOptions(**{name: getattr(self, name) for name in names})
+        return dataclasses.replace(options, keeps_size=self.crop_scale is not None, processes=self.devices)
+
+    @property
     def distillation(self) -> Distillation:
         """The loss of a run with a teacher."""
         return Distillation(self.distil_weight, self.distil_temperature)
@@ -222,7 +296,7 @@ class Settings:
         """What tells this run from others, as a file name: digits-lenet-8-w1a2g6-seed0."""
         weights, activations, gradients = self.bits
         bits = f"w{weights}a{activations}g{gradients}" if self.rules is None else self.rules.stem
-        return f"{self.data}-{self.model.replace(':', '-')}-{bits}-seed{self.seed}"
+        return f"{_file_name(self.data)}-{_file_name(self.model)}-{bits}-seed{self.seed}"
 
     @property
     def bits_text(self) -> str:
@@ -252,27 +326,46 @@ class Settings:
 
 
 def _check_ranges(settings: Settings) -> None:
-    for problem in (wrong_data(settings.data), wrong_model(settings.model)):
+    for problem in (wrong_data(settings.data), wrong_model(settings.model), _wrong_task(settings)):
         if problem:
             raise ValueError(problem)
     for name in ("epochs", "batch_size", "devices", "num_nodes", "calibration_batches"):
         _check(settings, name, getattr(settings, name) >= 1, "at least 1")
     _check(settings, "pad_to", settings.pad_to <= _MOST_PIXELS, f"at most {_MOST_PIXELS}")
     _check(settings, "width", settings.width <= MAX_WIDTH, f"at most {MAX_WIDTH:g}")
-    for name in ("pad_to", "shift", "pad_crop", "seed", "weight_decay", "warmup_epochs"):
+    for name in ("pad_to", "shift", "pad_crop", "seed", "split_seed", "weight_decay", "warmup_epochs"):
         _check(settings, name, 0 <= getattr(settings, name) < math.inf, "at least 0")
     for name in ("lr", "eps", "width", "distil_temperature"):
         _check(settings, name, 0 < getattr(settings, name) < math.inf, "above 0")
     for name in ("momentum", "label_smoothing"):
         _check(settings, name, 0 <= getattr(settings, name) < 1, "at least 0 and below 1")
+    if settings.distil_model is not None:
+        _check(settings, "distil_model", settings.distil is not None, "left out without distil")
+        if problem := wrong_model(settings.distil_model):
+            raise ValueError(f"distil_{problem}")
     _check(settings, "distil_weight", 0 <= settings.distil_weight <= 1, "at least 0 and at most 1")
     _check(settings, "seed", settings.seed < 2**63, "below 2**63")
     _check(settings, "gamma", 0 < settings.gamma <= 1, "above 0 and at most 1")
     _check(settings, "warmup_epochs", settings.warmup_epochs < settings.epochs, f"below epochs ({settings.epochs})")
 
 
+def _wrong_task(settings: Settings) -> str:
+    """Return what is wrong with the names of a loss and a metric, "" if nothing is."""
+    if settings.loss not in LOSS_NAMES and not is_own(settings.loss):
+        near = difflib.get_close_matches(settings.loss.lower(), LOSS_NAMES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"loss must be one of {', '.join(LOSS_NAMES)}, or FILE.py:NAME of your own, got {settings.loss!r}{hint}"
+    if settings.metric not in METRIC_NAMES and not is_own(settings.metric):
+        near = difflib.get_close_matches(settings.metric.lower(), METRIC_NAMES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        names = ", ".join(METRIC_NAMES)
+        return f"metric must be one of {names}, or FILE.py:NAME of your own, got {settings.metric!r}{hint}"
+    return ""
+
+
 def _check_combinations(settings: Settings) -> None:
-    _ = settings.augmentation, settings.config  # they check themselves
+    # They check themselves.
+    _ = settings.augmentation, settings.config, settings.picture_augmentation, settings.data_options
     _check_rules(settings)
     _check_warm_start(settings)
     if settings.nesterov and (settings.optimizer != "sgd" or settings.momentum == 0):
@@ -318,6 +411,12 @@ def _check_warm_start(settings: Settings) -> None:
             f"warm_start_epochs must be at least 2, one for each stage, and below epochs ({settings.epochs}), so that "
             f"some are left for the bits that the layers are to have; got {epochs}"
         )
+
+
+def _file_name(text: str) -> str:
+    """Return what a model or data set is called in the name of a run: of "nets/mine.py:make" mine-make."""
+    place, colon, name = text.rpartition(":")
+    return f"{PurePath(place).stem if place.endswith('.py') else place}-{name}" if colon else text
 
 
 def _check(settings: Settings, name: str, is_met: bool, rule: str) -> None:

@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def accuracy(self) -> float:
-        """Top-1 accuracy on the test images after the last epoch, in [0, 1]."""
+        """Top-1 accuracy on the test images after the last epoch, in [0, 1]; of a run for classes."""
         return self.history[-1]["val/acc"]
 
 
@@ -130,8 +130,8 @@ def _read_outcome(folder: Path, settings: Settings) -> Outcome | None:
     try:
         content = Part(parse_json(read_text(path)), "")
         history = tuple({name: number.number() for name, number in row.items()} for row in content["history"].list())
-        if not history or "val/acc" not in history[-1]:
-            raise ValueError("its history lacks val/acc")
+        if not history or "val/loss" not in history[-1]:
+            raise ValueError("its history lacks val/loss")
         # By way of Settings, which has the defaults of fields that are younger than the file.
         before: Settings = content["settings"].plain(Settings.from_dict)
     except ValueError as error:

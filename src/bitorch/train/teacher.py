@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..data import Images
-from .checkpoint import load_model, read_checkpoint
+from ..data import Dataset
 from .distillation import fingerprint
+from .trained import load_trained
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,25 @@ class Teacher:
     fingerprint: str
 
 
-def load_teacher(path: Path, images: Images) -> Teacher:
-    """Return the net of a checkpoint of `fit`, which must take these images and know their classes.
+def load_teacher(path: Path, dataset: Dataset, classes: int | None, model: str | None = None) -> Teacher:
+    """Return the net of a checkpoint of `fit`, which must take the images of a data set and know their classes.
+
+    Args:
+        path: the checkpoint.
+        dataset: of the run.
+        classes: of the run's outputs.
+        model: what makes the net, in place of what the checkpoint says.
 
     Raises:
         FileNotFoundError, ValueError: as `load_model`; ValueError too for other images or classes.
     """
-    checkpoint = read_checkpoint(path)
-    model = load_model(path)
-    shape = tuple(images.images.shape[1:])
-    if (checkpoint.input_shape, checkpoint.num_classes) != (shape, images.num_classes):
+    trained = load_trained(path, model, what="model of --distil", option="--distil-model")
+    checkpoint, net = trained.checkpoint, trained.model
+    shape = dataset.train.shape
+    if checkpoint.input_shape not in (None, shape) or checkpoint.num_classes not in (None, classes):
         raise ValueError(
             f"distil: {path} was trained on images {checkpoint.input_shape} [C, H, W] of {checkpoint.num_classes} "
-            f"classes, and this run has images {shape} of {images.num_classes}; both must be the same"
+            f"classes, and this run has images {shape} of {classes}; both must be the same"
         )
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
-    return Teacher(path, model, fingerprint(model))
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads lack the memory format
+    return Teacher(path, net, fingerprint(net))

@@ -76,7 +76,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         state = _read_safetensors(path)
     else:
-        state = _state_dict(load_tensor_file(path, "no PyTorch file of tensors alone"), path)
+        state = state_dict_of(load_tensor_file(path, "no PyTorch file of tensors alone"), path)
     for name, tensor in state.items():
         if why := why_no_plain_tensor(tensor):
             raise ValueError(f"{path} holds no weights that can be copied: {short_repr(name)}: {why}")
@@ -95,7 +95,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from None
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the state dict that a file holds, alone or under "state_dict", "model_state_dict" or "model"."""
     for key in ("", *_WRAPPERS):
         state = content if key == "" else content.get(key) if isinstance(content, Mapping) else None
         if (

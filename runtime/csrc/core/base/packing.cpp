@@ -14,17 +14,60 @@ uint64_t load_bytes(const uint8_t* p, int64_t size) {
   return word;
 }
 
+// Compilers see one move in a memcpy of 1, 2, 4 or 8 bytes, but not in a loop over them.
+constexpr bool kLowestFirst = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+
+template <int kBytes>
+uint64_t load_word(const uint8_t* p) {
+  if constexpr (!kLowestFirst) {
+    return load_bytes(p, kBytes);
+  } else if constexpr ((kBytes & (kBytes - 1)) == 0) {
+    uint64_t word = 0;
+    std::memcpy(&word, p, kBytes);
+    return word;
+  } else {
+    constexpr int kFirst = kBytes > 4 ? 4 : 2;
+    return load_word<kFirst>(p) | load_word<kBytes - kFirst>(p + kFirst) << 8 * kFirst;
+  }
+}
+
+void store_word(uint64_t word, uint8_t* p) {
+  if (kLowestFirst) {
+    std::memcpy(p, &word, 8);
+    return;
+  }
+  for (int i = 0; i < 8; ++i) p[i] = static_cast<uint8_t>(word >> 8 * i);
+}
+
+// A byte for each of the eight fields of kBits bits: halves of the word move apart, then halves of these.
+template <int kBits>
+uint64_t spread_fields(uint64_t word) {
+  constexpr uint64_t kField = (1u << kBits) - 1, kPair = (uint64_t{1} << 2 * kBits) - 1,
+                     kFour = (uint64_t{1} << 4 * kBits) - 1;
+  word = (word & kFour) | (word >> 4 * kBits & kFour) << 32;
+  word = (word & kPair * 0x0000000100000001u) | (word >> 2 * kBits & kPair * 0x0000000100000001u) << 16;
+  return (word & kField * 0x0001000100010001u) | (word >> kBits & kField * 0x0001000100010001u) << 8;
+}
+// Of single bits: byte i keeps bit i of as many copies, and what is not 0 becomes 1.
+template <>
+uint64_t spread_fields<1>(uint64_t word) {
+  const uint64_t kept = word * 0x0101010101010101u & 0x8040201008040201u;
+  return (kept + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
+}
+template <>
+uint64_t spread_fields<8>(uint64_t word) {
+  return word;
+}
+
 // Eight weights are kBits bytes: one word.
 template <int kBits>
 void unpack(const uint8_t* row, int64_t count, uint8_t* m) {
-  constexpr uint64_t kMask = (1u << kBits) - 1;
   int64_t k = 0;
   for (; k + 8 <= count; k += 8, row += kBits) {
-    const uint64_t word = load_bytes(row, kBits);
-    for (int i = 0; i < 8; ++i) m[k + i] = static_cast<uint8_t>(word >> kBits * i & kMask);
+    store_word(spread_fields<kBits>(load_word<kBits>(row)), m + k);
   }
-  const uint64_t word = load_bytes(row, packed_row_bytes(count - k, kBits));
-  for (int i = 0; k < count; ++i, ++k) m[k] = static_cast<uint8_t>(word >> kBits * i & kMask);
+  const uint64_t fields = spread_fields<kBits>(load_bytes(row, packed_row_bytes(count - k, kBits)));
+  for (int i = 0; k < count; ++i, ++k) m[k] = static_cast<uint8_t>(fields >> 8 * i);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "core/base/aligned.h"
 #include "core/base/budget.h"
+#include "core/base/pages.h"
 
 namespace bitorch {
 
@@ -27,6 +28,22 @@ class Preparation {
   Budget& budget() { return budget_; }
   Tuning* tuning() const { return tuning_; }
 
+  // Uninitialised memory for one operation while it is planned; the next gets the same. `what` as of Budget::charge().
+  uint8_t* room(int64_t bytes, const char* what) {
+    if (bytes <= room_bytes_) return room_->data();
+    budget_.charge(bytes - room_bytes_, what);
+    const bool fits = room_ != nullptr && bytes <= kLeastRoom;
+    room_bytes_ = bytes;
+    if (fits) return room_->data();
+    room_.reset();
+    room_ = std::make_unique<Pages>(static_cast<size_t>(std::max(bytes, kLeastRoom)));
+    return room_->data();
+  }
+  void free_room() {
+    budget_.give_back(std::exchange(room_bytes_, 0));
+    room_.reset();
+  }
+
   // Numbers, and addresses of arrays, which stay what they are while the program is made.
   using Key = std::vector<int64_t>;
   static int64_t address(const void* memory) { return static_cast<int64_t>(reinterpret_cast<intptr_t>(memory)); }
@@ -40,8 +57,13 @@ class Preparation {
   }
 
  private:
+  // Addresses; pages that are not touched are not there.
+  static constexpr int64_t kLeastRoom = int64_t{16} << 20;
+
   Budget budget_;
   Tuning* tuning_;
+  std::unique_ptr<Pages> room_;
+  int64_t room_bytes_ = 0;
   std::map<std::pair<std::type_index, Key>, std::shared_ptr<const void>> made_;
 };
 

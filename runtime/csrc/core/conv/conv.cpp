@@ -85,8 +85,8 @@ void check_layouts(const ConvGeometry& g, const ConvSpec& spec, const Layout& in
   const bool wanted[4] = {spec.wants_int, spec.wants_float, spec.code.bits != 0, spec.has_residual};
   for (int i = 0; i < 4; ++i) {
     if (wanted[i] != (outs[i] != nullptr)) throw Error("conv2d: results and layouts do not match");
-    if (outs[i] != nullptr &&
-        (outs[i]->height != g.out_height() || outs[i]->width != g.out_width() || outs[i]->channels != g.out_channels)) {
+    if (outs[i] != nullptr && (outs[i]->height != spec.result_height() || outs[i]->width != spec.result_width() ||
+                               outs[i]->channels != g.out_channels)) {
       throw Error("conv2d: a result's layout does not match the geometry");
     }
   }
@@ -317,26 +317,43 @@ void make_staged(const ConvSpec& spec, const KernelTable& kernels, Preparation& 
 
 }  // namespace
 
+Conv::Conv(const ConvGeometry& geometry) : geometry_(geometry) {}
+
 Conv::Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
            const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual,
            const KernelWish& wish)
     : geometry_(spec.geometry) {
-  check_spec(spec);
   const Layout* const outs[4] = {out_int, out_float, out_codes, residual};
+  if (take_kernel(spec, kernels, preparation, input, outs, wish)) return;
+  throw Error("conv2d: no kernel that may be used serves this layer");
+}
+
+std::unique_ptr<Conv> Conv::make(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation,
+                                 const Layout& input, const Layout* out_int, const Layout* out_float,
+                                 const Layout* out_codes, const Layout* residual, const KernelWish& wish) {
+  const Layout* const outs[4] = {out_int, out_float, out_codes, residual};
+  std::unique_ptr<Conv> conv(new Conv(spec.geometry));
+  return conv->take_kernel(spec, kernels, preparation, input, outs, wish) ? std::move(conv) : nullptr;
+}
+
+// The cheapest one that the numbers suit; false: there is none.
+bool Conv::take_kernel(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
+                       const Layout* const outs[4], const KernelWish& wish) {
+  check_spec(spec);
   check_layouts(spec.geometry, spec, input, outs);
-  const bool planes = out_codes != nullptr && out_codes->kind == Kind::kPlanes;
+  const bool planes = outs[2] != nullptr && outs[2]->kind == Kind::kPlanes;
   const auto choices = kernel_choices(spec, kernels, input.kind, planes, wish, preparation.tuning());
   for (const KernelChoice& choice : choices) choices_.push_back({choice.name, choice.nanoseconds, choice.measured});
   for (const KernelChoice& choice : choices) {
     if (choice.fused == nullptr) {
       state_ = std::make_unique<State>();
       make_staged(spec, kernels, preparation, input, outs, state_.get());
-      return;
+      return true;
     }
-    fused_ = FusedConv::make(spec, *choice.fused, preparation, input, out_float, out_codes, residual);
-    if (fused_ != nullptr) return;
+    fused_ = FusedConv::make(spec, *choice.fused, preparation, input, outs[1], outs[2], outs[3]);
+    if (fused_ != nullptr) return true;
   }
-  throw Error("conv2d: no kernel that may be used serves this layer");
+  return false;
 }
 
 Conv::~Conv() = default;

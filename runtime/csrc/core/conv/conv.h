@@ -34,6 +34,16 @@ enum class WeightGrid {
   kSigned,  // c = m - 2^(bits - 1)
 };
 
+// A max-pool behind a convolution: of what it gives, padding never being the largest.
+struct ConvPool {
+  int64_t kernel_h = 0, kernel_w = 0;  // 0: there is none
+  int64_t stride_h = 1, stride_w = 1;
+  int64_t pad_top = 0, pad_left = 0;
+  int64_t height = 0, width = 0;  // of the result
+
+  explicit operator bool() const { return kernel_h != 0; }
+};
+
 // The weights and everything else that is fixed at load. Arrays are read during construction only.
 struct ConvSpec {
   ConvGeometry geometry;
@@ -63,6 +73,10 @@ struct ConvSpec {
   CodeSpec code;
 
   bool wants_int = false, wants_float = false;  // which tensors leave, besides codes
+
+  ConvPool pool;  // of what leaves; only fused kernels do it
+  int64_t result_height() const { return pool ? pool.height : geometry.out_height(); }
+  int64_t result_width() const { return pool ? pool.width : geometry.out_width(); }
 
   // Low-bit: c = code_step() * m + lowest_code(), and no |c| is larger than -lowest_code().
   int code_step() const { return weight_grid == WeightGrid::kOdd ? 2 : 1; }
@@ -98,6 +112,10 @@ class Conv {
   Conv(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
        const Layout* out_int, const Layout* out_float, const Layout* out_codes, const Layout* residual,
        const KernelWish& wish = {});
+  // The same, or null where no kernel that may be used serves the layer.
+  static std::unique_ptr<Conv> make(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation,
+                                    const Layout& input, const Layout* out_int, const Layout* out_float,
+                                    const Layout* out_codes, const Layout* residual, const KernelWish& wish = {});
   ~Conv();
   Conv(Conv&&) noexcept;
 
@@ -129,6 +147,10 @@ class Conv {
 
  private:
   struct State;
+  explicit Conv(const ConvGeometry& geometry);
+  bool take_kernel(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
+                   const Layout* const outs[4], const KernelWish& wish);
+
   ConvGeometry geometry_;
   std::vector<KernelTime> choices_;
   std::unique_ptr<State> state_;  // of the staged path, or

@@ -58,12 +58,13 @@ std::vector<KernelChoice> kernel_choices(const ConvSpec& spec, const KernelTable
   for (int i = 0; fusible && i < kernels.fused_count; ++i) {
     const FusedKernel* kernel = kernels.fused[i];
     if (wish.only != nullptr ? kernel != wish.only : !wish.fused) continue;
+    if (spec.pool && !kernel->pools) continue;
     const double cost = kernel->cost(&fused, wish.machine);
     if (cost < 0) continue;
     const double weights = waiting_cost(static_cast<double>(kernel->prepared_bytes(&fused)), wish.machine);
     choices.push_back({kernel, kernel->name, std::max(cost, weights), false});
   }
-  if (wish.staged && wish.only == nullptr) {
+  if (wish.staged && wish.only == nullptr && !spec.pool) {
     const Method method = staged_method(spec, kernels, input);
     const bool reads = input != Kind::kPlanes || method == kPopcount || method == kTables;
     const double cost = staged_cost(spec, kernels, input, method, wish.machine);

@@ -254,13 +254,16 @@ WeightRows::WeightRows(Budget& budget, const ConvSpec& spec, const uint8_t* nega
       codes_(budget, count_, "a row of weights"),
       planes_(budget, spec.weight_bits * plane_bytes(), "a row of weights") {}
 
-uint8_t* WeightRows::codes(int64_t channel) {
+void WeightRows::write(int64_t channel, uint8_t* m) const {
   const uint8_t* row = spec_.packed_weights + channel * packed_row_bytes(count_, spec_.weight_bits);
-  unpack_row(row, count_, spec_.weight_bits, codes_.data());
-  if (negate_ != nullptr && negate_[channel] != 0) {
-    const int sum = spec_.negated_sum();
-    for (uint8_t& m : codes_) m = static_cast<uint8_t>(sum - m);
-  }
+  unpack_row(row, count_, spec_.weight_bits, m);
+  if (negate_ == nullptr || negate_[channel] == 0) return;
+  const int sum = spec_.negated_sum();
+  for (int64_t k = 0; k < count_; ++k) m[k] = static_cast<uint8_t>(sum - m[k]);
+}
+
+uint8_t* WeightRows::codes(int64_t channel) {
+  write(channel, codes_.data());
   return codes_.data();
 }
 

@@ -60,7 +60,9 @@ class WeightRows {
   // negate: the output channels whose weights change sign, or null; on the signed grid none of them may hold m = 0.
   WeightRows(Budget& budget, const ConvSpec& spec, const uint8_t* negate);
 
-  // m of every weight, [kernel_h * kernel_w][in_channels / groups]; the caller may change them.
+  // m of every weight, [kernel_h * kernel_w][in_channels / groups].
+  void write(int64_t channel, uint8_t* m) const;
+  // The same; the caller may change them.
   uint8_t* codes(int64_t channel);
   // The same in bit planes: bit j of weight k is bit k%8 of byte k/8 at j * plane_bytes().
   const uint8_t* planes(int64_t channel);

@@ -42,7 +42,15 @@ Preparation::Key key_of(const ConvSpec& spec, const FusedKernel& kernel, const L
                           spec.relu,
                           spec.wants_float,
                           spec.code.bits,
-                          static_cast<int64_t>(input.kind)};
+                          static_cast<int64_t>(input.kind),
+                          spec.pool.kernel_h,
+                          spec.pool.kernel_w,
+                          spec.pool.stride_h,
+                          spec.pool.stride_w,
+                          spec.pool.pad_top,
+                          spec.pool.pad_left,
+                          spec.pool.height,
+                          spec.pool.width};
   key.push_back(out_codes == nullptr ? -1 : static_cast<int64_t>(out_codes->kind));
   const void* const addresses[] = {&kernel,
                                    spec.packed_weights,
@@ -63,13 +71,14 @@ FusedWeights prepare(const ConvSpec& spec, const FusedKernel& kernel, const Layo
   FusedWeights weights;
   Budget& budget = preparation.budget();
   const int64_t count = checked_mul(spec.geometry.out_channels, spec.geometry.inputs_per_output(), "weights");
-  TemporaryArray<uint8_t> m(budget, count, "a layer's weights");
+  // Kernels may read a vector where a row of weights ends.
+  uint8_t* const m = preparation.room(checked_add(count, kSlack, "weights"), "a layer's weights");
   budget.work(checked_mul(count, 4, "weights"));
-  std::unique_ptr<FusedLayer> layer = make_fused_layer(spec, input, out_codes, preparation, m.data());
+  std::unique_ptr<FusedLayer> layer = make_fused_layer(spec, input, out_codes, preparation, m);
   if (layer == nullptr || kernel.cost(&layer->spec, machine()) < 0) return weights;
   weights.prepared =
       AlignedArray<uint8_t>(budget, kernel.prepared_bytes(&layer->spec), "the weights, prepared for this CPU");
-  if (kernel.prepare(&layer->spec, m.data(), weights.prepared.data())) weights.layer = std::move(layer);
+  if (kernel.prepare(&layer->spec, m, weights.prepared.data())) weights.layer = std::move(layer);
   return weights;
 }
 
@@ -169,7 +178,7 @@ FusedConv::Parts FusedConv::divided(int64_t batch, const Pieces& pieces, int thr
 FusedConv::Parts FusedConv::parts(int64_t batch, int threads) const {
   const FusedSpec& spec = weights_->layer->spec;
   if (!joins_rows_) {
-    const int64_t rows = batch * spec.height;
+    const int64_t rows = batch * result_rows();
     return divided(batch, {rows, spec.width, rows * spec.width, nanoseconds_ * static_cast<double>(batch)}, threads);
   }
   const int64_t images = joins_images_ ? 1 : batch, pixels = joined_pixels(batch);
@@ -196,7 +205,7 @@ void FusedConv::run(const Conv::Buffers& buffers, int64_t batch, int threads) co
   const Parts parts = this->parts(batch, threads);
   const int64_t items = parts.groups * parts.items;
   const int64_t runs = ceil_div(geometry_.out_channels, kFusedChannels), pixels = joined_pixels(batch);
-  if (joins_rows_) zero_halos(buffers, 0, batch * weights_->layer->spec.height);
+  if (joins_rows_) zero_halos(buffers, 0, batch * result_rows());
   parallel_ranges(parts.workers, items, parts.nanoseconds, [&](int worker, int64_t first, int64_t last) {
     FusedBand band = band_of_layer();
     band.scratch = buffers.scratch + worker * part_bytes_;
@@ -215,6 +224,12 @@ void FusedConv::run(const Conv::Buffers& buffers, int64_t batch, int threads) co
       }
     }
   });
+}
+
+bool FusedConv::pools() const { return weights_->layer->spec.pool.kernel_h != 0; }
+int64_t FusedConv::result_rows() const {
+  const FusedSpec& spec = weights_->layer->spec;
+  return pools() ? spec.pool.height : spec.height;
 }
 
 // All that is the same for every band.
@@ -256,11 +271,12 @@ void FusedConv::run_grains(const Conv::Buffers& buffers, int64_t first, int64_t 
 // Rows first .. last - 1 of the batch, a band for each image.
 void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t first, int64_t last, FusedBand band) const {
   const FusedSpec& spec = weights_->layer->spec;
+  const int64_t height = result_rows();
   for (int64_t row = first; row < last; row += band.rows) {
-    const int64_t y = row % spec.height;
+    const int64_t y = row % height;
     band.y0 = static_cast<int32_t>(y);
-    band.rows = static_cast<int32_t>(std::min(spec.height - y, last - row));
-    point_to(buffers, row / spec.height, y, 0, &band);
+    band.rows = static_cast<int32_t>(std::min(height - y, last - row));
+    point_to(buffers, row / height, y, 0, &band);
     kernel_->run(&spec, &band);
   }
 }
@@ -269,14 +285,14 @@ void FusedConv::run_rows(const Conv::Buffers& buffers, int64_t n, int64_t first,
   FusedBand band = band_of_layer();
   band.scratch = buffers.scratch;
   band.channels = static_cast<int32_t>(geometry_.out_channels);
-  const int64_t row = n * weights_->layer->spec.height;
+  const int64_t row = n * result_rows();
   run_rows(buffers, row + first, row + last, band);
 }
 
 // Of rows first .. last - 1 of the batch.
 void FusedConv::zero_halos(const Conv::Buffers& buffers, int64_t first, int64_t last) const {
   const FusedEpilogue& e = weights_->layer->spec.epilogue;
-  const int64_t height = weights_->layer->spec.height;
+  const int64_t height = result_rows();
   const bool codes = e.wants_codes && out_codes_.has_halo(), floats = e.wants_float && out_float_.has_halo();
   if (!buffers.zeroes_halo || (!codes && !floats)) return;
   for (int64_t row = first; row < last; ++row) {
@@ -289,7 +305,7 @@ void FusedConv::zero_halos(const Conv::Buffers& buffers, int64_t first, int64_t 
 // Output row y of image n, from pixel x on; x is 0, or steps are those of joined pixels.
 void FusedConv::point_to(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t x, FusedBand* band) const {
   const FusedEpilogue& e = weights_->layer->spec.epilogue;
-  const int64_t top = y * geometry_.stride_h - geometry_.pad_top;
+  const int64_t top = (pools() ? 0 : y * geometry_.stride_h) - geometry_.pad_top;
   band->input = buffers.input + input_.offset(n, top, -geometry_.pad_left) + x * band->pixel_bytes;
   if (e.wants_codes) band->codes = buffers.out_codes + out_codes_.offset(n, y, 0) + x * band->codes_pixel;
   if (e.wants_float) {

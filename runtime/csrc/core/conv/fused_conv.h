@@ -47,6 +47,8 @@ class FusedConv {
   Parts divided(int64_t batch, const Pieces& pieces, int threads) const;
   double moved_nanoseconds(int64_t batch, int64_t groups) const;
   int64_t joined_pixels(int64_t batch) const;
+  bool pools() const;
+  int64_t result_rows() const;  // of an image
   void run_rows(const Conv::Buffers& buffers, int64_t first, int64_t last, FusedBand band) const;
   void run_grains(const Conv::Buffers& buffers, int64_t first, int64_t last, int64_t pixels, FusedBand band) const;
   void point_to(const Conv::Buffers& buffers, int64_t n, int64_t y, int64_t x, FusedBand* band) const;

@@ -1,6 +1,7 @@
 #include "core/conv/fused_layer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -41,6 +42,50 @@ bool thresholds_can_rise(const ConvSpec& spec) {
   return spec.code.int_thresholds != nullptr && spec.multiply == nullptr && spec.weight_grid == WeightGrid::kOdd;
 }
 
+// Whether y falls with D.
+bool falls_with_sum(const ConvSpec& spec, int64_t c) {
+  if (spec.multiply == nullptr) return false;
+  return (spec.multiply[c] < 0) != (spec.norm_multiply != nullptr && spec.norm_multiply[c] < 0);
+}
+
+// An offset of the second stage below this might leave a y so small that it becomes -0.
+constexpr float kLeastNormOffset = 0x1p-100f;
+
+// Whether y rises or falls with D and is never -0, of which a maximum may give either: D * multiply + offset is no -0
+// unless the offset is.
+bool is_monotonic(const ConvSpec& spec, int64_t c) {
+  const float m = spec.multiply[c], o = spec.offset[c];
+  if (!std::isfinite(m) || !std::isfinite(o) || (o == 0 && std::signbit(o))) return false;
+  if (spec.norm_multiply == nullptr) return true;
+  const float nm = spec.norm_multiply[c], no = spec.norm_offset[c];
+  return std::isfinite(nm) && std::isfinite(no) && nm != 0 && std::fabs(no) >= kLeastNormOffset;
+}
+
+// Whether the pool's result is that of one D of each window, in every channel.
+bool can_pool(const ConvSpec& spec) {
+  const ConvPool& pool = spec.pool;
+  if (!pool) return true;
+  const ConvGeometry& g = spec.geometry;
+  const bool windows_are_real = pool.pad_top < pool.kernel_h && pool.pad_left < pool.kernel_w &&
+                                (pool.height - 1) * pool.stride_h - pool.pad_top < g.out_height() &&
+                                (pool.width - 1) * pool.stride_w - pool.pad_left < g.out_width();
+  if (!windows_are_real || spec.has_residual) return false;
+  for (int64_t c = 0; spec.multiply != nullptr && c < g.out_channels; ++c) {
+    if (!is_monotonic(spec, c) || (spec.code.int_thresholds != nullptr && falls_with_sum(spec, c))) return false;
+  }
+  return true;
+}
+
+void keep_pool(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
+  const int64_t channels = spec.geometry.out_channels;
+  bool any = false;
+  for (int64_t c = 0; spec.pool && c < channels; ++c) any = any || falls_with_sum(spec, c);
+  if (!any) return;
+  layer->falls = AlignedArray<int32_t>(budget, padded_channels(spec), "which channels fall");
+  for (int64_t c = 0; c < channels; ++c) layer->falls[c] = falls_with_sum(spec, c) ? -1 : 0;
+  layer->spec.pool.falls = layer->falls.data();
+}
+
 // Which weights change their sign.
 void find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
   const uint8_t* falls = spec.code.descending;
@@ -56,30 +101,57 @@ const uint8_t* negated(const FusedLayer& layer) { return layer.negate.size() == 
 void write_weights(const ConvSpec& spec, const FusedLayer& layer, Budget& budget, uint8_t* m) {
   WeightRows rows(budget, spec, negated(layer));
   const int64_t count = spec.geometry.inputs_per_output();
-  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) std::copy_n(rows.codes(c), count, m + c * count);
+  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) rows.write(c, m + c * count);
 }
 
 struct CodeSums {
   int64_t all = 0, above = 0;  // of all codes, of those above 0
 };
 
-// In 16 bits, and sums of parts in 32, so that compilers vectorise them: a code is at most 4 * 255.
-CodeSums sum_codes(const uint8_t* m, int64_t count, int code_step, int lowest_code) {
-  constexpr int64_t kPart = int64_t{1} << 16;
-  const auto step = static_cast<int16_t>(code_step), lowest = static_cast<int16_t>(lowest_code);
-  CodeSums sums;
-  for (int64_t first = 0; first < count; first += kPart) {
-    const int64_t last = std::min(count, first + kPart);
-    int32_t all = 0, above = 0;
-    for (int64_t k = first; k < last; ++k) {
-      const auto code = static_cast<int16_t>(step * m[k] + lowest);
-      all += code;
-      above += code > 0 ? code : int16_t{0};
+// Sums of m, of m - limit where it is above 0, and how often it is: in lanes of a byte.
+struct NarrowSums {
+  static constexpr int kLanes = 64;
+  uint8_t sums[kLanes] = {}, over[kLanes] = {}, reached[kLanes] = {};
+
+  // single: m is a bit, and the first sum tells the others.
+  template <bool single>
+  void add(const uint8_t* m, int lanes, uint8_t limit) {
+    for (int i = 0; i < lanes; ++i) {
+      if (single) {
+        sums[i] = static_cast<uint8_t>(sums[i] + m[i]);
+        continue;
+      }
+      const uint8_t x = m[i], least = std::max(x, limit);
+      sums[i] = static_cast<uint8_t>(sums[i] + x);
+      over[i] = static_cast<uint8_t>(over[i] + (least - limit));
+      reached[i] = static_cast<uint8_t>(reached[i] + (x > limit));
     }
-    sums.all += all;
-    sums.above += above;
   }
-  return sums;
+};
+
+// With `limit` the largest m whose code is not above 0, the codes above it are
+//   code_step * (m - limit) + (code_step * limit + lowest_code).
+template <bool single>
+CodeSums sum_codes(const uint8_t* m, int64_t count, const FusedSpec& spec) {
+  constexpr int kLanes = NarrowSums::kLanes;
+  const int64_t most_rows = 255 / ((1 << spec.weight_bits) - 1);  // whose sums are sure to fit a byte
+  const auto limit = static_cast<uint8_t>(-spec.lowest_code / spec.code_step);
+  int64_t sum = 0, over = 0, reached = 0;
+  for (int64_t k = 0; k < count;) {
+    NarrowSums narrow;
+    const int64_t whole = std::min(most_rows, (count - k) / kLanes);
+    for (int64_t row = 0; row < whole; ++row, k += kLanes) narrow.add<single>(m + k, kLanes, limit);
+    if (whole < most_rows) {
+      narrow.add<single>(m + k, static_cast<int>(count - k), limit);
+      k = count;
+    }
+    for (int i = 0; i < kLanes; ++i) sum += narrow.sums[i];
+    if (single) continue;
+    for (int i = 0; i < kLanes; ++i) over += narrow.over[i], reached += narrow.reached[i];
+  }
+  if (single && limit == 0) over = reached = sum;
+  const int64_t step = spec.code_step, lowest = spec.lowest_code;
+  return {step * sum + lowest * count, step * over + (step * limit + lowest) * reached};
 }
 
 // m: of all weights.
@@ -89,7 +161,9 @@ void find_sums(const ConvSpec& spec, const uint8_t* m, Budget& budget, FusedLaye
   FusedSpec& fused = layer->spec;
   fused.largest_sum = fused.largest_product = 0;
   for (int64_t c = 0; c < spec.geometry.out_channels; ++c) {
-    const CodeSums sums = sum_codes(m + c * count, count, fused.code_step, fused.lowest_code);
+    const uint8_t* const row = m + c * count;
+    const CodeSums sums =
+        spec.weight_bits == 1 ? sum_codes<true>(row, count, fused) : sum_codes<false>(row, count, fused);
     const int64_t product = (sums.all - fused.lowest_code * count) / fused.code_step;
     fused.largest_product = std::max(fused.largest_product, product * most);
     fused.largest_sum = std::max(fused.largest_sum, std::max(sums.above, sums.above - sums.all) * most);
@@ -195,7 +269,7 @@ void make_code_rule(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
 bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes, FusedSpec* fused) {
   const ConvGeometry& g = spec.geometry;
   if (spec.weight_bits == 0 || spec.wants_int) return false;
-  if (!thresholds_can_rise(spec)) return false;
+  if (!thresholds_can_rise(spec) || !can_pool(spec)) return false;
   const auto narrow = [](int64_t x) { return static_cast<int32_t>(x); };  // geometry is at most 2^24
   FusedSpec f = {};
   f.in_channels = narrow(g.in_channels);
@@ -217,6 +291,12 @@ bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes,
   f.largest_sum = spec.largest_sum() * sign_factor(spec);
   const int64_t most = ((int64_t{1} << spec.weight_bits) - 1) * ((int64_t{1} << spec.activation_bits) - 1);
   f.largest_product = checked_mul(g.inputs_per_output(), most, "conv2d");
+  if (spec.pool) {
+    const ConvPool& p = spec.pool;
+    f.pool = {narrow(p.kernel_h), narrow(p.kernel_w), narrow(p.stride_h),
+              narrow(p.stride_w), narrow(p.pad_top),  narrow(p.pad_left),
+              narrow(p.height),   narrow(p.width),    nullptr};
+  }
   FusedEpilogue& e = f.epilogue;
   e.has_float = spec.multiply != nullptr;
   e.has_residual = spec.has_residual;
@@ -247,6 +327,7 @@ std::unique_ptr<FusedLayer> make_fused_layer(const ConvSpec& spec, const Layout&
   find_sums(spec, m, budget, layer.get());
   make_borders(spec, budget, layer.get());
   keep_numbers(spec, budget, layer.get());
+  keep_pool(spec, budget, layer.get());
   if (spec.code.bits != 0) make_code_rule(spec, budget, layer.get());
   return layer;
 }

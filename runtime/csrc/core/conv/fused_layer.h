@@ -22,7 +22,7 @@ struct FusedLayer {
   AlignedArray<float>
       numbers;  // multiply, offset, norm_multiply, norm_offset, line_multiply, line_offset: [padded] each
   AlignedArray<uint32_t> thresholds;  // [n][padded]
-  AlignedArray<int32_t> border, row_class, column_class;
+  AlignedArray<int32_t> border, row_class, column_class, falls;
 };
 // Null where no fused kernel could serve the layer. m becomes the weights after their changes of sign,
 // [out_channels][kernel_h * kernel_w][in_channels / groups].

@@ -125,6 +125,9 @@ class Operation {
   // written. Null: none. Their layouts are the same, halo included.
   virtual const Tensor* overwrites(const Tensor& /*output*/) const { return nullptr; }
 
+  // Whether it does `next`, the only reader of its only output, too, from now on: then it gives what that one would.
+  // Asked before plan(), when layouts are final.
+  virtual bool take_over(const Operation& /*next*/, const KernelTable&, Preparation&) { return false; }
   virtual void plan(const KernelTable&, Preparation&) {}
   // How it gives some of its rows alone; null where it cannot. Asked when layouts are final.
   virtual const ByRows* by_rows() const { return nullptr; }
@@ -143,6 +146,7 @@ class Operation {
  protected:
   Operation(std::vector<const Tensor*> inputs, std::vector<const Tensor*> outputs)
       : inputs_(std::move(inputs)), outputs_(std::move(outputs)) {}
+  void set_outputs(std::vector<const Tensor*> outputs) { outputs_ = std::move(outputs); }
 
  private:
   std::string op_, where_;
@@ -156,6 +160,12 @@ struct Graph {
   // Inputs first, so that a bad value is found before any work; where operations were put into a chain (chain.h), the
   // chain stands where the last of them would.
   std::vector<const Operation*> run_order;
+  // Those that another one does (join_operations.h): they are not in run_order.
+  struct TakenOver {
+    const Operation* by = nullptr;
+    const Tensor* between = nullptr;  // what `by` would give alone
+  };
+  std::map<const Operation*, TakenOver> taken_over;
   std::vector<Port> inputs, outputs;   // in the order of description
   std::set<std::string> output_names;  // of the outputs' tensors
 };

@@ -10,6 +10,7 @@
 #include "core/base/float_mode.h"
 #include "core/base/tuning.h"
 #include "core/program/find_chains.h"
+#include "core/program/join_operations.h"
 #include "core/program/memory_plan.h"
 #include "core/program/place_parts.h"
 #include "core/program/program.h"
@@ -105,13 +106,16 @@ BuiltProgram build_program(const std::string& json, const std::map<std::string, 
                           [](const Operation* operation) { return operation->op() == "input"; });
     plan_layouts(program.graph, kernels);
     if (fused_allowed()) place_parts(program.graph);
+    if (fused_allowed()) join_operations(program.graph, kernels, preparation);
     for (const auto& operation : program.graph.operations) {
+      if (program.graph.taken_over.count(operation.get()) != 0) continue;
       about(operation->where(), [&] { operation->plan(kernels, preparation); });
     }
     if (fused_allowed()) program.chains = find_chains(program.graph);
     for (const auto& chain : program.chains) {
       about(chain->where(), [&] { chain->plan(kernels, preparation); });
     }
+    preparation.free_room();
   }
   program.arena_bytes = plan_arena(program.graph);
   program.kept_bytes = preparation.budget().charged();

@@ -1,16 +1,15 @@
 #include "core/program/model.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <new>
 #include <utility>
 
 #include "core/base/checked.h"
+#include "core/base/pages.h"
 #include "core/format/packed_file.h"
 
 namespace bitorch {
@@ -52,23 +51,6 @@ class OpenFile {
   [[noreturn]] static void fail(const char* what) { throw Error(std::string(what) + ": " + std::strerror(errno)); }
 
   int descriptor_;
-};
-
-// Memory that goes back to the system at once: malloc would keep some of a block as large as a file for later.
-class Pages {
- public:
-  explicit Pages(size_t size)
-      : size_(size + 1), memory_(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
-    if (memory_ == MAP_FAILED) throw std::bad_alloc();
-  }
-  ~Pages() { munmap(memory_, size_); }
-  Pages(const Pages&) = delete;
-  Pages& operator=(const Pages&) = delete;
-  uint8_t* data() const { return static_cast<uint8_t*>(memory_); }
-
- private:
-  size_t size_;
-  void* memory_;
 };
 
 }  // namespace

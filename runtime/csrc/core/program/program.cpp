@@ -209,6 +209,11 @@ std::vector<Program::OperationInfo> Program::describe() const {
   for (const auto& chain : state_->program.chains) {
     for (const Operation* operation : chain->operations()) first_of[operation] = chain->operations()[0];
   }
+  std::map<const Operation*, const Tensor*> between;  // what those give alone that do the next one, too
+  for (const auto& [next, taken] : state_->program.graph.taken_over) {
+    first_of[next] = taken.by;
+    between[taken.by] = taken.between;
+  }
   std::vector<OperationInfo> list;
   for (const auto& operation : state_->operations()) {
     OperationInfo info;
@@ -217,7 +222,10 @@ std::vector<Program::OperationInfo> Program::describe() const {
     const auto first = first_of.find(operation.get());
     if (first != first_of.end() && first->second != operation.get()) info.kernel = "in " + first->second->where();
     for (const Tensor* tensor : operation->inputs()) info.inputs.push_back(tensor->name);
-    for (const Tensor* tensor : operation->outputs()) info.outputs.push_back(describe_tensor(*tensor));
+    const auto found = between.find(operation.get());
+    for (const Tensor* tensor : operation->outputs()) {
+      info.outputs.push_back(describe_tensor(found == between.end() ? *tensor : *found->second));
+    }
     info.macs = operation->macs();
     info.weight_bytes = operation->weight_bytes();
     info.choices = operation->choices();

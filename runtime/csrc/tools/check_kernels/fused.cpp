@@ -24,7 +24,7 @@ void describe_layer(const LayerCase& layer, const char* kernel) {
       "%s: batch %lld, %lldx%lldx%lld -> %lld, kernel %lldx%lld, stride %lldx%lld, pad %lld %lld %lld %lld, dilation "
       "%lld, groups %lld, W%dA%d, grid %d, sign %d, zero point %d, input %s, codes %d bits %s (int %d, float %d, "
       "falling "
-      "%d), float stage %d, norm %d, residual %d, relu %d, float out %d, in place %d",
+      "%d), float stage %d, norm %d, residual %d, relu %d, float out %d, in place %d, pool %lldx%lld, stride %lldx%lld",
       kernel, (long long)layer.batch, (long long)g.height, (long long)g.width, (long long)g.in_channels,
       (long long)g.out_channels, (long long)g.kernel_h, (long long)g.kernel_w, (long long)g.stride_h,
       (long long)g.stride_w, (long long)g.pad_top, (long long)g.pad_left, (long long)g.pad_bottom,
@@ -34,7 +34,8 @@ void describe_layer(const LayerCase& layer, const char* kernel) {
       layer.codes_kind == Kind::kPlanes ? "planes" : "bytes", s.code.int_thresholds != nullptr,
       s.code.float_thresholds != nullptr,
       s.code.descending != nullptr && std::count(s.code.descending, s.code.descending + g.out_channels, 1) > 0,
-      s.multiply != nullptr, s.norm_multiply != nullptr, s.has_residual, s.relu, s.wants_float, layer.in_place);
+      s.multiply != nullptr, s.norm_multiply != nullptr, s.has_residual, s.relu, s.wants_float, layer.in_place,
+      (long long)s.pool.kernel_h, (long long)s.pool.kernel_w, (long long)s.pool.stride_h, (long long)s.pool.stride_w);
 }
 
 // A tensor's memory that must not change but where it is written: what it holds and what it should.
