@@ -162,11 +162,11 @@ void Chain::run(const RunContext& context) const {
     }
   }
   const int64_t rows = context.batch * this->rows();
-  // The rows of an image in their order are those of one thread.
-  const bool looks_on = onlooker_ != nullptr && context.threads == 1;
-  const TakesRows* onlooker = looks_on ? onlooker_->takes_rows() : nullptr;
   const double nanoseconds = static_cast<double>(rows) * nanoseconds_;
   const int parts = parts_for(rows, nanoseconds, context.threads);
+  // The rows of an image in their order are those of one thread.
+  const bool looks_on = onlooker_ != nullptr && parts == 1;
+  const TakesRows* onlooker = looks_on ? onlooker_->takes_rows() : nullptr;
   parallel_workers(parts, rows, nanoseconds, [&](int part, const auto& take) {
     ChainPart work(*this, context, context.scratch + part * part_bytes_, onlooker);
     for (int64_t first, last; take(&first, &last);) work.run(first, last);
