@@ -338,6 +338,8 @@ SMOOTH: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], float]] = {
     "sigmoid": (torch.sigmoid, 2.5),
     "tanh": (torch.tanh, 2.5),
     "silu": (F.silu, 2.5),
+    "gelu": (lambda x: x * 0.5 * torch.special.erfc(-x * 0.5**0.5), 2.5),
+    "gelu_tanh": (lambda x: x * torch.sigmoid((8 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)), 2.5),
 }
 
 
@@ -379,7 +381,8 @@ rng = np.random.default_rng(1)
 patterns = rng.integers(0, 2**32, 100_003, dtype=np.uint32).view(np.float32)
 x = np.concatenate([patterns, rng.normal(0, 5, 100_003).astype(np.float32)])
 slope = rng.normal(0, 1, x.shape).astype(np.float32)
-results = [getattr(r, name)(x) for name in ("sigmoid", "tanh", "silu", "hardswish", "hardsigmoid", "relu")]
+names = "sigmoid tanh silu gelu gelu_tanh hardswish hardsigmoid relu"
+results = [getattr(r, name)(x) for name in names.split()]
 results += [r.elu(x, slope), r.leaky_relu(x, slope), r.fused_multiply_add(x, slope, slope[::-1])]
 results += [r.unit_quantize(x, bits).astype(np.float32) for bits in (1, 2, 8)]
 image = x[: 2 * 20 * 20 * 100].reshape(2, 20, 20, 100)
