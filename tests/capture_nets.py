@@ -19,7 +19,9 @@ NO_LOW_BIT = "the model has no low-bit layer"
 LOW_BIT: dict[str, Any] = {"weight_quantization": WeightDoReFa(1), "input_quantization": InputDoReFa(2)}
 SHAPE = (4, 6, 6)
 #: Kinds whose value depends, in its last bits, on the order in which floats are summed, or on the library's exp.
-INEXACT = frozenset({"conv", "linear", "global_avg_pool", "elu", "sigmoid", "tanh", "silu", "softmax"})
+INEXACT = frozenset(
+    {"conv", "linear", "global_avg_pool", "elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "softmax"}
+)
 
 
 class Net(nn.Module):

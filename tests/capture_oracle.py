@@ -57,6 +57,11 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
             return np.where(x > 0, x, below)
         case "silu":
             return x / (one + np.exp(-x.astype(np.float64)))
+        case "gelu":
+            return x * 0.5 * np.vectorize(math.erfc)(-x.astype(np.float64) * math.sqrt(0.5))
+        case "gelu_tanh":
+            wide = x.astype(np.float64)
+            return wide * (1 + np.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3))) / 2
         case "plus":
             return x + _channels(settings["constant"], x)
         case "times":

@@ -85,6 +85,8 @@ FUNCTIONS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "torch.tanh": (lambda m, x: torch.tanh(x), "tanh"),
     "x.tanh": (lambda m, x: x.tanh(), "tanh"),
     "F.silu": (lambda m, x: F.silu(x), "silu"),
+    "F.gelu": (lambda m, x: F.gelu(x), "gelu"),
+    "F.gelu by tanh": (lambda m, x: F.gelu(x, approximate="tanh"), "gelu_tanh"),
     "F.elu": (lambda m, x: F.elu(x, 0.7), "elu"),
     "F.elu_": (lambda m, x: F.elu_(x), "elu"),
     "F.softmax": (lambda m, x: F.softmax(x, dim=1), "softmax"),
@@ -267,7 +269,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         "relu",
     ),
     "printed": (lambda m, x: (f"{x} {x.shape}", repr(x), x.dtype, x.device, x.relu())[-1], "relu"),
-    "computed in vain": (lambda m, x: (x.abs().sum().item() if x.dim() == 3 else F.gelu(x), x.relu())[1], "relu"),
+    "computed in vain": (lambda m, x: (x.abs().sum().item() if x.dim() == 3 else F.mish(x), x.relu())[1], "relu"),
     "autograd function": (lambda m, x: doubled(x), "times"),
     "the input": (lambda m, x: x, ""),
 }
@@ -307,6 +309,8 @@ MODULES: dict[str, tuple[nn.Module, str]] = {
     "Sigmoid": (nn.Sigmoid(), "sigmoid"),
     "Tanh": (nn.Tanh(), "tanh"),
     "SiLU": (nn.SiLU(inplace=True), "silu"),
+    "GELU": (nn.GELU(), "gelu"),
+    "GELU by tanh": (nn.GELU("tanh"), "gelu_tanh"),
     "ELU": (nn.ELU(0.5), "elu"),
     "Softmax": (nn.Softmax(1), "softmax"),
     "Softmax2d": (nn.Softmax2d(), "softmax"),
@@ -716,7 +720,7 @@ def test_an_input_that_is_not_needed_stays() -> None:
 
 
 def test_what_no_output_needs_is_left_out() -> None:
-    found = captured(Net(lambda m, x: (F.gelu(m.conv(x)), x.relu())[1]).eval(), image())
+    found = captured(Net(lambda m, x: (F.mish(m.conv(x)), x.relu())[1]).eval(), image())
     assert kinds(found) == ["relu"]
 
 

@@ -37,10 +37,10 @@ def test_types() -> None:
 
 
 PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
-    "gelu": (
-        lambda m, x: F.gelu(x),
-        "gelu cannot be deployed",
-        "Use relu, leaky_relu, hardswish or silu, or",
+    "mish": (
+        lambda m, x: F.mish(x),
+        "mish cannot be deployed",
+        "Use relu, leaky_relu, hardswish, silu or gelu, or",
     ),
     "layer_norm": (lambda m, x: F.layer_norm(x, (6, 6)), "layer_norm cannot be deployed", "Use BatchNorm"),
     "matmul": (lambda m, x: x @ x, "matmul cannot be deployed", "nn.Linear"),
@@ -372,19 +372,19 @@ def test_the_models_own_error_is_chained() -> None:
 
 
 def test_all_problems_at_once() -> None:
-    model = nn.Sequential(nn.GELU(), QConv2d(4, 4, 1, exact=False, **LOW_BIT), nn.Softplus(), nn.Flatten())
+    model = nn.Sequential(nn.Mish(), QConv2d(4, 4, 1, exact=False, **LOW_BIT), nn.Softplus(), nn.Flatten())
     found = can_deploy(model, image())
     assert not found
     assert [problem.name for problem in found.problems] == ["", "0", "1", "2"]
     assert str(found).splitlines()[0] == "4 things stand in the way:"
-    assert "- 0 (GELU): gelu cannot be deployed. Use relu, leaky_relu, hardswish or silu, or pass" in str(found)
+    assert "- 0 (Mish): mish cannot be deployed. Use relu, leaky_relu, hardswish, silu or gelu, or pass" in str(found)
     assert kinds(capture(model, image())) == ["unsupported", "unsupported", "unsupported", "flatten"]
     with pytest.raises(ValueError, match="4 things"):
         capture(model, image()).check()
 
 
 def test_a_problem_is_told_once() -> None:
-    act = nn.GELU()
+    act = nn.Mish()
     found = problems(nn.Sequential(act, nn.ReLU(), act).eval(), image())
     assert [p.name for p in found] == ["0", "0@2"]
     found = problems(Net(lambda m, x: torch.where(x > 0, x, x.sum()) * 2).eval(), image())
@@ -429,7 +429,7 @@ def failing(m: Any, x: Tensor) -> Tensor:
         low_bit_net(),
         low_bit_net().train(),
         nn.Sequential(nn.BatchNorm2d(4), nn.Dropout()).train(),
-        nn.Sequential(Stateful(), nn.GELU()),
+        nn.Sequential(Stateful(), nn.Mish()),
         Net(failing),
         nn.Sequential(Net(lambda m, x: m.conv(x)), Net(failing)).eval(),
         Net(lambda m, x: x.view(2, -1)).eval(),

@@ -29,6 +29,8 @@ FUNCTIONS: dict[str, Function] = {
     "hardsigmoid": F.hardsigmoid,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "gelu tanh": lambda x: F.gelu(x, approximate="tanh"),
     "elu": F.elu,
     "falling elu": lambda x: F.elu(x, -0.5),
     "leaky": lambda x: F.leaky_relu(x, 0.1),
@@ -36,7 +38,7 @@ FUNCTIONS: dict[str, Function] = {
     "square": torch.square,
 }
 #: Those that deploy have no need of.
-LIBRARY: dict[str, Function] = {"gelu": F.gelu, "gelu tanh": lambda x: F.gelu(x, approximate="tanh"), "mish": F.mish}
+LIBRARY: dict[str, Function] = {"mish": F.mish}
 
 
 def pact(bits: int) -> Quantization:
@@ -209,7 +211,7 @@ def operations_of(packed: PackedModel) -> list[str]:
 
 @pytest.mark.parametrize("bits", [2, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (1, 4, 8))])
 @pytest.mark.parametrize("quantizer", ["unit", "lsq+"])
-@pytest.mark.parametrize("function", ["silu", "hardswish", "tanh", "elu", "falling leaky"])
+@pytest.mark.parametrize("function", ["silu", "gelu", "gelu tanh", "hardswish", "tanh", "elu", "falling leaky"])
 def test_nets_have_no_function_before_a_quantizer_of_few_levels(function: str, quantizer: str, bits: int) -> None:
     net = Net(FUNCTIONS[function], QUANTIZERS[quantizer](bits), [1.0, -1.0, 0.0, 1e-6, 30.0, -3.0, 0.3]).eval()
     packed = deploy(net, torch.rand(2, 3, 9, 9))
@@ -219,7 +221,7 @@ def test_nets_have_no_function_before_a_quantizer_of_few_levels(function: str, q
     if bits <= 2:
         assert "activation" not in operations
         assert "mul" not in operations
-    if bits == 8 and function in ("silu", "sigmoid"):
+    if bits == 8 and function in ("silu", "sigmoid", "gelu"):
         assert functions_of(packed) == [function]  # too many levels for comparisons
 
 
@@ -296,7 +298,9 @@ class OfFloats(nn.Module):
 
 
 @pytest.mark.parametrize("bits", [2, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (1, 4))])
-@pytest.mark.parametrize("function", ["silu", "hardswish", "sigmoid", "tanh", "elu", "hardsigmoid"])
+@pytest.mark.parametrize(
+    "function", ["silu", "gelu", "gelu tanh", "hardswish", "sigmoid", "tanh", "elu", "hardsigmoid"]
+)
 @pytest.mark.parametrize("quantizer", ["unit", "pact"])
 def test_floats_are_compared_where_a_function_is_known_to_rise(function: str, quantizer: str, bits: int) -> None:
     slopes = [1.0, -1.0, 3e-3, 30.0, -30.0, 0.7]
@@ -310,7 +314,8 @@ def test_floats_are_compared_where_a_function_is_known_to_rise(function: str, qu
 
 
 @pytest.mark.parametrize(
-    ("function", "quantizer"), [("silu", "lsq+"), ("hardswish", "lsq"), ("falling leaky", "unit"), ("square", "unit")]
+    ("function", "quantizer"),
+    [("silu", "lsq+"), ("gelu", "lsq+"), ("hardswish", "lsq"), ("falling leaky", "unit"), ("square", "unit")],
 )
 def test_floats_behind_what_bends_are_computed(function: str, quantizer: str) -> None:
     net = OfFloats(FUNCTIONS[function], QUANTIZERS[quantizer](2), [1.0, -1.0, 0.7]).eval()
@@ -318,9 +323,9 @@ def test_floats_behind_what_bends_are_computed(function: str, quantizer: str) ->
     assert {"activation", "mul"} & set(operations_of(packed))
 
 
-@pytest.mark.parametrize("function", ["silu", "hardswish"])
+@pytest.mark.parametrize("function", ["silu", "hardswish", "gelu", "gelu tanh"])
 def test_a_function_that_bends_lies_where_its_kind_says(function: str) -> None:
-    lowest = KINDS[function].lowest
+    lowest = KINDS[function.replace(" ", "_")].lowest
     assert lowest is not None
     x = torch.linspace(-20, 0, 200001)
     y = FUNCTIONS[function](x)

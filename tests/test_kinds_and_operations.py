@@ -31,7 +31,8 @@ class Mixed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.max_pool2d(F.relu(self.norm(self.first(x))), 2)
         y = self.slopes(self.middle(y))
-        y = torch.cat([F.silu(y)[:, :4], F.hardswish(y)[:, 4:]], 1) * F.hardsigmoid(y)
+        y = torch.cat([F.silu(y)[:, :4], F.hardswish(F.gelu(y))[:, 4:]], 1) * F.hardsigmoid(y)
+        y = F.gelu(y, approximate="tanh")
         y = F.pad(F.avg_pool2d(F.elu(torch.tanh(y), 0.5), 2), (1, 1, 1, 1), "replicate")
         gate = torch.sigmoid(self.narrow(F.adaptive_avg_pool2d(y, 1).flatten(1)))
         pooled = F.adaptive_avg_pool2d(y * gate[:, :, None, None] + y.clamp(0.1, 0.9) / 3, 2).flatten(1)

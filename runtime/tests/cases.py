@@ -652,10 +652,11 @@ def _is_tame(b: _Builder, *names: str) -> bool:
 def activation(b: _Builder, name: str) -> None:
     """Append an activation of the floats `name`."""
     known = b.known[name]
-    options = ["leaky_relu", "elu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"] if _is_tame(b, name) else []
+    inexact = ["elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]
+    options = ["leaky_relu", "hardswish", "hardsigmoid", *inexact] if _is_tame(b, name) else []
     function = b.choose(["leaky_relu", *options])
     operation: dict[str, Any] = {"op": "activation", "input": name, "output": b.fresh(), "function": function}
-    exact, dyadic = known.exact and function not in ("elu", "sigmoid", "tanh", "silu"), False
+    exact, dyadic = known.exact and function not in inexact, False
     if function in ("leaky_relu", "elu"):
         channels = b.shape(name)[2]
         dyadic = function == "leaky_relu" and known.dyadic and b.chance(0.5)

@@ -132,7 +132,7 @@ def _elementwise() -> Iterator[Example]:
     activation = {"op": "activation", "input": "x", "output": "y"}
     yield example({**activation, "function": "leaky_relu", "slope": "slope"}, steps)
     yield example({**activation, "function": "elu", "slope": "slope"}, steps)
-    for function in ("hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"):
+    for function in ("hardswish", "hardsigmoid", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"):
         yield example({**activation, "function": function}, {})
     yield example({"op": "softmax", "input": "x", "output": "y"}, {})
     yield example({"op": "softmax", "input": "x", "output": "y", "log": True}, {})

@@ -6,6 +6,7 @@ bit or the one before.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ Array = np.ndarray[Any, Any]
 #: Prints a digest of results, NaN counted as 0: its sign is whatever the CPU gives.
 WORKER = """
 import hashlib, numpy as np, test_activations as t
-results = [t.activate(name, t.any_floats(20001)) for name in ("sigmoid", "tanh", "silu")]
+results = [t.activate(name, t.any_floats(20001)) for name in ("sigmoid", "tanh", "silu", "gelu", "gelu_tanh")]
 results += [t.activate("elu", t.any_floats(20001), t.any_floats(20001) * np.float32(1e-3))]
 results += [t.softmax(t.rows(channels), log) for channels in (1, 7, 10, 100, 1001) for log in (False, True)]
 print(hashlib.sha256(np.nan_to_num(np.concatenate([y.ravel() for y in results])).tobytes()).hexdigest())
@@ -90,15 +91,28 @@ def test_piecewise_functions_are_equal(function: str, channels: int) -> None:
     np.testing.assert_array_equal(Program(operations, arrays)(x), reference.run(operations, arrays, x))
 
 
+def erfc(x: Array) -> Array:
+    """1 − erf(x), nothing lost where that is small."""
+    values: Array = np.vectorize(math.erfc)(x)
+    return values
+
+
 #: In float64, the library's own.
 TRUE: dict[str, Callable[[Array], Array]] = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tanh": np.tanh,
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x * 0.5 * erfc(-x * 0.5**0.5),
+    "gelu_tanh": lambda x: x / (1 + np.exp(-((8 / np.pi) ** 0.5) * (x + 0.044715 * x**3))),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
 }
 #: Where sequences of operations have seams and ends, and subnormal numbers and results begin.
-SEAMS = np.array([0, 1e-45, 1e-38, 0.3466, 0.625, 1, 10, 20, 40, 87, 88, 91.9, 103.9, 104.1, 110, 3e38, np.inf, np.nan])
+SEAMS = np.array(
+    [
+        *(0, 1e-45, 1e-38, 0.3466, 0.5, 0.625, 0.885, 1, 9.5, 10, 10.77, 10.85, 11, 14.1, 14.2, 14.5),
+        *(20, 40, 87, 88, 91.9, 103.9, 104.1, 110, 3e38, np.inf, np.nan),
+    ]
+)
 
 
 def around(count: int) -> Array:

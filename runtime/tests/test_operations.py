@@ -110,7 +110,7 @@ def test_exact_is_what_the_reference_gives(operations_and_arrays: Whole) -> None
 def test_what_is_inexact() -> None:
     """Float sums and exponentials; nothing else."""
     inexact = {(one[0]["op"], one[0].get("function")) for one in EXAMPLES if why_inexact(one[0])}
-    functions = {("activation", function) for function in ("elu", "sigmoid", "tanh", "silu")}
+    functions = {("activation", function) for function in ("elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh")}
     assert inexact == functions | {("softmax", None), ("conv2d_float", None), ("linear_float", None)}
 
 

@@ -187,6 +187,8 @@ struct ActivationFunctions {
   void (*sigmoid)(float* out, const float* in, int64_t n);
   void (*tanh)(float* out, const float* in, int64_t n);
   void (*silu)(float* out, const float* in, int64_t n);
+  void (*gelu)(float* out, const float* in, int64_t n);
+  void (*gelu_tanh)(float* out, const float* in, int64_t n);
   // of one pixel, with its logarithm or without; `room` holds the channels, rounded up to a multiple of 8
   void (*softmax)(float* out, const float* in, double* room, int64_t channels, int log);
 };

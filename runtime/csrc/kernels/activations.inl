@@ -2,7 +2,8 @@
 // the machine, and no multiplication fused with an addition. Part of generic.inl.
 //
 // Softmax is computed in double with a relative error below 2^-47 and rounded to float32 once: it is half a unit in the
-// last place (0.5000001) away from the true value at most. The others are float32 throughout: float_functions.inl.
+// last place (0.5000001) away from the true value at most. The others are float32 throughout: float_functions.inl,
+// gelu_functions.inl.
 // Vectors are spelled out, since compilers make branches of comparisons where they can; every lane computes what it
 // would in a vector of another size.
 
@@ -19,6 +20,7 @@ typedef uint64_t DoubleBits __attribute__((vector_size(BITORCH_VECTOR_BYTES)));
 #undef BITORCH_VECTOR_BYTES
 
 #include "float_functions.inl"
+#include "gelu_functions.inl"
 
 // The first `count` lanes at `from`; zero in the others, which is not read.
 template <typename Vector>
@@ -87,6 +89,14 @@ static inline void generic_sigmoid(float* out, const float* in, int64_t n) {
 
 static inline void generic_silu(float* out, const float* in, int64_t n) {
   for_vectors<Floats>(out, in, n, [](Floats x, int64_t, int64_t) { return silu_of(x); });
+}
+
+static inline void generic_gelu(float* out, const float* in, int64_t n) {
+  for_vectors<Floats>(out, in, n, [](Floats x, int64_t, int64_t) { return gelu_of(x); });
+}
+
+static inline void generic_gelu_tanh(float* out, const float* in, int64_t n) {
+  for_vectors<Floats>(out, in, n, [](Floats x, int64_t, int64_t) { return gelu_tanh_of(x); });
 }
 
 static inline void generic_tanh(float* out, const float* in, int64_t n) {
@@ -198,6 +208,8 @@ static constexpr ActivationFunctions generic_activations() {
   f.sigmoid = generic_sigmoid;
   f.tanh = generic_tanh;
   f.silu = generic_silu;
+  f.gelu = generic_gelu;
+  f.gelu_tanh = generic_gelu_tanh;
   f.softmax = generic_softmax;
   return f;
 }

@@ -15,19 +15,32 @@ struct FloatExponential {
 };
 constexpr float kFloatRound = 0x1.8p23f;
 constexpr float kFloatBias = 127.0f;
+constexpr float kFloatLog2E = 0x1.715476p+0f;
+constexpr float kFloatLn2High = 0x1.62e4p-1f, kFloatLn2Low = 0x1.7f7d1cp-20f;  // k · kFloatLn2High is exact
 
-static inline FloatExponential split_float_exponential(Floats t, Floats bias_round) {
-  constexpr float kLog2E = 0x1.715476p+0f;
-  constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;  // k · kLn2High is exact
-  const Floats shifted = t * kLog2E + bias_round;
-  const Floats k = shifted - bias_round;
-  const Floats r = t - k * kLn2High - k * kLn2Low;
-  // (e^r - 1 - r) / r^2 for |r| <= 0.3468, of least error in e^r: 2^-28.
+// e^r - 1 for |r| <= 0.3468.
+static inline Floats small_float_exponential(Floats r) {
+  // (e^r - 1 - r) / r^2, of least error in e^r: 2^-28.
   Floats p = r * 0x1.6d6dbap-10f + 0x1.123ac2p-7f;
   p = p * r + 0x1.5554ccp-5f;
   p = p * r + 0x1.555490p-3f;
   p = p * r + 0.5f;
-  return {(Floats)((FloatBits)shifted << 23), r * r * p + r};
+  return r * r * p + r;
+}
+
+static inline FloatExponential split_float_exponential(Floats t, Floats bias_round) {
+  const Floats shifted = t * kFloatLog2E + bias_round;
+  const Floats k = shifted - bias_round;
+  const Floats r = t - k * kFloatLn2High - k * kFloatLn2Low;
+  return {(Floats)((FloatBits)shifted << 23), small_float_exponential(r)};
+}
+
+// Of t + low, which no float32 could hold: low is small beside t.
+static inline FloatExponential split_float_exponential(Floats t, Floats low, Floats bias_round) {
+  const Floats shifted = (t + low) * kFloatLog2E + bias_round;
+  const Floats k = shifted - bias_round;
+  const Floats r = t - k * kFloatLn2High - k * kFloatLn2Low + low;
+  return {(Floats)((FloatBits)shifted << 23), small_float_exponential(r)};
 }
 
 // For x >= 0 1 + e^-x, and for x < 0 2^-32 times that, which no number of a result above 0 makes infinite; and the

@@ -102,6 +102,8 @@ static inline int64_t chunk_k(const FusedSpec* s, const Plan& p, int i) {
   return int64_t{i % p.taps} * s->in_channels + int64_t{i / p.taps} * kRowBytes;
 }
 
+#include "fused_amx_widen.inl"
+
 #include "fused_amx_weights.inl"
 
 #include "fused_amx_products.inl"

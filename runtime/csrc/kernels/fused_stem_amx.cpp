@@ -47,6 +47,8 @@ constexpr int kSumRow = kGroup;
 
 constexpr int kMostTiles = kListPixels / kRows;  // of pixels, multiplied together
 
+#include "fused_amx_widen.inl"
+
 #include "fused_amx_products.inl"
 
 #include "fused_stem_amx.inl"

@@ -208,12 +208,14 @@ void Run::begin(int row, int c) {
 void Run::multiply(int x, int count, int32_t* to) const {
   const int tiles = whole_tiles(count) / kRows;
   const int left = (b->first_channel + b->channels - channel + kRows - 1) / kRows;
-  const int8_t* const weights =
-      static_cast<const int8_t*>(b->prepared) + p.weights_at + int64_t{channel / kRows} * p.lines * kTileBytes;
+  WeightForm form = {};
+  form.tile_bytes = kTileBytes;
+  const uint8_t* const weights = static_cast<const uint8_t*>(b->prepared) + p.weights_at;
+  const ColumnTiles columns = {weights + int64_t{channel / kRows} * p.lines * kTileBytes, &form, nullptr};
   CodeTiles codes;
   codes.stride = kRowBytes;
   for (int i = 0; i < tiles; ++i) codes.at[i] = kept + int64_t{x + i * kRows} * kRowBytes;
-  multiply_group(&codes, tiles, line_at, p.lines, weights, left < kGroupTiles ? left : kGroupTiles, kRows, to);
+  multiply_group(&codes, tiles, line_at, p.lines, columns, left < kGroupTiles ? left : kGroupTiles, kRows, to);
 }
 
 void Run::run_row() {

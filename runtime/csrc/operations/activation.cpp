@@ -27,6 +27,8 @@ constexpr NamedFunction kFunctions[] = {
     {"sigmoid", ActivationFunction::kSigmoid, &ActivationFunctions::sigmoid, nullptr, 0.5},
     {"tanh", ActivationFunction::kTanh, &ActivationFunctions::tanh, nullptr, 0.5},
     {"silu", ActivationFunction::kSilu, &ActivationFunctions::silu, nullptr, 0.5},
+    {"gelu", ActivationFunction::kGelu, &ActivationFunctions::gelu, nullptr, 1.2},
+    {"gelu_tanh", ActivationFunction::kGeluTanh, &ActivationFunctions::gelu_tanh, nullptr, 1.0},
 };
 
 const NamedFunction& function_of(ActivationFunction id) {
@@ -41,8 +43,8 @@ const NamedFunction& function_of(ActivationFunction id) {
 ActivationSpec read_activation(const OperationReader& reader) {
   ActivationSpec spec;
   spec.input = reader.input("input", {Values::kFloat32});
-  const std::string name =
-      reader.choice("function", {"leaky_relu", "elu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu"});
+  const std::string name = reader.choice(
+      "function", {"leaky_relu", "elu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"});
   for (const NamedFunction& known : kFunctions) {
     if (name == known.name) spec.function = known.id;
   }

@@ -6,7 +6,7 @@ namespace bitorch {
 
 inline constexpr const char* kActivationKeys[] = {"input", "output", "function", "slope"};
 
-enum class ActivationFunction { kLeakyRelu, kElu, kHardswish, kHardsigmoid, kSigmoid, kTanh, kSilu };
+enum class ActivationFunction { kLeakyRelu, kElu, kHardswish, kHardsigmoid, kSigmoid, kTanh, kSilu, kGelu, kGeluTanh };
 
 struct ActivationSpec {
   const Tensor* input = nullptr;   // float32

@@ -12,100 +12,6 @@ namespace {
 
 const float* pointer(const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); }
 
-int64_t macs_of(const ConvGeometry& g) {
-  return g.out_height() * g.out_width() * g.out_channels * g.inputs_per_output();
-}
-
-// Sizes beside those of vectors and words.
-int64_t draw_channels(Random& random) {
-  static const std::vector<int> usual = {1, 3, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256};
-  return random.one_in(3) ? random.from(1, 200)
-                          : std::max(1, random.of(usual) + (random.one_in(4) ? random.from(-1, 1) : 0));
-}
-
-// Groups of as many input and output channels, or of as many as they like.
-void draw_groups(Random& random, ConvGeometry* g) {
-  static const std::vector<int> widths = {8, 16, 24, 4, 32, 3};
-  const int64_t in = random.of(widths), out = random.one_in(3) ? random.of(widths) : in;
-  g->groups = random.from(2, random.one_in(3) ? 20 : 9);
-  g->in_channels = g->groups * in;
-  g->out_channels = g->groups * out;
-}
-
-ConvGeometry draw_geometry(Random& random) {
-  static const std::vector<int> kernels = {1, 1, 3, 3, 3, 5, 7, 2};
-  ConvGeometry g;
-  g.kernel_h = g.kernel_w = random.of(kernels);
-  if (random.one_in(8)) g.kernel_h = random.from(1, 4);
-  g.stride_h = g.stride_w = random.one_in(3) ? 2 : 1;
-  if (random.one_in(12)) g.stride_h = random.from(1, 3);
-  if (random.one_in(12)) g.dilation_h = g.dilation_w = 2;
-  g.pad_top = random.from(0, static_cast<int>(g.kernel_h / 2 * g.dilation_h));
-  g.pad_bottom = random.one_in(4) ? 0 : g.pad_top;
-  g.pad_left = random.from(0, static_cast<int>(g.kernel_w / 2 * g.dilation_w));
-  g.pad_right = random.one_in(4) ? 0 : g.pad_left;
-  g.height = random.from(1, 12) + (g.kernel_h - 1) * g.dilation_h;
-  g.width = (random.one_in(4) ? random.from(1, 70) : random.of(std::vector<int>{7, 14, 28, 9, 1})) +
-            (g.kernel_w - 1) * g.dilation_w;
-  g.in_channels = draw_channels(random);
-  g.out_channels = draw_channels(random);
-  if (random.one_in(3)) g.groups = g.out_channels = g.in_channels;
-  if (random.one_in(6)) draw_groups(random, &g);
-  return g;
-}
-
-// A linear layer: its tokens are images of one pixel, or pixels of a row.
-ConvGeometry draw_linear(Random& random, int64_t* batch) {
-  static const std::vector<int> tokens = {1, 2, 3, 7, 8, 16, 17, 33, 64, 65, 129, 140};
-  ConvGeometry g;
-  g.in_channels = random.one_in(4) ? random.from(200, 700) : draw_channels(random);
-  g.out_channels = draw_channels(random);
-  const int count = random.one_in(2) ? random.of(tokens) : random.from(1, 20);
-  if (random.one_in(3)) {
-    g.width = count;
-    *batch = random.one_in(3) ? 2 : 1;
-  } else {
-    *batch = count;
-  }
-  return g;
-}
-
-// A layer of many weights, which kernels may keep in another form; so of few pixels, or it would take long.
-ConvGeometry draw_wide(Random& random) {
-  ConvGeometry g;
-  g.kernel_h = g.kernel_w = random.one_in(2) ? 1 : 3;
-  g.pad_top = g.pad_bottom = g.pad_left = g.pad_right = g.kernel_h / 2;
-  g.height = random.from(1, 4);
-  g.width = random.from(1, 30 / static_cast<int>(g.height));
-  const int64_t weights = random.from(100, 300) * 1024;
-  g.out_channels = random.from(1, 24) * (random.one_in(2) ? 16 : 11);
-  g.in_channels = std::max<int64_t>(1, weights / g.out_channels / (g.kernel_h * g.kernel_w));
-  if (random.one_in(2)) g.in_channels = (g.in_channels + 63) / 64 * 64;
-  return g;
-}
-
-// A pool behind a convolution that is high enough for one; stems are drawn for it.
-void draw_pool(Random& random, LayerCase* layer) {
-  ConvGeometry& g = layer->spec.geometry;
-  if (random.one_in(2)) {
-    g.in_channels = random.from(1, 4);
-    g.groups = 1;
-  }
-  ConvPool& p = layer->spec.pool;
-  p.kernel_h = random.from(1, 3);
-  p.kernel_w = random.from(1, 3);
-  p.stride_h = random.from(1, 3);
-  p.stride_w = random.one_in(3) ? random.from(1, 3) : p.stride_h;
-  p.pad_top = random.from(0, static_cast<int>(p.kernel_h / 2));
-  p.pad_left = random.from(0, static_cast<int>(p.kernel_w / 2));
-  const auto outputs = [&](int64_t size, int64_t kernel, int64_t stride, int64_t pad) {
-    const int64_t end = size + pad + (random.one_in(2) ? pad : 0);  // or none behind
-    return end < kernel ? 1 : (end - kernel) / stride + 1;
-  };
-  p.height = outputs(g.out_height(), p.kernel_h, p.stride_h, p.pad_top);
-  p.width = outputs(g.out_width(), p.kernel_w, p.stride_w, p.pad_left);
-}
-
 std::vector<float> draw_floats(Random& random, int64_t count, float scale) {
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = random.real() * scale;
@@ -123,20 +29,17 @@ std::vector<double> draw_thresholds(Random& random, int n, double reach) {
   return t;
 }
 
-void draw_code_stage(Random& random, LayerCase* layer) {
+void draw_code_stage(Random& random, const LayerOutline& outline, LayerCase* layer) {
   ConvSpec& spec = layer->spec;
-  const int64_t channels = spec.geometry.out_channels;
-  spec.code.bits = random.from(1, 8);
-  if (random.one_in(2)) spec.code.bits = random.from(1, 4);
   const int n = (1 << spec.code.bits) - 1;
-  const bool from_int = spec.multiply == nullptr || random.one_in(4);
-  if (!from_int && random.one_in(2)) return;  // the unit quantizer
+  if (spec.code.bits == 0 || outline.codes == CodesOf::kUnit) return;
+  const bool from_int = outline.codes == CodesOf::kInt;
   const double reach = static_cast<double>(spec.largest_sum()) * 0.3 + 1;
-  for (int64_t c = 0; c < channels; ++c) {
+  for (int64_t c = 0; c < spec.geometry.out_channels; ++c) {
     std::vector<double> t = draw_thresholds(random, n, from_int ? reach : 2.0);
-    const bool falls = from_int && random.one_in(5);
+    const bool falls = outline.falls && random.one_in(5);
     if (falls) std::reverse(t.begin(), t.end());
-    if (from_int) layer->descending.push_back(falls);
+    if (outline.falls) layer->descending.push_back(falls);
     for (const double x : t) {
       const double bounded = std::clamp(x, -2147483647.0, 2147483647.0);
       if (from_int) layer->int_thresholds.push_back(static_cast<int32_t>(std::ceil(bounded)));
@@ -145,35 +48,31 @@ void draw_code_stage(Random& random, LayerCase* layer) {
   }
 }
 
-void draw_stages(Random& random, LayerCase* layer) {
+void draw_residual(Random& random, LayerCase* layer) {
+  layer->residual = draw_floats(random, layer->outputs(), 2);
+  if (!random.one_in(3)) return;
+  const float odd[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                       -std::numeric_limits<float>::infinity(), -0.0f, 1e30f};
+  for (float& value : layer->residual) value = random.one_in(10) ? odd[random.below(5)] : value;
+}
+
+void draw_stages(Random& random, const LayerOutline& outline, LayerCase* layer) {
   ConvSpec& spec = layer->spec;
   const int64_t channels = spec.geometry.out_channels;
   const float reach = 2.0f / static_cast<float>(std::max<int64_t>(1, spec.largest_sum()));
-  const bool has_float = random.one_in(2);
-  if (has_float) {
+  if (outline.has_float) {
     layer->multiply = draw_floats(random, channels, reach * (random.one_in(2) ? 8 : 1));
     layer->offset = draw_floats(random, channels, 1);
-    if (random.one_in(2)) {
-      layer->norm_multiply = draw_floats(random, channels, 3);
-      layer->norm_offset = draw_floats(random, channels, 1);
-    }
-    spec.multiply = layer->multiply.data();
-    spec.has_residual = !spec.pool && random.one_in(2);
-    spec.relu = random.one_in(2);
-    spec.wants_float = random.one_in(2);
   }
-  if (!has_float || !spec.wants_float || random.one_in(2)) draw_code_stage(random, layer);
-  if (spec.has_residual) {
-    layer->residual = draw_floats(random, layer->outputs(), 2);
-    if (random.one_in(3)) {
-      const float odd[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
-                           -std::numeric_limits<float>::infinity(), -0.0f, 1e30f};
-      for (float& value : layer->residual) value = random.one_in(10) ? odd[random.below(5)] : value;
-    }
-    layer->in_place = spec.wants_float && random.one_in(2);
+  if (outline.has_norm) {
+    layer->norm_multiply = draw_floats(random, channels, 3);
+    layer->norm_offset = draw_floats(random, channels, 1);
   }
+  draw_code_stage(random, outline, layer);
+  if (spec.has_residual) draw_residual(random, layer);
 }
 
+// Weights and codes are at their ends in some layers: their sums are as large as can be.
 void draw_numbers(Random& random, LayerCase* layer) {
   ConvSpec& spec = layer->spec;
   const ConvGeometry& g = spec.geometry;
@@ -181,7 +80,10 @@ void draw_numbers(Random& random, LayerCase* layer) {
   layer->m.resize(static_cast<size_t>(g.out_channels * g.inputs_per_output()));
   layer->codes.resize(static_cast<size_t>(layer->batch * g.height * g.width * g.in_channels));
   const bool extreme = random.one_in(6), sparse = random.one_in(6);
-  for (uint8_t& m : layer->m) m = static_cast<uint8_t>(extreme ? (random.one_in(50) ? 0 : most) : random.from(0, most));
+  const int end = random.one_in(3) ? 0 : most, other = random.one_in(2) ? end : most - end;
+  for (uint8_t& m : layer->m) {
+    m = static_cast<uint8_t>(extreme ? (random.one_in(50) ? other : end) : random.from(0, most));
+  }
   for (uint8_t& q : layer->codes) {
     q = static_cast<uint8_t>(extreme ? n : sparse && !random.one_in(4) ? 0 : random.from(0, n));
   }
@@ -222,30 +124,16 @@ void LayerCase::point() {
   spec.code.descending = descending.empty() ? nullptr : descending.data();
 }
 
-LayerCase draw_layer(Random& random, int64_t most_macs) {
+LayerCase draw_layer(Random& random, const LayerOutline& outline) {
   LayerCase layer;
-  ConvSpec& spec = layer.spec;
-  do {
-    layer.batch = random.one_in(5) ? random.from(2, 3) : 1;
-    spec.geometry = random.one_in(4) ? draw_linear(random, &layer.batch) : draw_geometry(random);
-  } while (macs_of(spec.geometry) * layer.batch > most_macs);
-  if (random.one_in(40)) {
-    layer.batch = 1;
-    spec.geometry = draw_wide(random);
-  }
-  spec.weight_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);
-  spec.activation_bits = random.one_in(2) ? random.from(1, 2) : random.from(1, 8);
-  spec.weight_grid = random.one_in(3) ? WeightGrid::kSigned : WeightGrid::kOdd;
-  if (random.one_in(6)) {
-    if (spec.activation_bits == 1) spec.sign_activations = true;
-    if (spec.activation_bits > 1) spec.zero_point = random.from(0, (1 << spec.activation_bits) - 1);
-  }
-  layer.input_kind = random.one_in(2) ? Kind::kPlanes : Kind::kBytes;
-  layer.codes_kind = random.one_in(2) ? Kind::kPlanes : Kind::kBytes;
-  layer.extra = {random.from(0, 1), random.from(0, 1), random.from(0, 1), random.from(0, 1)};
-  if (random.one_in(5)) draw_pool(random, &layer);
+  layer.spec = outline.spec();
+  layer.batch = outline.batch;
+  layer.input_kind = outline.input_kind;
+  layer.codes_kind = outline.codes_kind;
+  layer.extra = outline.extra;
+  layer.in_place = outline.in_place;
   draw_numbers(random, &layer);
-  draw_stages(random, &layer);
+  draw_stages(random, outline, &layer);
   layer.point();
   return layer;
 }

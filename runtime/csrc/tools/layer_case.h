@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/conv/conv.h"
-#include "tools/tool.h"
+#include "tools/layer_outline.h"
 
 namespace bitorch {
 
@@ -36,8 +36,8 @@ struct LayerCase {
   void point();
 };
 
-// Sizes are small: at most about `most_macs` multiply-adds.
-LayerCase draw_layer(Random& random, int64_t most_macs);
+// Its numbers: weights, inputs, thresholds, residuals.
+LayerCase draw_layer(Random& random, const LayerOutline& outline);
 
 struct LayerResults {
   std::vector<int32_t> sums;   // D, before a pool

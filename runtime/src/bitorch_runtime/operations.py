@@ -250,6 +250,8 @@ _ELEMENTWISE = (
                     Choice("sigmoid", "1/(1 + e^−x)", _EXPONENTIAL),
                     Choice("tanh", "tanh x", _EXPONENTIAL),
                     Choice("silu", "x/(1 + e^−x)", _EXPONENTIAL),
+                    Choice("gelu", "x·Φ(x), the share of a normal distribution below x", _EXPONENTIAL),
+                    Choice("gelu_tanh", "x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2", _EXPONENTIAL),
                 ),
             ),
             array("slope", "float32 [C]", FLOATS, "", "needed with leaky_relu and elu, refused with the others"),

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "checks.h"
+#include "tools/true_functions.h"
 
 namespace bitorch {
 namespace {
@@ -79,6 +80,8 @@ void check_activations(Random& random, const KernelTable& table) {
       {"sigmoid", &ActivationFunctions::sigmoid, [](double x) { return 1.0 / (1.0 + std::exp(-x)); }},
       {"tanh", &ActivationFunctions::tanh, [](double x) { return std::tanh(x); }},
       {"silu", &ActivationFunctions::silu, [](double x) { return x / (1.0 + std::exp(-x)); }},
+      {"gelu", &ActivationFunctions::gelu, true_gelu},
+      {"gelu_tanh", &ActivationFunctions::gelu_tanh, true_gelu_tanh},
   };
   const size_t n = static_cast<size_t>(random.from(1, 90));
   float* in = input_memory().last<float>(n);

@@ -1,7 +1,6 @@
 // Whole layers by fused kernels and by the staged path, against plain loops.
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -134,20 +133,43 @@ void run_layer(const LayerCase& layer, const LayerResults& expected, const Conv&
   if (spec.wants_float) check_floats(floats, expected.values, layer.batch, &out_floats);
 }
 
-}  // namespace
-
-namespace {
-
-std::vector<const FusedKernel*> kernels_for(const LayerCase& layer, const KernelTable& table) {
-  std::vector<const FusedKernel*> kernels;
-  for (int i = 0; i < table.fused_count; ++i) {
-    KernelWish wish;
-    wish.only = table.fused[i];
-    const bool planes = layer.codes_kind == Kind::kPlanes;
-    if (!kernel_choices(layer.spec, table, layer.input_kind, planes, wish).empty()) kernels.push_back(wish.only);
-  }
-  return kernels;
+bool serves(const FusedKernel& kernel, const KernelTable& table, const LayerOutline& outline) {
+  KernelWish wish;
+  wish.only = &kernel;
+  const bool planes = outline.codes_kind == Kind::kPlanes;
+  return !kernel_choices(outline.spec(), table, outline.input_kind, planes, wish).empty();
 }
+
+// Layers that one kernel serves: a part of those drawn, or, since some kernels serve one in thousands, one that it has
+// served with parts of another one.
+class Outlines {
+ public:
+  Outlines(const FusedKernel& kernel, const KernelTable& table) : kernel_(kernel), table_(table) {}
+
+  LayerOutline draw(Random& random) {
+    for (int64_t i = 0; i < kMostDraws; ++i) {
+      const bool varied = !served_.empty() && !random.one_in(4);
+      const LayerOutline outline =
+          varied ? vary(random, random.of(served_), kMostMacs) : draw_outline(random, kMostMacs);
+      if (!serves(kernel_, table_, outline)) continue;
+      if (served_.size() < kKept) {
+        served_.push_back(outline);
+      } else {
+        served_[random.below(kKept)] = outline;
+      }
+      return outline;
+    }
+    describe("%s: layers for it", kernel_.name);
+    fail("no layer that it serves in so many", kMostDraws, 0, 1);
+  }
+
+ private:
+  static constexpr size_t kKept = 500;
+  static constexpr int64_t kMostDraws = 10000000;
+  const FusedKernel& kernel_;
+  const KernelTable& table_;
+  std::vector<LayerOutline> served_;
+};
 
 void check_staged(Random& random, const KernelTable& table, const LayerCase& layer, const LayerResults& expected) {
   KernelWish wish;
@@ -157,33 +179,62 @@ void check_staged(Random& random, const KernelTable& table, const LayerCase& lay
   run_layer(layer, expected, *make_conv(layer, table, wish), random.from(1, 3));
 }
 
+// What was among the layers, so that a kernel that never meets one of these is seen.
+struct Met {
+  int layers = 0, residuals = 0, in_place = 0, tails = 0, odd = 0, borders = 0, strided = 0;
+
+  void add(const LayerCase& layer) {
+    const ConvGeometry& g = layer.spec.geometry;
+    ++layers;
+    residuals += layer.spec.has_residual;
+    in_place += layer.in_place;
+    tails += g.out_channels % kFusedChannels != 0;
+    odd += g.out_width() % 2 != 0;
+    borders += layer.spec.sign_activations || layer.spec.zero_point != 0;
+    strided += g.stride_h > 1 || g.stride_w > 1;
+  }
+  void print(const char* name) const {
+    std::printf(
+        "%-30s %d layers: %d with residuals (%d in place), %d with tails of channels, %d of odd widths, "
+        "%d with borders, %d strided\n",
+        name, layers, residuals, in_place, tails, odd, borders, strided);
+    std::fflush(stdout);
+  }
+};
+
+void check_fused_kernel(Random& random, const KernelTable& table, const FusedKernel& kernel, int cases) {
+  Outlines outlines(kernel, table);
+  KernelWish wish;
+  wish.only = &kernel;
+  Met met;
+  int refused = 0;  // by their numbers, when these are prepared
+  while (met.layers < cases) {
+    const LayerCase layer = draw_layer(random, outlines.draw(random));
+    describe_layer(layer, kernel.name);
+    const std::unique_ptr<Conv> conv = make_conv(layer, table, wish);
+    if (conv == nullptr) {
+      if (++refused > 1000 + 100 * cases) fail("layers refused", refused, met.layers, cases);
+      continue;
+    }
+    const LayerResults expected = expected_results(layer);
+    run_layer(layer, expected, *conv, random.from(1, 3));
+    check_staged(random, table, layer, expected);
+    met.add(layer);
+  }
+  met.print(kernel.name);
+}
+
 }  // namespace
 
 void check_fused(Random& random, const KernelTable& table, int cases) {
-  std::map<const FusedKernel*, int> done;
-  int finished = 0;
-  // Kernels that serve few layers wait for theirs: most draws cost next to nothing.
-  for (int64_t draw = 0; draw < int64_t{cases} * 400 && (finished < table.fused_count || draw < cases); ++draw) {
-    LayerCase layer = draw_layer(random, kMostMacs);
-    if (layer.spec.largest_sum() > 2147483647) continue;
-    if (!can_write_planes(layer.spec)) layer.codes_kind = Kind::kBytes;
-    std::vector<const FusedKernel*> due = kernels_for(layer, table);
-    due.erase(std::remove_if(due.begin(), due.end(), [&](const FusedKernel* kernel) { return done[kernel] >= cases; }),
-              due.end());
-    if (due.empty() && draw >= cases) continue;
-    const LayerResults expected = expected_results(layer);
-    if (draw < cases) check_staged(random, table, layer, expected);
-    for (const FusedKernel* kernel : due) {
-      KernelWish wish;
-      wish.only = kernel;
-      describe_layer(layer, kernel->name);
-      const std::unique_ptr<Conv> conv = make_conv(layer, table, wish);
-      if (conv == nullptr) continue;
-      run_layer(layer, expected, *conv, random.from(1, 3));
-      if (++done[kernel] == cases) ++finished;
-    }
+  Met met;
+  while (met.layers < cases) {
+    const LayerCase layer = draw_layer(random, draw_outline(random, kMostMacs));
+    check_staged(random, table, layer, expected_results(layer));
+    met.add(layer);
   }
-  for (const auto& [kernel, count] : done) std::printf("%s: %d layers\n", kernel->name, count);
+  met.print(table.name);
+  for (int i = 0; i < table.fused_count; ++i) check_fused_kernel(random, table, *table.fused[i], cases);
 }
 
 }  // namespace bitorch

@@ -39,8 +39,8 @@ _LARGEST_CHANNELS = 2**24
 #: By the name of a function: what to use instead.
 _INSTEAD = {
     **dict.fromkeys(
-        ["gelu", "elu", "selu", "celu", "mish", "softplus", "softsign", "threshold", "glu", "rrelu", "logsigmoid"],
-        "Use relu, leaky_relu, hardswish or silu",
+        ["selu", "celu", "mish", "softplus", "softsign", "threshold", "glu", "rrelu", "logsigmoid"],
+        "Use relu, leaky_relu, hardswish, silu or gelu",
     ),
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
     **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),

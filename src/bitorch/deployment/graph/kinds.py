@@ -78,6 +78,8 @@ class Kind:
         weighs: it sums products with a weight.
         sums: its sum is one of floats, in an order that is free.
         exact: its value has the same bits wherever it is computed; False of free sums, and of a library's exp.
+        lost: of what is not exact, how far a library's value may be from the true one beside its last bits, as
+            PyTorch takes the tail of GELU from 1. Then huge numbers, too, become inf or NaN in some places of a tensor.
         makes_codes: of floats or of codes: there NaN ends.
     """
 
@@ -98,6 +100,7 @@ class Kind:
     weighs: bool = False
     sums: bool = False
     exact: bool = True
+    lost: float = 0.0
     makes_codes: bool = False
 
 
@@ -124,6 +127,7 @@ def _elementwise(
     lowest: float | None = None,
     rising: Property = never,
     exact: bool = True,
+    lost: float = 0.0,
     captured: bool = True,
 ) -> Kind:
     return Kind(
@@ -138,6 +142,7 @@ def _elementwise(
         rising=rising,
         keeps_channels=True,
         exact=exact,
+        lost=lost,
         captured=captured,
     )
 
@@ -222,6 +227,8 @@ _ROWS = (
     _elementwise("sigmoid", "1/(1 + exp(−x)).", nearly_rising=always, exact=False),
     _elementwise("tanh", "tanh(x).", nearly_rising=always, exact=False),
     _elementwise("silu", "x/(1 + exp(−x)). It falls below −1.28.", lowest=-0.2785, exact=False),
+    _elementwise("gelu", "x·Φ(x). It falls below −0.75.", lowest=-0.17, exact=False, lost=2.0**-18),
+    _elementwise("gelu_tanh", "x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2.", lowest=-0.1701, exact=False, lost=2.0**-18),
     _elementwise("plus", "x + `constant`, [C].", {"constant": _TENSOR}, monotone=always, rising=_finite("constant")),
     _elementwise(
         "times",

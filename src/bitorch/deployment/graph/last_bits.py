@@ -1,4 +1,4 @@
-"""Codes behind a function whose last bits are free: SiLU, sigmoid, tanh and ELU are sums of a library's exponential.
+"""Codes behind a function whose last bits are free: SiLU, GELU, sigmoid, tanh and ELU have a library's exponential.
 
 PyTorch computes them in one way in a vector, in another at its end, in a third on another CPU, and training saw any of
 them. So where such a number lies within its last bits of where codes change, either code is the model's.
@@ -7,6 +7,7 @@ them. So where such a number lies within its last bits of where codes change, ei
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,11 +17,22 @@ from .graph import Node
 
 #: How far from the true value PyTorch's may be, as a share of it: 4 to 8 units in the last place.
 ROOM = 2.0**-21
-#: And how far where it is next to nothing: PyTorch's SiLU is 0 below −88.7, where e^−x is infinite.
+#: And how far where it is next to nothing: PyTorch's SiLU is 0 below −88.7, where e^−x is infinite. Or `Kind.lost`.
 NEXT_TO_NOTHING = 2.0**-120
+
+#: From here on GELU(x) is x.
+_ITSELF = 2.0**64
 
 #: From the argument of a chain to the least and the largest code.
 Between = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def steadied(node: Node) -> Node:
+    """A node with the function that is meant: PyTorch's vectors make inf of GELU(2·10³⁸), and NaN of GELU(inf)."""
+    if node.row.lost == 0:
+        return node
+    function = node.function
+    return replace(node, function=lambda x: torch.where(x > _ITSELF, x, function(x)))
 
 
 def inexact(chain: Sequence[Node]) -> list[int]:
@@ -39,11 +51,13 @@ def codes_between(chain: Sequence[Node], codes: Node) -> Between | None:
     at = inexact(chain)
     if not at:
         return None
-    value, after = composed(chain[: at[0] + 1]), composed([*chain[at[0] + 1 :], codes])
+    value = composed([*chain[: at[0]], steadied(chain[at[0]])])
+    after = composed([*chain[at[0] + 1 :], codes])
+    lost = max(NEXT_TO_NOTHING, chain[at[0]].row.lost)
 
     def between(x: Tensor) -> tuple[Tensor, Tensor]:
         y = value(x)
-        room = y.abs() * ROOM + NEXT_TO_NOTHING
+        room = torch.where(y.isinf(), 0.0, y.abs() * ROOM + lost)
         ends = torch.stack([after(y - room), after(y + room)])
         return ends.amin(0), ends.amax(0)
 

@@ -16,7 +16,7 @@ from ..graph.chains import (
     stored,
 )
 from ..graph.graph import Graph, Node
-from ..graph.last_bits import codes_between, is_bounded
+from ..graph.last_bits import codes_between, is_bounded, steadied
 from .every_integer import staircase_of_every_integer
 from .threshold_search import (
     Staircase,
@@ -60,7 +60,7 @@ def _of_sum(graph: Graph, node: Node, claimed: set[str]) -> Node | None:
     start, chain = source(graph, node, lambda at: True)
     if levels > _MOST_LEVELS or start.kind != "product" or start.name in claimed or not is_bounded(chain):
         return None
-    codes, reach = _stored(chain, node), _reach(start)
+    codes, reach = _stored([*map(steadied, chain)], node), _reach(start)
     if not all(map(is_monotone, chain)):
         staircase = staircase_of_every_integer(codes, node.shape, levels, *reach)
     elif makes_nan(codes, node.shape, *reach):
@@ -99,7 +99,7 @@ def _one_way(chain: Sequence[Node], node: Node) -> list[Node] | None:
     bends = [i for i, one in enumerate(chain) if not is_monotone(one)]
     if not bends:
         return list(chain)
-    before, bend, after = chain[: bends[0]], chain[bends[0]], chain[bends[0] + 1 :]
+    before, bend, after = chain[: bends[0]], steadied(chain[bends[0]]), chain[bends[0] + 1 :]
     if len(bends) > 1 or bend.row.nearly_rising(bend.settings):
         return list(chain) if len(bends) == 1 else None
     if bend.row.lowest is None:

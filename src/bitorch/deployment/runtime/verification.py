@@ -221,6 +221,8 @@ class _Walk:
                 values[node.name] = value
                 if node.row.sums:
                     unsure[node.name] = _may_overflow(values[node.inputs[0]])
+                elif node.row.lost:
+                    unsure[node.name] = (values[node.inputs[0]].abs() > _HUGE).flatten(1).any(1)
                 elif is_inexact:
                     unsure |= _of_any(node, [unsure[name] for name in node.inputs if name in inexact & unsure.keys()])
                 tensor = self.compiled.lowered.tensor(node.name)

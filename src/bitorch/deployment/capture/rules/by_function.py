@@ -73,6 +73,7 @@ RULES: dict[Any, Rule] = _rules(
         "sigmoid": elementwise.activation("sigmoid"),
         "tanh": elementwise.activation("tanh"),
         "silu": elementwise.activation("silu"),
+        "gelu": elementwise.gelu,
         "softmax": elementwise.softmax(log=False),
         "log_softmax": elementwise.softmax(log=True),
         "add __add__ __radd__ __iadd__": elementwise.add,

@@ -130,6 +130,13 @@ def elu(call: Reader, input: Tensor, alpha: float = 1.0, inplace: bool = False) 
     return call.add("elu", call.read(input, channels), channels_at=channels, alpha=_finite(numbers))
 
 
+def gelu(call: Reader, input: Tensor, approximate: str = "none") -> str:
+    """The rule of F.gelu."""
+    channels = call.channel_axis(input)
+    kind = {"none": "gelu", "tanh": "gelu_tanh"}[approximate]  # PyTorch takes no other
+    return call.add(kind, call.read(input, channels), channels_at=channels)
+
+
 def batch_norm(
     call: Reader,
     input: Tensor,
