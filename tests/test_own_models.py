@@ -140,6 +140,48 @@ def test_what_somebody_gives_is_not_run(run: Any, monkeypatch: pytest.MonkeyPatc
     assert Path("ran").exists()
 
 
+#: One file each, so that naming one names no other.
+OTHER_OWN = {
+    "data": """
+from bitorch.data import digits
+def make(): return digits()
+""",
+    "loss": """
+import torch.nn.functional as F
+def make(output, target): return F.cross_entropy(output, target)
+""",
+    "metric": """
+def make(output, target): return (output.argmax(1) == target).float().mean()
+make.higher_is_better = True
+""",
+}
+
+
+def test_no_function_of_somebody_else_is_run(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    flags = ["--model", "mine.py:net"]
+    for name, text in OTHER_OWN.items():
+        Path(f"{name}.py").write_text(f"{text}\nopen('{name} ran', 'w').close()\n", encoding="utf-8")
+        flags += [f"--{name}", f"{name}.py:make"]
+    run("train", *flags, "--out", "run", *TRAIN)
+    run("deploy", "run/last.ckpt", "--out", "run/best.bit.safetensors")
+    assert len([*Path().glob("* ran")]) == 3
+    for path in Path().glob("* ran"):
+        path.unlink()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    for name in [name for name in sys.modules if name.startswith("bitorch_own_")]:
+        del sys.modules[name]
+    for command in (
+        *ON_CHECKPOINTS[1:], ["sensitivity", "run/best.ckpt"], ["allocate", "run/best.ckpt", "--budget", "5kB"],
+        ["train", "--config", "run/settings.yaml"],
+    ):  # fmt: skip
+        message = run(*command, "--model", "mine.py:net", code=2)
+        assert "has not been run here before" in message or "does not say" in message, command
+    assert not [*Path().glob("* ran")]
+    Path("given.yaml").write_text("distil: run/best.ckpt\ndistil_model: data.py:make\n", encoding="utf-8")
+    assert "given.yaml has the distil_model data.py:make" in run("train", "--config", "given.yaml", *TRAIN, code=2)
+    assert not [*Path().glob("* ran")]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

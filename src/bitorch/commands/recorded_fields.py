@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..train.checkpoint import Checkpoint
 
 #: Settings that may name code of the user's own.
-OWN_FIELDS = ("model", "data", "loss", "metric")
+OWN_FIELDS = ("model", "distil_model", "data", "loss", "metric")
 
 
 def fields_from_files(arguments: Sequence[str]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def with_own_code(
     """
     found = dict(fields)
     for name in OWN_FIELDS:
-        value, option = fields.get(name), f"--{name}"
+        value, option = fields.get(name), f"--{name.replace('_', '-')}"
         if name in others or is_named(option, arguments) or not isinstance(value, str):
             continue
         if is_own(value):
