@@ -22,7 +22,7 @@ from paper_table1 import TABLE1, Bits
 from recipe import run
 
 PAPER_NETS = "ABCD"
-_CHANNELS = ("all", "½", "¼", "⅛")
+_CHANNELS = ("all channels", "½ of them", "¼", "⅛")
 #: Inches of the picture: a page shows it 830 pixels wide, at 100 an inch, and screens may have twice as many.
 _SIZE, _DPI = (8.3, 5), 200
 
@@ -113,7 +113,7 @@ def draw(ours: dict[Bits, float], path: Path) -> None:
     left.set_title("here")
     for net, channels, marker in zip(PAPER_NETS, _CHANNELS, "osD^", strict=True):
         points = [(100 * value, name) for bits, name in zip(order, names, strict=True) if (value := paper(bits, net))]
-        label = f"net {net}, {channels} of the channels"
+        label = f"net {net}: {channels}"
         right.plot([p[0] for p in points], [p[1] for p in points], marker, label=label, alpha=0.8)
     right.set_xlabel("accuracy on SVHN")
     right.set_title("the paper's table 1")

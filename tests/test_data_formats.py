@@ -284,26 +284,23 @@ class TestWebDataset:
 
     def test_the_order_is_that_of_a_buffer_over_shards(self, tmp_path: Path) -> None:
         write_shards(tmp_path, 400, 4, size=8)
-        orders = []
-        for cache in ("auto", "off"):
-            data = load("webdataset", tmp_path, options=self.options(cache=cache, shuffle_buffer=20, val_share=0.05))
-            files = data.train
-            assert isinstance(files, ImageFiles)
-            assert files.shard_of is not None
-            order = files.shuffled(torch.Generator().manual_seed(1))
-            assert sorted(order.tolist()) == list(range(len(files)))
-            orders.append(order)
-        assert torch.equal(*orders)
-        # Samples come at most as early as the buffer is long, and shard after shard.
-        shards = files.shard_of[order]
-        in_order = shards[::1].unique_consecutive()
-        assert len(in_order) < 120
-        first = [int((shards == shard).nonzero()[0]) for shard in range(4)]
-        last = [int((shards == shard).nonzero()[-1]) for shard in range(4)]
-        by_start = sorted(range(4), key=lambda shard: first[shard])
-        assert all(first[b] > first[a] + 60 for a, b in itertools.pairwise(by_start))
-        assert last[by_start[0]] < len(order)
-        assert not torch.equal(order, files.shuffled(torch.Generator().manual_seed(2)))
+
+        def files(cache: str) -> ImageFiles:
+            options = self.options(cache=cache, shuffle_buffer=20, val_share=0.05)
+            part = load("webdataset", tmp_path, options=options).train
+            assert isinstance(part, ImageFiles)
+            return part
+
+        cached, read = files("auto"), files("off")
+        order, other = (part.shuffled(torch.Generator().manual_seed(1)) for part in (cached, read))
+        assert torch.equal(order, other)
+        assert sorted(order.tolist()) == list(range(len(read)))
+        assert not torch.equal(order, read.shuffled(torch.Generator().manual_seed(2)))
+        # One shard after the other, each begun at most a buffer early.
+        assert read.shard_of is not None
+        shards = read.shard_of[order]
+        first = sorted(int((shards == shard).nonzero()[0]) for shard in range(4))
+        assert all(later > earlier + 60 for earlier, later in itertools.pairwise(first))
 
     def test_patterns(self, tmp_path: Path) -> None:
         for name in ("a-00.tar", "a-01.tar", "b-00.tar"):
