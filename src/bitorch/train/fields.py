@@ -12,7 +12,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..short_repr import short_repr
 
-
 #: Names that a message lists.
 _MOST_LISTED = 30
 
