@@ -12,7 +12,7 @@
 // pixels themselves, at a constant distance. A row that lies in two cache lines costs several times as much, so pixels
 // of other widths are copied, K side by side, before they are multiplied. 4 tiles of pixels x 1 of weights, or as many
 // sums otherwise, hide the 52 cycles that a product takes; the weights, which need not fit the first-level cache, are
-// read once for 64 pixels.
+// read once for 64 pixels, and widened then where they are kept narrow (fused_amx_weights.inl).
 
 // GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for uninitialised variables (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"

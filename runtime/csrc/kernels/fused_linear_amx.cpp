@@ -1,5 +1,5 @@
 // Linear layers by AMX, and by vpdpbusd where pixels are too few for tiles. Codes in bytes in; codes, floats or both
-// out. Convolutions of many pixels, whose weights are read often, keep them widened: fused_amx.cpp.
+// out. Convolutions of many pixels are in fused_amx.cpp, which finishes 64 of them together.
 
 // GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for uninitialised variables (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -37,7 +37,7 @@ constexpr int kLinearPixels = 2;  // more are for tiles
 // bits.
 constexpr double kWidenTile = 44, kPixel = 0.65, kPairOfTiles = 85, kPairOfTilesBit = 12;
 
-// Larger images read their weights so often that they are better kept widened (fused_amx.cpp).
+// Larger images are for fused_amx.cpp.
 constexpr double kMostImage = 32;
 
 static double cost(const FusedSpec* spec, Machine machine) {
