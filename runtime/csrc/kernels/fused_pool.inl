@@ -205,9 +205,13 @@ void PoolRun::run_row(int y, int first_channel, Row* row, PoolTarget* targets, i
     const int more = s->width - have < step ? s->width - have : step;
     row->multiply(have, more, sums + int64_t{have - d.first} * kFusedChannels);
     have += more;
-    int end = have >= s->width ? p.width : (have + p.pad_left - p.kernel_w) / p.stride_w + 1;
-    if (have + p.pad_left < p.kernel_w) end = i;
-    end = end < i ? i : end < p.width ? end : p.width;
+    // Windows whose last column is there; in the end those that padding fills up, too.
+    int end = p.width;
+    if (have < s->width) {
+      const int reach = have + p.pad_left - p.kernel_w;
+      const int whole = reach < 0 ? 0 : reach / p.stride_w + 1;
+      end = whole < i ? i : whole < p.width ? whole : p.width;
+    }
     for (int t = 0; t < count; ++t) {
       if (!targets[t].last) continue;
       targets[t].to = done + t * pool_sums_bytes(step) / 4;
