@@ -96,8 +96,8 @@ def _cifar10(folder: Path) -> list[str]:
 
 
 def _svhn(folder: Path) -> list[str]:
-    write_svhn(folder, 300, 60)
-    return ["--data", "svhn", "--pad-to", "40", "--model", "svhn-d"]
+    write_svhn(folder, 600, 60)
+    return ["--data", "svhn", "--pad-to", "40", "--model", "svhn-d", "--lr", "3e-3"]
 
 
 def _imagenet(folder: Path) -> list[str]:
@@ -123,7 +123,7 @@ def test_textures_are_learned(
 ) -> None:
     """Accuracy of at least 95 % on three textures in each official format, and the packed net has the same."""
     folder, out, net = tmp_path / "set", tmp_path / "run", str(tmp_path / "net.bit.safetensors")
-    flags = [*write(folder), "--folder", str(folder), "--epochs", "6", "--batch-size", "30", "--out", str(out)]
+    flags = [*write(folder), "--folder", str(folder), "--epochs", "10", "--batch-size", "30", "--out", str(out)]
     assert main(["train", *flags]) == 0
     assert main(["deploy", str(out / "best.ckpt"), "-o", net]) == 0
     assert main(["verify", str(out / "best.ckpt"), net]) == 0
