@@ -1,7 +1,7 @@
 """Fashion-MNIST: what it takes to keep 1-bit weights, 2-bit activations and 6-bit gradients close to the float net.
 
-Each seed trains the float net; from its weights, and from its answers beside the labels, the low-bit net learns for more
-epochs, with ranges that are calibrated on the float net and learned from there.
+Each seed trains the float net; from its weights, and from its answers beside the labels, the low-bit net learns for as
+many epochs more, with ranges that are calibrated on the float net and learned from there.
 """
 
 from __future__ import annotations

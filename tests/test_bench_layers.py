@@ -18,6 +18,7 @@ import bitorch_runtime
 from bitorch_runtime import reference
 from layers_cases import LAYERS, Bits, Layer, Problem, bits_of, code_thresholds
 from layers_ours import Ours
+from layers_picture import plain_name
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "layers.py"
@@ -329,3 +330,13 @@ def test_popcounts_become_bytes_where_the_page_on_kernels_says(other: str) -> No
         arrays["same"] = np.arange(4, dtype=np.uint8)
     entry = bitorch_runtime.Program(operations, arrays).operations()[2]
     assert entry["kernel"].split()[0] == ("popcount" if other == "nothing" else "bytes")
+
+
+def test_maps_have_plain_names() -> None:
+    assert [plain_name(name) for name in ("3x3s2-64-128@56", "dw3x3-128@28", "1x1-512@7")] == [
+        "3×3, 64 → 128 channels\n56×56 pixels, stride 2",
+        "depthwise 3×3, 128 channels\n28×28 pixels",
+        "1×1, 512 channels\n7×7 pixels",
+    ]
+    assert plain_name("linear-512-1000@1") == "linear, 512 → 1000\n1 vector"
+    assert plain_name("linear-4096@64") == "linear, 4096\n64 vectors"

@@ -22,6 +22,7 @@ from bitorch.deployment.runtime.compile import PASSES
 from bitorch.deployment.runtime.lower import lower
 from bitorch.layers import QActivation, QConv1d, QConv2d, QLinear
 from bitorch_runtime import operations_page
+from picture_files import write_cifar10_python, write_imagenet, write_picture_folder, write_shards, write_svhn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +53,17 @@ def ids(pages: list[Path]) -> list[str]:
     return [str(page.relative_to(ROOT)) for page in pages]
 
 
+def write_data(page: Path, folder: Path) -> None:
+    """Write the data sets that a page's commands read, as a reader has them."""
+    if page.name != "data.md":
+        return
+    write_picture_folder(folder / "pictures", 16, 4)
+    write_cifar10_python(folder / "cifar" / "cifar-10-batches-py", 16, 8)
+    write_svhn(folder / "svhn", 70, 8)
+    write_imagenet(folder / "imagenet", 24, 3, flat=True)
+    write_shards(folder / "shards", 100, 4)
+
+
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of a PyTorch name
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
@@ -75,6 +87,7 @@ def test_commands_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     write_files(page, tmp_path)
+    write_data(page, tmp_path)
     makefile = (ROOT / "Makefile").read_text() + (ROOT / "runtime" / "checks.mk").read_text()
     for line in "".join(blocks(page, "sh")).splitlines():
         words = shlex.split(line, comments=True)

@@ -16,7 +16,7 @@ from bitorch.known_names import MODEL_NAMES
 from bitorch.train import Settings
 
 FIELDS = [field.name for field in dataclasses.fields(Settings)]
-COMMANDS = ("train", "check", "report")
+COMMANDS = ("train", "check", "report", "sensitivity", "allocate")
 
 
 def page(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -68,15 +69,17 @@ class TestLayout:
 
     def test_a_split_hardly_changes_when_pictures_are_added(self, tmp_path: Path) -> None:
         write_classes(tmp_path, 20)
-        write = lambda: load("images", tmp_path, options=DataOptions(workers=0, cache="off")).test  # noqa: E731
+
+        def test_part() -> object:
+            return load("images", tmp_path, options=DataOptions(workers=0, cache="off")).test
 
         def names(split: object) -> set[str]:
             assert isinstance(split, ImageFiles)
             return {split.source.name(i) for i in range(len(split))}
 
-        before = names(write())
+        before = names(test_part())
         write_classes(tmp_path, 21)
-        assert len(before - names(write())) <= 3
+        assert len(before - names(test_part())) <= 3
 
     def test_folders_in_a_class_folder(self, folder: Path) -> None:
         (folder / "train" / "dots" / "more").mkdir()
@@ -100,8 +103,8 @@ class TestLayout:
         assert len(read(folder)) == 12
 
     def test_one_name_in_two_encodings_of_unicode_is_one_class(self, folder: Path) -> None:
-        for part, form in (("train", "NFC"), ("val", "NFD")):
-            (folder / part / "dots").rename(folder / part / unicodedata.normalize(form, "été"))
+        (folder / "train" / "dots").rename(folder / "train" / unicodedata.normalize("NFC", "été"))
+        (folder / "val" / "dots").rename(folder / "val" / unicodedata.normalize("NFD", "été"))
         assert "été" in (load("images", folder, options=OPTIONS).class_names or ())
 
     def test_hidden_and_other_files_are_left_out_and_said(self, folder: Path) -> None:
@@ -155,8 +158,8 @@ class TestBadFolders:
         assert "differ in case only" in self.message(folder)
 
     def test_classes_that_differ_in_their_encoding_only(self, folder: Path) -> None:
-        for form in ("NFC", "NFD"):
-            shutil.copytree(folder / "train" / "dots", folder / "train" / unicodedata.normalize(form, "é"))
+        for name in (unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")):
+            shutil.copytree(folder / "train" / "dots", folder / "train" / name)
         assert "in how their letters are encoded only" in self.message(folder)
 
     def test_a_class_of_test_pictures_that_training_does_not_have(self, folder: Path) -> None:
@@ -261,9 +264,9 @@ class TestCache:
     def test_memory_and_files_give_the_same_batches(self, folder: Path) -> None:
         """Also where training pictures are cropped, and so kept at their own size."""
         for transform in (None, PictureAugmentation((0.2, 1), (2, 9))):
+            caches: tuple[Literal["auto", "off"], ...] = ("auto", "off")
             options = [
-                DataOptions(workers=0, cache=cache, image_size=24, keeps_size=transform is not None)  # type: ignore[arg-type]
-                for cache in ("auto", "off")
+                DataOptions(workers=0, cache=cache, image_size=24, keeps_size=transform is not None) for cache in caches
             ]
             batches = [
                 list(loader(load("images", folder, options=o).train, 5, shuffle=True, seed=3, transform=transform))

@@ -40,3 +40,12 @@ def test_curves_draw_the_mean_of_each_net() -> None:
     assert torch.tensor(line.get_ydata()).tolist() == pytest.approx([0.6, 0.8])
     assert line.get_label() == "net"
     plt.close(figure)
+
+
+def test_shares_are_written_in_per_cent() -> None:
+    figure, axes = plt.subplots()
+    plot_curves(axes, {"net": [[{"val/acc": 0.875}, {"val/acc": 1.0}]]}, "val/acc", percent=True)
+    (line,) = axes.get_lines()
+    assert torch.tensor(line.get_ydata()).tolist() == [0.875, 1.0]
+    assert axes.yaxis.get_major_formatter()(0.875, 0) == "87.5 %"
+    plt.close(figure)

@@ -226,7 +226,7 @@ def test_labels_that_are_none_are_named(task: Task, output: Tensor, target: Any,
 def test_a_wrong_label_stops_the_run_before_the_step_and_says_where(tmp_path: Path) -> None:
     model, task, loader = case("regression")
     loader.tensors[2][17] = math.nan
-    before = model.head.weight.detach().clone()  # type: ignore[union-attr]  # of Two
+    before = model.head.weight.detach().clone()  # type: ignore[union-attr, operator]  # of Two
     ordered = Batches(*loader.tensors, make=loader.make, shuffle=False)
     with (
         quiet_lightning(),

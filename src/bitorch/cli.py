@@ -22,10 +22,12 @@ from .version import __version__
 _TRAIN_PACKAGES = ("lightning", "numpy", "rich", "sklearn", "tensorboard", "torchmetrics", "tyro", "yaml")
 _TRAIN = dict.fromkeys(_TRAIN_PACKAGES, 'pip install ".[train]"')
 _DEPLOY = {**_TRAIN, "bitorch_runtime": "pip install ./runtime"}
+_PICTURES = {**_TRAIN, "PIL": 'pip install ".[train]"'}
 _PREDICT = {**_DEPLOY, "PIL": 'pip install ".[train]"'}
 
 #: By name: the module in `commands`, what the command does, and the packages that it needs.
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "init": ("init", "Write a settings file that fits a folder of data.", _PICTURES),
     "train": ("train", "Train a low-bit net.", _TRAIN),
     "check": ("check", "Name what will go wrong in training, from one batch.", _TRAIN),
     "report": ("report", "Say what each layer of a net costs.", _TRAIN),
@@ -44,6 +46,7 @@ OWN_OPTIONS = ("--model", "--distil-model", "--data", "--loss", "--metric")
 
 #: By name: what other programs call the command.
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "init": ("new", "create", "setup", "start", "configure"),
     "train": ("fit", "run", "finetune", "fine-tune"),
     "check": ("lint", "diagnose", "validate"),
     "report": ("summary", "analyze", "analyse", "stats"),

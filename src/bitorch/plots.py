@@ -10,7 +10,7 @@ from .quantizations import GradientQuantization, Quantization
 
 try:
     from matplotlib.axes import Axes
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 except ModuleNotFoundError as error:
     raise ImportError('bitorch.plots needs matplotlib: pip install ".[plots]" in a checkout of bitorch') from error
 
@@ -24,11 +24,11 @@ def plot_staircase(axes: Axes, quantizer: Quantization, low: float = -1.5, high:
     value.backward(torch.ones_like(value))
     assert x.grad is not None  # backward just set it
     xs = x.detach().tolist()
-    axes.plot(xs, x.grad.tolist(), color="tab:orange", linewidth=1.2, label="gradient")
+    axes.plot(xs, x.grad.tolist(), color="tab:orange", linewidth=1.2, label="gradient passed back")
     axes.plot(xs, value.detach().tolist(), color="tab:blue", linewidth=1.8, label="value")
     axes.set_xlabel("input")
     axes.grid(alpha=0.3)
-    axes.legend(loc="center left", frameon=False)
+    axes.legend(loc="upper left", frameon=False)
 
 
 def plot_gradient_levels(axes: Axes, quantizer: GradientQuantization, draws: int = 200) -> None:
@@ -45,17 +45,26 @@ def plot_gradient_levels(axes: Axes, quantizer: GradientQuantization, draws: int
     axes.legend(loc="upper left", frameon=False)
 
 
-def plot_curves(axes: Axes, histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]], metric: str) -> None:
+def plot_curves(
+    axes: Axes,
+    histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
+    metric: str,
+    *,
+    percent: bool = False,
+) -> None:
     """Draw a metric over the epochs: per label the mean over its runs, and the band from the worst to the best run.
 
     Args:
         histories: for each label its runs; a run has one row per epoch, such as `Result.history`. All of equal length.
+        percent: write the metric, a share, in per cent.
     """
     for label, runs in histories.items():
         values = torch.tensor([[row[metric] for row in run] for run in runs])  # [runs, epochs]
         epochs = range(1, values.shape[1] + 1)
         (line,) = axes.plot(epochs, values.mean(0).tolist(), linewidth=1.8, label=label)
         axes.fill_between(epochs, values.amin(0).tolist(), values.amax(0).tolist(), alpha=0.2, color=line.get_color())
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from PIL import Image
+from ..data.pictures import picture_suffixes
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,9 @@ def pictures_below(folder: Path) -> PicturesBelow:
     """
     pictures: list[Path] = []
     others = 0
+    suffixes = picture_suffixes() | {".npy"}
     for path in _files(folder):
-        if path.suffix.lower() in _suffixes():
+        if path.suffix.lower() in suffixes:
             pictures.append(path)
         else:
             others += 1
@@ -64,10 +64,3 @@ def _files(folder: Path) -> list[Path]:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-@cache
-def _suffixes() -> frozenset[str]:
-    """What names of pictures end in: those formats that Pillow reads, and not only writes."""
-    known = Image.registered_extensions()  # this also makes them known
-    return frozenset([suffix for suffix, name in known.items() if name in Image.OPEN] + [".npy"])

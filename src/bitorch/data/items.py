@@ -195,21 +195,19 @@ class _StreamBatches:
         epoch, indices = key
         dataset = self._stream.dataset
         try:
-            with _drawing(self._generators) if epoch == self._epoch else _drawing(self._start(epoch)):
-                if self._place == 0 or self._place > indices[0]:
+            is_begun = epoch == self._epoch and self._place <= indices[0]
+            if not is_begun:
+                self._epoch, self._place, self._generators = epoch, 0, _Generators.seeded(self._seed, epoch, 0)
+            with _drawing(self._generators):
+                if not is_begun:
                     if hasattr(dataset, "set_epoch"):
                         dataset.set_epoch(epoch)
-                    self._samples, self._place = iter(dataset), 0
+                    self._samples = iter(dataset)
                 samples = self._read(indices)
         except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
             self._epoch = -1
             return _Failure.of(error, dataset, f"sample {self._place}")
         return _collated(self._stream.collate, samples, dataset, f"samples {indices[0]}, … {indices[-1]}")
-
-    def _start(self, epoch: int) -> _Generators:
-        self._epoch, self._place = epoch, 0
-        self._generators = _Generators.seeded(self._seed, epoch, 0)
-        return self._generators
 
     def _read(self, indices: list[int]) -> list[Any]:
         wanted = set(indices)

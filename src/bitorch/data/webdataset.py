@@ -31,14 +31,21 @@ def shard_paths(folder: str | Path | None, pattern: str) -> list[Path]:
     """Return the tar files of a pattern such as "train-{0000..0009}.tar", or "train-*.tar", below a folder.
 
     Raises:
-        ValueError: a range that falls. FileNotFoundError: missing files, the first of which are named.
+        ValueError: a range that falls, or too many files.
+        FileNotFoundError: missing files, the first of which are named.
     """
     base = Path() if folder is None else Path(folder)
     texts = [pattern]
+    count = 1
+    for found in _RANGE.finditer(pattern):
+        count *= max(int(found.group(2)) - int(found.group(1)) + 1, 0)
+        if not 1 <= count <= _MOST_SHARDS:
+            raise ValueError(
+                f"shards {pattern!r}: {found.group()} must rise, and all ranges together to at most {_MOST_SHARDS:,} "
+                "files"
+            )
     while any(map(_RANGE.search, texts)):
         texts = [text for item in texts for text in _expanded(item)]
-        if len(texts) > _MOST_SHARDS:
-            raise ValueError(f"shards {pattern!r} are more than {_MOST_SHARDS:,} files")
     paths = [base / text for text in texts]
     if "*" in pattern or "?" in pattern:
         paths = sorted(path for text in texts for path in base.glob(text))
@@ -56,8 +63,6 @@ def _expanded(text: str) -> list[str]:
     if found is None:
         return [text]
     first, last = found.groups()
-    if int(last) < int(first) or int(last) - int(first) >= _MOST_SHARDS:
-        raise ValueError(f"shards {text!r}: {found.group()} must rise, by less than {_MOST_SHARDS:,}")
     numbers = range(int(first), int(last) + 1)
     return [f"{text[: found.start()]}{number:0{len(first)}}{text[found.end() :]}" for number in numbers]
 

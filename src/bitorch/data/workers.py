@@ -42,7 +42,11 @@ class Workers(Generic[_K, _R]):
         self._keys.keys = keys
         if self._loader is None:
             self._loader = _loader(self._function, self._keys, self._workers)
-        yield from self._loader
+        with warnings.catch_warnings():
+            # How many processes there are is the user's choice, and PyTorch warns above the number of cores.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            results = iter(self._loader)
+        yield from results
 
 
 def in_chunks(function: Callable[[range], _R], count: int, workers: int, doing: str) -> Iterator[_R]:
@@ -80,7 +84,6 @@ class _Function(Dataset[Any]):
 
 def _loader(function: Callable[[_K], _R], keys: _Keys[_K], workers: int) -> DataLoader[_R]:
     with warnings.catch_warnings():
-        # How many processes there are is the user's choice, and PyTorch warns above the number of cores.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         return DataLoader(
             _Function(function),

@@ -139,9 +139,8 @@ def _fitting(output: Any, batch: Batch) -> str | None:
     try:
         z, y = logits_of(output), batch.labels
         # Whether all labels are inside of the classes is said later, with the place of one that is not.
-        if isinstance(y, Tensor) and targets.is_integer(y) and z.dim() > 1 and y.shape == z.shape[:1] + z.shape[2:]:
-            if z.shape[1] > 1:
-                return "cross-entropy" if z.dim() == 2 else "pixels"
+        if isinstance(y, Tensor) and targets.are_classes(y, z):
+            return "cross-entropy" if z.dim() == 2 else "pixels"
         judged = objective(z, [dataclasses.replace(batch, labels_name=None)], None)
     except (TypeError, ValueError):
         return None

@@ -20,7 +20,7 @@ def check_classes(output: Any, target: Any, where: str, *, num_classes: int) -> 
     """Raise an InputError unless labels are classes, int [B], each in 0…num_classes-1."""
     y = _tensor(target, where)
     z = logits_of(output)
-    if is_integer(y) and z.dim() == 2 and z.shape[1] == num_classes and y.shape == z.shape[:1]:
+    if _is_integer(y) and z.dim() == 2 and z.shape[1] == num_classes and y.shape == z.shape[:1]:
         _check_inside(y, where, num_classes, "")
         return
     raise InputError(
@@ -34,7 +34,7 @@ def check_pixels(output: Any, target: Any, where: str, *, num_classes: int, igno
     y = _tensor(target, where)
     z = logits_of(output)
     is_shaped = z.dim() > 2 and z.shape[1] == num_classes and y.shape == z.shape[:1] + z.shape[2:]
-    if not (is_integer(y) and is_shaped):
+    if not (_is_integer(y) and is_shaped):
         fits = [*z.shape[:1], *z.shape[2:]] if z.dim() > 2 else "[batch, H, W]"
         raise InputError(
             f"{where}: the labels must be integers {fits}, a class for each pixel of outputs "
@@ -79,9 +79,13 @@ def _tensor(target: Any, where: str) -> Tensor:
     return target
 
 
-def is_integer(y: Tensor) -> bool:
-    """Return whether labels are whole numbers."""
+def _is_integer(y: Tensor) -> bool:
     return not y.is_floating_point() and not y.is_complex() and y.dtype != torch.bool
+
+
+def are_classes(y: Tensor, z: Tensor) -> bool:
+    """Return whether labels are shaped as classes of outputs [B, C, …], C ≥ 2, whatever their numbers."""
+    return _is_integer(y) and z.dim() > 1 and z.shape[1] > 1 and y.shape == z.shape[:1] + z.shape[2:]
 
 
 def _kind(y: Tensor) -> str:
