@@ -35,8 +35,8 @@ def test_a_folder_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     write_picture_folder(folder, 12, 3, size=20)
     assert main([
         "train", "--data", "images", "--folder", str(folder), "--image-size", "8", "--channels", "1",
-        "--model", "lenet-8", "--mean", "0.4", "--std", "0.3", "--crop-share", "0.9", "--crop-scale", "0.5", "1", "--epochs", "1",
-        "--batch-size", "12", "--out", str(out), "--workers", "0",
+        "--model", "lenet-8", "--mean", "0.4", "--std", "0.3", "--crop-share", "0.9", "--crop-scale", "0.5", "1",
+        "--epochs", "1", "--batch-size", "12", "--out", str(out), "--workers", "0",
     ]) == 0  # fmt: skip
     checkpoint = str(out / "last.ckpt")
     assert main(["deploy", checkpoint, "-o", net]) == 0
@@ -77,6 +77,7 @@ def test_wrong_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["--image-size", "-1"], "image_size must be 0 or from 1 to 4096"),
         (["--data", "imagefolder"], "did you mean images?"),
         (["--mean", "0.5"], "mean and std belong together"),
+        (["--mean", "0.5", "--std", "0.2", "--first", "8"], "a low-bit first layer clips its inputs at 0 and 1"),
         (["--mean", "imagenet"], "mean and std have 3 numbers, but images have 1 channels"),
         (["--randaugment", "2", "40"], "magnitude from 0 to 30"),
         (["--data", "digits", "--shards", "x.tar"], 'shards is for data "webdataset"'),
