@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,7 +100,7 @@ def test_a_batch_norm_is_in_its_convolution(report: Report) -> None:
 
 def test_all_numbers_of_a_batch_norm_count() -> None:
     """Where it does not deploy it has bytes and time of its own."""
-    numbers = {"parameters": 1, "float_bytes": 2, "packed_bytes": 4, "macs": 8, "bit_operations": 16}
+    numbers: dict[str, Any] = {"parameters": 1, "float_bytes": 2, "packed_bytes": 4, "macs": 8, "bit_operations": 16}
     rows = [
         Row("conv", "Conv2d", weight_shape=(1, 1, 1, 1), milliseconds=0.5, share=0.25, **numbers),
         Row("norm", "BatchNorm2d", weight_shape=(1,), milliseconds=0.25, share=0.5, **numbers),
