@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from bitorch.cli import main
+from bitorch.commands.packed_evaluation import data_options, scores_of
+from bitorch.data import first_batch, load
 from bitorch.deployment.runtime.packed_model import PackedModel
 from picture_files import (
     encoded,
@@ -31,16 +34,16 @@ def test_a_folder_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     folder, out, net = tmp_path / "set", tmp_path / "run", str(tmp_path / "net.bit.safetensors")
     write_picture_folder(folder, 12, 3, size=20)
     assert main([
-        "train", "--data", "images", "--folder", str(folder), "--image-size", "8", "--channels", "1", "--model", "lenet-8",
-        "--mean", "0.4", "--std", "0.3", "--crop-share", "0.9", "--crop-scale", "0.5", "1", "--epochs", "1",
-        "--batch-size", "12", "--out", str(out), "--workers", "0",
+        "train", "--data", "images", "--folder", str(folder), "--image-size", "8", "--channels", "1",
+        "--model", "lenet-8", "--mean", "0.4", "--std", "0.3", "--crop-share", "0.9", "--crop-scale", "0.5", "1",
+        "--epochs", "1", "--batch-size", "12", "--out", str(out), "--workers", "0",
     ]) == 0  # fmt: skip
     checkpoint = str(out / "last.ckpt")
     assert main(["deploy", checkpoint, "-o", net]) == 0
     assert "columns, dots, rows" in capsys.readouterr().out
     assert main(["verify", checkpoint, net]) == 0
     packed = PackedModel.load(net)
-    assert packed.class_names == ("columns", "dots", "rows") or packed.class_names == ["columns", "dots", "rows"]
+    assert list(packed.class_names or ()) == ["columns", "dots", "rows"]
     assert packed.preprocessing is not None
     assert packed.preprocessing["size"] == [8, 8]
     assert packed.preprocessing["crop_share"] == 0.9
@@ -56,11 +59,16 @@ def test_a_folder_of_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     paths = sorted((folder / "val").rglob("*.jpg"))
     assert main(["predict", net, *map(str, paths)]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert sum(line["label"] == path.parent.name for line, path in zip(lines, paths, strict=True)) / 9 == found[0]
+    right = sum(line["label"] == path.parent.name for line, path in zip(lines, paths, strict=True))
+    assert right / len(paths) == pytest.approx(found[0])
+    images, _ = first_batch(load("images", folder, options=data_options(packed, "images")).test, len(paths))
+    assert torch.equal(scores_of(packed, images), torch.tensor([line["scores"] for line in lines]))
     # Another folder's classes go by their names, also where one is missing.
     write_picture_folder(tmp_path / "other", 2, 2, size=33, names=("rows", "dots"))
-    assert main(["eval", net, "--folder", str(tmp_path / "other")]) == 2
-    assert "no whole training pictures of the classes columns" in capsys.readouterr().err
+    assert main(["eval", net, "--folder", str(tmp_path / "other")]) == 0
+    write_picture_folder(tmp_path / "unknown", 2, 2, names=("rows", "stars"))
+    assert main(["eval", net, "--folder", str(tmp_path / "unknown")]) == 2
+    assert "'stars' is none of the 3 classes" in capsys.readouterr().err
 
 
 def test_wrong_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +77,7 @@ def test_wrong_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["--image-size", "-1"], "image_size must be 0 or from 1 to 4096"),
         (["--data", "imagefolder"], "did you mean images?"),
         (["--mean", "0.5"], "mean and std belong together"),
+        (["--mean", "0.5", "--std", "0.2", "--first", "8"], "a low-bit first layer clips its inputs at 0 and 1"),
         (["--mean", "imagenet"], "mean and std have 3 numbers, but images have 1 channels"),
         (["--randaugment", "2", "40"], "magnitude from 0 to 30"),
         (["--data", "digits", "--shards", "x.tar"], 'shards is for data "webdataset"'),

@@ -87,7 +87,8 @@ def picture_dataset(
     for part, what in zip(kept, _PARTS, strict=True):
         if len(part.labels) == 0:
             raise ValueError(f"{name} has no {what} pictures")
-    _check_all_classes(name, kept[0], class_names)
+    if options.class_names is None:  # a net that is evaluated may know more
+        _check_all_classes(name, kept[0], class_names)
     shape = (_channels(name, looks, options), *_size(name, kept, looks, options))
     files = [_files(part, shape, len(class_names), options) for part in kept]
     said = [*notes, *(line for look, what in zip(looks, _PARTS, strict=True) for line in look.notes(what))]

@@ -367,6 +367,7 @@ def _check_combinations(settings: Settings) -> None:
     # They check themselves.
     _ = settings.augmentation, settings.config, settings.picture_augmentation, settings.data_options
     _check_rules(settings)
+    _check_normalization(settings)
     _check_warm_start(settings)
     if settings.nesterov and (settings.optimizer != "sgd" or settings.momentum == 0):
         raise ValueError('nesterov needs optimizer="sgd" and a momentum above 0')
@@ -389,6 +390,15 @@ def _check_combinations(settings: Settings) -> None:
     for name in ("new_head", "sum_channels"):
         if getattr(settings, name) and settings.weights is None and settings.resume is None:
             raise ValueError(f"{name} is about the weights of another program, and there are none; give weights, too")
+
+
+def _check_normalization(settings: Settings) -> None:
+    is_clipped = settings.rules is None and settings.first != "float" and settings.range == "unit"
+    if settings.data_options.normalization is not None and is_clipped and settings.activations is None:
+        raise ValueError(
+            f"a low-bit first layer clips its inputs at 0 and 1, and mean and std make others; with first="
+            f"{settings.first!r} leave mean and std out, or say range calibrated or learned"
+        )
 
 
 def _check_rules(settings: Settings) -> None:
