@@ -29,6 +29,7 @@ SYMBOLS = {
     "kernel_fused_tables16": {"kFusedTables16"},
     "kernel_fused_depthwise": {"kFusedDepthwise8", "kFusedDepthwise4"},
     "kernel_fused_depthwise_planes": {"kFusedDepthwisePlanes"},
+    "kernel_fused_grouped": {"kFusedGrouped"},
     "kernel_fused_stem": {"kFusedStem"},
     "kernel_fused_linear": {"kFusedLinear"},
     "kernel_fused_linear_avx2": {"kFusedLinearAvx2"},
