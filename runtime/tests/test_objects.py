@@ -31,6 +31,7 @@ SYMBOLS = {
     "kernel_fused_depthwise_planes": {"kFusedDepthwisePlanes"},
     "kernel_fused_grouped": {"kFusedGrouped"},
     "kernel_fused_stem": {"kFusedStem"},
+    "kernel_fused_stem_amx": {"kFusedStemAmx"},
     "kernel_fused_linear": {"kFusedLinear"},
     "kernel_fused_linear_avx2": {"kFusedLinearAvx2"},
     "kernel_fused_linear_amx": {"kFusedLinearAmx"},
