@@ -158,7 +158,10 @@ CRAFTED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "loops of text": (lambda c: c.update(loops="loops"), "loops must be a mapping"),
     "no num_classes": (lambda c: c["bitorch"].pop("num_classes"), r"it lacks bitorch\.num_classes"),
     "one class": (lambda c: c["bitorch"].update(num_classes=1), "num_classes must be a whole number from 2 to"),
-    "many classes": (lambda c: c["bitorch"].update(num_classes=10**6), "no weight is for 1 channels and 1000000"),
+    "many classes": (
+        lambda c: (c["bitorch"].update(num_classes=10**6), c["bitorch"]["info"].pop("class_names", None)),
+        "no weight is for 1 channels and 1000000",
+    ),
     "integer keys": (lambda c: c["state_dict"].update({3: torch.zeros(1)}), "state_dict must be a mapping with texts"),
     "own of text": (lambda c: c.update(bitorch="x"), "bitorch must be a mapping"),
     "expanded": (

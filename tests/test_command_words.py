@@ -244,7 +244,7 @@ PLACES = {
     "check": (["check", "FILE"], ()),
     "train config": (["train", "--config", "FILE", "--lr", "-1"], ()),
     "train resume": (["train", "--resume", "FILE", "--out", "OUT"], ()),
-    "train init": (["train", "--init", "FILE", "--out", "OUT"], ()),
+    "train init": (["train", "--init", "FILE", "--out", "OUT"], ("weights.pt",)),
     "train weights": (["train", "--weights", "FILE", "--out", "OUT"], ("weights.pt",)),
     "train distil": (["train", "--distil", "FILE", "--out", "OUT"], ()),
     "train rules": (["train", "--rules", "FILE", "--out", "OUT"], ()),

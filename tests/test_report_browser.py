@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +96,18 @@ def test_a_batch_norm_is_in_its_convolution(report: Report) -> None:
         assert sum(getattr(each.row, name) for each in rows) == getattr(report.totals, name)
     assert sum(each.row.milliseconds or 0 for each in rows) == pytest.approx(report.totals.milliseconds)
     assert [row.name for each in rows for row in (each.row, *each.inside)] == [row.name for row in report.rows]
+
+
+def test_all_numbers_of_a_batch_norm_count() -> None:
+    """Where it does not deploy it has bytes and time of its own."""
+    numbers: dict[str, Any] = {"parameters": 1, "float_bytes": 2, "packed_bytes": 4, "macs": 8, "bit_operations": 16}
+    rows = [
+        Row("conv", "Conv2d", weight_shape=(1, 1, 1, 1), milliseconds=0.5, share=0.25, **numbers),
+        Row("norm", "BatchNorm2d", weight_shape=(1,), milliseconds=0.25, share=0.5, **numbers),
+    ]
+    (whole,) = (each.row for each in page_rows(rows))
+    assert {name: getattr(whole, name) for name in numbers} == {name: 2 * value for name, value in numbers.items()}
+    assert (whole.name, whole.milliseconds, whole.share) == ("conv", 0.75, 0.75)
 
 
 def test_a_batch_norm_behind_none_has_a_row() -> None:

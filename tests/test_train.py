@@ -944,7 +944,7 @@ def test_settings_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("epocs: 3", r"run\.yaml: unknown setting 'epocs'; did you mean 'epochs'\?"),
-        ("zzzzz: 3", "unknown setting 'zzzzz'; there are data, folder, pad_to, model"),
+        ("zzzzz: 3", "unknown setting 'zzzzz'; bitorch train --help-all lists all"),
         ("- 3", "must hold a mapping like `epochs: 30`, got list"),
         ("a: [", "is not YAML or JSON"),
         ("!!python/object/apply:os.system ['true']", "is not YAML or JSON"),

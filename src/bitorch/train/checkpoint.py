@@ -166,7 +166,7 @@ def _checkpoint(path: Path, content: Part) -> Checkpoint:
         path=path,
         settings=None if settings is None else settings.plain(_settings),
         input_shape=None if shape is None else _input_shape(shape),
-        num_classes=_outputs(own["num_classes"]),
+        num_classes=_outputs(own),
         state_dict={
             name.removeprefix(_PREFIX): part.tensor()
             for name, part in content["state_dict"].items()
@@ -197,9 +197,13 @@ def _input_shape(part: Part) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _outputs(part: Part) -> int | None:
+def _outputs(own: Part) -> int | None:
     """Return the width of the outputs: classes, labels or values; None where only an own loss knows."""
-    return None if part.value is None else part.integer(least=1, most=_MOST_CLASSES)
+    part, task = own["num_classes"], own.get("task")
+    is_of_classes = task is None or task["best"].text() in ("acc", "top5", "miou", "pixel_acc")
+    if part.value is None and not is_of_classes:
+        return None
+    return part.integer(least=2 if is_of_classes else 1, most=_MOST_CLASSES)
 
 
 def _bits(part: Part) -> list[int]:

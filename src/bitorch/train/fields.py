@@ -12,6 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..short_repr import short_repr
 
+#: Names that a message lists.
+_MOST_LISTED = 30
+
 
 def convert_fields(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields with the types that cls declares; TypeError or ValueError naming the field that has another."""
@@ -24,7 +27,10 @@ def reject_unknown(names: Iterable[str], known: list[str]) -> None:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            listed = (
+                f"there are {', '.join(known)}" if len(known) <= _MOST_LISTED else "bitorch train --help-all lists all"
+            )
+            hint = f"did you mean {near[0]!r}?" if near else listed
             raise ValueError(f"unknown setting {short_repr(name)}; {hint}")
 
 
