@@ -15,13 +15,15 @@ from PIL import Image
 import bitorch
 import bitorch_runtime
 from bitorch.cli import main
-from bitorch.commands import bench, deploy, evaluate, predict, verify
+from bitorch.commands import bench, deploy, evaluate, init, predict, verify
 from bitorch.commands.arguments import ReportArguments, _CheckArguments, _TrainArguments
 from bitorch.commands.options import _OTHER_NAMES, wrong_option
 from bitorch.known_names import DATA_NAMES
 from bitorch.models import LeNet8
 
+DATA = "digits, mnist, cifar10, cifar100, svhn, imagenet, images, webdataset, fake, or FILE.py:NAME"
 KINDS = {
+    "init": init._Arguments,
     "train": _TrainArguments,
     "check": _CheckArguments,
     "report": ReportArguments,
@@ -129,10 +131,10 @@ def test_every_option_of_a_command_is_known(command: str, capsys: pytest.Capture
         (["train", "--model", "lenet"], "did you mean lenet-8 or lenet-28?"),
         (["train", "--model", "resnet18"], "got 'resnet18'; did you mean resnet-18?"),
         (["train", "--model", "MobileNetV2"], "did you mean mobilenet-v2?"),
-        (["train", "--data", "digit"], "data must be one of digits, mnist, got 'digit'; did you mean digits?"),
+        (["train", "--data", "digit"], f"data must be one of {DATA}, got 'digit'; did you mean digits?"),
         (["train", "--data=MNIST"], "did you mean mnist with --folder, which reads the files of the MNIST family?"),
         (["train", "--data", "fashion-mnist"], "did you mean mnist with --folder"),
-        (["eval", "x.ckpt", "--data", "cifar10"], "data must be one of digits, mnist, got 'cifar10'"),
+        (["eval", "x.ckpt", "--data", "celeba"], f"data must be one of {DATA}, got 'celeba'"),
         (["trian"], "unknown command 'trian'; did you mean train?"),
         (["evaluate"], "unknown command 'evaluate'; did you mean eval?"),
         (["export"], "unknown command 'export'; did you mean deploy?"),
@@ -201,7 +203,7 @@ def test_importing_bitorch_imports_no_torch_and_every_name_is_there() -> None:
         assert getattr(bitorch, name).__name__ == ("LowBitConfig" if name == "DoReFaConfig" else name)  # an alias
     with pytest.raises(AttributeError, match="module 'bitorch' has no attribute 'nothing'"):
         bitorch.nothing  # noqa: B018  # type: ignore[attr-defined]
-    assert tuple(DATA_NAMES) == ("digits", "mnist")
+    assert [*DATA_NAMES, "or FILE.py:NAME"] == DATA.split(", ")
 
 
 @pytest.fixture(scope="module")

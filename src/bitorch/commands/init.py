@@ -16,7 +16,7 @@ from .places import check_place
 
 @dataclass(frozen=True)
 class _Arguments:
-    """Look into a folder of data, and write a settings file with comments that fits it, for bitorch train --config.
+    """Look into a folder of data, and write a settings file with comments that fits it, which bitorch train takes.
 
     It says the format, the sizes, a net, epochs, batch size and augmentation, each with its reason. Up to 300 pictures
     are opened. A file that is there is not overwritten.
