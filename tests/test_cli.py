@@ -218,7 +218,7 @@ def test_check(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     expected = "digits-lenet-8-w1a2g6-seed3, a batch of 700 images: no problem in 3 quantized layers"
     assert capsys.readouterr().out == f"{expected}; the loss is cross-entropy\n"
     assert main(["check", "--label-smoothing", "0.1", "--accelerator", "cpu"]) == 0
-    assert capsys.readouterr().out.endswith("; the loss is CrossEntropyLoss\n")
+    assert capsys.readouterr().out.endswith("; the loss is cross_entropy\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -234,7 +234,7 @@ def test_check_finds_what_a_checkpoint_has(out: Path, tmp_path: Path, capsys: py
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    assert "doctor   Say what" in capsys.readouterr().out
+    assert "doctor       Say what" in capsys.readouterr().out
     assert main([]) == 2
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.endswith(f"bitorch {bitorch.__version__}\n")

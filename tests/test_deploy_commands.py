@@ -325,7 +325,7 @@ class TestVerify:
     ) -> None:
         checkpoint = str(folder / "run" / "last.ckpt")
         found = replace(packed_verification.verify_packed(checkpoint, net), other_predictions=(3, 5, 8, 9, 10, 11))
-        monkeypatch.setattr(packed_verification, "verify_packed", lambda *arguments: found)
+        monkeypatch.setattr(packed_verification, "verify_packed", lambda *arguments, **more: found)
         capsys.readouterr()
         assert main(["verify", checkpoint, net]) == 1
         printed = capsys.readouterr()

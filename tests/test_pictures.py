@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bitorch.data import PictureAugmentation, PictureError, fit, read_picture, to_pixels
-from bitorch.data.picture_augmentation import rand_augment, random_resized_crop, sample_random
+from bitorch.data.picture_augmentation import sample_random
+from bitorch.data.picture_changes import rand_augment, random_resized_crop
 from bitorch.data.pictures import Kind, from_pixels, look_at
 from picture_files import texture
 

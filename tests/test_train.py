@@ -872,7 +872,7 @@ def test_cosine_by_hand() -> None:
         ({"bits": 1}, TypeError, "bits must be a list, got 1"),
         ({"bits": (1, 2.5, 6)}, TypeError, "bits must be an integer, got 2.5"),
         ({"model": "lenet-9"}, ValueError, "model must be one of svhn-a, .*, got 'lenet-9'"),
-        ({"data": "cifar"}, ValueError, "data must be one of digits, mnist, got 'cifar'"),
+        ({"data": "cifar"}, ValueError, "data must be one of digits, mnist, .*, got 'cifar'; did you mean cifar10?"),
         ({"first": "16"}, ValueError, "first must be one of float, 8, same, got '16'"),
         ({"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
         ({"epochs": True}, TypeError, "epochs must be an integer, got True"),

@@ -93,7 +93,7 @@ def test_ranges_are_calibrated_before_training_and_not_again(
 
 
 def test_calibration_takes_training_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[torch.Tensor] = []
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     original = bitorch.calibrate
 
     def calibrate(model: torch.nn.Module, batches: Any) -> bitorch.Calibration:
@@ -103,8 +103,8 @@ def test_calibration_takes_training_images_alone(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("bitorch.train.assemble.calibrate", calibrate)
     state = torch.get_rng_state()
     prepare(short(batch_size=100, calibration_batches=3, range="calibrated", shift=1, out=tmp_path / "run"))
-    assert [tuple(batch.shape) for batch in seen] == [(100, 1, 8, 8)] * 3
-    assert all(batch.is_floating_point() and batch.min() >= 0 and batch.max() <= 1 for batch in seen)
+    assert [tuple(images.shape) for images, _ in seen] == [(100, 1, 8, 8)] * 3
+    assert all(images.is_floating_point() and images.min() >= 0 and images.max() <= 1 for images, _ in seen)
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -191,8 +191,7 @@ def test_a_run_starts_from_the_weights(tmp_path: Path) -> None:
         ({"weights": "a", "resume": "b"}, "resume and weights exclude each other"),
         ({"sum_channels": True}, "sum_channels is about the weights of another program, and there are none"),
         ({"new_head": True}, "new_head is about the weights of another program, and there are none"),
-        ({"model": "timm"}, "model must be one of svhn-a, .*, or timm:NAME or torchvision:NAME, got 'timm'"),
-        ({"model": "hub:resnet18"}, "or timm:NAME or torchvision:NAME, got 'hub:resnet18'"),
+        ({"model": "timm"}, "model must be one of svhn-a, .*, or timm:NAME or torchvision:NAME, .*, got 'timm'"),
     ],
 )
 def test_settings(fields: dict[str, Any], message: str) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,6 +104,8 @@ def _labels(labels: object) -> Tensor:
 
 
 def _name(loss: Loss) -> str:
+    while isinstance(loss, partial):
+        loss = loss.func
     name = getattr(loss, "__name__", type(loss).__name__)
     return "the one that was passed" if name == "<lambda>" else str(name)
 

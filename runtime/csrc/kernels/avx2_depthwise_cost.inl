@@ -3,7 +3,7 @@
 // Operations of 32 outputs, and how many begin in a nanosecond; those of 32 floats by the stages.
 static double dw_cost(const FusedSpec* s, Machine machine) {
   if (!dw_serves(s)) return -1;
-  const DwShape f(s);
+  const DwShape f = dw_shape(s);
   const FusedEpilogue* e = &s->epilogue;
   const double per_ns = machine == Machine::kZen5 ? 14 : machine == Machine::kZen4 ? 9 : 4.5;
   const double taps = s->kernel_h * s->kernel_w;

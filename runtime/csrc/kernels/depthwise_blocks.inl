@@ -16,8 +16,6 @@ struct DwShape {
   int64_t number_at, numbers;  // thresholds in lanes or a line, of a block
   int64_t stage_at, all;       // thresholds for the stages, [level][32], of a block; bytes of a block
   bool in_lanes, staged;       // which thresholds there are
-
-  explicit DwShape(const FusedSpec* s);
 };
 
 static DwKind dw_kind(const FusedSpec* s) {
@@ -34,21 +32,23 @@ static DwFinish dw_finish(const FusedSpec* s, DwKind kind) {
   return e->bits <= kDwSearchBits && s->largest_sum <= 32766 ? kDwWordCodes : kDwTile;
 }
 
-DwShape::DwShape(const FusedSpec* s) {
+static DwShape dw_shape(const FusedSpec* s) {
+  DwShape f;
   const FusedEpilogue* e = &s->epilogue;
-  kind = dw_kind(s);
-  finish = dw_finish(s, kind);
-  blocks = (s->out_channels + kBlock - 1) / kBlock;
-  levels = e->wants_codes ? (1 << e->bits) - 1 : 0;
-  weights = dw_weight_bytes(s, kind);
-  number_at = weights;
-  numbers = finish == kDwLine   ? 2 * kBlock * 4
-            : finish == kDwTile ? 0
-                                : levels * kBlock * (finish == kDwByteCodes ? 1 : 2);
-  stage_at = number_at + numbers;
-  in_lanes = finish == kDwByteCodes || finish == kDwWordCodes;
-  staged = finish == kDwTile && e->wants_codes && e->rule == kFusedThresholds;
-  all = (stage_at + (staged ? int64_t{levels} * kBlock * 4 : 0) + 63) / 64 * 64;
+  f.kind = dw_kind(s);
+  f.finish = dw_finish(s, f.kind);
+  f.blocks = (s->out_channels + kBlock - 1) / kBlock;
+  f.levels = e->wants_codes ? (1 << e->bits) - 1 : 0;
+  f.weights = dw_weight_bytes(s, f.kind);
+  f.number_at = f.weights;
+  f.numbers = f.finish == kDwLine   ? 2 * kBlock * 4
+              : f.finish == kDwTile ? 0
+                                    : f.levels * kBlock * (f.finish == kDwByteCodes ? 1 : 2);
+  f.stage_at = f.number_at + f.numbers;
+  f.in_lanes = f.finish == kDwByteCodes || f.finish == kDwWordCodes;
+  f.staged = f.finish == kDwTile && e->wants_codes && e->rule == kFusedThresholds;
+  f.all = (f.stage_at + (f.staged ? int64_t{f.levels} * kBlock * 4 : 0) + 63) / 64 * 64;
+  return f;
 }
 
 static bool dw_serves(const FusedSpec* s) {
@@ -59,7 +59,7 @@ static bool dw_serves(const FusedSpec* s) {
 }
 
 static int64_t dw_prepared_bytes(const FusedSpec* s) {
-  const DwShape f(s);
+  const DwShape f = dw_shape(s);
   return f.blocks * f.all;
 }
 static int64_t dw_scratch_bytes(const FusedSpec*) { return int64_t{kDwRows} * kDwPixels * kBlock * 4; }
@@ -88,7 +88,7 @@ static void dw_put_numbers(const FusedSpec* s, const DwShape* f, int channel, in
 }
 
 static bool dw_prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
-  const DwShape f(s);
+  const DwShape f = dw_shape(s);
   const int64_t taps = int64_t{s->kernel_h} * s->kernel_w;
   for (int channel = 0; channel < s->out_channels; ++channel) {
     uint8_t* const block = static_cast<uint8_t*>(prepared) + channel / kBlock * f.all;
@@ -219,7 +219,7 @@ static DwWindow dw_window(const FusedSpec* s, const FusedBand* b) {
 }
 
 static void dw_run(const FusedSpec* s, const FusedBand* b) {
-  const DwShape f(s);
+  const DwShape f = dw_shape(s);
   const DwWindow window = dw_window(s, b);
   const DwSum sum = dw_sum(s, f.kind);
   DwRow rows[kDwRows];

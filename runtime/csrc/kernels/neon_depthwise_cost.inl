@@ -5,7 +5,7 @@
 static double dw_cost(const FusedSpec* s, Machine) {
   if (!dw_serves(s)) return -1;
   constexpr double kGigahertz = 2.5;
-  const DwShape f(s);
+  const DwShape f = dw_shape(s);
   const FusedEpilogue* e = &s->epilogue;
   const double taps = s->kernel_h * s->kernel_w;
   const bool wide = f.kind == kDwWords && s->activation_bits == 8;

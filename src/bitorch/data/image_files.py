@@ -8,20 +8,18 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .images import Images
+from .options import Broken
 from .pictures import PictureError, fit, to_pixels
 from .sources import FileSource, MemorySource, Source, TensorSource, bytes_of
 from .workers import in_chunks
 
 #: Share of the memory that is free now, which decoded pictures may take.
 CACHE_SHARE = 0.5
-
-Broken = Literal["error", "skip"]
 
 
 @dataclass(frozen=True, eq=False)

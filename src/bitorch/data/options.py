@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .image_files import Broken
 from .normalization import IMAGENET, Normalization
 
 Channels = Literal["auto", "1", "3"]
+Broken = Literal["error", "skip"]
 #: A height and width that no net here takes.
 _MOST_PIXELS = 4096
 
