@@ -218,7 +218,7 @@ def test_check(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     expected = "digits-lenet-8-w1a2g6-seed3, a batch of 700 images: no problem in 3 quantized layers"
     assert capsys.readouterr().out == f"{expected}; the loss is cross-entropy\n"
     assert main(["check", "--label-smoothing", "0.1", "--accelerator", "cpu"]) == 0
-    assert capsys.readouterr().out.endswith("; the loss is cross_entropy\n")
+    assert capsys.readouterr().out.endswith("; the loss is smoothed_cross_entropy\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -92,7 +92,7 @@ def test_commands_run(
     for line in "".join(blocks(page, "sh")).splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["bitorch"]:
-            assert main(words[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+            assert main(words[1:]) == 0, "\n".join([line, *capsys.readouterr()])
         elif words[:1] == ["make"]:
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), line
         elif words:

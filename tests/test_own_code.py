@@ -145,12 +145,14 @@ def test_what_is_not_there(text: str, message: str) -> None:
 )
 def test_what_is_wrong_in_the_file(source: str, message: str) -> None:
     write("mine.py", source)
+    before = set(sys.modules)
     with pytest.raises(ValueError, match=message) as raised:
         read_own("mine.py:make")
     assert str(raised.value).startswith("model ")
     if "Error" in message or "null" in message:
         assert raised.value.__cause__ is not None
-    assert not [name for name in sys.modules if name.startswith("bitorch_own_mine") and "Error" in message]
+    left = [name for name in set(sys.modules) - before if name.startswith("bitorch_own_mine")]
+    assert not (left and "Error" in message), left
 
 
 def test_an_error_in_a_module_beside_is_shown_where_it_is() -> None:

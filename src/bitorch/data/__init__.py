@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .augmentation import random_pad_crop as random_pad_crop
     from .augmentation import random_shift as random_shift
     from .batch_loader import BatchLoader as BatchLoader
-    from .cifar import cifar as cifar
+    from .cifar_files import cifar as cifar
     from .detection import detect as detect
     from .embedded import digits as digits
     from .epoch_loader import EpochLoader as EpochLoader
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .pictures import picture_suffixes as picture_suffixes
     from .pictures import read_picture as read_picture
     from .pictures import to_pixels as to_pixels
-    from .svhn import svhn as svhn
+    from .svhn_files import svhn as svhn
 
 # bitorch itself needs torch alone; NumPy and Pillow, which some of these import, come with the trainer.
 _HOMES = {
@@ -63,7 +63,7 @@ _HOMES = {
     "PictureError": "pictures",
     "Split": "images",
     "Stream": "items",
-    "cifar": "cifar",
+    "cifar": "cifar_files",
     "dataset_of": "own_data",
     "decoded_at": "picture_sets",
     "detect": "detection",
@@ -80,7 +80,7 @@ _HOMES = {
     "random_shift": "augmentation",
     "read_idx": "idx",
     "read_picture": "pictures",
-    "svhn": "svhn",
+    "svhn": "svhn_files",
     "to_float": "images",
     "to_pixels": "pictures",
 }

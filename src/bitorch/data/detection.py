@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .cifar import cifar_place
+from .cifar_files import cifar_place
 from .imagenet import is_imagenet
 from .mnist import mnist_place
 from .picture_folder import class_folders, parts_of
-from .svhn import svhn_place
+from .svhn_files import svhn_place
 
 
 def detect(folder: str | Path) -> str | None:

@@ -10,7 +10,7 @@ from typing import Literal, overload
 from ..known_names import DATA_NAMES as DATA_NAMES
 from ..known_names import wrong_data
 from ..own_code import is_own
-from .cifar import cifar
+from .cifar_files import cifar
 from .detection import detect
 from .embedded import digits
 from .fake import fake
@@ -23,7 +23,7 @@ from .options import DataOptions
 from .own_data import own_dataset
 from .padding import pad_to_square
 from .picture_sets import picture_folder
-from .svhn import svhn
+from .svhn_files import svhn
 from .webdataset import webdataset
 
 _Folder = str | Path | None

@@ -97,7 +97,7 @@ class Task:
             outputs=num_classes,
             judged=_logits_and_labels,
             check=partial(targets.check_classes, num_classes=num_classes),
-            training_loss=partial(_smoothed_cross_entropy, label_smoothing=label_smoothing),
+            training_loss=partial(smoothed_cross_entropy, label_smoothing=label_smoothing),
             is_of_table=True,
         )
 
@@ -312,7 +312,7 @@ def _cross_entropy(output: Any, target: Tensor) -> Tensor:
     return F.cross_entropy(logits(output), target)
 
 
-def _smoothed_cross_entropy(output: Any, target: Tensor, *, label_smoothing: float) -> Tensor:
+def smoothed_cross_entropy(output: Any, target: Tensor, *, label_smoothing: float) -> Tensor:
     return F.cross_entropy(logits(output), target, label_smoothing=label_smoothing)
 
 
