@@ -182,6 +182,16 @@ def test_no_function_of_somebody_else_is_run(run: Any, monkeypatch: pytest.Monke
     assert not [*Path().glob("* ran")]
 
 
+def test_data_that_does_not_say_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = "[torch.utils.data.TensorDataset(torch.rand(64, 3, 8, 8), torch.randint(0, 3, (64,)))] * 2"
+    net = "def net(num_classes):\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, num_classes))"
+    Path("all.py").write_text(f"import torch\ndef data():\n    return tuple({data})\n{net}\n", encoding="utf-8")
+    settings = Settings(data="all.py:data", model="all.py:net", out=tmp_path / "run")
+    with pytest.raises(TypeError, match=r"all\.py:net needs num_classes, and the data does not say .* \"num_classes\""):
+        prepare(settings)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -48,6 +48,11 @@ def build_given(
     offered: dict[str, object] = {} if num_classes is None else {"num_classes": num_classes}
     if shape is not None:
         offered |= {channels_name: shape[0], "image_size": shape[1:]}
+    if num_classes is None and _needs(function, "num_classes"):
+        raise TypeError(
+            f"model {text} needs num_classes, and the data does not say how many there are: let its function return "
+            'a dict with "train", "val" and "num_classes" or "class_names", or give num_classes a default'
+        )
     with _errors_of(given, f"model {text}"):
         made = call_with_what_it_takes(function, **offered)
     if not isinstance(made, nn.Module):
@@ -56,6 +61,14 @@ def build_given(
         with _errors_of(given, f"model {text}"):
             return _shaped(copy.deepcopy(made), text, shape)
     return copied(made)  # it may return one that it keeps
+
+
+def _needs(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a parameter of that name, without a default."""
+    with suppress(ValueError):  # of some functions that are written in C
+        parameter = inspect.signature(function).parameters.get(name)
+        return parameter is not None and parameter.default is inspect.Parameter.empty
+    return False
 
 
 def _is_lazy(net: nn.Module) -> bool:
