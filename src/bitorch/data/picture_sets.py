@@ -79,10 +79,8 @@ def picture_dataset(
     looks = [look_at_all(part.source, options.workers, what) for part, what in zip(parts, _PARTS, strict=True)]
     broken = [problem for look in looks for problem in look.broken]
     if broken and options.broken == "error":
-        raise ValueError(
-            f"{len(broken):,} pictures are broken: {shown(broken)}; mend or remove them, or leave them out with "
-            "--broken skip"
-        )
+        count = "1 picture is" if len(broken) == 1 else f"{len(broken):,} pictures are"
+        raise ValueError(f"{count} broken: {shown(broken)}; mend or remove, or leave out with --broken skip")
     kept = [part.chosen(look.kept) for part, look in zip(parts, looks, strict=True)]
     for part, what in zip(kept, _PARTS, strict=True):
         if len(part.labels) == 0:
