@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: Frames of these are not a user's code.
@@ -24,7 +26,18 @@ def place_of(error: BaseException) -> str:
     return f"{Path(found[-1].filename).name}:{found[-1].lineno}" if found else "an unknown line"
 
 
-def failure(what: str, error: BaseException) -> InputError:
-    """Return the error of own code that has raised: `what` raises ZeroDivisionError at mine.py:12: division by zero."""
-    said = " ".join(str(error).split())
-    return InputError(f"{what} raises {type(error).__name__} at {place_of(error)}{': ' if said else ''}{said}")
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Turn what own code raises inside into "`what` raises ZeroDivisionError at mine.py:12: division by zero".
+
+    An InputError, which says already what is wrong, goes through.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"{what} raises {type(error).__name__} at {place_of(error)}{': ' if said else ''}{said}"
+        ) from error

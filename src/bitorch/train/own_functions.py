@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
 from ..containers import tensors_in
-from ..input_error import InputError, failure
+from ..input_error import InputError, telling
 from ..objective import Loss, check_loss
 
 
@@ -36,10 +36,8 @@ class CheckedLoss:
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """Return the loss of a batch, a 0-dim tensor; InputError where it is none, or the function raises."""
-        try:
+        with telling(f"the loss {self.name}"):
             value = self.loss(output) if target is None else self.loss(output, target)
-        except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
-            raise failure(f"the loss {self.name}", error) from error
         if not isinstance(value, Tensor):
             raise InputError(f"the loss {self.name} must return a tensor of one number, got {type(value).__name__}")
         if value.numel() != 1 or not value.is_floating_point():
@@ -110,10 +108,8 @@ class MeanOf(MeanMetric):
     def update(self, value: Any, weight: Any) -> None:  # type: ignore[override]  # outputs and labels, as other metrics
         """Count a batch of outputs (`value`) and labels (`weight`)."""
         output, target = value, weight
-        try:
+        with telling(f"the metric {self.name}"):
             number = self.function(output) if target is None else self.function(output, target)
-        except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
-            raise failure(f"the metric {self.name}", error) from error
         if isinstance(number, Tensor) and number.numel() == 1:
             number = number.detach().float().reshape(())
         elif isinstance(number, bool) or not isinstance(number, int | float):

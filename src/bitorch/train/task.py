@@ -20,7 +20,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
-from ..input_error import InputError, failure
+from ..input_error import telling
 from ..objective import Loss
 from ..outputs import logits_of
 from . import targets
@@ -247,12 +247,8 @@ class Task:
             judged = self.judged(output, target)
             for name, metric in metrics.items():
                 own = self.own_judged.get(name)
-                try:
+                with telling(f"{where}: the metric {name}"):
                     metric.update(*(judged if own is None else own(output, target)))  # type: ignore[operator]
-                except InputError:
-                    raise
-                except Exception as error:  # a metric of the user may raise anything, and it is told, not swallowed
-                    raise failure(f"{where}: the metric {name}", error) from error
 
     @property
     def key(self) -> str:
