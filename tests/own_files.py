@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from bitorch.cli import main
+
 #: A function that takes what it names, a class, a module, one that is low-bit already, and wrong ones.
 NETS = '''
 import torch
@@ -97,3 +103,15 @@ class Nothing(Net):
     def forward(self, x):
         super().forward(x)
 '''
+
+
+def command_runner(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Return a function that runs a command line and returns what it printed: errors, if another code than 0 is due."""
+
+    def run(*arguments: object, code: int = 0) -> str:
+        found = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert found == code, out + err
+        return out if code == 0 else err
+
+    return run

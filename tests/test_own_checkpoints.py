@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import bitorch
-from bitorch.cli import main
 from bitorch.data import digits, to_float
 from bitorch.own_code import read_own
 from bitorch.train import Classifier, load_model, read_checkpoint
-from own_files import NETS
+from own_files import NETS, command_runner
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
@@ -39,13 +38,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(name="run")
 def _run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object, code: int = 0) -> str:
-        found = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert found == code, out + err
-        return out if code == 0 else err
-
-    return run
+    return command_runner(capsys)
 
 
 class OwnModule(pl.LightningModule):

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from bitorch.cli import main
 from bitorch.train import Settings, fit, load_model, prepare, read_checkpoint
-from own_files import NETS
+from own_files import NETS, command_runner
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*LeafSpec:FutureWarning", "ignore:GPU available but not used"
@@ -30,13 +29,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(name="run")
 def _run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object, code: int = 0) -> str:
-        found = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert found == code, out + err
-        return out if code == 0 else err
-
-    return run
+    return command_runner(capsys)
 
 
 def change() -> None:

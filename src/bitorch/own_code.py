@@ -131,6 +131,13 @@ def run_own(file: OwnFile, what: str = "model") -> OwnCode:
     return OwnCode(file.text, _named(module, name, file, what), file.sha256, file.path, file.folder)
 
 
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return a function's parameters by name; none of those written in C that do not say them."""
+    with suppress(ValueError):
+        return inspect.signature(function).parameters
+    return {}
+
+
 def call_with_what_it_takes(function: Callable[..., Any], **offered: object) -> Any:
     """Call a function with those of the keyword arguments that it names, or with all if it has ``**kwargs``.
 
@@ -139,9 +146,7 @@ def call_with_what_it_takes(function: Callable[..., Any], **offered: object) -> 
     Raises:
         TypeError: it needs an argument that is not offered. What the function raises goes through.
     """
-    parameters: Mapping[str, inspect.Parameter] = {}
-    with suppress(ValueError):  # of some functions that are written in C
-        parameters = inspect.signature(function).parameters
+    parameters = parameters_of(function)
     kinds = {parameter.kind for parameter in parameters.values()}
     by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     taken = {name for name, parameter in parameters.items() if parameter.kind in by_keyword}

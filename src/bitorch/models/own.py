@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..model_copy import copied
-from ..own_code import OwnCode, call_with_what_it_takes, errors_shown
+from ..own_code import OwnCode, call_with_what_it_takes, errors_shown, parameters_of
 
 #: What a net may be given as: a module, which is copied, or a class or function that returns one.
 GivenNet = nn.Module | Callable[..., nn.Module]
@@ -44,7 +44,7 @@ def build_given(
         return _shaped(copy.deepcopy(function), text, shape) if _is_lazy(function) else copied(function)
     if not callable(function):
         raise TypeError(f"model must be a torch.nn.Module or a function that returns one, got {function!r}")
-    channels_name = "in_channels" if _names(function, "in_channels") else "channels"
+    channels_name = "in_channels" if "in_channels" in parameters_of(function) else "channels"
     offered: dict[str, object] = {} if num_classes is None else {"num_classes": num_classes}
     if shape is not None:
         offered |= {channels_name: shape[0], "image_size": shape[1:]}
@@ -65,10 +65,8 @@ def build_given(
 
 def _needs(function: Callable[..., Any], name: str) -> bool:
     """Whether a function has a parameter of that name, without a default."""
-    with suppress(ValueError):  # of some functions that are written in C
-        parameter = inspect.signature(function).parameters.get(name)
-        return parameter is not None and parameter.default is inspect.Parameter.empty
-    return False
+    parameter = parameters_of(function).get(name)
+    return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def _is_lazy(net: nn.Module) -> bool:
@@ -95,10 +93,3 @@ def _errors_of(given: GivenNet | OwnCode, what: str) -> Iterator[None]:
         return
     with errors_shown(given, what):
         yield
-
-
-def _names(function: Callable[..., Any], parameter: str) -> bool:
-    try:
-        return parameter in inspect.signature(function).parameters
-    except ValueError:  # of some functions that are written in C
-        return False
