@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .images import Images
+from .images import Images, check_labels
 from .options import Broken
 from .pictures import PictureError, fit, to_pixels
 from .sources import FileSource, MemorySource, Source, TensorSource, bytes_of
@@ -54,10 +54,7 @@ class ImageFiles:
     def __post_init__(self) -> None:
         if len(self.source) != len(self.labels):
             raise ValueError(f"there must be one label for each picture, got {len(self.labels)} for {len(self.source)}")
-        if len(self.labels):
-            low, high = (int(label) for label in self.labels.aminmax())
-            if low < 0 or high >= self.num_classes:
-                raise ValueError(f"labels must be in 0…{self.num_classes - 1} (num_classes - 1), got {low}…{high}")
+        check_labels(self.labels, self.num_classes)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -61,10 +61,7 @@ class Images:
             raise ValueError(f"there must be one label for each image, got {len(self.images)} and {len(self.labels)}")
         if self.images.device != self.labels.device:
             raise ValueError(f"images are on {self.images.device}, but labels on {self.labels.device}")
-        if len(self.labels):
-            low, high = (int(label) for label in self.labels.aminmax())
-            if low < 0 or high >= self.num_classes:
-                raise ValueError(f"labels must be in 0…{self.num_classes - 1} (num_classes - 1), got {low}…{high}")
+        check_labels(self.labels, self.num_classes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -132,6 +129,14 @@ class Dataset(Generic[SplitT]):
                 "the data is made"
             )
         return self.train.num_classes
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise a ValueError unless labels [N] are all in 0…num_classes-1."""
+    if len(labels):
+        low, high = (int(label) for label in labels.aminmax())
+        if low < 0 or high >= num_classes:
+            raise ValueError(f"labels must be in 0…{num_classes - 1} (num_classes - 1), got {low}…{high}")
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from .normalization import IMAGENET, Normalization
 
 Channels = Literal["auto", "1", "3"]
 Broken = Literal["error", "skip"]
+#: Magnitudes of RandAugment: 0 to 30.
+LARGEST_MAGNITUDE = 30
 #: A height and width that no net here takes.
 _MOST_PIXELS = 4096
 

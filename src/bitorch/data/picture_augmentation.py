@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from .options import LARGEST_MAGNITUDE
+
 if TYPE_CHECKING:
     from PIL import Image
 
-#: Magnitudes of RandAugment: 0 to 30.
-_LARGEST_MAGNITUDE = 30
 _MOST_OPERATIONS = 14
 
 
@@ -47,10 +47,10 @@ class PictureAugmentation:
             raise ValueError(f"crop_scale must be two rising shares above 0 and at most 1, got {self.crop_scale}")
         if self.randaugment is not None:
             count, magnitude = self.randaugment
-            if not (1 <= count <= _MOST_OPERATIONS and 0 <= magnitude <= _LARGEST_MAGNITUDE):
+            if not (1 <= count <= _MOST_OPERATIONS and 0 <= magnitude <= LARGEST_MAGNITUDE):
                 raise ValueError(
                     f"randaugment must be 1 to {_MOST_OPERATIONS} operations and a magnitude from 0 to "
-                    f"{_LARGEST_MAGNITUDE}, got {self.randaugment}"
+                    f"{LARGEST_MAGNITUDE}, got {self.randaugment}"
                 )
         *factors, hue = self.color_jitter
         if not (all(0 <= value < math.inf for value in factors) and 0 <= hue <= 0.5):

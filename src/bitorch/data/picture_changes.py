@@ -8,12 +8,11 @@ from random import Random
 
 from PIL import Image, ImageEnhance, ImageOps
 
+from .options import LARGEST_MAGNITUDE
 from .pictures import fit as fit
 
 _RATIOS = (math.log(3 / 4), math.log(4 / 3))
 _TRIES = 10
-#: Magnitudes of RandAugment: 0 to 30.
-_LARGEST_MAGNITUDE = 30
 _BILINEAR = Image.Resampling.BILINEAR
 
 
@@ -47,7 +46,7 @@ def color_jitter(picture: Image.Image, amounts: tuple[float, float, float, float
 
 def rand_augment(picture: Image.Image, count: int, magnitude: int, random: Random) -> Image.Image:
     """Make so many operations, each drawn from all with equal chances, at one magnitude."""
-    share = magnitude / _LARGEST_MAGNITUDE
+    share = magnitude / LARGEST_MAGNITUDE
     for _ in range(count):
         picture = random.choice(_OPERATIONS)(picture, share, random)
     return picture
