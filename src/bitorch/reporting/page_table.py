@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from .numbers import bytes_of, clipped_text, count, milliseconds, percent, range_text, shape_text
+from .numbers import bytes_of, milliseconds, percent
 from .page_rows import PageRow, has_plots, marked
 from .rows import Levels, Row, Totals
-from .tables import Column
+from .tables import COLUMNS, Column, cells, total_cells
 
 PAGE_COLUMNS = (
     Column("layer", False, "name of the module, or of what is none"),
@@ -35,36 +35,23 @@ _ARROW = " → "
 def page_cells(each: PageRow) -> tuple[str, ...]:
     """Return a row's text for each column."""
     row = each.row
-    return (
-        row.name,
-        each.kind,
-        shape_text(row.weight_shape),
-        shape_text(row.output_shape),
-        row.bits,
-        count(row.parameters),
-        _bytes(row.float_bytes, row.packed_bytes),
-        count(row.macs),
-        count(row.bit_operations),
-        _time(row.milliseconds, row.share),
-        "" if row.weight_levels is None else str(row.weight_levels),
-        "" if row.activation_levels is None else str(row.activation_levels),
-        range_text(row.activation_range),
-        clipped_text(row.activation_range),
-        row.kernel if row.kernel else ("–" if row.deploys is False else ""),
-    )
+    own = {
+        "kind": each.kind,
+        "bytes": _bytes(row.float_bytes, row.packed_bytes),
+        "ms": _time(row.milliseconds, row.share),
+    }
+    return _in_columns({**dict(zip((column.name for column in COLUMNS), cells(row), strict=True)), **own})
 
 
 def page_totals(totals: Totals) -> tuple[str, ...]:
     """Return the text of the last line for each column."""
-    numbers = {
-        "layer": "total",
-        "parameters": count(totals.parameters),
-        "bytes": _bytes(totals.float_bytes, totals.packed_bytes),
-        "MACs": count(totals.macs),
-        "bit-ops": count(totals.bit_operations),
-        "ms": milliseconds(totals.milliseconds),
-    }
-    return tuple(numbers.get(column.name, "") for column in PAGE_COLUMNS)
+    texts = dict(zip((column.name for column in COLUMNS), total_cells(totals), strict=True))
+    return _in_columns({**texts, "bytes": _bytes(totals.float_bytes, totals.packed_bytes)})
+
+
+def _in_columns(texts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the page's columns of texts by name of column, those of the text's table among them."""
+    return tuple(texts[column.name] for column in PAGE_COLUMNS)
 
 
 def _bytes(before: int, after: int) -> str:
