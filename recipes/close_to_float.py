@@ -7,7 +7,7 @@ many epochs more, with ranges that are calibrated on the float net and learned f
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -72,19 +72,12 @@ def float_net(options: Options, seed: int) -> Settings:
 
 def low_bit_net(options: Options, seed: int) -> Settings:
     twin = options.out / f"float-seed{seed}" / "last.ckpt"
-    return Settings(
-        data="mnist",
-        folder=options.folder,
-        model="lenet-28",
-        width=options.width,
+    return replace(
+        float_net(options, seed),
         bits=BITS,
         range="learned",
         weight_scale="channel",
         epochs=options.low_bit_epochs,
-        batch_size=128,
-        lr=2e-3,
-        flip=True,
-        seed=seed,
         init=twin,
         distil=twin,
     )

@@ -172,26 +172,6 @@ void take_channels(const ConvGeometry& from, ConvGeometry* to) {
   to->groups = from.groups;
 }
 
-void take_bits(const LayerOutline& from, LayerOutline* to) {
-  to->weight_bits = from.weight_bits;
-  to->activation_bits = from.activation_bits;
-  to->weight_grid = from.weight_grid;
-  to->sign_activations = from.sign_activations;
-  to->zero_point = from.zero_point;
-}
-
-void take_stages(const LayerOutline& from, LayerOutline* to) {
-  to->has_float = from.has_float;
-  to->has_norm = from.has_norm;
-  to->has_residual = from.has_residual;
-  to->relu = from.relu;
-  to->wants_float = from.wants_float;
-  to->in_place = from.in_place;
-  to->code_bits = from.code_bits;
-  to->codes = from.codes;
-  to->falls = from.falls;
-}
-
 bool is_possible(const LayerOutline& outline, int64_t most_macs) {
   return macs_of(outline) <= most_macs && outline.spec().largest_sum() <= 2147483647;
 }
@@ -255,12 +235,12 @@ LayerOutline vary(Random& random, const LayerOutline& outline, int64_t most_macs
     if (random.one_in(3)) take_window(other.geometry, &g);
     if (random.one_in(2)) g.height = other.geometry.height;
     if (random.one_in(2)) g.width = other.geometry.width;
-    if (random.one_in(3)) take_bits(other, &result);
+    if (random.one_in(3)) static_cast<OutlineBits&>(result) = other;
     if (random.one_in(6)) fill_lanes(random, &result);
     if (random.one_in(3)) result.input_kind = other.input_kind;
     if (random.one_in(3)) result.codes_kind = other.codes_kind;
     if (random.one_in(2)) result.extra = other.extra;
-    if (random.one_in(2)) take_stages(other, &result);
+    if (random.one_in(2)) static_cast<OutlineStages&>(result) = other;
     if (random.one_in(3)) result.pool = other.pool;
     if (result.pool) result.has_residual = result.in_place = false;
     fit_windows(&g);

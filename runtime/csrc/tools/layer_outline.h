@@ -9,20 +9,27 @@ namespace bitorch {
 
 enum class CodesOf { kInt, kFloat, kUnit };
 
-struct LayerOutline {
-  int64_t batch = 1;
-  ConvGeometry geometry;
-  ConvPool pool;
+struct OutlineBits {
   int weight_bits = 1, activation_bits = 1;
   WeightGrid weight_grid = WeightGrid::kOdd;
   bool sign_activations = false;
   int zero_point = 0;
-  Kind input_kind = Kind::kBytes, codes_kind = Kind::kBytes;
-  Halo extra;  // of the input, beyond its padding
+};
+
+// What follows the products.
+struct OutlineStages {
   bool has_float = false, has_norm = false, has_residual = false, relu = false, wants_float = false, in_place = false;
   int code_bits = 0;
   CodesOf codes = CodesOf::kInt;
   bool falls = false;  // some channels' codes
+};
+
+struct LayerOutline : OutlineBits, OutlineStages {
+  int64_t batch = 1;
+  ConvGeometry geometry;
+  ConvPool pool;
+  Kind input_kind = Kind::kBytes, codes_kind = Kind::kBytes;
+  Halo extra;  // of the input, beyond its padding
 
   // Pointers are null or not as they will be, and lead to nothing of use; of `falls` to a channel that does.
   ConvSpec spec() const;
