@@ -25,7 +25,7 @@ QEMU ?= qemu-aarch64
 CROSS_COMPILER := aarch64-linux-gnu-g++
 CASE_DIR := build/cases-$(CASES)-$(SEED)
 CASE_STAMP := $(CASE_DIR)/.written
-CASE_SOURCES := $(wildcard runtime/tests/cases.py runtime/tests/dump_cases.py runtime/src/bitorch_runtime/reference.py)
+CASE_SOURCES := $(wildcard runtime/tests/cases.py runtime/tests/dump_cases.py runtime/src/bitorch_runtime/reference/*.py)
 
 # Compiling the fused kernels under sanitizers takes longer than all of continuous integration should.
 checks-sanitized: $(RUNTIME_STAMP)

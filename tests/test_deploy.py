@@ -600,7 +600,7 @@ def test_the_program_is_planned_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_the_runtime_refuses_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitorch.deployment.runtime.lower._borders", lambda padding: [-1, 0, 0, 0])
+    monkeypatch.setattr("bitorch.deployment.runtime.single_operations._borders", lambda padding: [-1, 0, 0, 0])
     with pytest.raises(ValueError, match=r"0 \(QConv2d\).*: the runtime cannot compute this layer: operation 2"):
         deploy(nn.Sequential(low_bit(4, 4)).eval(), image())
 

@@ -1,5 +1,5 @@
 // SiLU, sigmoid, tanh and ELU of vectors of floats: one fixed sequence of float32 operations, each rounded by itself,
-// so that every CPU gives the same bits, whatever the size of its vectors; reference.py has the same sequence. They are
+// so that every CPU gives the same bits, whatever the size of its vectors; reference/functions.py has the same sequence. They are
 // less than 2.5 units in the last place away from the true values, over all floats, subnormal results included:
 // check_functions measures it. Part of activations.inl, and of what applies a function in registers.
 

@@ -1,5 +1,5 @@
 // GELU of vectors of floats, exact and by tanh: one fixed sequence of float32 operations as in float_functions.inl, of
-// which this is a part. reference.py has the same sequence. They are less than 2.5 units in the last place away from
+// which this is a part. reference/functions.py has the same sequence. They are less than 2.5 units in the last place away from
 // the true values over all floats, down to where these are subnormal: check_functions measures it. The tail is never
 // taken from 1: both are products of x and of an e^t, and t has a low part that float32 has no room for.
 

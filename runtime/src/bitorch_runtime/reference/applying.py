@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.reference.basics import Floats, Integers, Operation
-from bitorch_runtime.reference.codes import dequantize, lookup, table_entries
-from bitorch_runtime.reference.convolutions import conv2d_codes, conv2d_float
-from bitorch_runtime.reference.functions import (
+from .basics import Floats, Integers, Operation
+from .codes import dequantize, lookup, table_entries
+from .convolutions import conv2d_codes, conv2d_float
+from .functions import (
     elu,
     gelu,
     gelu_tanh,
@@ -24,11 +24,12 @@ from bitorch_runtime.reference.functions import (
     softmax,
     tanh,
 )
-from bitorch_runtime.reference.packed_weights import unpack_weights
-from bitorch_runtime.reference.pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
-from bitorch_runtime.reference.rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
-from bitorch_runtime.reference.stages import at_least, at_most, relu
-from bitorch_runtime.reference.tensor import (
+from .packed_weights import unpack_weights
+from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
+from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
+from .sliding import as_image, as_signal, pad, two_axes
+from .stages import at_least, at_most, relu
+from .tensor import (
     Apply,
     Arrays,
     Tensor,
@@ -38,7 +39,6 @@ from bitorch_runtime.reference.tensor import (
     leaving_codes,
     of_one,
 )
-from bitorch_runtime.reference.sliding import as_image, as_signal, pad, two_axes
 
 
 def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.reference.basics import Floats, Integers
-from bitorch_runtime.reference.sliding import windows
+from .basics import Floats, Integers
+from .sliding import windows
 
 
 def _product(pixels: NDArray[Any], weight: NDArray[Any], groups: int) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitorch_runtime.reference.basics import Floats
+from .basics import Floats
 
 
 def leaky_relu(x: Floats, slope: Floats) -> Floats:

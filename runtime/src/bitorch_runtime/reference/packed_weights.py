@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.reference.basics import Integers, levels
+from .basics import Integers, levels
 
 
 def code_line(bits: int, grid: str) -> tuple[int, int]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.reference.basics import Floats, Integers
-from bitorch_runtime.reference.rows import as_one_row
-from bitorch_runtime.reference.sliding import windows
+from .basics import Floats, Integers
+from .rows import as_one_row
+from .sliding import windows
 
 
 def max_pool(

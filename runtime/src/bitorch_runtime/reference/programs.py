@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.reference.applying import apply
-from bitorch_runtime.reference.basics import Operation, levels
-from bitorch_runtime.reference.tensor import Tensor
+from .applying import apply
+from .basics import Operation, levels
+from .tensor import Tensor
 
 
 def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:

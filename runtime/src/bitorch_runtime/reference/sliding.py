@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.reference.basics import Operation
-from bitorch_runtime.reference.rows import with_rows
+from .basics import Operation
+from .rows import with_rows
 
 
 def as_image(x: NDArray[Any], axes: int) -> NDArray[Any]:

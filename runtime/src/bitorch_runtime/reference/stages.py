@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.reference.basics import Floats, Integers, levels
+from .basics import Floats, Integers, levels
 
 
 def relu(y: Floats) -> Floats:

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.reference.basics import Floats, Integers, Operation, levels
-from bitorch_runtime.reference.stages import apply_thresholds, float_stage, unit_quantize
+from .basics import Floats, Integers, Operation, levels
+from .stages import apply_thresholds, float_stage, unit_quantize
 
 
 @dataclass(frozen=True)

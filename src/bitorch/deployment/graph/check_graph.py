@@ -8,7 +8,8 @@ from collections.abc import Iterator, Set
 from torch import Tensor
 
 from .graph import Graph, Node
-from .kinds import KINDS, Types
+from .kind import Types
+from .kinds import KINDS
 
 
 class GraphError(RuntimeError):

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kinds import KINDS, Kind
+from .kind import Kind
+from .kinds import KINDS
 
 
 @dataclass(frozen=True)

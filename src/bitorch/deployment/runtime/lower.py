@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,11 +19,10 @@ from ..graph.output_names import OutputNames
 from .fuse_stages import AFFINE, Group, group
 from .owners import Owners
 from .sharing import share_arrays
+from .single_operations import as_array, code_keys, single_operation, table_operation, window_keys
 from .tensor_names import renamed
 
 Operation = dict[str, Any]
-#: Kinds that are functions of the operation "activation", under the same names.
-_FUNCTIONS = frozenset(choice.value for choice in OPERATIONS["activation"]["function"].choices)
 #: Stages of affine operations that have numbers of a module.
 _OF_A_LAYER = frozenset({"divide", "times", "plus", "batch_norm"})
 
@@ -107,15 +105,6 @@ def _is_in_order(node: Node) -> bool:
     return node.kind == "reshape" and (node.channels == 1 or math.prod(node.shape[1:]) == 1)
 
 
-def _borders(padding: tuple[int, ...]) -> list[int]:
-    """[top, left, bottom, right] of (before, after) of two axes; [before, after] of one."""
-    if len(padding) == 4:
-        top, bottom, left, right = padding
-        return [top, left, bottom, right]
-    # Of a vector, or of more than two axes, only the channels are padded.
-    return list(padding) if len(padding) == 2 else [0, 0, 0, 0]
-
-
 def _has_table(codes: Node) -> bool:
     """Whether the codes of a node are looked up by the number of thresholds that were reached."""
     return codes.kind == "thresholds" and codes.settings["table"] is not None
@@ -124,10 +113,6 @@ def _has_table(codes: Node) -> bool:
 def _counted(codes: Node) -> str:
     """The tensor of the codes of a node, or of the number of thresholds that its table is looked up by."""
     return f"{codes.name}/steps" if _has_table(codes) else codes.name
-
-
-def _numpy(values: Tensor) -> NDArray[Any]:
-    return np.ascontiguousarray(values.detach().numpy())
 
 
 class _Lowering:
@@ -183,7 +168,7 @@ class _Lowering:
         return name
 
     def floats(self, node: Node, key: str, values: Tensor) -> str:
-        return self.array(node, key, _numpy(values.to(torch.float32)))
+        return self.array(node, key, as_array(values.to(torch.float32)))
 
     def leave(self, wanted: Sequence[str | None]) -> None:
         """Add the outputs, and give them their names."""
@@ -222,7 +207,7 @@ class _Lowering:
             self.same[node.name] = self.tensor(node.inputs[0])
         else:
             inputs = [self.tensor(name) for name in node.inputs]
-            op, keys = self._single(node)
+            op, keys = single_operation(self, node)
             ends: Operation = {"inputs": inputs} if "inputs" in OPERATIONS[op].reads else {"input": inputs[0]}
             makes_codes = node if op == "quantize" else None
             layer = node if op == "quantize" or "slope" in keys else None
@@ -239,7 +224,7 @@ class _Lowering:
         operation: Operation = {"op": self._sum_name(node), "input": self.tensor(node.inputs[0])}
         operation |= self._weight(node)
         if "kernel_size" in node.settings:
-            operation |= self._window(node) | {"groups": node.settings["groups"]}
+            operation |= window_keys(node) | {"groups": node.settings["groups"]}
         scale, plus = one.stage("scale"), one.stage("plus")
         bias = plus.settings["constant"] if plus is not None else node.settings.get("bias")
         if scale is not None or bias is not None:
@@ -253,7 +238,7 @@ class _Lowering:
         self.emit(operation | self._leaving(one), node.name, one.value, layer=node, codes=one.codes)
         if one.codes is not None and _has_table(one.codes):
             counted, codes = _counted(one.codes), one.codes
-            _, keys = self._table(codes)
+            _, keys = table_operation(self, codes)
             self.emit({"op": "lookup", "input": counted, "output": codes.name, **keys}, codes.name, codes=codes)
 
     @staticmethod
@@ -266,7 +251,7 @@ class _Lowering:
             weight = node.settings["weight"].detach()  # [N, C, *kernel], [N, F]
             return {"weight": self.floats(node, "weight", weight.movedim(1, -1).contiguous())}
         bits, grid, codes = (node.settings[key] for key in ("weight_bits", "weight_grid", "weight"))
-        packed = pack_weights(_numpy(codes.to(torch.int16)), bits, grid)
+        packed = pack_weights(as_array(codes.to(torch.int16)), bits, grid)
         operation: Operation = {
             "weight": self.array(node, "weight", packed),
             "weight_bits": bits,
@@ -277,16 +262,6 @@ class _Lowering:
         if node.settings["zero_point"] != 0:
             operation["zero_point"] = node.settings["zero_point"]
         return operation | {"sign_activations": True} if node.settings["sign"] else operation
-
-    @staticmethod
-    def _window(node: Node) -> Operation:
-        settings = node.settings
-        window: Operation = {
-            "kernel_size": list(settings["kernel_size"]),
-            "stride": list(settings["stride"]),
-            "padding": _borders(settings["padding"]),
-        }
-        return window | {"dilation": list(settings["dilation"])} if "dilation" in settings else window
 
     def _norm(self, one: Group) -> Operation:
         norm = one.stage("batch_norm") if one.anchor.kind != "batch_norm" else one.anchor
@@ -338,80 +313,5 @@ class _Lowering:
         """The keys that say which tensors leave an operation."""
         leaving: Operation = {"float32": one.value} if one.keeps_value else {}
         if one.codes is not None:
-            leaving |= {"codes": _counted(one.codes), **self._code_keys(one.codes)}
+            leaving |= {"codes": _counted(one.codes), **code_keys(self, one.codes)}
         return leaving
-
-    def _code_keys(self, node: Node) -> Operation:
-        keys: Operation = {"bits": node.settings["bits"]}
-        if node.kind == "thresholds":
-            thresholds = node.settings["thresholds"]
-            keys["bits"] = int(thresholds.shape[1]).bit_length()
-            keys["thresholds"] = self.array(node, "thresholds", _numpy(thresholds))
-            if bool(node.settings["descending"].any()):
-                keys["descending"] = self.array(node, "descending", _numpy(node.settings["descending"]))
-        return keys
-
-    def _single(self, node: Node) -> tuple[str, Operation]:
-        """The operation of a node that is one by itself, and its keys."""
-        settings = node.settings
-        match node.kind:
-            case "codes" | "thresholds":
-                return "quantize", self._code_keys(node)
-            case "values" | "lookup":
-                return self._table(node)
-            case "max_pool":
-                return "max_pool", self._window(node)
-            case "avg_pool":
-                return "avg_pool", self._window(node) | {"count_include_pad": settings["count_include_pad"]}
-            case "adaptive_avg_pool":
-                return "adaptive_avg_pool", {"output_size": list(settings["output_size"])}
-            case "leaky_relu" | "elu":
-                slope = settings["slope" if node.kind == "leaky_relu" else "alpha"].expand(node.channels)
-                return "activation", {"function": node.kind, "slope": self.floats(node, "slope", slope)}
-            case function if function in _FUNCTIONS:
-                return "activation", {"function": function}
-            case "softmax":
-                return "softmax", {"log": True} if settings["log"] else {}
-            case "pad":
-                keys: Operation = {"padding": _borders(settings["padding"]), "mode": settings["mode"]}
-                if settings["mode"] == "constant":
-                    keys |= {"value": settings["value"], "channels": list(settings["channels"])}
-                return "pad", keys
-            case "global_avg_pool" | "mul":
-                return node.kind, {}
-            case _ if node.row.moves:
-                return node.kind, self._move(node)
-            case _:
-                raise ValueError(f"{node.place}: {node.kind} has no operation")
-
-    def _table(self, node: Node) -> tuple[str, Operation]:
-        """The operation of a node that looks codes up."""
-        table = node.settings["table"]
-        if node.kind in ("lookup", "thresholds"):
-            return "lookup", {"bits": node.settings["bits"], "table": self.array(node, "table", _numpy(table))}
-        if table is None:
-            return "dequantize", {"sign": True} if node.settings["sign"] else {}
-        return "dequantize", {"table": self.floats(node, "table", table)}
-
-    def _move(self, node: Node) -> Operation:
-        """The keys of a node that only moves numbers; operations are called as kinds are."""
-        settings = node.settings
-        match node.kind:
-            case "select":
-                channels = np.asarray(settings["channels"], np.int32)
-                return {"channels": self.array(node, "channels", channels)}
-            case "flatten":
-                return {"order": "hwc" if settings["channels_last"] else "chw"}
-            case "take":
-                indices = np.asarray(settings["indices"], np.int32)
-                axis = settings["axis"] - len(node.shape)
-                return {"axis": axis, "indices": self.array(node, "indices", indices)}
-            case "reshape":
-                return {"shape": list(node.shape)}
-            case "permute":
-                return {"axes": list(settings["axes"])}
-            case "concat":
-                # Counted from the last axis: row axes of 1 in front of all others say nothing.
-                return {"axis": settings["axis"] - len(node.shape)} if settings["axis"] != 0 else {}
-            case _:
-                raise AssertionError(f"{node.kind} moves numbers in a way that is not written")

@@ -1,0 +1,37 @@
+"""What a program takes and gives."""
+
+from __future__ import annotations
+
+from bitorch_runtime.operation_keys import ARRAY_SHAPE, FLOATS_OR_CODES, ORDER, choice, gives, reads, shape
+from bitorch_runtime.operation_row import Choice, Key, Op
+
+ENDS: tuple[Op, ...] = (
+    Op(
+        "input",
+        "Inputs and outputs",
+        (
+            gives("output", FLOATS_OR_CODES, "codes of uint8"),
+            choice("dtype", (Choice("float32"), Choice("uint8", "codes; a call checks that they fit in their bits"))),
+            shape("of one image, whatever the order; an axis of rows up to 2^20, and all but the last together"),
+            ORDER,
+            Key(
+                "bits",
+                "setting",
+                "an integer",
+                low=1,
+                high=8,
+                default="needed with uint8, refused with float32",
+                doc="of the codes",
+            ),
+            ARRAY_SHAPE,
+        ),
+        "Take an array from the caller: [batch, C, rows …], [batch, rows …, C] or [batch, F].",
+    ),
+    Op(
+        "output",
+        "Inputs and outputs",
+        (reads("input", ("float32", "int32", "codes")), ORDER, ARRAY_SHAPE),
+        "Give an array to the caller: [batch, C, rows …] or [batch, rows …, C], or [batch, F] of a vector; float32, "
+        "int32, or uint8 of codes.",
+    ),
+)

@@ -1,0 +1,78 @@
+"""Layers: sums of products."""
+
+from __future__ import annotations
+
+from bitorch_runtime.operation_keys import (
+    CODES,
+    FLOAT_STAGES,
+    FLOATS,
+    INTEGER_STAGES,
+    MEANING,
+    OUT_CHANNELS,
+    OUT_CHANNELS_AGAIN,
+    PACKED,
+    WEIGHT_BITS,
+    WINDOW,
+    array,
+    reads,
+)
+from bitorch_runtime.operation_row import Op
+from bitorch_runtime.operation_rows.common import FLOAT_OUTPUTS, OUTPUTS, SUMS
+
+LAYERS: tuple[Op, ...] = (
+    Op(
+        "conv2d",
+        "Layers on codes",
+        (reads("input", CODES), PACKED, WEIGHT_BITS, OUT_CHANNELS, *WINDOW, *MEANING, *INTEGER_STAGES),
+        "Convolve codes with low-bit weights, on integers. K = h·w·C/groups weights make a channel; K times the "
+        "largest weight code times the largest code of the input must stay below 2^31.",
+        "D = Σ c·(q − zero_point)",
+        OUTPUTS,
+        multiplies=True,
+    ),
+    Op(
+        "linear",
+        "Layers on codes",
+        (reads("input", CODES, "[rows …, F]"), PACKED, WEIGHT_BITS, OUT_CHANNELS, *MEANING, *INTEGER_STAGES),
+        "Multiply codes by low-bit weights, on integers, at each place of the rows: a convolution of a pixel, K = F.",
+        "D = Σ c·(q − zero_point)",
+        OUTPUTS,
+        multiplies=True,
+    ),
+    Op(
+        "conv2d_float",
+        "Layers on floats",
+        (
+            reads("input", FLOATS),
+            array(
+                "weight",
+                "float32 [N, h, w, C/groups], or [N, w, C/groups] of one axis",
+                FLOATS,
+                "h and w are those of kernel_size",
+            ),
+            OUT_CHANNELS_AGAIN,
+            *WINDOW,
+            *FLOAT_STAGES,
+        ),
+        "Convolve floats.",
+        "y = Σ w·x",
+        FLOAT_OUTPUTS,
+        SUMS,
+        multiplies=True,
+    ),
+    Op(
+        "linear_float",
+        "Layers on floats",
+        (
+            reads("input", FLOATS, "[rows …, F]"),
+            array("weight", "float32 [N, F]", FLOATS),
+            OUT_CHANNELS_AGAIN,
+            *FLOAT_STAGES,
+        ),
+        "Multiply floats at each place of the rows.",
+        "y = Σ w·x",
+        FLOAT_OUTPUTS,
+        SUMS,
+        multiplies=True,
+    ),
+)

@@ -1,0 +1,67 @@
+"""Functions of each number, and of numbers at one place of several tensors."""
+
+from __future__ import annotations
+
+from . import shapes
+from .kind import BOUND, FLAG, TENSOR, Kind, always, elementwise_kind, finite, nonzero, positive
+
+FUNCTIONS: tuple[Kind, ...] = (
+    elementwise_kind(
+        "batch_norm",
+        "x·`multiply` + `offset`, [C], rounded once.",
+        {"multiply": TENSOR, "offset": TENSOR},
+        monotone=finite("multiply"),
+        rising=positive("multiply"),
+    ),
+    elementwise_kind("relu", "max(x, 0).", monotone=always, rising=always),
+    elementwise_kind(
+        "clamp",
+        "min(max(x, `low`), `high`); either may be None.",
+        {"low": BOUND, "high": BOUND},
+        monotone=always,
+        rising=always,
+    ),
+    # −inf·0 and 0·inf are NaN, and behind that it goes on: so a slope of 0 is none.
+    elementwise_kind(
+        "leaky_relu",
+        "x where it is above 0, else x·`slope`, [C].",
+        {"slope": TENSOR},
+        monotone=positive("slope"),
+        rising=positive("slope"),
+    ),
+    # Of a library's exp it is not proven that rounding keeps its order.
+    elementwise_kind(
+        "elu",
+        "x where it is above 0, else `alpha`·(exp(x) − 1), [C].",
+        {"alpha": TENSOR},
+        nearly_rising=positive("alpha"),
+        exact=False,
+    ),
+    elementwise_kind("hardswish", "x·min(max(x + 3, 0), 6)/6. It falls below −1.5.", lowest=-0.3751),
+    elementwise_kind("hardsigmoid", "min(max(x + 3, 0), 6)/6.", monotone=always, rising=always),
+    elementwise_kind("sigmoid", "1/(1 + exp(−x)).", nearly_rising=always, exact=False),
+    elementwise_kind("tanh", "tanh(x).", nearly_rising=always, exact=False),
+    elementwise_kind("silu", "x/(1 + exp(−x)). It falls below −1.28.", lowest=-0.2785, exact=False),
+    elementwise_kind("gelu", "x·Φ(x). It falls below −0.75.", lowest=-0.17, exact=False, lost=2.0**-18),
+    elementwise_kind(
+        "gelu_tanh", "x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2.", lowest=-0.1701, exact=False, lost=2.0**-18
+    ),
+    elementwise_kind("plus", "x + `constant`, [C].", {"constant": TENSOR}, monotone=always, rising=finite("constant")),
+    elementwise_kind(
+        "times",
+        "x·`constant`, [C].",
+        {"constant": TENSOR},
+        monotone=finite("constant"),
+        rising=positive("constant"),
+    ),
+    elementwise_kind(
+        "divide",
+        "x/`constant`, [C].",
+        {"constant": TENSOR},
+        monotone=nonzero("constant"),
+        rising=positive("constant"),
+    ),
+    Kind("add", "The sum of two tensors.", arity=2, shape=shapes.same),
+    Kind("mul", "The product of two tensors, or of one with one number per channel.", arity=2, shape=shapes.gated),
+    Kind("softmax", "Over channels. `log`: its logarithm.", settings={"log": FLAG}, shape=shapes.same, exact=False),
+)

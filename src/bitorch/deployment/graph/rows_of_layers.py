@@ -1,0 +1,45 @@
+"""Quantizers and layers with weights."""
+
+from __future__ import annotations
+
+from . import shapes
+from .kind import GEOMETRY, INT, QUANTIZER, TENSOR, TENSOR_OR_NONE, TEXT, WEIGHT, Kind
+
+LAYERS: tuple[Kind, ...] = (
+    Kind(
+        "quantizer",
+        "A QActivation or Quantization whose values go on as floats. `form`, `bits`: see quantizations.arithmetic; "
+        "what comes before: `divide` and `plus`, [1] or [C], None for nothing; what codes stand for: "
+        "(code − `zero_point`)·`code_scale`, 0-dim, None for the form's own values.",
+        settings=QUANTIZER,
+        shape=shapes.same,
+    ),
+    Kind(
+        "low_bit",
+        "A QConv1d, QConv2d or QLinear. Settings of its input's quantizer, and `weight`, integers as float32 "
+        "[C_out, …], of `weight_bits` on `weight_grid`; `largest` absolute codes of input and weight; `scale` [1] or "
+        "[C_out], of both; `bias` or None. Of convolutions the geometry of conv, `padding_mode` and `pad_code`.",
+        settings={**QUANTIZER, **WEIGHT, "scale": TENSOR, "bias": TENSOR_OR_NONE},
+        geometry={**GEOMETRY, "padding_mode": TEXT, "pad_code": INT},
+        shape=shapes.weighted,
+    ),
+    Kind(
+        "conv",
+        "A float convolution, 1d or 2d. `weight` [C_out, C_in / groups, …], `bias` or None; `padding` before and after "
+        "each dimension, outermost first.",
+        settings={"weight": TENSOR, "bias": TENSOR_OR_NONE, **GEOMETRY},
+        shape=shapes.weighted,
+        weighs=True,
+        sums=True,
+        exact=False,
+    ),
+    Kind(
+        "linear",
+        "A float linear layer, of the channels at each place of the rows. `weight` [F_out, F_in], `bias` or None.",
+        settings={"weight": TENSOR, "bias": TENSOR_OR_NONE},
+        shape=shapes.weighted,
+        weighs=True,
+        sums=True,
+        exact=False,
+    ),
+)

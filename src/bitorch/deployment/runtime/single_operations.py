@@ -1,0 +1,192 @@
+"""Nodes that are one operation by themselves: which, and its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitorch_runtime.operations import OPERATIONS
+
+from ..graph.graph import Node
+
+Operation = dict[str, Any]
+
+
+class Arrays(Protocol):
+    """Where the arrays of a program are kept."""
+
+    def array(self, node: Node, key: str, values: NDArray[Any]) -> str:
+        """Keep an array of a node, and return its name."""
+
+    def floats(self, node: Node, key: str, values: Tensor) -> str:
+        """Keep numbers as float32, and return their name."""
+
+
+#: What makes the operation of a node: its name, and its keys beside those of tensors.
+Lower = Callable[[Arrays, Node], tuple[str, Operation]]
+
+
+def single_operation(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    """Return the operation of a node that is one by itself, and its keys.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if node.kind not in SINGLE:
+        raise ValueError(f"{node.place}: {node.kind} has no operation")
+    return SINGLE[node.kind](arrays, node)
+
+
+def as_array(values: Tensor) -> NDArray[Any]:
+    """The numbers of a tensor, one behind the other."""
+    return np.ascontiguousarray(values.detach().numpy())
+
+
+def code_keys(arrays: Arrays, node: Node) -> Operation:
+    """The keys that say how floats or D become codes."""
+    keys: Operation = {"bits": node.settings["bits"]}
+    if node.kind == "thresholds":
+        thresholds = node.settings["thresholds"]
+        keys["bits"] = int(thresholds.shape[1]).bit_length()
+        keys["thresholds"] = arrays.array(node, "thresholds", as_array(thresholds))
+        if bool(node.settings["descending"].any()):
+            keys["descending"] = arrays.array(node, "descending", as_array(node.settings["descending"]))
+    return keys
+
+
+def window_keys(node: Node) -> Operation:
+    """The keys of a window; of dilation where the node has one."""
+    settings = node.settings
+    window: Operation = {
+        "kernel_size": list(settings["kernel_size"]),
+        "stride": list(settings["stride"]),
+        "padding": _borders(settings["padding"]),
+    }
+    return window | {"dilation": list(settings["dilation"])} if "dilation" in settings else window
+
+
+def _borders(padding: tuple[int, ...]) -> list[int]:
+    """[top, left, bottom, right] of (before, after) of two axes; [before, after] of one."""
+    if len(padding) == 4:
+        top, bottom, left, right = padding
+        return [top, left, bottom, right]
+    # Of a vector, or of more than two axes, only the channels are padded.
+    return list(padding) if len(padding) == 2 else [0, 0, 0, 0]
+
+
+def table_operation(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    """The operation of a node that looks codes up."""
+    table = node.settings["table"]
+    if node.kind in ("lookup", "thresholds"):
+        return "lookup", {"bits": node.settings["bits"], "table": arrays.array(node, "table", as_array(table))}
+    if table is None:
+        return "dequantize", {"sign": True} if node.settings["sign"] else {}
+    return "dequantize", {"table": arrays.floats(node, "table", table)}
+
+
+def _quantize(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "quantize", code_keys(arrays, node)
+
+
+def _as_it_is(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return node.kind, {}
+
+
+def _function(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "activation", {"function": node.kind}
+
+
+def _with_slopes(key: str) -> Lower:
+    """A function with a number for each channel, the setting of this name."""
+
+    def lower(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+        slope = node.settings[key].expand(node.channels)
+        return "activation", {"function": node.kind, "slope": arrays.floats(node, "slope", slope)}
+
+    return lower
+
+
+def _softmax(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "softmax", {"log": True} if node.settings["log"] else {}
+
+
+def _max_pool(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "max_pool", window_keys(node)
+
+
+def _avg_pool(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "avg_pool", window_keys(node) | {"count_include_pad": node.settings["count_include_pad"]}
+
+
+def _adaptive_avg_pool(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "adaptive_avg_pool", {"output_size": list(node.settings["output_size"])}
+
+
+def _pad(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    keys: Operation = {"padding": _borders(settings["padding"]), "mode": settings["mode"]}
+    if settings["mode"] == "constant":
+        keys |= {"value": settings["value"], "channels": list(settings["channels"])}
+    return "pad", keys
+
+
+def _select(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    channels = np.asarray(node.settings["channels"], np.int32)
+    return "select", {"channels": arrays.array(node, "channels", channels)}
+
+
+def _flatten(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "flatten", {"order": "hwc" if node.settings["channels_last"] else "chw"}
+
+
+def _take(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    indices = np.asarray(node.settings["indices"], np.int32)
+    axis = node.settings["axis"] - len(node.shape)
+    return "take", {"axis": axis, "indices": arrays.array(node, "indices", indices)}
+
+
+def _reshape(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "reshape", {"shape": list(node.shape)}
+
+
+def _permute(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "permute", {"axes": list(node.settings["axes"])}
+
+
+def _concat(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    # Counted from the last axis: row axes of 1 in front of all others say nothing.
+    axis = node.settings["axis"]
+    return "concat", {"axis": axis - len(node.shape)} if axis != 0 else {}
+
+
+_SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
+#: How each kind that is one operation by itself becomes it.
+SINGLE: Mapping[str, Lower] = MappingProxyType(
+    {
+        # Functions of the operation "activation" are called as their kinds are.
+        **{choice.value: _function for choice in OPERATIONS["activation"]["function"].choices},
+        **{kind: _with_slopes(key) for kind, key in _SLOPES.items()},
+        "codes": _quantize,
+        "thresholds": _quantize,
+        "values": table_operation,
+        "lookup": table_operation,
+        "max_pool": _max_pool,
+        "avg_pool": _avg_pool,
+        "adaptive_avg_pool": _adaptive_avg_pool,
+        "global_avg_pool": _as_it_is,
+        "mul": _as_it_is,
+        "softmax": _softmax,
+        "pad": _pad,
+        "select": _select,
+        "flatten": _flatten,
+        "take": _take,
+        "reshape": _reshape,
+        "permute": _permute,
+        "concat": _concat,
+    }
+)
