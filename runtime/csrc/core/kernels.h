@@ -240,6 +240,13 @@ struct TableStage {
 };
 using TableStageFunction = void (*)(const TableStage*);
 
+// Families of functions with headers of their own, so that a new one compiles only what calls it.
+struct NormKernels;      // norm_kernels.h: normalisations and reductions
+struct FunctionKernels;  // function_kernels.h: functions of floats, softmax
+struct MatrixKernels;    // matrix_kernels.h: products of two tensors, attention
+struct PairKernels;      // pair_kernels.h: two tensors number by number, one repeated along axes
+struct ResizeKernels;    // resize_kernels.h: interpolation
+
 struct KernelTable {
   const char* name;                // "portable", "avx2", "avx512", "avx512-vpopcntdq", "avx512-amx", "neon", ...
   DotFunction dot[kMethods];       // null where the instruction set does not use the method
@@ -264,6 +271,11 @@ struct KernelTable {
   const FusedKernel* const* fused;  // [fused_count], null without any
   int32_t fused_count;
   PixelFunctions pixels;
+  const NormKernels* norms;
+  const FunctionKernels* functions;
+  const MatrixKernels* matrices;
+  const PairKernels* pairs;
+  const ResizeKernels* resizes;
 };
 
 // One per kernel file; only those of this architecture are linked. Constant-initialised: nothing runs at load.
