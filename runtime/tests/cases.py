@@ -673,6 +673,43 @@ def softmax(b: _Builder, name: str) -> None:
     b.add(operation, output=_Known(exact=False))
 
 
+def normalize(b: _Builder, name: str) -> None:
+    """Append a normalisation of the floats `name`, which are exact."""
+    height, width, channels = b.shape(name)
+    rows = int(b.choose((0, 0, 0, 1, 2, 7)))
+    operation: dict[str, Any] = {"op": "normalize", "input": name, "by": b.choose(("deviation", "deviation", "norm"))}
+    operation |= {"eps": float(b.choose((1e-5, 1e-6, 1e-12, 0, 1)))} | ({"rows": rows} if rows > 0 else {})
+    if b.chance(0.2):
+        operation["by"] = "root_mean_square"
+    if b.chance(0.3):
+        operation["groups"] = b.choose([g for g in range(1, channels + 1) if channels % g == 0])
+    places = 1 if rows == 0 else width if rows == 1 else height * width
+    for key in ("weight", "bias"):
+        if b.chance(0.6):
+            shape = (places, channels) if b.chance(0.3) else (channels,)
+            operation[key] = b.array(key, b.rng.normal(0.5, 0.5, shape).astype(np.float32))
+    trial = reference.apply({**operation, "float32": "y"}, b.tensors, b.arrays)["y"].values
+    _code_results(b, operation, trial, True)
+
+
+def reduction(b: _Builder, name: str) -> None:
+    """Append a reduction of the codes or exact floats `name`."""
+    known = b.known[name]
+    adding, extreme, placing = ["sum", "mean"], ["amax", "amin"], ["argmax", "argmin"]
+    function = b.choose([*adding, *extreme, *placing, *(["norm", "var", "std"] if known.bits is None else [])])
+    axes = (
+        [b.choose((0, -1, -2))] if function in placing else b.choose(([0], [-1], [-2], [0, -1], [-2, -1], [-1, 0, -2]))
+    )
+    operation: dict[str, Any] = {"op": "reduce", "input": name, "output": b.fresh(), "function": function}
+    operation["axes"] = axes
+    if function in ("var", "std") and b.chance(0.5):
+        operation["correction"] = b.choose((0, 1, 2))
+    if function in adding and known.bits is not None and b.chance(0.5):
+        operation["scale"] = 0.3
+    bits = known.bits if function in extreme else None
+    b.add(operation, output=_Known(bits, integers=function in placing))
+
+
 def multiplication(b: _Builder, name: str) -> None:
     """Append the product of the floats `name` and others of its shape, or a gate that is made of them."""
     height, width, channels = b.shape(name)
@@ -753,6 +790,7 @@ def _grow(b: _Builder) -> None:
     else:
         options += ["affine", "add", "conv_float", "activation"] + ["softmax", "mul"] * _is_tame(b, name)
         options += ["linear_float"] * 2 * vector + ["quantize"] * 4 * known.exact
+    options += ["normalize"] * 2 * (known.exact and known.bits is None) + ["reduce"] * known.exact
     if b.shape(name)[2] > 300:
         options = [option for option in options if option not in ("concat", "pad")]
     option = b.choose(options)
@@ -764,6 +802,7 @@ def _grow(b: _Builder) -> None:
         grow = {"pool": pool, "concat": concat, "flatten": flatten, "lookup": lookup, "dequantize": dequantize}
         grow |= {"affine": affine, "add": addition, "quantize": quantize}
         grow |= {"activation": activation, "softmax": softmax, "mul": multiplication, "select": select, "pad": pad}
+        grow |= {"normalize": normalize, "reduce": reduction}
         grow[option](b, name)
 
 

@@ -150,6 +150,37 @@ def _pools() -> Iterator[Example]:
     yield example({"op": "adaptive_avg_pool", "input": "x", "output": "y", "output_size": [3, 2]}, {})
 
 
+def _norms() -> Iterator[Example]:
+    steps = _steps(2) | {"bias": np.linspace(-0.2, 0.3, 2, dtype=np.float32)}
+    by_place = {"weight": np.linspace(0.5, 1.5, 8, dtype=np.float32).reshape(4, 2)}
+    norm = {"op": "normalize", "input": "x", "eps": 1e-5}
+    scales = {"weight": "multiply", "bias": "bias"}
+    yield example({**norm, "by": "deviation", "float32": "y"}, {})
+    yield example({**norm, "by": "deviation", **scales, "float32": "y", **BY_THRESHOLDS}, steps)
+    yield example({**norm, "by": "root_mean_square", "weight": "multiply", "codes": "z", "bits": 3}, steps)
+    yield example({**norm, "by": "norm", "groups": 2, "float32": "y"}, {})
+    yield example({**norm, "by": "deviation", "rows": 1, "weight": "weight", "float32": "y"}, by_place)
+    whole = {"rows": 7, "groups": 2, **scales, "float32": "y", **BY_THRESHOLDS}
+    yield example({**norm, "by": "deviation", **whole}, steps)
+    yield example({**norm, "by": "root_mean_square", "rows": 2, "codes": "z", "bits": 8}, {})
+
+
+def _reductions() -> Iterator[Example]:
+    one = {"op": "reduce", "output": "y"}
+    for name in ("x", "q"):
+        for function in ("sum", "mean", "amax", "amin"):
+            for axes in ([0], [-1], [-2, 0], [-1, -2]):
+                yield example({**one, "input": name, "function": function, "axes": axes}, {})
+        for function in ("argmax", "argmin"):
+            for axis in (0, -1, -2, -3):
+                yield example({**one, "input": name, "function": function, "axes": [axis]}, {})
+    yield example({**one, "input": "q", "function": "mean", "axes": [-2], "scale": 0.3}, {})
+    for function in ("norm", "var", "std"):
+        for axes in ([0], [-1], [0, -1, -2]):
+            yield example({**one, "input": "x", "function": function, "axes": axes}, {})
+    yield example({**one, "input": "x", "function": "std", "axes": [0], "correction": 0}, {})
+
+
 def _moves() -> Iterator[Example]:
     for name in ("x", "q"):
         yield example({"op": "concat", "inputs": [name], "output": "y"}, {})
@@ -175,7 +206,7 @@ def _moves() -> Iterator[Example]:
 
 def examples() -> list[Example]:
     """All of them; "input" and "output" stand around each."""
-    parts = (_low_bit_layers(), _float_layers(), _codes(), _elementwise(), _pools(), _moves())
+    parts = (_low_bit_layers(), _float_layers(), _codes(), _elementwise(), _pools(), _norms(), _reductions(), _moves())
     return [one for part in parts for one in part]
 
 

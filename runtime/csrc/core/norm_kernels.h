@@ -2,8 +2,8 @@
 // emitted into an object file.
 //
 // Many numbers are added in double, in one order on every CPU: number i of a list belongs to lane i mod 32; each lane
-// adds up its numbers one after the other, from 0 on; then lane l takes lane l + 16, l + 8, l + 4, l + 2, l + 1. Largest
-// and smallest numbers are found in the same order, which decides between -0 and 0.
+// adds up its numbers one after the other, from 0 on; then lane l takes lane l + 16, l + 8, l + 4, l + 2, l + 1.
+// Largest and smallest numbers are found in the same order, which decides between -0 and 0.
 //
 //   list    0 1 2 .. 31 | 32 33 .. 63 | 64 ..         lanes    0 .. 15 | 16 .. 31
 //   lane    0 1 2 .. 31 |  0  1 .. 31 |  0 ..                  0 .. 15 <- added to each, then 8, 4, 2, 1
@@ -21,14 +21,16 @@ enum NormalizeBy : int {
   kNorm = 2,            // x / max(sqrt(sum of x^2), eps)
 };
 
-// Each pixel by itself: mean, factor = factor_of(..), out = (in - mean) * factor * weight[c] + bias[c], every step
-// rounded, mean rounded to float32 before; in place is allowed.
+// Each pixel by itself, or each of `groups` runs of its channels: out = (in - m) * factor * weight[c] + bias[c], every
+// step rounded to float32, m = float32(mean), factor = factor_of(..). The sum of squares is one of float32: of in - m,
+// in lanes; what 512 numbers give is added in double, lane by lane. What the rounding of m adds to it is taken away
+// again, in double: n * (mean - m)^2.
 struct NormalizePixels {
-  const float* in;      // [pixels][channels], and so out
+  const float* in;  // [pixels][channels], and so out
   float* out;
   const float* weight;  // [channels]; or null
   const float* bias;    // [channels]; or null
-  int64_t pixels, channels;
+  int64_t pixels, channels, groups;
   int32_t by;  // a NormalizeBy
   float eps;
 };
@@ -37,11 +39,11 @@ struct NormalizePixels {
 struct StandardizePixels {
   const float* in;  // [pixels][channels], and so out
   float* out;
-  const float* mean;    // [channels]
-  const float* factor;  // [channels]
-  const float* weight;  // of the first pixel; or null
-  const float* bias;    // of the first pixel; or null
-  int64_t weight_step;  // floats from one pixel's weights, and biases, to the next's: channels, or 0
+  const float* mean;               // [channels]
+  const float* factor;             // [channels]
+  const float* weight;             // of the first pixel; or null
+  const float* bias;               // of the first pixel; or null
+  int64_t weight_step, bias_step;  // floats from those of one pixel to those of the next: channels, or 0
   int64_t pixels, channels;
 };
 
@@ -49,7 +51,7 @@ struct NormKernels {
   // Of one list, in lanes.
   double (*sum)(const float* in, int64_t n);
   double (*sum_of_doubles)(const double* in, int64_t n);
-  double (*squares)(const float* in, double mean, int64_t n);     // of (in[i] - mean)
+  double (*squares)(const float* in, double mean, int64_t n);      // of (in[i] - mean)
   float (*extreme)(const float* in, int64_t n, int32_t smallest);  // the largest or smallest; NaN wins; n >= 1
   // Of each channel, pixel after pixel.
   void (*add_columns)(double* sums, const float* in, int64_t step, int64_t pixels, int64_t n);

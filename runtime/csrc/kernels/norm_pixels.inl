@@ -76,38 +76,45 @@ static inline void standardize_pixel(float* out, const float* in, int64_t n, con
   standardized<false, false>(out, in, n, mean, factor, weight, bias);
 }
 
-// Several pixels at a time, one step of all after the other: the end of a sum, the root and the division of one pixel
-// take as long as the sum of the next.
+// The squares of n numbers around their mean, which is rounded to `middle` where they are taken.
+static inline double squares_around(const float* in, int64_t n, double mean, float middle) {
+  const double rounded = mean - static_cast<double>(middle);
+  const double squares = squares_in_runs(in, middle, n) - static_cast<double>(n) * (rounded * rounded);
+  return squares < 0.0 ? 0.0 : squares;
+}
+
+// Several lists at a time, one step of all after the other: the end of a sum, the root and the division of one take as
+// long as the sum of the next.
 static void normalize(const NormalizePixels* t) {
   constexpr int64_t kAtOnce = 8;
-  const int64_t n = t->channels;
+  const int64_t n = t->channels / t->groups, lists = t->pixels * t->groups;
   const auto count = static_cast<double>(n);
-  for (int64_t first = 0; first < t->pixels; first += kAtOnce) {
-    const int64_t pixels = t->pixels - first < kAtOnce ? t->pixels - first : kAtOnce;
+  for (int64_t first = 0; first < lists; first += kAtOnce) {
+    const int64_t some = lists - first < kAtOnce ? lists - first : kAtOnce;
     const float* in = t->in + first * n;
     double mean[kAtOnce] = {};
     float middle[kAtOnce], factor[kAtOnce];
-    for (int64_t p = 0; p < pixels && t->by == kDeviation; ++p) mean[p] = sum_of_floats(in + p * n, n) / count;
-    for (int64_t p = 0; p < pixels; ++p) {
-      middle[p] = static_cast<float>(mean[p]);
-      const double rounded = mean[p] - static_cast<double>(middle[p]);
-      const double squares = squares_in_runs(in + p * n, middle[p], n) - count * (rounded * rounded);
-      factor[p] = factor_of(t->by, squares < 0.0 ? 0.0 : squares, count, t->eps);
+    for (int64_t i = 0; i < some && t->by == kDeviation; ++i) mean[i] = sum_of_floats(in + i * n, n) / count;
+    for (int64_t i = 0; i < some; ++i) {
+      middle[i] = static_cast<float>(mean[i]);
+      factor[i] = factor_of(t->by, squares_around(in + i * n, n, mean[i], middle[i]), count, t->eps);
     }
-    for (int64_t p = 0; p < pixels; ++p) {
+    for (int64_t i = 0; i < some; ++i) {
+      const int64_t c = t->groups == 1 ? 0 : (first + i) % t->groups * n;
       standardize_pixel(
-          t->out + (first + p) * n, in + p * n, n, [by = middle[p]](auto, int64_t) { return by; },
-          [by = factor[p]](auto, int64_t) { return by; }, t->weight, t->bias);
+          t->out + (first + i) * n, in + i * n, n, [by = middle[i]](auto, int64_t) { return by; },
+          [by = factor[i]](auto, int64_t) { return by; }, t->weight ? t->weight + c : nullptr,
+          t->bias ? t->bias + c : nullptr);
     }
   }
 }
 
 static void standardize(const StandardizePixels* t) {
   for (int64_t p = 0; p < t->pixels; ++p) {
-    const auto of_pixel = [&](const float* numbers) { return numbers == nullptr ? nullptr : numbers + p * t->weight_step; };
     standardize_pixel(
         t->out + p * t->channels, t->in + p * t->channels, t->channels,
         [t](auto x, int64_t c) { return beside(x, t->mean, c); },
-        [t](auto x, int64_t c) { return beside(x, t->factor, c); }, of_pixel(t->weight), of_pixel(t->bias));
+        [t](auto x, int64_t c) { return beside(x, t->factor, c); },
+        t->weight ? t->weight + p * t->weight_step : nullptr, t->bias ? t->bias + p * t->bias_step : nullptr);
   }
 }

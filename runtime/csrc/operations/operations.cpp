@@ -17,10 +17,12 @@
 #include "operations/lookup.h"
 #include "operations/max_pool.h"
 #include "operations/mul.h"
+#include "operations/normalize.h"
 #include "operations/output.h"
 #include "operations/pad.h"
 #include "operations/permute.h"
 #include "operations/quantize.h"
+#include "operations/reduce.h"
 #include "operations/reshape.h"
 #include "operations/select.h"
 #include "operations/softmax.h"
@@ -55,6 +57,8 @@ const std::vector<OperationDefinition>& all_operations() {
       {"take", kTakeKeys, read_and_make<read_take, make_take>},
       {"reshape", kReshapeKeys, read_and_make<read_reshape, make_reshape>},
       {"permute", kPermuteKeys, read_and_make<read_permute, make_permute>},
+      {"normalize", kNormalizeKeys, read_and_make<read_normalize, make_normalize>},
+      {"reduce", kReduceKeys, read_and_make<read_reduce, make_reduce>},
   };
   return kOperations;
 }

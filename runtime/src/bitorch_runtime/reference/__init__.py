@@ -1,9 +1,10 @@
 """What a program computes, in plain NumPy: the definition that the compiled kernels are tested against.
 
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
-them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with three exceptions:
-where float convolutions and linear layers sum, the order of summation is free; softmax is computed in float64 and may
-round the other way; and where the largest number of a max-pool's window is zero, −0 may be 0 and 0 may be −0.
+them rounds once, in the order written; sums of normalisations and reductions are float64, in the order of `sums`. The
+compiled program gives the same numbers bit for bit, with three exceptions: where float convolutions and linear layers
+sum, the order of summation is free; softmax is computed in float64 and may round the other way; and where the largest
+number of a max-pool's window is zero, −0 may be 0 and 0 may be −0.
 
 Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
 [batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
@@ -35,6 +36,7 @@ from .functions import sigmoid as sigmoid
 from .functions import silu as silu
 from .functions import softmax as softmax
 from .functions import tanh as tanh
+from .norms import normalize as normalize
 from .packed_weights import code_line as code_line
 from .packed_weights import pack_weights as pack_weights
 from .packed_weights import unpack_weights as unpack_weights
@@ -45,6 +47,7 @@ from .pools import max_pool as max_pool
 from .programs import read_input as read_input
 from .programs import run as run
 from .programs import write_output as write_output
+from .reductions import reduce as reduce
 from .rows import as_one_row as as_one_row
 from .rows import concat as concat
 from .rows import flatten as flatten

@@ -24,8 +24,10 @@ from .functions import (
     softmax,
     tanh,
 )
+from .norms import normalize
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
+from .reductions import reduce
 from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
 from .sliding import as_image, as_signal, pad, two_axes
 from .stages import at_least, at_most, relu
@@ -90,6 +92,20 @@ def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
 def _mul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     a, b = (tensors[name].values for name in operation["inputs"])
     return {operation["output"]: Tensor((a * with_rows(b, a.ndim - 2)).reshape(a.shape))}
+
+
+def _normalize(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    settings = {key: operation[key] for key in ("rows", "groups") if key in operation}
+    weights = {key: arrays[operation[key]] for key in ("weight", "bias") if key in operation}
+    x = tensors[operation["input"]].values
+    return leaving(operation, arrays, normalize(x, operation["by"], operation["eps"], **settings, **weights))
+
+
+def _reduce(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    function = operation["function"]
+    scale = operation.get("scale", x.code_scale) if function in ("sum", "mean") else None
+    values = reduce(x.values, function, operation["axes"], operation.get("correction", 1.0), scale)
+    return Tensor(values, x.bits if function in ("amax", "amin") else None)
 
 
 def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -212,6 +228,8 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "take": of_one(_take),
         "reshape": of_one(_reshape),
         "permute": of_one(_permute),
+        "normalize": _normalize,
+        "reduce": of_one(_reduce),
     }
 )
 
