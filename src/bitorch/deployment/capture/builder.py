@@ -26,6 +26,10 @@ from .tape import (
     version,
 )
 
+_ONLY_LEAVES = Refusal(
+    "it reads the places of largest or smallest numbers, which are integers and can only leave the network",
+    f"Return them as argmax and argmin give them, {PARTIAL}",
+)
 #: Whose modules compute one thing, so that its node has the module's name.
 _KNOWN_MODULES = ("torch.nn.modules.", "bitorch.layers.", "bitorch.quantizations.")
 
@@ -42,6 +46,7 @@ class Value:
         call: that made it; None for inputs.
         refusal: why it cannot be read.
         was_moved: by a movement that is a node by now.
+        only_leaves: they are integers, which nothing but an output can read.
     """
 
     tensor: Tensor
@@ -51,6 +56,7 @@ class Value:
     positions: Tensor | None = None
     refusal: Refusal | None = None
     was_moved: bool = False
+    only_leaves: bool = False
 
 
 @dataclass
@@ -122,12 +128,13 @@ class Builder:
         value = self.values[id(tensor)]
         return value.positions is not None or value.was_moved
 
-    def read(self, tensor: Tensor, at: int, channels: int = 1) -> str:
+    def read(self, tensor: Tensor, at: int, channels: int = 1, *, leaves: bool = False) -> str:
         """Return the name of the node whose value a tensor has.
 
         Args:
             at: the version that it has where it is read.
             channels: the axis of the tensor that the node is to have as channels, in front of all others.
+            leaves: it is read by an output.
 
         Raises:
             Refusal: there is no such node.
@@ -140,6 +147,8 @@ class Builder:
                 "it reads a tensor that was changed in place through another view of its memory",
                 "Write the change without the trailing underscore, or inplace=False, or clone the tensor first",
             )
+        if value.only_leaves and not leaves:
+            raise _ONLY_LEAVES
         positions = value.positions
         if positions is None and channels != 1:
             positions = movement.start(self.batch, self.nodes[value.node].shape)
@@ -223,6 +232,8 @@ class Builder:
         value = self.values[id(source)]
         if value.refusal is not None or value.version != call.before[id(source)]:
             self.read(source, call.before[id(source)])
+        if value.only_leaves:
+            raise _ONLY_LEAVES
         positions = value.positions
         if positions is None:
             positions = movement.start(self.batch, tuple(source.shape[1:]))
@@ -241,22 +252,31 @@ class Builder:
             name = self.add(call, "identity", (name,), tuple(call.result.shape[1:]), function, self.name_of(call), {})
         self.values[id(call.result)] = Value(call.result, name, call.after[id(call.result)], call)
 
-    def bind(self, call: Call, name: str, channels: int = 1) -> None:
+    def bind(self, call: Call, name: str, channels: int = 1, *, only_leaves: bool = False) -> None:
         """Let the results of a call stand for a node; tensors that the call changed too, and views of them no more.
 
         Args:
-            channels: the axis of the first result that the node has as channels.
+            channels: the axis of the first result that the node has as channels; where the result lacks axes of 1 that
+                the node has, the axis that it would be with them.
+            only_leaves: it is integers.
         """
-        positions = None
-        if channels != 1:
-            positions = movement.start(self.batch, self.nodes[name].shape).movedim(1, channels)
+        positions, node = None, self.nodes[name]
+        shape = next(tensors_in(call.result)).shape
+        if channels != 1 or tuple(shape[1:]) != node.shape:
+            positions = movement.start(self.batch, node.shape).movedim(1, channels).reshape(shape)
         changed = call.changed
         for tensor in changed:
             self._spare_others(tensor, call)
         refusal = Refusal("it reads a second result of a function", f"Use the first result only, {PARTIAL}")
         for index, tensor in enumerate(tensors_in(call.result)):
             self.values[id(tensor)] = Value(
-                tensor, name, call.after[id(tensor)], call, positions, refusal=None if index == 0 else refusal
+                tensor,
+                name,
+                call.after[id(tensor)],
+                call,
+                positions,
+                refusal=None if index == 0 else refusal,
+                only_leaves=only_leaves,
             )
 
     def _spare_others(self, changed: Tensor, call: Call) -> None:
@@ -302,7 +322,7 @@ class Builder:
         value = self.values.get(id(tensor))
         if value is None:
             raise Refusal("it does not depend on the input", "Return what is computed from the images, or leave it out")
-        return value.node if isinstance(value.refusal, Silent) else self.read(tensor, version(tensor))
+        return value.node if isinstance(value.refusal, Silent) else self.read(tensor, version(tensor), leaves=True)
 
     def place_of(self, tensor: Tensor) -> str:
         """Return where a tensor was made; "" for an input or a constant."""

@@ -31,6 +31,7 @@ from .rules.by_function import (
     nearest,
     without_ones,
 )
+from .rules.reductions import OF_INTEGERS
 from .tape import Call, mapped, tensors_in
 
 _LARGEST_EXTENT = 2**20  # of images, in the runtime
@@ -42,7 +43,7 @@ _INSTEAD = {
         ["selu", "celu", "mish", "softplus", "softsign", "threshold", "glu", "rrelu", "logsigmoid"],
         "Use relu, leaky_relu, hardswish, silu or gelu",
     ),
-    **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
+    "local_response_norm": "Use BatchNorm, or nn.RMSNorm",
     **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
     **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
     **dict.fromkeys(
@@ -94,7 +95,7 @@ def _interpret(builder: Builder, call: Call) -> None:
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
     elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
-        builder.bind(call, *_ruled(builder, call, RULES[function]))
+        builder.bind(call, *_ruled(builder, call, RULES[function]), only_leaves=RULES[function] in OF_INTEGERS)
     else:
         raise _unknown(call)
 
@@ -114,7 +115,7 @@ def _check_whole(module: nn.Module) -> None:
 
 def _ruled(builder: Builder, call: Call, rule: Rule) -> tuple[str, int]:
     """Return the node that a rule makes of a call, and the axis of the result that it has as channels."""
-    reader = _checked(builder, call)
+    reader = _checked(builder, call, integers=rule in OF_INTEGERS)
     if rule in BROADCASTING:
         reader.call = call = _without_batch(builder, call)
     try:
@@ -171,9 +172,10 @@ def _gives_shape(call: Call) -> bool:
     return function_name(call.function) in {"view_as", "reshape_as", "expand_as", "type_as", "to"}
 
 
-def _checked(builder: Builder, call: Call) -> Reader:
-    """Return what a rule sees, of a call whose result can be a node."""
-    _check_type(call)
+def _checked(builder: Builder, call: Call, *, integers: bool = False) -> Reader:
+    """Return what a rule sees, of a call whose result can be a node: floats, or integers that only leave."""
+    if not integers:
+        _check_type(call)
     for result in list(tensors_in(call.result))[:1]:
         shape = tuple(result.shape)
         if len(shape) < 1 or shape[0] != builder.batch:

@@ -66,6 +66,13 @@ def resized(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     return shape == (*inputs[0][:1], *settings["output_size"])
 
 
+def reduced(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """That of the input, with 1 for each of the axes."""
+    axes = settings["axes"]
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(inputs[0]))
+    return shape == kept and all(0 <= axis < len(kept) for axis in axes)
+
+
 def gated(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """That of the first input; the second one has it too, or one number per channel."""
     image, gate = inputs

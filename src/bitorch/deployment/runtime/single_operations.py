@@ -158,6 +158,15 @@ def _permute(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "permute", {"axes": list(node.settings["axes"])}
 
 
+def _reduce(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    axes = [axis - len(node.shape) if axis > 0 else 0 for axis in settings["axes"]]
+    keys: Operation = {"function": settings["reduction"], "axes": axes}
+    if settings["reduction"] in ("var", "std"):
+        keys["correction"] = settings["correction"]
+    return "reduce", keys
+
+
 def _concat(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     # Counted from the last axis: row axes of 1 in front of all others say nothing.
     axis = node.settings["axis"]
@@ -188,5 +197,6 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "reshape": _reshape,
         "permute": _permute,
         "concat": _concat,
+        **dict.fromkeys(("reduce", "extreme", "place"), _reduce),
     }
 )

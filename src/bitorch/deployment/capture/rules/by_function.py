@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import elementwise, joining, windows
+from . import elementwise, joining, norms, reductions, windows
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -53,8 +53,21 @@ RULES: dict[Any, Rule] = _rules(
         "adaptive_max_pool2d": windows.adaptive_max_pool(2),
         "adaptive_max_pool1d_with_indices": windows.adaptive_max_pool(1),
         "adaptive_max_pool2d_with_indices": windows.adaptive_max_pool(2),
-        "mean": windows.mean,
-        "amax": windows.amax,
+        "mean": reductions.mean,
+        "sum": reductions.sum,
+        "amax": reductions.extreme("amax"),
+        "amin": reductions.extreme("amin"),
+        "max": reductions.largest_or_maximum,
+        "min": reductions.smallest_or_minimum,
+        "argmax": reductions.argmax,
+        "argmin": reductions.argmin,
+        "var": reductions.spread("var"),
+        "std": reductions.spread("std"),
+        "norm": reductions.norm,
+        "layer_norm": norms.layer_norm,
+        "group_norm": norms.group_norm,
+        "instance_norm": norms.instance_norm,
+        "rms_norm": norms.rms_norm,
         "cat concat concatenate": joining.cat,
         "stack": joining.stack,
         "relu": elementwise.activation("relu"),
@@ -63,8 +76,8 @@ RULES: dict[Any, Rule] = _rules(
         "clamp clip": elementwise.clamp,
         "clamp_min": elementwise.clamp_min,
         "clamp_max": elementwise.clamp_max,
-        "minimum min": elementwise.minimum,
-        "maximum max": elementwise.maximum,
+        "minimum": elementwise.minimum,
+        "maximum": elementwise.maximum,
         "leaky_relu": elementwise.leaky_relu,
         "prelu": elementwise.prelu,
         "elu": elementwise.elu,
@@ -85,13 +98,16 @@ RULES: dict[Any, Rule] = _rules(
         "neg negative __neg__": elementwise.neg,
         "pow __pow__": elementwise.pow,
         "square": elementwise.square,
+        "addcmul": elementwise.addcmul,
     }
-) | {F.batch_norm: elementwise.batch_norm, F.pad: joining.pad, _torch._C._nn.pad: joining.pad}
+) | {F.normalize: norms.normalize, _torch.linalg.vector_norm: reductions.vector_norm}
+RULES |= {F.batch_norm: elementwise.batch_norm, F.pad: joining.pad, _torch._C._nn.pad: joining.pad}
 
 #: Rules of functions where a constant may have a number for each image.
 BROADCASTING = frozenset(
     {elementwise.add, elementwise.sub, elementwise.rsub, elementwise.mul, elementwise.div, elementwise.clamp}
     | {elementwise.minimum, elementwise.maximum, elementwise.clamp_min, elementwise.clamp_max}
+    | {reductions.largest_or_maximum, reductions.smallest_or_minimum}
 )
 
 #: Functions whose first argument is a tensor, and which only put its numbers elsewhere.

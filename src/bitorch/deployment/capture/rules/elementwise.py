@@ -175,6 +175,23 @@ def batch_norm(
     return call.add("batch_norm", name, multiply=multiply.detach(), offset=offset.detach())
 
 
+def addcmul(call: Reader, input: _Number, tensor1: _Number, tensor2: _Number, *, value: float = 1) -> str:
+    """The rule of torch.addcmul: constant + constant·x, which PyTorch rounds once."""
+    x, weight = (tensor2, tensor1) if call.varies(tensor2) else (tensor1, tensor2)
+    if value != 1 or not isinstance(x, Tensor) or call.varies(input) or call.varies(weight):
+        raise Refusal("this addcmul is no constant + constant * x", f"Write x + a * b, {PARTIAL}")
+    multiply, channels = _per_channel(call, weight, x)
+    offset, other = _per_channel(call, input, x)
+    if bool((multiply == multiply[0]).all()) and channels != other:
+        multiply, channels = multiply[:1].expand(_channels(x, other)).clone(), other
+    elif bool((offset == offset[0]).all()) and channels != other:
+        offset, other = offset[:1].expand(_channels(x, channels)).clone(), channels
+    if channels != other:
+        raise Refusal("its constants differ along different axes", constant_per_channel(x))
+    _check_factors(multiply, offset)
+    return call.add("batch_norm", call.read(x, channels), channels_at=channels, multiply=multiply, offset=offset)
+
+
 def _check_factors(*factors: Tensor) -> None:
     if not all(bool(factor.isfinite().all()) for factor in factors):
         raise Refusal(

@@ -1,0 +1,49 @@
+"""How large sums of floats would be if nothing cancelled that is added up: their last bits are those of these."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..graph.graph import Node
+
+
+def sizes_of_terms(node: Node, x: Tensor) -> Tensor | None:
+    """Return numbers as large as what a node adds up, from the value [batch, C, *rows] that it reads.
+
+    None where the node's own value says it.
+    """
+    if node.kind == "global_avg_pool":
+        return node.function(x.abs())
+    if node.kind == "reduce":
+        return _of_reduction(node, x)
+    return _of_normalization(node, x) if node.kind == "normalize" else None
+
+
+def _of_reduction(node: Node, x: Tensor) -> Tensor:
+    reduction = node.settings["reduction"]
+    if reduction not in ("var", "std"):
+        return node.function(x.abs())
+    squares = x.square().mean(tuple(axis + 1 for axis in node.settings["axes"]), keepdim=True)
+    return squares if reduction == "var" else squares.sqrt()
+
+
+def _of_normalization(node: Node, x: Tensor) -> Tensor:
+    """|x|·f·|weight| + |bias|: what is left of x and its mean may be next to nothing."""
+    settings, last = node.settings, x.movedim(1, -1)
+    rows = min(settings["rows"], last.dim() - 2)
+    places = math.prod(last.shape[-1 - rows : -1])
+    sets = last.reshape(-1, places, settings["groups"], x.shape[1] // settings["groups"]).double()
+    mean = sets.mean((1, 3), keepdim=True) if settings["by"] == "deviation" else torch.zeros(1)
+    squares = (sets - mean).square()
+    if settings["by"] == "norm":
+        divide = squares.sum((1, 3), keepdim=True).sqrt().clamp_min(settings["eps"])
+    else:
+        divide = (squares.mean((1, 3), keepdim=True) + settings["eps"]).sqrt()
+    sizes = (sets.abs() / divide).reshape(-1, places, x.shape[1])
+    for key, combined in (("weight", torch.mul), ("bias", torch.add)):
+        if settings[key] is not None:
+            sizes = combined(sizes, settings[key].abs())
+    return sizes.reshape(last.shape).movedim(-1, 1)
