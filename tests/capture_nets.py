@@ -20,7 +20,20 @@ LOW_BIT: dict[str, Any] = {"weight_quantization": WeightDoReFa(1), "input_quanti
 SHAPE = (4, 6, 6)
 #: Kinds whose value depends, in its last bits, on the order in which floats are summed, or on the library's exp.
 INEXACT = frozenset(
-    {"conv", "linear", "global_avg_pool", "elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "softmax"}
+    {
+        "conv",
+        "linear",
+        "global_avg_pool",
+        "normalize",
+        "reduce",
+        "elu",
+        "sigmoid",
+        "tanh",
+        "silu",
+        "gelu",
+        "gelu_tanh",
+        "softmax",
+    }
 )
 
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ..graph.graph import Node
 
+#: What the root of float32 squares may be off by, which are 0 of numbers below 2^−75, beside the tolerance of sums.
+_SQUARES_VANISH = 2.0**-50
+
 
 def sizes_of_terms(node: Node, x: Tensor) -> Tensor | None:
     """Return numbers as large as what a node adds up, from the value [batch, C, *rows] that it reads.
@@ -24,10 +27,12 @@ def sizes_of_terms(node: Node, x: Tensor) -> Tensor | None:
 
 def _of_reduction(node: Node, x: Tensor) -> Tensor:
     reduction = node.settings["reduction"]
-    if reduction not in ("var", "std"):
+    if reduction in ("sum", "mean"):
         return node.function(x.abs())
+    if reduction == "norm":
+        return node.function(x) + _SQUARES_VANISH
     squares = x.square().mean(tuple(axis + 1 for axis in node.settings["axes"]), keepdim=True)
-    return squares if reduction == "var" else squares.sqrt()
+    return squares if reduction == "var" else squares.sqrt() + _SQUARES_VANISH
 
 
 def _of_normalization(node: Node, x: Tensor) -> Tensor:
