@@ -26,10 +26,6 @@ from .tape import (
     version,
 )
 
-_ONLY_LEAVES = Refusal(
-    "it reads the places of largest or smallest numbers, which are integers and can only leave the network",
-    f"Return them as argmax and argmin give them, {PARTIAL}",
-)
 #: Whose modules compute one thing, so that its node has the module's name.
 _KNOWN_MODULES = ("torch.nn.modules.", "bitorch.layers.", "bitorch.quantizations.")
 
@@ -94,6 +90,10 @@ class Builder:
         """Say whether an argument is a tensor that depends on the input."""
         return isinstance(tensor, Tensor) and id(tensor) in self.values
 
+    def only_leaves(self, tensor: Tensor) -> bool:
+        """Say whether a tensor is one of integers, which nothing but an output can read."""
+        return self.varies(tensor) and self.values[id(tensor)].only_leaves
+
     def name_of(self, call: Call) -> str:
         """Return the module's path for what a module of PyTorch does itself, else path and function."""
         path, module = call.place.path, call.place.module
@@ -128,13 +128,12 @@ class Builder:
         value = self.values[id(tensor)]
         return value.positions is not None or value.was_moved
 
-    def read(self, tensor: Tensor, at: int, channels: int = 1, *, leaves: bool = False) -> str:
+    def read(self, tensor: Tensor, at: int, channels: int = 1) -> str:
         """Return the name of the node whose value a tensor has.
 
         Args:
             at: the version that it has where it is read.
             channels: the axis of the tensor that the node is to have as channels, in front of all others.
-            leaves: it is read by an output.
 
         Raises:
             Refusal: there is no such node.
@@ -147,8 +146,6 @@ class Builder:
                 "it reads a tensor that was changed in place through another view of its memory",
                 "Write the change without the trailing underscore, or inplace=False, or clone the tensor first",
             )
-        if value.only_leaves and not leaves:
-            raise _ONLY_LEAVES
         positions = value.positions
         if positions is None and channels != 1:
             positions = movement.start(self.batch, self.nodes[value.node].shape)
@@ -232,8 +229,6 @@ class Builder:
         value = self.values[id(source)]
         if value.refusal is not None or value.version != call.before[id(source)]:
             self.read(source, call.before[id(source)])
-        if value.only_leaves:
-            raise _ONLY_LEAVES
         positions = value.positions
         if positions is None:
             positions = movement.start(self.batch, tuple(source.shape[1:]))
@@ -322,7 +317,7 @@ class Builder:
         value = self.values.get(id(tensor))
         if value is None:
             raise Refusal("it does not depend on the input", "Return what is computed from the images, or leave it out")
-        return value.node if isinstance(value.refusal, Silent) else self.read(tensor, version(tensor), leaves=True)
+        return value.node if isinstance(value.refusal, Silent) else self.read(tensor, version(tensor))
 
     def place_of(self, tensor: Tensor) -> str:
         """Return where a tensor was made; "" for an input or a constant."""

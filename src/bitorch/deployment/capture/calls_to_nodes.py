@@ -92,6 +92,11 @@ def _interpret(builder: Builder, call: Call) -> None:
         raise Refusal("it is a dropout at work, which is random", "Pass training=self.training, or use nn.Dropout")
     elif results and not call.changed and all(any(r is t for t in call.tensors) for r in results):
         return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
+    elif any(map(builder.only_leaves, call.tensors)):
+        raise Refusal(
+            "it reads the places of largest or smallest numbers, which are integers and can only leave the network",
+            f"Return them as argmax and argmin give them, {PARTIAL}",
+        )
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
     elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
