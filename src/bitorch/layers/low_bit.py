@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..giving_way import gives_way
+from ..kept import Kept
 from ..quantizations import Quantization
 from ..quantizations.learned_start import LearnedStart
 from .assigning import Assigning, given_quantizer, other_name
 from .config import config, resolve_quantization
 from .exact import digit_base
 from .input_quantizer import before_quantizer, gives_its_quantizers_values, quantizer_of
+from .kept_codes import WeightCodes, codes_and_scale
 from .qactivation import QActivation, check_threshold
 from .watched import codes_behind, is_watched
 from .weight_sources import is_frozen, is_in, load_parametrization, refresh
@@ -39,6 +41,7 @@ class Converted(nn.Module):
             "gradient_quantization",
             "output_quantization",
             "exact",
+            "_weight_codes",
             "_pad_value",
             "_is_pad_value_given",
         }
@@ -230,6 +233,7 @@ class LowBit(WeightQuantized):
         exact: bool,
     ) -> None:
         gradient = _gradient_quantizer(gradient_quantization)
+        self._put("_weight_codes", Kept())
         activation = QActivation(
             resolve_quantization(input_quantization, config.input_quantization, "input_quantization"),
             gradient_cancellation_threshold,
@@ -301,11 +305,22 @@ class LowBit(WeightQuantized):
             q = codes_behind(values.input, quantizer, x)
             if c is None or q is None:
                 return values
+            weight_scale = of_weight.scale(weight)
         else:
-            c = of_weight.codes(weight)
+            c, weight_scale = codes_and_scale(self._place_of_codes(), of_weight, weight)
             q = quantizer.codes(before_quantizer(activation, x))
-        input_scale, weight_scale = quantizer.scale(x).to(c.dtype), of_weight.scale(weight)
-        return Codes(q.to(c.dtype), c, input_scale, weight_scale, max_codes)
+        return Codes(q.to(c.dtype), c, quantizer.scale(x).to(c.dtype), weight_scale, max_codes)
+
+    def _place_of_codes(self) -> Kept[WeightCodes] | None:
+        """Return where the weight's codes are kept: in eval mode alone."""
+        return None if self.training else self.__dict__.get("_weight_codes")  # a pickle of old may have none
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or eval mode, as nn.Module does; in training no codes are kept."""
+        place = self.__dict__.get("_weight_codes")
+        if mode and place is not None:
+            place.made = None
+        return super().train(mode)
 
     def _is_watched(self) -> bool:
         """Say whether there are hooks on the quantizers, which are called then, although the layer needs codes only."""

@@ -21,7 +21,7 @@ from ...layers import (
 from ...layers.low_bit import LowBit, WeightQuantized
 from ...layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
 from ...model_copy import copied
-from ...operators.packed import runtime
+from ...operators.packed_programs import runtime
 from ...text_table import aligned, ruled
 from ...wrappers import unwrapped
 from ..capture.preconditions import in_training_mode, some
