@@ -180,6 +180,13 @@ class Values(NamedTuple):
     weight: Tensor
 
 
+class ReadWeight(NamedTuple):
+    """A weight as it is multiplied: its codes and what one is worth, or its value and None."""
+
+    numbers: Tensor
+    scale: Tensor | None
+
+
 class LowBit(WeightQuantized):
     """Mixin of layers with quantized weight, input and (optionally) gradient: `QLinear`, `QConv2d` and their like."""
 
@@ -289,12 +296,18 @@ class LowBit(WeightQuantized):
         digit_base(self._inputs_per_output(), max_codes[1], max_codes[0])
         return max_codes
 
-    def _operands(self, x: Tensor) -> Codes | Values:
+    def _operands(self, x: Tensor, read: ReadWeight | None = None) -> Codes | Values:
         """Return what the layer multiplies: codes, or the values where it has to.
 
         Quantizers are called for their values, and where there are hooks that a call runs.
+
+        Args:
+            read: the weight, if it was read before, and nothing has changed or been hooked in since.
         """
-        max_codes, weight = self._max_codes(), self._quantizer_weight()
+        max_codes = self._max_codes()
+        if read is not None:
+            return self._with_weight(x, read, max_codes)
+        weight = self._quantizer_weight()
         activation, of_weight = self.activation, self.weight_quantization
         if max_codes is None:
             return Values(activation(x), of_weight(weight))
@@ -307,8 +320,23 @@ class LowBit(WeightQuantized):
                 return values
             weight_scale = of_weight.scale(weight)
         else:
-            c, weight_scale = codes_and_scale(self._place_of_codes(), of_weight, weight)
-            q = quantizer.codes(before_quantizer(activation, x))
+            return self._with_weight(x, self._read_weight(), max_codes)
+        return Codes(q.to(c.dtype), c, quantizer.scale(x).to(c.dtype), weight_scale, max_codes)
+
+    def _read_weight(self) -> ReadWeight:
+        """Return the weight's codes and scale, or its value where the layer computes on values."""
+        weight = self._quantizer_weight()
+        if self._max_codes() is None:
+            return ReadWeight(self.weight_quantization(weight), None)
+        return ReadWeight(*codes_and_scale(self._place_of_codes(), self.weight_quantization, weight))
+
+    def _with_weight(self, x: Tensor, read: ReadWeight, max_codes: tuple[int, int] | None) -> Codes | Values:
+        """Return what the layer multiplies, where nobody watches its quantizers."""
+        activation, (c, weight_scale) = self.activation, read
+        if max_codes is None or weight_scale is None:
+            return Values(activation(x), c)
+        quantizer = quantizer_of(activation)
+        q = quantizer.codes(before_quantizer(activation, x))
         return Codes(q.to(c.dtype), c, quantizer.scale(x).to(c.dtype), weight_scale, max_codes)
 
     def _place_of_codes(self) -> Kept[WeightCodes] | None:

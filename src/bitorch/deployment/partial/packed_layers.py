@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...layers import QConv1d, QConv2d, QLinear
 from ...layers.qattention import QProjection
+from ...layers.qrecurrent import QGates
 from ...operators.packed import packed_conv2d, packed_linear
 from .packed_base import NotPackableError, Packed
 
@@ -21,15 +22,15 @@ class PackedLinear(Packed):
     CPUs, under torch.compile and torch.export too.
 
     Args:
-        layer: a QLinear, or a projection of a QMultiheadAttention, in eval mode. It stays as it is; later changes of
-            its weight do not reach this one.
+        layer: a QLinear, or a part of attention or of a recurrent layer, in eval mode. It stays as it is; later changes
+            of its weight do not reach this one.
 
     Raises:
         ValueError: the layer cannot be packed; the message says why. ImportError: bitorch_runtime is not installed.
     """
 
     def __init__(self, layer: QLinear) -> None:
-        if type(layer) not in (QLinear, QProjection):
+        if type(layer) not in (QLinear, QProjection, QGates):
             raise NotPackableError(f"PackedLinear packs a QLinear, not a {type(layer).__name__}")
         super().__init__(layer)
         self.in_features, self.out_features = layer.in_features, layer.out_features
