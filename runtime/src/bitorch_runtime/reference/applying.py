@@ -100,9 +100,9 @@ def _matmul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
 
 
 def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
-    read = (tensors[name].values for name in operation["inputs"])
+    query, key, value, *bias = (tensors[name].values for name in operation["inputs"])
     settings = {key: operation[key] for key in ("scale", "causal") if key in operation}
-    return {operation["output"]: Tensor(attention(*read, **settings))}
+    return {operation["output"]: Tensor(attention(query, key, value, *bias, **settings))}
 
 
 def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:

@@ -17,9 +17,7 @@ def with_leading_axes(tensors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     return [x.reshape(len(x), *[1] * (most - x.ndim), *x.shape[1:]) for x in tensors]
 
 
-def matmul(
-    a: NDArray[Any], b: NDArray[Any], transposed: Sequence[int] = (0, 0), scale: float = 1.0
-) -> Floats:
+def matmul(a: NDArray[Any], b: NDArray[Any], transposed: Sequence[int] = (0, 0), scale: float = 1.0) -> Floats:
     """scale·Σ a·b, float32 [B, *rows, M, N].
 
     Args:
@@ -28,7 +26,8 @@ def matmul(
     """
     a, b = (x.astype(np.float64) for x in with_leading_axes((a, b)))
     a, b = (x.swapaxes(-1, -2) if turned else x for x, turned in zip((a, b), transposed, strict=True))
-    return (np.matmul(a, b) * np.float32(scale)).astype(np.float32)
+    product: NDArray[np.float64] = np.matmul(a, b) * np.float32(scale)
+    return product.astype(np.float32)
 
 
 def attention(
@@ -54,12 +53,13 @@ def attention(
         scores, added = with_leading_axes((scores, bias.astype(np.float64)))
         scores = scores + added
     if causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
     largest = scores.max(-1, keepdims=True, initial=-np.inf)
     exponentials = np.exp(scores - np.where(largest == -np.inf, 0, largest))
     sums = exponentials.sum(-1, keepdims=True)
     exponentials, v = with_leading_axes((exponentials / np.where(sums == 0, 1, sums), v))
-    return np.matmul(exponentials, v).astype(np.float32)
+    means: NDArray[np.float64] = np.matmul(exponentials, v)
+    return means.astype(np.float32)
 
 
 def _for_groups(x: NDArray[Any], heads: int) -> NDArray[Any]:

@@ -126,8 +126,7 @@ def _met(axes: Shape, others: Shape, *, groups: bool = False) -> Shape | None:
 def multiplied(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """(N, *rows, M) of matrices [M, K] and [K, N]."""
     (one, m, k), (two, depth, n) = (
-        _matrix(given, transposed=bool(turned))
-        for given, turned in zip(inputs, settings["transposed"], strict=True)
+        _matrix(given, transposed=bool(turned)) for given, turned in zip(inputs, settings["transposed"], strict=True)
     )
     axes = _met(one, two)
     return k == depth and axes is not None and _with_rows(shape) == (n, *_without_ones((*axes, m)))

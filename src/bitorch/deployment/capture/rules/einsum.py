@@ -6,17 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
-from ..reader import Operand, Reader
+from ..reader import Reader
 
 _AS_MATMUL = f"Write it as a matmul of tensors [batch, heads, length, channels], {PARTIAL}"
 
 
 def einsum(call: Reader, equation: str, *operands: Tensor | Sequence[Tensor]) -> str:
-    """The rule of torch.einsum of two tensors, or of one and a constant matrix, whose labels all go on or are shared."""
+    """The rule of torch.einsum of two tensors, or of one and a constant matrix."""
     given = operands[0] if len(operands) == 1 and not isinstance(operands[0], Tensor) else operands
     tensors = [x for x in given if isinstance(x, Tensor)]
     if not isinstance(equation, str) or len(tensors) != 2:
@@ -161,9 +160,7 @@ def _by_constant(call: Reader, labels: _Labels, tensors: Sequence[Tensor]) -> st
     if not batch or batch != labels.result[:1] or batch in labels.two:
         raise Refusal(f"einsum {labels.equation!r} mixes the images of a batch", _AS_MATMUL)
     if labels.common:
-        raise Refusal(
-            f"einsum {labels.equation!r} has a constant with a matrix for each place of an axis", _AS_MATMUL
-        )
+        raise Refusal(f"einsum {labels.equation!r} has a constant with a matrix for each place of an axis", _AS_MATMUL)
     rows = labels.of_one.replace(batch, "")
     move = _Move(labels.one, (batch, labels.summed, *rows), labels.sizes)
     operand = call.operand(x, move.forth, move.back)

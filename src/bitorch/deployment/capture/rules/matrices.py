@@ -35,9 +35,7 @@ def addmm(call: Reader, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: floa
     return call.add("linear", name, weight=alpha * mat2.detach().T.clone(), bias=bias)
 
 
-def baddbmm(
-    call: Reader, input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
-) -> str:
+def baddbmm(call: Reader, input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> str:
     """The rule of torch.baddbmm with beta=0, where the first tensor only gives room for the result."""
     if beta != 0 or not (call.varies(batch1) and call.varies(batch2)):
         raise Refusal("baddbmm with a sum cannot be deployed", _apart("baddbmm", "bmm"))
