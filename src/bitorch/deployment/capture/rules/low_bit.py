@@ -23,7 +23,6 @@ from ....layers import (
     QGRUCell,
     QLinear,
     QLSTMCell,
-    QMultiheadAttention,
     QRNNCell,
 )
 from ....layers.input_quantizer import gives_its_quantizers_values
@@ -46,7 +45,6 @@ NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QConvTranspose1d: _NO_TRANSPOSED,
     QConvTranspose2d: _NO_TRANSPOSED,
     QConvTranspose3d: _NO_TRANSPOSED,
-    QMultiheadAttention: ("the runtime has no attention", "Deploy the part in front of it"),
     QLSTM: _NO_RECURRENT,
     QGRU: _NO_RECURRENT,
     QRNN: _NO_RECURRENT,
