@@ -74,7 +74,7 @@ def _composed(kind: type[Composed], layer: nn.Module, quantizers_of: QuantizersO
 
 
 def _float_projections(layer: nn.Module) -> dict[str, nn.Linear]:
-    """Return linear layers of the sizes of a layer's matrices, on the meta device, by the names of the low-bit parts."""
+    """Return linear layers of the sizes of a layer's matrices, on the meta device, by the low-bit parts' names."""
     if isinstance(layer, nn.MultiheadAttention):
         return float_projections(layer)
     matrices = {name: weight for name, weight in layer.named_parameters(recurse=False) if name.startswith("weight_")}

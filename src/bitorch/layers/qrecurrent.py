@@ -56,6 +56,8 @@ class QGates(PartLinear):
 class Recurrent(Composed):
     """What the recurrent layers and their cells share: parts with the names of their weights, less `weight_`."""
 
+    hidden_size: int
+
     def _matrices(self) -> list[str]:
         """Return the names of the parts."""
         raise NotImplementedError(f"{type(self).__name__} does not define _matrices()")
@@ -152,7 +154,7 @@ class _Layer(Recurrent, nn.RNNBase):
         hidden = self.proj_size if self.proj_size > 0 else self.hidden_size
         return (hidden, self.hidden_size) if self.mode == "LSTM" else (hidden,)
 
-    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:  # type: ignore[override]
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         """Return the outputs and the last state, with the arguments and shapes of the float layer.
 
         Raises:

@@ -406,6 +406,7 @@ def _computed_anew(programs: WeightPrograms, call: _Call, settings: Hashable) ->
     size = call.size()
     stages = call.scale, call.bias, call.input_range
     plain = tuple(None if stage is None else stage.detach().contiguous() for stage in stages)
+    assert plain[0] is not None  # the scale
     made_of = call._replace(scale=plain[0], bias=plain[1], input_range=plain[2])
 
     def make() -> LayerProgram:
