@@ -14,6 +14,7 @@
 #include <immintrin.h>
 
 #include "../core/kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 

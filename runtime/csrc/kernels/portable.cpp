@@ -5,6 +5,7 @@
 // 128 for 8-bit weights), then 32 bits; 32 bits at once where not even two steps fit. kWords and kDepthwise: 32 bits.
 // The 32-bit sums wrap like the exact result modulo 2^32.
 #include "../core/kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 namespace portable {
