@@ -22,7 +22,11 @@ from bitorch_runtime.operation_rows.pools import POOLS
 
 #: Every operation, by name.
 OPERATIONS: Mapping[str, Op] = MappingProxyType(
-    {row.name: row for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, PAIRS, POOLS, MOVES) for row in rows}
+    {
+        row.name: row
+        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, PAIRS, POOLS, MOVES)
+        for row in rows
+    }
 )
 
 

@@ -16,7 +16,7 @@ from bitorch_runtime.operation_keys import (
     residual,
     scale_and_offset,
 )
-from bitorch_runtime.operation_row import Choice, Key, Op
+from bitorch_runtime.operation_row import Choice, Op
 from bitorch_runtime.operation_rows.common import DOUBLE, EXPONENTIAL, FLOAT_OUTPUTS
 
 ELEMENTWISE: tuple[Op, ...] = (

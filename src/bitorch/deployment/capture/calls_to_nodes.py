@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .builder import Builder
+from .folding import PLAIN
 from .problems import PARTIAL, ReadsValues, Refusal
 from .reader import Reader
 from .rearrange import MOST_AXES
@@ -20,8 +21,10 @@ from .rules import low_bit as wholes
 from .rules.by_function import (
     BROADCASTING,
     CASTS,
+    CHANNELS_SECOND,
     DROPOUT,
     FACTORIES,
+    JOINING,
     METADATA,
     MOVEMENTS,
     REDUCTIONS,
@@ -32,6 +35,7 @@ from .rules.by_function import (
     without_ones,
 )
 from .tape import Call, mapped, tensors_in
+from .unfolding import unfolded
 
 _LARGEST_EXTENT = 2**20  # of images, in the runtime
 _LARGEST_CHANNELS = 2**24
@@ -73,9 +77,7 @@ def _interpret(builder: Builder, call: Call) -> None:
     results = list(tensors_in(call.result))
     if isinstance(function, nn.Module):
         _check_whole(function)
-        reader = _checked(builder, call)
-        name = wholes.rule(reader, *call.args, **call.kwargs)
-        builder.bind(call, name, reader.channels_at)
+        _bind(builder, call, wholes.rule)
     elif _is_metadata(function) and not results:
         return
     elif function in FACTORIES:
@@ -93,8 +95,8 @@ def _interpret(builder: Builder, call: Call) -> None:
         return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
-    elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
-        builder.bind(call, *_ruled(builder, call, RULES[function]))
+    elif function in RULES and not _writes_elsewhere(call):
+        _bind(builder, call, RULES[function])
     else:
         raise _unknown(call)
 
@@ -112,17 +114,20 @@ def _check_whole(module: nn.Module) -> None:
         ) from error
 
 
-def _ruled(builder: Builder, call: Call, rule: Rule) -> tuple[str, int]:
-    """Return the node that a rule makes of a call, and the axis of the result that it has as channels."""
-    reader = _checked(builder, call)
-    if rule in BROADCASTING:
-        reader.call = call = _without_batch(builder, call)
+def _bind(builder: Builder, call: Call, rule: Rule) -> None:
+    """Let the results of a call stand for the node that a rule makes of it."""
+    _check_type(call)
+    broadcasts, channels_second = rule in BROADCASTING, rule in CHANNELS_SECOND
+    images = unfolded(builder, call, rule, broadcasts=broadcasts or rule in JOINING, channels_second=channels_second)
+    reader = _checked(builder, images)
+    if broadcasts:
+        reader.call = images = _without_batch(builder, images)
     try:
-        arguments = inspect.signature(rule).bind(reader, *call.args, **call.kwargs)
+        arguments = inspect.signature(rule).bind(reader, *images.args, **images.kwargs)
     except TypeError:  # a rarer form of the function, which the rule does not know
         raise _unknown(call) from None
     name = rule(*arguments.args, **arguments.kwargs)
-    return name, reader.channels_at
+    builder.bind(call, name, reader.channels_at, PLAIN if images.folds is None else images.folds.result)
 
 
 def _without_batch(builder: Builder, call: Call) -> Call:
@@ -150,7 +155,9 @@ def _move(builder: Builder, call: Call) -> None:
             f"{_name(call)} takes numbers from places that depend on the image", f"Use places that are fixed, {PARTIAL}"
         )
     if not builder.varies(call.args[0] if call.args else None):
-        raise _unknown(call)
+        if not _gives_shape(call):
+            raise _unknown(call)
+        return builder.constants(call)
     builder.moved(call, function=_of_positions(call.function))
 
 
@@ -214,11 +221,6 @@ def _writes_elsewhere(call: Call) -> bool:
     """Say whether a call changes another tensor than the one that it returns: out=, for example."""
     results = list(tensors_in(call.result))
     return any(not any(t is r for r in results) for t in call.changed) or call.kwargs.get("out") is not None
-
-
-def _stacks_images(call: Call) -> bool:
-    """Say whether it is torch.stack of more than single numbers."""
-    return call.function is torch.stack and next(tensors_in(call.result)).dim() != 2
 
 
 def _unknown(call: Call) -> Refusal:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .folding import Folds
 from .tape import Call, mapped, tensors_in
 
 
@@ -35,10 +36,23 @@ def replay(
                 value = clones.setdefault(id(argument), value.clone())
             return value
 
-        result = function(*mapped(call.args, taken), **mapped(call.kwargs, taken))
+        args, kwargs = mapped(call.args, taken), mapped(call.kwargs, taken)
+        result = function(*args, **kwargs) if call.folds is None else _folded(function, call.folds, args, kwargs)
         return (result, *(clones[id(tensor)] for tensor in written)) if written else result
 
     return again
+
+
+def _folded(function: Callable[..., Any], folds: Folds, args: Any, kwargs: Any) -> Any:
+    """Call a function with unfolded arguments as the model has called it, and unfold what it returns."""
+    pairs = zip(tensors_in((args, kwargs)), folds.tensors, strict=True)
+    tensors = iter([x if fold is None else fold.folded(x) for x, fold in pairs])
+
+    def given(argument: Any) -> Any:
+        return next(tensors) if isinstance(argument, Tensor) else argument
+
+    result = function(*mapped(folds.args, given), **mapped(folds.kwargs, given))
+    return mapped(result, lambda item: folds.result.unfolded(item) if isinstance(item, Tensor) else item)
 
 
 @dataclass(frozen=True)
