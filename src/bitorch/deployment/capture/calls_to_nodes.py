@@ -52,10 +52,9 @@ _INSTEAD = {
     **dict.fromkeys(
         ["matmul", "bmm", "mm", "einsum", "addmm", "baddbmm"], "Use nn.Linear or nn.Conv2d, whose weights are fixed"
     ),
-    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "where", "sign", "abs"], "Use relu, leaky_relu or clamp"),
+    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "sign", "abs"], "Use relu, leaky_relu, clamp or maximum"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
     "interpolate": 'Use mode="nearest", or let the network work on images of one size',
-    "stack": "Use torch.cat along the channels",
 }
 
 
