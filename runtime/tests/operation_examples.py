@@ -24,10 +24,12 @@ def _port(name: str, shape: list[int], bits: int | None = None) -> Operation:
 TENSORS = {
     "x": _port("x", [2, 4, 4]),
     "other": _port("other", [2, 4, 4]),
+    "row": _port("row", [4, 1, 4]),
+    "bias": _port("bias", [4, 4, 4]),
     "q": _port("q", [2, 4, 4], 2),
     "signs": _port("signs", [2, 4, 4], 1),
     "gate": _port("gate", [2]),
-    "row": _port("row", [1, 1, 4]),
+    "line": _port("line", [1, 1, 4]),
     "column": _port("column", [2, 4, 1]),
     "vector": _port("vector", [6]),
     "vector_codes": _port("vector_codes", [6], 2),
@@ -140,12 +142,12 @@ def _pairs() -> Iterator[Example]:
     yield example({**add, "float32": "y"}, {})
     yield example({**add, "codes": "z", "bits": 8}, {})
     yield example({**add, "relu": True, "float32": "y", **BY_THRESHOLDS}, steps)
-    yield example({"op": "add", "inputs": ["row", "gate"], "relu": True, "float32": "y", **BY_THRESHOLDS}, steps)
+    yield example({"op": "add", "inputs": ["line", "gate"], "relu": True, "float32": "y", **BY_THRESHOLDS}, steps)
     for function in ("sub", "mul", "div", "minimum", "maximum"):
-        for inputs in (["x", "other"], ["x", "gate"], ["row", "x"], ["gate", "column"], ["x", "x"]):
+        for inputs in (["x", "other"], ["x", "gate"], ["line", "x"], ["gate", "column"], ["x", "x"]):
             yield example({"op": function, "inputs": inputs, "output": "y"}, {})
     where = {"op": "where", "inputs": ["x", "other"], "output": "y"}
-    for condition in ("other", "row", "gate"):
+    for condition in ("other", "line", "gate"):
         yield example({**where, "condition": condition}, {})
     yield example({**where, "condition": "x", "inputs": ["gate", "column"]}, {})
 
@@ -154,6 +156,18 @@ def _constants() -> Iterator[Example]:
     constant = {"op": "constant", "output": "y", "values": "values"}
     yield example(constant, {"values": np.linspace(-1, 1, 5, dtype=np.float32)})
     yield example(constant, {"values": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)})
+
+
+def _matrices() -> Iterator[Example]:
+    matmul = {"op": "matmul", "output": "y"}
+    yield example({**matmul, "inputs": ["x", "other"], "transposed": [0, 1], "scale": 0.5}, {})
+    yield example({**matmul, "inputs": ["x", "other"], "transposed": [1, 0]}, {})
+    yield example({**matmul, "inputs": ["row", "x"]}, {})
+    yield example({**matmul, "inputs": ["vector", "vector"], "transposed": [1, 0], "scale": -2}, {})
+    attention = {"op": "attention", "output": "y"}
+    yield example({**attention, "inputs": ["x", "other", "x"], "scale": 0.7}, {})
+    yield example({**attention, "inputs": ["x", "other", "x", "row"], "causal": True}, {})
+    yield example({**attention, "inputs": ["x", "x", "other", "bias"]}, {})
 
 
 def _pools() -> Iterator[Example]:
@@ -193,7 +207,17 @@ def _moves() -> Iterator[Example]:
 
 def examples() -> list[Example]:
     """All of them; "input" and "output" stand around each."""
-    parts = (_low_bit_layers(), _float_layers(), _codes(), _elementwise(), _pairs(), _constants(), _pools(), _moves())
+    parts = (
+        _low_bit_layers(),
+        _float_layers(),
+        _codes(),
+        _elementwise(),
+        _pairs(),
+        _constants(),
+        _matrices(),
+        _pools(),
+    )
+    parts = (*parts, _moves())
     return [one for part in parts for one in part]
 
 

@@ -4,6 +4,7 @@
 #include "operations/adaptive_avg_pool.h"
 #include "operations/add.h"
 #include "operations/affine.h"
+#include "operations/attention.h"
 #include "operations/avg_pool.h"
 #include "operations/concat.h"
 #include "operations/constant.h"
@@ -16,6 +17,7 @@
 #include "operations/linear.h"
 #include "operations/linear_float.h"
 #include "operations/lookup.h"
+#include "operations/matmul.h"
 #include "operations/max_pool.h"
 #include "operations/output.h"
 #include "operations/pad.h"
@@ -57,6 +59,8 @@ const std::vector<OperationDefinition>& all_operations() {
       {"maximum", kPairKeys, read_and_make<read_pair, make_pair_operation>},
       {"where", kWhereKeys, read_and_make<read_pair, make_pair_operation>},
       {"constant", kConstantKeys, read_and_make<read_constant, make_constant>},
+      {"matmul", kMatmulKeys, read_and_make<read_matmul, make_matmul>},
+      {"attention", kAttentionKeys, read_and_make<read_attention, make_attention>},
       {"select", kSelectKeys, read_and_make<read_select, make_select>},
       {"pad", kPadKeys, read_and_make<read_pad, make_pad>},
       {"take", kTakeKeys, read_and_make<read_take, make_take>},

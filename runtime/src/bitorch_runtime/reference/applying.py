@@ -25,6 +25,7 @@ from .functions import (
     softmax,
     tanh,
 )
+from .matrices import attention, matmul
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 from .rows import as_one_row, concat, flatten, permute, reshape, take
@@ -80,6 +81,18 @@ def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
     if "high" in operation:
         y = at_most(y, operation["high"])
     return leaving(operation, arrays, y)
+
+
+def _matmul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    a, b = (tensors[name].values for name in operation["inputs"])
+    settings = {key: operation[key] for key in ("transposed", "scale") if key in operation}
+    return {operation["output"]: Tensor(matmul(a, b, **settings))}
+
+
+def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    query, key, value, *bias = (tensors[name].values for name in operation["inputs"])
+    settings = {key: operation[key] for key in ("scale", "causal") if key in operation}
+    return {operation["output"]: Tensor(attention(query, key, value, *bias, **settings))}
 
 
 def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -188,6 +201,8 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "add": pairs.add,
         "where": pairs.where,
         "constant": pairs.constant,
+        "matmul": _matmul,
+        "attention": _attention,
         "concat": _concat,
         "quantize": of_one(_quantize),
         "dequantize": of_one(_dequantize),

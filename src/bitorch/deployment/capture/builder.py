@@ -180,6 +180,15 @@ class Builder:
         Raises:
             Refusal: there is no such node.
         """
+        value = self._readable(tensor, at)
+        if value.positions is None and channels == 1:
+            return value.node
+        settled = self._settled(value, lambda x: x.movedim(channels, 1) if channels != 1 else x)
+        if channels == 1 == self.channel_axis(tensor):
+            self.values[id(tensor)] = replace(settled, was_moved=True)
+        return settled.node
+
+    def _readable(self, tensor: Tensor, at: int) -> Value:
         value = self.values[id(tensor)]
         if value.refusal is not None:
             raise value.refusal
@@ -188,12 +197,21 @@ class Builder:
                 "it reads a tensor that was changed in place through another view of its memory",
                 "Write the change without the trailing underscore, or inplace=False, or clone the tensor first",
             )
-        if value.positions is None and channels == 1:
-            return value.node
-        settled = self._settled(value, lambda x: x.movedim(channels, 1) if channels != 1 else x)
-        if channels == 1 == self.channel_axis(tensor):
-            self.values[id(tensor)] = replace(settled, was_moved=True)
-        return settled.node
+        return value
+
+    def read_moved(self, tensor: Tensor, at: int, move: Callable[[Tensor], Tensor]) -> str:
+        """Return the name of the node whose value is a movement of a tensor, [batch, C, *rows].
+
+        Args:
+            at: as of `read`, and so is what is raised.
+            move: what it does to the tensor, of whatever numbers.
+        """
+        value = self._readable(tensor, at)
+        if value.positions is None:
+            positions = self._positions(value)
+            if _same(move(positions), positions):
+                return value.node
+        return self._settled(value, move).node
 
     def nearest(self, tensor: Tensor, at: int) -> str:
         """Return the node that `read` returns; where that refuses, one that PyTorch can compute, if need be."""
@@ -314,16 +332,26 @@ class Builder:
             name = self.add(call, "identity", (name,), tuple(call.result.shape[1:]), function, self.name_of(call), {})
         self.values[id(call.result)] = Value(call.result, name, call.after[id(call.result)], call)
 
-    def bind(self, call: Call, name: str, channels: int = 1, fold: Fold = PLAIN) -> None:
+    def bind(
+        self,
+        call: Call,
+        name: str,
+        channels: int = 1,
+        placed: Callable[[Tensor], Tensor] | None = None,
+        fold: Fold = PLAIN,
+    ) -> None:
         """Let the results of a call stand for a node; tensors that the call changed too, and views of them no more.
 
         Args:
             channels: the axis of the first result, with the batch in front, that the node has as channels.
+            placed: what moves the node's numbers, [batch, C, *rows], to where the first result has them; None where
+                `channels` says it.
             fold: how the results are folded.
         """
         positions = None
-        if channels != 1 or not fold.is_plain:
-            positions = fold.folded(movement.start(self.batch, self.nodes[name].shape).movedim(1, channels))
+        if placed is not None or channels != 1 or not fold.is_plain:
+            start = movement.start(self.batch, self.nodes[name].shape)
+            positions = fold.folded(start.movedim(1, channels) if placed is None else placed(start))
         changed = call.changed
         for tensor in changed:
             self._spare_others(tensor, call)

@@ -19,16 +19,17 @@ from .rearrange import MOST_AXES
 from .replay import function_name
 from .rules import low_bit as wholes
 from .rules.by_function import (
+    ALIGNED,
     BROADCASTING,
     CASTS,
     CHANNELS_SECOND,
     DROPOUT,
     FACTORIES,
-    JOINING,
     METADATA,
     MOVEMENTS,
     REDUCTIONS,
     RULES,
+    SPELLED,
     Rule,
     is_movement,
     nearest,
@@ -49,9 +50,6 @@ _INSTEAD = {
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
     **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
     **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
-    **dict.fromkeys(
-        ["matmul", "bmm", "mm", "einsum", "addmm", "baddbmm"], "Use nn.Linear or nn.Conv2d, whose weights are fixed"
-    ),
     **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "sign", "abs"], "Use relu, leaky_relu, clamp or maximum"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
     "interpolate": 'Use mode="nearest", or let the network work on images of one size',
@@ -116,17 +114,20 @@ def _check_whole(module: nn.Module) -> None:
 def _bind(builder: Builder, call: Call, rule: Rule) -> None:
     """Let the results of a call stand for the node that a rule makes of it."""
     _check_type(call)
-    broadcasts, channels_second = rule in BROADCASTING, rule in CHANNELS_SECOND
-    images = unfolded(builder, call, rule, broadcasts=broadcasts or rule in JOINING, channels_second=channels_second)
+    images = call
+    if rule not in SPELLED:
+        aligned = rule in BROADCASTING | ALIGNED
+        images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=rule in CHANNELS_SECOND)
     reader = _checked(builder, images)
-    if broadcasts:
+    if rule in BROADCASTING:
         reader.call = images = _without_batch(builder, images)
     try:
         arguments = inspect.signature(rule).bind(reader, *images.args, **images.kwargs)
     except TypeError:  # a rarer form of the function, which the rule does not know
         raise _unknown(call) from None
     name = rule(*arguments.args, **arguments.kwargs)
-    builder.bind(call, name, reader.channels_at, PLAIN if images.folds is None else images.folds.result)
+    fold = PLAIN if images.folds is None else images.folds.result
+    builder.bind(call, name, reader.channels_at, reader.placed, fold)
 
 
 def _without_batch(builder: Builder, call: Call) -> Call:

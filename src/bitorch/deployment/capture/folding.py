@@ -110,7 +110,9 @@ class Folds:
 
     Attributes:
         args, kwargs: of the model's call.
-        tensors: of each tensor among the arguments, in their order, how it is folded; None: not at all.
+        tensors: of each tensor among the arguments, in their order, how it is folded; None: not at all, as constants
+            that the batch is no part of.
+        constants: which of them are constants: they are the same for every image.
         given: the arguments themselves, by the ids of those that stand for them.
         result: how the results are folded.
     """
@@ -118,5 +120,6 @@ class Folds:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     tensors: tuple[Fold | None, ...]
+    constants: frozenset[int]
     given: Mapping[int, Tensor]
     result: Fold

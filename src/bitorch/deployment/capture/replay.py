@@ -45,11 +45,18 @@ def replay(
 
 def _folded(function: Callable[..., Any], folds: Folds, args: Any, kwargs: Any) -> Any:
     """Call a function with unfolded arguments as the model has called it, and unfold what it returns."""
-    pairs = zip(tensors_in((args, kwargs)), folds.tensors, strict=True)
-    tensors = iter([x if fold is None else fold.folded(x) for x, fold in pairs])
+    tensors = list(tensors_in((args, kwargs)))
+    varying = next(i for i, fold in enumerate(folds.tensors) if fold is not None and i not in folds.constants)
+    batch, remaining = len(tensors[varying]), iter(range(len(tensors)))
 
     def given(argument: Any) -> Any:
-        return next(tensors) if isinstance(argument, Tensor) else argument
+        if not isinstance(argument, Tensor):
+            return argument
+        index = next(remaining)
+        fold, x = folds.tensors[index], tensors[index]
+        if fold is None:
+            return argument
+        return fold.folded(x[:1].expand(batch, *x.shape[1:]) if index in folds.constants else x)
 
     result = function(*mapped(folds.args, given), **mapped(folds.kwargs, given))
     return mapped(result, lambda item: folds.result.unfolded(item) if isinstance(item, Tensor) else item)

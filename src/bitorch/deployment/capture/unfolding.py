@@ -67,13 +67,23 @@ def _as_images(builder: Builder, call: Call, rule: Callable[..., str], fold: Fol
 
     kept = {id(x): x for x in call.tensors}
     args, kwargs = mapped(call.args, unfold), mapped(call.kwargs, unfold)
-    tensors = tuple(fold if id(x) in made else None for x in tensors_in((call.args, call.kwargs)))
+    taken = [*tensors_in((call.args, call.kwargs))]
+    constants = frozenset(i for i, x in enumerate(taken) if not builder.varies(x))
+    tensors = tuple(
+        fold if builder.varies(x) or (broadcasts and _has_axis(x, fold.axis, rank)) else None for x in taken
+    )
     given = {id(new): kept[old] for old, new in made.items()}
-    folds = Folds(call.args, call.kwargs, tensors, given, fold)
+    folds = Folds(call.args, call.kwargs, tensors, constants, given, fold)
     args, kwargs = _with_axes(rule, args, kwargs, fold, rank)
     result = mapped(call.result, lambda x: fold.unfolded(x.detach()) if isinstance(x, Tensor) else x)
     before, after = (_of_new(versions, made) for versions in (call.before, call.after))
     return replace(call, args=args, kwargs=kwargs, result=result, before=before, after=after, folds=folds)
+
+
+def _has_axis(constant: Tensor, axis: int, rank: int) -> bool:
+    """Whether a constant has a number for each place of an axis of the result, which has so many axes."""
+    own = axis - (rank - constant.dim())
+    return own >= 0 and constant.shape[own] > 1
 
 
 def _of_new(versions: Mapping[int, int], made: Mapping[int, Tensor]) -> dict[int, int]:

@@ -170,6 +170,17 @@ def _constant(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "constant", {"values": arrays.floats(node, "values", channels_last)}
 
 
+def _matmul(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    keys: Operation = {"transposed": list(settings["transposed"])} if any(settings["transposed"]) else {}
+    return "matmul", keys | ({"scale": settings["scale"]} if settings["scale"] != 1 else {})
+
+
+def _attention(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    return "attention", {"scale": settings["scale"]} | ({"causal": True} if settings["causal"] else {})
+
+
 _SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
 #: How each kind that is one operation by itself becomes it.
 SINGLE: Mapping[str, Lower] = MappingProxyType(
@@ -189,6 +200,8 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "where": _as_it_is,
         "constant": _constant,
         "softmax": _softmax,
+        "matmul": _matmul,
+        "attention": _attention,
         "pad": _pad,
         "select": _select,
         "flatten": _flatten,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import bounds, choosing, elementwise, joining, pairs, windows
+from . import attention, bounds, choosing, einsum, elementwise, joining, matrices, pairs, windows
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -88,6 +88,12 @@ RULES: dict[Any, Rule] = _rules(
         "neg negative __neg__": elementwise.neg,
         "pow __pow__": elementwise.pow,
         "square": elementwise.square,
+        "matmul bmm mm __matmul__ __imatmul__": matrices.matmul,
+        "__rmatmul__": matrices.rmatmul,
+        "addmm": matrices.addmm,
+        "einsum": einsum.einsum,
+        "baddbmm": matrices.baddbmm,
+        "scaled_dot_product_attention": attention.scaled_dot_product_attention,
     }
 ) | {
     F.batch_norm: elementwise.batch_norm,
@@ -103,8 +109,11 @@ BROADCASTING = frozenset(
     | {bounds.clamp_max, bounds.minimum, bounds.maximum, choosing.where, choosing.where_of, choosing.masked_fill}
 )
 
-#: Rules of functions that put tensors and constants of the same axes together.
-JOINING = frozenset({joining.cat})
+#: Further rules of functions whose constants have the axes of the result, or the last ones of them.
+ALIGNED = frozenset({joining.cat, matrices.matmul, matrices.baddbmm, attention.scaled_dot_product_attention})
+
+#: Rules of functions that are told their axes by letters.
+SPELLED = frozenset({einsum.einsum})
 
 #: Rules of functions that take the second axis as channels, however many there are behind it.
 CHANNELS_SECOND = frozenset({elementwise.batch_norm, elementwise.prelu})
