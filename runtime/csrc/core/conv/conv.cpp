@@ -208,12 +208,11 @@ std::shared_ptr<const ConvBorder> border_of(const ConvSpec& spec, int64_t times,
 std::shared_ptr<const CodeRule> code_rule(const ConvSpec& spec, bool negates_weights, const ConvWeights& weights,
                                           Preparation& preparation) {
   const bool from_int = spec.code.int_thresholds != nullptr;
-  const int64_t reach = from_int ? spec.largest_sum() : 0;
   const void* thresholds = from_int ? static_cast<const void*>(spec.code.int_thresholds) : spec.code.float_thresholds;
   const auto key = {Preparation::address(&weights),
                     Preparation::address(thresholds),
                     Preparation::address(spec.code.descending),
-                    reach,
+                    int64_t{spec.activation_bits},
                     int64_t{spec.code.bits},
                     int64_t{from_int},
                     int64_t{negates_weights}};
@@ -221,8 +220,9 @@ std::shared_ptr<const CodeRule> code_rule(const ConvSpec& spec, bool negates_wei
     Budget& budget = preparation.budget();
     const std::vector<BlockRange> ranges = ranges_of(weights.blocks);
     if (from_int) {
-      return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, static_cast<int32_t>(reach),
-                      spec.code.bits, negates_weights, ranges);
+      const auto reach = static_cast<int32_t>(largest_result(spec, budget));
+      return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, reach, spec.code.bits, negates_weights,
+                      ranges);
     }
     if (spec.code.float_thresholds != nullptr)
       return CodeRule(budget, spec.code.float_thresholds, spec.code.descending, spec.code.bits, ranges);

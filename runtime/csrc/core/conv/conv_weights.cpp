@@ -1,6 +1,7 @@
 #include "core/conv/conv_weights.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -275,6 +276,21 @@ const uint8_t* WeightRows::planes(int64_t channel) {
     std::memcpy(planes_.data(), spec_.packed_weights + channel * bytes, static_cast<size_t>(bytes));
   }
   return planes_.data();
+}
+
+int64_t largest_result(const ConvSpec& spec, Budget& budget) {
+  const int64_t channels = spec.geometry.out_channels, count = spec.geometry.inputs_per_output();
+  budget.work(checked_mul(channels, checked_mul(count, 2, "weights"), "weights"));
+  WeightRows rows(budget, spec, nullptr);
+  const int32_t step = spec.code_step(), lowest = spec.lowest_code();
+  int64_t most = 0;
+  for (int64_t c = 0; c < channels; ++c) {
+    const uint8_t* const m = rows.codes(c);
+    int64_t sum = 0;
+    for (int64_t k = 0; k < count; ++k) sum += std::abs(step * m[k] + lowest);
+    most = std::max(most, sum);
+  }
+  return most * ((1 << spec.activation_bits) - 1);
 }
 
 namespace {

@@ -75,6 +75,9 @@ class WeightRows {
   TemporaryArray<uint8_t> codes_, planes_;
 };
 
+// The largest |D| there is: in every channel each input counts for at most its largest code.
+int64_t largest_result(const ConvSpec& spec, Budget& budget);
+
 struct PreparedWeights {
   std::shared_ptr<const ConvWeights> weights;
   AlignedArray<int32_t> steps;  // byte offsets from a pixel, the same for every block

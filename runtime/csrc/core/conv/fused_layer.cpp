@@ -167,6 +167,8 @@ void find_sums(const ConvSpec& spec, const uint8_t* m, Budget& budget, FusedLaye
     const int64_t product = (sums.all - fused.lowest_code * count) / fused.code_step;
     fused.largest_product = std::max(fused.largest_product, product * most);
     fused.largest_sum = std::max(fused.largest_sum, std::max(sums.above, sums.above - sums.all) * most);
+    const int64_t magnitudes = (2 * sums.above - sums.all) / sign_factor(spec);
+    layer->largest_result = std::max(layer->largest_result, magnitudes * most);
   }
 }
 
@@ -223,10 +225,10 @@ void keep_thresholds(const T* from, const uint8_t* negate, int64_t channels, int
   }
 }
 
-CodeRule rule_of(const ConvSpec& spec, Budget& budget) {
+CodeRule rule_of(const ConvSpec& spec, int64_t largest_result, Budget& budget) {
   const std::vector<BlockRange> blocks = padded_blocks(spec);
   if (spec.code.int_thresholds != nullptr) {
-    return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, static_cast<int32_t>(spec.largest_sum()),
+    return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, static_cast<int32_t>(largest_result),
                     spec.code.bits, true, blocks);
   }
   if (spec.code.float_thresholds != nullptr)
@@ -238,7 +240,7 @@ CodeRule rule_of(const ConvSpec& spec, Budget& budget) {
 void make_code_rule(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
   FusedEpilogue& e = layer->spec.epilogue;
   const int64_t padded = padded_channels(spec), n = (int64_t{1} << spec.code.bits) - 1;
-  const CodeRule rule = rule_of(spec, budget);
+  const CodeRule rule = rule_of(spec, layer->largest_result, budget);
   float* const multiply = layer->numbers.data() + kLineMultiply * padded;
   float* const offset = layer->numbers.data() + kLineOffset * padded;
   e.rule = kFusedLine;
