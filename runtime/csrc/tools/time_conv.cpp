@@ -9,6 +9,7 @@
 // kernels reckon to take there.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -73,10 +74,9 @@ void set_stages(const Arguments& arguments, Random& random, LayerCase* layer) {
   }
   const int n = (1 << spec.code.bits) - 1;
   for (int64_t c = 0; c < channels; ++c) {
-    for (int j = 0; j < n; ++j) {
-      layer->int_thresholds.push_back(static_cast<int32_t>((2.0 * j / n - 1) * spread + random.from(0, 3)));
-    }
-    std::sort(layer->int_thresholds.end() - n, layer->int_thresholds.end());
+    // On a line, as quantizers make them: steps of a size and a beginning of each channel's own.
+    const double step = (1.5 + random.real()) * spread / n, first = random.real() * spread;
+    for (int j = 0; j < n; ++j) layer->int_thresholds.push_back(static_cast<int32_t>(std::ceil(first + j * step)));
   }
 }
 

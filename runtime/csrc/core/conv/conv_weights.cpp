@@ -1,6 +1,7 @@
 #include "core/conv/conv_weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -227,6 +228,16 @@ bool merges_groups(const ConvSpec& spec, Method method) {
   if (method == kDepthwise || method == kDepthwiseFloat) return true;
   // Window sums, which halved codes need, are per group. A float zero does not hide an infinity.
   return method == kWords || (method == kBytes && !halves_codes(spec, method));
+}
+
+const uint8_t* negated_channels(const ConvSpec& spec) {
+  const uint8_t* const falls = spec.code.descending;
+  if (falls == nullptr || spec.code.int_thresholds == nullptr || spec.wants_int) return nullptr;
+  if (spec.weight_grid != WeightGrid::kOdd) return nullptr;
+  for (int64_t c = 0; spec.offset != nullptr && c < spec.geometry.out_channels; ++c) {
+    if (falls[c] != 0 && spec.offset[c] == 0 && std::signbit(spec.offset[c])) return nullptr;
+  }
+  return falls;
 }
 
 std::vector<BlockRange> conv_blocks(const ConvGeometry& g, bool merged) {

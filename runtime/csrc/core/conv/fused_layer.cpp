@@ -32,14 +32,13 @@ std::vector<BlockRange> padded_blocks(const ConvSpec& spec) {
 // Multiplies weight codes and D of activations that are signs.
 int sign_factor(const ConvSpec& spec) { return spec.sign_activations ? 2 : 1; }
 
-// Whether all thresholds rise, or weights that change their sign make them rise: on the odd grid, which has -c for each
-// c, where D goes into codes alone. Known before layouts are chosen, as a layer whose input is bit planes may have no
-// other kernel.
+// Whether all thresholds rise, or weights that change their sign make them rise. A pool takes D of one sign for its
+// largest y. Known before layouts are chosen, as a layer whose input is bit planes may have no other kernel.
 bool thresholds_can_rise(const ConvSpec& spec) {
   const uint8_t* falls = spec.code.descending;
   const int64_t channels = spec.geometry.out_channels;
   if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return true;
-  return spec.code.int_thresholds != nullptr && spec.multiply == nullptr && spec.weight_grid == WeightGrid::kOdd;
+  return negated_channels(spec) != nullptr && !(spec.pool && spec.multiply != nullptr);
 }
 
 // Whether y falls with D.
@@ -88,7 +87,7 @@ void keep_pool(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
 
 // Which weights change their sign.
 void find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
-  const uint8_t* falls = spec.code.descending;
+  const uint8_t* falls = negated_channels(spec);
   const int64_t channels = spec.geometry.out_channels;
   if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return;
   layer->negate = AlignedArray<uint8_t>(budget, channels, "signs of weights");
@@ -208,6 +207,9 @@ void keep_numbers(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
   e.offset = copy(kOffset, spec.offset);
   e.norm_multiply = copy(kNormMultiply, spec.norm_multiply);
   e.norm_offset = copy(kNormOffset, spec.norm_offset);
+  const uint8_t* const negate = negated(*layer);
+  float* const multiply = layer->numbers.data() + kMultiply * padded;
+  for (int64_t c = 0; negate != nullptr && c < channels; ++c) multiply[c] = negate[c] != 0 ? -multiply[c] : multiply[c];
 }
 
 // Thresholds by channel become rows of channels; those of weights that change sign are those of -D.
