@@ -6,15 +6,16 @@
 struct Sums {
   const uint8_t* from;
   const __m512i* numbers;  // thresholds in lanes of bytes or words, or those of a line
-  uint8_t* to;             // codes, or where D is kept, of row 0 and byte 0 of a row
+  uint8_t* to;             // codes, floats, or where D is kept, of row 0 and byte 0 of a row
   int64_t row, plane;      // of `to`
   bool planes;
   int32_t bits;
   float least;  // of y
+  bool norms;   // whether y has its second stage
 };
 
 // How codes are made, and where the sums come from.
-enum Finish { kKeep, kByteLanes, kWordLanes, kLine };
+enum Finish { kKeep, kByteLanes, kWordLanes, kLine, kFloats };
 
 template <bool ints>
 static inline __m512i byte_sums(const uint8_t* from) {
@@ -104,6 +105,14 @@ static void finish_columns(const Column& c, const Sums& t) {
   }
 }
 
+// The first `count` of 64 dwords.
+static inline void store_lanes(uint8_t* to, const __m512i (&v)[4], int count) {
+  for (int i = 0; i < 4; ++i) {
+    const __mmask64 lanes = first_bytes(count - 16 * i);
+    _mm512_mask_storeu_epi32(to + 64 * i, static_cast<__mmask16>(lanes), v[i]);
+  }
+}
+
 // D as it is, one row of outputs after the other, [pixels][channels].
 template <bool ints>
 static void keep_columns(const Column& c, const Sums& t) {
@@ -120,10 +129,7 @@ static void keep_columns(const Column& c, const Sums& t) {
       __m512i v[4];
       for (int i = 0; i < 4; ++i, from += 64) v[i] = _mm512_load_si512(from);
       turn_quarters(v);
-      for (int i = 0; i < 4; ++i) {
-        const __mmask64 lanes = first_bytes(c.bytes - 16 * i);
-        _mm512_mask_storeu_epi32(to + 4 * at + 64 * i, static_cast<__mmask16>(lanes), v[i]);
-      }
+      store_lanes(to + 4 * at, v, c.bytes);
     }
   }
 }

@@ -1,4 +1,4 @@
-// Codes of depthwise layers by lines, of D or of y, AVX-512. Part of fused_depthwise.cpp, after
+// Codes of depthwise layers by lines, of D or of y, and y itself, AVX-512. Part of fused_depthwise.cpp, after
 // fused_depthwise_finish.inl and fused_lines.inl.
 
 // What is left to do, and with which numbers of a channel, dwords in this order.
@@ -9,7 +9,7 @@ enum LineForm {
   kLineOfY,      // y of multiply, offset, norm_multiply, norm_offset; then line_multiply, line_offset
   kUnitOfY,      // kUnitLine: the first four of these
 };
-constexpr int kLineDwords = 2, kLineOfYDwords = 6;
+constexpr int kLineDwords = 2, kLineOfYDwords = 6, kYDwords = 4;
 
 static LineForm line_form(const FusedSpec* s, int kind) {
   if (!s->epilogue.codes_from_int) return kind == kUnitLine ? kUnitOfY : kLineOfY;
@@ -32,7 +32,7 @@ static inline __attribute__((always_inline)) __m512i line_code(__m512 d, const _
 
 template <LineForm form>
 static void line_columns(const Column& c, const Sums& t) {
-  constexpr int kDwords = form == kLineOfY ? kLineOfYDwords : form == kUnitOfY ? 4 : kLineDwords;
+  constexpr int kDwords = form == kLineOfY ? kLineOfYDwords : form == kUnitOfY ? kYDwords : kLineDwords;
   __m512 numbers[4][kDwords];
   For<0, 4>::each([&](auto v) __attribute__((always_inline)) {
     For<0, kDwords>::each(
@@ -72,6 +72,48 @@ static FinishFunction line_columns_of(LineForm form) {
   }
 }
 
+// Sums of bytes, which lie in the order of channels, in that of lanes.
+static inline __attribute__((always_inline)) void load_lanes(const uint8_t* from, bool ints, __m512i (&d)[4]) {
+  if (ints) {
+    For<0, 4>::each([&](auto v) __attribute__((always_inline)) { d[v] = _mm512_load_si512(from + 64 * v); });
+    return;
+  }
+  const __m512i x = _mm512_load_si512(from), zero = _mm512_setzero_si512();
+  const __m512i low = _mm512_unpacklo_epi8(zero, x), high = _mm512_unpackhi_epi8(zero, x);
+  d[0] = _mm512_srai_epi32(_mm512_unpacklo_epi16(zero, low), 24);
+  d[1] = _mm512_srai_epi32(_mm512_unpackhi_epi16(zero, low), 24);
+  d[2] = _mm512_srai_epi32(_mm512_unpacklo_epi16(zero, high), 24);
+  d[3] = _mm512_srai_epi32(_mm512_unpackhi_epi16(zero, high), 24);
+}
+
+// y, where nothing else leaves.
+template <bool ints>
+static void float_columns(const Column& c, const Sums& t) {
+  __m512 numbers[4][kYDwords];
+  For<0, 4>::each([&](auto v) __attribute__((always_inline)) {
+    For<0, kYDwords>::each(
+        [&](auto k) __attribute__((always_inline)) { numbers[v][k] = _mm512_castsi512_ps(t.numbers[4 * k + v]); });
+  });
+  const __m512 least = _mm512_set1_ps(t.least);
+  const uint8_t* from = t.from;
+  uint8_t* to = t.to;
+  for (int32_t y = 0; y < c.rows; ++y, to += t.row) {
+    int64_t at = c.at;
+    for (int32_t x = 0; x < c.columns; ++x, at += c.column, from += ints ? 256 : 64) {
+      __m512i v[4];
+      load_lanes(from, ints, v);
+      For<0, 4>::each([&](auto i) __attribute__((always_inline)) {
+        const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(v[i]), numbers[i][0]);
+        __m512 y16 = _mm512_add_ps(scaled, numbers[i][1]);
+        if (t.norms) y16 = _mm512_fmadd_ps(y16, numbers[i][2], numbers[i][3]);
+        v[i] = _mm512_castps_si512(_mm512_max_ps(least, y16));
+      });
+      turn_quarters(v);
+      store_lanes(to + 4 * at, v, c.bytes);
+    }
+  }
+}
+
 // The numbers of channel c, for dwords `first` .. of all numbers.
 static void write_line(const FusedSpec* s, const FusedLineRule& line, const Numbers& n, int first, int64_t c,
                        uint8_t* to) {
@@ -89,6 +131,7 @@ static void write_line(const FusedSpec* s, const FusedLineRule& line, const Numb
   put(1, e.offset[c]);
   put(2, e.norm_multiply != nullptr ? e.norm_multiply[c] : 1.0f);
   put(3, e.norm_offset != nullptr ? e.norm_offset[c] : 0.0f);
+  if (!e.wants_codes) return;
   put(4, e.line_multiply[c]);
   put(5, e.line_offset[c]);
 }

@@ -128,10 +128,12 @@ static bool serves(const FusedSpec* s) {
   return is_depthwise(s) && (k == 3 || k == 5 || k == 7) && !s->input_planes && Kind::serves(s);
 }
 
-// Codes in the lanes of the sums, where they are all that leaves and no pixel has a border or a residual of its own.
+// Codes or floats in the lanes of the sums, where they are all that leaves and no pixel has a border or a residual of
+// its own.
 template <class Kind>
 static Finish finish_for(const FusedSpec* s) {
   const FusedEpilogue& e = s->epilogue;
+  if (!e.wants_codes && !has_border(s) && !e.has_residual) return kFloats;
   const bool direct = e.wants_codes && !e.wants_float && !has_border(s) && (!e.planes || s->out_channels % 8 == 0);
   if (!direct) return kKeep;
   if (!e.codes_from_int) return Kind::kInts && e.rule == kFusedLine && !e.has_residual ? kLine : kKeep;
@@ -151,6 +153,7 @@ static Numbers numbers_for(const FusedSpec* s) {
   if (finish == kByteLanes) n.bytes += levels;
   if (finish == kWordLanes) n.words += levels;
   if (finish == kLine) n.dwords += s->epilogue.codes_from_int ? kLineDwords : kLineOfYDwords;
+  if (finish == kFloats) n.dwords += kYDwords;
   return n;
 }
 
@@ -164,7 +167,7 @@ static void write_finish(const FusedSpec* s, const FusedLineRule& line, const Nu
   const Finish finish = finish_for<Kind>(s);
   if (finish == kKeep) return;
   for (int64_t c = 0; c < pixel; ++c) {
-    if (finish == kLine) {
+    if (finish == kLine || finish == kFloats) {
       write_line(s, line, n, weights.dwords, c, to);
       continue;
     }
@@ -271,20 +274,25 @@ class Rows {
     walk_.numbers = n;
     walk_.prepared = static_cast<const uint8_t*>(t->prepared) + prepared_line_bytes(s);
     walk_.gathered = reinterpret_cast<__m512i*>(t->scratch);
+    walk_.first_number = Kind::kInts ? 0 : 4 * n.dwords;
     walk_.pixel = s->in_channels;
+    walk_.out_scale = 1;
     walk_.first = t->first_channel;
     walk_.wanted = t->channels;
     sums_ = {};
     sums_.from = t->scratch + room_.sums;
     // Numbers of one size follow one another: what was added to the weights' is the last of its size.
     sums_.numbers =
-        walk_.gathered + (finish_ == kLine ? 4 * weights.dwords : 4 * n.dwords + 2 * weights.words + weights.bytes);
+        walk_.gathered + (finish_ == kLine || finish_ == kFloats ? 4 * weights.dwords
+                                                                 : 4 * n.dwords + 2 * weights.words + weights.bytes);
     sums_.plane = t->codes_plane;
     sums_.planes = s->epilogue.planes != 0;
     sums_.bits = s->epilogue.bits;
     sums_.least = s->epilogue.relu ? 0.0f : -__builtin_inff();
-    finish_columns_ = finish_ == kLine ? line_columns_of(line_form(s, prepared_line(s, t->prepared).kind))
-                                       : finish_of<Kind::kInts>(finish_, s->epilogue.bits);
+    sums_.norms = s->epilogue.norm_multiply != nullptr;
+    finish_columns_ = finish_ == kLine     ? line_columns_of(line_form(s, prepared_line(s, t->prepared).kind))
+                      : finish_ == kFloats ? float_columns<Kind::kInts>
+                                           : finish_of<Kind::kInts>(finish_, s->epilogue.bits);
   }
 
   void run() {
@@ -302,11 +310,13 @@ class Rows {
     walk_.rows = rows;
     walk_.most_columns = static_cast<int32_t>(kSumBytes / Kind::kSize / rows);
     if (finish_ != kKeep) {
-      sums_.to = t_->codes + y * t_->codes_row;
-      sums_.row = t_->codes_row;
+      sums_.row = finish_ == kFloats ? t_->out_row : t_->codes_row;
+      sums_.to = (finish_ == kFloats ? reinterpret_cast<uint8_t*>(t_->out) : t_->codes) + y * sums_.row;
+      walk_.out_pixel = finish_ == kFloats ? t_->out_pixel / 4 : sums_.planes ? t_->codes_pixel * 8 : t_->codes_pixel;
       return run_pixels(s_->width);
     }
     uint8_t* const kept = t_->scratch + room_.kept;
+    walk_.out_pixel = walk_.pixel;
     sums_.to = kept;
     sums_.row = room_.kept_row;
     for (int64_t x = 0; x < s_->width; x += room_.kept_pixels) {
@@ -354,6 +364,8 @@ static double finish_operations(const FusedSpec* s) {
       return 12 + 4 * compares;
     case kLine:
       return e.codes_from_int ? 20 : 32;
+    case kFloats:
+      return Kind::kInts ? 36 : 46;
     case kKeep:
       break;
   }

@@ -123,12 +123,16 @@ Layout LayerCase::input_layout() const {
 }
 Layout LayerCase::codes_layout() const {
   const ConvGeometry& g = spec.geometry;
-  return Layout::make(codes_kind, spec.result_height(), spec.result_width(), g.out_channels, spec.code.bits,
-                      {1, 1, 1, 1});
+  const int64_t channels = before + g.out_channels + behind;
+  const Layout whole =
+      Layout::make(codes_kind, spec.result_height(), spec.result_width(), channels, spec.code.bits, {1, 1, 1, 1});
+  return channels == g.out_channels ? whole : whole.part(before, g.out_channels);
 }
 Layout LayerCase::float_layout() const {
   const ConvGeometry& g = spec.geometry;
-  return Layout::make(Kind::kFloat, spec.result_height(), spec.result_width(), g.out_channels, 0, {});
+  const int64_t channels = before + g.out_channels + behind;
+  const Layout whole = Layout::make(Kind::kFloat, spec.result_height(), spec.result_width(), channels, 0, {});
+  return channels == g.out_channels ? whole : whole.part(before, g.out_channels);
 }
 
 void LayerCase::point() {
@@ -156,6 +160,11 @@ LayerCase draw_layer(Random& random, const LayerOutline& outline) {
   layer.codes_kind = outline.codes_kind;
   layer.extra = outline.extra;
   layer.in_place = outline.in_place;
+  if (random.one_in(4)) {
+    const bool planes = outline.codes_kind == Kind::kPlanes, last = outline.geometry.out_channels % 8 != 0;
+    layer.before = planes ? 8 * random.from(0, 3) : random.from(0, 24);
+    layer.behind = !planes ? random.from(0, 24) : last ? 0 : 8 * random.from(0, 3);
+  }
   draw_numbers(random, &layer);
   draw_stages(random, outline, &layer);
   layer.point();
@@ -270,7 +279,7 @@ void write_codes(const Layout& layout, const std::vector<uint8_t>& codes, int64_
         uint8_t* pixel = memory + layout.offset(n, y, x);
         if (layout.kind == Kind::kPlanes) {
           for (int bit = 0; bit < layout.bits; ++bit)
-            std::fill_n(pixel + bit * layout.plane_bytes, layout.pixel_bytes, 0);
+            std::fill_n(pixel + bit * layout.plane_bytes, layout.channel_bytes(), 0);
         }
         for (int64_t c = 0; c < layout.channels; ++c, ++index) {
           if (layout.kind == Kind::kBytes) pixel[c] = codes[index];
