@@ -106,6 +106,33 @@ REDUCTIONS: dict[str, tuple[tuple[int, ...], Function, str]] = {
 }
 
 
+def windows(x: Tensor) -> Tensor:
+    """[batch, 4, 6, 5] as windows of one row, [batch·6, 5, 4]."""
+    return x.permute(0, 2, 3, 1).reshape(-1, 5, 4)
+
+
+FOLDED: dict[str, Function] = {
+    "layer norm of windows": lambda m, x: F.layer_norm(windows(x), (4,), *weights(4)).view(-1, 6, 5, 4),
+    "layer norm of whole windows": lambda m, x: F.layer_norm(windows(x), (5, 4)).view(-1, 6, 5, 4),
+    "group norm of windows": lambda m, x: F.group_norm(windows(x), 5, *weights(5)).view(-1, 6, 5, 4),
+    "mean of windows": lambda m, x: windows(x).mean(1).view(-1, 6, 4),
+    "sum of features of windows": lambda m, x: windows(x).sum(-1).view(-1, 6, 5),
+    "variance of windows, kept": lambda m, x: windows(x).var(-2, keepdim=True).view(-1, 6, 1, 4),
+    "largest of windows": lambda m, x: windows(x).max(1)[0].view(-1, 6, 4),
+    "length 1 of windows": lambda m, x: F.normalize(windows(x)).view(-1, 6, 5, 4),
+    "length 1 of features of windows": lambda m, x: F.normalize(windows(x), dim=2).view(-1, 6, 5, 4),
+    "layer norm of sequences": lambda m, x: F.layer_norm(x.flatten(2).permute(2, 0, 1), (4,)).transpose(0, 1),
+    "mean of sequences": lambda m, x: x.flatten(2).permute(2, 0, 1).mean(0),
+    "mean of features of sequences": lambda m, x: x.flatten(2).permute(2, 0, 1).mean(-1).t(),
+    "largest of sequences, kept": lambda m, x: x.flatten(2).permute(2, 0, 1).amax(0, keepdim=True).transpose(0, 1),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_the_batch_may_be_part_of_an_axis(name: str) -> None:
+    captured(Net(FOLDED[name]).eval(), image())
+
+
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_reductions_are_captured(name: str) -> None:
     shape, function, kind = REDUCTIONS[name]
@@ -129,10 +156,10 @@ class Between(nn.Module):
 
 
 @pytest.mark.parametrize("bits", [1, 2])
-@pytest.mark.parametrize("name", [*NORMS, *REDUCTIONS])
+@pytest.mark.parametrize("name", [*NORMS, *REDUCTIONS, *FOLDED])
 def test_what_is_deployed_is_the_model(name: str, bits: int) -> None:
     """`deploy` verifies it on trial inputs, special numbers among them; here once more, with batches of 1 and 3."""
-    shape, function, _ = {**NORMS, **REDUCTIONS}[name]
+    shape, function, _ = {**NORMS, **REDUCTIONS, **{key: ((4, 6, 5), f, "") for key, f in FOLDED.items()}}[name]
     if len(shape) == 4 and shape[0] == 4:
         pytest.skip("there is no low-bit layer of volumes here")
     model = Between(function, shape, bits).eval()

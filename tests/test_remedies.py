@@ -41,18 +41,6 @@ IMAGE, LINE, VECTOR = (4, 6, 6), (4, 6), (8,)
 
 #: What is refused, on which shape, what is said to do, and that in code: it must be deployed, and give the same.
 REMEDIES: dict[str, tuple[tuple[int, ...], Callable[..., Any], str, Callable[..., Any]]] = {
-    "maximum of two": (
-        IMAGE,
-        lambda m, x: torch.maximum(x, x * 0.5 + 0.2),
-        "b + relu(a - b)",
-        lambda m, x: (x * 0.5 + 0.2) + F.relu(x - (x * 0.5 + 0.2)),
-    ),
-    "minimum of two": (
-        LINE,
-        lambda m, x: torch.minimum(x, x * 0.5 + 0.2),
-        "a - relu(a - b)",
-        lambda m, x: x - F.relu(x - (x * 0.5 + 0.2)),
-    ),
     "a cube": (VECTOR, lambda m, x: x**3, "x * x * x", lambda m, x: x * x * x),
     "adaptive max pool": (
         LINE,

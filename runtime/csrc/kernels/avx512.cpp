@@ -13,7 +13,9 @@
 #include <cstdint>
 
 #include "../core/kernels.h"
+#include "../core/matrix_kernels.h"
 #include "../core/norm_kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 

@@ -7,7 +7,9 @@
 #include <arm_neon.h>
 
 #include "../core/kernels.h"
+#include "../core/matrix_kernels.h"
 #include "../core/norm_kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 

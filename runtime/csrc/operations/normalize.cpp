@@ -48,7 +48,7 @@ NormalizeSpec read_normalize(const OperationReader& reader) {
   if (spec.eps < 0.0f) reader.fail("eps", "must not be below 0");
   spec.weight = read_weights(reader, "weight", spec, &spec.weight_by_place);
   spec.bias = read_weights(reader, "bias", spec, &spec.bias_by_place);
-  spec.outputs = read_elementwise_outputs(reader, input);
+  spec.outputs = read_elementwise_outputs(reader, input.axes, input.channels);
   return spec;
 }
 
@@ -72,7 +72,7 @@ class Normalize : public Elementwise {
  private:
   const float* values(const RunContext& context, const Span& span, float* room) const override {
     NormalizePixels pixels = {};
-    pixels.in = span_of(context, shape_, span);
+    pixels.in = span_of(context, *inputs()[0], span);
     pixels.out = room;
     pixels.weight = weight_ == nullptr ? nullptr : weight_->data();
     pixels.bias = bias_ == nullptr ? nullptr : bias_->data();

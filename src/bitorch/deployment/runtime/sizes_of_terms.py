@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,16 +14,16 @@ from ..graph.graph import Node
 _SQUARES_VANISH = 2.0**-50
 
 
-def sizes_of_terms(node: Node, x: Tensor) -> Tensor | None:
-    """Return numbers as large as what a node adds up, from the value [batch, C, *rows] that it reads.
+def sizes_of_terms(node: Node, inputs: Sequence[Tensor]) -> Tensor | None:
+    """Return numbers as large as what a node without a weight adds up, from the values [batch, C, *rows] it reads.
 
     None where the node's own value says it.
     """
-    if node.kind == "global_avg_pool":
-        return node.function(x.abs())
+    if node.kind in ("global_avg_pool", "matmul"):
+        return node.function(*(x.abs() for x in inputs))
     if node.kind == "reduce":
-        return _of_reduction(node, x)
-    return _of_normalization(node, x) if node.kind == "normalize" else None
+        return _of_reduction(node, inputs[0])
+    return _of_normalization(node, inputs[0]) if node.kind == "normalize" else None
 
 
 def _of_reduction(node: Node, x: Tensor) -> Tensor:

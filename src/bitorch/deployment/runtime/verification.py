@@ -216,15 +216,17 @@ class _Walk:
             for node in graph:
                 if node.kind == "input":
                     continue
-                value = node.function(*(values[name] for name in node.inputs))
-                self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
+                value = node.value(len(self.inputs[0]), *(values[name] for name in node.inputs))
+                self.signs[node.name] = node.settings.get(
+                    "sign", any(self.signs.get(n, False) for n in node.inputs[:1])
+                )
                 if node.row.makes_codes:
                     value = without_nan(value, sign=self.signs[node.name])
                 is_inexact = not node.row.exact or any(name in inexact for name in node.inputs)
                 values[node.name] = value
                 if node.row.sums:
                     limit = math.sqrt(_HUGE) if node.row.squares(node.settings) else _HUGE
-                    unsure[node.name] = _may_overflow(values[node.inputs[0]], limit)
+                    unsure |= _of_any(node, [_may_overflow(values[name], limit) for name in node.inputs])
                 elif node.row.lost:
                     unsure[node.name] = (values[node.inputs[0]].abs() > _HUGE).flatten(1).any(1)
                 elif is_inexact:
@@ -241,7 +243,7 @@ class _Walk:
                     value = _between(value, found, *node.between(*(values[name] for name in node.inputs)))
                 if node.name in unsure:
                     value = torch.where(unsure[node.name].reshape(-1, *[1] * (value.dim() - 1)), found, value)
-                terms = sizes_of_terms(node, values[node.inputs[0]])
+                terms = sizes_of_terms(node, [values[name] for name in node.inputs])
                 comparisons.append(
                     _comparison(node.name, operation, kind, value, found, exact=not is_inexact, terms=terms)
                 )

@@ -100,14 +100,18 @@ def instance_norm(
 def _of_groups(call: Reader, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> str:
     name = call.read(x)
     arrays = {key: _by_place(call, key, value, 0) for key, value in {"weight": weight, "bias": bias}.items()}
-    return call.add("normalize", name, by="deviation", rows=x.dim() - 2, groups=groups, eps=float(eps), **arrays)
+    return call.add(
+        "normalize", name, by="deviation", rows=call.as_called(x).dim() - 2, groups=groups, eps=float(eps), **arrays
+    )
 
 
 def normalize(
-    call: Reader, input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
+    call: Reader, input: Tensor, p: float = 2.0, dim: Any = None, eps: float = 1e-12, out: Tensor | None = None
 ) -> str:
-    """The rule of F.normalize: vectors along one axis get length 1."""
-    axes = [dim] if isinstance(dim, int) else list(dim)
+    """The rule of F.normalize: vectors along one axis, the second one unless told otherwise, get length 1."""
+    folds = call.call.folds
+    second = 1 if folds is None else folds.result.axis_of(1)
+    axes = [second] if dim is None else [dim] if isinstance(dim, int) else list(dim)
     if p != 2:
         raise Refusal(f"it divides by a norm of p={p}", f"Use p=2, {PARTIAL}")
     if len(axes) != 1 or axes[0] % input.dim() == 0:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from . import elementwise, windows
+from . import bounds, windows
 
 _Dims = int | Sequence[int] | None
 
@@ -59,18 +59,20 @@ def largest_or_maximum(
     call: Reader, input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None
 ) -> str:
     """The rule of torch.max: along an axis, of which the values can be deployed, or of two tensors."""
-    if isinstance(dim, int):
-        return extreme("amax")(call, input, dim, keepdim)
-    return elementwise.maximum(call, input, dim if other is None else other)
+    second = dim if other is None else other
+    if isinstance(second, Tensor):
+        return bounds.maximum(call, input, second)
+    return amax(call, input, second, keepdim)
 
 
 def smallest_or_minimum(
     call: Reader, input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None
 ) -> str:
     """The rule of torch.min, as of max."""
-    if isinstance(dim, int):
-        return extreme("amin")(call, input, dim, keepdim)
-    return elementwise.minimum(call, input, dim if other is None else other)
+    second = dim if other is None else other
+    if isinstance(second, Tensor):
+        return bounds.minimum(call, input, second)
+    return amin(call, input, second, keepdim)
 
 
 def place(function: str) -> Callable[..., str]:
@@ -80,11 +82,6 @@ def place(function: str) -> Callable[..., str]:
         return _reduced(call, input, dim, "place", reduction=function)
 
     return rule
-
-
-#: Rules of functions that give integers, which can only leave.
-argmax, argmin = place("argmax"), place("argmin")
-OF_INTEGERS = frozenset({argmax, argmin})
 
 
 def spread(function: str) -> Callable[..., str]:
@@ -149,4 +146,15 @@ def _reduced(call: Reader, x: Tensor, dims: _Dims, kind: str, **settings: Any) -
     order = [channels, *(axis for axis in range(1, x.dim()) if axis != channels)]
     axes = tuple(i for i, axis in enumerate(order) if axis in over)
     kept = tuple(1 if axis in over else x.shape[axis] for axis in range(1, x.dim()))
+    shape = tuple(call.result.shape[1:])
+    call.placed = lambda v: v.movedim(1, channels).reshape(len(v), *shape)
     return call.add(kind, name, channels_at=channels, kept=kept, axes=axes, **settings)
+
+
+amax, amin = extreme("amax"), extreme("amin")
+argmax, argmin = place("argmax"), place("argmin")
+var, std = spread("var"), spread("std")
+#: Rules of functions that give integers, which can only leave.
+OF_INTEGERS = frozenset({argmax, argmin})
+#: Rules of functions whose results lack axes that they name.
+REDUCING = OF_INTEGERS | {sum, mean, amax, amin, largest_or_maximum, smallest_or_minimum, var, std, norm, vector_norm}
