@@ -108,7 +108,7 @@ REDUCTIONS: dict[str, tuple[tuple[int, ...], Function, str]] = {
 
 def windows(x: Tensor) -> Tensor:
     """[batch, 4, 6, 5] as windows of one row, [batch·6, 5, 4]."""
-    return x.permute(0, 2, 3, 1).reshape(-1, 5, 4)
+    return x.permute(0, 2, 3, 1).contiguous().view(-1, 5, 4)
 
 
 FOLDED: dict[str, Function] = {

@@ -123,8 +123,9 @@ def _bind(builder: Builder, call: Call, rule: Rule) -> None:
         _check_type(call)
     images = call
     if rule not in SPELLED:
-        aligned, second = rule in BROADCASTING | ALIGNED, rule in CHANNELS_SECOND
-        images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=second, reduces=rule in REDUCING)
+        reduces = rule in REDUCING and len(call.tensors) == 1  # max and min of two tensors do not
+        aligned, second = rule in BROADCASTING | ALIGNED and not reduces, rule in CHANNELS_SECOND
+        images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=second, reduces=reduces)
     reader = _checked(builder, images)
     if rule in BROADCASTING:
         reader.call = images = _without_batch(builder, images)
