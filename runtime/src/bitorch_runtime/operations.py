@@ -18,6 +18,7 @@ from bitorch_runtime.operation_rows.ends import ENDS
 from bitorch_runtime.operation_rows.layers import LAYERS
 from bitorch_runtime.operation_rows.moves import MOVES
 from bitorch_runtime.operation_rows.pools import POOLS
+from bitorch_runtime.sizes import is_runs
 
 #: Every operation, by name.
 OPERATIONS: Mapping[str, Op] = MappingProxyType(
@@ -26,8 +27,9 @@ OPERATIONS: Mapping[str, Op] = MappingProxyType(
 
 
 def array_names(operation: Mapping[str, Any]) -> dict[str, str]:
-    """Return the arrays that an operation of a program names, by key."""
-    return {key: operation[key] for key in OPERATIONS[operation["op"]].arrays if key in operation}
+    """Return the arrays that an operation of a program names, by key; indices that it says by runs are none."""
+    keys = OPERATIONS[operation["op"]].arrays
+    return {key: operation[key] for key in keys if key in operation and not is_runs(operation[key])}
 
 
 def read_names(operation: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitorch_runtime.sizes import at_shapes
+
 from .applying import apply
 from .basics import Operation, levels
 from .tensor import Tensor
@@ -83,6 +85,7 @@ def run(
         raise TypeError(
             f"the program takes the inputs {names}, got {len(inputs)} by position and {list(named)} by name"
         )
+    operations, arrays = at_shapes(operations, arrays, [given[name].shape[1:] for name in names])
     tensors = {
         operation["output"]: read_input(operation, given[operation["output"]])
         for operation in operations
