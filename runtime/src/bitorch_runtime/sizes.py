@@ -2,8 +2,8 @@
 
 An integer of an operation may be ``{"sum": [[32, "height"], [64]]}``, which is 32·height + 64: a sum of products of an
 integer and names. A name stands for how many steps a size lies above the smallest one, 0, 1, 2, …; which size that is,
-the shapes of the inputs say. In the place of an array of indices may stand ``{"runs": [[start, step, count], …]}``, whose
-numbers may be formulas. docs/format.md has the rules.
+the shapes of the inputs say. In the place of an array of indices may stand ``{"runs": [[start, step, count], …]}``,
+whose numbers may be formulas. docs/format.md has the rules.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from numpy.typing import NDArray
@@ -55,9 +55,10 @@ def any_size(model: nn.Module, example: Sequence[Tensor], sizes: Sizes, *, pixel
         raise ValueError("sizes: the example has no size that could be another: it has features only; leave sizes out")
     asked = [] if sizes == "any" else [_asked(one, axes) for one in sizes]
     why: FixedSizeError | None = None
+    known = {tuple(axis.size for axis in axes): given}
     for factor in _FACTORS:
         domain = domain_of(model, example, axes, factor)
-        search = _Search(model, list(example), axes, domain, pixels, {tuple(axis.size for axis in axes): given})
+        search = _Search(model, list(example), axes, domain, pixels, known)
         try:
             return search.result(asked)
         except FixedSizeError as error:
@@ -100,7 +101,7 @@ class _Search:
     axes: list[Axis]
     domain: Domain
     pixels: bool
-    known: dict[tuple[int, ...], AtSize] = field(default_factory=dict)
+    known: dict[tuple[int, ...], AtSize]
 
     def at(self, sizes: tuple[int, ...]) -> AtSize:
         """The model at a size."""

@@ -168,10 +168,11 @@ class _Trial:
         larger = at(sizes[index] + _STEPS[6])
         place = _where_it_fails(self.model, resized(self.example, self.axes, larger))
         axis = self.axes[index]
+        why = str(self._error(larger)).rstrip(" .")
         raise ValueError(
-            f"the model cannot be deployed for any size: its {axis.name} is fixed at {axis.size} by {place}: "
-            f"{self._error(larger)} Let the layer follow the size (a mean over all places in front of a linear layer, "
-            f"no table of positions), deploy it for one size, without sizes=, {PARTIAL}."
+            f"the model cannot be deployed for any size: its {axis.name} is fixed at {axis.size} by {place}: {why}. "
+            "Let the layer follow the size (a mean over all places in front of a linear layer, no table of positions), "
+            f"deploy it for one size, without sizes=, {PARTIAL}."
         )
 
 
@@ -182,8 +183,12 @@ def _where_it_fails(model: nn.Module, inputs: Sequence[Tensor]) -> str:
         f"{path} ({type(module).__name__})" if path else f"the forward of {type(module).__name__}": module
         for path, module in model.named_modules()
     }
+
+    def ends(*_: object) -> None:
+        at_work.pop()
+
     try:
-        with as_it_was(model), hooked(parts, lambda name, *_: at_work.append(name), lambda *_: at_work.pop() and None):
+        with as_it_was(model), hooked(parts, lambda name, *_: at_work.append(name), ends):
             run_or_raise(model, inputs, "another size", "")
     except ValueError:
         pass

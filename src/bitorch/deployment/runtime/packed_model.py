@@ -39,6 +39,12 @@ class TensorSpec:
     dtype: torch.dtype
     shape: tuple[int, ...]
 
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether an image may have this shape, as far as it can be told without the other dimensions."""
+        return len(shape) == len(self.shape) and all(
+            expected in (size, -1) for size, expected in zip(shape, self.shape, strict=True)
+        )
+
     def __str__(self) -> str:
         return f"{self.name}: {str(self.dtype).removeprefix('torch.')} {batch_of(self.shape)}"
 
@@ -204,6 +210,11 @@ class PackedModel:
         """Of each dimension of each input (least, step) where sizes are open, see `bitorch_runtime.Program.sizes`."""
         return self._program.sizes
 
+    @property
+    def smallest_shapes(self) -> list[tuple[int, ...]]:
+        """The smallest image that each input may be, where sizes are open; else []."""
+        return [tuple(least for least, _ in dimensions) for dimensions in self.sizes]
+
     def operations(self, *shapes: Sequence[int]) -> list[Operation]:
         """Say how the program was planned, one dict per operation: see `bitorch_runtime.Program.operations`."""
         return self._program.operations(*shapes)
@@ -225,8 +236,7 @@ class PackedModel:
 
         Where sizes are open, for the smallest.
         """
-        smallest = [tuple(least for least, _ in dimensions) for dimensions in self.sizes]
-        return f"{self!r}\n{operation_table(self.operations(*smallest))}"
+        return f"{self!r}\n{operation_table(self.operations(*self.smallest_shapes))}"
 
     def __reduce__(self) -> tuple[Callable[..., PackedModel], tuple[Any, ...]]:
         names = ("class_names", "preprocessing", "provenance", "passes", "owners")
@@ -268,8 +278,8 @@ def _check(spec: TensorSpec, value: object) -> None:
             f"input {spec.name!r}: the dtype is {value.dtype}, but must be {spec.dtype} "
             f"(the shape is {list(value.shape)}, and must be {batch_of(spec.shape)}); {remedy}"
         )
-    if value.dim() == 0 or not _fits(value.shape[1:], spec.shape):
-        hint = "; add the batch with x.unsqueeze(0)" if _fits(value.shape, spec.shape) else ""
+    if value.dim() == 0 or not spec.takes(value.shape[1:]):
+        hint = "; add the batch with x.unsqueeze(0)" if spec.takes(value.shape) else ""
         raise ValueError(
             f"input {spec.name!r}: the shape is {list(value.shape)}, but must be {batch_of(spec.shape)}{hint}"
         )
@@ -277,13 +287,6 @@ def _check(spec: TensorSpec, value: object) -> None:
         raise ValueError(
             f"input {spec.name!r}: is on {value.device}, but a packed model computes on the CPU; use x.cpu()"
         )
-
-
-def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
-    """Whether an image has a shape in which −1 stands for any size."""
-    return len(shape) == len(wanted) and all(
-        expected in (size, -1) for size, expected in zip(shape, wanted, strict=True)
-    )
 
 
 def _remedy(got: torch.dtype, wanted: torch.dtype) -> str:
