@@ -81,6 +81,10 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
             return x[:, list(settings["channels"])]
         case "softmax":
             return _softmax(x, log=settings["log"])
+        case "matmul":
+            return _matmul(x, others[0], settings)
+        case "attention":
+            return _attention(x, *others, **settings)
         case "pad":
             return _pad(x, settings)
         case "linear":
@@ -114,6 +118,29 @@ def _softmax(x: Array, *, log: bool) -> Any:
     x = x.astype(np.float64) - x.max(1, keepdims=True)
     logs = x - np.log(np.exp(x).sum(1, keepdims=True))
     return logs if log else np.exp(logs)
+
+
+def _matrices(x: Array, *, transposed: bool = False) -> Array:
+    """[batch, *rows, M, K] of [batch, K, *rows, M], in float64."""
+    last = np.moveaxis(x, 1, -1).astype(np.float64)
+    return last.swapaxes(-1, -2) if transposed else last
+
+
+def _matmul(x: Array, other: Array, settings: dict[str, Any]) -> Array:
+    one, two = (_matrices(y, transposed=bool(t)) for y, t in zip((x, other), settings["transposed"], strict=True))
+    return np.moveaxis(one @ two * settings["scale"], -1, 1)
+
+
+def _attention(q: Array, k: Array, v: Array, bias: Array | None = None, *, scale: float, causal: bool) -> Array:
+    query, keys, values = map(_matrices, (q, k, v))
+    if query.ndim > 3:
+        keys, values = (x.repeat(query.shape[-3] // x.shape[-3], axis=-3) for x in (keys, values))
+    scores = query @ keys.swapaxes(-1, -2) * scale
+    scores = scores if bias is None else scores + _matrices(bias)
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.moveaxis(weights / weights.sum(-1, keepdims=True) @ values, -1, 1)
 
 
 def _widths(x: Array, padding: tuple[int, ...], channels: tuple[int, int] = (0, 0)) -> list[tuple[int, int]]:

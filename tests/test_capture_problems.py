@@ -43,7 +43,7 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
         "Use relu, leaky_relu, hardswish, silu or gelu, or",
     ),
     "layer_norm": (lambda m, x: F.layer_norm(x, (6, 6)), "layer_norm cannot be deployed", "Use BatchNorm"),
-    "matmul": (lambda m, x: x @ x, "matmul cannot be deployed", "nn.Linear"),
+    "matmul": (lambda m, x: x[:, :1] @ x[:, 0], "mixes the images of a batch", "Give both tensors as many dimensions"),
     "interpolate": (
         lambda m, x: F.interpolate(x, scale_factor=2, mode="bilinear"),
         "interpolate cannot",

@@ -24,6 +24,8 @@ def _port(name: str, shape: list[int], bits: int | None = None) -> Operation:
 TENSORS = {
     "x": _port("x", [2, 4, 4]),
     "other": _port("other", [2, 4, 4]),
+    "row": _port("row", [4, 1, 4]),
+    "bias": _port("bias", [4, 4, 4]),
     "q": _port("q", [2, 4, 4], 2),
     "signs": _port("signs", [2, 4, 4], 1),
     "gate": _port("gate", [2]),
@@ -138,6 +140,18 @@ def _elementwise() -> Iterator[Example]:
     yield example({"op": "softmax", "input": "x", "output": "y", "log": True}, {})
 
 
+def _matrices() -> Iterator[Example]:
+    matmul = {"op": "matmul", "output": "y"}
+    yield example({**matmul, "inputs": ["x", "other"], "transposed": [0, 1], "scale": 0.5}, {})
+    yield example({**matmul, "inputs": ["x", "other"], "transposed": [1, 0]}, {})
+    yield example({**matmul, "inputs": ["row", "x"]}, {})
+    yield example({**matmul, "inputs": ["vector", "vector"], "transposed": [1, 0], "scale": -2}, {})
+    attention = {"op": "attention", "output": "y"}
+    yield example({**attention, "inputs": ["x", "other", "x"], "scale": 0.7}, {})
+    yield example({**attention, "inputs": ["x", "other", "x", "row"], "causal": True}, {})
+    yield example({**attention, "inputs": ["x", "x", "other", "bias"]}, {})
+
+
 def _pools() -> Iterator[Example]:
     pool = {"output": "y", **WINDOW, "kernel_size": [2, 2], "padding": [1, 0, 1, 0]}
     for name in ("x", "q"):
@@ -175,7 +189,7 @@ def _moves() -> Iterator[Example]:
 
 def examples() -> list[Example]:
     """All of them; "input" and "output" stand around each."""
-    parts = (_low_bit_layers(), _float_layers(), _codes(), _elementwise(), _pools(), _moves())
+    parts = (_low_bit_layers(), _float_layers(), _codes(), _elementwise(), _matrices(), _pools(), _moves())
     return [one for part in parts for one in part]
 
 

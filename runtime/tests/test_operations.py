@@ -111,7 +111,13 @@ def test_what_is_inexact() -> None:
     """Float sums and exponentials; nothing else."""
     inexact = {(one[0]["op"], one[0].get("function")) for one in EXAMPLES if why_inexact(one[0])}
     functions = {("activation", function) for function in ("elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh")}
-    assert inexact == functions | {("softmax", None), ("conv2d_float", None), ("linear_float", None)}
+    assert inexact == functions | {
+        ("softmax", None),
+        ("conv2d_float", None),
+        ("linear_float", None),
+        ("matmul", None),
+        ("attention", None),
+    }
 
 
 def test_float_sums_are_no_others_than_those_called_inexact() -> None:
@@ -212,7 +218,7 @@ def test_tensors_hold_what_the_table_says(row: Op, key: Key) -> None:
     place = of(row, key.name)[-1]
     for kind in KINDS.keys() - set(key.values):
         i, (operations, arrays) = place
-        named = [KINDS[kind]] * 2 if key.name == "inputs" else KINDS[kind]
+        named = [KINDS[kind]] * len(operations[i]["inputs"]) if key.name == "inputs" else KINDS[kind]
         there = [one for one in operations[:i] if one["output"] not in ("x", "q")]
         before = [*there, TENSORS["x"], *sums]
         needed = {f"sums.{name}": array for name, array in layer[1].items()}

@@ -4,6 +4,7 @@
 #include "operations/adaptive_avg_pool.h"
 #include "operations/add.h"
 #include "operations/affine.h"
+#include "operations/attention.h"
 #include "operations/avg_pool.h"
 #include "operations/concat.h"
 #include "operations/conv2d.h"
@@ -15,6 +16,7 @@
 #include "operations/linear.h"
 #include "operations/linear_float.h"
 #include "operations/lookup.h"
+#include "operations/matmul.h"
 #include "operations/max_pool.h"
 #include "operations/mul.h"
 #include "operations/output.h"
@@ -49,6 +51,8 @@ const std::vector<OperationDefinition>& all_operations() {
       {"flatten", kFlattenKeys, read_and_make<read_flatten, make_flatten>},
       {"activation", kActivationKeys, read_and_make<read_activation, make_activation>},
       {"softmax", kSoftmaxKeys, read_and_make<read_softmax, make_softmax>},
+      {"matmul", kMatmulKeys, read_and_make<read_matmul, make_matmul>},
+      {"attention", kAttentionKeys, read_and_make<read_attention, make_attention>},
       {"mul", kMulKeys, read_and_make<read_mul, make_mul>},
       {"select", kSelectKeys, read_and_make<read_select, make_select>},
       {"pad", kPadKeys, read_and_make<read_pad, make_pad>},

@@ -24,6 +24,7 @@ from .functions import (
     softmax,
     tanh,
 )
+from .matrices import attention, matmul
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
@@ -90,6 +91,18 @@ def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
 def _mul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     a, b = (tensors[name].values for name in operation["inputs"])
     return {operation["output"]: Tensor((a * with_rows(b, a.ndim - 2)).reshape(a.shape))}
+
+
+def _matmul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    a, b = (tensors[name].values for name in operation["inputs"])
+    settings = {key: operation[key] for key in ("transposed", "scale") if key in operation}
+    return {operation["output"]: Tensor(matmul(a, b, **settings))}
+
+
+def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    query, key, value, *bias = (tensors[name].values for name in operation["inputs"])
+    settings = {key: operation[key] for key in ("scale", "causal") if key in operation}
+    return {operation["output"]: Tensor(attention(query, key, value, *bias, **settings))}
 
 
 def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -196,6 +209,8 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "add": _add,
         "affine": _affine,
         "mul": _mul,
+        "matmul": _matmul,
+        "attention": _attention,
         "concat": _concat,
         "quantize": of_one(_quantize),
         "dequantize": of_one(_dequantize),

@@ -132,14 +132,7 @@ class Builder:
         Raises:
             Refusal: there is no such node.
         """
-        value = self.values[id(tensor)]
-        if value.refusal is not None:
-            raise value.refusal
-        if value.version != at:
-            raise Refusal(
-                "it reads a tensor that was changed in place through another view of its memory",
-                "Write the change without the trailing underscore, or inplace=False, or clone the tensor first",
-            )
+        value = self._readable(tensor, at)
         positions = value.positions
         if positions is None and channels != 1:
             positions = movement.start(self.batch, self.nodes[value.node].shape)
@@ -149,6 +142,31 @@ class Builder:
         if channels == 1 == self.channel_axis(tensor):
             self.values[id(tensor)] = replace(settled, was_moved=True)
         return settled.node
+
+    def _readable(self, tensor: Tensor, at: int) -> Value:
+        value = self.values[id(tensor)]
+        if value.refusal is not None:
+            raise value.refusal
+        if value.version != at:
+            raise Refusal(
+                "it reads a tensor that was changed in place through another view of its memory",
+                "Write the change without the trailing underscore, or inplace=False, or clone the tensor first",
+            )
+        return value
+
+    def read_moved(self, tensor: Tensor, at: int, move: Callable[[Tensor], Tensor]) -> str:
+        """Return the name of the node whose value is a movement of a tensor, [batch, C, *rows].
+
+        Args:
+            at: as of `read`, and so is what is raised.
+            move: what it does to the tensor, of whatever numbers.
+        """
+        value = self._readable(tensor, at)
+        positions = value.positions
+        if positions is None:
+            positions = movement.start(self.batch, self.nodes[value.node].shape)
+        moved = move(positions)
+        return value.node if value.positions is None and _same(moved, positions) else self._settled(value, moved).node
 
     def nearest(self, tensor: Tensor, at: int) -> str:
         """Return the node that `read` returns; where that refuses, one that PyTorch can compute, if need be."""
@@ -241,14 +259,18 @@ class Builder:
             name = self.add(call, "identity", (name,), tuple(call.result.shape[1:]), function, self.name_of(call), {})
         self.values[id(call.result)] = Value(call.result, name, call.after[id(call.result)], call)
 
-    def bind(self, call: Call, name: str, channels: int = 1) -> None:
+    def bind(self, call: Call, name: str, channels: int = 1, placed: Callable[[Tensor], Tensor] | None = None) -> None:
         """Let the results of a call stand for a node; tensors that the call changed too, and views of them no more.
 
         Args:
             channels: the axis of the first result that the node has as channels.
+            placed: what moves the node's numbers, [batch, C, *rows], to where the first result has them; None where
+                `channels` says it.
         """
         positions = None
-        if channels != 1:
+        if placed is not None:
+            positions = placed(movement.start(self.batch, self.nodes[name].shape))
+        elif channels != 1:
             positions = movement.start(self.batch, self.nodes[name].shape).movedim(1, channels)
         changed = call.changed
         for tensor in changed:

@@ -45,9 +45,6 @@ _INSTEAD = {
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
     **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
     **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
-    **dict.fromkeys(
-        ["matmul", "bmm", "mm", "einsum", "addmm", "baddbmm"], "Use nn.Linear or nn.Conv2d, whose weights are fixed"
-    ),
     **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "where", "sign", "abs"], "Use relu, leaky_relu or clamp"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
     "interpolate": 'Use mode="nearest", or let the network work on images of one size',
@@ -94,7 +91,8 @@ def _interpret(builder: Builder, call: Call) -> None:
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
     elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
-        builder.bind(call, *_ruled(builder, call, RULES[function]))
+        name, reader = _ruled(builder, call, RULES[function])
+        builder.bind(call, name, reader.channels_at, reader.placed)
     else:
         raise _unknown(call)
 
@@ -112,8 +110,8 @@ def _check_whole(module: nn.Module) -> None:
         ) from error
 
 
-def _ruled(builder: Builder, call: Call, rule: Rule) -> tuple[str, int]:
-    """Return the node that a rule makes of a call, and the axis of the result that it has as channels."""
+def _ruled(builder: Builder, call: Call, rule: Rule) -> tuple[str, Reader]:
+    """Return the node that a rule makes of a call, and the reader, which knows where the result has its numbers."""
     reader = _checked(builder, call)
     if rule in BROADCASTING:
         reader.call = call = _without_batch(builder, call)
@@ -121,8 +119,7 @@ def _ruled(builder: Builder, call: Call, rule: Rule) -> tuple[str, int]:
         arguments = inspect.signature(rule).bind(reader, *call.args, **call.kwargs)
     except TypeError:  # a rarer form of the function, which the rule does not know
         raise _unknown(call) from None
-    name = rule(*arguments.args, **arguments.kwargs)
-    return name, reader.channels_at
+    return rule(*arguments.args, **arguments.kwargs), reader
 
 
 def _without_batch(builder: Builder, call: Call) -> Call:

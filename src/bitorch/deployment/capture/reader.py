@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,14 @@ class Reader:
 
     Attributes:
         channels_at: the axis of the call's result that the node added last has as channels.
+        placed: what moves that node's numbers, [batch, C, *rows], to where the call's result has them; None where
+            `channels_at` says it.
     """
 
     builder: Builder
     call: Call
     channels_at: int = 1
+    placed: Callable[[Tensor], Tensor] | None = None
     _names: dict[int, str] = field(default_factory=dict)
     _taken: dict[str, _Taken] = field(default_factory=dict)
 
@@ -63,6 +66,21 @@ class Reader:
         if was_moved or channels != 1:
             self._taken[name] = _Taken(channels, tensor)
         return name
+
+    def operand(self, tensor: Tensor, move: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Operand:
+        """Return the node of a movement of an argument, of which the call may have several of one node.
+
+        Args:
+            move: from the argument to [batch, C, *rows]; `back`: from there to the argument.
+        """
+        return Operand(self.builder.read_moved(tensor, self.call.before[id(tensor)], move), tensor, back)
+
+    def again_with(self, operands: Sequence[Operand]) -> Callable[..., Any]:
+        """Return the call itself as a function of the values of the operands' nodes."""
+        places = [str(index) for index in range(len(operands))]
+        names = {id(operand.tensor): place for operand, place in zip(operands, places, strict=True)}
+        function = replay(self.call, names, places)
+        return lambda *values: function(*(o.of_node(value) for o, value in zip(operands, values, strict=True)))
 
     def read_pixels(self, tensor: Tensor) -> tuple[str, Callable[..., Tensor] | None]:
         """Return the node of an image whose pixels may have been put into one row, and the call from there."""
@@ -143,10 +161,33 @@ class _Taken:
 
     def as_called(self, value: Tensor) -> Tensor:
         """The call's argument, of a node's value: PyTorch rounds by how a tensor lies in memory."""
-        moved = value.movedim(1, self.channels) if self.channels != 1 else value
-        strides = self.tensor.stride()
-        axes = range(moved.dim())
-        order = [*axes] if self.tensor.is_contiguous() else sorted(axes, key=lambda axis: -strides[axis])
-        dense = moved.permute(order)
-        # By way of one dimension: the stride of a batch of 1 is free, and matrix products look at it all the same.
-        return dense.flatten().view(dense.shape).permute([order.index(axis) for axis in axes])
+        return _lying_as(value.movedim(1, self.channels) if self.channels != 1 else value, self.tensor)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An argument of a call that reads several.
+
+    Attributes:
+        name: of the node.
+        tensor: the argument.
+        back: from the value of the node to the argument.
+    """
+
+    name: str
+    tensor: Tensor
+    back: Callable[[Tensor], Tensor]
+
+    def of_node(self, value: Tensor) -> Tensor:
+        """The argument, of the node's value."""
+        return _lying_as(self.back(value), self.tensor)
+
+
+def _lying_as(value: Tensor, tensor: Tensor) -> Tensor:
+    """The value in memory as a tensor of as many axes lies there: PyTorch rounds by that."""
+    strides = tensor.stride()
+    axes = range(value.dim())
+    order = [*axes] if tensor.is_contiguous() else sorted(axes, key=lambda axis: -strides[axis])
+    dense = value.permute(order)
+    # By way of one dimension: the stride of a batch of 1 is free, and matrix products look at it all the same.
+    return dense.flatten().view(dense.shape).permute([order.index(axis) for axis in axes])

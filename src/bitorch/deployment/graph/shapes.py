@@ -101,3 +101,56 @@ def padded(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     widths = (*settings["channels"], *settings["padding"])
     rows = zip(inputs[0], widths[::2], widths[1::2], strict=True)
     return shape == tuple(size + before + after for size, before, after in rows)
+
+
+def _matrix(shape: Shape, *, transposed: bool) -> tuple[Shape, int, int]:
+    """Of (C, *rows): the axes in front of its matrix, and its rows and columns."""
+    rows, columns = (shape[-1], shape[0]) if len(shape) > 1 else (1, shape[0])
+    return shape[1:-1], *((columns, rows) if transposed else (rows, columns))
+
+
+def _met(axes: Shape, others: Shape, *, groups: bool = False) -> Shape | None:
+    """Axes in front of matrices where both have met, of which one may be 1; None if they do not fit.
+
+    Args:
+        groups: the last of the first ones may be a multiple of the others'.
+    """
+    count = max(len(axes), len(others))
+    one, two = ((1,) * (count - len(given)) + given for given in (axes, others))
+    if groups and count > 0 and one[-1] % two[-1] == 0:
+        two = (*two[:-1], one[-1])
+    fits = all(a == b or 1 in (a, b) for a, b in zip(one, two, strict=True))
+    return tuple(map(max, zip(one, two, strict=True))) if fits else None
+
+
+def multiplied(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """(N, *rows, M) of matrices [M, K] and [K, N]."""
+    (one, m, k), (two, depth, n) = (
+        _matrix(given, transposed=bool(turned)) for given, turned in zip(inputs, settings["transposed"], strict=True)
+    )
+    axes = _met(one, two)
+    return k == depth and axes is not None and _with_rows(shape) == (n, *_without_ones((*axes, m)))
+
+
+def _with_rows(shape: Shape) -> Shape:
+    return (*shape[:1], *_without_ones(shape[1:]))
+
+
+def _without_ones(rows: Shape) -> Shape:
+    """Row axes without those of 1 in front of all others, which say nothing."""
+    return next((rows[axis:] for axis, size in enumerate(rows) if size > 1), ())
+
+
+def attended(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """(E, *heads, T)."""
+    if len(inputs) not in (3, 4):
+        return False
+    (axes, t, d), (of_keys, s, depth), (of_values, count, e) = (_matrix(one, transposed=False) for one in inputs[:3])
+    met: Shape | None = axes
+    for others in (of_keys, of_values):
+        met = None if met is None else _met(met, others, groups=True)
+    if len(inputs) == 4 and met is not None:
+        of_bias, rows, columns = _matrix(inputs[3], transposed=False)
+        met = _met(met, of_bias) if rows in (1, t) and columns == s else None
+    fits = d == depth and s == count and met is not None
+    return fits and met is not None and _with_rows(shape) == (e, *_without_ones((*met, t)))

@@ -164,6 +164,17 @@ def _concat(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "concat", {"axis": axis - len(node.shape)} if axis != 0 else {}
 
 
+def _matmul(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    keys: Operation = {"transposed": list(settings["transposed"])} if any(settings["transposed"]) else {}
+    return "matmul", keys | ({"scale": settings["scale"]} if settings["scale"] != 1 else {})
+
+
+def _attention(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    return "attention", {"scale": settings["scale"]} | ({"causal": True} if settings["causal"] else {})
+
+
 _SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
 #: How each kind that is one operation by itself becomes it.
 SINGLE: Mapping[str, Lower] = MappingProxyType(
@@ -181,6 +192,8 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "global_avg_pool": _as_it_is,
         "mul": _as_it_is,
         "softmax": _softmax,
+        "matmul": _matmul,
+        "attention": _attention,
         "pad": _pad,
         "select": _select,
         "flatten": _flatten,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import elementwise, joining, windows
+from . import attention, einsum, elementwise, joining, matrices, windows
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -85,6 +85,12 @@ RULES: dict[Any, Rule] = _rules(
         "neg negative __neg__": elementwise.neg,
         "pow __pow__": elementwise.pow,
         "square": elementwise.square,
+        "matmul bmm mm __matmul__ __imatmul__": matrices.matmul,
+        "__rmatmul__": matrices.rmatmul,
+        "addmm": matrices.addmm,
+        "einsum": einsum.einsum,
+        "baddbmm": matrices.baddbmm,
+        "scaled_dot_product_attention": attention.scaled_dot_product_attention,
     }
 ) | {F.batch_norm: elementwise.batch_norm, F.pad: joining.pad, _torch._C._nn.pad: joining.pad}
 

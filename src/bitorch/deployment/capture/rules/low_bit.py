@@ -18,7 +18,6 @@ from ....layers import (
     QEmbedding,
     QEmbeddingBag,
     QLinear,
-    QMultiheadAttention,
 )
 from ....layers.input_quantizer import gives_its_quantizers_values
 from ....layers.low_bit import LowBit, Values
@@ -39,7 +38,6 @@ NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QConvTranspose1d: _NO_TRANSPOSED,
     QConvTranspose2d: _NO_TRANSPOSED,
     QConvTranspose3d: _NO_TRANSPOSED,
-    QMultiheadAttention: ("the runtime has no attention", "Deploy the part in front of it"),
     QEmbedding: _NO_EMBEDDING,
     QEmbeddingBag: _NO_EMBEDDING,
 }
