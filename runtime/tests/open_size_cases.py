@@ -56,7 +56,7 @@ def open_program(rng: np.random.Generator, formulas: dict[str, Any]) -> tuple[li
     channels, bits, weight_bits = (int(rng.integers(1, most)) for most in (20, 5, 4))
     h, w = formulas["H"], formulas["W"]
     codes = 2 * rng.integers(0, 2**weight_bits, (channels, 3, 3, channels)) - 2**weight_bits + 1
-    arrays = {
+    arrays: dict[str, Array] = {
         "weight": reference.pack_weights(codes, weight_bits),
         "multiply": rng.normal(size=channels).astype(np.float32),
         "offset": rng.normal(size=channels).astype(np.float32),

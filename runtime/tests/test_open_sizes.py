@@ -26,8 +26,7 @@ def test_every_size_gives_what_the_reference_gives(seed: int) -> None:
         steps = {name: int(rng.integers(0, 7)) for name in steps}
         shape = [evaluated(size, steps) for size in operations[0]["shape"]]
         x = rng.normal(size=(2, *shape)).astype(np.float32)
-        found, expected = program(x), reference.run(operations, arrays, x)
-        assert all(np.array_equal(found[name], expected[name]) for name in ("r", "y"))
+        np.testing.assert_equal(program(x), reference.run(operations, arrays, x))
 
 
 def test_a_file_says_which_sizes_it_takes(tmp_path: Path) -> None:
@@ -39,8 +38,8 @@ def test_a_file_says_which_sizes_it_takes(tmp_path: Path) -> None:
     assert "(batch, 2, any, any)" in repr(model)
     x = np.random.default_rng(0).normal(size=(1, 2, 12, 6)).astype(np.float32)
     expected = reference.run(upsampling(), {}, x)
-    assert np.array_equal(model(x), expected)
-    assert np.array_equal(pickle.loads(pickle.dumps(model))(x), expected)
+    np.testing.assert_equal(model(x), expected)
+    np.testing.assert_equal(pickle.loads(pickle.dumps(model))(x), expected)
     assert model.operations((2, 12, 6))[0]["outputs"][0]["shape"] == (12, 6, 2)
     assert model.workspace_bytes(1, (2, 8, 2)) < model.workspace_bytes(1, (2, 80, 20))
     assert model.profile(x, repeats=1).batch == 1
@@ -67,7 +66,7 @@ def test_plans_that_need_more_than_the_limit_together_are_not_kept() -> None:
     small = bitorch_runtime.Program(upsampling(), {}, memory_limit=bytes_of_one // 4)
     with pytest.raises(ValueError, match="raise the limit"):
         small(large)
-    assert small(np.zeros((1, 2, 8, 2), np.float32)).shape == (1, 2, 8, 2)
+    assert np.shape(small(np.zeros((1, 2, 8, 2), np.float32))) == (1, 2, 8, 2)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +162,9 @@ def test_many_callers_plan_each_size_once() -> None:
 
     def call(first: int) -> None:
         for at in range(first, first + 28):
-            found = program(images[at % 7])
-            if not all(np.array_equal(found[name], expected[at % 7][name]) for name in found):
+            try:
+                np.testing.assert_equal(program(images[at % 7]), expected[at % 7])
+            except AssertionError:
                 wrong.append(at)
 
     threads = [threading.Thread(target=call, args=(i,)) for i in range(6)]
