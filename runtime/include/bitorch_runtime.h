@@ -37,7 +37,7 @@ typedef enum {
   BITORCH_NO_MEMORY = 2  /* there is not enough memory */
 } bitorch_status;
 
-typedef enum { BITORCH_FLOAT32 = 0, BITORCH_INT32 = 1, BITORCH_UINT8 = 2 } bitorch_dtype;
+typedef enum { BITORCH_FLOAT32 = 0, BITORCH_INT32 = 1, BITORCH_UINT8 = 2, BITORCH_INT64 = 3 } bitorch_dtype;
 
 /* How the numbers of an array lie in memory: channels first, [batch][C][rows ...], such as [batch][C][H][W] and [batch][C][L];
  * channels last, [batch][rows ...][C], such as [batch][H][W][C] and [batch][tokens][features]; or [batch][F] of vectors. Never
@@ -49,7 +49,7 @@ typedef struct {
   const char* name;
   bitorch_dtype dtype;
   bitorch_order order;
-  int bits;         /* of uint8: its values go from 0 to 2^bits - 1; of others 0 */
+  int bits;         /* of uint8: its values go from 0 to 2^bits - 1; of int32 and int64 inputs: from 0 to bits - 1; else 0 */
   int dimensions;   /* 0 to 8: 3 of images, 2 of signals and tokens, 1 of vectors; 0 of one number per image */
   int64_t shape[8]; /* of one image; the batch comes before it; 1 beyond `dimensions`; -1: open, see bitorch_at_sizes */
   int64_t bytes;    /* of one image; 0 where its shape is open */

@@ -62,6 +62,8 @@ bitorch_dtype dtype_of(bitorch::Dtype dtype) {
       return BITORCH_INT32;
     case bitorch::Dtype::kUint8:
       return BITORCH_UINT8;
+    case bitorch::Dtype::kInt64:
+      return BITORCH_INT64;
     default:
       throw Error(std::string("arrays of ") + bitorch::dtype_name(dtype) + " have no name in C");
   }

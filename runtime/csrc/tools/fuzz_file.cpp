@@ -195,6 +195,8 @@ std::vector<OwnedArray> make_inputs(Random& random, const Program& program) {
     for (int64_t i = 0; i < inputs.back().view.elements(); ++i) {
       if (port.dtype == Dtype::kUint8) {
         memory[i] = static_cast<uint8_t>(random.below(size_t{1} << port.bits));
+      } else if (port.dtype != Dtype::kFloat32) {
+        put_index(random, port, memory, i);
       } else {
         const float value = random.real();
         std::memcpy(memory + i * 4, &value, 4);

@@ -318,6 +318,19 @@ inline std::vector<uint8_t> safetensors_bytes(const std::string& header, const s
   return bytes;
 }
 
+// ---- Indices ----
+
+// The i-th number of an input of indices: one that fits, but for some.
+inline void put_index(Random& random, const Port& port, uint8_t* memory, int64_t i) {
+  const int64_t index = random.one_in(64) ? random.from(-2, 1 << 20) : random.from(0, std::max(port.bits, 1) - 1);
+  const auto narrow = static_cast<int32_t>(index);
+  if (port.dtype == Dtype::kInt64) {
+    std::memcpy(memory + i * 8, &index, 8);
+  } else {
+    std::memcpy(memory + i * 4, &narrow, 4);
+  }
+}
+
 // ---- Sizes ----
 
 // Of every input: as it is, with something for what is open, which fits more often than not.

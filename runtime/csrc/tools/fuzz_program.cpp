@@ -105,6 +105,8 @@ std::vector<OwnedArray> make_inputs(Random& random, const Program& program, cons
     for (int64_t i = 0; i < input.view.elements(); ++i) {
       if (port.dtype == Dtype::kUint8) {
         input.memory[i] = static_cast<uint8_t>(random.below(size_t{1} << port.bits));
+      } else if (port.dtype != Dtype::kFloat32) {
+        put_index(random, port, input.memory.get(), i);
       } else {
         const float value = static_cast<float>(static_cast<int>(random.below(97)) - 32) / 32.0f;
         std::memcpy(input.memory.get() + i * 4, &value, 4);

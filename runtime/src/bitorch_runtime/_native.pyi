@@ -4,7 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 class Port(TypedDict):
-    """An input or output of a program; `shape` is that of one image, and −1 stands for sizes that are open."""
+    """An input or output of a program.
+
+    `shape` is that of one image, and −1 stands for sizes that are open. `bits` is that of codes; of inputs of int32 and
+    int64 it is how many indices there are, 0 … bits − 1.
+    """
 
     name: str
     dtype: str

@@ -14,6 +14,7 @@ from typing import Any
 from bitorch_runtime.operation_row import Op
 from bitorch_runtime.operation_rows.codes import BETWEEN_FLOATS_AND_CODES
 from bitorch_runtime.operation_rows.elementwise import ELEMENTWISE
+from bitorch_runtime.operation_rows.embeddings import EMBEDDINGS
 from bitorch_runtime.operation_rows.ends import ENDS
 from bitorch_runtime.operation_rows.layers import LAYERS
 from bitorch_runtime.operation_rows.matrices import MATRICES
@@ -25,7 +26,7 @@ from bitorch_runtime.sizes import is_runs
 OPERATIONS: Mapping[str, Op] = MappingProxyType(
     {
         row.name: row
-        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, MATRICES, POOLS, MOVES)
+        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, MATRICES, POOLS, MOVES, EMBEDDINGS)
         for row in rows
     }
 )
