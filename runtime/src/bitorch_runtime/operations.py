@@ -19,6 +19,7 @@ from bitorch_runtime.operation_rows.ends import ENDS
 from bitorch_runtime.operation_rows.layers import LAYERS
 from bitorch_runtime.operation_rows.matrices import MATRICES
 from bitorch_runtime.operation_rows.moves import MOVES
+from bitorch_runtime.operation_rows.pairs import PAIRS
 from bitorch_runtime.operation_rows.pools import POOLS
 from bitorch_runtime.sizes import is_runs
 
@@ -26,7 +27,7 @@ from bitorch_runtime.sizes import is_runs
 OPERATIONS: Mapping[str, Op] = MappingProxyType(
     {
         row.name: row
-        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, MATRICES, POOLS, MOVES, EMBEDDINGS)
+        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, PAIRS, MATRICES, POOLS, MOVES, EMBEDDINGS)
         for row in rows
     }
 )
