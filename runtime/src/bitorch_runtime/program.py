@@ -269,7 +269,7 @@ def layer_call(program: Program, arrays: Sequence[Array]) -> _native.LayerCall:
     Args:
         arrays: C-contiguous; a call compares their bytes with what it is given.
     """
-    return _native.LayerCall(program._native, list(arrays))
+    return _native.LayerCall(program._plan_at(()), list(arrays))
 
 
 def _plain(index: int, operation: object) -> dict[str, Any]:
