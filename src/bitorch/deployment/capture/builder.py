@@ -316,6 +316,7 @@ class Builder:
         positions = value.positions
         if positions is None:
             positions = movement.start(self.batch, tuple(source.shape[1:]))
+        positions = positions.contiguous()  # which any view is one of
         result = function(positions, *call.args[1:], **call.kwargs)
         if value.positions is None and isinstance(result, Tensor) and _same(result, positions):
             self._laid_out_anew(call, value)
@@ -418,7 +419,7 @@ class Builder:
 
 def _one_of(function: Callable[..., Any], call: Call, index: int) -> Callable[[Tensor], Tensor]:
     """One of the tensors that a call of one argument and others makes, as a function of that argument."""
-    return lambda x: list(tensors_in(function(x, *call.args[1:], **call.kwargs)))[index]
+    return lambda x: list(tensors_in(function(x.contiguous(), *call.args[1:], **call.kwargs)))[index]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
