@@ -234,14 +234,19 @@ class Builder:
     ) -> str | None:
         """Return the node that a movement started from, or one that stands for what `undo` gives for its positions.
 
-        None where there was no movement, or none that `undo` knows.
+        None where there was no movement, or none that `undo` knows, or nodes have for all steps at once.
         """
         value = self.values[id(tensor)]
         if value.positions is None or value.refusal is not None or value.version != call.before[id(tensor)]:
             return None
         shape = self.nodes[value.node].shape
         positions = undo(value.positions, shape)
-        return None if positions is None else self._settled(replace(value, positions=positions, origin=None)).node
+        if positions is None:
+            return None
+        try:
+            return self._settled(replace(value, positions=positions, origin=None)).node
+        except Refusal:
+            return None  # it may be readable step by step
 
     def _settled(self, value: Value, arrange: Callable[[Tensor], Tensor] = _as_it_is) -> Value:
         """Add the nodes that a movement means, of all steps at once or, where that is nothing, one after the other.
