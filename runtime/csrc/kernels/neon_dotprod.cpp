@@ -120,6 +120,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
   set_fused(&t, kFused);
+  t.matrices = &kMatrixNeonDotprod;
   return t;
 }
 

@@ -17,6 +17,7 @@
 #include "operations/linear_float.h"
 #include "operations/lookup.h"
 #include "operations/matmul.h"
+#include "operations/matmul_codes.h"
 #include "operations/max_pool.h"
 #include "operations/mul.h"
 #include "operations/output.h"
@@ -52,6 +53,7 @@ const std::vector<OperationDefinition>& all_operations() {
       {"activation", kActivationKeys, read_and_make<read_activation, make_activation>},
       {"softmax", kSoftmaxKeys, read_and_make<read_softmax, make_softmax>},
       {"matmul", kMatmulKeys, read_and_make<read_matmul, make_matmul>},
+      {"matmul_codes", kMatmulCodesKeys, read_and_make<read_matmul_codes, make_matmul_codes>},
       {"attention", kAttentionKeys, read_and_make<read_attention, make_attention>},
       {"mul", kMulKeys, read_and_make<read_mul, make_mul>},
       {"select", kSelectKeys, read_and_make<read_select, make_select>},
