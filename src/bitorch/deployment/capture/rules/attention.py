@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
 from ..reader import Operand, Reader
-from .matrices import constant_operand, matrix
+from .matrices import constant_operand, constant_or_matrix, matrix
 
 
 def scaled_dot_product_attention(
@@ -30,7 +30,7 @@ def scaled_dot_product_attention(
             "Pass dropout_p=self.dropout if self.training else 0.0",
         )
     _check_dimensions(query, key, value)
-    operands = [_read(call, x, query.dim()) for x in (query, key, value)]
+    operands = [constant_or_matrix(call, x, turned=False) for x in (query, key, value)]
     is_causal = is_causal or _is_causal(attn_mask, query, key)
     if attn_mask is not None and not _is_causal(attn_mask, query, key):
         operands.append(_mask(call, attn_mask, query))
@@ -52,15 +52,6 @@ def _check_dimensions(*tensors: Tensor) -> None:
             f"it attends with tensors of {shapes}, which mixes the images of a batch",
             f"Give all three as [batch, heads, length, channels], {PARTIAL}",
         )
-
-
-def _read(call: Reader, x: Tensor, dimensions: int) -> Operand:
-    """Read a tensor with its last axis as channels; a constant, such as learned queries, too."""
-    if call.varies(x):
-        return matrix(call, x, turned=False)
-    if not bool((x == x[:1]).all()):
-        raise Refusal("it attends with a constant that is another one for each image", f"Give all the same, {PARTIAL}")
-    return constant_operand(call, x[:1], dimensions)
 
 
 def _mask(call: Reader, mask: Tensor, query: Tensor) -> Operand:

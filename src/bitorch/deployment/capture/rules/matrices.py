@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ...graph.kinds import KINDS
 from ..problems import PARTIAL, Refusal
 from ..reader import Operand, Reader
 
@@ -48,15 +47,29 @@ def _apart(function: str, product: str) -> str:
 
 def product(call: Reader, one: Tensor, two: Tensor, scale: float) -> str:
     """Add the product of two tensors [batch, *rows, M, K] and [batch, *rows, K, N] that both vary."""
+    check_operands(one, two)
+    transposed = tuple(int(call.channel_axis(x) == x.dim() - 2) for x in (one, two))
+    operands = [matrix(call, x, turned=bool(turned)) for x, turned in zip((one, two), transposed, strict=True)]
+    return add_product(call, operands, transposed, scale)
+
+
+def check_operands(one: Tensor, two: Tensor) -> None:
+    """Refuse tensors whose first dimensions do not meet."""
     if one.dim() != two.dim() or one.dim() < 3:
         raise Refusal(
             f"it multiplies {['batch', *one.shape[1:]]} by {['batch', *two.shape[1:]]}, which mixes the images of a "
             "batch",
             f"Give both tensors as many dimensions, three or more, the batch first, {PARTIAL}",
         )
-    transposed = tuple(int(call.channel_axis(x) == x.dim() - 2) for x in (one, two))
-    operands = [matrix(call, x, turned=bool(turned)) for x, turned in zip((one, two), transposed, strict=True)]
-    return add_product(call, operands, transposed, scale)
+
+
+def constant_or_matrix(call: Reader, x: Tensor, *, turned: bool) -> Operand:
+    """Read a tensor as `matrix`; a constant, such as learned queries, as a node of its own."""
+    if call.varies(x):
+        return matrix(call, x, turned=turned)
+    if not bool((x == x[:1]).all()):
+        raise Refusal("it reads a constant that is another one for each image", f"Give all the same, {PARTIAL}")
+    return constant_operand(call, x[:1], x.dim())
 
 
 def matrix(call: Reader, x: Tensor, *, turned: bool) -> Operand:
@@ -138,8 +151,3 @@ def constant_operand(call: Reader, constant: Tensor, dimensions: int) -> Operand
 def _first_image(shape: Any) -> Callable[[Tensor], Tensor]:
     """From [batch, C, *rows] of a constant back to the constant."""
     return lambda value: value[:1].movedim(1, -1).reshape(shape)
-
-
-def has_constants() -> bool:
-    """Whether a graph can hold constants."""
-    return "constant" in KINDS
