@@ -49,7 +49,7 @@ class QAttention(Converted, Attention):
     Args:
         query_quantization, key_quantization, value_quantization: of queries, keys and values, which have signs:
             InputLSQ(bits), InputCalibrated(bits), Sign().
-        probability_quantization: of the softmax, in [0, 1]: InputDoReFa(bits, "paper"), or a learned range.
+        probability_quantization: of the softmax, in [0, 1]: InputDoReFa(bits, variant="paper"), or a learned range.
         exact: see QMatmul.
 
     Raises:

@@ -48,6 +48,10 @@ class Reader:
         """Return the axis of an argument that its node has as channels already, so that reading it moves nothing."""
         return self.builder.channel_axis(tensor) if self.varies(tensor) else 1
 
+    def innermost_axis(self, tensor: Tensor) -> int:
+        """Return the axis of an argument that lies without gaps in its node, so that reading it as channels is cheap."""
+        return self.builder.innermost_axis(tensor) if self.varies(tensor) else tensor.dim() - 1
+
     def read(self, tensor: Tensor, channels: int = 1) -> str:
         """Return the node of an argument.
 

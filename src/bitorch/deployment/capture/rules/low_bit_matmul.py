@@ -44,7 +44,7 @@ def rule(call: Reader, module: QMatmul, left: Tensor, right: Tensor, scale: floa
     for side, quantizer in zip(("left", "right"), _quantizers(module), strict=True):
         own = quantizer_settings(_of_all_channels(quantizer))
         settings |= {f"{side}_{key}": value for key, value in own.items()}
-    transposed = tuple(int(call.varies(x) and call.channel_axis(x) == x.dim() - 2) for x in (left, right))
+    transposed = tuple(int(call.innermost_axis(x) == x.dim() - 2) for x in (left, right))
     operands = [constant_or_matrix(call, x, turned=bool(t)) for x, t in zip((left, right), transposed, strict=True)]
     again, last = call.again_with(operands), call.result.dim() - 1
     return call.add(

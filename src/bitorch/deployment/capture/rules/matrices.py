@@ -48,7 +48,7 @@ def _apart(function: str, product: str) -> str:
 def product(call: Reader, one: Tensor, two: Tensor, scale: float) -> str:
     """Add the product of two tensors [batch, *rows, M, K] and [batch, *rows, K, N] that both vary."""
     check_operands(one, two)
-    transposed = tuple(int(call.channel_axis(x) == x.dim() - 2) for x in (one, two))
+    transposed = tuple(int(call.innermost_axis(x) == x.dim() - 2) for x in (one, two))
     operands = [matrix(call, x, turned=bool(turned)) for x, turned in zip((one, two), transposed, strict=True)]
     return add_product(call, operands, transposed, scale)
 
@@ -102,7 +102,7 @@ def _by_constant(call: Reader, x: Tensor, constant: Tensor) -> str:
     if constant.shape[:-2].numel() == 1 and constant.dim() <= x.dim():
         weight = constant.detach().reshape(constant.shape[-2:]).T.clone()
         return call.add("linear", call.read(x, last), channels_at=last, weight=weight, bias=None)
-    transposed = (int(call.channel_axis(x) == x.dim() - 2), 0)
+    transposed = (int(call.innermost_axis(x) == x.dim() - 2), 0)
     _check_axes(x, constant)
     operands = [matrix(call, x, turned=bool(transposed[0])), constant_operand(call, constant, x.dim())]
     return add_product(call, operands, transposed, 1.0)
@@ -121,7 +121,7 @@ def _of_constant(call: Reader, constant: Tensor, x: Tensor) -> str:
         weight = constant.detach().reshape(constant.shape[-2:]).clone()
         return call.add("linear", call.read(x, axis), channels_at=axis, weight=weight, bias=None)
     _check_axes(x, constant)
-    transposed = (0, int(call.channel_axis(x) == x.dim() - 2))
+    transposed = (0, int(call.innermost_axis(x) == x.dim() - 2))
     operands = [constant_operand(call, constant, x.dim()), matrix(call, x, turned=bool(transposed[1]))]
     return add_product(call, operands, transposed, 1.0)
 
