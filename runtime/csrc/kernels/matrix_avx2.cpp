@@ -22,6 +22,13 @@ inline void store_some(float* to, Vector v, int64_t n) {
   _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)), lane), v);
 }
 
+inline Vector load_some(const float* from, int64_t n) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)), lane));
+}
+
+inline Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); }
+
 #include "matrix.inl"
 
 typedef int32_t Sums __attribute__((vector_size(32)));

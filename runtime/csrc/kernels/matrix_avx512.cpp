@@ -25,6 +25,12 @@ inline void store_some(float* to, Vector v, int64_t n) {
   _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << n) - 1), v);
 }
 
+inline Vector load_some(const float* from, int64_t n) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), from);
+}
+
+inline Vector larger(Vector a, Vector b) { return _mm512_max_ps(a, b); }
+
 #include "matrix.inl"
 
 typedef int32_t Sums __attribute__((vector_size(64)));

@@ -19,6 +19,14 @@ inline void store_some(float* to, Vector v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = v[i];
 }
 
+inline Vector load_some(const float* from, int64_t n) {
+  Vector v = {};
+  for (int64_t i = 0; i < n; ++i) v[i] = from[i];
+  return v;
+}
+
+inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
+
 #include "matrix.inl"
 
 typedef int32_t Sums __attribute__((vector_size(16)));
