@@ -87,6 +87,53 @@ def test_products(name: str) -> None:
     assert operations.count("matmul") == count
 
 
+_GENERATOR = torch.Generator().manual_seed(3)
+OF_HEADS = torch.rand(HEADS, SIZE, SIZE, generator=_GENERATOR)
+SCORES = torch.rand(HEADS, LENGTH, LENGTH, generator=_GENERATOR)
+QUERIES = torch.rand(1, HEADS, 4, SIZE, generator=_GENERATOR)
+
+
+def folded(x: Tensor) -> Tensor:
+    """[batch * heads, length, channels]"""
+    return x.reshape(-1, *x.shape[2:])
+
+
+CONSTANTS: dict[str, Attend] = {
+    "a matrix for each head": lambda q, k, v: q @ OF_HEADS,
+    "from the left": lambda q, k, v: SCORES @ v,
+    "numbers": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SCORES[0]),
+    "bools": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SCORES[1] > 0.3),
+    "nothing is seen": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, torch.arange(LENGTH)[:, None] > 2),
+    "of each head": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SCORES),
+    "masked by hand": lambda q, k, v: (q @ k.mT).masked_fill(SCORES[0] > 0.6, -torch.inf).softmax(-1) @ v,
+    "bias by hand": lambda q, k, v: (q @ k.mT + SCORES).softmax(-1) @ v,
+    "learned queries": lambda q, k, v: (
+        F.scaled_dot_product_attention(QUERIES.expand(len(q), -1, -1, -1), k, v).mean(2, keepdim=True) + q
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_with_constants(name: str) -> None:
+    deployed(low_bit(Net(CONSTANTS[name])), torch.rand(2, LENGTH, 8))
+
+
+FOLDED: dict[str, Attend] = {
+    "bmm": lambda q, k, v: torch.bmm(torch.bmm(folded(q), folded(k).transpose(1, 2)).softmax(-1), folded(v)).view(
+        q.shape
+    ),
+    "attention": lambda q, k, v: F.scaled_dot_product_attention(folded(q), folded(k), folded(v)).view(q.shape),
+    "baddbmm": lambda q, k, v: (
+        torch.baddbmm(torch.empty(1), folded(q), folded(k).mT, beta=0, alpha=0.3).view(len(q), HEADS, LENGTH, -1) @ v
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_heads_in_the_batch(name: str) -> None:
+    deployed(low_bit(Net(FOLDED[name])), torch.rand(2, LENGTH, 8))
+
+
 ATTENTION: dict[str, Attend] = {
     "plain": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
     "causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),

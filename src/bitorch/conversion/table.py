@@ -9,7 +9,8 @@ from typing import ClassVar
 from torch import nn
 
 from ..in_place import InPlaceTable
-from ..layers import QAttention, QMultiheadAttention
+from ..layers import QAttention
+from ..layers.composed import Composed
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qconv import _Convolution
 from ..quantizations.bits import FLOAT_BITS
@@ -103,7 +104,7 @@ def bits_of(layer: nn.Module) -> LayerBits:
     if isinstance(layer, QAttention):
         widths = {quantizer.bit_width for quantizer in layer.quantizers().values()}
         return None, widths.pop() if len(widths) == 1 else None, None
-    if isinstance(layer, QMultiheadAttention):
+    if isinstance(layer, Composed):
         return _common([bits_of(projection) for projection in layer.projections().values()])
     return (layer.weight_quantization.bit_width if isinstance(layer, WeightQuantized) else None, None, None)
 

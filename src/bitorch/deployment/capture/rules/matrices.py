@@ -141,9 +141,7 @@ def constant_operand(call: Reader, constant: Tensor, dimensions: int) -> Operand
     without_batch = constant.shape[1:] if constant.dim() == dimensions else constant.shape
     rows = (1,) * (dimensions - 1 - len(without_batch))
     value = constant.detach().reshape(*rows, *without_batch).movedim(-1, 0).contiguous()
-    name = call.add(
-        "constant", function=lambda: value.unsqueeze(0), shape=tuple(value.shape), step="constant", value=value
-    )
+    name = call.builder.constant(call.call, value, f"{call.builder.name_of(call.call)}.constant")
     shape = constant.shape
     return Operand(name, constant, _first_image(shape))
 
