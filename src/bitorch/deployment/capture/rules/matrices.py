@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
@@ -69,7 +69,7 @@ def constant_or_matrix(call: Reader, x: Tensor, *, turned: bool) -> Operand:
         return matrix(call, x, turned=turned)
     if not bool((x == x[:1]).all()):
         raise Refusal("it reads a constant that is another one for each image", f"Give all the same, {PARTIAL}")
-    return constant_operand(call, x[:1], x.dim())
+    return constant_operand(call, x[:1], x.dim(), None if x.shape[0] == 1 else x)
 
 
 def matrix(call: Reader, x: Tensor, *, turned: bool) -> Operand:
@@ -136,16 +136,27 @@ def _check_axes(x: Tensor, constant: Tensor) -> None:
         )
 
 
-def constant_operand(call: Reader, constant: Tensor, dimensions: int) -> Operand:
-    """Add a constant that meets tensors of so many dimensions, [*rows, M, K] without the batch, as a node."""
+def constant_operand(call: Reader, constant: Tensor, dimensions: int, argument: Tensor | None = None) -> Operand:
+    """Add a constant that meets tensors of so many dimensions, [*rows, M, K] without the batch, as a node.
+
+    Args:
+        argument: of the call, where it has the constant once for each image: it is taken from the node then.
+    """
     without_batch = constant.shape[1:] if constant.dim() == dimensions else constant.shape
     rows = (1,) * (dimensions - 1 - len(without_batch))
     value = constant.detach().reshape(*rows, *without_batch).movedim(-1, 0).contiguous()
     name = call.builder.constant(call.call, value, f"{call.builder.name_of(call.call)}.constant")
-    shape = constant.shape
-    return Operand(name, constant, _first_image(shape))
+    if argument is None:
+        return Operand(name, constant, _constantly(constant))
+    shape, is_bool = argument.shape[1:], argument.dtype == torch.bool
+
+    def back(values: Tensor) -> Tensor:
+        numbers = values.movedim(1, -1).expand(len(values), *shape) if values.dim() == len(shape) + 1 else values
+        return numbers == 0 if is_bool else numbers
+
+    return Operand(name, argument, back)
 
 
-def _first_image(shape: Any) -> Callable[[Tensor], Tensor]:
-    """From [batch, C, *rows] of a constant back to the constant."""
-    return lambda value: value[:1].movedim(1, -1).reshape(shape)
+def _constantly(constant: Tensor) -> Callable[[Tensor], Tensor]:
+    """What takes any value for this one."""
+    return lambda _: constant
