@@ -7,6 +7,7 @@
 
 #include "arrays.h"
 #include "core/base/checked.h"
+#include "core/base/holds_nan.h"
 #include "core/program/program.h"
 
 namespace nb = nanobind;
@@ -14,15 +15,6 @@ using namespace nb::literals;
 
 namespace bitorch {
 namespace {
-
-// One comparison for two numbers: they have no order where one of them is NaN.
-bool holds_nan(const float* x, int64_t n) {
-  const int64_t half = n / 2;
-  const float* second = x + half;
-  int found = n > 0 && __builtin_isunordered(x[n - 1], x[n - 1]);
-  for (int64_t i = 0; i < half; ++i) found |= __builtin_isunordered(x[i], second[i]);
-  return found != 0;
-}
 
 class LayerCall {
  public:
