@@ -78,7 +78,7 @@ def captured(model: nn.Module, *example: Tensor) -> Capture:
         for node in found.graph:
             assert tuple(values[node.name].shape) == (batch, *node.shape), node
             if node.kind not in ("input", "low_bit", "quantizer"):
-                meant = value_of(node, *(values[name] for name in node.inputs))
+                meant = value_of(node, *(values[name] for name in node.inputs)).expand(batch, *node.shape)
                 if node.kind in INEXACT:
                     torch.testing.assert_close(values[node.name], meant, rtol=1e-5, atol=1e-5)
                 else:

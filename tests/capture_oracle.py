@@ -14,12 +14,28 @@ from torch import Tensor
 from bitorch.deployment.graph.graph import Node
 
 Array = NDArray[Any]
+_PAIRS: dict[str, Any] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "minimum": np.minimum,
+    "maximum": np.maximum,
+    "where": lambda one, other, condition: np.where(condition != 0, one, other),
+}
 _MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def value_of(node: Node, *inputs: Tensor) -> Tensor:
     """Compute a node from its kind and settings: float32 [batch, *shape]. Sums of floats are in float64."""
+    if node.kind == "constant":
+        value: Tensor = node.settings["value"]
+        return value.unsqueeze(0)
     arrays = [x.detach().numpy() for x in inputs]
+    if node.kind in _PAIRS:
+        rank = max(x.ndim for x in arrays)
+        arrays = [x.reshape(*x.shape[:2], *[1] * (rank - x.ndim), *x.shape[2:]) if x.ndim > 1 else x for x in arrays]
+        return torch.from_numpy(np.ascontiguousarray(_PAIRS[node.kind](*arrays), dtype=np.float32))
     result = _value(node.kind, dict(node.settings), node.shape, *arrays)
     return torch.from_numpy(np.ascontiguousarray(result, dtype=np.float32))
 
@@ -71,10 +87,6 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
         case "batch_norm":
             multiply, offset = (_channels(settings[key], x).astype(np.longdouble) for key in ("multiply", "offset"))
             return (x.astype(np.longdouble) * multiply + offset).astype(np.float32)
-        case "add":
-            return x + others[0]
-        case "mul":
-            return x * others[0]
         case "concat":
             return np.concatenate([x, *others], axis=1 + settings["axis"])
         case "select":

@@ -14,6 +14,7 @@
 
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 

@@ -8,6 +8,7 @@
 
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 

@@ -6,6 +6,7 @@
 // The 32-bit sums wrap like the exact result modulo 2^32.
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 namespace portable {

@@ -18,13 +18,14 @@ from bitorch_runtime.operation_rows.ends import ENDS
 from bitorch_runtime.operation_rows.layers import LAYERS
 from bitorch_runtime.operation_rows.matrices import MATRICES
 from bitorch_runtime.operation_rows.moves import MOVES
+from bitorch_runtime.operation_rows.pairs import PAIRS
 from bitorch_runtime.operation_rows.pools import POOLS
 
 #: Every operation, by name.
 OPERATIONS: Mapping[str, Op] = MappingProxyType(
     {
         row.name: row
-        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, MATRICES, POOLS, MOVES)
+        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, PAIRS, MATRICES, POOLS, MOVES)
         for row in rows
     }
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import pairs
 from .basics import Floats, Integers, Operation
 from .codes import dequantize, lookup, table_entries
 from .convolutions import conv2d_codes, conv2d_float
@@ -27,9 +28,9 @@ from .functions import (
 from .matrices import attention, matmul
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
-from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
+from .rows import as_one_row, concat, flatten, permute, reshape, take
 from .sliding import as_image, as_signal, pad, two_axes
-from .stages import at_least, at_most, relu
+from .stages import at_least, at_most
 from .tensor import (
     Apply,
     Arrays,
@@ -69,12 +70,6 @@ def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[st
     return leaving(operation, arrays, y, d)
 
 
-def _add(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
-    a, b = (tensors[name].values for name in operation["inputs"])
-    total: Floats = a + b.reshape(a.shape)
-    return leaving(operation, arrays, relu(total) if operation.get("relu", False) else total)
-
-
 def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     """y = x / divide, the float stage of it, clamped; NaN stays NaN."""
     y = tensors[operation["input"]].values
@@ -86,11 +81,6 @@ def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
     if "high" in operation:
         y = at_most(y, operation["high"])
     return leaving(operation, arrays, y)
-
-
-def _mul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
-    a, b = (tensors[name].values for name in operation["inputs"])
-    return {operation["output"]: Tensor((a * with_rows(b, a.ndim - 2)).reshape(a.shape))}
 
 
 def _matmul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -206,9 +196,11 @@ def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
 APPLY: Mapping[str, Apply] = MappingProxyType(
     {
         **dict.fromkeys(("conv2d", "linear", "conv2d_float", "linear_float"), _convolve),
-        "add": _add,
         "affine": _affine,
-        "mul": _mul,
+        **dict.fromkeys(("sub", "mul", "div", "minimum", "maximum"), pairs.pair),
+        "add": pairs.add,
+        "where": pairs.where,
+        "constant": pairs.constant,
         "matmul": _matmul,
         "attention": _attention,
         "concat": _concat,

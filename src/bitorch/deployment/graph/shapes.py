@@ -20,6 +20,11 @@ def anything(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     return True
 
 
+def of_its_value(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """That of the setting `value`."""
+    return shape == tuple(settings["value"].shape)
+
+
 def same(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """That of every input."""
     return all(one == shape for one in inputs)
@@ -66,10 +71,22 @@ def resized(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     return shape == (*inputs[0][:1], *settings["output_size"])
 
 
-def gated(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
-    """That of the first input; the second one has it too, or one number per channel."""
-    image, gate = inputs
-    return shape == image and (gate == image or math.prod(gate) == image[0] == gate[0])
+def together(shapes: Sequence[Shape]) -> Shape | None:
+    """The shape of tensors that are repeated along axes of one place, rows counted from the last; None: there is none.
+
+    Channels go with channels: [C] is [C, 1, 1] beside [C, H, W].
+    """
+    rank = max(map(len, shapes))
+    full = [shape if rank == 0 else (*shape[:1], *[1] * (rank - max(1, len(shape))), *shape[1:]) for shape in shapes]
+    full = [shape if shape or rank == 0 else (1,) * rank for shape in full]
+    joined = tuple(map(max, zip(*full, strict=True)))
+    fits = all(size in (1, whole) for shape in full for size, whole in zip(shape, joined, strict=True))
+    return joined if fits else None
+
+
+def broadcast(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """That of all inputs together."""
+    return shape == together(inputs)
 
 
 def joined(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:

@@ -213,8 +213,10 @@ class _Walk:
             for node in graph:
                 if node.kind == "input":
                     continue
-                value = node.function(*(values[name] for name in node.inputs))
-                self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
+                value = node.value(len(self.inputs[0]), *(values[name] for name in node.inputs))
+                self.signs[node.name] = node.settings.get(
+                    "sign", any(self.signs.get(n, False) for n in node.inputs[:1])
+                )
                 if node.row.makes_codes:
                     value = without_nan(value, sign=self.signs[node.name])
                 is_inexact = not node.row.exact or any(name in inexact for name in node.inputs)
