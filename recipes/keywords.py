@@ -81,13 +81,14 @@ class RecurrentNet(nn.Module):
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv1d(1, width, 64, 32, 16), nn.BatchNorm1d(width), nn.ELU())
+        self.stem = nn.Sequential(nn.Conv1d(1, width, 32, 8, 12), nn.BatchNorm1d(width), nn.ELU())
+        self.windows = nn.Sequential(nn.Conv1d(width, width, 9, 8, 4), nn.BatchNorm1d(width), nn.ELU())
         self.gru = nn.GRU(width, width, batch_first=True)
         self.head = nn.Linear(width, WORDS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Sounds [batch, 1, LENGTH] to logits [batch, WORDS]."""
-        _, last = self.gru(self.stem(x).transpose(1, 2))
+        _, last = self.gru(self.windows(self.stem(x)).transpose(1, 2))
         logits: Tensor = self.head(last[-1])
         return logits
 
