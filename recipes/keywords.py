@@ -102,7 +102,7 @@ def train(model: nn.Module, sounds: Tensor, words: Tensor, epochs: int, rate: fl
     for _ in range(epochs):
         for batch in torch.randperm(len(sounds)).split(50):
             optimizer.zero_grad()
-            F.cross_entropy(model(sounds[batch]), words[batch]).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(model(sounds[batch]), words[batch]).backward()
             optimizer.step()
             schedule.step()
     model.eval()

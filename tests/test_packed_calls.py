@@ -162,10 +162,10 @@ def test_another_state_reaches_the_next_call() -> None:
     assert_same(packed, second, x)
     packed.load_state_dict(PackedLinear(first).state_dict(), assign=True)
     assert_same(packed, first, x)
-    packed.input_quantization.step.data.mul_(1)  # type: ignore[operator, union-attr]
+    packed.input_quantization.step.data.mul_(1)  # type: ignore[operator]
     with torch.no_grad():
         for layer in (packed, first):
-            layer.input_quantization.step.mul_(1.5)  # type: ignore[operator, union-attr]
+            layer.input_quantization.step.mul_(1.5)  # type: ignore[operator]
     packed.scale.mul_(1.5)
     torch.testing.assert_close(packed(x), first(x).detach())
 
@@ -333,12 +333,13 @@ def test_projections_that_change_are_not_those_of_before() -> None:
     with torch.no_grad():
         y = packed(x, x, x)[0]
         assert torch.equal(y, one_by_one())
-        for change in (
+        changes: tuple[Callable[[], object], ...] = (
             lambda: packed.v_projection.packed_weight.copy_(packed.q_projection.packed_weight),
             lambda: packed.k_projection.scale.data.mul_(3),
             lambda: packed.v_projection.bias.data.add_(1),
             lambda: packed.q_projection.input_quantization.step.mul_(2),
-        ):
+        )
+        for change in changes:
             change()
             changed = packed(x, x, x)[0]
             assert not torch.equal(changed, y)
