@@ -32,7 +32,7 @@ typedef __mmask64 __attribute__((aligned(1), may_alias)) MaskAnywhere;
 
 // Up to 8 bytes of a plane. Stores under a mask of bytes are slow on some CPUs: channels come in sixteens, mostly.
 template <bool tail>
-static inline void store_fused_plane(uint8_t* to, __mmask64 bits, int channels) {
+static inline __attribute__((always_inline)) void store_fused_plane(uint8_t* to, __mmask64 bits, int channels) {
   if (!tail) {
     *reinterpret_cast<MaskAnywhere*>(to) = bits;
     return;
@@ -50,7 +50,7 @@ static inline void store_fused_plane(uint8_t* to, __mmask64 bits, int channels) 
 }
 
 template <bool tail>
-static inline void store_fused_bytes(uint8_t* to, __m512i codes, int channels) {
+static inline __attribute__((always_inline)) void store_fused_bytes(uint8_t* to, __m512i codes, int channels) {
   if (!tail) {
     _mm512_storeu_si512(to, codes);
     return;
@@ -70,7 +70,7 @@ static inline void store_fused_bytes(uint8_t* to, __m512i codes, int channels) {
 
 // 64 codes of pixel p, in order.
 template <bool tail>
-static inline void store_fused_codes(const FusedPixels* t, int p, __m512i codes) {
+static inline __attribute__((always_inline)) void store_fused_codes(const FusedPixels* t, int p, __m512i codes) {
   if (!t->epilogue->planes) return store_fused_bytes<tail>(t->codes[p] + t->first_channel, codes, t->channels);
   uint8_t* to = t->codes[p] + t->first_channel / 8;
   const int bits = t->epilogue->bits;
@@ -80,7 +80,7 @@ static inline void store_fused_codes(const FusedPixels* t, int p, __m512i codes)
   }
 }
 
-static inline __m512i bytes_in_order(const __m512i (&codes)[4]) {
+static inline __attribute__((always_inline)) __m512i bytes_in_order(const __m512i (&codes)[4]) {
   const __m512i bytes =
       _mm512_packus_epi16(_mm512_packs_epi32(codes[0], codes[1]), _mm512_packs_epi32(codes[2], codes[3]));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
