@@ -281,11 +281,15 @@ class Builder:
             return replace(value, node=self._moved[key], positions=None, origin=None)
         call = value.call
         try:
-            moves = movement.moves(movement.of_one_image(positions, self.batch, at.shape), at.shape)
+            first = movement.of_one_image(positions, self.batch, at.shape)
+            try:
+                moves = movement.moves(first, at.shape)
+            except Refusal:
+                last_step = self._from_last_step(value)
+                if last_step is not None:
+                    return self._settled(last_step, arrange)
+                moves = movement.in_any_order(first, at.shape)
         except Refusal as refusal:
-            last_step = self._from_last_step(value)
-            if last_step is not None:
-                return self._settled(last_step, arrange)
             by = "" if call is None else f", by {function_name(call.function)} in {call.place}"
             raise Refusal(f"{refusal.what}{by}", refusal.remedy) from None
         for move in moves:
