@@ -36,6 +36,9 @@ SYMBOLS = {
     "kernel_fused_linear_avx2": {"kFusedLinearAvx2"},
     "kernel_fused_linear_amx": {"kFusedLinearAmx"},
     "kernel_fused_linear_neon": {"kFusedLinearNeon"},
+    "kernel_functions_portable": {"kPortableFunctions"},
+    "kernel_functions_avx2": {"kAvx2Functions"},
+    "kernel_functions_avx512": {"kAvx512Functions"},
     "kernel_neon": {"kNeonKernels"},
     "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }

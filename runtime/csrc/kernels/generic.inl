@@ -462,13 +462,17 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
   }
 }
 
-// ---- Activation functions ----
-
-#include "activations.inl"
-
 // ---- Tables of codes ----
 
-typedef uint8_t CodeLanes __attribute__((vector_size(sizeof(Floats))));
+#if defined(__AVX512F__)
+#define BITORCH_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define BITORCH_VECTOR_BYTES 32
+#else
+#define BITORCH_VECTOR_BYTES 16
+#endif
+typedef uint8_t CodeLanes __attribute__((vector_size(BITORCH_VECTOR_BYTES)));
+#undef BITORCH_VECTOR_BYTES
 
 // An entry of the table wins over those before it where the code is as large: no gather, and any table for each lane.
 template <typename Load>
@@ -523,7 +527,6 @@ static constexpr RowFunctions generic_rows() {
   r.quantize_unit = generic_quantize_unit;
   r.widen_bytes = generic_widen_bytes;
   r.look_up = generic_look_up;
-  r.activations = generic_activations();
   return r;
 }
 
