@@ -245,8 +245,9 @@ MISTAKES: list[Mistake] = [
         ("activation", {"slope": None, "function": function, **keys}, {}, key, rule)
         for function, keys, key, rule in (
             ("celu", {}, None, 'the key "alpha" is missing'),
-            ("celu", {"alpha": 0}, "alpha", "must not be 0"),
-            ("celu", {"alpha": 1e-60}, "alpha", "must not be 0"),
+            ("celu", {"alpha": 0}, "alpha", "must be above 0"),
+            ("celu", {"alpha": -1.0}, "alpha", "must be above 0"),
+            ("celu", {"alpha": 1e-60}, "alpha", "must be above 0"),
             ("celu", {"alpha": 1.0, "beta": 1.0}, "beta", 'has a meaning only with "function": "softplus"'),
             ("softplus", {"beta": 1.0}, None, 'the key "threshold" is missing'),
             ("softplus", {"beta": -1.0, "threshold": 20.0}, "beta", "must be above 0"),

@@ -99,8 +99,7 @@ float read_positive(const OperationReader& reader, const char* key) {
 void read_parameters(const OperationReader& reader, ActivationSpec* spec) {
   switch (spec->function) {
     case kCelu:
-      spec->parameters[0] = reader.number("alpha");
-      if (spec->parameters[0] == 0.0f) reader.fail("alpha", "must not be 0");
+      spec->parameters[0] = read_positive(reader, "alpha");
       spec->parameters[1] = static_cast<float>(1.0 / static_cast<double>(spec->parameters[0]));
       break;
     case kSoftplus:

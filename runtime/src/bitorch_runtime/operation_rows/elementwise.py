@@ -98,7 +98,7 @@ ELEMENTWISE: tuple[Op, ...] = (
                 ),
             ),
             array("slope", "float32 [C]", FLOATS, "", "needed with leaky_relu and elu, refused with the others"),
-            number_of("alpha", "celu", "not 0"),
+            number_of("alpha", "celu", "above 0"),
             number_of("beta", "softplus", "above 0"),
             number_of("threshold", "softplus and threshold", ""),
             number_of("value", "threshold", ""),

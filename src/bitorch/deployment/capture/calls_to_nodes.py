@@ -38,17 +38,13 @@ _LARGEST_CHANNELS = 2**24
 
 #: By the name of a function: what to use instead.
 _INSTEAD = {
-    **dict.fromkeys(
-        ["selu", "celu", "mish", "softplus", "softsign", "threshold", "glu", "rrelu", "logsigmoid"],
-        "Use relu, leaky_relu, hardswish, silu or gelu",
-    ),
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
     **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
     **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
     **dict.fromkeys(
         ["matmul", "bmm", "mm", "einsum", "addmm", "baddbmm"], "Use nn.Linear or nn.Conv2d, whose weights are fixed"
     ),
-    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "where", "sign", "abs"], "Use relu, leaky_relu or clamp"),
+    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "where"], "Use relu, threshold, leaky_relu or clamp"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
     "interpolate": 'Use mode="nearest", or let the network work on images of one size',
     "stack": "Use torch.cat along the channels",

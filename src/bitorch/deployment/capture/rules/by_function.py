@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import elementwise, joining, windows
+from . import elementwise, functions, joining, windows
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -34,6 +34,12 @@ def _rules(table: dict[str, Rule]) -> dict[Any, Rule]:
                 rules[function] = rule
     return rules
 
+
+#: Functions of single numbers without parameters whose kinds are called as they are.
+_PLAIN = (
+    *("hardswish", "hardsigmoid", "sigmoid", "tanh", "silu", "selu", "mish", "logsigmoid"),
+    *("erf", "exp", "log", "sqrt", "rsqrt", "softsign"),
+)
 
 #: The same name means the same in torch, torch.nn.functional and Tensor, and so do their arguments.
 RULES: dict[Any, Rule] = _rules(
@@ -68,23 +74,31 @@ RULES: dict[Any, Rule] = _rules(
         "leaky_relu": elementwise.leaky_relu,
         "prelu": elementwise.prelu,
         "elu": elementwise.elu,
-        "hardswish": elementwise.activation("hardswish"),
-        "hardsigmoid": elementwise.activation("hardsigmoid"),
-        "sigmoid": elementwise.activation("sigmoid"),
-        "tanh": elementwise.activation("tanh"),
-        "silu": elementwise.activation("silu"),
         "gelu": elementwise.gelu,
-        "softmax": elementwise.softmax(log=False),
-        "log_softmax": elementwise.softmax(log=True),
+        **{name: elementwise.activation(name) for name in _PLAIN},
+        "abs __abs__ absolute": elementwise.activation("abs"),
+        "sign sgn": elementwise.activation("sign"),
+        "celu": functions.celu,
+        "softplus": functions.softplus,
+        "threshold": functions.threshold,
+        "hardshrink": functions.hardshrink,
+        "softshrink": functions.softshrink,
+        "tanhshrink": functions.tanhshrink,
+        "rrelu": functions.rrelu,
+        "glu": functions.glu,
+        "softmin": functions.softmin,
+        "softmax": functions.softmax(log=False),
+        "log_softmax": functions.softmax(log=True),
         "add __add__ __radd__ __iadd__": elementwise.add,
         "sub subtract __sub__ __isub__": elementwise.sub,
         "rsub __rsub__": elementwise.rsub,
         "mul multiply __mul__ __rmul__ __imul__": elementwise.mul,
         "div divide true_divide __truediv__ __itruediv__": elementwise.div,
-        "__rdiv__ __rtruediv__ reciprocal": elementwise.reciprocal,
+        "__rdiv__ __rtruediv__": functions.divided_by,
+        "reciprocal": functions.reciprocal,
         "neg negative __neg__": elementwise.neg,
-        "pow __pow__": elementwise.pow,
-        "square": elementwise.square,
+        "pow __pow__": functions.pow,
+        "square": functions.square,
     }
 ) | {F.batch_norm: elementwise.batch_norm, F.pad: joining.pad, _torch._C._nn.pad: joining.pad}
 

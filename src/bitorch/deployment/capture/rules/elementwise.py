@@ -1,4 +1,4 @@
-"""Rules for functions of single numbers: activations, arithmetic, batch norm, softmax."""
+"""Rules for functions of single numbers: activations, arithmetic with constants, batch norm."""
 
 from __future__ import annotations
 
@@ -223,19 +223,6 @@ def _has_no_gaps(x: Tensor) -> bool:
     return x.permute(sorted(range(x.dim()), key=lambda axis: -strides[axis])).is_contiguous()
 
 
-def softmax(log: bool) -> Callable[..., str]:
-    """Return the rule of softmax or log_softmax over channels."""
-
-    def rule(call: Reader, input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> str:
-        implicit = 0 if input.dim() in (0, 1, 3) else 1  # as F.softmax has it
-        channels = implicit if dim is None else dim % input.dim()
-        if channels == 0:
-            raise Refusal("it is a softmax over the batch", "Use dim=1, or dim=-1 of tokens")
-        return call.add("softmax", call.read(input, channels), channels_at=channels, log=log)
-
-    return rule
-
-
 def add(call: Reader, input: _Number, other: _Number, *, alpha: float = 1) -> str:
     """The rule of torch.add."""
     _check_alpha(alpha)
@@ -391,11 +378,6 @@ def div(call: Reader, input: _Number, other: _Number, *, rounding_mode: str | No
     return call.add("divide", call.read(input, channels), channels_at=channels, constant=constant)
 
 
-def reciprocal(call: Reader, input: Tensor, other: _Number = 1) -> str:
-    """The rule of constant / x: there is none."""
-    raise Refusal("it divides by numbers that depend on the image", f"Divide by constants only, {PARTIAL}")
-
-
 def neg(call: Reader, input: Tensor) -> str:
     """The rule of torch.neg: times −1."""
     channels = call.channel_axis(input)
@@ -410,22 +392,6 @@ def _minus_one(channels: int) -> Tensor:
 def _channels(x: Tensor, axis: int) -> int:
     """How many channels x has along an axis; 1 of [batch]."""
     return x.shape[axis] if x.dim() > 1 else 1
-
-
-def pow(call: Reader, input: _Number, exponent: _Number) -> str:
-    """The rule of torch.pow: a square is the number times itself, and so rounds as PyTorch's."""
-    if not isinstance(input, Tensor) or isinstance(exponent, Tensor) or exponent != 2:
-        raise Refusal(
-            "powers other than squares cannot be deployed", f"Write powers as products, as x * x * x, {PARTIAL}"
-        )
-    channels = call.channel_axis(input)
-    name = call.read(input, channels)
-    return call.add("mul", name, name, function=torch.mul, channels_at=channels)
-
-
-def square(call: Reader, input: Tensor) -> str:
-    """The rule of torch.square."""
-    return pow(call, input, 2)
 
 
 def _per_channel(call: Reader, value: _Number, x: Tensor) -> tuple[Tensor, int]:
