@@ -112,7 +112,13 @@ def test_what_is_inexact() -> None:
     inexact = {(one[0]["op"], one[0].get("function")) for one in EXAMPLES if why_inexact(one[0])}
     names = ("elu", "selu", "celu", "sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh", "softplus")
     functions = {("activation", function) for function in (*names, "erf", "exp", "log")}
-    assert inexact == functions | {("softmax", None), ("conv2d_float", None), ("linear_float", None)}
+    assert inexact == functions | {
+        ("softmax", None),
+        ("conv2d_float", None),
+        ("linear_float", None),
+        ("matmul", None),
+        ("attention", None),
+    }
 
 
 def test_float_sums_are_no_others_than_those_called_inexact() -> None:
@@ -213,7 +219,7 @@ def test_tensors_hold_what_the_table_says(row: Op, key: Key) -> None:
     place = of(row, key.name)[-1]
     for kind in KINDS.keys() - set(key.values):
         i, (operations, arrays) = place
-        named = [KINDS[kind]] * 2 if key.name == "inputs" else KINDS[kind]
+        named = [KINDS[kind]] * len(operations[i]["inputs"]) if key.name == "inputs" else KINDS[kind]
         there = [one for one in operations[:i] if one["output"] not in ("x", "q")]
         before = [*there, TENSORS["x"], *sums]
         needed = {f"sums.{name}": array for name, array in layer[1].items()}

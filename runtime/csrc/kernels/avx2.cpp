@@ -15,6 +15,8 @@
 
 #include "../core/function_kernels.h"
 #include "../core/kernels.h"
+#include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 
@@ -347,6 +349,7 @@ static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("avx2");
   t.functions = &kAvx2Functions;
+  t.matrices = &kMatrixAvx2;
   set_dot(&t, kPopcount, "popcount avx2", dot_popcount, 16);
   set_dot(&t, kBytes, "bytes avx2", dot_bytes, 32);
   set_dot(&t, kWords, "words avx2", dot_words, 32);

@@ -1,18 +1,10 @@
 // Vectors of floats, and what the functions of functions.inl are made of: operations that round once, the same in every
 // lane of a vector of any size. Vectors are spelled out, since compilers make branches of comparisons where they can.
 
-#if defined(__AVX512F__)
-#define BITORCH_VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define BITORCH_VECTOR_BYTES 32
-#else
-#define BITORCH_VECTOR_BYTES 16
-#endif
-typedef float Floats __attribute__((vector_size(BITORCH_VECTOR_BYTES)));
-typedef uint32_t FloatBits __attribute__((vector_size(BITORCH_VECTOR_BYTES)));
-typedef int32_t FloatInts __attribute__((vector_size(BITORCH_VECTOR_BYTES)));
-#undef BITORCH_VECTOR_BYTES
-constexpr int64_t kFloatLanes = sizeof(Floats) / sizeof(float);
+#include "float_vectors.inl"
+
+typedef uint32_t FloatBits __attribute__((vector_size(sizeof(Floats))));
+typedef int32_t FloatInts __attribute__((vector_size(sizeof(Floats))));
 
 static inline Floats all_lanes(float value) { return Floats{} + value; }
 

@@ -3,13 +3,6 @@
 
 #include "function_lanes.inl"
 
-// The first `count` lanes at `from`; zero in the others, which is not read.
-static inline Floats load_lanes(const float* from, int64_t count) {
-  Floats x = {};
-  __builtin_memcpy(&x, from, static_cast<unsigned long>(count) * sizeof(float));
-  return x;
-}
-
 // out = f(in), n floats, vector by vector: f is given the lanes, the index of the first and how many there are.
 template <typename Function>
 static inline void for_vectors(float* out, const float* in, int64_t n, const Function& f) {

@@ -462,17 +462,15 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
   }
 }
 
+// ---- Two tensors ----
+
+#include "float_vectors.inl"
+
+#include "pairs.inl"
+
 // ---- Tables of codes ----
 
-#if defined(__AVX512F__)
-#define BITORCH_VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define BITORCH_VECTOR_BYTES 32
-#else
-#define BITORCH_VECTOR_BYTES 16
-#endif
-typedef uint8_t CodeLanes __attribute__((vector_size(BITORCH_VECTOR_BYTES)));
-#undef BITORCH_VECTOR_BYTES
+typedef uint8_t CodeLanes __attribute__((vector_size(sizeof(Floats))));
 
 // An entry of the table wins over those before it where the code is as large: no gather, and any table for each lane.
 template <typename Load>
@@ -566,5 +564,6 @@ static constexpr KernelTable generic_table(const char* name) {
   t.pixel_sums = generic_pixel_sums;
   t.rows = generic_rows();
   t.pixels = {generic_add_pixels, generic_multiply_pixels};
+  t.pairs = &kGenericPairs;
   return t;
 }

@@ -8,6 +8,8 @@
 
 #include "../core/function_kernels.h"
 #include "../core/kernels.h"
+#include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 namespace neon {

@@ -6,6 +6,8 @@
 // The 32-bit sums wrap like the exact result modulo 2^32.
 #include "../core/function_kernels.h"
 #include "../core/kernels.h"
+#include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 
 namespace bitorch {
 namespace portable {
@@ -108,6 +110,7 @@ static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("portable");
   t.functions = &kPortableFunctions;
+  t.matrices = &kMatrixPortable;
   set_dot(&t, kPopcount, "popcount portable", dot_popcount, kTile);
   set_dot(&t, kBytes, "bytes portable", dot_bytes, kTile);
   set_dot(&t, kWords, "words portable", dot_words, kTile);

@@ -11,6 +11,7 @@ from ..layers import QActivation, QConv1d, QConv2d, QLinear
 from ..layers.input_quantizer import gives_its_quantizers_values
 from ..layers.low_bit import LowBit
 from ..layers.qattention import QProjection
+from ..layers.qrecurrent import QGates
 from ..quantizations import (
     GradientDoReFa,
     GradientLUQ,
@@ -76,7 +77,7 @@ def packable(layer: LowBit) -> Packing | Reason:
 
 def _why_not_codes(layer: LowBit) -> Reason | None:
     """Why a layer computes something else than products of codes."""
-    if type(layer) not in (QLinear, QConv1d, QConv2d, QProjection):
+    if type(layer) not in (QLinear, QConv1d, QConv2d, QProjection, QGates):
         return Reason(
             f"{type(layer).__name__} is a subclass of a low-bit layer, and may compute something else",
             "Use QConv1d, QConv2d or QLinear itself",

@@ -2,8 +2,8 @@
 
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
 them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with two exceptions:
-where float convolutions and linear layers sum, the order of summation is free; and where the largest number of a
-max-pool's window is zero, −0 may be 0 and 0 may be −0.
+where float convolutions, linear layers, matrix products and attention sum, the order of summation is free; and where
+the largest number of a max-pool's window is zero, −0 may be 0 and 0 may be −0.
 
 Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
 [batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
@@ -51,6 +51,8 @@ from .functions import softsign as softsign
 from .functions import sqrt as sqrt
 from .functions import tanh as tanh
 from .functions import threshold as threshold
+from .matrices import attention as attention
+from .matrices import matmul as matmul
 from .packed_weights import code_line as code_line
 from .packed_weights import pack_weights as pack_weights
 from .packed_weights import unpack_weights as unpack_weights

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import functions
+from . import functions, pairs
 from .basics import Floats, Integers, Operation
 from .codes import dequantize, lookup, table_entries
 from .convolutions import conv2d_codes, conv2d_float
+from .matrices import attention, matmul
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
-from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
+from .rows import as_one_row, concat, flatten, permute, reshape, take
 from .sliding import as_image, as_signal, pad, two_axes
 from .softmax import softmax
-from .stages import at_least, at_most, relu
+from .stages import at_least, at_most
 from .tensor import (
     Apply,
     Arrays,
@@ -58,12 +59,6 @@ def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[st
     return leaving(operation, arrays, y, d)
 
 
-def _add(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
-    a, b = (tensors[name].values for name in operation["inputs"])
-    total: Floats = a + b.reshape(a.shape)
-    return leaving(operation, arrays, relu(total) if operation.get("relu", False) else total)
-
-
 def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     """y = x / divide, the float stage of it, clamped; NaN stays NaN."""
     y = tensors[operation["input"]].values
@@ -77,9 +72,16 @@ def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
     return leaving(operation, arrays, y)
 
 
-def _mul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+def _matmul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     a, b = (tensors[name].values for name in operation["inputs"])
-    return {operation["output"]: Tensor((a * with_rows(b, a.ndim - 2)).reshape(a.shape))}
+    settings = {key: operation[key] for key in ("transposed", "scale") if key in operation}
+    return {operation["output"]: Tensor(matmul(a, b, **settings))}
+
+
+def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    query, key, value, *bias = (tensors[name].values for name in operation["inputs"])
+    settings = {key: operation[key] for key in ("scale", "causal") if key in operation}
+    return {operation["output"]: Tensor(attention(query, key, value, *bias, **settings))}
 
 
 def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -210,9 +212,13 @@ def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
 APPLY: Mapping[str, Apply] = MappingProxyType(
     {
         **dict.fromkeys(("conv2d", "linear", "conv2d_float", "linear_float"), _convolve),
-        "add": _add,
         "affine": _affine,
-        "mul": _mul,
+        **dict.fromkeys(("sub", "mul", "div", "minimum", "maximum"), pairs.pair),
+        "add": pairs.add,
+        "where": pairs.where,
+        "constant": pairs.constant,
+        "matmul": _matmul,
+        "attention": _attention,
         "concat": _concat,
         "quantize": of_one(_quantize),
         "dequantize": of_one(_dequantize),

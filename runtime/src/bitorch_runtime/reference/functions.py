@@ -166,7 +166,7 @@ _NEAR = np.float32(3.4375)
 
 
 def _by_table(x: Floats, steps: int, table: Floats) -> Floats:
-    """The polynomial of the step in which each x lies; `steps` of them lie between two whole numbers. For |x| ≤ 3.4375."""
+    """The polynomial of the step in which each |x| ≤ 3.4375 lies, of which `steps` lie between two whole numbers."""
     x = np.where(np.abs(x) <= _NEAR, x, np.float32(0))
     step = np.rint(x * np.float32(steps))
     d = fused(step, np.float32(-1 / steps), x)

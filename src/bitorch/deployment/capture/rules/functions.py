@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from .elementwise import float32, leaky_relu
+from .elementwise import leaky_relu
+from .numbers import float32
+from .pairs import div
 
 
 def celu(call: Reader, input: Tensor, alpha: float = 1.0, inplace: bool = False) -> str:
@@ -138,8 +140,8 @@ def reciprocal(call: Reader, input: Tensor) -> str:
 
 def divided_by(call: Reader, input: Tensor, other: float | Tensor) -> str:
     """The rule of number / x, which PyTorch computes as the reciprocal times the number."""
-    if isinstance(other, Tensor) and other.numel() != 1:
-        raise Refusal("it divides several numbers by those of the image", f"Divide one number by them, {PARTIAL}")
+    if isinstance(other, Tensor):
+        return div(call, other, input)
     number = float32(other)
     if not math.isfinite(number):
         raise Refusal(f"it divides {number} by numbers of the image", "Use finite numbers")
