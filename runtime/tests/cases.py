@@ -653,8 +653,12 @@ def _is_tame(b: _Builder, *names: str) -> bool:
 def activation(b: _Builder, name: str) -> None:
     """Append an activation of the floats `name`."""
     known = b.known[name]
-    inexact = ["elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]
-    options = ["leaky_relu", "hardswish", "hardsigmoid", *inexact] if _is_tame(b, name) else []
+    smooth = ["sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh", "erf", "selu"]
+    inexact = ["elu", "celu", "softplus", *smooth]
+    plain = ["hardswish", "hardsigmoid", "softsign", "abs", "softshrink"]
+    options = [*plain, *inexact] if _is_tame(b, name) else []
+    if known.exact:  # they jump, so that last bits count
+        options += ["sign", "threshold", "hardshrink"]
     function = b.choose(["leaky_relu", *options])
     operation: dict[str, Any] = {"op": "activation", "input": name, "output": b.fresh(), "function": function}
     exact, dyadic = known.exact and function not in inexact, False
@@ -663,6 +667,9 @@ def activation(b: _Builder, name: str) -> None:
         dyadic = function == "leaky_relu" and known.dyadic and b.chance(0.5)
         slope = b.rng.integers(-1, 2, channels) if dyadic else b.rng.normal(0, 0.5, channels)
         operation["slope"] = b.array("slope", slope.astype(np.float32))
+    numbers = {"celu": ["alpha"], "softplus": ["beta", "threshold"], "threshold": ["threshold", "value"]}
+    for key in numbers.get(function, ["lambda"] if function.endswith("shrink") else []):
+        operation[key] = float(np.float32(b.rng.uniform(0.1, 2.0)))
     b.add(operation, output=_Known(exact=exact, dyadic=dyadic))
 
 

@@ -43,6 +43,19 @@ SCALE = {"multiply": "multiply", "offset": "offset"}
 NORM = {"norm_multiply": "norm_multiply", "norm_offset": "norm_offset"}
 BY_THRESHOLDS = {"codes": "z", "bits": 2, "thresholds": "thresholds", "descending": "descending"}
 
+#: Functions of the operation "activation" without a key of their own, and the others with numbers.
+FUNCTIONS = (
+    *("selu", "hardswish", "hardsigmoid", "sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh"),
+    *("softsign", "erf", "exp", "log", "sqrt", "rsqrt", "reciprocal", "abs", "sign"),
+)
+FUNCTIONS_WITH_NUMBERS: dict[str, dict[str, float]] = {
+    "celu": {"alpha": 1.5},
+    "softplus": {"beta": 2.0, "threshold": 20.0},
+    "threshold": {"threshold": 0.1, "value": -1.0},
+    "hardshrink": {"lambda": 0.5},
+    "softshrink": {"lambda": 0.5},
+}
+
 
 def _steps(channels: int, *, integers: bool = False) -> dict[str, Array]:
     """Arrays of all steps."""
@@ -131,8 +144,10 @@ def _elementwise() -> Iterator[Example]:
     activation = {"op": "activation", "input": "x", "output": "y"}
     yield example({**activation, "function": "leaky_relu", "slope": "slope"}, steps)
     yield example({**activation, "function": "elu", "slope": "slope"}, steps)
-    for function in ("hardswish", "hardsigmoid", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"):
+    for function in FUNCTIONS:
         yield example({**activation, "function": function}, {})
+    for function, numbers in FUNCTIONS_WITH_NUMBERS.items():
+        yield example({**activation, "function": function, **numbers}, {})
     yield example({"op": "softmax", "input": "x", "output": "y"}, {})
     yield example({"op": "softmax", "input": "x", "output": "y", "log": True}, {})
 

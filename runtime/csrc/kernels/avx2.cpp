@@ -13,6 +13,7 @@
 // the exact result modulo 2^32.
 #include <immintrin.h>
 
+#include "../core/function_kernels.h"
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
 #include "../core/norm_kernels.h"
@@ -349,6 +350,7 @@ static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("avx2");
   t.norms = &kAvx2Norms;
+  t.functions = &kAvx2Functions;
   t.matrices = &kMatrixAvx2;
   set_dot(&t, kPopcount, "popcount avx2", dot_popcount, 16);
   set_dot(&t, kBytes, "bytes avx2", dot_bytes, 32);

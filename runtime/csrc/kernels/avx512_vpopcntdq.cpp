@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include "../core/function_kernels.h"
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
 #include "../core/norm_kernels.h"

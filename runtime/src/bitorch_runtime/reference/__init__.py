@@ -2,9 +2,9 @@
 
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
 them rounds once, in the order written; sums of normalisations and reductions are float64, in the order of `sums`. The
-compiled program gives the same numbers bit for bit, with three exceptions: where float convolutions, linear layers,
-matrix products and attention sum, the order of summation is free; softmax is computed in float64 and may round the
-other way; and where the largest number of a max-pool's window is zero, −0 may be 0 and 0 may be −0.
+compiled program gives the same numbers bit for bit, with two exceptions: where float convolutions, linear layers,
+matrix products and attention sum, the order of summation is free; and where the largest number of a max-pool's window
+is zero, −0 may be 0 and 0 may be −0.
 
 Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
 [batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
@@ -26,16 +26,32 @@ from .codes import lookup as lookup
 from .codes import table_entries as table_entries
 from .convolutions import conv2d_codes as conv2d_codes
 from .convolutions import conv2d_float as conv2d_float
+from .functions import absolute as absolute
+from .functions import celu as celu
 from .functions import elu as elu
+from .functions import erf as erf
+from .functions import exp as exp
 from .functions import gelu as gelu
 from .functions import gelu_tanh as gelu_tanh
+from .functions import hardshrink as hardshrink
 from .functions import hardsigmoid as hardsigmoid
 from .functions import hardswish as hardswish
 from .functions import leaky_relu as leaky_relu
+from .functions import log as log
+from .functions import logsigmoid as logsigmoid
+from .functions import mish as mish
+from .functions import reciprocal as reciprocal
+from .functions import rsqrt as rsqrt
+from .functions import selu as selu
 from .functions import sigmoid as sigmoid
+from .functions import sign as sign
 from .functions import silu as silu
-from .functions import softmax as softmax
+from .functions import softplus as softplus
+from .functions import softshrink as softshrink
+from .functions import softsign as softsign
+from .functions import sqrt as sqrt
 from .functions import tanh as tanh
+from .functions import threshold as threshold
 from .matrices import attention as attention
 from .matrices import matmul as matmul
 from .matrices import matmul_codes as matmul_codes
@@ -65,6 +81,7 @@ from .sliding import output_size as output_size
 from .sliding import pad as pad
 from .sliding import two_axes as two_axes
 from .sliding import windows as windows
+from .softmax import softmax as softmax
 from .stages import apply_thresholds as apply_thresholds
 from .stages import at_least as at_least
 from .stages import at_most as at_most

@@ -9,23 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import pairs
+from . import functions, pairs
 from .basics import Floats, Integers, Operation
 from .codes import dequantize, lookup, table_entries
 from .convolutions import conv2d_codes, conv2d_float
 from .embeddings import embedding, packed_table
-from .functions import (
-    elu,
-    gelu,
-    gelu_tanh,
-    hardsigmoid,
-    hardswish,
-    leaky_relu,
-    sigmoid,
-    silu,
-    softmax,
-    tanh,
-)
 from .matrices import attention, matmul, matmul_codes
 from .norms import normalize
 from .packed_weights import unpack_weights
@@ -33,6 +21,7 @@ from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 from .reductions import reduce
 from .rows import as_one_row, concat, flatten, permute, reshape, take
 from .sliding import as_image, as_signal, pad, two_axes
+from .softmax import softmax
 from .stages import at_least, at_most
 from .tensor import (
     Apply,
@@ -141,23 +130,50 @@ def _lookup(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     return Tensor(lookup(x.values, arrays[operation["table"]]), operation["bits"])
 
 
+#: Functions without parameters, by name.
 _FUNCTIONS: Mapping[str, Callable[[Floats], Floats]] = {
-    "hardswish": hardswish,
-    "hardsigmoid": hardsigmoid,
-    "sigmoid": sigmoid,
-    "tanh": tanh,
-    "silu": silu,
-    "gelu": gelu,
-    "gelu_tanh": gelu_tanh,
+    "selu": functions.selu,
+    "hardswish": functions.hardswish,
+    "hardsigmoid": functions.hardsigmoid,
+    "sigmoid": functions.sigmoid,
+    "logsigmoid": functions.logsigmoid,
+    "tanh": functions.tanh,
+    "silu": functions.silu,
+    "mish": functions.mish,
+    "gelu": functions.gelu,
+    "gelu_tanh": functions.gelu_tanh,
+    "softsign": functions.softsign,
+    "erf": functions.erf,
+    "exp": functions.exp,
+    "log": functions.log,
+    "sqrt": functions.sqrt,
+    "rsqrt": functions.rsqrt,
+    "reciprocal": functions.reciprocal,
+    "abs": functions.absolute,
+    "sign": functions.sign,
+}
+#: Functions with numbers, and the keys of these.
+_WITH_NUMBERS: Mapping[str, tuple[Callable[..., Floats], tuple[str, ...]]] = {
+    "celu": (functions.celu, ("alpha",)),
+    "softplus": (functions.softplus, ("beta", "threshold")),
+    "threshold": (functions.threshold, ("threshold", "value")),
+    "hardshrink": (functions.hardshrink, ("lambda",)),
+    "softshrink": (functions.softshrink, ("lambda",)),
+}
+_WITH_SLOPES: Mapping[str, Callable[[Floats, Floats], Floats]] = {
+    "leaky_relu": functions.leaky_relu,
+    "elu": functions.elu,
 }
 
 
 def _activation(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
-    function = operation["function"]
-    with_slopes = {"leaky_relu": leaky_relu, "elu": elu}
-    if function in with_slopes:
-        return Tensor(with_slopes[function](x.values, arrays[operation["slope"]]))
-    return Tensor(_FUNCTIONS[function](x.values))
+    name = operation["function"]
+    if name in _WITH_SLOPES:
+        return Tensor(_WITH_SLOPES[name](x.values, arrays[operation["slope"]]))
+    if name in _WITH_NUMBERS:
+        function, keys = _WITH_NUMBERS[name]
+        return Tensor(function(x.values, *(operation[key] for key in keys)))
+    return Tensor(_FUNCTIONS[name](x.values))
 
 
 def _softmax(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:

@@ -21,6 +21,7 @@ INTS: Types = (tuple,)
 INT: Types = (int,)
 FLAG: Types = (bool,)
 TEXT: Types = (str,)
+NUMBER: Types = (float,)
 BOUND: Types = (float, NoneType)
 NUMBER: Types = (float, int)
 

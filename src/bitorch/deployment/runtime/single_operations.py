@@ -111,6 +111,15 @@ def _with_slopes(key: str) -> Lower:
     return lower
 
 
+def _with_numbers(*keys: str) -> Lower:
+    """A function with numbers, the settings of these names."""
+
+    def lower(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+        return "activation", {"function": node.kind, **{key: node.settings[key] for key in keys}}
+
+    return lower
+
+
 def _softmax(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "softmax", {"log": True} if node.settings["log"] else {}
 
@@ -191,12 +200,20 @@ def _attention(arrays: Arrays, node: Node) -> tuple[str, Operation]:
 
 
 _SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
+_NUMBERS = {
+    "celu": ("alpha",),
+    "softplus": ("beta", "threshold"),
+    "threshold": ("threshold", "value"),
+    "hardshrink": ("lambda",),
+    "softshrink": ("lambda",),
+}
 #: How each kind that is one operation by itself becomes it.
 SINGLE: Mapping[str, Lower] = MappingProxyType(
     {
         # Functions of the operation "activation" are called as their kinds are.
         **{choice.value: _function for choice in OPERATIONS["activation"]["function"].choices},
         **{kind: _with_slopes(key) for kind, key in _SLOPES.items()},
+        **{kind: _with_numbers(*keys) for kind, keys in _NUMBERS.items()},
         "codes": _quantize,
         "thresholds": _quantize,
         "values": table_operation,

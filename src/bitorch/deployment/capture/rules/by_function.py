@@ -15,6 +15,7 @@ from . import (
     choosing,
     einsum,
     elementwise,
+    functions,
     joining,
     matrices,
     norms,
@@ -46,6 +47,12 @@ def _rules(table: dict[str, Rule]) -> dict[Any, Rule]:
                 rules[function] = rule
     return rules
 
+
+#: Functions of single numbers without parameters whose kinds are called as they are.
+_PLAIN = (
+    *("hardswish", "hardsigmoid", "sigmoid", "tanh", "silu", "selu", "mish", "logsigmoid"),
+    *("erf", "exp", "log", "sqrt", "rsqrt", "softsign"),
+)
 
 #: The same name means the same in torch, torch.nn.functional and Tensor, and so do their arguments.
 RULES: dict[Any, Rule] = _rules(
@@ -93,26 +100,34 @@ RULES: dict[Any, Rule] = _rules(
         "leaky_relu": elementwise.leaky_relu,
         "prelu": elementwise.prelu,
         "elu": elementwise.elu,
-        "hardswish": elementwise.activation("hardswish"),
-        "hardsigmoid": elementwise.activation("hardsigmoid"),
-        "sigmoid": elementwise.activation("sigmoid"),
-        "tanh": elementwise.activation("tanh"),
-        "silu": elementwise.activation("silu"),
         "gelu": elementwise.gelu,
-        "softmax": elementwise.softmax(log=False),
-        "log_softmax": elementwise.softmax(log=True),
+        **{name: elementwise.activation(name) for name in _PLAIN},
+        "abs __abs__ absolute": elementwise.activation("abs"),
+        "sign sgn": elementwise.activation("sign"),
+        "celu": functions.celu,
+        "softplus": functions.softplus,
+        "threshold": functions.threshold,
+        "hardshrink": functions.hardshrink,
+        "softshrink": functions.softshrink,
+        "tanhshrink": functions.tanhshrink,
+        "rrelu": functions.rrelu,
+        "glu": functions.glu,
+        "softmin": functions.softmin,
+        "softmax": functions.softmax(log=False),
+        "log_softmax": functions.softmax(log=True),
+        "reciprocal": functions.reciprocal,
+        "pow __pow__": functions.pow,
+        "square": functions.square,
         "add __add__ __radd__ __iadd__": pairs.add,
         "sub subtract __sub__ __isub__": pairs.sub,
         "rsub __rsub__": pairs.rsub,
         "mul multiply __mul__ __rmul__ __imul__": pairs.mul,
         "div divide true_divide __truediv__ __itruediv__": pairs.div,
-        "__rdiv__ __rtruediv__": pairs.rdiv,
+        "__rdiv__ __rtruediv__": functions.divided_by,
         "tril": choosing.tril,
         "triu": choosing.triu,
         "masked_fill": choosing.masked_fill,
         "neg negative __neg__": elementwise.neg,
-        "pow __pow__": elementwise.pow,
-        "square": elementwise.square,
         "addcmul": elementwise.addcmul,
         "matmul bmm mm __matmul__ __imatmul__": matrices.matmul,
         "__rmatmul__": matrices.rmatmul,
@@ -133,7 +148,7 @@ RULES: dict[Any, Rule] = _rules(
 
 #: Rules of functions where a constant may have a number for each image.
 BROADCASTING = frozenset(
-    {pairs.add, pairs.sub, pairs.rsub, pairs.mul, pairs.div, pairs.rdiv, bounds.clamp, bounds.clamp_min}
+    {pairs.add, pairs.sub, pairs.rsub, pairs.mul, pairs.div, functions.divided_by, bounds.clamp, bounds.clamp_min}
     | {bounds.clamp_max, bounds.minimum, bounds.maximum, choosing.where, choosing.where_of, choosing.masked_fill}
     | {reductions.largest_or_maximum, reductions.smallest_or_minimum}
 )
