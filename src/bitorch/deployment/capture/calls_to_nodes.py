@@ -43,8 +43,6 @@ _INSTEAD = {
         "Use relu, leaky_relu, hardswish, silu or gelu",
     ),
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
-    **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
-    **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
     **dict.fromkeys(
         ["matmul", "bmm", "mm", "einsum", "addmm", "baddbmm"], "Use nn.Linear or nn.Conv2d, whose weights are fixed"
     ),
