@@ -14,6 +14,7 @@
 #include <immintrin.h>
 
 #include "../core/kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 
@@ -345,6 +346,7 @@ static constexpr const FusedKernel* kFused[] = {
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("avx2");
+  t.resizes = &kAvx2Resize;
   set_dot(&t, kPopcount, "popcount avx2", dot_popcount, 16);
   set_dot(&t, kBytes, "bytes avx2", dot_bytes, 32);
   set_dot(&t, kWords, "words avx2", dot_words, 32);

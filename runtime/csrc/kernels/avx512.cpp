@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "../core/kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 

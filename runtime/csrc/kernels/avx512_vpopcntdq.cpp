@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "../core/kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 

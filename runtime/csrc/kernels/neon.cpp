@@ -7,6 +7,7 @@
 #include <arm_neon.h>
 
 #include "../core/kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 namespace neon {

@@ -25,6 +25,7 @@
 #include "operations/permute.h"
 #include "operations/quantize.h"
 #include "operations/reshape.h"
+#include "operations/resize.h"
 #include "operations/select.h"
 #include "operations/softmax.h"
 #include "operations/take.h"
@@ -60,6 +61,7 @@ const std::vector<OperationDefinition>& all_operations() {
       {"pad", kPadKeys, read_and_make<read_pad, make_pad>},
       {"take", kTakeKeys, read_and_make<read_take, make_take>},
       {"reshape", kReshapeKeys, read_and_make<read_reshape, make_reshape>},
+      {"resize", kResizeKeys, read_and_make<read_resize, make_resize>},
       {"permute", kPermuteKeys, read_and_make<read_permute, make_permute>},
   };
   return kOperations;

@@ -18,10 +18,11 @@ from bitorch_runtime.operation_rows.ends import ENDS
 from bitorch_runtime.operation_rows.layers import LAYERS
 from bitorch_runtime.operation_rows.moves import MOVES
 from bitorch_runtime.operation_rows.pools import POOLS
+from bitorch_runtime.operation_rows.resizes import RESIZES
 
 #: Every operation, by name.
 OPERATIONS: Mapping[str, Op] = MappingProxyType(
-    {row.name: row for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, POOLS, MOVES) for row in rows}
+    {row.name: row for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, POOLS, RESIZES, MOVES) for row in rows}
 )
 
 

@@ -48,6 +48,8 @@ from .pools import max_pool as max_pool
 from .programs import read_input as read_input
 from .programs import run as run
 from .programs import write_output as write_output
+from .resizing import resize as resize
+from .resizing import resize_nearest as resize_nearest
 from .rows import as_one_row as as_one_row
 from .rows import concat as concat
 from .rows import flatten as flatten

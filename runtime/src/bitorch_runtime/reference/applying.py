@@ -26,6 +26,7 @@ from .functions import (
 )
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, adaptive_max_pool, avg_pool, global_avg_pool, max_pool
+from .resizing import resize, resize_nearest
 from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
 from .sliding import pad
 from .stages import at_least, at_most, relu
@@ -202,6 +203,14 @@ def _permute(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     return Tensor(permute(x.values, operation["axes"]), x.bits)
 
 
+def _resize(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    size, mode = operation["output_size"], operation["mode"]
+    image = with_rows(x.values, len(size))
+    if mode == "nearest":
+        return Tensor(resize_nearest(image, size), x.bits)
+    return Tensor(resize(image, size, mode, operation.get("align_corners", False), operation.get("scale")))
+
+
 def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     keys = {key: operation[key] for key in ("value", "channels") if key in operation}
     padding = operation["padding"]
@@ -234,6 +243,7 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "select": of_one(_select),
         "pad": of_one(_pad),
         "take": of_one(_take),
+        "resize": of_one(_resize),
         "reshape": of_one(_reshape),
         "permute": of_one(_permute),
     }

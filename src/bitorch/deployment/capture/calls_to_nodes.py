@@ -48,7 +48,6 @@ _INSTEAD = {
     ),
     **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "where", "sign", "abs"], "Use relu, leaky_relu or clamp"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
-    "interpolate": 'Use mode="nearest", or let the network work on images of one size',
     "stack": "Use torch.cat along the channels",
 }
 

@@ -133,6 +133,20 @@ def _to_size(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return node.kind, {"output_size": list(node.settings["output_size"])}
 
 
+def _nearest(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "resize", {"output_size": list(node.settings["output_size"]), "mode": "nearest"}
+
+
+def _resize(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    keys: Operation = {"output_size": list(settings["output_size"]), "mode": settings["mode"]}
+    if settings["align_corners"]:
+        keys["align_corners"] = True
+    elif settings["scale"] is not None:
+        keys["scale"] = settings["scale"].tolist()
+    return "resize", keys
+
+
 def _pad(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     settings = node.settings
     # Where only channels are padded, as of a vector, the axes of rows are not counted.
@@ -190,6 +204,8 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "global_avg_pool": _as_it_is,
         "mul": _as_it_is,
         "softmax": _softmax,
+        "nearest": _nearest,
+        "resize": _resize,
         "pad": _pad,
         "select": _select,
         "flatten": _flatten,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import elementwise, joining, windows
+from . import elementwise, joining, resizes, windows
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -96,7 +96,12 @@ RULES: dict[Any, Rule] = _rules(
         "pow __pow__": elementwise.pow,
         "square": elementwise.square,
     }
-) | {F.batch_norm: elementwise.batch_norm, F.pad: joining.pad, _torch._C._nn.pad: joining.pad}
+) | {
+    F.batch_norm: elementwise.batch_norm,
+    F.pad: joining.pad,
+    _torch._C._nn.pad: joining.pad,
+    F.interpolate: resizes.interpolate,
+}
 
 #: Rules of functions where a constant may have a number for each image.
 BROADCASTING = frozenset(
