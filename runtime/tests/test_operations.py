@@ -111,7 +111,8 @@ def test_what_is_inexact() -> None:
     """Float sums and exponentials; nothing else."""
     inexact = {(one[0]["op"], one[0].get("function")) for one in EXAMPLES if why_inexact(one[0])}
     functions = {("activation", function) for function in ("elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh")}
-    assert inexact == functions | {("softmax", None), ("conv2d_float", None), ("linear_float", None)}
+    layers = {(name, None) for name in ("conv2d_float", "conv_transpose_float", "linear_float")}
+    assert inexact == functions | layers | {("softmax", None)}
 
 
 def test_float_sums_are_no_others_than_those_called_inexact() -> None:
