@@ -10,11 +10,11 @@ namespace bitorch {
 
 namespace {
 
-void check_padding(const OperationReader& reader, const PoolAxis& axis) {
+void check_padding(const OperationReader& reader, const PoolAxis& axis, int64_t beyond, bool counts) {
   if (axis.before >= axis.kernel || axis.after >= axis.kernel) {
-    reader.fail("padding",
-                "must be smaller than the kernel, with what is beyond it, where \"count_include_pad\" is false or "
-                "windows reach beyond: a window of padding alone has no average");
+    const std::string where = counts ? "together with \"beyond\"" : "where \"count_include_pad\" is false";
+    reader.fail(beyond > 0 ? "beyond" : "padding",
+                "must be smaller than the kernel " + where + ": a window of padding alone has no average");
   }
 }
 
@@ -33,7 +33,7 @@ AvgPoolSpec read_avg_pool(const OperationReader& reader) {
   for (size_t i = 0; i < kWindowAxes; ++i) {
     pixels = checked_mul(pixels, axes[i]->kernel, "a pool");
     axes[i]->after += spec.beyond[i];
-    if (!spec.count_padding || spec.beyond[i] > 0) check_padding(reader, *axes[i]);
+    if (!spec.count_padding || spec.beyond[i] > 0) check_padding(reader, *axes[i], spec.beyond[i], spec.count_padding);
   }
   check_sum_of_codes(reader, *spec.input, pixels);
   spec.output = reader.output("output", Values::kFloat32, 0, spec.window.outputs(), spec.input->channels);

@@ -21,9 +21,14 @@ PadMode read_mode(const OperationReader& reader) {
   return mode == "replicate" ? PadMode::kReplicate : PadMode::kCircular;
 }
 
-void check_room(const OperationReader& reader, const PadSpec& spec, const PadAxis& axis) {
+// Of the i-th axis.
+void check_room(const OperationReader& reader, const PadSpec& spec, size_t i) {
+  const PadAxis& axis = spec.axes[i];
+  constexpr const char* kNames[] = {"width", "height", "depth"};
+  const size_t from_last = spec.axes.size() - 1 - i;
+  const std::string which = from_last < 3 ? kNames[from_last] : "axis " + std::to_string(i);
   const int64_t most = std::max(axis.before, axis.after);
-  const std::string size = std::to_string(axis.size) + ", the pixels of \"" + spec.input->name + "\" along its axis";
+  const std::string size = "the " + which + " of \"" + spec.input->name + "\", " + std::to_string(axis.size);
   if (spec.mode == PadMode::kReflect && most >= axis.size) {
     reader.fail("padding", "must be smaller than " + size + ", to reflect it: the border itself is not repeated");
   }
@@ -68,7 +73,7 @@ PadSpec read_pad(const OperationReader& reader) {
   const Tensor& input = *spec.input;
   spec.mode = read_mode(reader);
   spec.axes = read_axes(reader, input);
-  for (const PadAxis& axis : spec.axes) check_room(reader, spec, axis);
+  for (size_t i = 0; i < spec.axes.size(); ++i) check_room(reader, spec, i);
   const auto channels = reader.integers("channels", 2, 0, kMaxChannels, 0);
   spec.channels_before = channels[0];
   spec.channels_after = channels[1];

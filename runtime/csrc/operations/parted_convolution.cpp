@@ -13,8 +13,8 @@ namespace bitorch {
 namespace {
 
 constexpr const char* kWhat = "a convolution in parts";
-// What making a part takes beside its weights, in steps of the budget.
-constexpr int64_t kPartSteps = 20000;
+// What a part takes beside its weights: steps of the budget, and bytes. And a slice, and each pixel that it sees.
+constexpr int64_t kPartSteps = 20000, kPartBytes = 4096, kSliceBytes = 512, kPixelBytes = 32;
 
 // A part of the outputs of a slice, ready to run.
 struct Unit {
@@ -145,6 +145,10 @@ PartedConvolution::PartedConvolution(const ConvolutionSpec& spec, Preparation& p
   x_ = parts_of(x, preparation.budget());
   may_join_ = columns_may_join(x, spec.conv.geometry);
   sort_slices(depth, preparation.budget());
+  const auto each = checked_mul(static_cast<int64_t>(y_.size()), static_cast<int64_t>(x_.size()), kWhat);
+  const int64_t units = checked_mul(each, static_cast<int64_t>(kinds_.size()), kWhat);
+  preparation.budget().charge(checked_mul(units, kPartBytes, kWhat), kWhat);
+  preparation.budget().work(checked_mul(units, kPartSteps, kWhat));
   const bool one_each =
       std::all_of(kinds_.begin(), kinds_.end(), [](const SliceKind& k) { return k.taps.size() <= 1; });
   // Rows above and below a slice are those of its neighbours.
@@ -166,11 +170,14 @@ void PartedConvolution::sort_slices(const ConvAxis& depth, Budget& budget) {
   for (int64_t o = 0; o < depth.outputs(); ++o) {
     Slice slice;
     std::vector<int64_t> taps;
-    for (const SeenPixel& seen : seen_by(depth, o)) {
+    const std::vector<SeenPixel> all = seen_by(depth, o);
+    budget.charge(static_cast<int64_t>(all.size()) * kPixelBytes + kSliceBytes, kWhat);
+    taps.reserve(all.size());
+    slice.pixels.reserve(all.size());
+    for (const SeenPixel& seen : all) {
       taps.push_back(seen.tap);
       slice.pixels.push_back(seen.pixel);
     }
-    budget.charge(static_cast<int64_t>(taps.size() * sizeof(int64_t)) + 64, kWhat);
     slice.kind = found.emplace(taps, kinds_.size()).first->second;
     if (slice.kind == kinds_.size()) {
       kinds_.emplace_back();
@@ -240,7 +247,6 @@ void PartedConvolution::plan_kind(const KernelTable& kernels, Preparation& prepa
   }
   const Tensor* const tensors[4] = {out_int_, out_float_, out_codes_, residual_};
   for (ConvPart& part : parts(kind->taps)) {
-    preparation.budget().work(kPartSteps);
     const ConvSpec spec = part_spec_with_weights(whole, kernel_, part, preparation);
     const bool blind = part.sees_nothing();
     const Layout seen = blind ? blind_layout(spec, input_->bits) : pixels_of(input, part);

@@ -7,6 +7,12 @@
 
 namespace bitorch {
 
+namespace {
+
+constexpr const char* kWhat = "the parts of a convolution";
+
+}  // namespace
+
 int64_t ConvAxis::outputs() const {
   if (transposed) return (size - 1) * stride + extent() - before - after;
   const int64_t room = size + before + after - extent();
@@ -48,7 +54,7 @@ AxisPart transposed_part(const ConvAxis& axis, int64_t first_output) {
 }  // namespace
 
 std::vector<AxisPart> parts_of(const ConvAxis& axis, Budget& budget) {
-  budget.work(checked_mul(axis.kernel, 4, "a convolution"));
+  budget.work(checked_mul(axis.kernel, 4, kWhat));
   if (!axis.transposed) {
     AxisPart whole;
     whole.outputs = axis.outputs();
@@ -62,8 +68,10 @@ std::vector<AxisPart> parts_of(const ConvAxis& axis, Budget& budget) {
     return {whole};
   }
   std::vector<AxisPart> parts;
+  constexpr int64_t kPartBytes = 256;
   const int64_t count = std::min(axis.stride, axis.outputs());
-  budget.work(checked_mul(count, std::min(axis.stride, axis.kernel) + 64, "a transposed convolution"));
+  budget.charge(checked_add(checked_mul(count, kPartBytes, kWhat), axis.kernel * 16, kWhat), kWhat);
+  budget.work(checked_mul(count, std::min(axis.stride, axis.kernel) + 64, kWhat));
   for (int64_t first = 0; first < count; ++first) parts.push_back(transposed_part(axis, first));
   return parts;
 }
