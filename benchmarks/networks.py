@@ -1,5 +1,5 @@
 """Whole networks: ours at several bits, beside PyTorch in float32 and bfloat16, OpenVINO in float32 and int8, and ONNX
-Runtime in int8.
+Runtime in int8. Networks of tokens are measured beside PyTorch and OpenVINO.
 
 One sample each in turn, so that a drift of the machine meets all alike. A time is that of the whole Python call, from
 pixels to scores. Weights are random. Ours is what `bitorch.deploy` makes of the model, verified tensor by tensor, with
@@ -30,9 +30,9 @@ import networks_ours
 from layers_cases import Bits
 from layers_results import write
 from layers_timing import play
-from networks_capture import captured
+from networks_capture import captured, scored
 from networks_deployed import deployed
-from networks_models import ARCHITECTURES, NETS, float_model, image_size
+from networks_models import ARCHITECTURES, NETS, TOKENS, float_model, image_size
 from networks_results import Results, Row, from_json, markdown, measured, ours, rivals, to_json, together
 from networks_rivals import ENGINES, Engine, Instructions, Job, has_amx
 from networks_rivals import rivals as running_rivals
@@ -135,7 +135,7 @@ def measure_net(
     with contextlib.ExitStack() as processes:
         everybody = [networks_ours.contestant(model, bits, images) for bits, model in models.items()]
         if not options.only_ours:
-            graph = captured(float_model(net), images)
+            graph = (scored if net in TOKENS else captured)(float_model(net), images)
             for instructions in options.instructions:
                 if instructions == "own" or has_amx():
                     job = Job(net, graph, options.engines, instructions, threads)

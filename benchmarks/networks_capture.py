@@ -49,6 +49,18 @@ def captured(model: nn.Module, images: npt.NDArray[np.uint8]) -> Graph:
     return clamped_first(Graph(tuple(reader.nodes), images, scores.double().numpy(), reader.shapes, seen))
 
 
+def scored(model: nn.Module, images: npt.NDArray[np.uint8]) -> Graph:
+    """A graph without nodes, for engines that read the model themselves: images and scores.
+
+    Args:
+        model: float32, in eval mode.
+        images: [batch, H, W, 3].
+    """
+    with torch.inference_mode():
+        scores = model(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+    return Graph((), images, scores.double().numpy(), {}, {})
+
+
 def clamped_first(graph: Graph) -> Graph:
     """The same network with each ReLU that alone reads a max-pool before it, where it runs with a convolution."""
     nodes, seen, shapes = list(graph.nodes), dict(graph.seen), dict(graph.shapes)

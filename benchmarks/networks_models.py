@@ -25,7 +25,12 @@ ARCHITECTURES = {
     "densenet121": "torchvision:densenet121",
     "vgg11": "torchvision:vgg11_bn",
     "svhn-a": "svhn-a",
+    "vit-tiny": "timm:vit_tiny_patch16_224",
+    "convnext-atto": "timm:convnext_atto",
+    "mixer-s32": "timm:mixer_s32_224",
 }
+#: Of attention, normalisations and mixers of tokens.
+TOKENS = ("vit-tiny", "convnext-atto", "mixer-s32")
 NETS = tuple(ARCHITECTURES)
 FLOAT_ENDS = ("svhn-a",)
 
@@ -39,6 +44,7 @@ def float_model(net: str) -> nn.Module:
     """The float32 network, of random weights that spread what is behind each BatchNorm, in eval mode."""
     torch.manual_seed(0)
     model = build(ARCHITECTURES[net], in_channels=3, num_classes=10 if net == "svhn-a" else 1000)
+    awaken(model)
     settle(model, image_size(net))
     return model.requires_grad_(False)
 
@@ -47,6 +53,16 @@ def low_bit_config(net: str, weight_bits: int, activation_bits: int) -> bitorch.
     if net in FLOAT_ENDS:
         return bitorch.LowBitConfig(weight_bits=weight_bits, activation_bits=activation_bits)
     return bitorch.LowBitConfig(weight_bits=weight_bits, activation_bits=activation_bits, first=8, last=8)
+
+
+def awaken(model: nn.Module) -> None:
+    """Give random numbers to what begins at nothing: heads of zeros, and factors of residual branches near zero."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("gamma"):
+                nn.init.normal_(parameter, 0.3, 0.1)
+            elif parameter.dim() > 1 and not parameter.any():
+                nn.init.normal_(parameter, 0.0, 0.02)
 
 
 def settle(model: nn.Module, size: int) -> None:

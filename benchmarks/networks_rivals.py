@@ -22,6 +22,7 @@ from typing import IO, Any, Literal
 
 from layers_timing import Contestant, Sample
 from networks_graph import Graph
+from networks_models import TOKENS
 from networks_names import NO_AMX
 
 Engine = Literal["torch", "onnxruntime", "openvino"]
@@ -61,11 +62,15 @@ def contestants(job: Job) -> list[Contestant]:
 
         found += networks_torch.contestants(job.net, job.graph, job.threads, own)
     # ONNX Runtime has no such limit, and uses no AMX for these networks.
-    if "onnxruntime" in job.engines and own:
+    if "onnxruntime" in job.engines and own and job.net not in TOKENS:
         import networks_onnxruntime
 
         found += networks_onnxruntime.contestants(job.graph, job.threads)
-    if "openvino" in job.engines:
+    if "openvino" in job.engines and job.net in TOKENS:
+        import networks_openvino_tokens
+
+        found += networks_openvino_tokens.contestants(job.net, job.graph, job.threads, own)
+    elif "openvino" in job.engines:
         import networks_openvino
 
         found += networks_openvino.contestants(job.graph, job.threads, own)

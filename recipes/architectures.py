@@ -49,6 +49,14 @@ ARCHITECTURES = (
         },
     ),
     Architecture("timm:mixer_s32_224", 64, is_cnn=False, options={"img_size": 64}),
+    Architecture("timm:deit_tiny_distilled_patch16_224", 64, is_cnn=False, options={"img_size": 64}),
+    Architecture("timm:gmixer_24_224", 64, is_cnn=False, options={"img_size": 64}),
+    Architecture("timm:resmlp_12_224", 64, is_cnn=False, options={"img_size": 64}),
+    Architecture("timm:poolformer_s12", 64, is_cnn=False),
+    Architecture("timm:levit_128s", 64, is_cnn=False, options={"img_size": 64}),
+    Architecture("timm:mobilevit_xxs", 64, is_cnn=False),
+    Architecture("timm:efficientvit_b0", 64, is_cnn=False),
+    Architecture("timm:efficientvit_m0", 64, is_cnn=False),
 )
 
 

@@ -14,12 +14,28 @@ from torch import Tensor
 from bitorch.deployment.graph.graph import Node
 
 Array = NDArray[Any]
+_PAIRS: dict[str, Any] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "minimum": np.minimum,
+    "maximum": np.maximum,
+    "where": lambda one, other, condition: np.where(condition != 0, one, other),
+}
 _MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def value_of(node: Node, *inputs: Tensor) -> Tensor:
     """Compute a node from its kind and settings: float32 [batch, *shape]. Sums of floats are in float64."""
+    if node.kind == "constant":
+        value: Tensor = node.settings["value"]
+        return value.unsqueeze(0)
     arrays = [x.detach().numpy() for x in inputs]
+    if node.kind in _PAIRS:
+        rank = max(x.ndim for x in arrays)
+        arrays = [x.reshape(*x.shape[:2], *[1] * (rank - x.ndim), *x.shape[2:]) if x.ndim > 1 else x for x in arrays]
+        return torch.from_numpy(np.ascontiguousarray(_PAIRS[node.kind](*arrays), dtype=np.float32))
     result = _value(node.kind, dict(node.settings), node.shape, *arrays)
     return torch.from_numpy(np.ascontiguousarray(result, dtype=np.float32))
 
@@ -71,16 +87,16 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
         case "batch_norm":
             multiply, offset = (_channels(settings[key], x).astype(np.longdouble) for key in ("multiply", "offset"))
             return (x.astype(np.longdouble) * multiply + offset).astype(np.float32)
-        case "add":
-            return x + others[0]
-        case "mul":
-            return x * others[0]
         case "concat":
             return np.concatenate([x, *others], axis=1 + settings["axis"])
         case "select":
             return x[:, list(settings["channels"])]
         case "softmax":
             return _softmax(x, log=settings["log"])
+        case "matmul":
+            return _matmul(x, others[0], settings)
+        case "attention":
+            return _attention(x, *others, **settings)
         case "pad":
             return _pad(x, settings)
         case "linear":
@@ -114,6 +130,29 @@ def _softmax(x: Array, *, log: bool) -> Any:
     x = x.astype(np.float64) - x.max(1, keepdims=True)
     logs = x - np.log(np.exp(x).sum(1, keepdims=True))
     return logs if log else np.exp(logs)
+
+
+def _matrices(x: Array, *, transposed: bool = False) -> Array:
+    """[batch, *rows, M, K] of [batch, K, *rows, M], in float64."""
+    last = np.moveaxis(x, 1, -1).astype(np.float64)
+    return last.swapaxes(-1, -2) if transposed else last
+
+
+def _matmul(x: Array, other: Array, settings: dict[str, Any]) -> Array:
+    one, two = (_matrices(y, transposed=bool(t)) for y, t in zip((x, other), settings["transposed"], strict=True))
+    return np.moveaxis(one @ two * settings["scale"], -1, 1)
+
+
+def _attention(q: Array, k: Array, v: Array, bias: Array | None = None, *, scale: float, causal: bool) -> Array:
+    query, keys, values = map(_matrices, (q, k, v))
+    if query.ndim > 3:
+        keys, values = (x.repeat(query.shape[-3] // x.shape[-3], axis=-3) for x in (keys, values))
+    scores = query @ keys.swapaxes(-1, -2) * scale
+    scores = scores if bias is None else scores + _matrices(bias)
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.moveaxis(weights / weights.sum(-1, keepdims=True) @ values, -1, 1)
 
 
 def _widths(x: Array, padding: tuple[int, ...], channels: tuple[int, int] = (0, 0)) -> list[tuple[int, int]]:

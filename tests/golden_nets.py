@@ -291,6 +291,29 @@ class Tokens(nn.Module):
         return scores
 
 
+class Positions(nn.Module):
+    """Tokens with positions, a class token and a mask; windows of them as images of their own; arithmetic of pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 16, 2, 2)
+        self.first = nn.Buffer(torch.arange(16.0).view(1, 1, 16) / 16, persistent=False)
+        self.places = nn.Buffer(torch.arange(17 * 16.0).view(1, 17, 16) % 7 / 8 - 0.25, persistent=False)
+        self.mask = nn.Buffer(torch.arange(4) > torch.arange(16)[:, None] % 4, persistent=False)
+        self.keys, self.values = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.first.expand(len(x), -1, -1), x], 1) + self.places
+        windows = x[:, 1:].reshape(-1, 4, 16)
+        windows = torch.maximum(F.relu(self.keys(windows)), self.values(windows))
+        windows = (windows - windows[:, :1]).masked_fill(self.mask.t(), -0.5)
+        rest = windows.reshape(len(x), 16, 16) / (F.relu(x[:, 1:]) + 1)
+        scores: Tensor = self.head(torch.minimum(F.relu(rest), x[:, :1]))
+        return scores
+
+
 class Normalized(nn.Module):
     """Images are normalised in front of the net, channel by channel."""
 
@@ -379,6 +402,7 @@ _OTHERS: tuple[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], 
     ("repeated", Repeated, ((12,),), (TERNARY, WIDE)),
     ("codes", Codes, ((4, 6, 6), (8, 6, 6)), (SIGN, TERNARY)),
     ("tokens", Tokens, ((1, 8, 8),), (UNIT, TERNARY)),
+    ("positions", Positions, ((1, 8, 8),), (UNIT, OFFSET)),
 )
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 import bitorch
 from bitorch import Bits, LowBitConfig, calibrate, float_, quantize_, report, set_bits
-from bitorch.deployment.can_deploy import can_deploy
 from bitorch.layers import QLinear, QMultiheadAttention
 from bitorch.quantizations import (
     GradientDoReFa,
@@ -632,23 +631,6 @@ def test_32_bits_leave_attention_float() -> None:
 
 
 # Deployed
-
-
-def test_deployment_says_that_the_runtime_has_none() -> None:
-    model = nn.Sequential(nn.Linear(4, E), attention(batch_first=True))
-
-    class Attends(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem, self.attention = model[0], model[1]
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.stem(x)
-            y: Tensor = self.attention(x, x, x)[0]
-            return y
-
-    found = can_deploy(Attends().eval(), torch.rand(2, 5, 4))
-    assert any("attention" in p.name and "the runtime has no attention" in p.what for p in found.problems), str(found)
 
 
 @pytest.mark.parametrize("config", [CONFIG, LowBitConfig(1, 1)])

@@ -18,7 +18,7 @@ from layers_cases import Layer
 from networks import Options
 from networks_capture import captured
 from networks_graph import IMAGE, Graph, Node, Range
-from networks_models import NETS, low_bit_config, settle
+from networks_models import NETS, TOKENS, awaken, low_bit_config, settle
 from networks_names import NO_AMX, ONNXRUNTIME_INT8, OPENVINO_INT8, OURS
 from networks_results import Results, Row, from_json, markdown, to_json, together
 
@@ -217,8 +217,19 @@ def test_wrong_options_are_refused(options: Options, message: str) -> None:
 
 
 def test_all_networks_have_settings() -> None:
-    assert len(NETS) == 10
+    assert len(NETS) == 13
+    assert set(TOKENS) < set(NETS)
     assert low_bit_config("svhn-a", 1, 2) != low_bit_config("resnet18", 1, 2)
+
+
+def test_what_begins_at_nothing_gets_numbers() -> None:
+    head = nn.Linear(4, 3)
+    nn.init.zeros_(head.weight)
+    kept = nn.Linear(4, 3)
+    weight = kept.weight.clone()
+    awaken(nn.Sequential(head, kept))
+    assert head.weight.any()
+    assert torch.equal(kept.weight, weight)
 
 
 @pytest.mark.slow

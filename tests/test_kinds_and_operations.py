@@ -35,6 +35,9 @@ class Mixed(nn.Module):
         y = F.gelu(y, approximate="tanh")
         y = F.pad(F.avg_pool2d(F.elu(torch.tanh(y), 0.5), 2), (1, 1, 1, 1), "replicate")
         gate = torch.sigmoid(self.narrow(F.adaptive_avg_pool2d(y, 1).flatten(1)))
+        tokens = y.flatten(2)
+        tokens = tokens @ tokens.mT @ F.scaled_dot_product_attention(tokens, tokens, tokens)
+        y = y + tokens.view_as(y)
         pooled = F.adaptive_avg_pool2d(y * gate[:, :, None, None] + y.clamp(0.1, 0.9) / 3, 2).flatten(1)
         return F.log_softmax(self.last(pooled[:, :8]), 1)
 
@@ -64,7 +67,9 @@ def test_operations_are_exact_where_their_kinds_are(pairs: set[tuple[str, str, b
 
 
 def test_kinds_that_weigh_are_operations_that_multiply(pairs: set[tuple[str, str, bool]]) -> None:
-    assert all(KINDS[kind].weighs == OPERATIONS[op].multiplies for kind, op, _ in pairs)
+    """But for products of two tensors, which have no weight."""
+    without_weight = {"matmul", "attention"}
+    assert all((KINDS[kind].weighs or op in without_weight) == OPERATIONS[op].multiplies for kind, op, _ in pairs)
     assert {op for kind, op, _ in pairs if KINDS[kind].weighs} == {"conv2d", "linear", "conv2d_float", "linear_float"}
 
 

@@ -69,18 +69,6 @@ REMEDIES: dict[str, tuple[tuple[int, ...], Callable[..., Any], str, Callable[...
         "F.avg_pool2d(x, (1, 6))",
         lambda m, x: F.avg_pool2d(x, (1, 6)),
     ),
-    "maximum of two": (
-        IMAGE,
-        lambda m, x: torch.maximum(x, x * 0.5 + 0.2),
-        "b + relu(a - b)",
-        lambda m, x: (x * 0.5 + 0.2) + F.relu(x - (x * 0.5 + 0.2)),
-    ),
-    "minimum of two": (
-        LINE,
-        lambda m, x: torch.minimum(x, x * 0.5 + 0.2),
-        "a - relu(a - b)",
-        lambda m, x: x - F.relu(x - (x * 0.5 + 0.2)),
-    ),
     "a cube": (VECTOR, lambda m, x: x**3, "x * x * x", lambda m, x: x * x * x),
     "adaptive max pool": (
         LINE,

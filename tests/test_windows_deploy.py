@@ -290,7 +290,8 @@ def test_padding_of_tokens() -> None:
             return y
 
     x = image(6, channels=5)
-    for pad, mode, features in (((0, 0, 1, 2), "constant", 8), ((1, 2), "circular", 11), ((0, 0, -1, 1), "constant", 8)):
+    pads = (((0, 0, 1, 2), "constant", 8), ((1, 2), "circular", 11), ((0, 0, -1, 1), "constant", 8))
+    for pad, mode, features in pads:
         deployed(low_bit(Tokens(pad, mode, features), x), x)
 
 

@@ -536,10 +536,10 @@ def affine(b: _Builder, name: str) -> None:
 
 
 def addition(b: _Builder, name: str) -> None:
-    """Append the sum of the floats `name` and others of its shape, perhaps itself."""
-    other = _residual(b, b.tensors[name].values.shape)
+    """Append the sum of the floats `name` and others of its shape, perhaps itself, or repeated along axes."""
+    other = _residual(b, b.tensors[name].values.shape) if b.chance(0.5) else _repeated(b, name)
     assert other is not None
-    operation: dict[str, Any] = {"op": "add", "inputs": [name, other]}
+    operation: dict[str, Any] = {"op": "add", "inputs": [name, other] if b.chance(0.7) else [other, name]}
     if b.chance(0.5):
         operation["relu"] = b.chance(0.7)
     trial = reference.apply({**operation, "float32": "y"}, b.tensors, b.arrays)["y"].values
@@ -673,24 +673,45 @@ def softmax(b: _Builder, name: str) -> None:
     b.add(operation, output=_Known(exact=False))
 
 
-def multiplication(b: _Builder, name: str) -> None:
-    """Append the product of the floats `name` and others of its shape, or a gate that is made of them."""
+def _repeated(b: _Builder, name: str) -> str:
+    """Floats of the shape of `name`, or with one place along some of its axes: a mean of it, channels, a constant."""
     height, width, channels = b.shape(name)
-    if b.chance(0.4):
-        pooled, gate = b.fresh(), f"t{len(b.known) + 1}"
-        b.add({"op": "global_avg_pool", "input": name, "output": pooled}, output=_Known(exact=b.known[name].exact))
-        b.add(
-            {"op": "activation", "input": pooled, "output": gate, "function": "hardsigmoid"},
-            output=_Known(exact=b.known[name].exact),
-        )
+    style = b.choose(("like", "gate", "constant", "select"))
+    made, exact = b.fresh(), b.known[name].exact
+    if style == "gate":
+        b.add({"op": "global_avg_pool", "input": name, "output": made}, output=_Known(exact=exact))
+    elif style == "select":
+        channel = b.array("channels", np.array([b.rng.integers(channels)], np.int32))
+        b.add({"op": "select", "input": name, "output": made, "channels": channel}, output=_Known(exact=exact))
+    elif style == "constant":
+        shape = [b.choose((1, size)) for size in (height, width, channels)]
+        numbers = b.rng.normal(0, 2, shape)
+        if exact and b.chance(0.3):
+            numbers.flat[b.rng.integers(numbers.size)] = b.choose((0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40))
+        values = b.array("values", numbers.astype(np.float32))
+        b.add({"op": "constant", "output": made, "values": values}, output=_Known())
     options = [
         other
         for other in b.names(codes=False)
-        if b.shape(other) in ((height, width, channels), (1, 1, channels)) and _is_tame(b, name, other)
+        if all(size in (1, whole) for size, whole in zip(b.shape(other), (height, width, channels), strict=True))
+        and _is_tame(b, name, other)
     ]
-    other = options[-1] if b.chance(0.5) else b.choose(options)
-    exact = b.known[name].exact and b.known[other].exact
-    b.add({"op": "mul", "inputs": [name, other], "output": b.fresh()}, output=_Known(exact=exact))
+    return options[-1] if b.chance(0.5) else b.choose(options)
+
+
+def pair(b: _Builder, name: str) -> None:
+    """Append a function of the floats `name` and of others, in either order, each perhaps repeated along axes."""
+    exact = b.known[name].exact
+    functions = ["sub", "mul", "minimum", "maximum", *["div", "where"] * exact]
+    function = b.choose(functions)
+    others = [_repeated(b, name) for _ in range(2 if function == "where" else 1)]
+    if function in ("div", "where") and not all(b.known[other].exact for other in others):
+        function, others = "mul", others[:1]
+    inputs = [name, others[0]] if b.chance(0.7) else [others[0], name]
+    operation: dict[str, Any] = {"op": function, "inputs": inputs, "output": b.fresh()}
+    if function == "where":
+        operation["condition"] = others[1]
+    b.add(operation, output=_Known(exact=exact and all(b.known[other].exact for other in others)))
 
 
 def select(b: _Builder, name: str) -> None:
@@ -751,7 +772,7 @@ def _grow(b: _Builder) -> None:
     if known.bits is not None:
         options += ["conv", "conv", "conv", "conv", "lookup", "dequantize"] + ["linear"] * 4 * vector
     else:
-        options += ["affine", "add", "conv_float", "activation"] + ["softmax", "mul"] * _is_tame(b, name)
+        options += ["affine", "add", "conv_float", "activation"] + ["softmax", "pair", "pair"] * _is_tame(b, name)
         options += ["linear_float"] * 2 * vector + ["quantize"] * 4 * known.exact
     if b.shape(name)[2] > 300:
         options = [option for option in options if option not in ("concat", "pad")]
@@ -763,7 +784,7 @@ def _grow(b: _Builder) -> None:
     else:
         grow = {"pool": pool, "concat": concat, "flatten": flatten, "lookup": lookup, "dequantize": dequantize}
         grow |= {"affine": affine, "add": addition, "quantize": quantize}
-        grow |= {"activation": activation, "softmax": softmax, "mul": multiplication, "select": select, "pad": pad}
+        grow |= {"activation": activation, "softmax": softmax, "pair": pair, "select": select, "pad": pad}
         grow[option](b, name)
 
 

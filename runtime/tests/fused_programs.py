@@ -162,6 +162,22 @@ def fire(channels: int, last: int) -> Net:
     return net.output(net.conv(whole, (channels + last, 33), 3), whole if last == 5 else parts[0])
 
 
+def beside(channels: int, kernel: int, stride: int) -> Net:
+    """Depthwise layers side by side, of codes and of floats: their pixels do not adjoin."""
+    net = Net(channels, [channels, 11, 9], bits=2)
+    floats = [net.conv("x", (channels, channels), kernel, stride, channels, relu=True) for _ in range(2)]
+    thresholds = net.array(np.sort(net.rng.integers(-12, 12, (channels, 3)).astype(np.int32)))
+    codes = [net.conv("x", (channels, channels), kernel, stride, channels, bits=2) for _ in range(3)]
+    for operation in net.operations[-3:]:
+        del operation["multiply"], operation["offset"]
+        operation["thresholds"] = thresholds
+    numbers = {
+        operation.get(key) for operation in net.operations for key in ("multiply", "offset", "thresholds", "weight")
+    }
+    net.arrays = {name: array for name, array in net.arrays.items() if name in numbers}
+    return net.output(net.add("concat", inputs=floats), net.add("concat", inputs=codes))
+
+
 PROGRAMS: dict[str, Net] = {
     "gated 7": gated(7),
     "gated 40": gated(40),
@@ -184,6 +200,9 @@ PROGRAMS: dict[str, Net] = {
     "fire 64 32": fire(64, 32),
     "fire 24 5": fire(24, 5),
     "fire 12 20": fire(12, 20),
+    "beside 24 3 1": beside(24, 3, 1),
+    "beside 64 5 2": beside(64, 5, 2),
+    "beside 7 3 1": beside(7, 3, 1),
 }
 
 

@@ -235,6 +235,12 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         yield many(floats(2**8), {"op": "concat", "inputs": ["x"] * 60000, "axis": -1}, 2), {}
         yield many(floats(2**16), {"op": "concat", "inputs": ["x"] * 256, "axis": -2}, 700), {}
 
+    def matrices(op: str, count: int) -> Iterator[Hostile]:
+        """Scores, and panels, of sizes that no array backs."""
+        operation = {"op": op, "inputs": ["x"] * count}
+        yield many(floats(widest), operation | ({"transposed": [0, 1]} if op == "matmul" else {}), 5000), {}
+        yield many(floats(16, 1, 4096), operation | ({"transposed": [0, 1]} if op == "matmul" else {}), 5000), {}
+
     return {
         "input": inputs,
         "output": outputs,
@@ -257,6 +263,8 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         ),
         "softmax": lambda: iter([(many(floats(widest), {"op": "softmax", "input": "x"}, 6000), {})]),
         "mul": lambda: iter([(many(floats(widest), {"op": "mul", "inputs": ["x", "x"]}, 6000), {})]),
+        "matmul": lambda: matrices("matmul", 2),
+        "attention": lambda: matrices("attention", 3),
         "select": selects,
         "take": takes,
         "permute": permutes,

@@ -24,9 +24,13 @@ def _port(name: str, shape: list[int], bits: int | None = None) -> Operation:
 TENSORS = {
     "x": _port("x", [2, 4, 4]),
     "other": _port("other", [2, 4, 4]),
+    "row": _port("row", [4, 1, 4]),
+    "bias": _port("bias", [4, 4, 4]),
     "q": _port("q", [2, 4, 4], 2),
     "signs": _port("signs", [2, 4, 4], 1),
     "gate": _port("gate", [2]),
+    "line": _port("line", [1, 1, 4]),
+    "column": _port("column", [2, 4, 1]),
     "vector": _port("vector", [6]),
     "vector_codes": _port("vector_codes", [6], 2),
     "vector_signs": _port("vector_signs", [6], 1),
@@ -140,18 +144,12 @@ def _codes() -> Iterator[Example]:
 
 def _elementwise() -> Iterator[Example]:
     steps = _steps(2)
-    add = {"op": "add", "inputs": ["x", "other"]}
-    yield example({**add, "float32": "y"}, {})
-    yield example({**add, "codes": "z", "bits": 8}, {})
-    yield example({**add, "relu": True, "float32": "y", **BY_THRESHOLDS}, steps)
     affine = {"op": "affine", "input": "x"}
     whole = {"divide": "divide", **SCALE, **NORM, "residual": "other", "low": -0.5, "high": 1.5}
     yield example({**affine, **whole, "float32": "y", **BY_THRESHOLDS}, steps)
     for part in ({"divide": "divide"}, SCALE, NORM, {"residual": "x"}, {"low": 0.0}, {"high": 6}):
         yield example({**affine, **part, "float32": "y"}, steps)
     yield example({**affine, "low": 0, "codes": "z", "bits": 4}, {})
-    yield example({"op": "mul", "inputs": ["x", "other"], "output": "y"}, {})
-    yield example({"op": "mul", "inputs": ["x", "gate"], "output": "y"}, {})
     activation = {"op": "activation", "input": "x", "output": "y"}
     yield example({**activation, "function": "leaky_relu", "slope": "slope"}, steps)
     yield example({**activation, "function": "elu", "slope": "slope"}, steps)
@@ -159,6 +157,40 @@ def _elementwise() -> Iterator[Example]:
         yield example({**activation, "function": function}, {})
     yield example({"op": "softmax", "input": "x", "output": "y"}, {})
     yield example({"op": "softmax", "input": "x", "output": "y", "log": True}, {})
+
+
+def _pairs() -> Iterator[Example]:
+    steps = _steps(2)
+    add = {"op": "add", "inputs": ["x", "other"]}
+    yield example({**add, "float32": "y"}, {})
+    yield example({**add, "codes": "z", "bits": 8}, {})
+    yield example({**add, "relu": True, "float32": "y", **BY_THRESHOLDS}, steps)
+    yield example({"op": "add", "inputs": ["line", "gate"], "relu": True, "float32": "y", **BY_THRESHOLDS}, steps)
+    for function in ("sub", "mul", "div", "minimum", "maximum"):
+        for inputs in (["x", "other"], ["x", "gate"], ["line", "x"], ["gate", "column"], ["x", "x"]):
+            yield example({"op": function, "inputs": inputs, "output": "y"}, {})
+    where = {"op": "where", "inputs": ["x", "other"], "output": "y"}
+    for condition in ("other", "line", "gate"):
+        yield example({**where, "condition": condition}, {})
+    yield example({**where, "condition": "x", "inputs": ["gate", "column"]}, {})
+
+
+def _constants() -> Iterator[Example]:
+    constant = {"op": "constant", "output": "y", "values": "values"}
+    yield example(constant, {"values": np.linspace(-1, 1, 5, dtype=np.float32)})
+    yield example(constant, {"values": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)})
+
+
+def _matrices() -> Iterator[Example]:
+    matmul = {"op": "matmul", "output": "y"}
+    yield example({**matmul, "inputs": ["x", "other"], "transposed": [0, 1], "scale": 0.5}, {})
+    yield example({**matmul, "inputs": ["x", "other"], "transposed": [1, 0]}, {})
+    yield example({**matmul, "inputs": ["row", "x"]}, {})
+    yield example({**matmul, "inputs": ["vector", "vector"], "transposed": [1, 0], "scale": -2}, {})
+    attention = {"op": "attention", "output": "y"}
+    yield example({**attention, "inputs": ["x", "other", "x"], "scale": 0.7}, {})
+    yield example({**attention, "inputs": ["x", "other", "x", "row"], "causal": True}, {})
+    yield example({**attention, "inputs": ["x", "x", "other", "bias"]}, {})
 
 
 def _pools() -> Iterator[Example]:
@@ -219,14 +251,24 @@ def _resizes() -> Iterator[Example]:
 
 def examples() -> list[Example]:
     """All of them; "input" and "output" stand around each."""
-    parts = (_low_bit_layers(), _float_layers(), _codes(), _elementwise(), _pools(), _moves(), _windows(), _resizes())
+    parts = (
+        _low_bit_layers(),
+        _float_layers(),
+        _codes(),
+        _elementwise(),
+        _pairs(),
+        _constants(),
+        _matrices(),
+        _pools(),
+    )
+    parts = (*parts, _moves(), _windows(), _resizes())
     return [one for part in parts for one in part]
 
 
 def program(operation: Operation, reads: list[str], gives: list[str]) -> list[Operation]:
-    """The inputs that an operation reads, the operation, and an output for each tensor that it gives."""
+    """The inputs that an operation reads, or any, the operation, and an output for each tensor that it gives."""
     orders: list[Operation] = [{"order": "nhwc"}, {"order": "nchw"}]
-    inputs = [TENSORS[name] for name in dict.fromkeys(reads)]
+    inputs = [TENSORS[name] for name in dict.fromkeys(reads if reads else ["x"])]
     outputs = [{"op": "output", "input": name, **orders[i % 2]} for i, name in enumerate(gives)]
     return [*inputs, operation, *outputs]
 

@@ -136,3 +136,16 @@ def test_shapes_that_are_refused(shape: Any, says: str, side: str) -> None:
     hostile = bitorch_runtime.format.encode(operations, {}, {})
     with pytest.raises(ValueError, match=rf"operation {index} \({side}\)"):
         bitorch_runtime._native.load_bytes(hostile, 2**30)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_planes_of_an_image_become_pixels_at_every_width(channels: int) -> None:
+    rng = np.random.default_rng(0)
+    for width in range(1, 70):
+        shape = [channels, 2, width]
+        operations = [
+            {"op": "input", "output": "x", "dtype": "uint8", "bits": 8, "shape": shape, "order": "nchw"},
+            {"op": "output", "input": "x", "order": "nhwc"},
+        ]
+        x = rng.integers(0, 256, (2, *shape), np.uint8)
+        np.testing.assert_array_equal(result(Program(operations, {}), x), x.transpose(0, 2, 3, 1))

@@ -36,10 +36,14 @@ SYMBOLS = {
     "kernel_fused_linear_avx2": {"kFusedLinearAvx2"},
     "kernel_fused_linear_amx": {"kFusedLinearAmx"},
     "kernel_fused_linear_neon": {"kFusedLinearNeon"},
+    "kernel_matrix_portable": {"kMatrixPortable"},
+    "kernel_matrix_avx2": {"kMatrixAvx2"},
+    "kernel_matrix_avx512": {"kMatrixAvx512"},
+    "kernel_matrix_neon": {"kMatrixNeon"},
     "kernel_neon": {"kNeonKernels"},
     "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }
-ARM = {"kernel_neon", "kernel_neon_dotprod", "kernel_fused_linear_neon"}
+ARM = {"kernel_matrix_neon", "kernel_neon", "kernel_neon_dotprod", "kernel_fused_linear_neon"}
 DEFAULT_BUILD = Path(__file__).parents[2] / "build" / "runtime"
 
 

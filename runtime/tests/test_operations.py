@@ -111,7 +111,7 @@ def test_what_is_inexact() -> None:
     """Float sums and exponentials; nothing else."""
     inexact = {(one[0]["op"], one[0].get("function")) for one in EXAMPLES if why_inexact(one[0])}
     functions = {("activation", function) for function in ("elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh")}
-    layers = {(name, None) for name in ("conv2d_float", "conv_transpose_float", "linear_float")}
+    layers = {(name, None) for name in ("conv2d_float", "conv_transpose_float", "linear_float", "matmul", "attention")}
     assert inexact == functions | layers | {("softmax", None)}
 
 
@@ -213,7 +213,7 @@ def test_tensors_hold_what_the_table_says(row: Op, key: Key) -> None:
     place = of(row, key.name)[-1]
     for kind in KINDS.keys() - set(key.values):
         i, (operations, arrays) = place
-        named = [KINDS[kind]] * 2 if key.name == "inputs" else KINDS[kind]
+        named = [KINDS[kind]] * len(operations[i]["inputs"]) if key.name == "inputs" else KINDS[kind]
         there = [one for one in operations[:i] if one["output"] not in ("x", "q")]
         before = [*there, TENSORS["x"], *sums]
         needed = {f"sums.{name}": array for name, array in layer[1].items()}

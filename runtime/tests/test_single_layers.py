@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitorch_runtime import Conv2d, Linear, reference
+from bitorch_runtime import Conv2d, Linear, Program, pack_weights, reference
 
 Array = np.ndarray[Any, Any]
 
@@ -280,3 +280,25 @@ def test_thresholds_that_no_number_reaches(bits: int) -> None:
         descending=descending,
     )
     assert layer(np.array([[1], [0]], np.uint8)).tolist() == [[n, n - 1, n, n - 1], [0, 0, 0, 0]]  # inf·0 is NaN
+
+
+def test_a_zero_keeps_its_sign_where_codes_fall() -> None:
+    """Weights of channels whose codes fall with D change their sign, and then 0 · multiply has the other one."""
+    window = {"kernel_size": [1, 1], "stride": [1, 1], "padding": [0] * 4, "dilation": [1, 1], "groups": 1}
+    results = {"float32": "y", "codes": "q", "bits": 2}
+    arrays = {
+        "weight": pack_weights(np.broadcast_to(np.array([1, -1])[:, None, None], (4, 2, 1, 1)), 1),
+        "multiply": np.array([1, 1, -1, -1], np.float32),
+        "offset": np.array([-0.0, 0.0, -0.0, 0.0], np.float32),
+        "thresholds": np.broadcast_to(np.array([1, 0, -1], np.int32), (4, 3)).copy(),
+        "descending": np.ones(4, bool),
+    }
+    layer = {"op": "conv2d", "input": "x", "weight_bits": 1, "out_channels": 4, **window, **results}
+    operations = [
+        {"op": "input", "output": "x", "dtype": "uint8", "bits": 2, "shape": [2, 1, 2], "order": "nhwc"},
+        {**layer, **{name: name for name in arrays}},
+        {"op": "output", "input": "y", "order": "nhwc"},
+    ]
+    y = Program(operations, arrays)(np.array([[[[2, 2], [2, 1]]]], np.uint8))
+    np.testing.assert_array_equal(y[0, 0], [[0, 0, 0, 0], [1, 1, -1, -1]])
+    np.testing.assert_array_equal(np.signbit(y[0, 0, 0]), [False, False, True, False])

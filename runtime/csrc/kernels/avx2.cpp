@@ -14,6 +14,8 @@
 #include <immintrin.h>
 
 #include "../core/kernels.h"
+#include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 #include "../core/resize_kernels.h"
 
 namespace bitorch {
@@ -346,6 +348,7 @@ static constexpr const FusedKernel* kFused[] = {
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("avx2");
+  t.matrices = &kMatrixAvx2;
   t.resizes = &kAvx2Resize;
   set_dot(&t, kPopcount, "popcount avx2", dot_popcount, 16);
   set_dot(&t, kBytes, "bytes avx2", dot_bytes, 32);

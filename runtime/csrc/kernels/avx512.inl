@@ -716,5 +716,6 @@ static constexpr KernelTable avx512_table(const char* name) {
   t.rows.take_floats = take_floats;
   t.rows.planes_to_bytes = planes_to_bytes;
   t.rows.bytes_to_planes = bytes_to_planes;
+  t.matrices = &kMatrixAvx512;
   return t;
 }

@@ -14,6 +14,8 @@
 #include <cstdint>
 
 #include "../core/kernels.h"
+#include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 #include "../core/resize_kernels.h"
 
 namespace bitorch {

@@ -38,6 +38,8 @@ namespace {
 
 #include "fused_lines.inl"
 
+#include "fused_line_codes.inl"
+
 constexpr int kRows = 16, kRowBytes = 64, kTileBytes = kRows * kRowBytes;
 constexpr int kGroup = kFusedChannels, kGroupTiles = kGroup / kRows;
 constexpr int kSumRow = kGroup;
@@ -50,11 +52,8 @@ constexpr int kMostTiles = kListPixels / kRows;  // of pixels, finished together
 
 // ---- What is prepared ----
 
-// Behind it: multiply and offset of the lines, [padded] each; a tile of ones, one of ones as far as K goes in its last
-// 64; the weights, [tiles of 16 channels][chunks of 64 of K] tiles (fused_amx_weights.inl).
-struct alignas(64) Prepared {
-  int32_t line_kind;
-};
+// How codes are made; a tile of ones, one of ones as far as K goes in its last 64; the weights, [tiles of 16 channels]
+// [chunks of 64 of K] tiles (fused_amx_weights.inl).
 
 // Weights are kept narrow from so many bytes on, if a column of them has so many tiles: others stay near, and little is
 // multiplied by them while the next are widened.
@@ -69,9 +68,9 @@ struct Plan {
   int64_t k;  // inputs per output
   int32_t chunks, groups, padded, tiles;
   int32_t field;  // bits that a weight takes: 1, 2, 4 or 8
-  int64_t lines_at, ones_at, weights_at, bytes;
+  int64_t ones_at, weights_at, bytes;
   int64_t stage_row;  // bytes of a copied pixel: an odd number of cache lines, so that 16 of them meet in no set
-  bool aligned;       // channels are a multiple of 64
+  bool aligned;       // tiles read the pixels as they lie: taps of a multiple of 64 channels, or one of up to 64
   int32_t taps;
 };
 
@@ -82,16 +81,15 @@ static Plan plan_of(const FusedSpec* s) {
   p.padded = fused_padded(s);
   p.groups = p.padded / kGroup;
   p.tiles = (s->out_channels + kRows - 1) / kRows;
-  p.lines_at = sizeof(Prepared);
-  p.ones_at = p.lines_at + int64_t{p.padded} * 8;
+  p.ones_at = prepared_line_bytes(s);
   p.weights_at = p.ones_at + 2 * kTileBytes;
   const int64_t column = int64_t{p.chunks} * kTileBytes;
   const bool packed = s->weight_bits <= 4 && p.chunks >= kLeastPackedChunks && p.tiles * column >= kLeastPacked;
   p.field = !packed ? 8 : s->weight_bits <= 2 ? s->weight_bits : 4;
   p.bytes = p.weights_at + p.tiles * column / 8 * p.field;
   p.stage_row = int64_t{p.chunks | 1} * kRowBytes;
-  p.aligned = s->in_channels % kRowBytes == 0;
   p.taps = s->kernel_h * s->kernel_w;
+  p.aligned = s->in_channels % kRowBytes == 0 || (p.taps == 1 && p.chunks == 1);
   return p;
 }
 
@@ -108,15 +106,14 @@ static inline int64_t chunk_k(const FusedSpec* s, const Plan& p, int i) {
 
 #include "fused_amx_products.inl"
 
+#include "fused_amx_single.inl"
+
 static int64_t prepared_bytes(const FusedSpec* s) { return plan_of(s).bytes; }
 
 static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
   const Plan p = plan_of(s);
+  if (!prepare_line(s, prepared)) return false;
   uint8_t* const base = static_cast<uint8_t*>(prepared);
-  float* const lines = reinterpret_cast<float*>(base + p.lines_at);
-  const int kind = choose_fused_line(s, lines, lines + p.padded);
-  if (kind < 0) return false;
-  reinterpret_cast<Prepared*>(base)->line_kind = kind;
   uint8_t* const ones = base + p.ones_at;
   const int64_t last = p.k - int64_t{p.chunks - 1} * kRowBytes;
   for (int k = 0; k < kRowBytes; ++k) {
@@ -281,6 +278,7 @@ static void locate(const Run& r, int first, int count) {
   }
   if (!fused_halved(r.s)) return;
   const uint8_t* const ones = static_cast<const uint8_t*>(r.b->prepared) + r.p.ones_at;
+  if (r.p.chunks == 1) return add_single_windows(&w->codes, count, ones + kTileBytes, r.t.rows, w->windows);
   switch (count) {
     case 1:
       return add_windows<1>(&w->codes, r.chunk_at, r.p.chunks, ones, r.t.rows, w->windows);
@@ -298,8 +296,12 @@ static void run_group(const Run& r, int count, int channel) {
   const uint8_t* const weights = static_cast<const uint8_t*>(r.b->prepared) + r.p.weights_at;
   const ColumnTiles tiles = {weights + int64_t{channel / kRows} * r.p.chunks * r.form.tile_bytes, &r.form, w->widened};
   const int left = (r.b->first_channel + r.b->channels - channel + kRows - 1) / kRows;
-  multiply_group(&w->codes, count, r.chunk_at, r.p.chunks, tiles, left < kGroupTiles ? left : kGroupTiles, r.t.rows,
-                 w->sums);
+  const int columns = left < kGroupTiles ? left : kGroupTiles;
+  if (r.p.chunks == 1) {
+    multiply_single_group(&w->codes, count, tiles.first, columns, r.t.rows, w->sums);
+  } else {
+    multiply_group(&w->codes, count, r.chunk_at, r.p.chunks, tiles, columns, r.t.rows, w->sums);
+  }
   finish_list(r.s, r.b, &r.line, &w->list, w->sums, fused_halved(r.s) ? w->windows : nullptr, kRows, channel);
 }
 
@@ -325,13 +327,15 @@ static void run(const FusedSpec* s, const FusedBand* whole) {
     r.stage += region_rows(s, b->rows) * b->row_bytes;
   }
   const uint8_t* const prepared = static_cast<const uint8_t*>(b->prepared);
-  r.line.multiply = reinterpret_cast<const float*>(prepared + r.p.lines_at);
-  r.line.offset = r.line.multiply + r.p.padded;
-  r.line.kind = reinterpret_cast<const Prepared*>(prepared)->line_kind;
+  r.line = prepared_line(s, prepared);
   r.form = weight_form(s, r.p, prepared + r.p.ones_at + kTileBytes);
   r.t = choose_tiling(s, b, r.p);
   locate_chunks(r);
-  configure(r.t.rows);
+  if (r.p.chunks == 1) {
+    configure_single(r.t.rows, static_cast<int>(r.p.k));
+  } else {
+    configure(r.t.rows);
+  }
   const int tiles = tiles_of(r.t), rounds = rounds_of(r.t);
   const int end = b->first_channel + b->channels;
   const int64_t weights = int64_t{b->channels} * r.p.chunks * r.form.tile_bytes / kRows;

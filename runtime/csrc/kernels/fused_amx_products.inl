@@ -19,19 +19,23 @@ static inline __attribute__((always_inline)) void tile_product() {
   __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(codes), "i"(weights));
 }
 
+struct TileShapes {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+
+  void set(int tile, int tile_rows, int bytes) {
+    rows[tile] = static_cast<uint8_t>(tile_rows);
+    row_bytes[tile] = static_cast<uint16_t>(bytes);
+  }
+  void use() const { __asm__ volatile("ldtilecfg %0" : : "m"(*this)); }
+};
+
 // Sums are tiles 0 .. 3, codes 4 and 5, weights 6 and 7: `rows` rows of codes and sums.
 static void configure(int rows) {
-  struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-  } tiles = {};
-  tiles.palette = 1;
-  for (int i = 0; i < 8; ++i) {
-    tiles.row_bytes[i] = kRowBytes;
-    tiles.rows[i] = static_cast<uint8_t>(i < 6 ? rows : kRows);
-  }
-  __asm__ volatile("ldtilecfg %0" : : "m"(tiles));
+  TileShapes shapes;
+  for (int i = 0; i < 8; ++i) shapes.set(i, i < 6 ? rows : kRows, kRowBytes);
+  shapes.use();
 }
 static void release() { __asm__ volatile("tilerelease"); }
 

@@ -31,6 +31,8 @@ namespace {
 
 #include "fused_lines.inl"
 
+#include "fused_line_codes.inl"
+
 constexpr int kSumRow = kFusedChannels;
 
 #include "fused_list.inl"
@@ -39,11 +41,7 @@ constexpr int kSumRow = kFusedChannels;
 
 constexpr int kGroup = kFusedChannels, kLanes = 16, kVectors = kGroup / kLanes, kVectorBytes = 64;
 
-// ---- What is prepared: how codes are made, the lines of the codes, the weights, [groups][steps][vectors][16][4] ----
-
-struct alignas(64) Prepared {
-  int32_t line_kind;
-};
+// ---- What is prepared: how codes are made, the weights, [groups][steps][vectors][16][4] ----
 
 struct Plan {
   int32_t runs, run_bytes, steps;  // of a window: runs of adjoining bytes, of `steps` dwords each
@@ -59,7 +57,7 @@ static Plan plan_of(const FusedSpec* s) {
   p.steps = (p.run_bytes + 3) / 4;
   p.padded = fused_padded(s);
   p.vectors = (s->out_channels + kLanes - 1) / kLanes;
-  p.weights_at = static_cast<int64_t>(sizeof(Prepared)) + int64_t{p.padded} * 8;
+  p.weights_at = prepared_line_bytes(s);
   p.bytes = p.weights_at + int64_t{p.runs} * p.steps * p.vectors * kVectorBytes;
   return p;
 }
@@ -77,11 +75,8 @@ static int64_t prepared_bytes(const FusedSpec* s) { return plan_of(s).bytes; }
 
 static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
   const Plan p = plan_of(s);
+  if (!prepare_line(s, prepared)) return false;
   uint8_t* const base = static_cast<uint8_t*>(prepared);
-  float* const lines = reinterpret_cast<float*>(base + sizeof(Prepared));
-  const int kind = choose_fused_line(s, lines, lines + p.padded);
-  if (kind < 0) return false;
-  reinterpret_cast<Prepared*>(base)->line_kind = kind;
   for (int c = 0; c < s->out_channels; ++c) {
     const int vectors = vectors_of(p, c & -kGroup), v = c % kGroup / kLanes;
     uint8_t* to = base + group_at(p, c & -kGroup) + v * kVectorBytes + c % kLanes * 4;
@@ -225,8 +220,7 @@ static void run(const FusedSpec* s, const FusedBand* b) {
     run_at[r] = r / per_row * s->dilation_h * b->row_bytes + r % per_row * s->dilation_w * b->pixel_bytes;
   }
   const uint8_t* const prepared = static_cast<const uint8_t*>(b->prepared);
-  const float* const lines = reinterpret_cast<const float*>(prepared + sizeof(Prepared));
-  const FusedLineRule line = {lines, lines + p.padded, reinterpret_cast<const Prepared*>(prepared)->line_kind};
+  const FusedLineRule line = prepared_line(s, prepared);
   const int pixels = b->rows * b->width, end = b->first_channel + b->channels;
   const bool channels_outside = int64_t{b->channels} * p.runs * p.steps * 4 > kMostWeights && pixels > kList;
   const int step = channels_outside ? kGroup : b->channels;

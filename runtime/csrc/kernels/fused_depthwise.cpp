@@ -36,11 +36,15 @@ namespace {
 
 #include "fused_ints.inl"
 
+#include "fused_lines.inl"
+
 #include "fused_lanes.inl"
 
 #include "fused_depthwise.inl"
 
 #include "fused_depthwise_finish.inl"
+
+#include "fused_depthwise_lines.inl"
 
 #include "fused_depthwise_sums.inl"
 

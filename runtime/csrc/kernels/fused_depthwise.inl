@@ -88,7 +88,7 @@ struct Column {
   const __m512i* numbers;
   const uint8_t* in;
   int64_t in_column;
-  int64_t at, column;  // in a row of outputs: the byte of the first vector, from one to the next
+  int64_t at, column;  // in a row of outputs: where the first vector begins, from one to the next
   int32_t rows, columns, bytes;
 };
 
@@ -98,7 +98,9 @@ struct Walk {
   Numbers numbers;
   const uint8_t* prepared;  // the numbers
   __m512i* gathered;        // room for numbers.vectors()
+  int64_t first_number;     // of those that sums are made with
   int64_t pixel, first, wanted;
+  int64_t out_scale, out_pixel;  // of outputs: units for each byte of a pixel, from one pixel to the next
   int32_t rows, pixels;
   int32_t most_columns;  // at a time
 };
@@ -119,16 +121,17 @@ static void for_columns(const Walk& w, Column c, int64_t columns, const F& f) {
 template <class F>
 static void walk_run(const Walk& w, Column c, const F& f) {
   const int64_t bytes = w.pixels * w.pixel, phases = phases_of(w.pixel), whole = bytes / 64;
-  c.in_column = c.column = phases * 64;
+  c.in_column = phases * 64;
+  c.column = c.in_column * w.out_scale;
   for (int64_t i = 0; i < phases && i * 64 < bytes; ++i) {
     gather_numbers(w.numbers, w.pixel, w.prepared, i * 64 % w.pixel, w.gathered);
     c.in = w.source.in + i * 64;
-    c.at = i * 64;
+    c.at = i * 64 * w.out_scale;
     c.bytes = 64;
     for_columns(w, c, whole <= i ? 0 : (whole - i + phases - 1) / phases, f);
     if (bytes % 64 == 0 || whole % phases != i) continue;
     c.in = w.source.in + whole * 64;
-    c.at = whole * 64;
+    c.at = whole * 64 * w.out_scale;
     c.bytes = static_cast<int32_t>(bytes % 64);
     for_columns(w, c, 1, f);
   }
@@ -137,11 +140,11 @@ static void walk_run(const Walk& w, Column c, const F& f) {
 template <class F>
 static void walk_pixels(const Walk& w, Column c, const F& f) {
   c.in_column = w.source.in_pixel;
-  c.column = w.pixel;
+  c.column = w.out_pixel;
   for (int64_t b = 0; b < w.wanted; b += 64) {
     gather_numbers(w.numbers, w.pixel, w.prepared, w.first + b, w.gathered);
     c.in = w.source.in + w.first + b;
-    c.at = w.first + b;
+    c.at = (w.first + b) * w.out_scale;
     c.bytes = static_cast<int32_t>(w.wanted - b < 64 ? w.wanted - b : 64);
     for_columns(w, c, w.pixels, f);
   }
@@ -152,9 +155,10 @@ template <class F>
 static void walk(const Walk& w, const F& f) {
   Column c = {};
   c.source = &w.source;
-  c.numbers = w.gathered;
+  c.numbers = w.gathered + w.first_number;
   c.rows = w.rows;
-  const bool run = w.wanted == w.pixel && w.source.in_pixel == w.pixel && in_one_run(w.pixel);
+  const bool adjoin = w.source.in_pixel == w.pixel && w.out_pixel == w.pixel * w.out_scale;
+  const bool run = w.wanted == w.pixel && adjoin && in_one_run(w.pixel);
   if (run) return walk_run(w, c, f);
   walk_pixels(w, c, f);
 }

@@ -5,15 +5,17 @@
 // Some rows of vectors: [rows][columns] sums one after the other.
 struct Sums {
   const uint8_t* from;
-  const __m512i* numbers;  // thresholds in lanes of bytes or words, or a line: multiply, offset
-  uint8_t* to;             // codes, or where D is kept, of row 0 and byte 0 of a row
+  const __m512i* numbers;  // thresholds in lanes of bytes or words, or those of a line
+  uint8_t* to;             // codes, floats, or where D is kept, of row 0 and byte 0 of a row
   int64_t row, plane;      // of `to`
   bool planes;
   int32_t bits;
+  float least;  // of y
+  bool norms;   // whether y has its second stage
 };
 
 // How codes are made, and where the sums come from.
-enum Finish { kKeep, kByteLanes, kWordLanes, kLine };
+enum Finish { kKeep, kByteLanes, kWordLanes, kLine, kFloats };
 
 template <bool ints>
 static inline __m512i byte_sums(const uint8_t* from) {
@@ -43,16 +45,6 @@ static inline __attribute__((always_inline)) __m512i codes_of_masks(const __mmas
     });
   });
   return _mm512_packus_epi16(codes[0], codes[1]);
-}
-
-static inline __m512i line_codes(const uint8_t* from, const __m512i* line, __m512 n) {
-  __m512i code[4];
-  For<0, 4>::each([&](auto v) __attribute__((always_inline)) {
-    const __m512 x = _mm512_cvtepi32_ps(_mm512_load_si512(from + 64 * v));
-    const __m512 scaled = _mm512_mul_ps(x, _mm512_castsi512_ps(line[v]));
-    code[v] = rounded_code(_mm512_add_ps(scaled, _mm512_castsi512_ps(line[4 + v])), n);
-  });
-  return _mm512_packus_epi16(_mm512_packs_epi32(code[0], code[1]), _mm512_packs_epi32(code[2], code[3]));
 }
 
 static inline void store_codes(const Sums& t, uint8_t* to, int64_t at, __m512i codes, int bytes) {
@@ -92,7 +84,6 @@ static void finish_columns(const Column& c, const Sums& t) {
   constexpr int kSize = ints ? 256 : 64;
   const uint8_t* from = t.from;
   const uint8_t* const thresholds = reinterpret_cast<const uint8_t*>(t.numbers);
-  const __m512 n = _mm512_set1_ps(static_cast<float>((1 << t.bits) - 1));
   uint8_t* to = t.to;
   for (int32_t y = 0; y < c.rows; ++y, to += t.row) {
     int64_t at = c.at;
@@ -101,7 +92,7 @@ static void finish_columns(const Column& c, const Sums& t) {
         __mmask64 k[bits];
         bisect<1, bits>(byte_sums<ints>(from), ThresholdRows{thresholds, 64}, k);
         store_masks<bits>(t, to, at, k, c.bytes);
-      } else if constexpr (finish == kWordLanes) {
+      } else {
         __mmask64 k[2][bits];
         For<0, 2>::each([&](auto v) __attribute__((always_inline)) {
           const __m512i x =
@@ -109,10 +100,16 @@ static void finish_columns(const Column& c, const Sums& t) {
           bisect<2, bits>(x, ThresholdRows{thresholds + 64 * v, 128}, k[v]);
         });
         store_codes(t, to, at, codes_of_masks<bits>(k), c.bytes);
-      } else {
-        store_codes(t, to, at, line_codes(from, t.numbers, n), c.bytes);
       }
     }
+  }
+}
+
+// The first `count` of 64 dwords.
+static inline void store_lanes(uint8_t* to, const __m512i (&v)[4], int count) {
+  for (int i = 0; i < 4; ++i) {
+    const __mmask64 lanes = first_bytes(count - 16 * i);
+    _mm512_mask_storeu_epi32(to + 64 * i, static_cast<__mmask16>(lanes), v[i]);
   }
 }
 
@@ -132,10 +129,7 @@ static void keep_columns(const Column& c, const Sums& t) {
       __m512i v[4];
       for (int i = 0; i < 4; ++i, from += 64) v[i] = _mm512_load_si512(from);
       turn_quarters(v);
-      for (int i = 0; i < 4; ++i) {
-        const __mmask64 lanes = first_bytes(c.bytes - 16 * i);
-        _mm512_mask_storeu_epi32(to + 4 * at + 64 * i, static_cast<__mmask16>(lanes), v[i]);
-      }
+      store_lanes(to + 4 * at, v, c.bytes);
     }
   }
 }
@@ -161,7 +155,6 @@ static FinishFunction finish_of(Finish finish, int bits) {
   if (finish == kByteLanes) return finish_of_bits<kByteLanes, ints>(bits);
   if constexpr (ints) {
     if (finish == kWordLanes) return finish_of_bits<kWordLanes, true>(bits);
-    if (finish == kLine) return finish_columns<kLine, true, 1>;
   }
   return keep_columns<ints>;
 }

@@ -196,11 +196,10 @@ static void run_column(const Column& c, const Target& target) {
     });
   }
   const Source source = *c.source;
-  const int64_t scale = target.planes ? 1 : 8;
   for (int32_t y = 0; y < c.rows; ++y) {
     const uint8_t* in = c.in + y * source.in_row;
-    uint8_t* to = target.out + y * target.row + c.at * scale;
-    for (int32_t x = 0; x < c.columns; ++x, in += c.in_column, to += c.column * scale) {
+    uint8_t* to = target.out + y * target.row + c.at;
+    for (int32_t x = 0; x < c.columns; ++x, in += c.in_column, to += c.column) {
       Adder s;
       Bits plane[kBits];
       W::template add<0, 0>(s, c.numbers, pinned, in, source);
@@ -323,6 +322,8 @@ static void run(const FusedSpec* s, const FusedBand* t) {
   w.pixel = pixel_bytes_of(s);
   w.first = t->first_channel / 8;
   w.wanted = (t->channels + 7) / 8;
+  w.out_scale = s->epilogue.planes ? 1 : 8;
+  w.out_pixel = t->codes_pixel;
   w.pixels = s->width;
   w.most_columns = s->width * 64;
   uint8_t* const room = parted ? t->scratch + w.numbers.vectors() * 64 : nullptr;

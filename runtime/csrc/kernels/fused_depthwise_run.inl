@@ -128,13 +128,15 @@ static bool serves(const FusedSpec* s) {
   return is_depthwise(s) && (k == 3 || k == 5 || k == 7) && !s->input_planes && Kind::serves(s);
 }
 
-// Codes of D in the lanes of the sums, where it is all that leaves and no pixel has a border of its own.
+// Codes or floats in the lanes of the sums, where they are all that leaves and no pixel has a border or a residual of
+// its own.
 template <class Kind>
 static Finish finish_for(const FusedSpec* s) {
   const FusedEpilogue& e = s->epilogue;
-  const bool direct =
-      e.wants_codes && e.codes_from_int && !e.wants_float && !has_border(s) && (!e.planes || s->out_channels % 8 == 0);
+  if (!e.wants_codes && !has_border(s) && !e.has_residual) return kFloats;
+  const bool direct = e.wants_codes && !e.wants_float && !has_border(s) && (!e.planes || s->out_channels % 8 == 0);
   if (!direct) return kKeep;
+  if (!e.codes_from_int) return Kind::kInts && e.rule == kFusedLine && !e.has_residual ? kLine : kKeep;
   // The thresholds of up to 4 bits are there, too, and 3 comparisons are less than a line.
   if (e.rule == kFusedLine && Kind::kInts && (e.bits > 3 || s->largest_sum > 126)) return kLine;
   if (e.bits > 4) return kKeep;
@@ -150,23 +152,23 @@ static Numbers numbers_for(const FusedSpec* s) {
   const Finish finish = finish_for<Kind>(s);
   if (finish == kByteLanes) n.bytes += levels;
   if (finish == kWordLanes) n.words += levels;
-  if (finish == kLine) n.dwords += 2;
+  if (finish == kLine) n.dwords += s->epilogue.codes_from_int ? kLineDwords : kLineOfYDwords;
+  if (finish == kFloats) n.dwords += kYDwords;
   return n;
 }
 
 static int32_t saturated(int32_t x, int32_t most) { return x > most ? most : x < -most - 1 ? -most - 1 : x; }
 
 template <class Kind>
-static void write_finish(const FusedSpec* s, const Numbers& n, uint8_t* to) {
+static void write_finish(const FusedSpec* s, const FusedLineRule& line, const Numbers& n, uint8_t* to) {
   const FusedEpilogue& e = s->epilogue;
   const Numbers weights = Kind::weights(s);
   const int64_t pixel = s->in_channels, padded = padded_channels(s);
   const Finish finish = finish_for<Kind>(s);
   if (finish == kKeep) return;
   for (int64_t c = 0; c < pixel; ++c) {
-    if (finish == kLine) {
-      __builtin_memcpy(dword_of(n, pixel, to, weights.dwords) + 4 * c, e.line_multiply + c, 4);
-      __builtin_memcpy(dword_of(n, pixel, to, weights.dwords + 1) + 4 * c, e.line_offset + c, 4);
+    if (finish == kLine || finish == kFloats) {
+      write_line(s, line, n, weights.dwords, c, to);
       continue;
     }
     for (int j = 0; j < (1 << e.bits) - 1; ++j) {
@@ -184,17 +186,18 @@ static void write_finish(const FusedSpec* s, const Numbers& n, uint8_t* to) {
 template <class Kind>
 static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
   const Numbers n = numbers_for<Kind>(s);
-  uint8_t* const to = static_cast<uint8_t*>(prepared);
+  uint8_t* const to = static_cast<uint8_t*>(prepared) + prepared_line_bytes(s);
   const int64_t pixel = s->in_channels, taps = int64_t{s->kernel_h} * s->kernel_w;
+  if (!prepare_line(s, prepared)) return false;
   for (int64_t c = 0; c < pixel; ++c) Kind::write(s, m + c * taps, n, pixel, c, to);
-  write_finish<Kind>(s, n, to);
+  write_finish<Kind>(s, prepared_line(s, prepared), n, to);
   repeat_numbers(n, pixel, to);
   return true;
 }
 
 template <class Kind>
 static int64_t prepared_bytes(const FusedSpec* s) {
-  return all_number_bytes(numbers_for<Kind>(s), s->in_channels);
+  return prepared_line_bytes(s) + all_number_bytes(numbers_for<Kind>(s), s->in_channels);
 }
 
 // ---- Rows ----
@@ -269,20 +272,27 @@ class Rows {
     parted_ = parts(s) ? parted_rows(s, s->in_channels, 1) : Parted{};
     walk_ = {};
     walk_.numbers = n;
-    walk_.prepared = static_cast<const uint8_t*>(t->prepared);
+    walk_.prepared = static_cast<const uint8_t*>(t->prepared) + prepared_line_bytes(s);
     walk_.gathered = reinterpret_cast<__m512i*>(t->scratch);
+    walk_.first_number = Kind::kInts ? 0 : 4 * n.dwords;
     walk_.pixel = s->in_channels;
+    walk_.out_scale = 1;
     walk_.first = t->first_channel;
     walk_.wanted = t->channels;
     sums_ = {};
     sums_.from = t->scratch + room_.sums;
     // Numbers of one size follow one another: what was added to the weights' is the last of its size.
     sums_.numbers =
-        walk_.gathered + (finish_ == kLine ? 4 * weights.dwords : 4 * n.dwords + 2 * weights.words + weights.bytes);
+        walk_.gathered + (finish_ == kLine || finish_ == kFloats ? 4 * weights.dwords
+                                                                 : 4 * n.dwords + 2 * weights.words + weights.bytes);
     sums_.plane = t->codes_plane;
     sums_.planes = s->epilogue.planes != 0;
     sums_.bits = s->epilogue.bits;
-    finish_columns_ = finish_of<Kind::kInts>(finish_, s->epilogue.bits);
+    sums_.least = s->epilogue.relu ? 0.0f : -__builtin_inff();
+    sums_.norms = s->epilogue.norm_multiply != nullptr;
+    finish_columns_ = finish_ == kLine     ? line_columns_of(line_form(s, prepared_line(s, t->prepared).kind))
+                      : finish_ == kFloats ? float_columns<Kind::kInts>
+                                           : finish_of<Kind::kInts>(finish_, s->epilogue.bits);
   }
 
   void run() {
@@ -300,11 +310,13 @@ class Rows {
     walk_.rows = rows;
     walk_.most_columns = static_cast<int32_t>(kSumBytes / Kind::kSize / rows);
     if (finish_ != kKeep) {
-      sums_.to = t_->codes + y * t_->codes_row;
-      sums_.row = t_->codes_row;
+      sums_.row = finish_ == kFloats ? t_->out_row : t_->codes_row;
+      sums_.to = (finish_ == kFloats ? reinterpret_cast<uint8_t*>(t_->out) : t_->codes) + y * sums_.row;
+      walk_.out_pixel = finish_ == kFloats ? t_->out_pixel / 4 : sums_.planes ? t_->codes_pixel * 8 : t_->codes_pixel;
       return run_pixels(s_->width);
     }
     uint8_t* const kept = t_->scratch + room_.kept;
+    walk_.out_pixel = walk_.pixel;
     sums_.to = kept;
     sums_.row = room_.kept_row;
     for (int64_t x = 0; x < s_->width; x += room_.kept_pixels) {
@@ -351,7 +363,9 @@ static double finish_operations(const FusedSpec* s) {
     case kWordLanes:
       return 12 + 4 * compares;
     case kLine:
-      return 34;
+      return e.codes_from_int ? 20 : 32;
+    case kFloats:
+      return Kind::kInts ? 36 : 46;
     case kKeep:
       break;
   }

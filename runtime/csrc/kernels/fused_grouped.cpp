@@ -36,6 +36,8 @@ namespace {
 
 #include "fused_lines.inl"
 
+#include "fused_line_codes.inl"
+
 constexpr int kSumRow = kFusedChannels;
 
 #include "fused_list.inl"
@@ -44,11 +46,7 @@ constexpr int kSumRow = kFusedChannels;
 
 constexpr int kOctet = 8, kVectorBytes = 64;
 
-// ---- What is prepared: how codes are made, the lines of the codes, the weights, [octets][steps][8][8] ----
-
-struct alignas(64) Prepared {
-  int32_t line_kind;
-};
+// ---- What is prepared: how codes are made, the weights, [octets][steps][8][8] ----
 
 struct Plan {
   int32_t taps, inputs, outputs;  // of a group
@@ -65,7 +63,7 @@ static Plan plan_of(const FusedSpec* s) {
   p.steps = p.taps * p.inputs / kOctet;
   p.all_steps = fused_halved(s) ? 2 * p.steps : p.steps;
   p.padded = fused_padded(s);
-  p.weights_at = static_cast<int64_t>(sizeof(Prepared)) + int64_t{p.padded} * 8;
+  p.weights_at = prepared_line_bytes(s);
   p.bytes = p.weights_at + int64_t{s->out_channels / kOctet} * p.steps * kVectorBytes;
   return p;
 }
@@ -78,11 +76,8 @@ static int64_t prepared_bytes(const FusedSpec* s) { return plan_of(s).bytes; }
 
 static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
   const Plan p = plan_of(s);
+  if (!prepare_line(s, prepared)) return false;
   uint8_t* const base = static_cast<uint8_t*>(prepared);
-  float* const lines = reinterpret_cast<float*>(base + sizeof(Prepared));
-  const int kind = choose_fused_line(s, lines, lines + p.padded);
-  if (kind < 0) return false;
-  reinterpret_cast<Prepared*>(base)->line_kind = kind;
   const int products = p.taps * p.inputs;
   for (int c = 0; c < s->out_channels; ++c, m += products) {
     uint8_t* const to = base + octet_at(p, c) + c % kOctet * kOctet;
@@ -207,8 +202,7 @@ static void run(const FusedSpec* s, const FusedBand* b) {
   int64_t* const step_at = reinterpret_cast<int64_t*>(b->scratch + sizeof(Work));
   set_steps(s, b, p, step_at);
   const uint8_t* const prepared = static_cast<const uint8_t*>(b->prepared);
-  const float* const lines = reinterpret_cast<const float*>(prepared + sizeof(Prepared));
-  const FusedLineRule line = {lines, lines + p.padded, reinterpret_cast<const Prepared*>(prepared)->line_kind};
+  const FusedLineRule line = prepared_line(s, prepared);
   const int pixels = b->rows * b->width, end = b->first_channel + b->channels;
   for (int i = 0; i < pixels; i += kList) {
     const int count = pixels - i < kList ? pixels - i : kList;

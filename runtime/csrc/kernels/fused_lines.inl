@@ -1,12 +1,14 @@
 // Codes of D by a line in one rounding, AVX-512: fma(float(D), multiply, offset), rounded, and clamped by the packs
 // that bring it to bytes. 64 codes are 17 operations; what the contract computes, in two roundings and clamped as
 // floats, is 25, and counting the three thresholds of 2 bits 24. It is used only where it was seen, threshold by
-// threshold, to give the codes of the thresholds for every D there is. Included after fused_ints.inl.
+// threshold, to give the codes of the thresholds for every D there is. Codes of y leave out what bounds of y make
+// superfluous. Included after fused_ints.inl; fused_line_codes.inl computes what is chosen here.
 
 enum FusedLineKind : int32_t {
   kNoLine,     // as finish_ints does it
   kFusedFma,   // fma(D, multiply, offset)
   kPlainLine,  // D * multiply + offset, in two roundings; no |y| reaches 2^31
+  kUnitLine,   // nothing but codes of y leaves: y * n, and no |y * n| reaches 2^31
 };
 
 // Thresholds of more codes than this are not counted: then another kernel is quicker.
@@ -76,11 +78,30 @@ static inline bool fused_line_is_small(__m512 multiply, __m512 offset, int32_t r
   return _mm512_cmp_ps_mask(y, _mm512_set1_ps(static_cast<float>(kMostRounded)), _CMP_NLT_UQ) == 0;
 }
 
-// Fills multiply and offset, [padded] each, and says how codes of D are made with them; -1: there are too many
+// Whether y * n gives the codes of all y: the unit quantizer's line, whose least and largest codes are where the packs
+// end, ReLU or not. What is added to y, and y that leaves, take another way.
+static bool is_small_unit_line(const FusedSpec* s) {
+  const FusedEpilogue* const e = &s->epilogue;
+  if (e->codes_from_int || e->wants_float || e->has_residual || e->rule != kFusedLine) return false;
+  const float n = static_cast<float>((1 << e->bits) - 1);
+  const double reach = fused_reach(s);
+  for (int c = 0; c < s->out_channels; ++c) {
+    if (e->line_multiply[c] != n || e->line_offset[c] != 0) return false;
+    double most = reach * __builtin_fabsf(e->multiply[c]) + __builtin_fabsf(e->offset[c]);
+    if (e->norm_multiply != nullptr) {
+      most = most * __builtin_fabsf(e->norm_multiply[c]) + __builtin_fabsf(e->norm_offset[c]);
+    }
+    if (!(most * n < kMostRounded)) return false;
+  }
+  return true;
+}
+
+// Fills multiply and offset, [padded] each, and says how codes are made, those of D with them; -1: there are too many
 // thresholds to count, and no line.
 static int choose_fused_line(const FusedSpec* s, float* multiply, float* offset) {
   const FusedEpilogue* const e = &s->epilogue;
-  if (!e->wants_codes || !e->codes_from_int) return kNoLine;
+  if (!e->wants_codes) return kNoLine;
+  if (!e->codes_from_int) return is_small_unit_line(s) ? kUnitLine : kNoLine;
   const int padded = fused_padded(s), n = (1 << e->bits) - 1;
   const int32_t reach = fused_reach(s);
   const int32_t* const t = static_cast<const int32_t*>(e->thresholds);
@@ -102,38 +123,26 @@ static int choose_fused_line(const FusedSpec* s, float* multiply, float* offset)
   return small && given ? kPlainLine : kNoLine;
 }
 
-template <FusedLineKind kind, bool tail, class Sums>
-static __attribute__((noinline)) void fused_line_codes(const FusedPixels* t, const FusedLineRule* line,
-                                                       const Sums sums) {
-  const __m512i most = _mm512_set1_epi8(static_cast<char>((1 << t->epilogue->bits) - 1));
-  __m512 m[4], b[4];
-  For<0, 4>::each([&](auto h) __attribute__((always_inline)) {
-    m[h] = _mm512_load_ps(line->multiply + t->first_channel + 16 * h);
-    b[h] = _mm512_load_ps(line->offset + t->first_channel + 16 * h);
-  });
-  for (int p = 0; p < t->pixels; ++p) {
-    __m512i codes[4];
-    For<0, 4>::each([&](auto h) __attribute__((always_inline)) {
-      const __m512 x = _mm512_cvtepi32_ps(sums.load(p, h));
-      codes[h] = _mm512_cvtps_epi32(kind == kFusedFma ? _mm512_fmadd_ps(x, m[h], b[h])
-                                                      : _mm512_add_ps(_mm512_mul_ps(x, m[h]), b[h]));
-    });
-    store_fused_codes<tail>(t, p, _mm512_min_epu8(bytes_in_order(codes), most));
-  }
+// What a kernel's prepared memory begins with: the kind, then multiply and offset, [padded] each.
+struct alignas(64) PreparedLine {
+  int32_t kind;
+};
+
+static inline int64_t prepared_line_bytes(const FusedSpec* s) {
+  return static_cast<int64_t>(sizeof(PreparedLine)) + int64_t{fused_padded(s)} * 8;
 }
 
-// Everything that the epilogue asks for.
-template <class Sums>
-static void finish_with_line(const FusedPixels* t, int padded, const FusedLineRule* line, const Sums sums) {
-  const bool tail = t->channels != 64;
-  if (line->kind == kFusedFma) {
-    tail ? fused_line_codes<kFusedFma, true>(t, line, sums) : fused_line_codes<kFusedFma, false>(t, line, sums);
-  } else if (line->kind == kPlainLine) {
-    tail ? fused_line_codes<kPlainLine, true>(t, line, sums) : fused_line_codes<kPlainLine, false>(t, line, sums);
-  } else if (t->epilogue->rule == kFusedLine) {
-    finish_int_codes<kLineCodes>(t, padded, sums);
-  } else {
-    finish_int_codes<kThresholdCodes>(t, padded, sums);
-  }
-  finish_y(t, padded, sums);
+// False where no line serves, and another kernel must.
+static bool prepare_line(const FusedSpec* s, void* prepared) {
+  float* const lines = reinterpret_cast<float*>(static_cast<uint8_t*>(prepared) + sizeof(PreparedLine));
+  const int kind = choose_fused_line(s, lines, lines + fused_padded(s));
+  if (kind < 0) return false;
+  static_cast<PreparedLine*>(prepared)->kind = kind;
+  return true;
+}
+
+static FusedLineRule prepared_line(const FusedSpec* s, const void* prepared) {
+  const uint8_t* const base = static_cast<const uint8_t*>(prepared);
+  const float* const lines = reinterpret_cast<const float*>(base + sizeof(PreparedLine));
+  return {lines, lines + fused_padded(s), static_cast<const PreparedLine*>(prepared)->kind};
 }

@@ -30,6 +30,8 @@ namespace {
 
 #include "fused_lines.inl"
 
+#include "fused_line_codes.inl"
+
 constexpr int kSumRow = kFusedChannels;
 
 #include "fused_list.inl"

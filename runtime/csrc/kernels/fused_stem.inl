@@ -5,12 +5,6 @@ constexpr int kMostStemChannels = 4;
 constexpr int kMostRowBytes = 64;     // of the taps of a kernel row
 constexpr int kMostStemInputs = 256;  // per output: sums of so many bytes fit 16 bits
 
-// Prepared: this, multiply and offset of the lines, [padded] each, then the weights, 4 bytes x 16 channels for each
-// dword of a kernel row.
-struct alignas(64) StemPrepared {
-  int32_t line_kind;
-};
-
 static inline bool stem_suits(const FusedSpec* s) {
   if (!fused_fits_bytes(s) || !pool_suits(s)) return false;
   if (s->groups != 1 || s->input_planes || s->in_channels > kMostStemChannels || s->dilation_w != 1) return false;
@@ -21,9 +15,8 @@ static inline bool stem_suits(const FusedSpec* s) {
 static inline int stem_row_bytes(const FusedSpec* s) { return s->kernel_w * s->in_channels; }
 static inline int stem_dwords(const FusedSpec* s) { return (stem_row_bytes(s) + 3) / 4; }
 static inline int stem_steps(const FusedSpec* s) { return s->kernel_h * stem_dwords(s); }
-static inline int64_t stem_weights_at(const FusedSpec* s) {
-  return static_cast<int64_t>(sizeof(StemPrepared)) + int64_t{fused_padded(s)} * 8;
-}
+// Prepared: how codes are made, then the weights, 4 bytes x 16 channels for each dword of a kernel row.
+static inline int64_t stem_weights_at(const FusedSpec* s) { return prepared_line_bytes(s); }
 
 static int64_t prepared_bytes(const FusedSpec* s) {
   return stem_weights_at(s) + int64_t{fused_padded(s)} * stem_steps(s) * 4;
@@ -33,11 +26,8 @@ static int64_t prepared_bytes(const FusedSpec* s) {
 static inline int64_t stem_weights_of(const FusedSpec* s, int vector, int ky, int k);
 
 static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
+  if (!prepare_line(s, prepared)) return false;
   uint8_t* const base = static_cast<uint8_t*>(prepared);
-  float* const lines = reinterpret_cast<float*>(base + sizeof(StemPrepared));
-  const int kind = choose_fused_line(s, lines, lines + fused_padded(s));
-  if (kind < 0) return false;
-  reinterpret_cast<StemPrepared*>(base)->line_kind = kind;
   int8_t* const weights = reinterpret_cast<int8_t*>(base + stem_weights_at(s));
   for (int c = 0; c < s->out_channels; ++c) {
     for (int ky = 0; ky < s->kernel_h; ++ky) {
@@ -48,15 +38,6 @@ static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
     }
   }
   return true;
-}
-
-static FusedLineRule stem_line(const FusedSpec* s, const FusedBand* b) {
-  const uint8_t* const prepared = static_cast<const uint8_t*>(b->prepared);
-  FusedLineRule line;
-  line.multiply = reinterpret_cast<const float*>(prepared + sizeof(StemPrepared));
-  line.offset = line.multiply + fused_padded(s);
-  line.kind = reinterpret_cast<const StemPrepared*>(prepared)->line_kind;
-  return line;
 }
 
 // Bytes of one row of input that a row of outputs reads.

@@ -35,6 +35,8 @@ namespace {
 
 #include "fused_lines.inl"
 
+#include "fused_line_codes.inl"
+
 constexpr int kRows = 16, kRowBytes = 64, kTileBytes = kRows * kRowBytes;
 constexpr int kGroup = kFusedChannels, kGroupTiles = kGroup / kRows;
 constexpr int kSumRow = kGroup;

@@ -4,11 +4,8 @@ constexpr int kMostStemChannels = 4, kMostLines = 8;
 
 // ---- What is prepared ----
 
-// Behind it: multiply and offset of the lines, [padded] each; a tile whose column i has ones where line i of a window
-// has weights; the weights, [groups of 64 channels][tiles of 16][lines][16][16][4].
-struct alignas(64) Prepared {
-  int32_t line_kind;
-};
+// How codes are made; a tile whose column i has ones where line i of a window has weights; the weights, [groups of 64
+// channels][tiles of 16][lines][16][16][4].
 
 struct Plan {
   int32_t slots, slot_bytes;      // of a line: 4 x 16 or 8 x 8
@@ -44,7 +41,7 @@ static bool plan_of(const FusedSpec* s, Plan* p) {
   p->tiles = (s->out_channels + kRows - 1) / kRows;
   p->pixels = whole_tiles(s->width);
   p->kept = whole_tiles(p->pixels + (p->lines - 1) * p->step);
-  p->ones_at = static_cast<int64_t>(sizeof(Prepared)) + int64_t{p->padded} * 8;
+  p->ones_at = prepared_line_bytes(s);
   p->weights_at = p->ones_at + kTileBytes;
   p->bytes = p->weights_at + int64_t{p->groups} * kGroupTiles * p->lines * kTileBytes;
   return true;
@@ -75,11 +72,8 @@ static void prepare_channel(const FusedSpec* s, const Plan& p, int c, const uint
 
 static bool prepare(const FusedSpec* s, const uint8_t* m, void* prepared) {
   const Plan p = plan_of(s);
+  if (!prepare_line(s, prepared)) return false;
   uint8_t* const base = static_cast<uint8_t*>(prepared);
-  float* const lines = reinterpret_cast<float*>(base + sizeof(Prepared));
-  const int kind = choose_fused_line(s, lines, lines + p.padded);
-  if (kind < 0) return false;
-  reinterpret_cast<Prepared*>(base)->line_kind = kind;
   const int64_t inputs = int64_t{s->kernel_h} * s->kernel_w * s->in_channels;
   for (int c = 0; c < s->out_channels; ++c) prepare_channel(s, p, c, m + c * inputs, base);
   return true;
@@ -111,10 +105,7 @@ struct Run {
   int32_t y, channel;
 
   Run(const FusedSpec* spec, const FusedBand* band) : s(spec), b(band), p(plan_of(spec)), y(-1), channel(-1) {
-    const uint8_t* const prepared = static_cast<const uint8_t*>(band->prepared);
-    line.multiply = reinterpret_cast<const float*>(prepared + sizeof(Prepared));
-    line.offset = line.multiply + p.padded;
-    line.kind = reinterpret_cast<const Prepared*>(prepared)->line_kind;
+    line = prepared_line(s, band->prepared);
     uint8_t* at = band->scratch;
     const auto take = [&](int64_t bytes) {
       at += bytes;

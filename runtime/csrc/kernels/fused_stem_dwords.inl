@@ -92,7 +92,7 @@ struct StemRun {
   uint16_t* room;
   int32_t y, channel;
 
-  StemRun(const FusedSpec* spec, const FusedBand* band) : s(spec), b(band), line(stem_line(spec, band)) {
+  StemRun(const FusedSpec* spec, const FusedBand* band) : s(spec), b(band), line(prepared_line(spec, band->prepared)) {
     uint8_t* at = band->scratch;
     const auto take = [&](int64_t bytes) {
       at += bytes;

@@ -466,6 +466,10 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
 
 #include "activations.inl"
 
+// ---- Two tensors ----
+
+#include "pairs.inl"
+
 // ---- Tables of codes ----
 
 typedef uint8_t CodeLanes __attribute__((vector_size(sizeof(Floats))));
@@ -563,5 +567,6 @@ static constexpr KernelTable generic_table(const char* name) {
   t.pixel_sums = generic_pixel_sums;
   t.rows = generic_rows();
   t.pixels = {generic_add_pixels, generic_multiply_pixels};
+  t.pairs = &kGenericPairs;
   return t;
 }

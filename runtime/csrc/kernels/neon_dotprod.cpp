@@ -7,6 +7,8 @@
 #include <arm_neon.h>
 
 #include "../core/kernels.h"
+#include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 #include "../core/resize_kernels.h"
 
 namespace bitorch {

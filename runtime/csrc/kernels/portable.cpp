@@ -5,6 +5,8 @@
 // 128 for 8-bit weights), then 32 bits; 32 bits at once where not even two steps fit. kWords and kDepthwise: 32 bits.
 // The 32-bit sums wrap like the exact result modulo 2^32.
 #include "../core/kernels.h"
+#include "../core/matrix_kernels.h"
+#include "../core/pair_kernels.h"
 #include "../core/resize_kernels.h"
 
 namespace bitorch {
@@ -107,6 +109,7 @@ static void dot_words(const DotTile* t, void* out) {
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("portable");
+  t.matrices = &kMatrixPortable;
   t.resizes = &kPortableResize;
   set_dot(&t, kPopcount, "popcount portable", dot_popcount, kTile);
   set_dot(&t, kBytes, "bytes portable", dot_bytes, kTile);

@@ -5,8 +5,10 @@
 #include "operations/adaptive_max_pool.h"
 #include "operations/add.h"
 #include "operations/affine.h"
+#include "operations/attention.h"
 #include "operations/avg_pool.h"
 #include "operations/concat.h"
+#include "operations/constant.h"
 #include "operations/conv2d.h"
 #include "operations/conv2d_float.h"
 #include "operations/conv_transpose.h"
@@ -18,10 +20,11 @@
 #include "operations/linear.h"
 #include "operations/linear_float.h"
 #include "operations/lookup.h"
+#include "operations/matmul.h"
 #include "operations/max_pool.h"
-#include "operations/mul.h"
 #include "operations/output.h"
 #include "operations/pad.h"
+#include "operations/pairs.h"
 #include "operations/permute.h"
 #include "operations/quantize.h"
 #include "operations/reshape.h"
@@ -56,7 +59,15 @@ const std::vector<OperationDefinition>& all_operations() {
       {"flatten", kFlattenKeys, read_and_make<read_flatten, make_flatten>},
       {"activation", kActivationKeys, read_and_make<read_activation, make_activation>},
       {"softmax", kSoftmaxKeys, read_and_make<read_softmax, make_softmax>},
-      {"mul", kMulKeys, read_and_make<read_mul, make_mul>},
+      {"sub", kPairKeys, read_and_make<read_pair, make_pair_operation>},
+      {"mul", kPairKeys, read_and_make<read_pair, make_pair_operation>},
+      {"div", kPairKeys, read_and_make<read_pair, make_pair_operation>},
+      {"minimum", kPairKeys, read_and_make<read_pair, make_pair_operation>},
+      {"maximum", kPairKeys, read_and_make<read_pair, make_pair_operation>},
+      {"where", kWhereKeys, read_and_make<read_pair, make_pair_operation>},
+      {"constant", kConstantKeys, read_and_make<read_constant, make_constant>},
+      {"matmul", kMatmulKeys, read_and_make<read_matmul, make_matmul>},
+      {"attention", kAttentionKeys, read_and_make<read_attention, make_attention>},
       {"select", kSelectKeys, read_and_make<read_select, make_select>},
       {"pad", kPadKeys, read_and_make<read_pad, make_pad>},
       {"take", kTakeKeys, read_and_make<read_take, make_take>},

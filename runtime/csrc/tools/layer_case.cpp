@@ -29,6 +29,27 @@ std::vector<double> draw_thresholds(Random& random, int n, double reach) {
   return t;
 }
 
+// Codes that no D reaches, as deployment stores them: one beyond the largest D of the layer's own weights.
+void clamp_thresholds(LayerCase* layer) {
+  const ConvSpec& spec = layer->spec;
+  const int64_t channels = spec.geometry.out_channels, count = spec.geometry.inputs_per_output();
+  int64_t reach = 0;
+  for (int64_t c = 0; c < channels; ++c) {
+    int64_t sum = 0;
+    for (int64_t k = 0; k < count; ++k) {
+      sum += std::abs(spec.code_step() * layer->m[static_cast<size_t>(c * count + k)] + spec.lowest_code());
+    }
+    reach = std::max(reach, sum * ((1 << spec.activation_bits) - 1));
+  }
+  const size_t n = (size_t{1} << spec.code.bits) - 1;
+  for (size_t i = 0; i < layer->int_thresholds.size(); ++i) {
+    const bool falls = !layer->descending.empty() && layer->descending[i / n] != 0;
+    const int64_t t = layer->int_thresholds[i];
+    const int64_t bounded = falls ? std::clamp(t, -reach - 1, reach) : std::clamp(t, -reach, reach + 1);
+    layer->int_thresholds[i] = static_cast<int32_t>(bounded);
+  }
+}
+
 void draw_code_stage(Random& random, const LayerOutline& outline, LayerCase* layer) {
   ConvSpec& spec = layer->spec;
   const int n = (1 << spec.code.bits) - 1;
@@ -46,6 +67,7 @@ void draw_code_stage(Random& random, const LayerOutline& outline, LayerCase* lay
       if (!from_int) layer->float_thresholds.push_back(static_cast<float>(x));
     }
   }
+  if (from_int && random.one_in(2)) clamp_thresholds(layer);
 }
 
 void draw_residual(Random& random, LayerCase* layer) {
@@ -63,6 +85,8 @@ void draw_stages(Random& random, const LayerOutline& outline, LayerCase* layer) 
   if (outline.has_float) {
     layer->multiply = draw_floats(random, channels, reach * (random.one_in(2) ? 8 : 1));
     layer->offset = draw_floats(random, channels, 1);
+    const bool zeros = !outline.pool && random.one_in(5);
+    for (float& offset : layer->offset) offset = zeros && random.one_in(3) ? -0.0f : offset;
   }
   if (outline.has_norm) {
     layer->norm_multiply = draw_floats(random, channels, 3);
@@ -99,12 +123,16 @@ Layout LayerCase::input_layout() const {
 }
 Layout LayerCase::codes_layout() const {
   const ConvGeometry& g = spec.geometry;
-  return Layout::make(codes_kind, spec.result_height(), spec.result_width(), g.out_channels, spec.code.bits,
-                      {1, 1, 1, 1});
+  const int64_t channels = before + g.out_channels + behind;
+  const Layout whole =
+      Layout::make(codes_kind, spec.result_height(), spec.result_width(), channels, spec.code.bits, {1, 1, 1, 1});
+  return channels == g.out_channels ? whole : whole.part(before, g.out_channels);
 }
 Layout LayerCase::float_layout() const {
   const ConvGeometry& g = spec.geometry;
-  return Layout::make(Kind::kFloat, spec.result_height(), spec.result_width(), g.out_channels, 0, {});
+  const int64_t channels = before + g.out_channels + behind;
+  const Layout whole = Layout::make(Kind::kFloat, spec.result_height(), spec.result_width(), channels, 0, {});
+  return channels == g.out_channels ? whole : whole.part(before, g.out_channels);
 }
 
 void LayerCase::point() {
@@ -132,6 +160,11 @@ LayerCase draw_layer(Random& random, const LayerOutline& outline) {
   layer.codes_kind = outline.codes_kind;
   layer.extra = outline.extra;
   layer.in_place = outline.in_place;
+  if (random.one_in(4)) {
+    const bool planes = outline.codes_kind == Kind::kPlanes, last = outline.geometry.out_channels % 8 != 0;
+    layer.before = planes ? 8 * random.from(0, 3) : random.from(0, 24);
+    layer.behind = !planes ? random.from(0, 24) : last ? 0 : 8 * random.from(0, 3);
+  }
   draw_numbers(random, &layer);
   draw_stages(random, outline, &layer);
   layer.point();
@@ -246,7 +279,7 @@ void write_codes(const Layout& layout, const std::vector<uint8_t>& codes, int64_
         uint8_t* pixel = memory + layout.offset(n, y, x);
         if (layout.kind == Kind::kPlanes) {
           for (int bit = 0; bit < layout.bits; ++bit)
-            std::fill_n(pixel + bit * layout.plane_bytes, layout.pixel_bytes, 0);
+            std::fill_n(pixel + bit * layout.plane_bytes, layout.channel_bytes(), 0);
         }
         for (int64_t c = 0; c < layout.channels; ++c, ++index) {
           if (layout.kind == Kind::kBytes) pixel[c] = codes[index];

@@ -17,7 +17,8 @@ struct LayerCase {
   ConvSpec spec;
   int64_t batch = 1;
   Kind input_kind = Kind::kBytes, codes_kind = Kind::kBytes;
-  Halo extra;  // of the input, beyond its padding
+  Halo extra;                      // of the input, beyond its padding
+  int64_t before = 0, behind = 0;  // channels of a tensor that the results are a part of, as of a concatenation
   bool in_place = false;
 
   // What the spec points to.

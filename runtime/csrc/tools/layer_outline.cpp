@@ -179,7 +179,7 @@ bool is_possible(const LayerOutline& outline, int64_t most_macs) {
 }  // namespace
 
 ConvSpec LayerOutline::spec() const {
-  static const float kNumber = 1.0f;
+  static const std::vector<float> kNumbers(size_t{1} << 10, 1.0f);
   static const int32_t kThreshold = 0;
   static const std::vector<uint8_t> kFalls(size_t{1} << 10, 1);
   ConvSpec spec;
@@ -190,14 +190,14 @@ ConvSpec LayerOutline::spec() const {
   spec.weight_grid = weight_grid;
   spec.sign_activations = sign_activations;
   spec.zero_point = zero_point;
-  spec.multiply = spec.offset = has_float ? &kNumber : nullptr;
-  spec.norm_multiply = spec.norm_offset = has_norm ? &kNumber : nullptr;
+  spec.multiply = spec.offset = has_float ? kNumbers.data() : nullptr;
+  spec.norm_multiply = spec.norm_offset = has_norm ? kNumbers.data() : nullptr;
   spec.has_residual = has_residual;
   spec.relu = relu;
   spec.wants_float = wants_float;
   spec.code.bits = code_bits;
   if (code_bits != 0 && codes == CodesOf::kInt) spec.code.int_thresholds = &kThreshold;
-  if (code_bits != 0 && codes == CodesOf::kFloat) spec.code.float_thresholds = &kNumber;
+  if (code_bits != 0 && codes == CodesOf::kFloat) spec.code.float_thresholds = kNumbers.data();
   if (code_bits != 0 && falls) spec.code.descending = kFalls.data();
   return spec;
 }

@@ -1,14 +1,15 @@
 // Times one convolution with every kernel that can compute it, and says what each reckons itself to take.
 //
-//   time_conv SIZE IN OUT KERNEL STRIDE W A [--to codes|float|both] [--code-bits B] [--input planes|bytes]
+//   time_conv SIZE IN OUT KERNEL STRIDE W A [--to codes|unit|float|both] [--code-bits B] [--input planes|bytes]
 //             [--output planes|bytes] [--residual] [--depthwise] [--groups G] [--batch N] [--threads N] [--kernels
 //             TABLE] [--only NAME] [--machine NAME] [--pool]
 //
-// SIZE: of the output, as in 56 or 1x64. Padding is KERNEL / 2. --pool: with a max-pool of 3x3, stride 2, behind it.
-// Times are the least of many runs, in microseconds. With --machine, as in zen5, nothing is timed: it says what the
-// kernels reckon to take there.
+// SIZE: of the output, as in 56 or 1x64. Padding is KERNEL / 2. --to unit: codes of y by the unit quantizer. --pool:
+// with a max-pool of 3x3, stride 2, behind it. Times are the least of many runs, in microseconds. With --machine, as in
+// zen5, nothing is timed: it says what the kernels reckon to take there.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -23,7 +24,8 @@ namespace bitorch {
 namespace {
 
 constexpr const char* kUsage =
-    "time_conv SIZE IN OUT KERNEL STRIDE W A [--to codes|float|both] [--code-bits B] [--input planes|bytes] [--output "
+    "time_conv SIZE IN OUT KERNEL STRIDE W A [--to codes|unit|float|both] [--code-bits B] [--input planes|bytes] "
+    "[--output "
     "planes|bytes] [--residual] [--depthwise] [--groups G] [--batch N] [--threads N] [--kernels TABLE] [--only NAME] "
     "[--machine NAME] [--pool]";
 constexpr double kSeconds = 0.25;
@@ -55,13 +57,15 @@ void set_sizes(const Arguments& arguments, LayerCase* layer) {
 void set_stages(const Arguments& arguments, Random& random, LayerCase* layer) {
   ConvSpec& spec = layer->spec;
   const std::string to = arguments.has("--to") ? arguments.text("--to") : "codes";
-  if (to != "codes" && to != "float" && to != "both") arguments.fail("--to is codes, float or both");
+  if (to != "codes" && to != "unit" && to != "float" && to != "both") {
+    arguments.fail("--to is codes, unit, float or both");
+  }
   const int64_t channels = spec.geometry.out_channels;
   spec.has_residual = arguments.has("--residual");
-  spec.wants_float = to != "codes";
+  spec.wants_float = to == "float" || to == "both";
   if (to != "float") spec.code.bits = static_cast<int>(arguments.number("--code-bits", spec.activation_bits, 1, 8));
   const double spread = static_cast<double>(spec.largest_sum()) * 0.1 + 1;
-  if (spec.wants_float || spec.has_residual) {
+  if (to != "codes" || spec.has_residual) {
     layer->multiply.assign(static_cast<size_t>(channels), static_cast<float>(1 / spread));
     layer->offset.assign(static_cast<size_t>(channels), 0.25f);
     spec.relu = true;
@@ -73,10 +77,9 @@ void set_stages(const Arguments& arguments, Random& random, LayerCase* layer) {
   }
   const int n = (1 << spec.code.bits) - 1;
   for (int64_t c = 0; c < channels; ++c) {
-    for (int j = 0; j < n; ++j) {
-      layer->int_thresholds.push_back(static_cast<int32_t>((2.0 * j / n - 1) * spread + random.from(0, 3)));
-    }
-    std::sort(layer->int_thresholds.end() - n, layer->int_thresholds.end());
+    // On a line, as quantizers make them: steps of a size and a beginning of each channel's own.
+    const double step = (1.5 + random.real()) * spread / n, first = random.real() * spread;
+    for (int j = 0; j < n; ++j) layer->int_thresholds.push_back(static_cast<int32_t>(std::ceil(first + j * step)));
   }
 }
 

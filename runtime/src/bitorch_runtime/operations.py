@@ -16,13 +16,19 @@ from bitorch_runtime.operation_rows.codes import BETWEEN_FLOATS_AND_CODES
 from bitorch_runtime.operation_rows.elementwise import ELEMENTWISE
 from bitorch_runtime.operation_rows.ends import ENDS
 from bitorch_runtime.operation_rows.layers import LAYERS
+from bitorch_runtime.operation_rows.matrices import MATRICES
 from bitorch_runtime.operation_rows.moves import MOVES
+from bitorch_runtime.operation_rows.pairs import PAIRS
 from bitorch_runtime.operation_rows.pools import POOLS
 from bitorch_runtime.operation_rows.resizes import RESIZES
 
 #: Every operation, by name.
 OPERATIONS: Mapping[str, Op] = MappingProxyType(
-    {row.name: row for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, POOLS, RESIZES, MOVES) for row in rows}
+    {
+        row.name: row
+        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, PAIRS, MATRICES, POOLS, RESIZES, MOVES)
+        for row in rows
+    }
 )
 
 

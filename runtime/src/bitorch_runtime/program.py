@@ -221,6 +221,15 @@ def program_of_frozen(operations: Sequence[Mapping[str, Any]], arrays: Mapping[s
     return program
 
 
+def layer_call(program: Program, arrays: Sequence[Array]) -> _native.LayerCall:
+    """Return a program of one float32 input and output as it is called with addresses; see `_native.LayerCall`.
+
+    Args:
+        arrays: C-contiguous; a call compares their bytes with what it is given.
+    """
+    return _native.LayerCall(program._native, list(arrays))
+
+
 def _plain(index: int, operation: object) -> dict[str, Any]:
     if not isinstance(operation, Mapping):
         raise TypeError(f"operation {index}: must be a dict, not {type(operation).__name__}")

@@ -9,6 +9,9 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized, type_before_parametrizations
 
 from ..layers import (
+    QGRU,
+    QLSTM,
+    QRNN,
     QConv1d,
     QConv2d,
     QConv3d,
@@ -17,8 +20,11 @@ from ..layers import (
     QConvTranspose3d,
     QEmbedding,
     QEmbeddingBag,
+    QGRUCell,
     QLinear,
+    QLSTMCell,
     QMultiheadAttention,
+    QRNNCell,
 )
 from ..layers.low_bit import Converted
 from ..quantizations import Quantization
@@ -35,6 +41,12 @@ LOW_BIT: dict[type[nn.Module], type[Converted]] = {
     nn.Embedding: QEmbedding,
     nn.EmbeddingBag: QEmbeddingBag,
     nn.MultiheadAttention: QMultiheadAttention,
+    nn.LSTM: QLSTM,
+    nn.GRU: QGRU,
+    nn.RNN: QRNN,
+    nn.LSTMCell: QLSTMCell,
+    nn.GRUCell: QGRUCell,
+    nn.RNNCell: QRNNCell,
 }
 
 

@@ -12,8 +12,8 @@ from ..layers import (
     QConv3d,
     QEmbedding,
     QEmbeddingBag,
-    QMultiheadAttention,
 )
+from ..layers.composed import Composed
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qattention import float_projections
 from ..quantizations import Identity, Quantization
@@ -38,8 +38,8 @@ def low_bit_form(layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool, 
         ValueError: the layer is too wide for exact sums.
     """
     kind = LOW_BIT[type(layer)]
-    if isinstance(layer, nn.MultiheadAttention):
-        return _attention(layer, quantizers_of, exact=exact)
+    if issubclass(kind, Composed):
+        return _composed(kind, layer, quantizers_of, exact=exact)
     quantizers = quantizers_of(layer)
     if quantizers is None:
         return None
@@ -63,19 +63,30 @@ def _embedding(
     return kind._sharing(layer, weight_quantization=weight, output_quantization=Identity())
 
 
-def _attention(layer: nn.MultiheadAttention, quantizers_of: QuantizersOf, *, exact: bool) -> QMultiheadAttention | None:
+def _composed(kind: type[Composed], layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool) -> Composed | None:
     projections = {}
-    for name, projection in float_projections(layer).items():
+    for name, projection in _float_projections(layer).items():
         quantizers = quantizers_of(projection)
         if quantizers is None:
             return None
         projections[name] = {**quantizers, "gradient_cancellation_threshold": 0.0, "exact": exact}
-    return QMultiheadAttention._sharing(layer, projections=projections)
+    return kind._sharing(layer, projections=projections)
+
+
+def _float_projections(layer: nn.Module) -> dict[str, nn.Linear]:
+    """Return linear layers of the sizes of a layer's matrices, on the meta device, by the low-bit parts' names."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return float_projections(layer)
+    matrices = {name: weight for name, weight in layer.named_parameters(recurse=False) if name.startswith("weight_")}
+    return {
+        name.removeprefix("weight_"): nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+        for name, weight in matrices.items()
+    }
 
 
 def is_as_wanted(layer: Converted, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float) -> bool:
     """Return whether a layer that is low-bit already is what `low_bit_form` would make of its float layer."""
-    if isinstance(layer, QMultiheadAttention):
+    if isinstance(layer, Composed):
         parts = layer.projections().values()
         return all(is_as_wanted(part, quantizers_of, exact=exact, pad_value=pad_value) for part in parts)
     quantizers = quantizers_of(layer)

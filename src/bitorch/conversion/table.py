@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import nn
 
 from ..in_place import InPlaceTable
-from ..layers import QMultiheadAttention
+from ..layers.composed import Composed
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qconv import _Convolution
 from ..quantizations.bits import FLOAT_BITS
@@ -99,7 +99,7 @@ def bits_of(layer: nn.Module) -> LayerBits:
             layer.input_quantization.bit_width,
             FLOAT_BITS if gradient is None else gradient.bit_width,
         )
-    if isinstance(layer, QMultiheadAttention):
+    if isinstance(layer, Composed):
         return _common([bits_of(projection) for projection in layer.projections().values()])
     return (layer.weight_quantization.bit_width if isinstance(layer, WeightQuantized) else None, None, None)
 

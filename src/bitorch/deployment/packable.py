@@ -20,6 +20,7 @@ from ..layers import (
 from ..layers.input_quantizer import gives_its_quantizers_values
 from ..layers.low_bit import LowBit
 from ..layers.qattention import QProjection
+from ..layers.qrecurrent import QGates
 from ..quantizations import (
     GradientDoReFa,
     GradientLUQ,
@@ -31,9 +32,8 @@ from ..quantizations.base import Grid
 from ..quantizations.own_values import is_as_made
 from .asked_arithmetic import LARGEST_CODE, Reason, arithmetic_of, gives_signs
 
-
 _CONVOLUTIONS = (QConv1d, QConv2d, QConv3d)
-_LAYERS = (QLinear, *_CONVOLUTIONS, QConvTranspose1d, QConvTranspose2d, QConvTranspose3d, QProjection)
+_LAYERS = (QLinear, *_CONVOLUTIONS, QConvTranspose1d, QConvTranspose2d, QConvTranspose3d, QProjection, QGates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,11 +205,7 @@ def _why_too_wide(codes: Tensor, largest: int, activation_bits: int) -> Reason |
 
 def _pad_code(layer: LowBit) -> int | Reason:
     """The code that borders are filled with, where the runtime has it; 0 where there are none."""
-    if (
-        not isinstance(layer, _CONVOLUTIONS)
-        or layer.padding_mode != "zeros"
-        or not any(map(any, layer._borders()))
-    ):
+    if not isinstance(layer, _CONVOLUTIONS) or layer.padding_mode != "zeros" or not any(map(any, layer._borders())):
         return 0
     quantizer = layer.input_quantization
     grid = quantizer.max_code

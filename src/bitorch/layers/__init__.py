@@ -19,4 +19,10 @@ from .qembedding import QEmbedding as QEmbedding
 from .qembedding import QEmbeddingBag as QEmbeddingBag
 from .qlinear import QLinear as QLinear
 from .qlinear import QLinearBase as QLinearBase
+from .qrecurrent import QGRU as QGRU
+from .qrecurrent import QLSTM as QLSTM
+from .qrecurrent import QRNN as QRNN
+from .qrecurrent_cells import QGRUCell as QGRUCell
+from .qrecurrent_cells import QLSTMCell as QLSTMCell
+from .qrecurrent_cells import QRNNCell as QRNNCell
 from .rprelu import RPReLU as RPReLU

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..quantizations import Quantization
-from .low_bit import Converted
+from .composed import Composed, PartLinear
 from .qlinear import QLinear
 from .weight_sources import is_in, load_parametrization
 
@@ -30,7 +30,7 @@ _OF_PROJECTIONS = frozenset(
 )
 
 
-class QProjection(QLinear):
+class QProjection(PartLinear):
     """A projection into attention: a QLinear whose weight and bias are rows of those of its QMultiheadAttention.
 
     Attributes:
@@ -69,7 +69,7 @@ class QProjection(QLinear):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-class QMultiheadAttention(Converted, nn.MultiheadAttention):
+class QMultiheadAttention(Composed, nn.MultiheadAttention):
     """Multi-head attention whose four projections compute on integer codes; softmax and both products stay float.
 
     A drop-in for nn.MultiheadAttention with the same parameters, state_dict keys, arguments and results. Each of
@@ -188,6 +188,9 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
     def projections(self) -> dict[str, QLinear]:
         """Return the four low-bit projections by name."""
         return {name: self.get_submodule(name) for name in (*INPUT_PROJECTIONS, "out_proj")}  # type: ignore[misc]
+
+    def _shown(self) -> Collection[str]:
+        return PROJECTED
 
     def forward(
         self,

@@ -59,6 +59,52 @@ void transpose_4x4(const Word* in, int64_t in_stride, Word* out, int64_t out_str
 
 #undef BITORCH_SHUFFLE4
 
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef uint16_t Shorts8 __attribute__((vector_size(16)));
+typedef uint64_t Longs2 __attribute__((vector_size(16)));
+
+#if defined(__clang__)
+#define BITORCH_ZIP16(a, b, i)                                                                                        \
+  __builtin_shufflevector(a, b, i, 16 + i, 1 + i, 17 + i, 2 + i, 18 + i, 3 + i, 19 + i, 4 + i, 20 + i, 5 + i, 21 + i, \
+                          6 + i, 22 + i, 7 + i, 23 + i)
+#define BITORCH_ZIP8(a, b, i) __builtin_shufflevector(a, b, i, 8 + i, 1 + i, 9 + i, 2 + i, 10 + i, 3 + i, 11 + i)
+#else
+#define BITORCH_ZIP16(a, b, i)                                                                                    \
+  __builtin_shuffle(a, b,                                                                                         \
+                    Bytes16{i, 16 + i, 1 + i, 17 + i, 2 + i, 18 + i, 3 + i, 19 + i, 4 + i, 20 + i, 5 + i, 21 + i, \
+                            6 + i, 22 + i, 7 + i, 23 + i})
+#define BITORCH_ZIP8(a, b, i) __builtin_shuffle(a, b, Shorts8{i, 8 + i, 1 + i, 9 + i, 2 + i, 10 + i, 3 + i, 11 + i})
+#endif
+
+// 4 pixels of 4 bytes become 12 bytes; two bytes behind them are written, too.
+void store_without_fourths(Shorts8 pixels, uint8_t* out) {
+  Longs2 x;
+  std::memcpy(&x, &pixels, sizeof(x));
+  x = (x & 0xffffff) | (x >> 8 & 0xffffff000000);  // the low bytes come first: kernels rely on it, too
+  for (int i = 0; i < 2; ++i) {
+    const uint64_t word = x[i];
+    std::memcpy(out + 6 * i, &word, 8);
+  }
+}
+
+// 16 columns of 3 rows of bytes; two bytes behind the 48 are written, too.
+void interleave_16x3(const uint8_t* in, int64_t in_stride, uint8_t* out) {
+  Bytes16 row[3];
+  for (int y = 0; y < 3; ++y) std::memcpy(&row[y], in + y * in_stride, 16);
+  const Bytes16 pairs[2] = {BITORCH_ZIP16(row[0], row[1], 0), BITORCH_ZIP16(row[0], row[1], 8)};
+  const Bytes16 zero = {}, thirds[2] = {BITORCH_ZIP16(row[2], zero, 0), BITORCH_ZIP16(row[2], zero, 8)};
+  for (int half = 0; half < 2; ++half, out += 24) {
+    Shorts8 a, b;
+    std::memcpy(&a, &pairs[half], sizeof(a));
+    std::memcpy(&b, &thirds[half], sizeof(b));
+    store_without_fourths(BITORCH_ZIP8(a, b, 0), out);
+    store_without_fourths(BITORCH_ZIP8(a, b, 4), out + 12);
+  }
+}
+
+#undef BITORCH_ZIP16
+#undef BITORCH_ZIP8
+
 template <class T>
 bool transpose_narrow(const T* in, int64_t in_stride, T* out, int64_t out_stride, int64_t rows, int64_t columns) {
   if (rows == 3) {
@@ -77,6 +123,11 @@ bool transpose_narrow(const T* in, int64_t in_stride, T* out, int64_t out_stride
 
 void transpose_bytes(const uint8_t* in, int64_t in_stride, uint8_t* out, int64_t out_stride, int64_t rows,
                      int64_t columns) {
+  if (rows == 3 && out_stride == 3) {
+    int64_t x = 0;
+    for (; x + 16 < columns; x += 16) interleave_16x3(in + x, in_stride, out + 3 * x);
+    return interleave<3>(in + x, in_stride, out + 3 * x, out_stride, columns - x);
+  }
   if (transpose_narrow(in, in_stride, out, out_stride, rows, columns)) return;
   constexpr int64_t kTile = 16;
   for (int64_t y = 0; y < rows; y += kTile) {

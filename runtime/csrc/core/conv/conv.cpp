@@ -208,21 +208,18 @@ std::shared_ptr<const ConvBorder> border_of(const ConvSpec& spec, int64_t times,
 std::shared_ptr<const CodeRule> code_rule(const ConvSpec& spec, bool negates_weights, const ConvWeights& weights,
                                           Preparation& preparation) {
   const bool from_int = spec.code.int_thresholds != nullptr;
-  const int64_t reach = from_int ? spec.largest_sum() : 0;
   const void* thresholds = from_int ? static_cast<const void*>(spec.code.int_thresholds) : spec.code.float_thresholds;
-  const auto key = {Preparation::address(&weights),
-                    Preparation::address(thresholds),
-                    Preparation::address(spec.code.descending),
-                    reach,
-                    int64_t{spec.code.bits},
-                    int64_t{from_int},
-                    int64_t{negates_weights}};
+  const auto key = {
+      Preparation::address(&weights), Preparation::address(thresholds), Preparation::address(spec.code.descending),
+      int64_t{spec.activation_bits},  int64_t{spec.code.bits},          int64_t{from_int},
+      int64_t{negates_weights}};
   return preparation.share<CodeRule>(key, [&] {
     Budget& budget = preparation.budget();
     const std::vector<BlockRange> ranges = ranges_of(weights.blocks);
     if (from_int) {
-      return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, static_cast<int32_t>(reach),
-                      spec.code.bits, negates_weights, ranges);
+      const auto reach = static_cast<int32_t>(largest_result(spec, budget));
+      return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, reach, spec.code.bits, negates_weights,
+                      ranges);
     }
     if (spec.code.float_thresholds != nullptr)
       return CodeRule(budget, spec.code.float_thresholds, spec.code.descending, spec.code.bits, ranges);
@@ -302,10 +299,8 @@ namespace {
 void make_staged(const ConvSpec& spec, const KernelTable& kernels, Preparation& preparation, const Layout& input,
                  const Layout* const outs[4], ConvState* s) {
   describe(spec, kernels, input, outs, s);
-  // Codes that fall with D: their weights change sign, so that every threshold rises. Not where D itself leaves as
-  // well, and not on the signed grid, which has no -c for its lowest c: there the kernels change the sign of D.
-  const bool symmetric = spec.weight_grid == WeightGrid::kOdd;
-  const uint8_t* negate = s->codes_from_int && !s->wants_int && symmetric ? spec.code.descending : nullptr;
+  // Where weights cannot change sign, the kernels change that of D.
+  const uint8_t* negate = negated_channels(spec);
   PreparedWeights prepared = prepare_weights(spec, s->method, kernels, s->format, negate, preparation);
   s->weights = std::move(prepared.weights);
   s->steps = std::move(prepared.steps);

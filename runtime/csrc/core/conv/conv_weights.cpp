@@ -1,6 +1,8 @@
 #include "core/conv/conv_weights.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -228,6 +230,16 @@ bool merges_groups(const ConvSpec& spec, Method method) {
   return method == kWords || (method == kBytes && !halves_codes(spec, method));
 }
 
+const uint8_t* negated_channels(const ConvSpec& spec) {
+  const uint8_t* const falls = spec.code.descending;
+  if (falls == nullptr || spec.code.int_thresholds == nullptr || spec.wants_int) return nullptr;
+  if (spec.weight_grid != WeightGrid::kOdd) return nullptr;
+  for (int64_t c = 0; spec.offset != nullptr && c < spec.geometry.out_channels; ++c) {
+    if (falls[c] != 0 && spec.offset[c] == 0 && std::signbit(spec.offset[c])) return nullptr;
+  }
+  return falls;
+}
+
 std::vector<BlockRange> conv_blocks(const ConvGeometry& g, bool merged) {
   const int64_t per_group = g.out_channels / g.groups;
   if (merged || g.groups == 1) {
@@ -275,6 +287,21 @@ const uint8_t* WeightRows::planes(int64_t channel) {
     std::memcpy(planes_.data(), spec_.packed_weights + channel * bytes, static_cast<size_t>(bytes));
   }
   return planes_.data();
+}
+
+int64_t largest_result(const ConvSpec& spec, Budget& budget) {
+  const int64_t channels = spec.geometry.out_channels, count = spec.geometry.inputs_per_output();
+  budget.work(checked_mul(channels, checked_mul(count, 2, "weights"), "weights"));
+  WeightRows rows(budget, spec, nullptr);
+  const int32_t step = spec.code_step(), lowest = spec.lowest_code();
+  int64_t most = 0;
+  for (int64_t c = 0; c < channels; ++c) {
+    const uint8_t* const m = rows.codes(c);
+    int64_t sum = 0;
+    for (int64_t k = 0; k < count; ++k) sum += std::abs(step * m[k] + lowest);
+    most = std::max(most, sum);
+  }
+  return most * ((1 << spec.activation_bits) - 1);
 }
 
 namespace {

@@ -51,6 +51,10 @@ bool is_depthwise(const ConvGeometry& geometry);
 bool halves_codes(const ConvSpec& spec, Method method);
 // Whether one block holds several small groups, with zero weights between them.
 bool merges_groups(const ConvSpec& spec, Method method);
+// The output channels, 0 or 1, whose codes fall with D and whose weights therefore change sign, so that every threshold
+// rises; null: none. Not where D itself leaves as well, and not on the signed grid, which has no -c for its lowest c.
+// y is the same, as its factor changes sign too, but where D is 0 and the offset -0.
+const uint8_t* negated_channels(const ConvSpec& spec);
 // Which output channels share a block.
 std::vector<BlockRange> conv_blocks(const ConvGeometry& geometry, bool merged);
 
@@ -74,6 +78,9 @@ class WeightRows {
   int64_t count_;
   TemporaryArray<uint8_t> codes_, planes_;
 };
+
+// The largest |D| there is: in every channel each input counts for at most its largest code.
+int64_t largest_result(const ConvSpec& spec, Budget& budget);
 
 struct PreparedWeights {
   std::shared_ptr<const ConvWeights> weights;

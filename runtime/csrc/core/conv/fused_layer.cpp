@@ -32,14 +32,13 @@ std::vector<BlockRange> padded_blocks(const ConvSpec& spec) {
 // Multiplies weight codes and D of activations that are signs.
 int sign_factor(const ConvSpec& spec) { return spec.sign_activations ? 2 : 1; }
 
-// Whether all thresholds rise, or weights that change their sign make them rise: on the odd grid, which has -c for each
-// c, where D goes into codes alone. Known before layouts are chosen, as a layer whose input is bit planes may have no
-// other kernel.
+// Whether all thresholds rise, or weights that change their sign make them rise. A pool takes D of one sign for its
+// largest y. Known before layouts are chosen, as a layer whose input is bit planes may have no other kernel.
 bool thresholds_can_rise(const ConvSpec& spec) {
   const uint8_t* falls = spec.code.descending;
   const int64_t channels = spec.geometry.out_channels;
   if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return true;
-  return spec.code.int_thresholds != nullptr && spec.multiply == nullptr && spec.weight_grid == WeightGrid::kOdd;
+  return negated_channels(spec) != nullptr && !(spec.pool && spec.multiply != nullptr);
 }
 
 // Whether y falls with D.
@@ -88,7 +87,7 @@ void keep_pool(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
 
 // Which weights change their sign.
 void find_negations(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
-  const uint8_t* falls = spec.code.descending;
+  const uint8_t* falls = negated_channels(spec);
   const int64_t channels = spec.geometry.out_channels;
   if (falls == nullptr || std::none_of(falls, falls + channels, [](uint8_t f) { return f != 0; })) return;
   layer->negate = AlignedArray<uint8_t>(budget, channels, "signs of weights");
@@ -167,6 +166,8 @@ void find_sums(const ConvSpec& spec, const uint8_t* m, Budget& budget, FusedLaye
     const int64_t product = (sums.all - fused.lowest_code * count) / fused.code_step;
     fused.largest_product = std::max(fused.largest_product, product * most);
     fused.largest_sum = std::max(fused.largest_sum, std::max(sums.above, sums.above - sums.all) * most);
+    const int64_t magnitudes = (2 * sums.above - sums.all) / sign_factor(spec);
+    layer->largest_result = std::max(layer->largest_result, magnitudes * most);
   }
 }
 
@@ -206,6 +207,9 @@ void keep_numbers(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
   e.offset = copy(kOffset, spec.offset);
   e.norm_multiply = copy(kNormMultiply, spec.norm_multiply);
   e.norm_offset = copy(kNormOffset, spec.norm_offset);
+  const uint8_t* const negate = negated(*layer);
+  float* const multiply = layer->numbers.data() + kMultiply * padded;
+  for (int64_t c = 0; negate != nullptr && c < channels; ++c) multiply[c] = negate[c] != 0 ? -multiply[c] : multiply[c];
 }
 
 // Thresholds by channel become rows of channels; those of weights that change sign are those of -D.
@@ -223,10 +227,10 @@ void keep_thresholds(const T* from, const uint8_t* negate, int64_t channels, int
   }
 }
 
-CodeRule rule_of(const ConvSpec& spec, Budget& budget) {
+CodeRule rule_of(const ConvSpec& spec, int64_t largest_result, Budget& budget) {
   const std::vector<BlockRange> blocks = padded_blocks(spec);
   if (spec.code.int_thresholds != nullptr) {
-    return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, static_cast<int32_t>(spec.largest_sum()),
+    return CodeRule(budget, spec.code.int_thresholds, spec.code.descending, static_cast<int32_t>(largest_result),
                     spec.code.bits, true, blocks);
   }
   if (spec.code.float_thresholds != nullptr)
@@ -238,7 +242,7 @@ CodeRule rule_of(const ConvSpec& spec, Budget& budget) {
 void make_code_rule(const ConvSpec& spec, Budget& budget, FusedLayer* layer) {
   FusedEpilogue& e = layer->spec.epilogue;
   const int64_t padded = padded_channels(spec), n = (int64_t{1} << spec.code.bits) - 1;
-  const CodeRule rule = rule_of(spec, budget);
+  const CodeRule rule = rule_of(spec, layer->largest_result, budget);
   float* const multiply = layer->numbers.data() + kLineMultiply * padded;
   float* const offset = layer->numbers.data() + kLineOffset * padded;
   e.rule = kFusedLine;

@@ -18,6 +18,7 @@ bool describe_fused(const ConvSpec& spec, bool input_planes, bool output_planes,
 // The layer itself. The arrays that the spec points to are its own.
 struct FusedLayer {
   FusedSpec spec{};
+  int64_t largest_result = 0;    // of |D|, border and all: an input counts for at most its largest code
   AlignedArray<uint8_t> negate;  // [out_channels] of 0 or 1: weights that change sign, so that every threshold rises
   AlignedArray<float>
       numbers;  // multiply, offset, norm_multiply, norm_offset, line_multiply, line_offset: [padded] each

@@ -11,8 +11,14 @@ namespace bitorch {
 namespace {
 
 // What the bands of a part may take together. The first-level cache holds it; of a convolution, which is slow where it
-// is asked for few pixels at a time, the second-level one.
-constexpr int64_t kBandBytes = 32 * 1024, kBandBytesOfConvolution = 96 * 1024;
+// is asked for few pixels at a time, the second-level one: each band reads all of its weights again.
+constexpr int64_t kBandBytes = 32 * 1024, kBandBytesOfConvolution = 96 * 1024, kMostBandBytes = 512 * 1024;
+
+int64_t band_bytes(const Operation& first) {
+  if (first.macs() == 0) return kBandBytes;
+  const int64_t weights = std::min(first.weight_bytes(), kMostBandBytes / 2);
+  return std::max(kBandBytesOfConvolution, 2 * weights);
+}
 
 std::vector<const Tensor*> inputs_of(const std::vector<const Operation*>& operations) {
   std::vector<const Tensor*> inputs = operations[0]->inputs();
@@ -58,9 +64,8 @@ void Chain::plan(const KernelTable&, Preparation& preparation) {
     const int64_t rows_each = ceil_div(between(i).height, rows());
     row_bytes = checked_add(row_bytes, checked_mul(between(i).layout.row_bytes, rows_each, what), what);
   }
-  const int64_t most = operations_[0]->macs() != 0 ? kBandBytesOfConvolution : kBandBytes;
   if (onlooker_ != nullptr) row_bytes = checked_add(row_bytes, last_.layout.row_bytes, what);
-  band_ = std::clamp<int64_t>(most / std::max<int64_t>(1, row_bytes), 1, rows());
+  band_ = std::clamp<int64_t>(band_bytes(*operations_[0]) / std::max<int64_t>(1, row_bytes), 1, rows());
   for (int64_t y = 0; y < rows(); ++y) widen(y);
   for (size_t i = 0; i < this->count(); ++i) {
     const bool inner = i + 1 < this->count();

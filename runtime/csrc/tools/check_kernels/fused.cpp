@@ -23,7 +23,9 @@ void describe_layer(const LayerCase& layer, const char* kernel) {
       "%s: batch %lld, %lldx%lldx%lld -> %lld, kernel %lldx%lld, stride %lldx%lld, pad %lld %lld %lld %lld, dilation "
       "%lld, groups %lld, W%dA%d, grid %d, sign %d, zero point %d, input %s, codes %d bits %s (int %d, float %d, "
       "falling "
-      "%d), float stage %d, norm %d, residual %d, relu %d, float out %d, in place %d, pool %lldx%lld, stride %lldx%lld",
+      "%d), float stage %d, norm %d, residual %d, relu %d, float out %d, in place %d, pool %lldx%lld, stride "
+      "%lldx%lld, "
+      "part %lld %lld",
       kernel, (long long)layer.batch, (long long)g.height, (long long)g.width, (long long)g.in_channels,
       (long long)g.out_channels, (long long)g.kernel_h, (long long)g.kernel_w, (long long)g.stride_h,
       (long long)g.stride_w, (long long)g.pad_top, (long long)g.pad_left, (long long)g.pad_bottom,
@@ -34,7 +36,8 @@ void describe_layer(const LayerCase& layer, const char* kernel) {
       s.code.float_thresholds != nullptr,
       s.code.descending != nullptr && std::count(s.code.descending, s.code.descending + g.out_channels, 1) > 0,
       s.multiply != nullptr, s.norm_multiply != nullptr, s.has_residual, s.relu, s.wants_float, layer.in_place,
-      (long long)s.pool.kernel_h, (long long)s.pool.kernel_w, (long long)s.pool.stride_h, (long long)s.pool.stride_w);
+      (long long)s.pool.kernel_h, (long long)s.pool.kernel_w, (long long)s.pool.stride_h, (long long)s.pool.stride_w,
+      (long long)layer.before, (long long)layer.behind);
 }
 
 // A tensor's memory that must not change but where it is written: what it holds and what it should.
@@ -54,15 +57,22 @@ struct Memory {
   }
 };
 
-void write_floats(const Layout& layout, const std::vector<float>& values, int64_t batch, uint8_t* memory) {
+// f(byte in memory, index) for every pixel.
+template <class F>
+void for_pixels(const Layout& layout, int64_t batch, const F& f) {
   size_t index = 0;
   for (int64_t n = 0; n < batch; ++n) {
-    for (int64_t y = 0; y < layout.height; ++y) {
-      std::memcpy(memory + layout.offset(n, y, 0), values.data() + index,
-                  static_cast<size_t>(layout.width * layout.channels) * 4);
-      index += static_cast<size_t>(layout.width * layout.channels);
+    for (int64_t i = 0; i < layout.height * layout.width; ++i) {
+      f(layout.offset(n, i / layout.width, i % layout.width), index);
+      index += static_cast<size_t>(layout.channels);
     }
   }
+}
+
+void write_floats(const Layout& layout, const std::vector<float>& values, int64_t batch, uint8_t* memory) {
+  for_pixels(layout, batch, [&](int64_t at, size_t index) {
+    std::memcpy(memory + at, values.data() + index, static_cast<size_t>(layout.channels) * 4);
+  });
 }
 
 Fenced& float_memory() {
@@ -72,19 +82,16 @@ Fenced& float_memory() {
 
 // Floats must be equal to the bit, but any NaN equals any other.
 void check_floats(const Layout& layout, const std::vector<float>& values, int64_t batch, Memory* out) {
-  size_t index = 0;
-  for (int64_t n = 0; n < batch; ++n) {
-    for (int64_t y = 0; y < layout.height; ++y) {
-      for (int64_t x = 0; x < layout.width * layout.channels; ++x, ++index) {
-        float got;
-        std::memcpy(&got, out->data + layout.offset(n, y, 0) + x * 4, 4);
-        if (std::memcmp(&got, &values[index], 4) == 0 || (got != got && values[index] != values[index])) continue;
-        fail("a float", static_cast<long long>(index), got, values[index]);
-      }
-      std::memcpy(&out->expected[static_cast<size_t>(layout.offset(n, y, 0))], out->data + layout.offset(n, y, 0),
-                  static_cast<size_t>(layout.width * layout.channels) * 4);
+  for_pixels(layout, batch, [&](int64_t at, size_t index) {
+    const uint8_t* const pixel = out->data + at;
+    for (int64_t c = 0; c < layout.channels; ++c, ++index) {
+      float got;
+      std::memcpy(&got, pixel + c * 4, 4);
+      if (std::memcmp(&got, &values[index], 4) == 0 || (got != got && values[index] != values[index])) continue;
+      fail("a float", static_cast<long long>(index), got, values[index]);
     }
-  }
+    std::memcpy(&out->expected[static_cast<size_t>(at)], pixel, static_cast<size_t>(layout.channels) * 4);
+  });
   out->check("a byte beside the floats");
 }
 

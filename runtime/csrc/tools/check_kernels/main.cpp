@@ -49,6 +49,7 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_float_rows(random, table);
     check_affine(random, table);
     check_compare_row(random, table);
+    check_pairs(random, table);
     check_take(random, table);
     check_take(random, table);
     check_plane_rows(random, table);

@@ -16,22 +16,10 @@ from bitorch_runtime.operation_keys import (
     residual,
     scale_and_offset,
 )
-from bitorch_runtime.operation_row import Choice, Key, Op
+from bitorch_runtime.operation_row import Choice, Op
 from bitorch_runtime.operation_rows.common import DOUBLE, EXPONENTIAL, FLOAT_OUTPUTS
 
 ELEMENTWISE: tuple[Op, ...] = (
-    Op(
-        "add",
-        "Elementwise",
-        (
-            Key("inputs", "reads", "two float32 of one shape", FLOATS, doc="a and b"),
-            flag("relu", "y ← max(y, 0); NaN and −0 stay"),
-            *FLOATS_AND_CODES,
-        ),
-        "Add two tensors.",
-        "y = a + b",
-        FLOAT_OUTPUTS,
-    ),
     Op(
         "affine",
         "Elementwise",
@@ -48,16 +36,6 @@ ELEMENTWISE: tuple[Op, ...] = (
         "What stands around low-bit layers in one pass, in the order of the keys; NaN stays.",
         "y = clamp((x / divide)·multiply + offset …, low, high)",
         (("divide", "multiply", "norm_multiply", "residual", "low", "high"), *FLOAT_OUTPUTS),
-    ),
-    Op(
-        "mul",
-        "Elementwise",
-        (
-            Key("inputs", "reads", "two float32 of one shape, or the second [1, 1, C]", FLOATS, doc="a and b"),
-            gives("output", FLOATS),
-        ),
-        "Multiply two tensors, the second perhaps a gate: one number for each channel.",
-        "y = a·b",
     ),
     Op(
         "activation",

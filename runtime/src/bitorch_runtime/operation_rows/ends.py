@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from bitorch_runtime.operation_keys import ARRAY_SHAPE, FLOATS_OR_CODES, ORDER, choice, gives, reads, shape
+from bitorch_runtime.operation_keys import (
+    ARRAY_SHAPE,
+    FLOATS,
+    FLOATS_OR_CODES,
+    ORDER,
+    array,
+    choice,
+    gives,
+    reads,
+    shape,
+)
 from bitorch_runtime.operation_row import Choice, Key, Op
 
 ENDS: tuple[Op, ...] = (
@@ -33,5 +43,15 @@ ENDS: tuple[Op, ...] = (
         (reads("input", ("float32", "int32", "codes")), ORDER, ARRAY_SHAPE),
         "Give an array to the caller: [batch, C, rows …] or [batch, rows …, C], or [batch, F] of a vector; float32, "
         "int32, or uint8 of codes.",
+    ),
+    Op(
+        "constant",
+        "Inputs and outputs",
+        (
+            gives("output", FLOATS),
+            array("values", "float32 [C] or [rows …, C]", FLOATS, "up to eight dimensions"),
+        ),
+        "Take an array of the program as a tensor, the same for every image: position embeddings, class tokens, masks.",
+        "y = values",
     ),
 )

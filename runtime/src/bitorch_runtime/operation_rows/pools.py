@@ -37,8 +37,8 @@ POOLS: tuple[Op, ...] = (
             *POOL_WINDOW,
             flag(
                 "count_include_pad",
-                "divide by all pixels of the window and of its padding; else by those inside the image, and the padding "
-                "must be smaller than the kernel",
+                "divide by all pixels of the window and of its padding; else by those inside the image, and the "
+                "padding must be smaller than the kernel",
                 None,
             ),
             pair("beyond", "pixels that the last windows reach behind the padding, which never count", "[0, 0]", low=0),

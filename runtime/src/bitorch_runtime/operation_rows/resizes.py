@@ -33,8 +33,8 @@ RESIZES: tuple[Op, ...] = (
             ),
         ),
         "Make an image larger or smaller. Output o lies at (o + ½)/scale − ½ pixels, rounded to float32 once, with "
-        "align_corners at o·(s − 1)/(n − 1); weights are PyTorch's; along an axis that keeps its size linear ones are 1 "
-        "and 0 of the pixel itself. The last axis is summed first; each sum goes from "
+        "align_corners at o·(s − 1)/(n − 1); weights are PyTorch's; along an axis that keeps its size linear ones are "
+        "1 and 0 of the pixel itself. The last axis is summed first; each sum goes from "
         "the first pixel to the last, and each product and sum is rounded once.",
         "y = Σ w·x",
     ),

@@ -2,8 +2,9 @@
 
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
 them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with three exceptions:
-where float convolutions and linear layers sum, the order of summation is free; softmax is computed in float64 and may
-round the other way; and where the largest number of a max-pool's window is zero, −0 may be 0 and 0 may be −0.
+where float convolutions, linear layers, matrix products and attention sum, the order of summation is free; softmax is
+computed in float64 and may round the other way; and where the largest number of a max-pool's window is zero, −0 may be
+0 and 0 may be −0.
 
 Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
 [batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
@@ -37,6 +38,8 @@ from .functions import sigmoid as sigmoid
 from .functions import silu as silu
 from .functions import softmax as softmax
 from .functions import tanh as tanh
+from .matrices import attention as attention
+from .matrices import matmul as matmul
 from .packed_weights import code_line as code_line
 from .packed_weights import pack_weights as pack_weights
 from .packed_weights import unpack_weights as unpack_weights

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import pairs
 from .basics import Floats, Operation
 from .codes import dequantize, lookup, table_entries
 from .convolutions import conv2d_codes, conv2d_float, conv_transpose_codes, conv_transpose_float
@@ -24,12 +25,13 @@ from .functions import (
     softmax,
     tanh,
 )
+from .matrices import attention, matmul
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, adaptive_max_pool, avg_pool, global_avg_pool, max_pool
 from .resizing import resize, resize_nearest
 from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
 from .sliding import pad
-from .stages import at_least, at_most, relu
+from .stages import at_least, at_most
 from .tensor import (
     Apply,
     Arrays,
@@ -76,12 +78,6 @@ def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[st
     return leaving(operation, arrays, y, None if is_float else sums)
 
 
-def _add(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
-    a, b = (tensors[name].values for name in operation["inputs"])
-    total: Floats = a + b.reshape(a.shape)
-    return leaving(operation, arrays, relu(total) if operation.get("relu", False) else total)
-
-
 def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     """y = x / divide, the float stage of it, clamped; NaN stays NaN."""
     y = tensors[operation["input"]].values
@@ -95,9 +91,16 @@ def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
     return leaving(operation, arrays, y)
 
 
-def _mul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+def _matmul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     a, b = (tensors[name].values for name in operation["inputs"])
-    return {operation["output"]: Tensor((a * with_rows(b, a.ndim - 2)).reshape(a.shape))}
+    settings = {key: operation[key] for key in ("transposed", "scale") if key in operation}
+    return {operation["output"]: Tensor(matmul(a, b, **settings))}
+
+
+def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    query, key, value, *bias = (tensors[name].values for name in operation["inputs"])
+    settings = {key: operation[key] for key in ("scale", "causal") if key in operation}
+    return {operation["output"]: Tensor(attention(query, key, value, *bias, **settings))}
 
 
 def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -225,9 +228,13 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
     {
         **dict.fromkeys(("conv2d", "linear", "conv_transpose"), _convolve),
         **dict.fromkeys(("conv2d_float", "linear_float", "conv_transpose_float"), _convolve),
-        "add": _add,
         "affine": _affine,
-        "mul": _mul,
+        **dict.fromkeys(("sub", "mul", "div", "minimum", "maximum"), pairs.pair),
+        "add": pairs.add,
+        "where": pairs.where,
+        "constant": pairs.constant,
+        "matmul": _matmul,
+        "attention": _attention,
         "concat": _concat,
         "quantize": of_one(_quantize),
         "dequantize": of_one(_dequantize),

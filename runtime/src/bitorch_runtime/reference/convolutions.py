@@ -68,7 +68,9 @@ def conv2d_float(
     """Σ w·x, summed in float64 and rounded once: x [B, *rows, C], weight [N, *kernel, C/groups]."""
     w = weight.astype(np.float64)
     taps = windows(x.astype(np.float64), w.shape[1:-1], stride, padding, dilation)
-    total: NDArray[np.float64] = reduce(np.add, (_product(pixels, w[(slice(None), *tap)], groups) for tap, pixels in taps))
+    total: NDArray[np.float64] = reduce(
+        np.add, (_product(pixels, w[(slice(None), *tap)], groups) for tap, pixels in taps)
+    )
     return total.astype(np.float32)
 
 

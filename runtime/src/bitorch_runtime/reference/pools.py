@@ -75,7 +75,7 @@ def global_avg_pool(x: NDArray[Any], scale: float | None = None) -> Floats:
 
 
 def _covering(rows: Sequence[int], output_size: Sequence[int]) -> list[list[range]]:
-    """For each axis the pixels of each window: those of window i of n along an axis of s are ⌊i·s/n⌋ … ⌈(i + 1)·s/n⌉."""
+    """For each axis the pixels of each window: of window i of n along an axis of s, ⌊i·s/n⌋ … ⌈(i + 1)·s/n⌉ − 1."""
     return [
         [range(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
         for size, count in zip(rows, output_size, strict=True)

@@ -12,26 +12,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .builder import Builder
+from .folding import PLAIN
 from .problems import PARTIAL, ReadsValues, Refusal
 from .reader import Reader
 from .rearrange import MOST_AXES
 from .replay import function_name
 from .rules import low_bit as wholes
 from .rules.by_function import (
+    ALIGNED,
     BROADCASTING,
     CASTS,
+    CHANNELS_SECOND,
     DROPOUT,
     FACTORIES,
     METADATA,
     MOVEMENTS,
     REDUCTIONS,
     RULES,
+    SPELLED,
     Rule,
     is_movement,
     nearest,
     without_ones,
 )
 from .tape import Call, mapped, tensors_in
+from .unfolding import unfolded
 
 _LARGEST_EXTENT = 2**20  # of images, in the runtime
 _LARGEST_CHANNELS = 2**24
@@ -43,12 +48,8 @@ _INSTEAD = {
         "Use relu, leaky_relu, hardswish, silu or gelu",
     ),
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
-    **dict.fromkeys(
-        ["matmul", "bmm", "mm", "einsum", "addmm", "baddbmm"], "Use nn.Linear or nn.Conv2d, whose weights are fixed"
-    ),
-    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "where", "sign", "abs"], "Use relu, leaky_relu or clamp"),
+    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "sign", "abs"], "Use relu, leaky_relu, clamp or maximum"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
-    "stack": "Use torch.cat along the channels",
 }
 
 
@@ -70,9 +71,7 @@ def _interpret(builder: Builder, call: Call) -> None:
     results = list(tensors_in(call.result))
     if isinstance(function, nn.Module):
         _check_whole(function)
-        reader = _checked(builder, call)
-        name = wholes.rule(reader, *call.args, **call.kwargs)
-        builder.bind(call, name, reader.channels_at)
+        _bind(builder, call, wholes.rule)
     elif _is_metadata(function) and not results:
         return
     elif function in FACTORIES:
@@ -90,8 +89,8 @@ def _interpret(builder: Builder, call: Call) -> None:
         return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
-    elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
-        builder.bind(call, *_ruled(builder, call, RULES[function]))
+    elif function in RULES and not _writes_elsewhere(call):
+        _bind(builder, call, RULES[function])
     else:
         raise _unknown(call)
 
@@ -109,17 +108,23 @@ def _check_whole(module: nn.Module) -> None:
         ) from error
 
 
-def _ruled(builder: Builder, call: Call, rule: Rule) -> tuple[str, int]:
-    """Return the node that a rule makes of a call, and the axis of the result that it has as channels."""
-    reader = _checked(builder, call)
+def _bind(builder: Builder, call: Call, rule: Rule) -> None:
+    """Let the results of a call stand for the node that a rule makes of it."""
+    _check_type(call)
+    images = call
+    if rule not in SPELLED:
+        aligned = rule in BROADCASTING | ALIGNED
+        images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=rule in CHANNELS_SECOND)
+    reader = _checked(builder, images)
     if rule in BROADCASTING:
-        reader.call = call = _without_batch(builder, call)
+        reader.call = images = _without_batch(builder, images)
     try:
-        arguments = inspect.signature(rule).bind(reader, *call.args, **call.kwargs)
+        arguments = inspect.signature(rule).bind(reader, *images.args, **images.kwargs)
     except TypeError:  # a rarer form of the function, which the rule does not know
         raise _unknown(call) from None
     name = rule(*arguments.args, **arguments.kwargs)
-    return name, reader.channels_at
+    fold = PLAIN if images.folds is None else images.folds.result
+    builder.bind(call, name, reader.channels_at, reader.placed, fold)
 
 
 def _without_batch(builder: Builder, call: Call) -> Call:
@@ -147,7 +152,9 @@ def _move(builder: Builder, call: Call) -> None:
             f"{_name(call)} takes numbers from places that depend on the image", f"Use places that are fixed, {PARTIAL}"
         )
     if not builder.varies(call.args[0] if call.args else None):
-        raise _unknown(call)
+        if not _gives_shape(call):
+            raise _unknown(call)
+        return builder.constants(call)
     builder.moved(call, function=_of_positions(call.function))
 
 
@@ -211,11 +218,6 @@ def _writes_elsewhere(call: Call) -> bool:
     """Say whether a call changes another tensor than the one that it returns: out=, for example."""
     results = list(tensors_in(call.result))
     return any(not any(t is r for r in results) for t in call.changed) or call.kwargs.get("out") is not None
-
-
-def _stacks_images(call: Call) -> bool:
-    """Say whether it is torch.stack of more than single numbers."""
-    return call.function is torch.stack and next(tensors_in(call.result)).dim() != 2
 
 
 def _unknown(call: Call) -> Refusal:

@@ -120,12 +120,13 @@ def _to_features(first: Tensor, shape: tuple[int, ...], *, in_order: bool) -> li
     return [flatten, select(first, flatten.shape)]
 
 
-def spread_over_pixels(positions: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-    """Return [batch, C, 1, 1] of positions [batch, C, H, W] where each channel shows one position at all its pixels."""
-    if positions.dim() != 4 or positions.numel() == 0 or math.prod(positions.shape[2:]) == 1:
-        return None
-    pixel = positions[:, :, :1, :1]
-    return pixel if torch.equal(positions, pixel.expand_as(positions)) else None
+def without_repetitions(positions: Tensor, axes: Sequence[int]) -> Tensor:
+    """Return positions with one place along those of these axes where all places show the same."""
+    for axis in axes:
+        once = positions.narrow(axis, 0, 1)
+        if positions.shape[axis] > 1 and torch.equal(positions, once.expand_as(positions)):
+            positions = once
+    return positions
 
 
 def row_of_pixels(positions: Tensor, shape: tuple[int, ...]) -> Tensor | None:

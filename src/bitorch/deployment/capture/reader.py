@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ...same_numbers import same_numbers
 from . import movement
 from .builder import Builder
 from .problems import PARTIAL, Refusal
@@ -23,11 +25,14 @@ class Reader:
 
     Attributes:
         channels_at: the axis of the call's result that the node added last has as channels.
+        placed: what moves that node's numbers, [batch, C, *rows], to where the call's result has them; None where
+            `channels_at` says it.
     """
 
     builder: Builder
     call: Call
     channels_at: int = 1
+    placed: Callable[[Tensor], Tensor] | None = None
     _names: dict[int, str] = field(default_factory=dict)
     _taken: dict[str, _Taken] = field(default_factory=dict)
 
@@ -44,6 +49,25 @@ class Reader:
     def channel_axis(self, tensor: Tensor) -> int:
         """Return the axis of an argument that its node has as channels already, so that reading it moves nothing."""
         return self.builder.channel_axis(tensor) if self.varies(tensor) else 1
+
+    def view(self, tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what a function makes of an argument by moving its numbers: it can be read as the argument can."""
+        view = self.builder.view(tensor, function)
+        self.call = replace(self.call, before={**self.call.before, id(view): self.call.before[id(tensor)]})
+        return view
+
+    def as_called(self, tensor: Tensor) -> Tensor:
+        """Return the argument as the model has it, where a view with the batch in front stands for it."""
+        return tensor if self.call.folds is None else self.call.folds.given.get(id(tensor), tensor)
+
+    def may_be_channels(self, tensor: Tensor, axis: int) -> bool:
+        """Say whether an axis of an argument is the one that its node has as channels, or may as well be.
+
+        Of an input, and of features in rows, it is not known which axis the model means: the last one may be.
+        """
+        found = self.channel_axis(tensor)
+        is_known = found != 1 or self.builder.has_channels(tensor)
+        return axis == found or (axis == tensor.dim() - 1 and not is_known)
 
     def read(self, tensor: Tensor, channels: int = 1) -> str:
         """Return the node of an argument.
@@ -64,6 +88,21 @@ class Reader:
             self._taken[name] = _Taken(channels, tensor)
         return name
 
+    def operand(self, tensor: Tensor, move: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Operand:
+        """Return the node of a movement of an argument, of which the call may have several of one node.
+
+        Args:
+            move: from the argument to [batch, C, *rows]; `back`: from there to the argument.
+        """
+        return Operand(self.builder.read_moved(tensor, self.call.before[id(tensor)], move), tensor, back)
+
+    def again_with(self, operands: Sequence[Operand]) -> Callable[..., Any]:
+        """Return the call itself as a function of the values of the operands' nodes."""
+        places = [str(index) for index in range(len(operands))]
+        names = {id(operand.tensor): place for operand, place in zip(operands, places, strict=True)}
+        function = replay(self.call, names, places)
+        return lambda *values: function(*(o.of_node(value) for o, value in zip(operands, values, strict=True)))
+
     def read_pixels(self, tensor: Tensor) -> tuple[str, Callable[..., Tensor] | None]:
         """Return the node of an image whose pixels may have been put into one row, and the call from there."""
         before = self.builder.before(tensor, self.call, movement.row_of_pixels)
@@ -72,10 +111,37 @@ class Reader:
         again = replay(self.call, {id(tensor): before}, (before,))
         return before, lambda x: again(x.flatten(2))
 
-    def read_gate(self, tensor: Tensor) -> str:
-        """Return the node of a factor; of one that was spread over all pixels, before it was spread."""
-        before = self.builder.before(tensor, self.call, movement.spread_over_pixels)
-        return self.read(tensor) if before is None else before
+    def read_once(self, tensor: Tensor, channels: int, axes: Sequence[int]) -> str:
+        """Return the node of an argument with one place along those of these axes where it is repeated.
+
+        Its channels may be among them.
+        """
+
+        def undo(positions: Tensor, shape: tuple[int, ...]) -> Tensor:
+            return movement.without_repetitions(positions, axes).movedim(channels, 1)
+
+        before = self.builder.before(tensor, self.call, undo) if len(axes) > 0 else None
+        return self.read(tensor, channels) if before is None else before
+
+    def constant(self, value: float | Tensor, channels: int, axes: Sequence[int] = ()) -> str:
+        """Return a node of a constant.
+
+        Args:
+            value: of as many dimensions as the call's result, or fewer.
+            channels, axes: see `read_once`.
+        """
+        constant = torch.as_tensor(value).detach().to(torch.float32)
+        constant = constant.reshape(*[1] * (self.result.dim() - constant.dim()), *constant.shape)
+        if not bool(same_numbers(constant, constant[:1]).all()):
+            raise Refusal(
+                "it computes with a constant that differs from image to image",
+                f"Use one constant for all images, of shape [1, …], {PARTIAL}",
+            )
+        for axis in axes:
+            once = constant.narrow(axis, 0, 1)
+            constant = once if bool(same_numbers(constant, once).all()) else constant
+        name = f"{self.builder.name_of(self.call)}.constant"
+        return self.builder.constant(self.call, constant.movedim(channels, 1)[0].contiguous().clone(), name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a node."""
@@ -143,10 +209,33 @@ class _Taken:
 
     def as_called(self, value: Tensor) -> Tensor:
         """The call's argument, of a node's value: PyTorch rounds by how a tensor lies in memory."""
-        moved = value.movedim(1, self.channels) if self.channels != 1 else value
-        strides = self.tensor.stride()
-        axes = range(moved.dim())
-        order = [*axes] if self.tensor.is_contiguous() else sorted(axes, key=lambda axis: -strides[axis])
-        dense = moved.permute(order)
-        # By way of one dimension: the stride of a batch of 1 is free, and matrix products look at it all the same.
-        return dense.flatten().view(dense.shape).permute([order.index(axis) for axis in axes])
+        return _lying_as(value.movedim(1, self.channels) if self.channels != 1 else value, self.tensor)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An argument of a call that reads several.
+
+    Attributes:
+        name: of the node.
+        tensor: the argument.
+        back: from the value of the node to the argument.
+    """
+
+    name: str
+    tensor: Tensor
+    back: Callable[[Tensor], Tensor]
+
+    def of_node(self, value: Tensor) -> Tensor:
+        """The argument, of the node's value."""
+        return _lying_as(self.back(value), self.tensor)
+
+
+def _lying_as(value: Tensor, tensor: Tensor) -> Tensor:
+    """The value in memory as a tensor of as many axes lies there: PyTorch rounds by that."""
+    strides = tensor.stride()
+    axes = range(value.dim())
+    order = [*axes] if tensor.is_contiguous() else sorted(axes, key=lambda axis: -strides[axis])
+    dense = value.permute(order)
+    # By way of one dimension: the stride of a batch of 1 is free, and matrix products look at it all the same.
+    return dense.flatten().view(dense.shape).permute([order.index(axis) for axis in axes])

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from .folding import Folds
+
 #: Frames of these folders are not where a model calls something.
 _LIBRARIES = (
     str(Path(torch.__file__).parent),
@@ -50,6 +52,7 @@ class Call:
         args, kwargs: as they were; containers are copies, so that later changes to a list do not show.
         result: any structure that holds tensors, or none.
         before: version of each tensor argument, by id, before the call; `after`: of arguments and results, after it.
+        folds: of a call that stands for the model's, with the batch in front of every tensor, how that one is made.
     """
 
     function: Callable[..., Any]
@@ -59,6 +62,7 @@ class Call:
     before: Mapping[int, int]
     after: Mapping[int, int]
     place: Place
+    folds: Folds | None = None
 
     @property
     def tensors(self) -> list[Tensor]:

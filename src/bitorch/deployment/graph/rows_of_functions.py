@@ -61,7 +61,5 @@ FUNCTIONS: tuple[Kind, ...] = (
         monotone=nonzero("constant"),
         rising=positive("constant"),
     ),
-    Kind("add", "The sum of two tensors.", arity=2, shape=shapes.same),
-    Kind("mul", "The product of two tensors, or of one with one number per channel.", arity=2, shape=shapes.gated),
     Kind("softmax", "Over channels. `log`: its logarithm.", settings={"log": FLAG}, shape=shapes.same, exact=False),
 )

@@ -20,6 +20,11 @@ def anything(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     return True
 
 
+def of_its_value(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """That of the setting `value`."""
+    return shape == tuple(settings["value"].shape)
+
+
 def same(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """That of every input."""
     return all(one == shape for one in inputs)
@@ -76,10 +81,22 @@ def resized(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     return shape == (*inputs[0][:1], *settings["output_size"])
 
 
-def gated(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
-    """That of the first input; the second one has it too, or one number per channel."""
-    image, gate = inputs
-    return shape == image and (gate == image or math.prod(gate) == image[0] == gate[0])
+def together(shapes: Sequence[Shape]) -> Shape | None:
+    """The shape of tensors that are repeated along axes of one place, rows counted from the last; None: there is none.
+
+    Channels go with channels: [C] is [C, 1, 1] beside [C, H, W].
+    """
+    rank = max(map(len, shapes))
+    full = [shape if rank == 0 else (*shape[:1], *[1] * (rank - max(1, len(shape))), *shape[1:]) for shape in shapes]
+    full = [shape if shape or rank == 0 else (1,) * rank for shape in full]
+    joined = tuple(map(max, zip(*full, strict=True)))
+    fits = all(size in (1, whole) for shape in full for size, whole in zip(shape, joined, strict=True))
+    return joined if fits else None
+
+
+def broadcast(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """That of all inputs together."""
+    return shape == together(inputs)
 
 
 def joined(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
@@ -111,3 +128,56 @@ def padded(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     widths = (*settings["channels"], *settings["padding"])
     rows = zip(inputs[0], widths[::2], widths[1::2], strict=True)
     return shape == tuple(size + before + after for size, before, after in rows)
+
+
+def _matrix(shape: Shape, *, transposed: bool) -> tuple[Shape, int, int]:
+    """Of (C, *rows): the axes in front of its matrix, and its rows and columns."""
+    rows, columns = (shape[-1], shape[0]) if len(shape) > 1 else (1, shape[0])
+    return shape[1:-1], *((columns, rows) if transposed else (rows, columns))
+
+
+def _met(axes: Shape, others: Shape, *, groups: bool = False) -> Shape | None:
+    """Axes in front of matrices where both have met, of which one may be 1; None if they do not fit.
+
+    Args:
+        groups: the last of the first ones may be a multiple of the others'.
+    """
+    count = max(len(axes), len(others))
+    one, two = ((1,) * (count - len(given)) + given for given in (axes, others))
+    if groups and count > 0 and one[-1] % two[-1] == 0:
+        two = (*two[:-1], one[-1])
+    fits = all(a == b or 1 in (a, b) for a, b in zip(one, two, strict=True))
+    return tuple(map(max, zip(one, two, strict=True))) if fits else None
+
+
+def multiplied(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """(N, *rows, M) of matrices [M, K] and [K, N]."""
+    (one, m, k), (two, depth, n) = (
+        _matrix(given, transposed=bool(turned)) for given, turned in zip(inputs, settings["transposed"], strict=True)
+    )
+    axes = _met(one, two)
+    return k == depth and axes is not None and _with_rows(shape) == (n, *_without_ones((*axes, m)))
+
+
+def _with_rows(shape: Shape) -> Shape:
+    return (*shape[:1], *_without_ones(shape[1:]))
+
+
+def _without_ones(rows: Shape) -> Shape:
+    """Row axes without those of 1 in front of all others, which say nothing."""
+    return next((rows[axis:] for axis, size in enumerate(rows) if size > 1), ())
+
+
+def attended(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """(E, *heads, T)."""
+    if len(inputs) not in (3, 4):
+        return False
+    (axes, t, d), (of_keys, s, depth), (of_values, count, e) = (_matrix(one, transposed=False) for one in inputs[:3])
+    met: Shape | None = axes
+    for others in (of_keys, of_values):
+        met = None if met is None else _met(met, others, groups=True)
+    if len(inputs) == 4 and met is not None:
+        of_bias, rows, columns = _matrix(inputs[3], transposed=False)
+        met = _met(met, of_bias) if rows in (1, t) and columns == s else None
+    fits = d == depth and s == count and met is not None
+    return fits and met is not None and _with_rows(shape) == (e, *_without_ones((*met, t)))

@@ -18,10 +18,12 @@ from ...layers import (
     QLinear,
     QMultiheadAttention,
 )
+from ...layers.composed import Composed, PartLinear
 from ...layers.low_bit import LowBit, WeightQuantized
-from ...layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
+from ...layers.qattention import QProjection
+from ...layers.qrecurrent import QGates, Recurrent
 from ...model_copy import copied
-from ...operators.packed import runtime
+from ...operators.packed_programs import runtime
 from ...text_table import aligned, ruled
 from ...wrappers import unwrapped
 from ..capture.preconditions import in_training_mode, some
@@ -161,14 +163,16 @@ def _checked_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _drop_packed_weights(model: nn.Module) -> None:
-    """Take the float weights out of attention whose projections hold them packed."""
+    """Take the float weights out of attention and recurrent layers whose parts hold them packed."""
     for module in model.modules():
-        if not isinstance(module, QMultiheadAttention):
+        if not isinstance(module, Composed):
             continue
-        if all(isinstance(getattr(module, name), PackedLinear) for name in INPUT_PROJECTIONS):
-            for name in PROJECTED:
+        if not any(isinstance(part, PartLinear) for part in module.children()):
+            for name in module._shown():
                 if name in module._parameters:  # else a hook computes it
                     module.register_parameter(name, None)
+            if isinstance(module, nn.RNNBase):
+                module._init_flat_weights()  # which holds them, too
 
 
 def _has_weight(module: nn.Module) -> bool:
@@ -176,12 +180,14 @@ def _has_weight(module: nn.Module) -> bool:
 
 
 def _pack(layer: nn.Module) -> PackedLayer:
-    if isinstance(layer, QLinear) and type(layer) in (QLinear, QProjection):
+    if isinstance(layer, QLinear) and type(layer) in (QLinear, QProjection, QGates):
         return PackedLinear(layer)
     if type(layer) is QConv1d:
         return PackedConv1d(layer)
     if type(layer) is QConv2d:
         return PackedConv2d(layer)
+    if isinstance(layer, Recurrent):
+        raise NotPackableError("its gates and states stay in PyTorch; its matrices have rows of their own")
     if type(layer) is QMultiheadAttention:
         raise NotPackableError("softmax and its products stay in PyTorch; the projections have rows of their own")
     if type(layer) in NOT_IN_THE_RUNTIME:

@@ -109,6 +109,8 @@ class _Grouping:
         other = [name for name in add.inputs if name != group.value]
         if len(other) != 1:
             return False  # x + x
+        if any(self.graph[name].shape != add.shape for name in add.inputs):
+            return False  # one is repeated along axes
         return not self._depends(other[0], {node.name for node in group.nodes})
 
     def _depends(self, name: str, on: set[str]) -> bool:

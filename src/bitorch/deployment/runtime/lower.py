@@ -206,13 +206,21 @@ class _Lowering:
         elif node.kind == "identity" or self.leaves_channels_last(node) or self._has_one_row(node):
             self.same[node.name] = self.tensor(node.inputs[0])
         else:
-            inputs = [self.tensor(name) for name in node.inputs]
             op, keys = single_operation(self, node)
-            ends: Operation = {"inputs": inputs} if "inputs" in OPERATIONS[op].reads else {"input": inputs[0]}
             makes_codes = node if op == "quantize" else None
-            layer = node if op == "quantize" or "slope" in keys else None
-            operation = {"op": op, **ends, "output": node.name, **keys}
+            layer = node if op in ("quantize", "constant") or "slope" in keys else None
+            operation = {"op": op, **self._reads(op, node), "output": node.name, **keys}
             self.emit(operation, node.name, layer=layer, codes=makes_codes)
+
+    def _reads(self, op: str, node: Node) -> Operation:
+        """The keys that name the tensors which an operation reads."""
+        inputs = [self.tensor(name) for name in node.inputs]
+        reads = OPERATIONS[op].reads
+        if "inputs" not in reads:
+            return dict(zip(reads, inputs, strict=False))
+        others = reads[1:]
+        count = len(inputs) - len(others)
+        return {"inputs": inputs[:count], **dict(zip(others, inputs[count:], strict=True))}
 
     def _has_one_row(self, node: Node) -> bool:
         """Whether a node flattens what has one row only."""

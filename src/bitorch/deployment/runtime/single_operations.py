@@ -186,6 +186,23 @@ def _concat(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "concat", {"axis": axis - len(node.shape)} if axis != 0 else {}
 
 
+def _constant(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    value = node.settings["value"]
+    channels_last = value.movedim(0, -1) if value.dim() > 1 else value.reshape(-1)
+    return "constant", {"values": arrays.floats(node, "values", channels_last)}
+
+
+def _matmul(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    keys: Operation = {"transposed": list(settings["transposed"])} if any(settings["transposed"]) else {}
+    return "matmul", keys | ({"scale": settings["scale"]} if settings["scale"] != 1 else {})
+
+
+def _attention(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    return "attention", {"scale": settings["scale"]} | ({"causal": True} if settings["causal"] else {})
+
+
 _SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
 #: How each kind that is one operation by itself becomes it.
 SINGLE: Mapping[str, Lower] = MappingProxyType(
@@ -202,10 +219,14 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "adaptive_avg_pool": _to_size,
         "adaptive_max_pool": _to_size,
         "global_avg_pool": _as_it_is,
-        "mul": _as_it_is,
+        **dict.fromkeys(("sub", "mul", "div", "minimum", "maximum"), _as_it_is),
+        "where": _as_it_is,
+        "constant": _constant,
         "softmax": _softmax,
         "nearest": _nearest,
         "resize": _resize,
+        "matmul": _matmul,
+        "attention": _attention,
         "pad": _pad,
         "select": _select,
         "flatten": _flatten,

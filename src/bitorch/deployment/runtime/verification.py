@@ -213,14 +213,16 @@ class _Walk:
             for node in graph:
                 if node.kind == "input":
                     continue
-                value = node.function(*(values[name] for name in node.inputs))
-                self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
+                value = node.value(len(self.inputs[0]), *(values[name] for name in node.inputs))
+                self.signs[node.name] = node.settings.get(
+                    "sign", any(self.signs.get(n, False) for n in node.inputs[:1])
+                )
                 if node.row.makes_codes:
                     value = without_nan(value, sign=self.signs[node.name])
                 is_inexact = not node.row.exact or any(name in inexact for name in node.inputs)
                 values[node.name] = value
                 if node.row.sums:
-                    unsure[node.name] = _may_overflow(values[node.inputs[0]])
+                    unsure |= _of_any(node, [_may_overflow(values[name]) for name in node.inputs])
                 elif node.row.lost:
                     unsure[node.name] = (values[node.inputs[0]].abs() > _HUGE).flatten(1).any(1)
                 elif is_inexact:
@@ -237,7 +239,7 @@ class _Walk:
                     value = _between(value, found, *node.between(*(values[name] for name in node.inputs)))
                 if node.name in unsure:
                     value = torch.where(unsure[node.name].reshape(-1, *[1] * (value.dim() - 1)), found, value)
-                terms = node.function(values[node.inputs[0]].abs()) if node.kind == "global_avg_pool" else None
+                terms = _terms(node, [values[name] for name in node.inputs])
                 comparisons.append(
                     _comparison(node.name, operation, kind, value, found, exact=not is_inexact, terms=terms)
                 )
@@ -255,6 +257,11 @@ class _Walk:
             return found.to(torch.float32)
         codes = found.to(torch.float32)
         return 2 * codes - 1 if self.signs[node.name] else codes
+
+
+def _terms(node: Node, inputs: Sequence[Tensor]) -> Tensor | None:
+    """What a sum without a weight would be if nothing that is added up cancelled; None where its own size is told."""
+    return node.function(*(x.abs() for x in inputs)) if node.kind in ("global_avg_pool", "matmul") else None
 
 
 def _between(value: Tensor, found: Tensor, least: Tensor, most: Tensor) -> Tensor:

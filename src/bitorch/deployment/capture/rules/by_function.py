@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import elementwise, joining, resizes, windows
+from . import attention, bounds, choosing, einsum, elementwise, joining, matrices, pairs, resizes, windows
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -68,13 +68,13 @@ RULES: dict[Any, Rule] = _rules(
         "cat concat concatenate": joining.cat,
         "stack": joining.stack,
         "relu": elementwise.activation("relu"),
-        "relu6": elementwise.relu6,
-        "hardtanh": elementwise.hardtanh,
-        "clamp clip": elementwise.clamp,
-        "clamp_min": elementwise.clamp_min,
-        "clamp_max": elementwise.clamp_max,
-        "minimum min": elementwise.minimum,
-        "maximum max": elementwise.maximum,
+        "relu6": bounds.relu6,
+        "hardtanh": bounds.hardtanh,
+        "clamp clip": bounds.clamp,
+        "clamp_min": bounds.clamp_min,
+        "clamp_max": bounds.clamp_max,
+        "minimum min": bounds.minimum,
+        "maximum max": bounds.maximum,
         "leaky_relu": elementwise.leaky_relu,
         "prelu": elementwise.prelu,
         "elu": elementwise.elu,
@@ -86,28 +86,48 @@ RULES: dict[Any, Rule] = _rules(
         "gelu": elementwise.gelu,
         "softmax": elementwise.softmax(log=False),
         "log_softmax": elementwise.softmax(log=True),
-        "add __add__ __radd__ __iadd__": elementwise.add,
-        "sub subtract __sub__ __isub__": elementwise.sub,
-        "rsub __rsub__": elementwise.rsub,
-        "mul multiply __mul__ __rmul__ __imul__": elementwise.mul,
-        "div divide true_divide __truediv__ __itruediv__": elementwise.div,
-        "__rdiv__ __rtruediv__ reciprocal": elementwise.reciprocal,
+        "add __add__ __radd__ __iadd__": pairs.add,
+        "sub subtract __sub__ __isub__": pairs.sub,
+        "rsub __rsub__": pairs.rsub,
+        "mul multiply __mul__ __rmul__ __imul__": pairs.mul,
+        "div divide true_divide __truediv__ __itruediv__": pairs.div,
+        "__rdiv__ __rtruediv__": pairs.rdiv,
+        "tril": choosing.tril,
+        "triu": choosing.triu,
+        "masked_fill": choosing.masked_fill,
         "neg negative __neg__": elementwise.neg,
         "pow __pow__": elementwise.pow,
         "square": elementwise.square,
+        "matmul bmm mm __matmul__ __imatmul__": matrices.matmul,
+        "__rmatmul__": matrices.rmatmul,
+        "addmm": matrices.addmm,
+        "einsum": einsum.einsum,
+        "baddbmm": matrices.baddbmm,
+        "scaled_dot_product_attention": attention.scaled_dot_product_attention,
     }
 ) | {
     F.batch_norm: elementwise.batch_norm,
     F.pad: joining.pad,
     _torch._C._nn.pad: joining.pad,
     F.interpolate: resizes.interpolate,
+    torch.where: choosing.where,
+    Tensor.where: choosing.where_of,
 }
 
 #: Rules of functions where a constant may have a number for each image.
 BROADCASTING = frozenset(
-    {elementwise.add, elementwise.sub, elementwise.rsub, elementwise.mul, elementwise.div, elementwise.clamp}
-    | {elementwise.minimum, elementwise.maximum, elementwise.clamp_min, elementwise.clamp_max}
+    {pairs.add, pairs.sub, pairs.rsub, pairs.mul, pairs.div, pairs.rdiv, bounds.clamp, bounds.clamp_min}
+    | {bounds.clamp_max, bounds.minimum, bounds.maximum, choosing.where, choosing.where_of, choosing.masked_fill}
 )
+
+#: Further rules of functions whose constants have the axes of the result, or the last ones of them.
+ALIGNED = frozenset({joining.cat, matrices.matmul, matrices.baddbmm, attention.scaled_dot_product_attention})
+
+#: Rules of functions that are told their axes by letters.
+SPELLED = frozenset({einsum.einsum})
+
+#: Rules of functions that take the second axis as channels, however many there are behind it.
+CHANNELS_SECOND = frozenset({elementwise.batch_norm, elementwise.prelu})
 
 #: Functions whose first argument is a tensor, and which only put its numbers elsewhere.
 MOVEMENTS = frozenset(

@@ -12,63 +12,67 @@ from torch import Tensor
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
 from ..rearrange import select, take
-from .elementwise import float32
+from .numbers import float32
 from .windows import Pairs, flat
 
 
 def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
-    """The rule of torch.cat, along any axis but the batch; constants must be all one number, and stand at the ends."""
+    """The rule of torch.cat, along any axis but the batch; constants may be among the tensors."""
     dim = other.get("axis", dim) % call.result.dim()
     if dim == 0:
         raise Refusal("it concatenates along the batch", f"Keep the batch as the first dimension, {PARTIAL}")
     tensors = [t for t in tensors if t.numel() > 0 or t.dim() != 1]  # PyTorch skips empty vectors
     varying = [i for i, t in enumerate(tensors) if call.varies(t)]
+    channels = call.channel_axis(tensors[varying[0]])
+    axis = [channels, *(i for i in range(1, call.result.dim()) if i != channels)].index(dim)
     ends = tensors[: varying[0]], tensors[varying[-1] + 1 :]
     inner = tensors[varying[0] : varying[-1] + 1]
-    if len(varying) < len(inner):
-        raise Refusal("it concatenates with constants in the middle", f"Put them first or last, {PARTIAL}")
-    channels = call.channel_axis(inner[0])
-    axis = [channels, *(i for i in range(1, call.result.dim()) if i != channels)].index(dim)
-    names = [call.read(t, channels) for t in inner]
-    is_padded = any(len(end) > 0 for end in ends)
-    joined = names[0]
     call.channels_at = channels
-    if len(names) > 1:
-        shape = list(call.shape(joined))
-        shape[axis] = sum(t.shape[dim] for t in inner)
-        joined = call.add(
-            "concat",
-            *names,
-            function=lambda *values: torch.cat(values, axis + 1),
-            shape=tuple(shape),
-            step="inner" if is_padded else "",
-            channels_at=channels,
-            axis=axis,
-        )
-    return _pad_with_constants(call, joined, ends, dim, axis) if is_padded else joined
+    if any(len(end) > 0 for end in ends) and _may_be_padded(ends, axis, call.result.dim()):
+        joined = _joined(call, inner, dim, axis, step="inner")
+        return _pad_with_constants(call, joined, ends, dim, axis)
+    return _joined(call, tensors, dim, axis)
+
+
+def _joined(call: Reader, tensors: Sequence[Tensor], dim: int, axis: int, step: str = "") -> str:
+    """Concatenate along an axis of nodes; dim: the same axis of the call's tensors."""
+    channels = call.channels_at
+    names = [call.read(t, channels) if call.varies(t) else call.constant(t, channels) for t in tensors]
+    if len(names) == 1:
+        return names[0]
+    shape = list(call.shape(names[0]))
+    shape[axis] = sum(t.shape[dim] for t in tensors)
+    return call.add(
+        "concat",
+        *names,
+        function=lambda *values: torch.cat(values, axis + 1),
+        shape=tuple(shape),
+        step=step,
+        channels_at=channels,
+        axis=axis,
+    )
 
 
 def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
-    """The rule of torch.stack: of one number each, [batch], to [batch, features]."""
-    if dim % 2 != 1:
+    """The rule of torch.stack, along any axis but the batch: torch.cat of tensors with a new axis."""
+    dim = other.get("axis", dim) % call.result.dim()
+    if dim == 0:
         raise Refusal("it stacks along the batch", "Use torch.stack(numbers, 1)")
-    if not all(call.varies(t) for t in tensors):
-        raise Refusal("it stacks constants beside what depends on the image", f"Use F.pad, {PARTIAL}")
-    numbers = [
-        call.add("identity", call.read(t), function=lambda v: v.unsqueeze(1), shape=(1,), step="column")
-        for t in tensors
-    ]
-    return call.add("concat", *numbers, function=lambda *values: torch.cat(values, 1), axis=0)
+    columns = [call.view(t, lambda x: x.unsqueeze(dim)) if call.varies(t) else t.unsqueeze(dim) for t in tensors]
+    return cat(call, columns, dim)
+
+
+def _may_be_padded(ends: tuple[Sequence[Tensor], Sequence[Tensor]], axis: int, rank: int) -> bool:
+    """Whether constants at the ends are all one finite number, along an axis that can be padded."""
+    values = torch.cat([t.detach().flatten() for end in ends for t in end])
+    return bool((values == values[0]).all() & values[0].isfinite()) and (axis == 0 or rank <= 4)
 
 
 def _pad_with_constants(
     call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequence[Tensor]], dim: int, axis: int
 ) -> str:
     """Pad an axis of a node with constants; dim: the same axis of the call's tensors."""
-    values = torch.cat([t.detach().flatten() for end in ends for t in end])
-    if not bool((values == values[0]).all() | values.isnan().any()):
-        raise Refusal("it concatenates with constants that are not all one number", f"Use zeros, {PARTIAL}")
-    value = _fill(float(values[0]))
+    value = _fill(float(next(t for end in ends for t in end).detach().flatten()[0]))
     before, after = (sum(t.shape[dim] for t in end) for end in ends)
     pairs = [(0, 0)] * len(call.shape(x))
     pairs[axis] = before, after

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ....layers import (
+    QGRU,
+    QLSTM,
+    QRNN,
     QActivation,
     QConv1d,
     QConv2d,
@@ -17,8 +20,10 @@ from ....layers import (
     QConvTranspose3d,
     QEmbedding,
     QEmbeddingBag,
+    QGRUCell,
     QLinear,
-    QMultiheadAttention,
+    QLSTMCell,
+    QRNNCell,
 )
 from ....layers.input_quantizer import gives_its_quantizers_values
 from ....layers.low_bit import LowBit, Values
@@ -31,10 +36,16 @@ from ..reader import Reader
 from .low_bit_settings import layer_settings, quantizer_settings
 from .windows import features_axis
 
+_NO_RECURRENT = "the runtime has no recurrent layer", "Deploy the part in front of it"
 _NO_EMBEDDING = "the runtime has no embedding", "Deploy the part behind it"
 #: Low-bit layers without a counterpart: the reason, and what to do.
 NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
-    QMultiheadAttention: ("the runtime has no attention", "Deploy the part in front of it"),
+    QLSTM: _NO_RECURRENT,
+    QGRU: _NO_RECURRENT,
+    QRNN: _NO_RECURRENT,
+    QLSTMCell: _NO_RECURRENT,
+    QGRUCell: _NO_RECURRENT,
+    QRNNCell: _NO_RECURRENT,
     QEmbedding: _NO_EMBEDDING,
     QEmbeddingBag: _NO_EMBEDDING,
 }

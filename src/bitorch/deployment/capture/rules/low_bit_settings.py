@@ -77,6 +77,7 @@ def _window(layer: Any) -> dict[str, Any]:
 def _transposed_geometry(layer: Any, rows: _Rows, result: _Rows) -> dict[str, Any]:
     """What the layer adds to its result is told from the result's size, which its caller may have asked for."""
     window = _window(layer)
-    axes = zip(rows, result, *(window[key] for key in ("kernel_size", "stride", "dilation")), layer.padding, strict=True)
+    settings = (window[key] for key in ("kernel_size", "stride", "dilation"))
+    axes = zip(rows, result, *settings, layer.padding, strict=True)
     more = tuple(made - ((size - 1) * s + d * (k - 1) + 1 - 2 * p) for size, made, k, s, d, p in axes)
     return window | {"padding": tuple(layer.padding), "output_padding": more}

@@ -305,7 +305,8 @@ _IMAGES = ("[batch, channels, length]", "[batch, channels, height, width]", "[ba
 def _check_image(call: Reader, x: str, dimensions: int) -> None:
     shape = call.shape(x)
     if len(shape) != dimensions + 1:
-        raise Refusal(f"it takes {_IMAGES[dimensions - 1]}, but gets {['batch', *shape]}", "Give images, with a batch dimension")
+        what = f"it takes {_IMAGES[dimensions - 1]}, but gets {['batch', *shape]}"
+        raise Refusal(what, "Give images, with a batch dimension")
 
 
 def features_axis(x: Tensor, what: str) -> int:

@@ -1,0 +1,29 @@
+// matmul: products of two tensors' matrices.
+#pragma once
+#include "operations/definition.h"
+#include "operations/leading_axes.h"
+
+namespace bitorch {
+
+inline constexpr const char* kMatmulKeys[] = {"inputs", "output", "transposed", "scale"};
+
+// One operand: a matrix for each item of its leading axes, the last row axis by channels, or the other way round.
+struct MatrixOperand {
+  const Tensor* tensor = nullptr;  // float32
+  bool transposed = false;
+  int64_t rows() const { return transposed ? tensor->channels : tensor->width; }
+  int64_t columns() const { return transposed ? tensor->width : tensor->channels; }
+};
+
+struct MatmulSpec {
+  MatrixOperand left, right;       // [.., M, K] and [.., K, N]
+  const Tensor* output = nullptr;  // [.., M, N]
+  ItemsOf of_left, of_right;
+  int64_t macs = 0;
+  float scale = 1.0f;
+};
+
+MatmulSpec read_matmul(const OperationReader& reader);
+std::unique_ptr<Operation> make_matmul(const MatmulSpec& spec, Preparation& preparation);
+
+}  // namespace bitorch

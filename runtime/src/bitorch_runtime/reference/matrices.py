@@ -1,0 +1,68 @@
+"""Products of two tensors, and attention: float sums, here in float64 and rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .basics import Floats
+
+
+def with_leading_axes(tensors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Tensors [B, *rows, C] with ones in front of their rows, so that all have as many axes."""
+    most = max(x.ndim for x in tensors)
+    return [x.reshape(len(x), *[1] * (most - x.ndim), *x.shape[1:]) for x in tensors]
+
+
+def matmul(a: NDArray[Any], b: NDArray[Any], transposed: Sequence[int] = (0, 0), scale: float = 1.0) -> Floats:
+    """scale·Σ a·b, float32 [B, *rows, M, N].
+
+    Args:
+        a: [B, *rows, M, K]; b: [B, *rows, K, N]; axes of rows are equal, or 1.
+        transposed: whether a's, and b's, last two axes are the other way round.
+    """
+    a, b = (x.astype(np.float64) for x in with_leading_axes((a, b)))
+    a, b = (x.swapaxes(-1, -2) if turned else x for x, turned in zip((a, b), transposed, strict=True))
+    product: NDArray[np.float64] = np.matmul(a, b) * np.float32(scale)
+    return product.astype(np.float32)
+
+
+def attention(
+    query: NDArray[Any],
+    key: NDArray[Any],
+    value: NDArray[Any],
+    bias: NDArray[Any] | None = None,
+    scale: float = 1.0,
+    causal: bool = False,
+) -> Floats:
+    """softmax(scale·q·k + bias)·v, float32 [B, *heads, T, E]; where all scores of a query are −∞, zeros.
+
+    Args:
+        query: [B, *heads, T, D]; key: [B, *heads, S, D]; value: [B, *heads, S, E]. The last axis of heads of query may
+            be a multiple of theirs.
+        bias: [B, *heads, T or 1, S].
+        causal: query t sees keys 0 … t.
+    """
+    q, k, v = (x.astype(np.float64) for x in with_leading_axes((query, key, value)))
+    k, v = (_for_groups(x, q.shape[-3]) for x in (k, v))
+    scores = np.matmul(q, k.swapaxes(-1, -2)) * np.float32(scale)
+    if bias is not None:
+        scores, added = with_leading_axes((scores, bias.astype(np.float64)))
+        scores = scores + added
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
+    largest = scores.max(-1, keepdims=True, initial=-np.inf)
+    exponentials = np.exp(scores - np.where(largest == -np.inf, 0, largest))
+    sums = exponentials.sum(-1, keepdims=True)
+    exponentials, v = with_leading_axes((exponentials / np.where(sums == 0, 1, sums), v))
+    means: NDArray[np.float64] = np.matmul(exponentials, v)
+    return means.astype(np.float32)
+
+
+def _for_groups(x: NDArray[Any], heads: int) -> NDArray[Any]:
+    """Keys or values [B, *heads, S, D] as many as there are heads of queries, where these share them."""
+    own = x.shape[-3] if x.ndim > 3 else 1
+    return x.repeat(heads // own, axis=-3) if 1 < own < heads else x
