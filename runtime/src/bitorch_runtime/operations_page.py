@@ -21,8 +21,8 @@ height and width of images [H, W, C], the length of signals [L, C], tokens [T, F
 sums of a layer, which can only leave the program), or *codes* of 1 to 8 bits: integers q, 0 ≤ q ≤ n, n = 2^bits − 1.
 Row axes of 1 in front of all others say nothing: a vector of F features is an image [1, 1, F], a signal an image of one
 row. Only windows (convolutions, pools, padding) know how many row axes there are, one to three: their keys have a
-number for each. Everything else sees rows × channels. Tensors have names; each is given once, and before it is read. In the
-tables C are the channels of the input, N those of the result.
+number for each. Everything else sees rows × channels. Tensors have names; each is given once, and before it is read.
+In the tables C are the channels of the input, N those of the result.
 
 ```python
 from bitorch_runtime.operations import OPERATIONS

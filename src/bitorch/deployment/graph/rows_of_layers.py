@@ -17,9 +17,9 @@ LAYERS: tuple[Kind, ...] = (
     Kind(
         "low_bit",
         "A low-bit convolution, transposed or not, or a QLinear. Settings of its input's quantizer, and `weight`, "
-        "integers as float32 [C_out, …], of `weight_bits` on `weight_grid`; `largest` absolute codes of input and weight; `scale` [1] or "
-        "[C_out], of both; `bias` or None. Of convolutions the geometry of conv, `padding_mode` and `pad_code`, which "
-        "transposed ones have no use for.",
+        "integers as float32 [C_out, …], of `weight_bits` on `weight_grid`; `largest` absolute codes of input and "
+        "weight; `scale` [1] or [C_out], of both; `bias` or None. Of convolutions the geometry of conv, `padding_mode` "
+        "and `pad_code`, which transposed ones have no use for.",
         settings={**QUANTIZER, **WEIGHT, "scale": TENSOR, "bias": TENSOR_OR_NONE},
         geometry={**GEOMETRY, "padding_mode": TEXT, "pad_code": INT},
         optional=TRANSPOSED,
