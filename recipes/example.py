@@ -85,7 +85,12 @@ def train(model: nn.Module, task: Task, budget: Budget) -> nn.Module:
 
 
 def run_example(
-    build: Callable[[], nn.Module], task: Task, bits: tuple[int, int], budget: Budget, out: Path | None, console: Console
+    build: Callable[[], nn.Module],
+    task: Task,
+    bits: tuple[int, int],
+    budget: Budget,
+    out: Path | None,
+    console: Console,
 ) -> Outcome:
     """Train a net in float, then low-bit, deploy it whole, verify it on the test examples, and print all of it.
 
