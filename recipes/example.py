@@ -1,4 +1,4 @@
-"""What the examples share: a task, trained in float and low-bit, deployed whole, and a table of both nets and the file."""
+"""What the examples share: a task, trained in float and low-bit, deployed whole, and a table of the nets."""
 
 from __future__ import annotations
 

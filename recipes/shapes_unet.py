@@ -1,4 +1,4 @@
-"""A UNet with transposed convolutions that finds discs, squares and triangles in noise: trained, deployed whole, IoU."""
+"""A UNet with transposed convolutions that finds discs, squares and triangles in noise, deployed whole: IoU."""
 
 from __future__ import annotations
 

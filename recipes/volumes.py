@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -60,7 +61,7 @@ class Classifier(nn.Module):
                     nn.ReLU(),
                     nn.MaxPool3d(2),
                 )
-                for before, behind in zip(channels, channels[1:], strict=False)
+                for before, behind in pairwise(channels)
             )
         )
         self.head = nn.Linear(4 * width, len(CLASSES))

@@ -70,12 +70,6 @@ REMEDIES: dict[str, tuple[tuple[int, ...], Callable[..., Any], str, Callable[...
         lambda m, x: F.avg_pool2d(x, (1, 6)),
     ),
     "a cube": (VECTOR, lambda m, x: x**3, "x * x * x", lambda m, x: x * x * x),
-    "adaptive max pool": (
-        LINE,
-        lambda m, x: F.adaptive_max_pool1d(x, 4),
-        "F.max_pool1d with a kernel_size",
-        lambda m, x: F.max_pool1d(x, 3, 1),
-    ),
     "amax over rows": (IMAGE, lambda m, x: x.amax(2), "x.amax((2, 3))", lambda m, x: x.amax((2, 3))),
     "max of a line": (LINE, lambda m, x: x.max(1)[0], "x.amax(2)", lambda m, x: F.adaptive_max_pool1d(x, 1)),
 }

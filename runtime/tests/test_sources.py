@@ -10,8 +10,8 @@ import pytest
 
 CSRC = Path(__file__).resolve().parents[1] / "csrc"
 
-#: What the files of a folder may include besides their own. What kernels are told, core/kernels.h and the headers beside
-#: it, is for all.
+#: What the files of a folder may include besides their own. What kernels are told, in core/kernels.h and the headers
+#: beside it, is for all.
 MAY_INCLUDE = {
     "core/base": set(),
     "core/format": {"core/base"},
