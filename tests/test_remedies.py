@@ -42,12 +42,6 @@ IMAGE, LINE, VECTOR = (4, 6, 6), (4, 6), (8,)
 #: What is refused, on which shape, what is said to do, and that in code: it must be deployed, and give the same.
 REMEDIES: dict[str, tuple[tuple[int, ...], Callable[..., Any], str, Callable[..., Any]]] = {
     "a cube": (VECTOR, lambda m, x: x**3, "x * x * x", lambda m, x: x * x * x),
-    "adaptive max pool": (
-        LINE,
-        lambda m, x: F.adaptive_max_pool1d(x, 4),
-        "F.max_pool1d with a kernel_size",
-        lambda m, x: F.max_pool1d(x, 3, 1),
-    ),
 }
 ALIKE = {"maximum", "minimum", "cat", "a"}
 

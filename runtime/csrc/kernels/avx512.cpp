@@ -17,6 +17,7 @@
 #include "../core/matrix_kernels.h"
 #include "../core/norm_kernels.h"
 #include "../core/pair_kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 

@@ -466,6 +466,7 @@ static constexpr KernelTable neon_table(const char* name, const DotNames& names,
   KernelTable t = generic_table(name);
   t.norms = &kNeonNorms;
   t.functions = &kPortableFunctions;
+  t.resizes = &kPortableResize;  // which has NEON as well: it is part of the baseline
   set_dot(&t, kPopcount, names.popcount, dot_popcount, kPixelsPerCall);
   set_dot(&t, kBytes, names.bytes, dot_bytes, kPixelsPerCall);
   set_dot(&t, kDepthwise, names.depthwise, dot_depthwise, kPixelsPerCall);

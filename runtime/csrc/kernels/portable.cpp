@@ -9,6 +9,7 @@
 #include "../core/matrix_kernels.h"
 #include "../core/norm_kernels.h"
 #include "../core/pair_kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 namespace portable {
@@ -113,6 +114,7 @@ static constexpr KernelTable table() {
   t.norms = &kPortableNorms;
   t.functions = &kPortableFunctions;
   t.matrices = &kMatrixPortable;
+  t.resizes = &kPortableResize;
   set_dot(&t, kPopcount, "popcount portable", dot_popcount, kTile);
   set_dot(&t, kBytes, "bytes portable", dot_bytes, kTile);
   set_dot(&t, kWords, "words portable", dot_words, kTile);

@@ -45,11 +45,8 @@ _LARGEST_CHANNELS = 2**24
 #: By the name of a function: what to use instead.
 _INSTEAD = {
     "local_response_norm": "Use BatchNorm, or nn.RMSNorm",
-    **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
-    **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
     **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne"], "Use relu, leaky_relu, clamp or maximum"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
-    "interpolate": 'Use mode="nearest", or let the network work on images of one size',
 }
 
 

@@ -181,9 +181,9 @@ def _spread(pixel: Tensor, moved: tuple[int, ...]) -> Tensor:
 
 
 def _pixels(first: Tensor, shape: tuple[int, ...]) -> Move | None:
-    """Return what takes every n-th row and column, or each several times; None if it is neither."""
+    """Return what takes every n-th row and column, or the nearest of each; None if it is neither."""
     moved = tuple(first.shape)
-    if len(moved) != len(shape) or len(shape) not in (2, 3) or moved[0] != shape[0]:
+    if len(moved) != len(shape) or len(shape) not in (2, 3, 4) or moved[0] != shape[0]:
         return None
     places = _places(first, shape)[1:]
     if not torch.equal(first, _at(start(1, shape), places)[0]):
@@ -192,8 +192,8 @@ def _pixels(first: Tensor, shape: tuple[int, ...]) -> Move | None:
     def function(x: Tensor) -> Tensor:
         return _at(x, places)
 
-    if all(map(_is_repeated, places, shape[1:])):
-        return Move("adaptive_avg_pool", moved, function, {"output_size": moved[1:]})
+    if all(map(_is_nearest, places, shape[1:])) and all(map(int.__le__, shape[1:], moved[1:])):
+        return Move("nearest", moved, function, {"output_size": moved[1:]})
     steps = tuple(map(_step, places, shape[1:]))
     if None in steps:
         return None
@@ -231,10 +231,10 @@ def _at(x: Tensor, places: Sequence[Tensor]) -> Tensor:
     return x
 
 
-def _is_repeated(place: Tensor, size: int) -> bool:
-    """Say whether an axis shows each pixel equally often, one after the other."""
+def _is_nearest(place: Tensor, size: int) -> bool:
+    """Say whether an axis shows for each place the nearest pixel, as an image of another size does."""
     count = len(place)
-    return count % size == 0 and torch.equal(place, torch.arange(count) * size // count)
+    return torch.equal(place, torch.arange(count) * size // count)
 
 
 def _step(place: Tensor, size: int) -> int | None:

@@ -19,8 +19,9 @@ from .rows_of_norms import NORMS
 from .rows_of_pairs import PAIRS
 from .rows_of_passes import OF_PASSES
 from .rows_of_pools import POOLS
+from .rows_of_resizes import RESIZES
 
-_ROWS = (*ENDS, *LAYERS, *FUNCTIONS, *PAIRS, *MATRICES, *POOLS, *NORMS, *MOVES, *OF_PASSES)
+_ROWS = (*ENDS, *LAYERS, *FUNCTIONS, *PAIRS, *MATRICES, *POOLS, *RESIZES, *NORMS, *MOVES, *OF_PASSES)
 
 #: All kinds, by name.
 KINDS: Mapping[str, Kind] = MappingProxyType({row.name: row for row in _ROWS})

@@ -19,7 +19,7 @@ from ..graph.output_names import OutputNames
 from .fuse_stages import AFFINE, Group, group
 from .owners import Owners
 from .sharing import share_arrays
-from .single_operations import as_array, code_keys, single_operation, table_operation, window_keys
+from .single_operations import as_array, code_keys, single_operation, table_operation, transposed_keys, window_keys
 from .tensor_names import renamed
 
 Operation = dict[str, Any]
@@ -262,7 +262,8 @@ class _Lowering:
         operation: Operation = {"op": self._sum_name(node), "input": self.tensor(node.inputs[0])}
         operation |= self._weight(node)
         if "kernel_size" in node.settings:
-            operation |= window_keys(node) | {"groups": node.settings["groups"]}
+            window = transposed_keys(node) if "output_padding" in node.settings else window_keys(node)
+            operation |= window | {"groups": node.settings["groups"]}
         scale, plus = one.stage("scale"), one.stage("plus")
         bias = plus.settings["constant"] if plus is not None else node.settings.get("bias")
         if scale is not None or bias is not None:
@@ -282,6 +283,7 @@ class _Lowering:
     @staticmethod
     def _sum_name(node: Node) -> str:
         shape = "conv2d" if "kernel_size" in node.settings else "linear"
+        shape = "conv_transpose" if "output_padding" in node.settings else shape
         return shape if node.kind == "product" else f"{shape}_float"
 
     def _weight(self, node: Node) -> Operation:
