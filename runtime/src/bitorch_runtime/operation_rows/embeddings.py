@@ -27,9 +27,16 @@ EMBEDDINGS: tuple[Op, ...] = (
             Key("weight_bits", "setting", "an integer", low=1, high=8, default=_OF_CODES, doc="of packed codes"),
             WEIGHT_GRID,
             Key("channels", "setting", "an integer", low=1, high=MOST_CHANNELS, default=_OF_CODES, doc="of a row"),
+            array(
+                "levels",
+                "float32 [2^weight_bits]",
+                FLOATS,
+                "what each code is worth, the lowest first",
+                default="the code itself",
+            ),
             array("scale", "float32 [1] or [N]", FLOATS, "of all codes, or of each row", default=_OF_CODES),
         ),
-        "Take a row of a table for each index. Packed codes are multiplied by their scale, one rounding.",
-        "y = table[index], or float32(code)·scale",
+        "Take a row of a table for each index. What packed codes are worth is multiplied by their scale, one rounding.",
+        "y = table[index], or levels[code]·scale",
     ),
 )

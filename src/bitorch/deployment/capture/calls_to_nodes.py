@@ -227,8 +227,8 @@ def _unknown(call: Call) -> Refusal:
     name = function_name(call.function)
     if name == "setitem":
         return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
-    if name in ("embedding", "embedding_bag"):
-        return Refusal("the runtime has no embedding", f"Deploy the part behind it, {PARTIAL}")
+    if name == "embedding_bag":
+        return Refusal("the runtime has no embedding_bag", f"Use nn.Embedding, and mean(1) of what it gives, {PARTIAL}")
     full_name = str(getattr(call.function, "__name__", name))
     if full_name == f"{name}_" and getattr(Tensor, name, None) in MOVEMENTS:
         return Refusal(f"{full_name} cannot be deployed", "Use the function without the underscore")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from .kind import Kind
+from .rows_of_embeddings import EMBEDDINGS
 from .rows_of_ends import ENDS
 from .rows_of_functions import FUNCTIONS
 from .rows_of_layers import LAYERS
@@ -19,7 +20,7 @@ from .rows_of_pairs import PAIRS
 from .rows_of_passes import OF_PASSES
 from .rows_of_pools import POOLS
 
-_ROWS = (*ENDS, *LAYERS, *FUNCTIONS, *PAIRS, *MATRICES, *POOLS, *MOVES, *OF_PASSES)
+_ROWS = (*ENDS, *LAYERS, *EMBEDDINGS, *FUNCTIONS, *PAIRS, *MATRICES, *POOLS, *MOVES, *OF_PASSES)
 
 #: All kinds, by name.
 KINDS: Mapping[str, Kind] = MappingProxyType({row.name: row for row in _ROWS})

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import attention, bounds, choosing, einsum, elementwise, joining, matrices, pairs, windows
+from . import attention, bounds, choosing, einsum, elementwise, embeddings, joining, matrices, pairs, windows
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -41,6 +41,7 @@ RULES: dict[Any, Rule] = _rules(
         "conv1d": windows.conv(1),
         "conv2d": windows.conv(2),
         "linear": windows.linear,
+        "embedding": embeddings.embedding,
         "max_pool1d": windows.max_pool(1),
         "max_pool2d": windows.max_pool(2),
         "max_pool1d_with_indices": windows.max_pool(1),

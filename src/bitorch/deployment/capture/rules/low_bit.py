@@ -33,12 +33,12 @@ from ...asked_arithmetic import Reason, arithmetic_of
 from ...packable import Packing, packable
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
+from .embeddings import low_bit_embedding
 from .low_bit_settings import layer_settings, quantizer_settings
 from .windows import features_axis
 
 _NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"
 _NO_RECURRENT = "the runtime has no recurrent layer", "Deploy the part in front of it"
-_NO_EMBEDDING = "the runtime has no embedding", "Deploy the part behind it"
 #: Low-bit layers without a counterpart: the reason, and what to do.
 NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QConv3d: ("the runtime has no convolution in three dimensions", "Use QConv2d"),
@@ -51,8 +51,7 @@ NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QLSTMCell: _NO_RECURRENT,
     QGRUCell: _NO_RECURRENT,
     QRNNCell: _NO_RECURRENT,
-    QEmbedding: _NO_EMBEDDING,
-    QEmbeddingBag: _NO_EMBEDDING,
+    QEmbeddingBag: ("the runtime has no bags of embeddings", "Use QEmbedding, and mean(1) of what it gives"),
 }
 _DIMENSIONS: dict[type[nn.Module], int] = {QConv1d: 1, QConv2d: 2}
 
@@ -66,7 +65,7 @@ def is_whole(module: nn.Module) -> bool:
         module = module.activation_function
     if isinstance(module, Quantization):
         return module.exact_max_code is not None or isinstance(module, GradientQuantization)
-    return isinstance(module, LowBit) or type(module) in NOT_IN_THE_RUNTIME
+    return isinstance(module, LowBit) or type(module) is QEmbedding or type(module) in NOT_IN_THE_RUNTIME
 
 
 def check(module: nn.Module) -> None:
@@ -76,6 +75,8 @@ def check(module: nn.Module) -> None:
         raise Refusal(what, f"{remedy}, {PARTIAL}")
     if isinstance(module, LowBit):
         _computed(_packed(module).arithmetic)
+    elif isinstance(module, QEmbedding):
+        return
     elif not isinstance(quantizer := _quantizer(module), GradientQuantization):
         _computed(arithmetic_of(quantizer))
 
@@ -83,6 +84,8 @@ def check(module: nn.Module) -> None:
 def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     """The rule of calls of modules that `check` has let through."""
     module = call.call.function
+    if isinstance(module, QEmbedding):
+        return low_bit_embedding(call, input, module)
     if isinstance(module, QLinear):
         channels = features_axis(input, "a low-bit linear layer")
     else:
