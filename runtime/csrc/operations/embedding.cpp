@@ -52,6 +52,9 @@ EmbeddingSpec read_embedding(const OperationReader& reader) {
                              ", but must be indices from an input of int32 or int64, of one channel");
   }
   const ArrayView& table = reader.array("table");
+  if (table.dtype != Dtype::kFloat32 && table.dtype != Dtype::kUint8) {
+    reader.fail("table", "the array is " + table.describe() + ", but must be float32, or uint8 of packed codes");
+  }
   const bool low_bit = table.dtype == Dtype::kUint8;
   const int64_t channels = low_bit ? read_packed(reader, table, &spec) : read_floats(reader, table, &spec);
   if (index_count(input) > spec.rows) {

@@ -20,7 +20,7 @@ EMBEDDINGS: tuple[Op, ...] = (
             gives("output", FLOATS, "[rows of the input …, channels]"),
             array(
                 "table",
-                "float32 [N, channels], or uint8 [N, ⌈channels·weight_bits / 8⌉]",
+                "float32 or uint8 [N, channels], packed [N, ⌈channels·weight_bits / 8⌉]",
                 ("float32", "uint8"),
                 "its rows; packed codes as those of a [layer's weight](runtime.md#packed-weights)",
             ),
