@@ -251,14 +251,8 @@ def port_programs() -> list[list[Operation]]:
         [{**image, "order": "nhwc", "array_shape": [24]}, {**leaves, "order": "nchw", "array_shape": [6, 4]}],
         [{"op": "input", "output": "i", "dtype": "float32", "shape": [5]}, leaves],
         [{"op": "input", "output": "i", "dtype": "uint8", "bits": 4, "shape": [1], "array_shape": []}, leaves],
-        [
-            {"op": "input", "output": "i", "dtype": "int32", "below": 9, "shape": [2, 3, 4], "order": "nchw"},
-            leaves_last,
-        ],
-        [
-            {"op": "input", "output": "i", "dtype": "int64", "below": 9, "shape": [2, 3, 4], "order": "nhwc"},
-            leaves_last,
-        ],
+        [{**image, "dtype": "int32", "below": 9, "order": "nchw"}, {**leaves, "order": "nhwc"}],
+        [{**image, "dtype": "int64", "below": 9, "order": "nhwc"}, {**leaves, "order": "nhwc"}],
     ]
 
 
