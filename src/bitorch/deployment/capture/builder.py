@@ -338,7 +338,7 @@ class Builder:
         """
         source = call.args[0]
         value = self.values[id(source)]
-        if value.refusal is not None or value.version != call.before[id(source)]:
+        if value.refusal is not None or value.version != call.before[id(source)] or self._is_of_indices(value):
             self.read(source, call.before[id(source)])
         positions = value.positions
         if positions is None:

@@ -15,6 +15,7 @@ from ...in_place import check_module
 from ...layers import (
     QConv1d,
     QConv2d,
+    QEmbedding,
     QLinear,
     QMultiheadAttention,
 )
@@ -190,6 +191,8 @@ def _pack(layer: nn.Module) -> PackedLayer:
         raise NotPackableError("its gates and states stay in PyTorch; its matrices have rows of their own")
     if type(layer) is QMultiheadAttention:
         raise NotPackableError("softmax and its products stay in PyTorch; the projections have rows of their own")
+    if type(layer) is QEmbedding:
+        raise NotPackableError("tables stay in PyTorch; deployed whole, they are packed")
     if type(layer) in NOT_IN_THE_RUNTIME:
         raise NotPackableError(NOT_IN_THE_RUNTIME[type(layer)][0])
     if isinstance(layer, LowBit):

@@ -93,9 +93,14 @@ def _codes(module: QEmbedding, table: Tensor) -> dict[str, Any]:
     return {**of_codes, "levels": levels, "scale": scale}
 
 
+def changing_table(max_norm: float | None) -> Refusal:
+    """Why an embedding that limits the norms of the rows it reads has no counterpart."""
+    return Refusal(
+        f"max_norm={max_norm} changes the table while it is read",
+        "Limit the rows of the table once, after training, and set max_norm = None",
+    )
+
+
 def _check_norm(max_norm: float | None) -> None:
     if max_norm is not None:
-        raise Refusal(
-            f"max_norm={max_norm} changes the table while it is read",
-            "Limit the rows of the table once, after training, and set max_norm = None",
-        )
+        raise changing_table(max_norm)
