@@ -19,6 +19,7 @@
 #include "operations/linear_float.h"
 #include "operations/lookup.h"
 #include "operations/matmul.h"
+#include "operations/matmul_codes.h"
 #include "operations/max_pool.h"
 #include "operations/output.h"
 #include "operations/pad.h"
@@ -62,6 +63,7 @@ const std::vector<OperationDefinition>& all_operations() {
       {"where", kWhereKeys, read_and_make<read_pair, make_pair_operation>},
       {"constant", kConstantKeys, read_and_make<read_constant, make_constant>},
       {"matmul", kMatmulKeys, read_and_make<read_matmul, make_matmul>},
+      {"matmul_codes", kMatmulCodesKeys, read_and_make<read_matmul_codes, make_matmul_codes>},
       {"attention", kAttentionKeys, read_and_make<read_attention, make_attention>},
       {"select", kSelectKeys, read_and_make<read_select, make_select>},
       {"pad", kPadKeys, read_and_make<read_pad, make_pad>},

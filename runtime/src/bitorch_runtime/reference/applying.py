@@ -26,7 +26,7 @@ from .functions import (
     softmax,
     tanh,
 )
-from .matrices import attention, matmul
+from .matrices import attention, matmul, matmul_codes
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 from .rows import as_one_row, concat, flatten, permute, reshape, take
@@ -88,6 +88,14 @@ def _matmul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
     a, b = (tensors[name].values for name in operation["inputs"])
     settings = {key: operation[key] for key in ("transposed", "scale") if key in operation}
     return {operation["output"]: Tensor(matmul(a, b, **settings))}
+
+
+def _matmul_codes(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    q, r = (tensors[name].values for name in operation["inputs"])
+    settings = {key: operation[key] for key in ("transposed", "zero_points", "signs") if key in operation}
+    d = matmul_codes(q, r, **settings)
+    y = d.astype(np.float32) * np.float32(operation["scale"]) if "scale" in operation else None
+    return leaving(operation, arrays, y, d)
 
 
 def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -212,6 +220,7 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "where": pairs.where,
         "constant": pairs.constant,
         "matmul": _matmul,
+        "matmul_codes": _matmul_codes,
         "attention": _attention,
         "concat": _concat,
         "quantize": of_one(_quantize),

@@ -142,6 +142,20 @@ class Builder:
         except Refusal:
             return 1  # it is told where the tensor is read
 
+    def innermost_axis(self, tensor: Tensor) -> int:
+        """Return the axis of a tensor whose neighbours are neighbouring channels of its node: they lie side by side.
+
+        That of heads' channels, too, of which `channel_axis` knows none; where there is none, that.
+        """
+        value = self.values[id(tensor)]
+        if value.positions is None or value.refusal is not None:
+            return 1
+        step, first = math.prod(self.nodes[value.node].shape[1:]), value.positions[:1]
+        for axis in range(first.dim() - 1, 0, -1):
+            if first.shape[axis] > 1 and bool((first.diff(dim=axis) == step).all()):
+                return axis
+        return self.channel_axis(tensor)
+
     def fold(self, tensor: Tensor) -> Fold | None:
         """Return where the batch is in a tensor; None where that is not known."""
         value = self.values[id(tensor)]
@@ -261,14 +275,19 @@ class Builder:
     ) -> str | None:
         """Return the node that a movement started from, or one that stands for what `undo` gives for its positions.
 
-        None where there was no movement, or none that `undo` knows.
+        None where there was no movement, or none that `undo` knows, or nodes have for all steps at once.
         """
         value = self.values[id(tensor)]
         if value.positions is None or value.refusal is not None or value.version != call.before[id(tensor)]:
             return None
         shape = self.nodes[value.node].shape
         positions = undo(value.positions, shape)
-        return None if positions is None else self._settled(replace(value, positions=positions, origin=None)).node
+        if positions is None:
+            return None
+        try:
+            return self._settled(replace(value, positions=positions, origin=None)).node
+        except Refusal:
+            return None  # it may be readable step by step
 
     def _settled(self, value: Value, arrange: Callable[[Tensor], Tensor] = _as_it_is) -> Value:
         """Add the nodes that a movement means, of all steps at once or, where that is nothing, one after the other.
@@ -343,6 +362,7 @@ class Builder:
         positions = value.positions
         if positions is None:
             positions = movement.start(self.batch, tuple(source.shape[1:]))
+        positions = positions.contiguous()  # which any view is one of
         result = function(positions, *call.args[1:], **call.kwargs)
         if value.positions is None and isinstance(result, Tensor) and _same(result, positions):
             self._laid_out_anew(call, value)
@@ -445,7 +465,7 @@ class Builder:
 
 def _one_of(function: Callable[..., Any], call: Call, index: int) -> Callable[[Tensor], Tensor]:
     """One of the tensors that a call of one argument and others makes, as a function of that argument."""
-    return lambda x: list(tensors_in(function(x, *call.args[1:], **call.kwargs)))[index]
+    return lambda x: list(tensors_in(function(x.contiguous(), *call.args[1:], **call.kwargs)))[index]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
