@@ -243,6 +243,14 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         yield many(floats(2**8), {"op": "concat", "inputs": ["x"] * 60000, "axis": -1}, 2), {}
         yield many(floats(2**16), {"op": "concat", "inputs": ["x"] * 256, "axis": -2}, 700), {}
 
+    def embeddings() -> Iterator[Hostile]:
+        """Rows of a table that is small, for many indices."""
+        head = {"op": "input", "output": "x", "dtype": "int64", "below": 1, "shape": [1, 2**20], "order": "nhwc"}
+        embedding = {"op": "embedding", "input": "x", "table": "t"}
+        yield many([head], embedding, 6000), {"t": np.zeros((1, 2**10), np.float32)}
+        packed = embedding | {"weight_bits": 1, "channels": 2**20, "scale": "s"}
+        yield many([head], packed, 6000), {"t": np.zeros((1, 2**17), np.uint8), "s": np.ones(1, np.float32)}
+
     def matrices(op: str, count: int) -> Iterator[Hostile]:
         """Scores, and panels, of sizes that no array backs."""
         operation = {"op": op, "inputs": ["x"] * count}
@@ -287,6 +295,7 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         "matmul_codes": code_matrices,
         "attention": lambda: matrices("attention", 3),
         "select": selects,
+        "embedding": embeddings,
         "take": takes,
         "permute": permutes,
         "reshape": lambda: iter(

@@ -35,6 +35,7 @@ TENSORS = {
     "vector": _port("vector", [6]),
     "vector_codes": _port("vector_codes", [6], 2),
     "vector_signs": _port("vector_signs", [6], 1),
+    "indices": {"op": "input", "output": "indices", "dtype": "int64", "below": 4, "shape": [1, 5], "order": "nhwc"},
 }
 WINDOW = {"kernel_size": [1, 1], "stride": [1, 1], "padding": [0, 0, 0, 0]}
 CONV = {**WINDOW, "dilation": [1, 1], "groups": 1}
@@ -305,6 +306,18 @@ def _resizes() -> Iterator[Example]:
     yield example({**resize, "mode": "linear", "output_size": [2, 5, 3]}, {})
 
 
+def _embeddings() -> Iterator[Example]:
+    embedding = {"op": "embedding", "input": "indices", "output": "y", "table": "table"}
+    yield example(embedding, {"table": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)})
+    codes, scale = np.arange(12).reshape(4, 3) % 4, np.linspace(0.3, 0.7, 4, dtype=np.float32)
+    packed = {**embedding, "weight_bits": 2, "channels": 3, "scale": "scale"}
+    odd = {"table": reference.pack_weights(2 * codes - 3, 2), "scale": scale}
+    yield example(packed, odd)
+    yield example({**packed, "weight_grid": "odd"}, odd | {"scale": scale[:1]})
+    signed = {"table": reference.pack_weights(codes - 2, 2, "signed"), "scale": scale[:1]}
+    yield example({**packed, "weight_grid": "signed", "levels": "levels"}, signed | {"levels": scale[::-1].copy()})
+
+
 def examples() -> list[Example]:
     """All of them; "input" and "output" stand around each."""
     parts = (
@@ -319,7 +332,7 @@ def examples() -> list[Example]:
         _norms(),
         _reductions(),
     )
-    parts = (*parts, _moves(), _windows(), _resizes())
+    parts = (*parts, _moves(), _windows(), _resizes(), _embeddings())
     return [one for part in parts for one in part]
 
 
@@ -340,6 +353,8 @@ def port_programs() -> list[list[Operation]]:
         [{**image, "order": "nhwc", "array_shape": [24]}, {**leaves, "order": "nchw", "array_shape": [6, 4]}],
         [{"op": "input", "output": "i", "dtype": "float32", "shape": [5]}, leaves],
         [{"op": "input", "output": "i", "dtype": "uint8", "bits": 4, "shape": [1], "array_shape": []}, leaves],
+        [{**image, "dtype": "int32", "below": 9, "order": "nchw"}, {**leaves, "order": "nhwc"}],
+        [{**image, "dtype": "int64", "below": 9, "order": "nhwc"}, {**leaves, "order": "nhwc"}],
     ]
 
 
@@ -349,11 +364,11 @@ def arrays_for(operations: list[Operation]) -> list[Array]:
     inputs: list[Array] = []
     for one in (operation for operation in operations if operation["op"] == "input"):
         shape: list[int] = one["shape"]
-        if len(shape) == 3 and one["order"] == "nhwc":
+        if len(shape) > 1 and one["order"] == "nhwc":
             shape = [*shape[1:], shape[0]]
         outside: list[int] = one.get("array_shape", shape)
         full = (2, *outside)
-        codes = one["dtype"] == "uint8"
-        values = rng.integers(0, 2 ** one["bits"], full, np.uint8) if codes else rng.normal(0.5, 1, full)
+        below = 2 ** one["bits"] if one["dtype"] == "uint8" else one.get("below", 0)
+        values = rng.integers(0, below, full) if below > 0 else rng.normal(0.5, 1, full)
         inputs.append(values.astype(one["dtype"]))
     return inputs

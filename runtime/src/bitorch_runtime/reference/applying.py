@@ -268,7 +268,8 @@ def _embedding(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     table = arrays[operation["table"]]
     if table.dtype == np.uint8:
         keys = operation["weight_bits"], operation["channels"], operation.get("weight_grid", "odd")
-        table = packed_table(table, *keys, arrays[operation["scale"]])
+        levels = arrays[operation["levels"]] if "levels" in operation else None
+        table = packed_table(table, *keys, arrays[operation["scale"]], levels)
     return Tensor(embedding(x.values, table))
 
 

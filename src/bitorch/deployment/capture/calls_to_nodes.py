@@ -17,6 +17,7 @@ from .problems import PARTIAL, ReadsValues, Refusal
 from .reader import Reader
 from .rearrange import MOST_AXES
 from .replay import function_name
+from .rules import embeddings
 from .rules import low_bit as wholes
 from .rules.by_function import (
     ALIGNED,
@@ -227,8 +228,10 @@ def _unknown(call: Call) -> Refusal:
     name = function_name(call.function)
     if name == "setitem":
         return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
-    if name in ("embedding", "embedding_bag"):
-        return Refusal("the runtime has no embedding", f"Deploy the part behind it, {PARTIAL}")
+    if name == "embedding" and call.changed:
+        return embeddings.changing_table(call.kwargs.get("max_norm"))
+    if name == "embedding_bag":
+        return Refusal("the runtime has no embedding_bag", f"Use nn.Embedding, and mean(1) of what it gives, {PARTIAL}")
     full_name = str(getattr(call.function, "__name__", name))
     if full_name == f"{name}_" and getattr(Tensor, name, None) in MOVEMENTS:
         return Refusal(f"{full_name} cannot be deployed", "Use the function without the underscore")

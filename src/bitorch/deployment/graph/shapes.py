@@ -124,6 +124,11 @@ def taken(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     return axis > 0 and shape == (*inputs[0][:axis], len(settings["indices"]), *inputs[0][axis + 1 :])
 
 
+def embedded(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """As many channels as a row of the table has, at each place of the indices."""
+    return shape == (settings["table"].shape[1], *inputs[0])
+
+
 def permuted(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """That of the input, in another order."""
     axes = settings["axes"]

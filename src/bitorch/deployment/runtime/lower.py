@@ -67,7 +67,11 @@ def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
     """
     lowering = _Lowering(graph)
     for node in graph.inputs:
-        lowering.emit(_input(node, channels_last=lowering.reads_channels_last(node)), node.name)
+        tables = [reader.settings["table"] for reader in lowering.readers[node.name] if reader.kind == "embedding"]
+        if tables:
+            lowering.emit(_indices(node, min(map(len, tables))), node.name)
+        else:
+            lowering.emit(_input(node, channels_last=lowering.reads_channels_last(node)), node.name)
     for one in group(graph):
         lowering.add(one)
     lowering.leave(names if names else [None] * len(graph.outputs))
@@ -86,6 +90,19 @@ def _input(node: Node, *, channels_last: bool) -> Operation:
         "order": "nhwc" if channels_last else "nchw",
     }
     return operation | {"bits": 8} if pixels else operation
+
+
+def _indices(node: Node, below: int) -> Operation:
+    """The input of indices, as rows of one channel each, whatever the model's axes."""
+    return {
+        "op": "input",
+        "output": node.name,
+        "dtype": node.settings["dtype"],
+        "below": below,
+        "shape": [1, *node.shape],
+        "order": "nhwc",
+        "array_shape": list(node.shape),
+    }
 
 
 def _is_to_front(node: Node) -> bool:
@@ -218,7 +235,7 @@ class _Lowering:
         else:
             op, keys = single_operation(self, node)
             makes_codes = node if op == "quantize" else None
-            layer = node if op in ("quantize", "constant") or "slope" in keys else None
+            layer = node if op in ("quantize", "constant", "embedding") or "slope" in keys else None
             operation = {"op": op, **self._reads(op, node), "output": node.name, **keys}
             self.emit(operation, node.name, layer=layer, codes=makes_codes)
 

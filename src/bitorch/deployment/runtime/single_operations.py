@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitorch_runtime import pack_weights
 from bitorch_runtime.operations import OPERATIONS
 
 from ..graph.graph import Node
@@ -221,6 +223,22 @@ def _attention(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "attention", {"scale": settings["scale"]} | ({"causal": True} if settings["causal"] else {})
 
 
+def _embedding(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    if "codes" not in settings:
+        return "embedding", {"table": arrays.floats(node, "table", settings["table"])}
+    bits, grid = settings["weight_bits"], settings["weight_grid"]
+    packed = pack_weights(as_array(settings["codes"].to(torch.int16)), bits, grid)
+    keys: Operation = {
+        "table": arrays.array(node, "table", packed),
+        "weight_bits": bits,
+        "channels": node.channels,
+        "levels": arrays.floats(node, "levels", settings["levels"]),
+        "scale": arrays.floats(node, "scale", settings["scale"]),
+    }
+    return "embedding", keys if grid == "odd" else keys | {"weight_grid": grid}
+
+
 _SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
 _NUMBERS = {
     "celu": ("alpha",),
@@ -261,5 +279,6 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "permute": _permute,
         "concat": _concat,
         **dict.fromkeys(("reduce", "extreme", "place"), _reduce),
+        "embedding": _embedding,
     }
 )
