@@ -21,7 +21,7 @@ def _port(name: str, shape: list[int], bits: int | None = None) -> Operation:
 
 
 #: What operations may read, as inputs of a program: floats, codes of two bits and of one; of images, then of vectors.
-TENSORS = {
+TENSORS: dict[str, Operation] = {
     "x": _port("x", [2, 4, 4]),
     "other": _port("other", [2, 4, 4]),
     "row": _port("row", [4, 1, 4]),
@@ -309,12 +309,13 @@ def _resizes() -> Iterator[Example]:
 def _embeddings() -> Iterator[Example]:
     embedding = {"op": "embedding", "input": "indices", "output": "y", "table": "table"}
     yield example(embedding, {"table": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)})
-    codes, scale = np.arange(12).reshape(4, 3) % 4, np.linspace(0.3, 0.7, 4, dtype=np.float32)
+    codes = np.arange(12).reshape(4, 3) % 4
+    scale: Array = np.linspace(0.3, 0.7, 4, dtype=np.float32)
     packed = {**embedding, "weight_bits": 2, "channels": 3, "scale": "scale"}
-    odd = {"table": reference.pack_weights(2 * codes - 3, 2), "scale": scale}
+    odd: dict[str, Array] = {"table": reference.pack_weights(2 * codes - 3, 2), "scale": scale}
     yield example(packed, odd)
     yield example({**packed, "weight_grid": "odd"}, odd | {"scale": scale[:1]})
-    signed = {"table": reference.pack_weights(codes - 2, 2, "signed"), "scale": scale[:1]}
+    signed: dict[str, Array] = {"table": reference.pack_weights(codes - 2, 2, "signed"), "scale": scale[:1]}
     yield example({**packed, "weight_grid": "signed", "levels": "levels"}, signed | {"levels": scale[::-1].copy()})
 
 
@@ -329,10 +330,21 @@ def examples() -> list[Example]:
         _constants(),
         _matrices(),
         _pools(),
+<<<<<<< HEAD
         _norms(),
         _reductions(),
+||||||| d0f4abe
+=======
+        _moves(),
+        _embeddings(),
+>>>>>>> sizes
     )
+<<<<<<< HEAD
     parts = (*parts, _moves(), _windows(), _resizes(), _embeddings())
+||||||| d0f4abe
+    parts = (*parts, _moves(), _embeddings())
+=======
+>>>>>>> sizes
     return [one for part in parts for one in part]
 
 

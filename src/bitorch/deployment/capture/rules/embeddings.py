@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ....layers import QEmbedding
 from ....quantizations import Identity
-from ....quantizations.arithmetic import Arithmetic
 from ...asked_arithmetic import arithmetic_of
 from ...packable import packed_codes
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
+from .asked import computed
 from .low_bit_settings import quantizer_settings
 
 
@@ -53,9 +53,7 @@ def low_bit_embedding(call: Reader, input: Tensor, module: QEmbedding) -> str:
     name = call.add("embedding", x, function=rows, shape=shape, step=step, channels_at=channels, **settings)
     if isinstance(quantizer, Identity):
         return name
-    arithmetic = arithmetic_of(quantizer)
-    if not isinstance(arithmetic, Arithmetic):
-        raise Refusal(arithmetic.what, f"{arithmetic.remedy}, {PARTIAL}")
+    arithmetic = computed(arithmetic_of(quantizer))
     numbers = [n for n in (arithmetic.divide, arithmetic.plus) if n is not None and n.dim() > 1]
     if numbers:
         raise Refusal(f"{quantizer} divides another axis than the channels", f"Use one number for all, {PARTIAL}")
