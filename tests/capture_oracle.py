@@ -104,6 +104,12 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
             return _plus_bias(np.moveaxis(sums, -1, 1), settings["bias"])
         case "conv":
             return _convolution(x, settings)
+        case "nearest":
+            return _nearest(x, settings["output_size"])
+        case "resize":
+            return _resize(x, settings)
+        case "adaptive_max_pool":
+            return _adaptive_max_pool(x, settings["output_size"])
         case "max_pool":
             return _max_pool(x, settings)
         case "avg_pool":
@@ -202,6 +208,35 @@ def _pad(x: Array, settings: dict[str, Any]) -> Array:
     if settings["mode"] == "constant":
         return np.pad(x, widths, constant_values=np.float32(settings["value"]))
     return np.pad(x, widths, mode=_MODES[settings["mode"]])
+
+
+def _nearest(x: Array, output_size: tuple[int, ...]) -> Array:
+    for axis, count in enumerate(output_size, 2):
+        x = x.take(np.arange(count) * x.shape[axis] // count, axis)
+    return x
+
+
+def _resize(x: Array, settings: dict[str, Any]) -> Array:
+    """Linear: along each axis in float64, each place between two pixels."""
+    assert settings["mode"] == "linear"
+    x = x.astype(np.float64)
+    for axis, count in enumerate(settings["output_size"], 2):
+        size = x.shape[axis]
+        scale = count / size if settings["scale"] is None else float(settings["scale"][axis - 2])
+        at = np.clip((np.arange(count) + 0.5) / scale - 0.5, 0, size - 1)
+        if settings["align_corners"]:
+            at = np.arange(count) * (size - 1) / max(count - 1, 1)
+        first = np.floor(at).astype(int)
+        part = (at - first).reshape(-1, *[1] * (x.ndim - axis - 1))
+        x = x.take(first, axis) * (1 - part) + x.take(np.minimum(first + 1, size - 1), axis) * part
+    return x.astype(np.float32)
+
+
+def _adaptive_max_pool(x: Array, output_size: tuple[int, ...]) -> Array:
+    for axis, count in enumerate(output_size, 2):
+        edges = [(i * x.shape[axis] // count, -(-(i + 1) * x.shape[axis] // count)) for i in range(count)]
+        x = np.stack([x.take(range(*edge), axis).max(axis) for edge in edges], axis)
+    return x
 
 
 def _windows(x: Array, settings: dict[str, Any], fill: float) -> Array:

@@ -653,8 +653,12 @@ def _is_tame(b: _Builder, *names: str) -> bool:
 def activation(b: _Builder, name: str) -> None:
     """Append an activation of the floats `name`."""
     known = b.known[name]
-    inexact = ["elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]
-    options = ["leaky_relu", "hardswish", "hardsigmoid", *inexact] if _is_tame(b, name) else []
+    smooth = ["sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh", "erf", "selu"]
+    inexact = ["elu", "celu", "softplus", *smooth]
+    plain = ["hardswish", "hardsigmoid", "softsign", "abs", "softshrink"]
+    options = [*plain, *inexact] if _is_tame(b, name) else []
+    if known.exact:  # they jump, so that last bits count
+        options += ["sign", "threshold", "hardshrink"]
     function = b.choose(["leaky_relu", *options])
     operation: dict[str, Any] = {"op": "activation", "input": name, "output": b.fresh(), "function": function}
     exact, dyadic = known.exact and function not in inexact, False
@@ -663,6 +667,9 @@ def activation(b: _Builder, name: str) -> None:
         dyadic = function == "leaky_relu" and known.dyadic and b.chance(0.5)
         slope = b.rng.integers(-1, 2, channels) if dyadic else b.rng.normal(0, 0.5, channels)
         operation["slope"] = b.array("slope", slope.astype(np.float32))
+    numbers = {"celu": ["alpha"], "softplus": ["beta", "threshold"], "threshold": ["threshold", "value"]}
+    for key in numbers.get(function, ["lambda"] if function.endswith("shrink") else []):
+        operation[key] = float(np.float32(b.rng.uniform(0.1, 2.0)))
     b.add(operation, output=_Known(exact=exact, dyadic=dyadic))
 
 
@@ -1028,6 +1035,34 @@ def any_size(rng: np.random.Generator) -> Case:
     return Case(operations, arrays, [x], {name: np.ascontiguousarray(y) for name, y in expected.items()}, {})
 
 
+def indexed(rng: np.random.Generator) -> Case:
+    """Rows of a table, of floats or of packed codes, and a layer on them."""
+    b = _builder(rng)
+    rows, channels, bits = (int(b.choose(options)) for options in ((1, 2, 33, 300), CHANNELS, range(1, 9)))
+    shape = [int(b.choose(SIDES)) for _ in range(int(b.choose((1, 1, 2))))]
+    name, dtype = b.fresh(), str(b.choose(("int32", "int64")))
+    port = {"op": "input", "output": name, "dtype": dtype, "below": rows, "shape": [1, *shape], "order": "nhwc"}
+    b.inputs.append(rng.integers(0, rows, (b.batch, *shape, 1)).astype(dtype))
+    b.operations.append(port)
+    b.tensors[name], b.known[name] = reference.read_input(port, b.inputs[0]), _Known(integers=True)
+    embedding: dict[str, Any] = {"op": "embedding", "input": name, "output": b.fresh()}
+    if b.chance(0.4):
+        embedding["table"] = b.array("table", rng.normal(size=(rows, channels)).astype(np.float32))
+    else:
+        grid = str(b.choose(("odd", "signed")))
+        step, lowest = reference.code_line(bits, grid)
+        codes = lowest + step * rng.integers(0, 2**bits, (rows, channels))
+        scale = rng.normal(size=rows if b.chance(0.5) else 1).astype(np.float32)
+        embedding |= {"table": b.array("table", reference.pack_weights(codes, bits, grid)), "weight_bits": bits}
+        embedding |= {"channels": channels, "weight_grid": grid, "scale": b.array("scale", scale)}
+        if b.chance(0.4):
+            embedding["levels"] = b.array("levels", rng.normal(size=2**bits).astype(np.float32))
+    b.add(embedding, output=_Known())
+    quantized = b.fresh()
+    b.add({"op": "quantize", "input": embedding["output"], "output": quantized, "bits": bits}, output=_Known(bits))
+    return b.finish()
+
+
 def large_case(seed: int) -> Case:
     """The large case of a seed: enough work that several threads share each operation, along pixels and channels."""
     rng = np.random.default_rng(seed)
@@ -1053,4 +1088,4 @@ def random_case(seed: int) -> Case:
         return chain(rng)
     if kind == 14:
         return residual_net(rng)
-    return bound(rng) if group % 2 == 0 else any_size(rng)
+    return bound(rng) if group % 2 == 0 else any_size(rng) if group % 4 == 1 else indexed(rng)

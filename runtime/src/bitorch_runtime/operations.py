@@ -22,6 +22,7 @@ from bitorch_runtime.operation_rows.moves import MOVES
 from bitorch_runtime.operation_rows.norms import NORMS
 from bitorch_runtime.operation_rows.pairs import PAIRS
 from bitorch_runtime.operation_rows.pools import POOLS
+from bitorch_runtime.operation_rows.resizes import RESIZES
 from bitorch_runtime.sizes import is_runs
 
 #: Every operation, by name.
@@ -36,6 +37,7 @@ OPERATIONS: Mapping[str, Op] = MappingProxyType(
             PAIRS,
             MATRICES,
             POOLS,
+            RESIZES,
             NORMS,
             MOVES,
             EMBEDDINGS,

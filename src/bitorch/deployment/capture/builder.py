@@ -102,7 +102,8 @@ class Builder:
     def input(self, name: str, tensor: Tensor, at: int) -> None:
         """Add an input node, and follow the tensor, which has this version, from now on."""
         name = self.unused(name)
-        shape, settings = tuple(tensor.shape[1:]), {"pixels": False}
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        shape, settings = tuple(tensor.shape[1:]), {"pixels": False, "dtype": dtype}
         self.nodes[name] = Node(name, "input", (), shape, _not_called, settings, f"input {name!r}")
         self.values[id(tensor)] = Value(tensor, name, at)
 
@@ -208,8 +209,34 @@ class Builder:
             self.values[id(tensor)] = replace(settled, was_moved=True)
         return settled.node
 
-    def _readable(self, tensor: Tensor, at: int) -> Value:
+    def read_indices(self, tensor: Tensor, at: int) -> str:
+        """Return the name of the input whose indices a tensor is.
+
+        Args:
+            at: as of `read`.
+
+        Raises:
+            Refusal: it is none, as it is.
+        """
+        value = self._readable(tensor, at, indices=True)
+        if self._is_of_indices(value) and value.positions is None and tensor.dtype in (torch.int32, torch.int64):
+            return value.node
+        raise Refusal(
+            "its indices are computed", f"Give the indices themselves as an input of int32 or int64, {PARTIAL}"
+        )
+
+    def _is_of_indices(self, value: Value) -> bool:
+        node = self.nodes[value.node]
+        return node.kind == "input" and node.settings["dtype"] != "float32"
+
+    def _readable(self, tensor: Tensor, at: int, *, indices: bool = False) -> Value:
         value = self.values[id(tensor)]
+        if self._is_of_indices(value) and not indices:
+            dtype = self.nodes[value.node].settings["dtype"]
+            raise Refusal(
+                f"it computes with input {value.node!r}, which is {dtype}: only embeddings take indices",
+                f"Pass x.float(), {PARTIAL}",
+            )
         if value.refusal is not None:
             raise value.refusal
         if value.version != at:
@@ -281,11 +308,15 @@ class Builder:
             return replace(value, node=self._moved[key], positions=None, origin=None)
         call = value.call
         try:
-            moves = movement.moves(movement.of_one_image(positions, self.batch, at.shape), at.shape)
+            first = movement.of_one_image(positions, self.batch, at.shape)
+            try:
+                moves = movement.moves(first, at.shape)
+            except Refusal:
+                last_step = self._from_last_step(value)
+                if last_step is not None:
+                    return self._settled(last_step, arrange)
+                moves = movement.in_any_order(first, at.shape)
         except Refusal as refusal:
-            last_step = self._from_last_step(value)
-            if last_step is not None:
-                return self._settled(last_step, arrange)
             by = "" if call is None else f", by {function_name(call.function)} in {call.place}"
             raise Refusal(f"{refusal.what}{by}", refusal.remedy) from None
         for move in moves:
@@ -336,7 +367,7 @@ class Builder:
         """
         source = call.args[0]
         value = self.values[id(source)]
-        if value.refusal is not None or value.version != call.before[id(source)]:
+        if value.refusal is not None or value.version != call.before[id(source)] or self._is_of_indices(value):
             self.read(source, call.before[id(source)])
         positions = value.positions
         if positions is None:

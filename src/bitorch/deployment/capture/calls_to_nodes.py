@@ -17,6 +17,7 @@ from .problems import PARTIAL, ReadsValues, Refusal
 from .reader import Reader
 from .rearrange import MOST_AXES
 from .replay import function_name
+from .rules import embeddings
 from .rules import low_bit as wholes
 from .rules.by_function import (
     ALIGNED,
@@ -44,16 +45,9 @@ _LARGEST_CHANNELS = 2**24
 
 #: By the name of a function: what to use instead.
 _INSTEAD = {
-    **dict.fromkeys(
-        ["selu", "celu", "mish", "softplus", "softsign", "threshold", "glu", "rrelu", "logsigmoid"],
-        "Use relu, leaky_relu, hardswish, silu or gelu",
-    ),
     "local_response_norm": "Use BatchNorm, or nn.RMSNorm",
-    **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
-    **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
-    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "sign", "abs"], "Use relu, leaky_relu, clamp or maximum"),
+    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne"], "Use relu, leaky_relu, clamp or maximum"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
-    "interpolate": 'Use mode="nearest", or let the network work on images of one size',
 }
 
 
@@ -234,8 +228,10 @@ def _unknown(call: Call) -> Refusal:
     name = function_name(call.function)
     if name == "setitem":
         return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
-    if name in ("embedding", "embedding_bag"):
-        return Refusal("the runtime has no embedding", f"Deploy the part behind it, {PARTIAL}")
+    if name == "embedding" and call.changed:
+        return embeddings.changing_table(call.kwargs.get("max_norm"))
+    if name == "embedding_bag":
+        return Refusal("the runtime has no embedding_bag", f"Use nn.Embedding, and mean(1) of what it gives, {PARTIAL}")
     full_name = str(getattr(call.function, "__name__", name))
     if full_name == f"{name}_" and getattr(Tensor, name, None) in MOVEMENTS:
         return Refusal(f"{full_name} cannot be deployed", "Use the function without the underscore")

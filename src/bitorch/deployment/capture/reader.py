@@ -107,6 +107,14 @@ class Reader:
         function = replay(self.call, names, places)
         return lambda *values: function(*(o.of_node(value) for o, value in zip(operands, values, strict=True)))
 
+    def read_indices(self, tensor: Tensor) -> str:
+        """Return the input node of an argument that is indices."""
+        if not self.varies(tensor):
+            raise Refusal("its table is read at fixed places only", f"Take these rows once, as a constant, {PARTIAL}")
+        name = self.builder.read_indices(tensor, self.call.before[id(tensor)])
+        self._names[id(tensor)] = name
+        return name
+
     def read_pixels(self, tensor: Tensor) -> tuple[str, Callable[..., Tensor] | None]:
         """Return the node of an image whose pixels may have been put into one row, and the call from there."""
         before = self.builder.before(tensor, self.call, movement.row_of_pixels)

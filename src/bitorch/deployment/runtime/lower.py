@@ -19,7 +19,7 @@ from ..graph.output_names import OutputNames
 from .fuse_stages import AFFINE, Group, group
 from .owners import Owners
 from .sharing import share_arrays
-from .single_operations import as_array, code_keys, single_operation, table_operation, window_keys
+from .single_operations import as_array, code_keys, single_operation, table_operation, transposed_keys, window_keys
 from .tensor_names import renamed
 
 Operation = dict[str, Any]
@@ -67,7 +67,11 @@ def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
     """
     lowering = _Lowering(graph)
     for node in graph.inputs:
-        lowering.emit(_input(node, channels_last=lowering.reads_channels_last(node)), node.name)
+        tables = [reader.settings["table"] for reader in lowering.readers[node.name] if reader.kind == "embedding"]
+        if tables:
+            lowering.emit(_indices(node, min(map(len, tables))), node.name)
+        else:
+            lowering.emit(_input(node, channels_last=lowering.reads_channels_last(node)), node.name)
     for one in group(graph):
         lowering.add(one)
     lowering.leave(names if names else [None] * len(graph.outputs))
@@ -86,6 +90,19 @@ def _input(node: Node, *, channels_last: bool) -> Operation:
         "order": "nhwc" if channels_last else "nchw",
     }
     return operation | {"bits": 8} if pixels else operation
+
+
+def _indices(node: Node, below: int) -> Operation:
+    """The input of indices, as rows of one channel each, whatever the model's axes."""
+    return {
+        "op": "input",
+        "output": node.name,
+        "dtype": node.settings["dtype"],
+        "below": below,
+        "shape": [1, *node.shape],
+        "order": "nhwc",
+        "array_shape": list(node.shape),
+    }
 
 
 def _is_to_front(node: Node) -> bool:
@@ -218,7 +235,7 @@ class _Lowering:
         else:
             op, keys = single_operation(self, node)
             makes_codes = node if op == "quantize" else None
-            layer = node if op in ("quantize", "constant") or "slope" in keys else None
+            layer = node if op in ("quantize", "constant", "embedding") or "slope" in keys else None
             operation = {"op": op, **self._reads(op, node), "output": node.name, **keys}
             self.emit(operation, node.name, layer=layer, codes=makes_codes)
 
@@ -262,7 +279,8 @@ class _Lowering:
         operation: Operation = {"op": self._sum_name(node), "input": self.tensor(node.inputs[0])}
         operation |= self._weight(node)
         if "kernel_size" in node.settings:
-            operation |= window_keys(node) | {"groups": node.settings["groups"]}
+            window = transposed_keys(node) if "output_padding" in node.settings else window_keys(node)
+            operation |= window | {"groups": node.settings["groups"]}
         scale, plus = one.stage("scale"), one.stage("plus")
         bias = plus.settings["constant"] if plus is not None else node.settings.get("bias")
         if scale is not None or bias is not None:
@@ -282,6 +300,7 @@ class _Lowering:
     @staticmethod
     def _sum_name(node: Node) -> str:
         shape = "conv2d" if "kernel_size" in node.settings else "linear"
+        shape = "conv_transpose" if "output_padding" in node.settings else shape
         return shape if node.kind == "product" else f"{shape}_float"
 
     def _weight(self, node: Node) -> Operation:

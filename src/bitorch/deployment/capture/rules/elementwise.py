@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -150,37 +149,8 @@ def _has_no_gaps(x: Tensor) -> bool:
     return x.permute(sorted(range(x.dim()), key=lambda axis: -strides[axis])).is_contiguous()
 
 
-def softmax(log: bool) -> Callable[..., str]:
-    """Return the rule of softmax or log_softmax over channels."""
-
-    def rule(call: Reader, input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> str:
-        implicit = 0 if input.dim() in (0, 1, 3) else 1  # as F.softmax has it
-        channels = implicit if dim is None else dim % input.dim()
-        if channels == 0:
-            raise Refusal("it is a softmax over the batch", "Use dim=1, or dim=-1 of tokens")
-        return call.add("softmax", call.read(input, channels), channels_at=channels, log=log)
-
-    return rule
-
-
 def neg(call: Reader, input: Tensor) -> str:
     """The rule of torch.neg: times −1."""
     channels = call.channel_axis(input)
     constant = minus_one(input, channels)
     return call.add("times", call.read(input, channels), channels_at=channels, constant=constant)
-
-
-def pow(call: Reader, input: _Number, exponent: _Number) -> str:
-    """The rule of torch.pow: a square is the number times itself, and so rounds as PyTorch's."""
-    if not isinstance(input, Tensor) or isinstance(exponent, Tensor) or exponent != 2:
-        raise Refusal(
-            "powers other than squares cannot be deployed", f"Write powers as products, as x * x * x, {PARTIAL}"
-        )
-    channels = call.channel_axis(input)
-    name = call.read(input, channels)
-    return call.add("mul", name, name, function=torch.mul, channels_at=channels)
-
-
-def square(call: Reader, input: Tensor) -> str:
-    """The rule of torch.square."""
-    return pow(call, input, 2)
