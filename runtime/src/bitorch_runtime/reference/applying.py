@@ -105,7 +105,7 @@ def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[s
 
 def _normalize(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     settings = {key: operation[key] for key in ("rows", "groups") if key in operation}
-    weights = {key: arrays[operation[key]] for key in ("weight", "bias") if key in operation}
+    weights: dict[str, Any] = {key: arrays[operation[key]] for key in ("weight", "bias") if key in operation}
     x = tensors[operation["input"]].values
     return leaving(operation, arrays, normalize(x, operation["by"], operation["eps"], **settings, **weights))
 

@@ -71,6 +71,8 @@ def factor(by: str, squares: Doubles, count: int, eps: float) -> Floats:
     f = np.float32
     if by == "norm":
         norm = np.sqrt(squares.astype(f).astype(np.float64)).astype(f)
-        return (1.0 / np.where(norm < f(eps), f(eps), norm).astype(np.float64)).astype(f)
+        shorter: Floats = (1.0 / np.where(norm < f(eps), f(eps), norm).astype(np.float64)).astype(f)
+        return shorter
     mean_square = (squares / count).astype(f).astype(np.float64)
-    return (1.0 / np.sqrt(mean_square + np.float64(f(eps)))).astype(f)
+    inverse: Floats = (1.0 / np.sqrt(mean_square + np.float64(f(eps)))).astype(f)
+    return inverse

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce as fold
 from typing import Any
 
@@ -46,7 +46,7 @@ def reduce(
     return as_it_was((squares if function == "var" else np.sqrt(squares)).astype(np.float32))
 
 
-def _places_in_front(x: NDArray[Any], axes: Sequence[int]) -> tuple[NDArray[Any], Any]:
+def _places_in_front(x: NDArray[Any], axes: Sequence[int]) -> tuple[NDArray[Any], Callable[[Any], NDArray[Any]]]:
     """[places, …, C], the reduced row axes as one, and what brings a result into the shape with axes of 1."""
     rows = with_rows(x, max(-min(axes), x.ndim - 2))
     reduced = sorted(rows.ndim - 1 + axis for axis in axes if axis < 0)
@@ -79,7 +79,7 @@ def _further(one: NDArray[Any], other: NDArray[Any], *, smallest: bool) -> NDArr
 
 def _extreme(places: NDArray[Any], over_channels: bool, *, smallest: bool) -> NDArray[Any]:
     """The largest (smallest) of [places, …, C], place after place, then of the channels in lanes."""
-    most = fold(lambda one, other: _further(one, other, smallest=smallest), places)
+    most: NDArray[Any] = fold(lambda one, other: _further(one, other, smallest=smallest), places)
     if not over_channels:
         return most
     channels = np.moveaxis(most.astype(np.float64), -1, 0)
@@ -90,7 +90,8 @@ def _extreme(places: NDArray[Any], over_channels: bool, *, smallest: bool) -> ND
     found = fold(lambda one, other: _further(one, other, smallest=smallest), lanes)
     while len(found) > 1:
         found = _further(found[: len(found) // 2], found[len(found) // 2 :], smallest=smallest)
-    return found[0].astype(places.dtype)
+    extreme: NDArray[Any] = found[0].astype(places.dtype)
+    return extreme
 
 
 def _place_of(x: NDArray[Any], axes: Sequence[int], *, smallest: bool) -> Integers:

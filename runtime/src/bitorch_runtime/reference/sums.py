@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,17 +17,17 @@ LANES = 32
 RUN = 16
 
 
-def in_lanes(x: NDArray[np.floating]) -> NDArray[np.floating]:
+def in_lanes(x: NDArray[Any]) -> NDArray[Any]:
     """[…, n] as [n / 32, …, 32], zeros behind the last number."""
     missing = -x.shape[-1] % LANES
     padded = np.concatenate([x, np.zeros((*x.shape[:-1], missing), x.dtype)], axis=-1)
-    lanes: NDArray[np.floating] = np.moveaxis(padded.reshape(*x.shape[:-1], padded.shape[-1] // LANES, LANES), -2, 0)
+    lanes: NDArray[Any] = np.moveaxis(padded.reshape(*x.shape[:-1], padded.shape[-1] // LANES, LANES), -2, 0)
     return lanes
 
 
-def one_by_one(x: Doubles) -> Doubles:
+def one_by_one(x: NDArray[Any]) -> NDArray[Any]:
     """Σ over the first axis, one after the other, from 0 on."""
-    total: Doubles = np.zeros(x.shape[1:], x.dtype)
+    total: NDArray[Any] = np.zeros(x.shape[1:], x.dtype)
     for row in x:
         total = total + row
     return total
@@ -41,7 +43,7 @@ def of_lanes(lanes: Doubles) -> Doubles:
     return total
 
 
-def total(x: NDArray[np.floating]) -> Doubles:
+def total(x: NDArray[Any]) -> Doubles:
     """Σ over the last axis in float64: in lanes, each one after the other."""
     return of_lanes(one_by_one(in_lanes(x.astype(np.float64))))
 
