@@ -418,6 +418,25 @@ class Codes(nn.Module):
         return self.last(F.relu(x + y)), fine
 
 
+class Volumes(nn.Module):
+    """Three axes of rows, transposed convolutions along them, of codes and of floats, and images of other sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv3d(8, 16, 3, padding=1, bias=False), nn.BatchNorm3d(16), nn.ReLU())
+        self.up = nn.ConvTranspose3d(16, 8, 2, 2)
+        self.flat = nn.ConvTranspose2d(8, 8, 3, 2, 1, output_padding=1)
+        self.last = nn.ConvTranspose2d(8, 2, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.deep(F.max_pool3d(self.first(x), 2))
+        y = F.adaptive_max_pool3d(F.relu(self.up(x)), (1, 4, 5)).squeeze(2)
+        y = F.interpolate(self.flat(F.interpolate(y, scale_factor=2)), size=(10, 9), mode="bilinear")
+        z: Tensor = self.last(y)
+        return z
+
+
 _ZOO: tuple[tuple[str, int, int, float], ...] = (
     ("svhn-a", 3, 40, 1),
     ("svhn-d", 3, 40, 1),
@@ -436,6 +455,7 @@ _OTHERS: tuple[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], 
     ("branches", Branches, ((3, 8, 8),), (SIGN, UNIT, WIDE)),
     ("pools", Pools, ((1, 16, 16),), (SIGN, UNIT, TERNARY, WIDE)),
     ("fork", Fork, ((3, 6, 6),), (SIGN, UNIT)),
+    ("volumes", Volumes, ((1, 6, 8, 8),), (SIGN, OFFSET)),
     ("pads", Pads, ((3, 12, 12),), (SIGN, OFFSET)),
     ("signal", Signal, ((1, 64),), (TERNARY, OFFSET)),
     ("normalized", Normalized, ((3, 8, 8),), (UNIT, WIDE)),

@@ -653,8 +653,12 @@ def _is_tame(b: _Builder, *names: str) -> bool:
 def activation(b: _Builder, name: str) -> None:
     """Append an activation of the floats `name`."""
     known = b.known[name]
-    inexact = ["elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]
-    options = ["leaky_relu", "hardswish", "hardsigmoid", *inexact] if _is_tame(b, name) else []
+    smooth = ["sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh", "erf", "selu"]
+    inexact = ["elu", "celu", "softplus", *smooth]
+    plain = ["hardswish", "hardsigmoid", "softsign", "abs", "softshrink"]
+    options = [*plain, *inexact] if _is_tame(b, name) else []
+    if known.exact:  # they jump, so that last bits count
+        options += ["sign", "threshold", "hardshrink"]
     function = b.choose(["leaky_relu", *options])
     operation: dict[str, Any] = {"op": "activation", "input": name, "output": b.fresh(), "function": function}
     exact, dyadic = known.exact and function not in inexact, False
@@ -663,6 +667,9 @@ def activation(b: _Builder, name: str) -> None:
         dyadic = function == "leaky_relu" and known.dyadic and b.chance(0.5)
         slope = b.rng.integers(-1, 2, channels) if dyadic else b.rng.normal(0, 0.5, channels)
         operation["slope"] = b.array("slope", slope.astype(np.float32))
+    numbers = {"celu": ["alpha"], "softplus": ["beta", "threshold"], "threshold": ["threshold", "value"]}
+    for key in numbers.get(function, ["lambda"] if function.endswith("shrink") else []):
+        operation[key] = float(np.float32(b.rng.uniform(0.1, 2.0)))
     b.add(operation, output=_Known(exact=exact, dyadic=dyadic))
 
 
@@ -672,6 +679,43 @@ def softmax(b: _Builder, name: str) -> None:
     if b.chance(0.6):
         operation["log"] = b.chance(0.7)
     b.add(operation, output=_Known(exact=False))
+
+
+def normalize(b: _Builder, name: str) -> None:
+    """Append a normalisation of the floats `name`, which are exact."""
+    height, width, channels = b.shape(name)
+    rows = int(b.choose((0, 0, 0, 1, 2, 7)))
+    operation: dict[str, Any] = {"op": "normalize", "input": name, "by": b.choose(("deviation", "deviation", "norm"))}
+    operation |= {"eps": float(b.choose((1e-5, 1e-6, 1e-12, 0, 1)))} | ({"rows": rows} if rows > 0 else {})
+    if b.chance(0.2):
+        operation["by"] = "root_mean_square"
+    if b.chance(0.3):
+        operation["groups"] = b.choose([g for g in range(1, channels + 1) if channels % g == 0])
+    places = 1 if rows == 0 else width if rows == 1 else height * width
+    for key in ("weight", "bias"):
+        if b.chance(0.6):
+            shape = (places, channels) if b.chance(0.3) else (channels,)
+            operation[key] = b.array(key, b.rng.normal(0.5, 0.5, shape).astype(np.float32))
+    trial = reference.apply({**operation, "float32": "y"}, b.tensors, b.arrays)["y"].values
+    _code_results(b, operation, trial, True)
+
+
+def reduction(b: _Builder, name: str) -> None:
+    """Append a reduction of the codes or exact floats `name`."""
+    known = b.known[name]
+    adding, extreme, placing = ["sum", "mean"], ["amax", "amin"], ["argmax", "argmin"]
+    function = b.choose([*adding, *extreme, *placing, *(["norm", "var", "std"] if known.bits is None else [])])
+    axes = (
+        [b.choose((0, -1, -2))] if function in placing else b.choose(([0], [-1], [-2], [0, -1], [-2, -1], [-1, 0, -2]))
+    )
+    operation: dict[str, Any] = {"op": "reduce", "input": name, "output": b.fresh(), "function": function}
+    operation["axes"] = axes
+    if function in ("var", "std") and b.chance(0.5):
+        operation["correction"] = b.choose((0, 1, 2))
+    if function in adding and known.bits is not None and b.chance(0.5):
+        operation["scale"] = 0.3
+    bits = known.bits if function in extreme else None
+    b.add(operation, output=_Known(bits, integers=function in placing))
 
 
 def _repeated(b: _Builder, name: str) -> str:
@@ -858,6 +902,7 @@ def _grow(b: _Builder) -> None:
         small = b.shape(name)[0] * b.shape(name)[1] ** 2 * (b.shape(name)[2] + 8) * max(b.batch, 1) < b.most_macs
         options += ["product", "attention"] * (_is_tame(b, name) and small)
         options += ["linear_float"] * 2 * vector + ["quantize"] * 4 * known.exact
+    options += ["normalize"] * 2 * (known.exact and known.bits is None) + ["reduce"] * known.exact
     if b.shape(name)[2] > 300:
         options = [option for option in options if option not in ("concat", "pad")]
     option = b.choose(options)
@@ -870,6 +915,7 @@ def _grow(b: _Builder) -> None:
         grow |= {"product": product, "attention": attention}
         grow |= {"affine": affine, "add": addition, "quantize": quantize}
         grow |= {"activation": activation, "softmax": softmax, "pair": pair, "select": select, "pad": pad}
+        grow |= {"normalize": normalize, "reduce": reduction}
         grow[option](b, name)
 
 

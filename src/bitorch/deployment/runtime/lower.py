@@ -19,7 +19,7 @@ from ..graph.output_names import OutputNames
 from .fuse_stages import AFFINE, Group, group
 from .owners import Owners
 from .sharing import share_arrays
-from .single_operations import as_array, code_keys, single_operation, table_operation, window_keys
+from .single_operations import as_array, code_keys, single_operation, table_operation, transposed_keys, window_keys
 from .tensor_names import renamed
 
 Operation = dict[str, Any]
@@ -117,8 +117,10 @@ def _is_to_back(node: Node) -> bool:
     return node.kind == "permute" and node.settings["axes"] == (*range(1, count), 0)
 
 
-def _is_in_order(node: Node) -> bool:
+def _is_in_order(node: Node, before: Node) -> bool:
     """Whether a node keeps the order of memory, rows first, which is that of an array with channels first, too."""
+    if node.kind == "flatten":
+        return before.channels == 1
     return node.kind == "reshape" and (node.channels == 1 or math.prod(node.shape[1:]) == 1)
 
 
@@ -153,7 +155,11 @@ class _Lowering:
 
     def leaves_channels_last(self, node: Node) -> bool:
         """Whether a node only says which shape an output's array has, whose numbers are in the order of memory."""
-        return len(self.readers[node.name]) == 0 and (_is_to_back(node) or _is_in_order(node))
+        readers = self.readers[node.name]
+        if len(readers) == 0:
+            return _is_to_back(node) or _is_in_order(node, self.graph[node.inputs[0]])
+        is_shown = node.kind == "reshape" and node.name not in self.graph.outputs
+        return is_shown and all(map(_is_to_back, readers)) and all(map(self.leaves_channels_last, readers))
 
     def emit(
         self,
@@ -220,6 +226,8 @@ class _Lowering:
             inputs = [self.tensor(name) for name in node.inputs]
             operation = {"op": "add", "inputs": inputs, **({"relu": True} if one.stages else {})}
             self.emit(operation | self._leaving(one), node.name, one.value, codes=one.codes)
+        elif node.kind == "normalize":
+            self._normalize(one)
         elif node.name in self.same:
             return
         elif node.kind == "identity" or self.leaves_channels_last(node) or self._has_one_row(node):
@@ -230,6 +238,15 @@ class _Lowering:
             layer = node if op in ("quantize", "constant", "embedding") or "slope" in keys else None
             operation = {"op": op, **self._reads(op, node), "output": node.name, **keys}
             self.emit(operation, node.name, layer=layer, codes=makes_codes)
+
+    def _normalize(self, one: Group) -> None:
+        settings = one.anchor.settings
+        operation: Operation = {"op": "normalize", "input": self.tensor(one.anchor.inputs[0])}
+        operation |= {key: settings[key] for key in ("by", "rows", "groups", "eps")}
+        for key in ("weight", "bias"):
+            if settings[key] is not None:
+                operation[key] = self.floats(one.anchor, key, settings[key])
+        self.emit(operation | self._leaving(one), one.anchor.name, one.value, layer=one.anchor, codes=one.codes)
 
     def _reads(self, op: str, node: Node) -> Operation:
         """The keys that name the tensors which an operation reads."""
@@ -262,7 +279,8 @@ class _Lowering:
         operation: Operation = {"op": self._sum_name(node), "input": self.tensor(node.inputs[0])}
         operation |= self._weight(node)
         if "kernel_size" in node.settings:
-            operation |= window_keys(node) | {"groups": node.settings["groups"]}
+            window = transposed_keys(node) if "output_padding" in node.settings else window_keys(node)
+            operation |= window | {"groups": node.settings["groups"]}
         scale, plus = one.stage("scale"), one.stage("plus")
         bias = plus.settings["constant"] if plus is not None else node.settings.get("bias")
         if scale is not None or bias is not None:
@@ -282,6 +300,7 @@ class _Lowering:
     @staticmethod
     def _sum_name(node: Node) -> str:
         shape = "conv2d" if "kernel_size" in node.settings else "linear"
+        shape = "conv_transpose" if "output_padding" in node.settings else shape
         return shape if node.kind == "product" else f"{shape}_float"
 
     def _weight(self, node: Node) -> Operation:

@@ -40,14 +40,9 @@ from .embeddings import low_bit_embedding
 from .low_bit_settings import layer_settings, quantizer_settings
 from .windows import features_axis
 
-_NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"
 _NO_RECURRENT = "the runtime has no recurrent layer", "Deploy the part in front of it"
 #: Low-bit layers without a counterpart: the reason, and what to do.
 NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
-    QConv3d: ("the runtime has no convolution in three dimensions", "Use QConv2d"),
-    QConvTranspose1d: _NO_TRANSPOSED,
-    QConvTranspose2d: _NO_TRANSPOSED,
-    QConvTranspose3d: _NO_TRANSPOSED,
     QLSTM: _NO_RECURRENT,
     QGRU: _NO_RECURRENT,
     QRNN: _NO_RECURRENT,
@@ -56,7 +51,8 @@ NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QRNNCell: _NO_RECURRENT,
     QEmbeddingBag: ("the runtime has no bags of embeddings", "Use QEmbedding, and mean(1) of what it gives"),
 }
-_DIMENSIONS: dict[type[nn.Module], int] = {QConv1d: 1, QConv2d: 2}
+_CONVOLUTIONS = (QConv1d, QConv2d, QConv3d)
+_TRANSPOSED = (QConvTranspose1d, QConvTranspose2d, QConvTranspose3d)
 
 
 def is_whole(module: nn.Module) -> bool:
@@ -98,7 +94,7 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     else:
         channels = 1 if isinstance(module, LowBit) else _axis_of_quantizer(call, input, _quantizer(module))
     x = call.read(input, channels)
-    if isinstance(module, (QLinear, QConv1d, QConv2d)):
+    if isinstance(module, (QLinear, *_CONVOLUTIONS, *_TRANSPOSED)):
         return _layer(call, x, channels, module, input)
     quantizer = _quantizer(module)
     if isinstance(quantizer, GradientQuantization):
@@ -108,14 +104,15 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     return call.add("quantizer", x, channels_at=channels, **quantizer_settings(arithmetic))
 
 
-def _layer(call: Reader, x: str, channels: int, layer: QLinear | QConv1d | QConv2d, input: Tensor) -> str:
+def _layer(call: Reader, x: str, channels: int, layer: LowBit, input: Tensor) -> str:
     packing = _packed(layer)
     arithmetic = computed(packing.arithmetic)
     _check_channels(input, channels, layer.input_quantization, arithmetic)
     _check_hooks(layer, input)
-    if not isinstance(layer, QLinear) and len(call.shape(x)) != _DIMENSIONS[type(layer)] + 1:
+    if not isinstance(layer, QLinear) and len(call.shape(x)) != layer.weight.dim() - 1:
         raise Refusal(f"{type(layer).__name__} gets {['batch', *call.shape(x)]}", "Give images with a batch dimension")
-    return call.add("low_bit", x, channels_at=channels, **layer_settings(layer, packing, arithmetic))
+    rows = tuple(input.shape[2:]), tuple(call.result.shape[2:])
+    return call.add("low_bit", x, channels_at=channels, **layer_settings(layer, packing, arithmetic, rows))
 
 
 def _axis_of_quantizer(call: Reader, x: Tensor, quantizer: Quantization) -> int:
