@@ -318,6 +318,23 @@ class Attends(nn.Module):
         return scores
 
 
+class Leveled(nn.Module):
+    """Tokens normalised, each by itself and groups of all, and what is left of them along their axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Linear(8, 16), nn.LayerNorm(16)
+        self.hidden, self.groups = nn.Linear(16, 16), nn.GroupNorm(4, 16)
+        self.wide, self.head = nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        x = x + self.hidden(self.norm(x))
+        x = F.relu(self.wide(self.groups(x.transpose(1, 2)).transpose(1, 2)))
+        scores: Tensor = self.head(torch.cat([x.amin(1)[:, :8], x.std(1)[:, 8:]], 1))
+        return scores, x.sum(2).argmax(1)
+
+
 class Positions(nn.Module):
     """Tokens with positions, a class token and a mask; windows of them as images of their own; arithmetic of pairs."""
 
@@ -462,6 +479,7 @@ _OTHERS: tuple[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], 
     ("repeated", Repeated, ((12,),), (TERNARY, WIDE)),
     ("codes", Codes, ((4, 6, 6), (8, 6, 6)), (SIGN, TERNARY)),
     ("attends", Attends, ((6, 8),), (ATTENTION,)),
+    ("leveled", Leveled, ((6, 8),), (OFFSET,)),
     ("tokens", Tokens, ((1, 8, 8),), (UNIT, TERNARY)),
     ("positions", Positions, ((1, 8, 8),), (UNIT, OFFSET)),
     ("words", Words, ((5,),), (TERNARY, WORDS)),

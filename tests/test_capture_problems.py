@@ -137,7 +137,7 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
     "float": (lambda m, x: x * float(x[0, 0, 0, 0]), "float reads the values", "Decide by shapes"),
     "tolist": (lambda m, x: x * x[0, 0, 0].tolist()[0], "tolist reads the values", "Decide by shapes"),
     "mask": (lambda m, x: x.flatten(1)[x.flatten(1) > 9e9], "gt cannot", "relu"),
-    "index of the image": (lambda m, x: x[:, x.argmax(1)[0, 0, 0].reshape(1)], "argmax cannot", "docs/deploying.md"),
+    "index of the image": (lambda m, x: x[:, x.argmax(1)[0, 0, 0].reshape(1)], "can only leave", "Return them"),
     "float64": (lambda m, x: x.double() * 2, "double cannot be deployed|gives torch.float64", ""),
     "autocast": (lambda m, x: Halves()(m, x), "conv2d gives torch.bfloat16", "autocast"),
     "dynamic weight": (lambda m, x: F.conv2d(x, x[:4, :4, :3, :3]), "its weight depends on the image", "fixed"),
