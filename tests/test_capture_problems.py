@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bitorch.deployment.can_deploy import can_deploy
 from bitorch.deployment.capture.capture import capture
-from bitorch.layers import QActivation, QConv2d, QConv3d, QLinear
+from bitorch.layers import QActivation, QConv2d, QLinear
 from bitorch.quantizations import Identity, InputCalibrated, InputDoReFa, Quantization, WeightDoReFa
 from capture_nets import LOW_BIT, NO_LOW_BIT, Net, TwoInputs, captured, image, kinds, problem, problems
 

@@ -114,7 +114,8 @@ def _bind(builder: Builder, call: Call, rule: Rule) -> None:
     images = call
     if rule not in SPELLED:
         aligned = rule in BROADCASTING | ALIGNED
-        images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=rule in CHANNELS_SECOND)
+        second = rule in CHANNELS_SECOND or wholes.takes_second_axis(call.function)
+        images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=second)
     reader = _checked(builder, images)
     if rule in BROADCASTING:
         reader.call = images = _without_batch(builder, images)
