@@ -30,7 +30,7 @@ def check(outcome: Outcome, text: str, operations: set[str], path: Path) -> None
     assert operations <= {one["op"] for one in outcome.packed.operations()}
     assert "float, PyTorch" in text
     assert "verified on 6 examples: equal" in text
-    assert bitorch.load_packed(path).nbytes == outcome.packed.nbytes
+    assert bitorch.PackedModel.load(path).nbytes == outcome.packed.nbytes
 
 
 def test_unet_on_shapes(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_what_is_learned() -> None:
     unet = shapes_unet.main(shapes_unet.Options(), console)
     assert float(unet.scores[2]) > 0.7
     larger = super_resolution.main(super_resolution.Options(), console)
-    pictures, truth = super_resolution.pictures(256, torch.Generator().manual_seed(1))
+    pictures, truth = super_resolution.pictures(128, torch.Generator().manual_seed(1))
     assert float(larger.scores[2].split()[0]) > super_resolution.psnr(super_resolution.bicubic(pictures), truth) + 1
     bodies = volumes.main(volumes.Options(), console)
     assert float(bodies.scores[2].rstrip("%")) > 85
