@@ -49,6 +49,9 @@ WIDE = Setting("W8A8", {"weight_bits": 8, "activation_bits": 8, "range": "calibr
 ATTENTION = Setting("W1A2", {"weight_bits": 1, "activation_bits": 2, "attention_bits": 2}, "rising")
 TERNARY = Setting("W2A2", {"weight_bits": 2, "activation_bits": 2, "weights": "twn", "first": "same"}, "rising")
 
+#: Tables of codes and of floats.
+WORDS = Setting("W1A2", {"weight_bits": 1, "activation_bits": 2}, "rising")
+
 
 @dataclass(frozen=True, eq=False)
 class Golden:
@@ -58,6 +61,7 @@ class Golden:
         shapes: of one image of each input.
         exact: every float in it is computed by elementwise operations of IEEE arithmetic, so that its results are the
             same numbers everywhere; they are kept, too.
+        indices: how many indices there are, of nets that take these; 0: floats.
     """
 
     net: str
@@ -65,6 +69,7 @@ class Golden:
     shapes: tuple[tuple[int, ...], ...]
     setting: Setting
     exact: bool = False
+    indices: int = 0
 
     @property
     def name(self) -> str:
@@ -77,6 +82,8 @@ class Golden:
         return settled(model, self.setting.slopes)
 
     def example(self) -> list[Tensor]:
+        if self.indices > 0:
+            return [torch.arange(2 * _size(shape)).reshape(2, *shape) * 7 % self.indices for shape in self.shapes]
         return [numbers(2 * _size(shape), seed).reshape(2, *shape).abs() for seed, shape in enumerate(self.shapes)]
 
 
@@ -334,6 +341,19 @@ class Positions(nn.Module):
         return scores
 
 
+class Words(nn.Module):
+    """Rows of two tables in the place of words, which are added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.kinds = nn.Embedding(20, 16), nn.Embedding(30, 16)
+        self.hidden, self.head = nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(F.relu(self.hidden(F.relu(self.words(x) + self.kinds(x)))))
+        return scores
+
+
 class Normalized(nn.Module):
     """Images are normalised in front of the net, channel by channel."""
 
@@ -444,7 +464,12 @@ _OTHERS: tuple[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], 
     ("attends", Attends, ((6, 8),), (ATTENTION,)),
     ("tokens", Tokens, ((1, 8, 8),), (UNIT, TERNARY)),
     ("positions", Positions, ((1, 8, 8),), (UNIT, OFFSET)),
+    ("words", Words, ((5,),), (TERNARY, WORDS)),
 )
+
+
+#: How many there are, of nets that take indices.
+_INDICES = {"words": 20}
 
 
 def _zoo_net(name: str, channels: int, width: float) -> Callable[[], nn.Module]:
@@ -460,7 +485,7 @@ GOLDEN: tuple[Golden, ...] = (
         for setting in _ZOO_SETTINGS
     ),
     *(
-        Golden(name, net, shapes, setting, (name, setting.name) in _EXACT)
+        Golden(name, net, shapes, setting, (name, setting.name) in _EXACT, _INDICES.get(name, 0))
         for name, net, shapes, settings in _OTHERS
         for setting in settings
     ),

@@ -138,6 +138,14 @@ def convolutions(op: str) -> Iterator[Hostile]:
     yield many(head, base | {"out_channels": 1, "sign_activations": True}, 6000, result), {"w": weights(1, 1)}
 
 
+def pairs(widest: int, op: str) -> Iterator[Hostile]:
+    """Results of the widest tensors, and of a row and a column that make much of little."""
+    base: Operation = {"op": op, **({"condition": "x"} if op == "where" else {})}
+    yield many(floats(widest), base | {"inputs": ["x", "x"]}, 5000), {}
+    column = {"op": "reshape", "input": "x", "output": "c", "shape": [1, 4096, 1, 1]}
+    yield many([*floats(4096), column], base | {"inputs": ["x", "c"]}, 5000), {}
+
+
 def pools(widest: int, op: str, **keys: Any) -> Iterator[Hostile]:
     base = {"op": op, "input": "x", **keys}
     yield many(floats(widest), base, 5000), {}
@@ -235,6 +243,14 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         yield many(floats(2**8), {"op": "concat", "inputs": ["x"] * 60000, "axis": -1}, 2), {}
         yield many(floats(2**16), {"op": "concat", "inputs": ["x"] * 256, "axis": -2}, 700), {}
 
+    def embeddings() -> Iterator[Hostile]:
+        """Rows of a table that is small, for many indices."""
+        head = {"op": "input", "output": "x", "dtype": "int64", "below": 1, "shape": [1, 2**20], "order": "nhwc"}
+        embedding = {"op": "embedding", "input": "x", "table": "t"}
+        yield many([head], embedding, 6000), {"t": np.zeros((1, 2**10), np.float32)}
+        packed = embedding | {"weight_bits": 1, "channels": 2**20, "scale": "s"}
+        yield many([head], packed, 6000), {"t": np.zeros((1, 2**17), np.uint8), "s": np.ones(1, np.float32)}
+
     def matrices(op: str, count: int) -> Iterator[Hostile]:
         """Scores, and panels, of sizes that no array backs."""
         operation = {"op": op, "inputs": ["x"] * count}
@@ -266,11 +282,20 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
             [(many(floats(1, 4096, 4096), {"op": "flatten", "input": "x", "order": "chw"}, 6000), {})]
         ),
         "softmax": lambda: iter([(many(floats(widest), {"op": "softmax", "input": "x"}, 6000), {})]),
-        "mul": lambda: iter([(many(floats(widest), {"op": "mul", "inputs": ["x", "x"]}, 6000), {})]),
+        **{op: lambda op=op: pairs(widest, op) for op in ("sub", "mul", "div", "minimum", "maximum", "where")},  # type: ignore[misc]
+        "constant": lambda: iter(
+            [
+                (
+                    many(floats(1), {"op": "constant", "values": "v"}, 6000),
+                    {"v": np.zeros((SHARED // 64, 16), np.float32)},
+                )
+            ]
+        ),
         "matmul": lambda: matrices("matmul", 2),
         "matmul_codes": code_matrices,
         "attention": lambda: matrices("attention", 3),
         "select": selects,
+        "embedding": embeddings,
         "take": takes,
         "permute": permutes,
         "reshape": lambda: iter(

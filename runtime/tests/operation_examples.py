@@ -21,7 +21,7 @@ def _port(name: str, shape: list[int], bits: int | None = None) -> Operation:
 
 
 #: What operations may read, as inputs of a program: floats, codes of two bits and of one; of images, then of vectors.
-TENSORS = {
+TENSORS: dict[str, Operation] = {
     "x": _port("x", [2, 4, 4]),
     "other": _port("other", [2, 4, 4]),
     "row": _port("row", [4, 1, 4]),
@@ -35,6 +35,7 @@ TENSORS = {
     "vector": _port("vector", [6]),
     "vector_codes": _port("vector_codes", [6], 2),
     "vector_signs": _port("vector_signs", [6], 1),
+    "indices": {"op": "input", "output": "indices", "dtype": "int64", "below": 4, "shape": [1, 5], "order": "nhwc"},
 }
 WINDOW = {"kernel_size": [1, 1], "stride": [1, 1], "padding": [0, 0, 0, 0]}
 CONV = {**WINDOW, "dilation": [1, 1], "groups": 1}
@@ -43,6 +44,19 @@ TRANSPOSED = {**CONV, "padding": [0, 0], "output_padding": [0, 0]}
 SCALE = {"multiply": "multiply", "offset": "offset"}
 NORM = {"norm_multiply": "norm_multiply", "norm_offset": "norm_offset"}
 BY_THRESHOLDS = {"codes": "z", "bits": 2, "thresholds": "thresholds", "descending": "descending"}
+
+#: Functions of the operation "activation" without a key of their own, and the others with numbers.
+FUNCTIONS = (
+    *("selu", "hardswish", "hardsigmoid", "sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh"),
+    *("softsign", "erf", "exp", "log", "sqrt", "rsqrt", "reciprocal", "abs", "sign"),
+)
+FUNCTIONS_WITH_NUMBERS: dict[str, dict[str, float]] = {
+    "celu": {"alpha": 1.5},
+    "softplus": {"beta": 2.0, "threshold": 20.0},
+    "threshold": {"threshold": 0.1, "value": -1.0},
+    "hardshrink": {"lambda": 0.5},
+    "softshrink": {"lambda": 0.5},
+}
 
 
 def _steps(channels: int, *, integers: bool = False) -> dict[str, Array]:
@@ -154,8 +168,10 @@ def _elementwise() -> Iterator[Example]:
     activation = {"op": "activation", "input": "x", "output": "y"}
     yield example({**activation, "function": "leaky_relu", "slope": "slope"}, steps)
     yield example({**activation, "function": "elu", "slope": "slope"}, steps)
-    for function in ("hardswish", "hardsigmoid", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"):
+    for function in FUNCTIONS:
         yield example({**activation, "function": function}, {})
+    for function, numbers in FUNCTIONS_WITH_NUMBERS.items():
+        yield example({**activation, "function": function, **numbers}, {})
     yield example({"op": "softmax", "input": "x", "output": "y"}, {})
     yield example({"op": "softmax", "input": "x", "output": "y", "log": True}, {})
 
@@ -224,6 +240,37 @@ def _pools() -> Iterator[Example]:
     yield example({"op": "avg_pool", "input": "q", **deep, "count_include_pad": False}, {})
 
 
+def _norms() -> Iterator[Example]:
+    steps = _steps(2) | {"bias": np.linspace(-0.2, 0.3, 2, dtype=np.float32)}
+    by_place = {"weight": np.linspace(0.5, 1.5, 8, dtype=np.float32).reshape(4, 2)}
+    norm = {"op": "normalize", "input": "x", "eps": 1e-5}
+    scales = {"weight": "multiply", "bias": "bias"}
+    yield example({**norm, "by": "deviation", "float32": "y"}, {})
+    yield example({**norm, "by": "deviation", **scales, "float32": "y", **BY_THRESHOLDS}, steps)
+    yield example({**norm, "by": "root_mean_square", "weight": "multiply", "codes": "z", "bits": 3}, steps)
+    yield example({**norm, "by": "norm", "groups": 2, "float32": "y"}, {})
+    yield example({**norm, "by": "deviation", "rows": 1, "weight": "weight", "float32": "y"}, by_place)
+    whole = {"rows": 7, "groups": 2, **scales, "float32": "y", **BY_THRESHOLDS}
+    yield example({**norm, "by": "deviation", **whole}, steps)
+    yield example({**norm, "by": "root_mean_square", "rows": 2, "codes": "z", "bits": 8}, {})
+
+
+def _reductions() -> Iterator[Example]:
+    one = {"op": "reduce", "output": "y"}
+    for name in ("x", "q"):
+        for function in ("sum", "mean", "amax", "amin"):
+            for axes in ([0], [-1], [-2, 0], [-1, -2]):
+                yield example({**one, "input": name, "function": function, "axes": axes}, {})
+        for function in ("argmax", "argmin"):
+            for axis in (0, -1, -2, -3):
+                yield example({**one, "input": name, "function": function, "axes": [axis]}, {})
+    yield example({**one, "input": "q", "function": "mean", "axes": [-2], "scale": 0.3}, {})
+    for function in ("norm", "var", "std"):
+        for axes in ([0], [-1], [0, -1, -2]):
+            yield example({**one, "input": "x", "function": function, "axes": axes}, {})
+    yield example({**one, "input": "x", "function": "std", "axes": [0], "correction": 0}, {})
+
+
 def _moves() -> Iterator[Example]:
     for name in ("x", "q"):
         yield example({"op": "concat", "inputs": [name], "output": "y"}, {})
@@ -259,6 +306,19 @@ def _resizes() -> Iterator[Example]:
     yield example({**resize, "mode": "linear", "output_size": [2, 5, 3]}, {})
 
 
+def _embeddings() -> Iterator[Example]:
+    embedding = {"op": "embedding", "input": "indices", "output": "y", "table": "table"}
+    yield example(embedding, {"table": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)})
+    codes = np.arange(12).reshape(4, 3) % 4
+    scale: Array = np.linspace(0.3, 0.7, 4, dtype=np.float32)
+    packed = {**embedding, "weight_bits": 2, "channels": 3, "scale": "scale"}
+    odd: dict[str, Array] = {"table": reference.pack_weights(2 * codes - 3, 2), "scale": scale}
+    yield example(packed, odd)
+    yield example({**packed, "weight_grid": "odd"}, odd | {"scale": scale[:1]})
+    signed: dict[str, Array] = {"table": reference.pack_weights(codes - 2, 2, "signed"), "scale": scale[:1]}
+    yield example({**packed, "weight_grid": "signed", "levels": "levels"}, signed | {"levels": scale[::-1].copy()})
+
+
 def examples() -> list[Example]:
     """All of them; "input" and "output" stand around each."""
     parts = (
@@ -270,8 +330,13 @@ def examples() -> list[Example]:
         _constants(),
         _matrices(),
         _pools(),
+        _norms(),
+        _reductions(),
+        _moves(),
+        _windows(),
+        _resizes(),
+        _embeddings(),
     )
-    parts = (*parts, _moves(), _windows(), _resizes())
     return [one for part in parts for one in part]
 
 
@@ -292,6 +357,8 @@ def port_programs() -> list[list[Operation]]:
         [{**image, "order": "nhwc", "array_shape": [24]}, {**leaves, "order": "nchw", "array_shape": [6, 4]}],
         [{"op": "input", "output": "i", "dtype": "float32", "shape": [5]}, leaves],
         [{"op": "input", "output": "i", "dtype": "uint8", "bits": 4, "shape": [1], "array_shape": []}, leaves],
+        [{**image, "dtype": "int32", "below": 9, "order": "nchw"}, {**leaves, "order": "nhwc"}],
+        [{**image, "dtype": "int64", "below": 9, "order": "nhwc"}, {**leaves, "order": "nhwc"}],
     ]
 
 
@@ -301,11 +368,11 @@ def arrays_for(operations: list[Operation]) -> list[Array]:
     inputs: list[Array] = []
     for one in (operation for operation in operations if operation["op"] == "input"):
         shape: list[int] = one["shape"]
-        if len(shape) == 3 and one["order"] == "nhwc":
+        if len(shape) > 1 and one["order"] == "nhwc":
             shape = [*shape[1:], shape[0]]
         outside: list[int] = one.get("array_shape", shape)
         full = (2, *outside)
-        codes = one["dtype"] == "uint8"
-        values = rng.integers(0, 2 ** one["bits"], full, np.uint8) if codes else rng.normal(0.5, 1, full)
+        below = 2 ** one["bits"] if one["dtype"] == "uint8" else one.get("below", 0)
+        values = rng.integers(0, below, full) if below > 0 else rng.normal(0.5, 1, full)
         inputs.append(values.astype(one["dtype"]))
     return inputs

@@ -254,12 +254,12 @@ struct Rates {
 static Rates rates_of(Machine machine) {
   switch (machine) {
     case Machine::kZen4:
-      return {{1.3, 5, 1.5, 0.8, 0.8, 1, 1, 4, 0}, 0.275, 0, 3, 1, 0.7, 200, 1.1, 0, 0.8};
+      return {{1.3, 2.2, 1.5, 0.8, 0.8, 1, 1, 4, 0}, 0.275, 0, 3, 1, 0.7, 200, 1.1, 0, 0.8};
     case Machine::kZen5:
-      return {{0.55, 2.3, 0.8, 0.5, 0.5, 0.5, 0.5, 4, 0}, 0.12, 0, 3, 1, 0.7, 200, 0.95, 0, 0.4};
+      return {{0.55, 0.9, 0.8, 0.5, 0.5, 0.5, 0.5, 4, 0}, 0.12, 0, 3, 1, 0.7, 200, 0.95, 0, 0.4};
     case Machine::kIceLake:
     case Machine::kSapphireRapids:
-      return {{0.889, 3.36, 1.41, 0.742, 0.544, 1.71, 1, 3.2, 0.877},
+      return {{0.889, 1.5, 1.41, 0.742, 0.544, 1.71, 1, 3.2, 0.877},
               0.198,
               0.0397,
               0.541,
@@ -272,7 +272,7 @@ static Rates rates_of(Machine machine) {
     case Machine::kGeneric:
       break;
   }
-  return {{1.3, 5, 1.5, 1, 1, 1, 1, 4, 0}, 0.25, 0, 3, 1, 0.7, 200, 1.3, 0.1, 2};
+  return {{1.3, 2.2, 1.5, 1, 1, 1, 1, 4, 0}, 0.25, 0, 3, 1, 0.7, 200, 1.3, 0.1, 2};
 }
 
 static double cost(const FusedSpec* s, Machine machine) {

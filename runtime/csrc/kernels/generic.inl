@@ -462,11 +462,9 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
   }
 }
 
-// ---- Activation functions ----
-
-#include "activations.inl"
-
 // ---- Two tensors ----
+
+#include "float_vectors.inl"
 
 #include "pairs.inl"
 
@@ -527,7 +525,6 @@ static constexpr RowFunctions generic_rows() {
   r.quantize_unit = generic_quantize_unit;
   r.widen_bytes = generic_widen_bytes;
   r.look_up = generic_look_up;
-  r.activations = generic_activations();
   return r;
 }
 

@@ -6,8 +6,10 @@
 // which is exact modulo 2^32, and holds for surplus bytes too, since their weights are 0.
 #include <arm_neon.h>
 
+#include "../core/function_kernels.h"
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
+#include "../core/norm_kernels.h"
 #include "../core/pair_kernels.h"
 #include "../core/resize_kernels.h"
 

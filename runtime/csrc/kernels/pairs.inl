@@ -1,4 +1,4 @@
-// Functions of two tensors, number by number. Part of generic.inl, behind activations.inl, whose vectors they take.
+// Functions of two tensors, number by number. Part of generic.inl, behind float_vectors.inl.
 //
 // Vectors are loaded before any is written, so that a result may lie where a number was.
 
@@ -17,7 +17,7 @@ static inline T pair_of(T a, T b, T c) {
 template <bool repeats>
 static inline Floats pair_lanes(const float* from, int64_t i) {
   if (repeats) return *from - Floats{};
-  return load_lanes<Floats>(from + i, sizeof(Floats) / sizeof(float));
+  return load_lanes(from + i, sizeof(Floats) / sizeof(float));
 }
 
 // n channels of one pixel.

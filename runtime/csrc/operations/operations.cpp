@@ -24,11 +24,13 @@
 #include "operations/matmul.h"
 #include "operations/matmul_codes.h"
 #include "operations/max_pool.h"
+#include "operations/normalize.h"
 #include "operations/output.h"
 #include "operations/pad.h"
 #include "operations/pairs.h"
 #include "operations/permute.h"
 #include "operations/quantize.h"
+#include "operations/reduce.h"
 #include "operations/reshape.h"
 #include "operations/resize.h"
 #include "operations/select.h"
@@ -78,6 +80,8 @@ const std::vector<OperationDefinition>& all_operations() {
       {"reshape", kReshapeKeys, read_and_make<read_reshape, make_reshape>},
       {"resize", kResizeKeys, read_and_make<read_resize, make_resize>},
       {"permute", kPermuteKeys, read_and_make<read_permute, make_permute>},
+      {"normalize", kNormalizeKeys, read_and_make<read_normalize, make_normalize>},
+      {"reduce", kReduceKeys, read_and_make<read_reduce, make_reduce>},
   };
   return kOperations;
 }

@@ -70,6 +70,11 @@ def number(name: str, doc: str, default: str) -> Key:
     return Key(name, "setting", "a number, finite as float32", default=default, doc=doc)
 
 
+def number_of(name: str, functions: str, doc: str) -> Key:
+    """A number that functions need, and that others have no use for."""
+    return number(name, doc, f"needed with {functions}, refused with the others")
+
+
 def choice(name: str, choices: tuple[Choice, ...], doc: str = "", default: str | None = None) -> Key:
     """A setting that is one of some texts."""
     return Key(name, "setting", "one of", choices=choices, default=default, doc=doc)

@@ -19,6 +19,7 @@ from bitorch_runtime.operation_rows.ends import ENDS
 from bitorch_runtime.operation_rows.layers import LAYERS
 from bitorch_runtime.operation_rows.matrices import MATRICES
 from bitorch_runtime.operation_rows.moves import MOVES
+from bitorch_runtime.operation_rows.norms import NORMS
 from bitorch_runtime.operation_rows.pairs import PAIRS
 from bitorch_runtime.operation_rows.pools import POOLS
 from bitorch_runtime.operation_rows.resizes import RESIZES
@@ -37,6 +38,7 @@ OPERATIONS: Mapping[str, Op] = MappingProxyType(
             MATRICES,
             POOLS,
             RESIZES,
+            NORMS,
             MOVES,
             EMBEDDINGS,
         )

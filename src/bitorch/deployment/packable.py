@@ -72,7 +72,7 @@ def packable(layer: LowBit) -> Packing | Reason:
     largest = layer.input_quantization.max_code
     assert largest is not None  # just checked
     with torch.no_grad():
-        weight = _packed_weight(layer)
+        weight = packed_codes(layer.weight_quantization, layer._current_weight())
     if isinstance(weight, Reason):
         return weight
     codes, weight_bits = weight
@@ -160,11 +160,14 @@ def _why_no_stored_codes(quantizer: Quantization, arithmetic: Reason) -> Reason 
     return None
 
 
-def _packed_weight(layer: LowBit) -> tuple[Tensor, int] | Reason:
-    """The weight's codes and the bits that hold them."""
-    quantizer = layer.weight_quantization
-    codes, largest = quantizer.codes(layer._current_weight()), quantizer.max_code
-    assert largest is not None  # checked before
+def packed_codes(quantizer: Quantization, weight: Tensor) -> tuple[Tensor, int] | Reason:
+    """Return a weight's codes and the bits that hold them, or why the runtime has none such.
+
+    Args:
+        quantizer: one that has codes.
+    """
+    codes, largest = quantizer.codes(weight), quantizer.max_code
+    assert largest is not None  # it has codes
     # NaN passes here: it is told with all other parameters that are not finite
     if quantizer.grid == "signed":
         bits = quantizer.bit_width

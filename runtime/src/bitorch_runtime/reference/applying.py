@@ -9,29 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import pairs
+from . import functions, pairs
 from .basics import Floats, Operation
 from .codes import dequantize, lookup, table_entries
 from .convolutions import conv2d_codes, conv2d_float, conv_transpose_codes, conv_transpose_float
 from .embeddings import embedding, packed_table
-from .functions import (
-    elu,
-    gelu,
-    gelu_tanh,
-    hardsigmoid,
-    hardswish,
-    leaky_relu,
-    sigmoid,
-    silu,
-    softmax,
-    tanh,
-)
 from .matrices import attention, matmul, matmul_codes
+from .norms import normalize
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, adaptive_max_pool, avg_pool, global_avg_pool, max_pool
+from .reductions import reduce
 from .resizing import resize, resize_nearest
 from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
 from .sliding import pad
+from .softmax import softmax
 from .stages import at_least, at_most
 from .tensor import (
     Apply,
@@ -112,6 +103,20 @@ def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[s
     return {operation["output"]: Tensor(attention(query, key, value, *bias, **settings))}
 
 
+def _normalize(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    settings = {key: operation[key] for key in ("rows", "groups") if key in operation}
+    weights = {key: arrays[operation[key]] for key in ("weight", "bias") if key in operation}
+    x = tensors[operation["input"]].values
+    return leaving(operation, arrays, normalize(x, operation["by"], operation["eps"], **settings, **weights))
+
+
+def _reduce(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    function = operation["function"]
+    scale = operation.get("scale", x.code_scale) if function in ("sum", "mean") else None
+    values = reduce(x.values, function, operation["axes"], operation.get("correction", 1.0), scale)
+    return Tensor(values, x.bits if function in ("amax", "amin") else None)
+
+
 def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
     parts = [tensors[name] for name in operation["inputs"]]
     values = concat([part.values for part in parts], operation.get("axis", 0))
@@ -133,23 +138,50 @@ def _lookup(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     return Tensor(lookup(x.values, arrays[operation["table"]]), operation["bits"])
 
 
+#: Functions without parameters, by name.
 _FUNCTIONS: Mapping[str, Callable[[Floats], Floats]] = {
-    "hardswish": hardswish,
-    "hardsigmoid": hardsigmoid,
-    "sigmoid": sigmoid,
-    "tanh": tanh,
-    "silu": silu,
-    "gelu": gelu,
-    "gelu_tanh": gelu_tanh,
+    "selu": functions.selu,
+    "hardswish": functions.hardswish,
+    "hardsigmoid": functions.hardsigmoid,
+    "sigmoid": functions.sigmoid,
+    "logsigmoid": functions.logsigmoid,
+    "tanh": functions.tanh,
+    "silu": functions.silu,
+    "mish": functions.mish,
+    "gelu": functions.gelu,
+    "gelu_tanh": functions.gelu_tanh,
+    "softsign": functions.softsign,
+    "erf": functions.erf,
+    "exp": functions.exp,
+    "log": functions.log,
+    "sqrt": functions.sqrt,
+    "rsqrt": functions.rsqrt,
+    "reciprocal": functions.reciprocal,
+    "abs": functions.absolute,
+    "sign": functions.sign,
+}
+#: Functions with numbers, and the keys of these.
+_WITH_NUMBERS: Mapping[str, tuple[Callable[..., Floats], tuple[str, ...]]] = {
+    "celu": (functions.celu, ("alpha",)),
+    "softplus": (functions.softplus, ("beta", "threshold")),
+    "threshold": (functions.threshold, ("threshold", "value")),
+    "hardshrink": (functions.hardshrink, ("lambda",)),
+    "softshrink": (functions.softshrink, ("lambda",)),
+}
+_WITH_SLOPES: Mapping[str, Callable[[Floats, Floats], Floats]] = {
+    "leaky_relu": functions.leaky_relu,
+    "elu": functions.elu,
 }
 
 
 def _activation(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
-    function = operation["function"]
-    with_slopes = {"leaky_relu": leaky_relu, "elu": elu}
-    if function in with_slopes:
-        return Tensor(with_slopes[function](x.values, arrays[operation["slope"]]))
-    return Tensor(_FUNCTIONS[function](x.values))
+    name = operation["function"]
+    if name in _WITH_SLOPES:
+        return Tensor(_WITH_SLOPES[name](x.values, arrays[operation["slope"]]))
+    if name in _WITH_NUMBERS:
+        function, keys = _WITH_NUMBERS[name]
+        return Tensor(function(x.values, *(operation[key] for key in keys)))
+    return Tensor(_FUNCTIONS[name](x.values))
 
 
 def _softmax(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
@@ -236,7 +268,8 @@ def _embedding(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     table = arrays[operation["table"]]
     if table.dtype == np.uint8:
         keys = operation["weight_bits"], operation["channels"], operation.get("weight_grid", "odd")
-        table = packed_table(table, *keys, arrays[operation["scale"]])
+        levels = arrays[operation["levels"]] if "levels" in operation else None
+        table = packed_table(table, *keys, arrays[operation["scale"]], levels)
     return Tensor(embedding(x.values, table))
 
 
@@ -271,6 +304,8 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "resize": of_one(_resize),
         "reshape": of_one(_reshape),
         "permute": of_one(_permute),
+        "normalize": _normalize,
+        "reduce": of_one(_reduce),
         "embedding": of_one(_embedding),
     }
 )

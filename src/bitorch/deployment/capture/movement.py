@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .problems import PARTIAL, Refusal
-from .rearrange import Move, rearranged, select, take
+from .rearrange import Move, number_by_number, rearranged, select, take
 
 _WITHIN_IMAGES = (
     f"Keep the batch as the first dimension, as x.flatten(1), x.view(x.shape[0], -1) and x[:, a:b] do, {PARTIAL}"
@@ -99,11 +99,23 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
     found = rearranged(first, shape) if found is None else found
     if found is not None:
         return found
-    raise Refusal(
+    raise _not_at_once(shape, moved)
+
+
+def in_any_order(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
+    """Return what a movement means whatever it is, as `moves` does: a choice among all numbers, one by one."""
+    found = number_by_number(first, shape)
+    if found is None:
+        raise _not_at_once(shape, tuple(first.shape))
+    return found
+
+
+def _not_at_once(shape: tuple[int, ...], moved: tuple[int, ...]) -> Refusal:
+    return Refusal(
         f"the numbers of an image are moved from {_shape(shape)} to {_shape(moved)}, which is neither a choice along "
         "its axes nor a reshape or a permutation of them",
         "Slices, chunks and shuffles along any axis, permute, reshape and flatten, every n-th pixel, and pixels "
-        f"repeated can be deployed, {PARTIAL}",
+        f"repeated can be deployed, and of up to {2**24:,} numbers anything, {PARTIAL}",
     )
 
 

@@ -21,7 +21,9 @@ INTS: Types = (tuple,)
 INT: Types = (int,)
 FLAG: Types = (bool,)
 TEXT: Types = (str,)
+NUMBER: Types = (float,)
 BOUND: Types = (float, NoneType)
+NUMBER: Types = (float, int)
 
 WINDOW = {"kernel_size": INTS, "stride": INTS, "padding": INTS}
 GEOMETRY = {**WINDOW, "dilation": INTS, "groups": INT}
@@ -77,6 +79,7 @@ class Kind:
         keeps_channels: each number of its result is made of numbers of its own channel.
         weighs: it sums products with a weight.
         sums: its sum is one of floats, in an order that is free.
+        squares: whether with these settings it sums squares, which overflow where the numbers are smaller.
         exact: its value has the same bits wherever it is computed; False of free sums, and of a library's exp.
         lost: of what is not exact, how far a library's value may be from the true one beside its last bits, as
             PyTorch takes the tail of GELU from 1. Then huge numbers, too, become inf or NaN in some places of a tensor.
@@ -100,6 +103,7 @@ class Kind:
     keeps_channels: bool = False
     weighs: bool = False
     sums: bool = False
+    squares: Property = never
     exact: bool = True
     lost: float = 0.0
     makes_codes: bool = False

@@ -81,6 +81,13 @@ def resized(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     return shape == (*inputs[0][:1], *settings["output_size"])
 
 
+def reduced(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """That of the input, with 1 for each of the axes."""
+    axes = settings["axes"]
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(inputs[0]))
+    return shape == kept and all(0 <= axis < len(kept) for axis in axes)
+
+
 def together(shapes: Sequence[Shape]) -> Shape | None:
     """The shape of tensors that are repeated along axes of one place, rows counted from the last; None: there is none.
 
@@ -115,6 +122,11 @@ def taken(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """As many places of a row axis as are taken."""
     axis = settings["axis"]
     return axis > 0 and shape == (*inputs[0][:axis], len(settings["indices"]), *inputs[0][axis + 1 :])
+
+
+def embedded(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """As many channels as a row of the table has, at each place of the indices."""
+    return shape == (settings["table"].shape[1], *inputs[0])
 
 
 def permuted(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:

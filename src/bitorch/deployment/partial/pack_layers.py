@@ -19,6 +19,7 @@ from ...layers import (
     QConvTranspose1d,
     QConvTranspose2d,
     QConvTranspose3d,
+    QEmbedding,
     QLinear,
     QMultiheadAttention,
 )
@@ -206,6 +207,8 @@ def _pack(layer: nn.Module) -> PackedLayer:
         raise NotPackableError("softmax and its products stay in PyTorch; the projections have rows of their own")
     if type(layer) in _ONLY_WHOLE:
         raise NotPackableError(_ONLY_WHOLE[type(layer)])
+    if type(layer) is QEmbedding:
+        raise NotPackableError("tables stay in PyTorch; deployed whole, they are packed")
     if type(layer) in NOT_IN_THE_RUNTIME:
         raise NotPackableError(NOT_IN_THE_RUNTIME[type(layer)][0])
     if isinstance(layer, LowBit):

@@ -34,9 +34,9 @@ def read_pixels(graph: Graph) -> Graph:
     nodes: list[Node] = []
     names: dict[str, str] = {}
     for node in graph:
-        if node.kind == "input":
+        if node.kind == "input" and node.settings["dtype"] == "float32":
             names[node.name] = f"{node.name}/float"
-            nodes += [replace(node, settings={"pixels": True}), _floats(names[node.name], node)]
+            nodes += [replace(node, settings={**node.settings, "pixels": True}), _floats(names[node.name], node)]
         elif node.kind == "permute" and node.inputs[0] in names:
             moved = replace(node, name=f"{node.name}/pixels")
             nodes += [moved, _floats(node.name, moved)]

@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitorch_runtime import pack_weights
 from bitorch_runtime.operations import OPERATIONS
 
 from ..graph.graph import Node
@@ -113,6 +115,15 @@ def _with_slopes(key: str) -> Lower:
     return lower
 
 
+def _with_numbers(*keys: str) -> Lower:
+    """A function with numbers, the settings of these names."""
+
+    def lower(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+        return "activation", {"function": node.kind, **{key: node.settings[key] for key in keys}}
+
+    return lower
+
+
 def _softmax(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "softmax", {"log": True} if node.settings["log"] else {}
 
@@ -180,6 +191,15 @@ def _permute(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "permute", {"axes": list(node.settings["axes"])}
 
 
+def _reduce(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    axes = [axis - len(node.shape) if axis > 0 else 0 for axis in settings["axes"]]
+    keys: Operation = {"function": settings["reduction"], "axes": axes}
+    if settings["reduction"] in ("var", "std"):
+        keys["correction"] = settings["correction"]
+    return "reduce", keys
+
+
 def _concat(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     # Counted from the last axis: row axes of 1 in front of all others say nothing.
     axis = node.settings["axis"]
@@ -203,13 +223,37 @@ def _attention(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "attention", {"scale": settings["scale"]} | ({"causal": True} if settings["causal"] else {})
 
 
+def _embedding(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    if "codes" not in settings:
+        return "embedding", {"table": arrays.floats(node, "table", settings["table"])}
+    bits, grid = settings["weight_bits"], settings["weight_grid"]
+    packed = pack_weights(as_array(settings["codes"].to(torch.int16)), bits, grid)
+    keys: Operation = {
+        "table": arrays.array(node, "table", packed),
+        "weight_bits": bits,
+        "channels": node.channels,
+        "levels": arrays.floats(node, "levels", settings["levels"]),
+        "scale": arrays.floats(node, "scale", settings["scale"]),
+    }
+    return "embedding", keys if grid == "odd" else keys | {"weight_grid": grid}
+
+
 _SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
+_NUMBERS = {
+    "celu": ("alpha",),
+    "softplus": ("beta", "threshold"),
+    "threshold": ("threshold", "value"),
+    "hardshrink": ("lambda",),
+    "softshrink": ("lambda",),
+}
 #: How each kind that is one operation by itself becomes it.
 SINGLE: Mapping[str, Lower] = MappingProxyType(
     {
         # Functions of the operation "activation" are called as their kinds are.
         **{choice.value: _function for choice in OPERATIONS["activation"]["function"].choices},
         **{kind: _with_slopes(key) for kind, key in _SLOPES.items()},
+        **{kind: _with_numbers(*keys) for kind, keys in _NUMBERS.items()},
         "codes": _quantize,
         "thresholds": _quantize,
         "values": table_operation,
@@ -234,5 +278,7 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "reshape": _reshape,
         "permute": _permute,
         "concat": _concat,
+        **dict.fromkeys(("reduce", "extreme", "place"), _reduce),
+        "embedding": _embedding,
     }
 )

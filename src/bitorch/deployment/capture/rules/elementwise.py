@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from .numbers import channel_count, finite, minus_one, the_same_everywhere, with_channels
+from .numbers import channel_count, finite, minus_one, per_channel, the_same_everywhere, with_channels
 
 _Number = int | float | Tensor
 
@@ -92,6 +91,21 @@ def batch_norm(
     return call.add("batch_norm", name, multiply=multiply.detach(), offset=offset.detach())
 
 
+def addcmul(call: Reader, input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> str:
+    """The rule of torch.addcmul: constant + constant·x, which PyTorch rounds once."""
+    x, weight = (tensor2, tensor1) if call.varies(tensor2) else (tensor1, tensor2)
+    told = Refusal("this addcmul is not one number per channel + one per channel * x", f"Write x + a * b, {PARTIAL}")
+    if value != 1 or not call.varies(x) or call.varies(input) or call.varies(weight):
+        raise told
+    multiply, offset = per_channel(call, weight, x), per_channel(call, input, x)
+    if multiply is None or offset is None or multiply[1] != offset[1]:
+        raise told
+    _check_factors(multiply[0], offset[0])
+    channels = multiply[1]
+    name = call.read(x, channels)
+    return call.add("batch_norm", name, channels_at=channels, multiply=multiply[0], offset=offset[0])
+
+
 def _check_factors(*factors: Tensor) -> None:
     if not all(bool(factor.isfinite().all()) for factor in factors):
         raise Refusal(
@@ -135,37 +149,8 @@ def _has_no_gaps(x: Tensor) -> bool:
     return x.permute(sorted(range(x.dim()), key=lambda axis: -strides[axis])).is_contiguous()
 
 
-def softmax(log: bool) -> Callable[..., str]:
-    """Return the rule of softmax or log_softmax over channels."""
-
-    def rule(call: Reader, input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> str:
-        implicit = 0 if input.dim() in (0, 1, 3) else 1  # as F.softmax has it
-        channels = implicit if dim is None else dim % input.dim()
-        if channels == 0:
-            raise Refusal("it is a softmax over the batch", "Use dim=1, or dim=-1 of tokens")
-        return call.add("softmax", call.read(input, channels), channels_at=channels, log=log)
-
-    return rule
-
-
 def neg(call: Reader, input: Tensor) -> str:
     """The rule of torch.neg: times −1."""
     channels = call.channel_axis(input)
     constant = minus_one(input, channels)
     return call.add("times", call.read(input, channels), channels_at=channels, constant=constant)
-
-
-def pow(call: Reader, input: _Number, exponent: _Number) -> str:
-    """The rule of torch.pow: a square is the number times itself, and so rounds as PyTorch's."""
-    if not isinstance(input, Tensor) or isinstance(exponent, Tensor) or exponent != 2:
-        raise Refusal(
-            "powers other than squares cannot be deployed", f"Write powers as products, as x * x * x, {PARTIAL}"
-        )
-    channels = call.channel_axis(input)
-    name = call.read(input, channels)
-    return call.add("mul", name, name, function=torch.mul, channels_at=channels)
-
-
-def square(call: Reader, input: Tensor) -> str:
-    """The rule of torch.square."""
-    return pow(call, input, 2)

@@ -36,11 +36,11 @@ from ..problems import PARTIAL, Refusal
 from ..reader import Reader
 from . import low_bit_matmul
 from .asked import computed, refusal
+from .embeddings import low_bit_embedding
 from .low_bit_settings import layer_settings, quantizer_settings
 from .windows import features_axis, leading_axes
 
 _NO_RECURRENT = "the runtime has no recurrent layer", "Deploy the part in front of it"
-_NO_EMBEDDING = "the runtime has no embedding", "Deploy the part behind it"
 #: Low-bit layers without a counterpart: the reason, and what to do.
 NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QLSTM: _NO_RECURRENT,
@@ -49,8 +49,7 @@ NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QLSTMCell: _NO_RECURRENT,
     QGRUCell: _NO_RECURRENT,
     QRNNCell: _NO_RECURRENT,
-    QEmbedding: _NO_EMBEDDING,
-    QEmbeddingBag: _NO_EMBEDDING,
+    QEmbeddingBag: ("the runtime has no bags of embeddings", "Use QEmbedding, and mean(1) of what it gives"),
 }
 _CONVOLUTIONS = (QConv1d, QConv2d, QConv3d)
 _TRANSPOSED = (QConvTranspose1d, QConvTranspose2d, QConvTranspose3d)
@@ -70,7 +69,7 @@ def is_whole(module: nn.Module) -> bool:
         module = module.activation_function
     if isinstance(module, Quantization):
         return module.exact_max_code is not None or isinstance(module, GradientQuantization)
-    return isinstance(module, LowBit | QMatmul) or type(module) in NOT_IN_THE_RUNTIME
+    return isinstance(module, LowBit | QMatmul) or type(module) is QEmbedding or type(module) in NOT_IN_THE_RUNTIME
 
 
 def check(module: nn.Module) -> None:
@@ -78,6 +77,8 @@ def check(module: nn.Module) -> None:
     if type(module) in NOT_IN_THE_RUNTIME:
         what, remedy = NOT_IN_THE_RUNTIME[type(module)]
         raise Refusal(what, f"{remedy}, {PARTIAL}")
+    if isinstance(module, QEmbedding):
+        return
     if isinstance(module, QMatmul):
         low_bit_matmul.check(module)
     elif isinstance(module, LowBit):
@@ -89,6 +90,8 @@ def check(module: nn.Module) -> None:
 def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     """The rule of calls of modules that `check` has let through."""
     module = call.call.function
+    if isinstance(module, QEmbedding):
+        return low_bit_embedding(call, input, module)
     if isinstance(module, QMatmul):
         return low_bit_matmul.rule(call, module, input, *rest, **options)
     if isinstance(module, QLinear):

@@ -99,11 +99,6 @@ def div(call: Reader, input: Number, other: Number, *, rounding_mode: str | None
     return call.add("divide", call.read(x, channels), channels_at=channels, constant=numbers)
 
 
-def rdiv(call: Reader, input: Tensor, other: Number) -> str:
-    """The rule of other / input, as 1 / x calls it."""
-    return div(call, other, input)
-
-
 def pair(call: Reader, kind: str, function: Callable[..., Tensor], one: Any, other: Any) -> str:
     given = [one, other]
     channels = channels_of(call, given)

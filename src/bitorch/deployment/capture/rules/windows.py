@@ -13,7 +13,6 @@ from torch import Tensor
 from ....layers.exact_transposed import swap_channels
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from .remedies import instead_of_maximum, instead_of_mean
 
 _Size = int | Sequence[int]
 Pairs = Sequence[tuple[int, int]]
@@ -34,8 +33,8 @@ def conv(dimensions: int) -> Any:
     ) -> str:
         x = call.read(input)
         lead = leading_axes(call, x, dimensions)
-        _check_constant(call, "weight", weight)
-        _check_constant(call, "bias", bias)
+        check_constant(call, "weight", weight)
+        check_constant(call, "bias", bias)
         weight = with_leading_axes(weight.detach(), lead)
         kernel, dilations = tuple(weight.shape[2:]), _led(lead, 1, dilation, dimensions)
         if not isinstance(padding, str):
@@ -71,8 +70,8 @@ def conv_transpose(dimensions: int) -> Any:
     ) -> str:
         x = call.read(input)
         lead = leading_axes(call, x, dimensions)
-        _check_constant(call, "weight", weight)
-        _check_constant(call, "bias", bias)
+        check_constant(call, "weight", weight)
+        check_constant(call, "bias", bias)
         weight = with_leading_axes(swap_channels(weight.detach(), int(groups)), lead)
         return call.add(
             "conv",
@@ -109,8 +108,8 @@ def linear(call: Reader, input: Tensor, weight: Tensor, bias: Tensor | None = No
     """The rule of F.linear: of features, [batch, F], or of the last axis, [batch, *rows, F]."""
     channels = features_axis(input, "a linear layer")
     x = call.read(input, channels)
-    _check_constant(call, "weight", weight)
-    _check_constant(call, "bias", bias)
+    check_constant(call, "weight", weight)
+    check_constant(call, "bias", bias)
     fixed = None if bias is None else bias.detach()
     return call.add("linear", x, channels_at=channels, weight=weight.detach(), bias=fixed)
 
@@ -254,30 +253,31 @@ def mean(
     axis: _Size | None = None,
     dtype: torch.dtype | None = None,
 ) -> str:
-    """The rule of torch.mean: over all pixels, or over pixels that were put into one row before."""
-    dims = dim if axis is None else axis
-    channels, over = _channels_beside(input, dims)
-    if channels is None:
-        raise Refusal("a mean over other dimensions than all pixels cannot be deployed", instead_of_mean(input, over))
+    """The rule of torch.mean over all pixels, or over pixels that were put into one row before."""
+    channels = _channels_beside(input, dim if axis is None else axis)
+    assert channels is not None  # `leaves_channels` has said so
     if channels == 1:
         x, function = call.read_pixels(input)
         return call.add("global_avg_pool", x, function=function)
     return call.add("global_avg_pool", call.read(input, channels), channels_at=channels if keepdim else 1)
 
 
-def _channels_beside(x: Tensor, dims: _Size | None) -> tuple[int | None, set[int]]:
-    """The one axis beside the batch that a reduction over `dims` leaves, None if it is another number of them; dims."""
+def leaves_channels(x: Tensor, dims: _Size | None) -> bool:
+    """Whether a reduction over `dims` leaves the batch and one more axis: then it is one over all pixels."""
+    return _channels_beside(x, dims) is not None
+
+
+def _channels_beside(x: Tensor, dims: _Size | None) -> int | None:
+    """The one axis beside the batch that a reduction over `dims` leaves, None if it is another number of them."""
     over = set() if dims is None else {d % x.dim() for d in ((dims,) if isinstance(dims, int) else dims)}
     left = set(range(x.dim())) - over
-    is_one = len(over) > 0 and 0 in left and len(left) == 2
-    return (max(left) if is_one else None), over
+    return max(left) if len(over) > 0 and 0 in left and len(left) == 2 else None
 
 
 def amax(call: Reader, input: Tensor, dim: _Size = (), keepdim: bool = False) -> str:
     """The rule of torch.amax over all pixels."""
-    channels, _ = _channels_beside(input, dim)
-    if channels is None or input.dim() > 5:
-        raise Refusal("a maximum over other dimensions than all pixels cannot be deployed", instead_of_maximum(input))
+    channels = _channels_beside(input, dim)
+    assert channels is not None  # `leaves_channels` has said so
     x = call.read(input, channels)
     image = call.shape(x)[1:]
     ones = (1,) * len(image)
@@ -346,7 +346,7 @@ def features_axis(x: Tensor, what: str) -> int:
     return x.dim() - 1
 
 
-def _check_constant(call: Reader, argument: str, value: Tensor | None) -> None:
+def check_constant(call: Reader, argument: str, value: Tensor | None) -> None:
     if call.varies(value):
         raise Refusal(
             f"its {argument} depends on the image", f"Use a {argument} that is fixed after training, {PARTIAL}"
