@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitorch
-from bitorch.layers import QActivation
+from bitorch.layers import Attention, QActivation
 from bitorch.models import build
 from bitorch.quantizations import InputDoReFa, Sign
 
@@ -45,7 +45,12 @@ OFFSET = Setting(
 )
 #: Too many levels for thresholds.
 WIDE = Setting("W8A8", {"weight_bits": 8, "activation_bits": 8, "range": "calibrated", "last": "same"}, "rising")
+#: And the products of attention on codes.
+ATTENTION = Setting("W1A2", {"weight_bits": 1, "activation_bits": 2, "attention_bits": 2}, "rising")
 TERNARY = Setting("W2A2", {"weight_bits": 2, "activation_bits": 2, "weights": "twn", "first": "same"}, "rising")
+
+#: Tables of codes and of floats.
+WORDS = Setting("W1A2", {"weight_bits": 1, "activation_bits": 2}, "rising")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +61,7 @@ class Golden:
         shapes: of one image of each input.
         exact: every float in it is computed by elementwise operations of IEEE arithmetic, so that its results are the
             same numbers everywhere; they are kept, too.
+        indices: how many indices there are, of nets that take these; 0: floats.
     """
 
     net: str
@@ -63,6 +69,7 @@ class Golden:
     shapes: tuple[tuple[int, ...], ...]
     setting: Setting
     exact: bool = False
+    indices: int = 0
 
     @property
     def name(self) -> str:
@@ -75,6 +82,8 @@ class Golden:
         return settled(model, self.setting.slopes)
 
     def example(self) -> list[Tensor]:
+        if self.indices > 0:
+            return [torch.arange(2 * _size(shape)).reshape(2, *shape) * 7 % self.indices for shape in self.shapes]
         return [numbers(2 * _size(shape), seed).reshape(2, *shape).abs() for seed, shape in enumerate(self.shapes)]
 
 
@@ -291,6 +300,60 @@ class Tokens(nn.Module):
         return scores
 
 
+class Attends(nn.Module):
+    """Heads of attention: on codes, in one operation, and as products of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv = nn.Linear(8, 16), nn.Linear(16, 48)
+        self.attention = Attention()
+        self.projection, self.head = nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        q, k, v = self.qkv(x).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True) + self.attention(q, k, v)
+        y = y + q @ k.mT @ v
+        scores: Tensor = self.head(self.projection(y.transpose(1, 2).flatten(2)))
+        return scores
+
+
+class Positions(nn.Module):
+    """Tokens with positions, a class token and a mask; windows of them as images of their own; arithmetic of pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 16, 2, 2)
+        self.first = nn.Buffer(torch.arange(16.0).view(1, 1, 16) / 16, persistent=False)
+        self.places = nn.Buffer(torch.arange(17 * 16.0).view(1, 17, 16) % 7 / 8 - 0.25, persistent=False)
+        self.mask = nn.Buffer(torch.arange(4) > torch.arange(16)[:, None] % 4, persistent=False)
+        self.keys, self.values = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.first.expand(len(x), -1, -1), x], 1) + self.places
+        windows = x[:, 1:].reshape(-1, 4, 16)
+        windows = torch.maximum(F.relu(self.keys(windows)), self.values(windows))
+        windows = (windows - windows[:, :1]).masked_fill(self.mask.t(), -0.5)
+        rest = windows.reshape(len(x), 16, 16) / (F.relu(x[:, 1:]) + 1)
+        scores: Tensor = self.head(torch.minimum(F.relu(rest), x[:, :1]))
+        return scores
+
+
+class Words(nn.Module):
+    """Rows of two tables in the place of words, which are added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.kinds = nn.Embedding(20, 16), nn.Embedding(30, 16)
+        self.hidden, self.head = nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(F.relu(self.hidden(F.relu(self.words(x) + self.kinds(x)))))
+        return scores
+
+
 class Normalized(nn.Module):
     """Images are normalised in front of the net, channel by channel."""
 
@@ -355,6 +418,25 @@ class Codes(nn.Module):
         return self.last(F.relu(x + y)), fine
 
 
+class Volumes(nn.Module):
+    """Three axes of rows, transposed convolutions along them, of codes and of floats, and images of other sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv3d(8, 16, 3, padding=1, bias=False), nn.BatchNorm3d(16), nn.ReLU())
+        self.up = nn.ConvTranspose3d(16, 8, 2, 2)
+        self.flat = nn.ConvTranspose2d(8, 8, 3, 2, 1, output_padding=1)
+        self.last = nn.ConvTranspose2d(8, 2, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.deep(F.max_pool3d(self.first(x), 2))
+        y = F.adaptive_max_pool3d(F.relu(self.up(x)), (1, 4, 5)).squeeze(2)
+        y = F.interpolate(self.flat(F.interpolate(y, scale_factor=2)), size=(10, 9), mode="bilinear")
+        z: Tensor = self.last(y)
+        return z
+
+
 _ZOO: tuple[tuple[str, int, int, float], ...] = (
     ("svhn-a", 3, 40, 1),
     ("svhn-d", 3, 40, 1),
@@ -373,13 +455,21 @@ _OTHERS: tuple[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], 
     ("branches", Branches, ((3, 8, 8),), (SIGN, UNIT, WIDE)),
     ("pools", Pools, ((1, 16, 16),), (SIGN, UNIT, TERNARY, WIDE)),
     ("fork", Fork, ((3, 6, 6),), (SIGN, UNIT)),
+    ("volumes", Volumes, ((1, 6, 8, 8),), (SIGN, OFFSET)),
     ("pads", Pads, ((3, 12, 12),), (SIGN, OFFSET)),
     ("signal", Signal, ((1, 64),), (TERNARY, OFFSET)),
     ("normalized", Normalized, ((3, 8, 8),), (UNIT, WIDE)),
     ("repeated", Repeated, ((12,),), (TERNARY, WIDE)),
     ("codes", Codes, ((4, 6, 6), (8, 6, 6)), (SIGN, TERNARY)),
+    ("attends", Attends, ((6, 8),), (ATTENTION,)),
     ("tokens", Tokens, ((1, 8, 8),), (UNIT, TERNARY)),
+    ("positions", Positions, ((1, 8, 8),), (UNIT, OFFSET)),
+    ("words", Words, ((5,),), (TERNARY, WORDS)),
 )
+
+
+#: How many there are, of nets that take indices.
+_INDICES = {"words": 20}
 
 
 def _zoo_net(name: str, channels: int, width: float) -> Callable[[], nn.Module]:
@@ -395,7 +485,7 @@ GOLDEN: tuple[Golden, ...] = (
         for setting in _ZOO_SETTINGS
     ),
     *(
-        Golden(name, net, shapes, setting, (name, setting.name) in _EXACT)
+        Golden(name, net, shapes, setting, (name, setting.name) in _EXACT, _INDICES.get(name, 0))
         for name, net, shapes, settings in _OTHERS
         for setting in settings
     ),

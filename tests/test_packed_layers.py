@@ -28,6 +28,7 @@ from bitorch.deployment.partial.packed_layers import PackedConv1d, PackedConv2d,
 from bitorch.layers import QConv1d, QConv2d, QConv2d_NoAct, QConv3d, QLinear
 from bitorch.layers.low_bit import LowBit
 from bitorch.operators import packed as torch_ops
+from bitorch.operators import packed_programs
 from bitorch.quantizations import (
     ApproxSign,
     GradientDoReFa,
@@ -711,9 +712,9 @@ def test_programs_are_made_once_and_freed(made: list[Any]) -> None:
         packed(torch.rand(2, 2, size, size))
         packed(torch.rand(3, 2, size, size))
     assert len(made) == 2
-    for size in range(7, 7 + torch_ops.KEPT_PROGRAMS):
+    for size in range(7, 7 + packed_programs.KEPT_PROGRAMS):
         packed(torch.rand(1, 2, size, size))
-    assert len(made) == 2 + torch_ops.KEPT_PROGRAMS
+    assert len(made) == 2 + packed_programs.KEPT_PROGRAMS
     gc.collect()
     assert [program() is None for program in made[:3]] == [True, True, False]
     del packed
@@ -851,7 +852,8 @@ def test_operator_arguments_are_checked() -> None:
     torch_ops.packed_linear(**good)
     wrong: list[tuple[str, Any, str]] = [
         ("x", torch.rand(3, 16), "a row of weight holds 3 bytes, but 16 weights of 2 bits are 4"),
-        ("x", torch.rand(12), "x must be float32 with 2 dimensions"),
+        ("x", torch.rand(3, 12).double(), "x must be float32, got torch.float64"),
+        ("x", torch.rand(()), "but is 0-dim"),
         ("weight", packed.packed_weight.float(), "weight must be uint8"),
         ("scale", torch.ones(4), r"scale must be float32, 0-dim or \[\d+\]"),
         ("bias", torch.ones(4), r"bias must be float32 \[5\]"),
@@ -944,7 +946,7 @@ def test_geometry_is_checked() -> None:
         ("groups", 3, "groups=3 must divide the 4 input and the 6 output channels"),
         ("groups", 2, "a row of weight holds 5 bytes, but 18 weights of 1 bits are 3"),
         ("dilation", (1, 3), "smaller than the kernel: 5 < 7"),
-        ("x", torch.rand(4, 5, 5), "x must be float32 with 4 dimensions"),
+        ("x", torch.rand(4, 5, 5), "x must have 4 dimensions"),
     ]
     for name, value, message in wrong:
         with pytest.raises(ValueError, match=message):

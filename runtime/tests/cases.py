@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitorch_runtime import reference
+from open_size_cases import open_case
 
 Array: TypeAlias = NDArray[Any]
 
@@ -536,10 +537,10 @@ def affine(b: _Builder, name: str) -> None:
 
 
 def addition(b: _Builder, name: str) -> None:
-    """Append the sum of the floats `name` and others of its shape, perhaps itself."""
-    other = _residual(b, b.tensors[name].values.shape)
+    """Append the sum of the floats `name` and others of its shape, perhaps itself, or repeated along axes."""
+    other = _residual(b, b.tensors[name].values.shape) if b.chance(0.5) else _repeated(b, name)
     assert other is not None
-    operation: dict[str, Any] = {"op": "add", "inputs": [name, other]}
+    operation: dict[str, Any] = {"op": "add", "inputs": [name, other] if b.chance(0.7) else [other, name]}
     if b.chance(0.5):
         operation["relu"] = b.chance(0.7)
     trial = reference.apply({**operation, "float32": "y"}, b.tensors, b.arrays)["y"].values
@@ -652,8 +653,12 @@ def _is_tame(b: _Builder, *names: str) -> bool:
 def activation(b: _Builder, name: str) -> None:
     """Append an activation of the floats `name`."""
     known = b.known[name]
-    inexact = ["elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"]
-    options = ["leaky_relu", "hardswish", "hardsigmoid", *inexact] if _is_tame(b, name) else []
+    smooth = ["sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh", "erf", "selu"]
+    inexact = ["elu", "celu", "softplus", *smooth]
+    plain = ["hardswish", "hardsigmoid", "softsign", "abs", "softshrink"]
+    options = [*plain, *inexact] if _is_tame(b, name) else []
+    if known.exact:  # they jump, so that last bits count
+        options += ["sign", "threshold", "hardshrink"]
     function = b.choose(["leaky_relu", *options])
     operation: dict[str, Any] = {"op": "activation", "input": name, "output": b.fresh(), "function": function}
     exact, dyadic = known.exact and function not in inexact, False
@@ -662,6 +667,9 @@ def activation(b: _Builder, name: str) -> None:
         dyadic = function == "leaky_relu" and known.dyadic and b.chance(0.5)
         slope = b.rng.integers(-1, 2, channels) if dyadic else b.rng.normal(0, 0.5, channels)
         operation["slope"] = b.array("slope", slope.astype(np.float32))
+    numbers = {"celu": ["alpha"], "softplus": ["beta", "threshold"], "threshold": ["threshold", "value"]}
+    for key in numbers.get(function, ["lambda"] if function.endswith("shrink") else []):
+        operation[key] = float(np.float32(b.rng.uniform(0.1, 2.0)))
     b.add(operation, output=_Known(exact=exact, dyadic=dyadic))
 
 
@@ -673,24 +681,82 @@ def softmax(b: _Builder, name: str) -> None:
     b.add(operation, output=_Known(exact=False))
 
 
-def multiplication(b: _Builder, name: str) -> None:
-    """Append the product of the floats `name` and others of its shape, or a gate that is made of them."""
+def normalize(b: _Builder, name: str) -> None:
+    """Append a normalisation of the floats `name`, which are exact."""
     height, width, channels = b.shape(name)
-    if b.chance(0.4):
-        pooled, gate = b.fresh(), f"t{len(b.known) + 1}"
-        b.add({"op": "global_avg_pool", "input": name, "output": pooled}, output=_Known(exact=b.known[name].exact))
-        b.add(
-            {"op": "activation", "input": pooled, "output": gate, "function": "hardsigmoid"},
-            output=_Known(exact=b.known[name].exact),
-        )
+    rows = int(b.choose((0, 0, 0, 1, 2, 7)))
+    operation: dict[str, Any] = {"op": "normalize", "input": name, "by": b.choose(("deviation", "deviation", "norm"))}
+    operation |= {"eps": float(b.choose((1e-5, 1e-6, 1e-12, 0, 1)))} | ({"rows": rows} if rows > 0 else {})
+    if b.chance(0.2):
+        operation["by"] = "root_mean_square"
+    if b.chance(0.3):
+        operation["groups"] = b.choose([g for g in range(1, channels + 1) if channels % g == 0])
+    places = 1 if rows == 0 else width if rows == 1 else height * width
+    for key in ("weight", "bias"):
+        if b.chance(0.6):
+            shape = (places, channels) if b.chance(0.3) else (channels,)
+            operation[key] = b.array(key, b.rng.normal(0.5, 0.5, shape).astype(np.float32))
+    trial = reference.apply({**operation, "float32": "y"}, b.tensors, b.arrays)["y"].values
+    _code_results(b, operation, trial, True)
+
+
+def reduction(b: _Builder, name: str) -> None:
+    """Append a reduction of the codes or exact floats `name`."""
+    known = b.known[name]
+    adding, extreme, placing = ["sum", "mean"], ["amax", "amin"], ["argmax", "argmin"]
+    function = b.choose([*adding, *extreme, *placing, *(["norm", "var", "std"] if known.bits is None else [])])
+    axes = (
+        [b.choose((0, -1, -2))] if function in placing else b.choose(([0], [-1], [-2], [0, -1], [-2, -1], [-1, 0, -2]))
+    )
+    operation: dict[str, Any] = {"op": "reduce", "input": name, "output": b.fresh(), "function": function}
+    operation["axes"] = axes
+    if function in ("var", "std") and b.chance(0.5):
+        operation["correction"] = b.choose((0, 1, 2))
+    if function in adding and known.bits is not None and b.chance(0.5):
+        operation["scale"] = 0.3
+    bits = known.bits if function in extreme else None
+    b.add(operation, output=_Known(bits, integers=function in placing))
+
+
+def _repeated(b: _Builder, name: str) -> str:
+    """Floats of the shape of `name`, or with one place along some of its axes: a mean of it, channels, a constant."""
+    height, width, channels = b.shape(name)
+    style = b.choose(("like", "gate", "constant", "select"))
+    made, exact = b.fresh(), b.known[name].exact
+    if style == "gate":
+        b.add({"op": "global_avg_pool", "input": name, "output": made}, output=_Known(exact=exact))
+    elif style == "select":
+        channel = b.array("channels", np.array([b.rng.integers(channels)], np.int32))
+        b.add({"op": "select", "input": name, "output": made, "channels": channel}, output=_Known(exact=exact))
+    elif style == "constant":
+        shape = [b.choose((1, size)) for size in (height, width, channels)]
+        numbers = b.rng.normal(0, 2, shape)
+        if exact and b.chance(0.3):
+            numbers.flat[b.rng.integers(numbers.size)] = b.choose((0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40))
+        values = b.array("values", numbers.astype(np.float32))
+        b.add({"op": "constant", "output": made, "values": values}, output=_Known())
     options = [
         other
         for other in b.names(codes=False)
-        if b.shape(other) in ((height, width, channels), (1, 1, channels)) and _is_tame(b, name, other)
+        if all(size in (1, whole) for size, whole in zip(b.shape(other), (height, width, channels), strict=True))
+        and _is_tame(b, name, other)
     ]
-    other = options[-1] if b.chance(0.5) else b.choose(options)
-    exact = b.known[name].exact and b.known[other].exact
-    b.add({"op": "mul", "inputs": [name, other], "output": b.fresh()}, output=_Known(exact=exact))
+    return options[-1] if b.chance(0.5) else b.choose(options)
+
+
+def pair(b: _Builder, name: str) -> None:
+    """Append a function of the floats `name` and of others, in either order, each perhaps repeated along axes."""
+    exact = b.known[name].exact
+    functions = ["sub", "mul", "minimum", "maximum", *["div", "where"] * exact]
+    function = b.choose(functions)
+    others = [_repeated(b, name) for _ in range(2 if function == "where" else 1)]
+    if function in ("div", "where") and not all(b.known[other].exact for other in others):
+        function, others = "mul", others[:1]
+    inputs = [name, others[0]] if b.chance(0.7) else [others[0], name]
+    operation: dict[str, Any] = {"op": function, "inputs": inputs, "output": b.fresh()}
+    if function == "where":
+        operation["condition"] = others[1]
+    b.add(operation, output=_Known(exact=exact and all(b.known[other].exact for other in others)))
 
 
 def select(b: _Builder, name: str) -> None:
@@ -736,6 +802,87 @@ def pad(b: _Builder, name: str) -> None:
     _follow_with_layer(b, operation["output"])
 
 
+def _matrix(b: _Builder, name: str, turned: int) -> tuple[int, int]:
+    """Rows and columns of the matrices of a tensor."""
+    _, width, channels = b.shape(name)
+    return (channels, width) if turned else (width, channels)
+
+
+def _meets(b: _Builder, name: str, other: str) -> bool:
+    return b.shape(other)[0] in (1, b.shape(name)[0]) or b.shape(name)[0] == 1
+
+
+def product(b: _Builder, name: str) -> None:
+    """Append a matmul of floats, or a matmul_codes, of `name` and a tensor that fits, perhaps itself."""
+    bits = b.known[name].bits
+    found = [
+        (pair, turned)
+        for other in b.names(codes=bits is not None)
+        for pair in ((name, other), (other, name))
+        for turned in ((0, 0), (0, 1), (1, 0), (1, 1))
+        if _matrix(b, pair[0], turned[0])[1] == _matrix(b, pair[1], turned[1])[0]
+        and _meets(b, *pair)
+        and (bits is not None or _is_tame(b, *pair))
+    ]
+    found = [(pair, turned) for pair, turned in found if _product_size(b, pair, turned) <= b.most_macs]
+    if not found:
+        return flatten(b, name)
+    pair, turned = b.choose(found) if len(found) > 1 else found[0]
+    operation: dict[str, Any] = {"inputs": list(pair), **({"transposed": list(turned)} if any(turned) else {})}
+    if bits is None:
+        scale = {"scale": float(b.choose((0.5, -0.25, 0.125)))} if b.chance(0.5) else {}
+        return b.add({"op": "matmul", **operation, **scale, "output": b.fresh()}, output=_Known(exact=False))
+    widths = [b.known[one].bits or 0 for one in pair]
+    signs = [int(width == 1 and b.chance(0.5)) for width in widths]
+    zeros = [0 if sign else int(b.rng.integers(0, 2**width)) for width, sign in zip(widths, signs, strict=True)]
+    operation |= {"zero_points": zeros} if b.chance(0.7) else {}
+    operation |= {"signs": signs} if any(signs) else {}
+    if any(signs) and "zero_points" not in operation:
+        operation["zero_points"] = [0, 0]
+    style = b.choose(("int32", "float32", "both"))
+    leaves: dict[str, _Known] = {}
+    if style != "float32":
+        operation["int32"] = b.fresh()
+        leaves["int32"] = _Known(integers=True)
+    if style != "int32":
+        operation |= {"float32": f"t{len(b.known) + len(leaves)}", "scale": float(b.choose((0.1, 0.01, 1.0)))}
+        leaves["float32"] = _Known()
+    return b.add({"op": "matmul_codes", **operation}, **leaves)
+
+
+def _product_size(b: _Builder, pair: Sequence[str], turned: Sequence[int]) -> int:
+    (rows, depth), (_, columns) = (_matrix(b, one, turn) for one, turn in zip(pair, turned, strict=True))
+    return max(b.batch, 1) * max(b.shape(pair[0])[0], b.shape(pair[1])[0]) * rows * columns * max(depth, 8)
+
+
+def attention(b: _Builder, name: str) -> None:
+    """Append an attention with the floats `name` as queries, and what fits as keys, values and bias."""
+    height, width, channels = b.shape(name)
+
+    def fits(one: str, rows: int | None, wanted: int | None) -> bool:
+        own_height, own_width, own = b.shape(one)
+        is_shape = rows in (None, own_width) and wanted in (None, own)
+        return is_shape and height % own_height == 0 and _is_tame(b, one)
+
+    floats = b.names(codes=False)
+    key = b.choose([name, *(one for one in floats if fits(one, None, channels))])
+    keys = b.shape(key)[1]
+    value = b.choose([key, *(one for one in floats if fits(one, keys, None))])
+    inputs = [name, key, value]
+    biases = [
+        one
+        for one in floats
+        if b.shape(one)[2] == keys and b.shape(one)[0] in (1, height) and b.shape(one)[1] in (1, width)
+    ]
+    biases = [one for one in biases if _is_tame(b, one)]
+    if biases and b.chance(0.7):
+        inputs.append(b.choose(biases))
+    operation: dict[str, Any] = {"op": "attention", "inputs": inputs, "output": b.fresh()}
+    operation |= {"scale": float(b.choose((0.125, 0.5, 1.0)))} if b.chance(0.8) else {}
+    operation |= {"causal": b.chance(0.7)} if b.chance(0.5) else {}
+    b.add(operation, output=_Known(exact=False))
+
+
 # Programs
 
 
@@ -749,10 +896,13 @@ def _grow(b: _Builder) -> None:
     if b.shape(name)[0] * b.shape(name)[1] * b.shape(name)[2] < 3000:
         options += ["flatten", "pad"]
     if known.bits is not None:
-        options += ["conv", "conv", "conv", "conv", "lookup", "dequantize"] + ["linear"] * 4 * vector
+        options += ["conv", "conv", "conv", "conv", "lookup", "dequantize", "product"] + ["linear"] * 4 * vector
     else:
-        options += ["affine", "add", "conv_float", "activation"] + ["softmax", "mul"] * _is_tame(b, name)
+        options += ["affine", "add", "conv_float", "activation"] + ["softmax", "pair", "pair"] * _is_tame(b, name)
+        small = b.shape(name)[0] * b.shape(name)[1] ** 2 * (b.shape(name)[2] + 8) * max(b.batch, 1) < b.most_macs
+        options += ["product", "attention"] * (_is_tame(b, name) and small)
         options += ["linear_float"] * 2 * vector + ["quantize"] * 4 * known.exact
+    options += ["normalize"] * 2 * (known.exact and known.bits is None) + ["reduce"] * known.exact
     if b.shape(name)[2] > 300:
         options = [option for option in options if option not in ("concat", "pad")]
     option = b.choose(options)
@@ -762,8 +912,10 @@ def _grow(b: _Builder) -> None:
         float_layer(b, "conv2d_float" if option == "conv_float" else option, name)
     else:
         grow = {"pool": pool, "concat": concat, "flatten": flatten, "lookup": lookup, "dequantize": dequantize}
+        grow |= {"product": product, "attention": attention}
         grow |= {"affine": affine, "add": addition, "quantize": quantize}
-        grow |= {"activation": activation, "softmax": softmax, "mul": multiplication, "select": select, "pad": pad}
+        grow |= {"activation": activation, "softmax": softmax, "pair": pair, "select": select, "pad": pad}
+        grow |= {"normalize": normalize, "reduce": reduction}
         grow[option](b, name)
 
 
@@ -875,6 +1027,42 @@ def bound(rng: np.random.Generator) -> Case:
     return b.finish()
 
 
+def any_size(rng: np.random.Generator) -> Case:
+    """A program whose sizes are open, at one of them."""
+    operations, arrays, x = open_case(rng)
+    expected = reference.run(operations, arrays, x)
+    assert isinstance(expected, dict)  # it has two outputs
+    return Case(operations, arrays, [x], {name: np.ascontiguousarray(y) for name, y in expected.items()}, {})
+
+
+def indexed(rng: np.random.Generator) -> Case:
+    """Rows of a table, of floats or of packed codes, and a layer on them."""
+    b = _builder(rng)
+    rows, channels, bits = (int(b.choose(options)) for options in ((1, 2, 33, 300), CHANNELS, range(1, 9)))
+    shape = [int(b.choose(SIDES)) for _ in range(int(b.choose((1, 1, 2))))]
+    name, dtype = b.fresh(), str(b.choose(("int32", "int64")))
+    port = {"op": "input", "output": name, "dtype": dtype, "below": rows, "shape": [1, *shape], "order": "nhwc"}
+    b.inputs.append(rng.integers(0, rows, (b.batch, *shape, 1)).astype(dtype))
+    b.operations.append(port)
+    b.tensors[name], b.known[name] = reference.read_input(port, b.inputs[0]), _Known(integers=True)
+    embedding: dict[str, Any] = {"op": "embedding", "input": name, "output": b.fresh()}
+    if b.chance(0.4):
+        embedding["table"] = b.array("table", rng.normal(size=(rows, channels)).astype(np.float32))
+    else:
+        grid = str(b.choose(("odd", "signed")))
+        step, lowest = reference.code_line(bits, grid)
+        codes = lowest + step * rng.integers(0, 2**bits, (rows, channels))
+        scale = rng.normal(size=rows if b.chance(0.5) else 1).astype(np.float32)
+        embedding |= {"table": b.array("table", reference.pack_weights(codes, bits, grid)), "weight_bits": bits}
+        embedding |= {"channels": channels, "weight_grid": grid, "scale": b.array("scale", scale)}
+        if b.chance(0.4):
+            embedding["levels"] = b.array("levels", rng.normal(size=2**bits).astype(np.float32))
+    b.add(embedding, output=_Known())
+    quantized = b.fresh()
+    b.add({"op": "quantize", "input": embedding["output"], "output": quantized, "bits": bits}, output=_Known(bits))
+    return b.finish()
+
+
 def large_case(seed: int) -> Case:
     """The large case of a seed: enough work that several threads share each operation, along pixels and channels."""
     rng = np.random.default_rng(seed)
@@ -898,4 +1086,6 @@ def random_case(seed: int) -> Case:
         return single_layer(rng, weight_bits=1 + kind, activation_bits=1 + group % 8)
     if kind < 14:
         return chain(rng)
-    return residual_net(rng) if kind == 14 else bound(rng)
+    if kind == 14:
+        return residual_net(rng)
+    return bound(rng) if group % 2 == 0 else any_size(rng) if group % 4 == 1 else indexed(rng)

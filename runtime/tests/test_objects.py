@@ -19,6 +19,9 @@ import pytest
 #: What each kernel file defines: a table, two that differ in little, or fused kernels.
 SYMBOLS = {
     "kernel_portable": {"kPortableKernels"},
+    "kernel_resize_portable": {"kPortableResize"},
+    "kernel_resize_avx2": {"kAvx2Resize"},
+    "kernel_resize_avx512": {"kAvx512Resize"},
     "kernel_avx2": {"kAvx2Kernels"},
     "kernel_avx512": {"kAvx512Kernels"},
     "kernel_avx512_vpopcntdq": {"kAvx512VpopcntdqKernels", "kAvx512AmxKernels"},
@@ -36,14 +39,24 @@ SYMBOLS = {
     "kernel_fused_linear_avx2": {"kFusedLinearAvx2"},
     "kernel_fused_linear_amx": {"kFusedLinearAmx"},
     "kernel_fused_linear_neon": {"kFusedLinearNeon"},
+    "kernel_functions_portable": {"kPortableFunctions"},
+    "kernel_functions_avx2": {"kAvx2Functions"},
+    "kernel_functions_avx512": {"kAvx512Functions"},
     "kernel_matrix_portable": {"kMatrixPortable"},
     "kernel_matrix_avx2": {"kMatrixAvx2"},
     "kernel_matrix_avx512": {"kMatrixAvx512"},
     "kernel_matrix_neon": {"kMatrixNeon"},
+    "kernel_matrix_neon_dotprod": {"kMatrixNeonDotprod"},
     "kernel_neon": {"kNeonKernels"},
     "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }
-ARM = {"kernel_matrix_neon", "kernel_neon", "kernel_neon_dotprod", "kernel_fused_linear_neon"}
+ARM = {
+    "kernel_matrix_neon",
+    "kernel_matrix_neon_dotprod",
+    "kernel_neon",
+    "kernel_neon_dotprod",
+    "kernel_fused_linear_neon",
+}
 DEFAULT_BUILD = Path(__file__).parents[2] / "build" / "runtime"
 
 

@@ -102,22 +102,18 @@ def test_exact_is_what_the_reference_gives(operations_and_arrays: Whole) -> None
     assert found.keys() == wanted.keys()
     for name, result in found.items():
         if exact:
-            assert np.array_equal(result, wanted[name]), name
+            assert np.array_equal(result, wanted[name], equal_nan=True), name
         else:
-            assert np.allclose(result, wanted[name], rtol=1e-5, atol=1e-6), name
+            assert np.allclose(result, wanted[name], rtol=1e-5, atol=1e-6, equal_nan=True), name
 
 
 def test_what_is_inexact() -> None:
-    """Float sums and exponentials; nothing else."""
+    """Float sums, exponentials and logarithms; nothing else."""
     inexact = {(one[0]["op"], one[0].get("function")) for one in EXAMPLES if why_inexact(one[0])}
-    functions = {("activation", function) for function in ("elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh")}
-    assert inexact == functions | {
-        ("softmax", None),
-        ("conv2d_float", None),
-        ("linear_float", None),
-        ("matmul", None),
-        ("attention", None),
-    }
+    names = ("elu", "selu", "celu", "sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh", "softplus")
+    functions = {("activation", function) for function in (*names, "erf", "exp", "log")}
+    layers = {(name, None) for name in ("conv2d_float", "conv_transpose_float", "linear_float", "matmul", "attention")}
+    assert inexact == functions | layers | {("softmax", None)}
 
 
 def test_float_sums_are_no_others_than_those_called_inexact() -> None:

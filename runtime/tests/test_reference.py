@@ -365,11 +365,11 @@ def test_elu_is_torchs() -> None:
 
 @pytest.mark.parametrize("log", [False, True])
 def test_softmax_is_torchs(log: bool) -> None:
-    """Rounded once, of float64 numbers that are a bit apart."""
+    """In float32, some units in the last place apart."""
     x = activation_inputs()
     x[0, 0, 0] = 1
     expected = (F.log_softmax if log else F.softmax)(torch.from_numpy(x).double(), -1)
-    assert units_apart(reference.softmax(x, log), expected.numpy()) < 0.51
+    assert units_apart(reference.softmax(x, log), expected.numpy()) < 3
 
 
 #: Prints a digest of what the reference gives, and what NumPy has of the features named.

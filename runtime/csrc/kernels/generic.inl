@@ -462,9 +462,11 @@ static inline void generic_float_to_codes(const CodeStage* t, const void* tile) 
   }
 }
 
-// ---- Activation functions ----
+// ---- Two tensors ----
 
-#include "activations.inl"
+#include "float_vectors.inl"
+
+#include "pairs.inl"
 
 // ---- Tables of codes ----
 
@@ -523,7 +525,6 @@ static constexpr RowFunctions generic_rows() {
   r.quantize_unit = generic_quantize_unit;
   r.widen_bytes = generic_widen_bytes;
   r.look_up = generic_look_up;
-  r.activations = generic_activations();
   return r;
 }
 
@@ -563,5 +564,6 @@ static constexpr KernelTable generic_table(const char* name) {
   t.pixel_sums = generic_pixel_sums;
   t.rows = generic_rows();
   t.pixels = {generic_add_pixels, generic_multiply_pixels};
+  t.pairs = &kGenericPairs;
   return t;
 }

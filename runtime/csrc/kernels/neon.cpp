@@ -6,8 +6,12 @@
 // which is exact modulo 2^32, and holds for surplus bytes too, since their weights are 0.
 #include <arm_neon.h>
 
+#include "../core/function_kernels.h"
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
+#include "../core/norm_kernels.h"
+#include "../core/pair_kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 namespace neon {
@@ -177,6 +181,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
   set_fused(&t, kFused);
+  t.matrices = &kMatrixNeon;
   return t;
 }
 

@@ -4,8 +4,12 @@
 // of 255). kBytes: int16 for as many steps of four products as fit, at most 4 * n_w * n_a each (n = 2^bits - 1; n_w is
 // 128 for 8-bit weights), then 32 bits; 32 bits at once where not even two steps fit. kWords and kDepthwise: 32 bits.
 // The 32-bit sums wrap like the exact result modulo 2^32.
+#include "../core/function_kernels.h"
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
+#include "../core/norm_kernels.h"
+#include "../core/pair_kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 namespace portable {
@@ -107,7 +111,10 @@ static void dot_words(const DotTile* t, void* out) {
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("portable");
+  t.norms = &kPortableNorms;
+  t.functions = &kPortableFunctions;
   t.matrices = &kMatrixPortable;
+  t.resizes = &kPortableResize;
   set_dot(&t, kPopcount, "popcount portable", dot_popcount, kTile);
   set_dot(&t, kBytes, "bytes portable", dot_bytes, kTile);
   set_dot(&t, kWords, "words portable", dot_words, kTile);

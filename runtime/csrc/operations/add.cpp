@@ -1,5 +1,7 @@
 #include "operations/add.h"
 
+#include "operations/broadcast.h"
+
 namespace bitorch {
 
 AddSpec read_add(const OperationReader& reader) {
@@ -8,9 +10,9 @@ AddSpec read_add(const OperationReader& reader) {
   AddSpec spec;
   spec.input = reader.input_named("inputs", names[0], {Values::kFloat32});
   spec.other = reader.input_named("inputs", names[1], {Values::kFloat32});
-  check_same_shape(reader, "inputs", *spec.other, *spec.input);
+  const BroadcastShape shape(reader, "inputs", {spec.input, spec.other});
   spec.relu = reader.flag("relu", false);
-  spec.outputs = read_elementwise_outputs(reader, *spec.input);
+  spec.outputs = read_elementwise_outputs(reader, shape.axes, shape.channels);
   return spec;
 }
 
@@ -19,25 +21,37 @@ namespace {
 class Add : public Elementwise {
  public:
   Add(const AddSpec& spec, Preparation& preparation)
-      : Elementwise({spec.input, spec.other}, spec.outputs, preparation), other_(*spec.other), relu_(spec.relu) {}
+      : Elementwise({spec.input, spec.other}, spec.outputs, preparation),
+        one_(*spec.input, shape_),
+        other_(*spec.other, shape_),
+        relu_(spec.relu) {
+    for (const Tensor* input : {spec.other, spec.input}) {
+      if (input->same_shape(shape_)) same_ = input;
+    }
+  }
+
+  const Tensor* overwrites(const Tensor& output) const override { return output.is_codes() ? nullptr : same_; }
 
  private:
   const float* values(const RunContext& context, const Span& span, float* room) const override {
-    const float* a = span_of(context, shape_, span);
-    const float* b = span_of(context, other_, span);
-    const int64_t n = span.count * shape_.channels;
-    if (relu_) {
-      for (int64_t i = 0; i < n; ++i) {
-        const float y = a[i] + b[i];
-        room[i] = y < 0.0f ? 0.0f : y;  // keeps NaN
-      }
-    } else {
-      for (int64_t i = 0; i < n; ++i) room[i] = a[i] + b[i];
-    }
+    PairRow row;
+    row.out = room;
+    row.out_step = row.n = shape_.channels;
+    row.a = one_.pixels(context, span.n, span.y, span.x);
+    row.b = other_.pixels(context, span.n, span.y, span.x);
+    row.c = row.a;
+    row.pixels = span.count;
+    context.kernels->pairs->functions[kPairAdd](&row);
+    if (relu_) rectify(room, span.count * shape_.channels);
     return room;
   }
 
-  const Tensor& other_;
+  static void rectify(float* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[i] = y[i] < 0.0f ? 0.0f : y[i];  // keeps NaN
+  }
+
+  Broadcast one_, other_;
+  const Tensor* same_ = nullptr;  // the first input of the result's shape
   bool relu_;
 };
 

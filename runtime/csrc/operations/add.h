@@ -1,4 +1,5 @@
-// add: the sums of two tensors, rectified where asked for.
+// add: the sums of two tensors, of which each is repeated along the axes where it has one place; rectified where asked
+// for.
 #pragma once
 #include "operations/definition.h"
 #include "operations/elementwise.h"
@@ -9,7 +10,7 @@ inline constexpr const char* kAddKeys[] = {"inputs", "relu", "float32", "codes",
 
 struct AddSpec {
   const Tensor* input = nullptr;  // float32
-  const Tensor* other = nullptr;  // float32, of the same shape
+  const Tensor* other = nullptr;  // float32; sizes along each axis are equal or 1
   bool relu = false;              // of the sum
   ElementwiseOutputs outputs;
 };

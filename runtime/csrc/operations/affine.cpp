@@ -40,7 +40,7 @@ AffineSpec read_affine(const OperationReader& reader) {
     spec.residual = reader.input("residual", {Values::kFloat32});
     check_same_shape(reader, "residual", *spec.residual, *spec.input);
   }
-  spec.outputs = read_elementwise_outputs(reader, *spec.input);
+  spec.outputs = read_elementwise_outputs(reader, spec.input->axes, spec.input->channels);
   return spec;
 }
 
@@ -88,7 +88,7 @@ class Affine : public Elementwise {
   const float* values(const RunContext& context, const Span& span, float* room) const override {
     const auto data = [](const Kept<float>& array) { return array == nullptr ? nullptr : array->data(); };
     AffineRow row;
-    row.x = span_of(context, shape_, span);
+    row.x = span_of(context, *inputs()[0], span);
     row.out = room;
     row.divide = data(divide_);
     row.multiply = data(multiply_);

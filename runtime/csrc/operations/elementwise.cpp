@@ -11,6 +11,8 @@ namespace {
 
 constexpr int64_t kSpanValues = 4096;
 
+}  // namespace
+
 std::vector<const Tensor*> tensors_of(const ElementwiseOutputs& outputs) {
   std::vector<const Tensor*> tensors;
   if (outputs.floats != nullptr) tensors.push_back(outputs.floats);
@@ -18,23 +20,20 @@ std::vector<const Tensor*> tensors_of(const ElementwiseOutputs& outputs) {
   return tensors;
 }
 
-}  // namespace
-
-ElementwiseOutputs read_elementwise_codes(const OperationReader& reader, const char* key, const Tensor& shape) {
+ElementwiseOutputs read_elementwise_codes(const OperationReader& reader, const char* key, const RowAxes& axes,
+                                          int64_t channels) {
   ElementwiseOutputs outputs;
-  outputs.rule = read_code_keys(reader, shape.channels, false);
-  outputs.codes = reader.output(key, Values::kCodes, outputs.rule.bits, shape.axes, shape.channels);
+  outputs.rule = read_code_keys(reader, channels, false);
+  outputs.codes = reader.output(key, Values::kCodes, outputs.rule.bits, axes, channels);
   return outputs;
 }
 
-ElementwiseOutputs read_elementwise_outputs(const OperationReader& reader, const Tensor& shape) {
+ElementwiseOutputs read_elementwise_outputs(const OperationReader& reader, const RowAxes& axes, int64_t channels) {
   const Tensor* floats = nullptr;
-  if (reader.has("float32")) {
-    floats = reader.output("float32", Values::kFloat32, 0, shape.axes, shape.channels);
-  }
+  if (reader.has("float32")) floats = reader.output("float32", Values::kFloat32, 0, axes, channels);
   ElementwiseOutputs outputs;
   if (reader.has("codes")) {
-    outputs = read_elementwise_codes(reader, "codes", shape);
+    outputs = read_elementwise_codes(reader, "codes", axes, channels);
   } else {
     refuse_code_keys(reader);
   }
@@ -50,8 +49,8 @@ void check_same_shape(const OperationReader& reader, const char* key, const Tens
 }
 
 Elementwise::Elementwise(std::vector<const Tensor*> inputs, const ElementwiseOutputs& outputs, Preparation& preparation)
-    : RowOperation("a tensor", inputs[0]->height, inputs, tensors_of(outputs)),
-      shape_(*inputs[0]),
+    : RowOperation("a tensor", tensors_of(outputs)[0]->height, inputs, tensors_of(outputs)),
+      shape_(*tensors_of(outputs)[0]),
       floats_(outputs.floats),
       codes_(outputs.codes) {
   if (codes_ != nullptr) writer_ = CodeWriter(outputs.rule, shape_.channels, preparation);
@@ -83,7 +82,7 @@ void Elementwise::run_row(const RunContext& context, uint8_t* scratch, int64_t n
     float* room = floats_ != nullptr ? context.floats(*floats_, n, y, x) : reinterpret_cast<float*>(scratch);
     const float* in = all_values(context, span, room);
     if (!writer_) continue;
-    const int64_t step = in == room ? shape_.channels : shape_.layout.pixel_bytes / 4;
+    const int64_t step = in == room ? shape_.channels : inputs()[0]->layout.pixel_bytes / 4;
     writer_.write(*context.kernels, codes_->layout, in, step, span.count, context.pixel(*codes_, n, y, x),
                   scratch + values_bytes_);
   }

@@ -9,17 +9,19 @@
 
 namespace bitorch {
 
-// What leaves: at least one of the two, of the shape of the inputs.
+// What leaves: at least one of the two, both of one shape.
 struct ElementwiseOutputs {
   const Tensor* floats = nullptr;  // null where not wanted
   const Tensor* codes = nullptr;   // null where not wanted
   CodeSpec rule;                   // of the codes; no int32 thresholds
 };
 
-// The keys "float32", "codes" and what belongs to them, for tensors of the shape of `shape`.
-ElementwiseOutputs read_elementwise_outputs(const OperationReader& reader, const Tensor& shape);
+std::vector<const Tensor*> tensors_of(const ElementwiseOutputs& outputs);
+// The keys "float32", "codes" and what belongs to them, for tensors of this shape.
+ElementwiseOutputs read_elementwise_outputs(const OperationReader& reader, const RowAxes& axes, int64_t channels);
 // The codes alone, called `key`.
-ElementwiseOutputs read_elementwise_codes(const OperationReader& reader, const char* key, const Tensor& shape);
+ElementwiseOutputs read_elementwise_codes(const OperationReader& reader, const char* key, const RowAxes& axes,
+                                          int64_t channels);
 void check_same_shape(const OperationReader& reader, const char* key, const Tensor& other, const Tensor& shape);
 
 // Works on a span of pixels at a time: its 16 KiB of values stay in the first cache until they are codes.
@@ -37,14 +39,15 @@ class Elementwise : public RowOperation {
   Elementwise(std::vector<const Tensor*> inputs, const ElementwiseOutputs& outputs, Preparation& preparation);
 
   // The values of a span, [count][channels]: written to `room`; or where they are in the first input already, as far
-  // apart as its pixels are. Where an input's pixels do not adjoin, a span that is written is one pixel.
+  // apart as its pixels are, and of its shape. Where an input's pixels do not adjoin, a span that is written is one
+  // pixel.
   virtual const float* values(const RunContext& context, const Span& span, float* room) const = 0;
 
   static const float* span_of(const RunContext& context, const Tensor& tensor, const Span& span) {
     return context.floats(tensor, span.n, span.y, span.x);
   }
 
-  const Tensor& shape_;  // the first input, of the shape of all of them
+  const Tensor& shape_;  // what leaves, or one of the two: of that shape
 
  private:
   const float* all_values(const RunContext& context, const Span& span, float* room) const;

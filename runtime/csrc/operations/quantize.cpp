@@ -5,7 +5,7 @@ namespace bitorch {
 QuantizeSpec read_quantize(const OperationReader& reader) {
   QuantizeSpec spec;
   spec.input = reader.input("input", {Values::kFloat32});
-  spec.outputs = read_elementwise_codes(reader, "output", *spec.input);
+  spec.outputs = read_elementwise_codes(reader, "output", spec.input->axes, spec.input->channels);
   return spec;
 }
 
@@ -17,7 +17,7 @@ class Quantize : public Elementwise {
 
  private:
   const float* values(const RunContext& context, const Span& span, float*) const override {
-    return span_of(context, shape_, span);
+    return span_of(context, *inputs()[0], span);
   }
 };
 

@@ -14,6 +14,7 @@
 #include "core/base/threads.h"
 #include "core/format/packed_file.h"
 #include "core/program/model.h"
+#include "layer_call.h"
 #include "program.h"
 
 namespace nb = nanobind;
@@ -102,4 +103,5 @@ NB_MODULE(_native, module) {
   module.def("pack_weights", &pack_weights, "codes"_a, "bits"_a);
   module.def("unpack_weights", &unpack_weights, "packed"_a, "bits"_a, "columns"_a);
   bind_program(module);
+  bind_layer_call(module);
 }

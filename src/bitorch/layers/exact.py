@@ -109,7 +109,8 @@ class _ScaledLinear(Function):
     def forward(
         ctx: Any, q: Tensor, c: Tensor, input_scale: Tensor, weight_scale: Tensor, max_codes: tuple[int, int], base: int
     ) -> Tensor:
-        ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
         scale = over_outputs(input_scale * weight_scale, 0)
         return _exact(lambda weight: F.linear(q, weight), c, max_codes[1], base).mul_(scale)
 
@@ -143,7 +144,8 @@ class _ScaledConvolution(Function):
         dilation: tuple[int, ...],
         groups: int,
     ) -> Tensor:
-        ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
         ctx.geometry = stride, padding, dilation, groups
         convolve = CONVOLUTIONS[len(stride) - 1]
         with _without_winograd():

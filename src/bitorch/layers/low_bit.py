@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..giving_way import gives_way
+from ..kept import Kept
 from ..quantizations import Quantization
 from ..quantizations.learned_start import LearnedStart
 from .assigning import Assigning, given_quantizer, other_name
 from .config import config, resolve_quantization
 from .exact import digit_base
 from .input_quantizer import before_quantizer, gives_its_quantizers_values, quantizer_of
+from .kept_codes import WeightCodes, codes_and_scale
 from .qactivation import QActivation, check_threshold
 from .watched import codes_behind, is_watched
 from .weight_sources import is_frozen, is_in, load_parametrization, refresh
@@ -39,6 +41,7 @@ class Converted(nn.Module):
             "gradient_quantization",
             "output_quantization",
             "exact",
+            "_weight_codes",
             "_pad_value",
             "_is_pad_value_given",
         }
@@ -177,6 +180,13 @@ class Values(NamedTuple):
     weight: Tensor
 
 
+class ReadWeight(NamedTuple):
+    """A weight as it is multiplied: its codes and what one is worth, or its value and None."""
+
+    numbers: Tensor
+    scale: Tensor | None
+
+
 class LowBit(WeightQuantized):
     """Mixin of layers with quantized weight, input and (optionally) gradient: `QLinear`, `QConv2d` and their like."""
 
@@ -230,6 +240,7 @@ class LowBit(WeightQuantized):
         exact: bool,
     ) -> None:
         gradient = _gradient_quantizer(gradient_quantization)
+        self._put("_weight_codes", Kept())
         activation = QActivation(
             resolve_quantization(input_quantization, config.input_quantization, "input_quantization"),
             gradient_cancellation_threshold,
@@ -285,12 +296,18 @@ class LowBit(WeightQuantized):
         digit_base(self._inputs_per_output(), max_codes[1], max_codes[0])
         return max_codes
 
-    def _operands(self, x: Tensor) -> Codes | Values:
+    def _operands(self, x: Tensor, read: ReadWeight | None = None) -> Codes | Values:
         """Return what the layer multiplies: codes, or the values where it has to.
 
         Quantizers are called for their values, and where there are hooks that a call runs.
+
+        Args:
+            read: the weight, if it was read before, and nothing has changed or been hooked in since.
         """
-        max_codes, weight = self._max_codes(), self._quantizer_weight()
+        max_codes = self._max_codes()
+        if read is not None:
+            return self._with_weight(x, read, max_codes)
+        weight = self._quantizer_weight()
         activation, of_weight = self.activation, self.weight_quantization
         if max_codes is None:
             return Values(activation(x), of_weight(weight))
@@ -301,11 +318,37 @@ class LowBit(WeightQuantized):
             q = codes_behind(values.input, quantizer, x)
             if c is None or q is None:
                 return values
+            weight_scale = of_weight.scale(weight)
         else:
-            c = of_weight.codes(weight)
-            q = quantizer.codes(before_quantizer(activation, x))
-        input_scale, weight_scale = quantizer.scale(x).to(c.dtype), of_weight.scale(weight)
-        return Codes(q.to(c.dtype), c, input_scale, weight_scale, max_codes)
+            return self._with_weight(x, self._read_weight(), max_codes)
+        return Codes(q.to(c.dtype), c, quantizer.scale(x).to(c.dtype), weight_scale, max_codes)
+
+    def _read_weight(self) -> ReadWeight:
+        """Return the weight's codes and scale, or its value where the layer computes on values."""
+        weight = self._quantizer_weight()
+        if self._max_codes() is None:
+            return ReadWeight(self.weight_quantization(weight), None)
+        return ReadWeight(*codes_and_scale(self._place_of_codes(), self.weight_quantization, weight))
+
+    def _with_weight(self, x: Tensor, read: ReadWeight, max_codes: tuple[int, int] | None) -> Codes | Values:
+        """Return what the layer multiplies, where nobody watches its quantizers."""
+        activation, (c, weight_scale) = self.activation, read
+        if max_codes is None or weight_scale is None:
+            return Values(activation(x), c)
+        quantizer = quantizer_of(activation)
+        q = quantizer.codes(before_quantizer(activation, x))
+        return Codes(q.to(c.dtype), c, quantizer.scale(x).to(c.dtype), weight_scale, max_codes)
+
+    def _place_of_codes(self) -> Kept[WeightCodes] | None:
+        """Return where the weight's codes are kept: in eval mode alone."""
+        return None if self.training else self.__dict__.get("_weight_codes")  # a pickle of old may have none
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or eval mode, as nn.Module does; in training no codes are kept."""
+        place = self.__dict__.get("_weight_codes")
+        if mode and place is not None:
+            place.made = None
+        return super().train(mode)
 
     def _is_watched(self) -> bool:
         """Say whether there are hooks on the quantizers, which are called then, although the layer needs codes only."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..quantizations import Quantization
-from .low_bit import Converted
+from .attention import QAttention, _causal
+from .composed import Composed, PartLinear
 from .qlinear import QLinear
 from .weight_sources import is_in, load_parametrization
 
@@ -30,7 +31,7 @@ _OF_PROJECTIONS = frozenset(
 )
 
 
-class QProjection(QLinear):
+class QProjection(PartLinear):
     """A projection into attention: a QLinear whose weight and bias are rows of those of its QMultiheadAttention.
 
     Attributes:
@@ -69,8 +70,8 @@ class QProjection(QLinear):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-class QMultiheadAttention(Converted, nn.MultiheadAttention):
-    """Multi-head attention whose four projections compute on integer codes; softmax and both products stay float.
+class QMultiheadAttention(Composed, nn.MultiheadAttention):
+    """Multi-head attention whose four projections compute on integer codes, and both products too with `attention`.
 
     A drop-in for nn.MultiheadAttention with the same parameters, state_dict keys, arguments and results. Each of
     `q_projection`, `k_projection`, `v_projection` and `out_proj` is a QLinear with quantizers of its own. The first
@@ -89,13 +90,15 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
         gradient_quantization: Quantization instance such as GradientDoReFa(6), applied to the gradient of the output of
             each projection, each with a copy.
         exact: see QLinear.
+        attention: a QAttention, which computes the two products on codes; None: they stay float.
 
     Raises:
         ValueError: an unknown name, or more inputs than exact sums allow. TypeError: what is no Quantization.
     """
 
     _float_class = nn.MultiheadAttention
-    _quantized_names = frozenset(INPUT_PROJECTIONS)
+    _quantized_names = frozenset({*INPUT_PROJECTIONS, "attention"})
+    attention: QAttention | None
     q_projection: QProjection
     k_projection: QProjection
     v_projection: QProjection
@@ -119,6 +122,7 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
         gradient_cancellation_threshold: float | None = None,
         gradient_quantization: Quantization | None = None,
         exact: bool = True,
+        attention: QAttention | None = None,
     ) -> None:
         super().__init__(
             embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype
@@ -133,7 +137,8 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
                     "exact": exact,
                 }
                 for name in (*INPUT_PROJECTIONS, "out_proj")
-            }
+            },
+            attention,
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -144,12 +149,16 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
             )
         super().__setattr__(name, value)
 
-    def _set_quantization(self, projections: Mapping[str, Mapping[str, Any]]) -> None:
+    def _set_quantization(
+        self, projections: Mapping[str, Mapping[str, Any]], attention: QAttention | None = None
+    ) -> None:
         """Make low-bit projections.
 
         Args:
             projections: the quantization arguments of each.
+            attention: what stands between them; None: float.
         """
+        self.attention = attention
         for name in INPUT_PROJECTIONS:
             self.add_module(name, QProjection(self, name, **projections[name]))
         self.out_proj = QLinear._sharing(self.out_proj, **projections["out_proj"])  # type: ignore[assignment]
@@ -189,6 +198,9 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
         """Return the four low-bit projections by name."""
         return {name: self.get_submodule(name) for name in (*INPUT_PROJECTIONS, "out_proj")}  # type: ignore[misc]
 
+    def _shown(self) -> Collection[str]:
+        return PROJECTED
+
     def forward(
         self,
         query: Tensor,
@@ -212,14 +224,14 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
                 "is_causal=True is a hint that attn_mask is the causal mask, and there is none; pass it too: "
                 "nn.Transformer.generate_square_subsequent_mask(length)"
             )
-        is_batched = query.dim() == 3
+        is_batched, is_of_itself = query.dim() == 3, query is key is value
         if not is_batched:
             query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
         elif not self.batch_first:
             query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
-        q = self._heads(self.q_projection(query))
-        k = self._heads(self._with_extra_position(self.k_projection(key), self.bias_k))
-        v = self._heads(self._with_extra_position(self.v_projection(value), self.bias_v))
+        q, k, v = self._projected(query, key, value, is_of_itself=is_of_itself)
+        k, v = self._with_extra_position(k, self.bias_k), self._with_extra_position(v, self.bias_v)
+        q, k, v = self._heads(q), self._heads(k), self._heads(v)
         extra = k.shape[2] - key.shape[1]
         if is_causal and key_padding_mask is None and not need_weights and extra == 0:
             mask = None  # the products know the causal mask, and are faster with it
@@ -228,7 +240,11 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
             mask = _merged_mask(attn_mask, key_padding_mask, q, key.shape[1], extra)
         dropout = self.dropout if self.training else 0.0
         weights = None
-        if need_weights:
+        if self.attention is not None:
+            mask = _causal(q, k) if is_causal else mask
+            attended, weights = self.attention.attend(q, k, v, mask, dropout)
+            weights = weights if need_weights else None
+        elif need_weights:
             attended, weights = _attend(q, k, v, mask, dropout)
         else:
             attended = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal)
@@ -238,6 +254,17 @@ class QMultiheadAttention(Converted, nn.MultiheadAttention):
         if not is_batched:
             return y.squeeze(0), None if weights is None else weights.squeeze(0)
         return y if self.batch_first else y.transpose(0, 1), weights
+
+    def _projected(
+        self, query: Tensor, key: Tensor, value: Tensor, *, is_of_itself: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the three projections give; packed ones of one input are called together, if they can be."""
+        together = getattr(self.q_projection, "together", None) if is_of_itself else None
+        found = None if together is None else together([self.k_projection, self.v_projection], query)
+        if found is not None:
+            q, k, v = found
+            return q, k, v
+        return self.q_projection(query), self.k_projection(key), self.v_projection(value)
 
     def _heads(self, x: Tensor) -> Tensor:
         """[batch, length, embed_dim] as [batch, heads, length, head_dim]."""

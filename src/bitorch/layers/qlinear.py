@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..quantizations import Quantization
 from .exact import scaled_linear
-from .low_bit import LowBit, Values
+from .low_bit import LowBit, ReadWeight, Values
+from .watched import is_watched
 
 
 class QLinear(LowBit, nn.Linear):
@@ -55,8 +58,8 @@ class QLinear(LowBit, nn.Linear):
             exact=exact,
         )
 
-    def _product(self, x: Tensor) -> Tensor:
-        operands = self._operands(x)
+    def _product(self, x: Tensor, read: ReadWeight | None = None) -> Tensor:
+        operands = self._operands(x, read)
         if isinstance(operands, Values):
             return F.linear(operands.input, operands.weight, self.bias)
         y = scaled_linear(*operands)
@@ -67,6 +70,16 @@ class QLinear(LowBit, nn.Linear):
         if input.dim() == 1:
             return self._quantize_gradient(self._product(input).unsqueeze(0)).squeeze(0)
         return self._quantize_gradient(self._product(input))
+
+    def reading_once(self) -> Callable[[Tensor], Tensor]:
+        """Return `forward`, for many calls that follow each other, of inputs [batch, in_features].
+
+        The weight is quantized once, now. Where there are hooks, on the layer or on its quantizers, it is the layer.
+        """
+        if is_watched(self) or self._is_watched() or "forward" in self.__dict__:
+            return self
+        read = self._read_weight()
+        return lambda x: self._quantize_gradient(self._product(x, read))
 
 
 #: BITorch's name of the class behind its QLinear factory.

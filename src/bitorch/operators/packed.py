@@ -1,31 +1,28 @@
 """PyTorch operators that run a low-bit layer on bitorch_runtime: `bitorch::packed_linear`, `bitorch::packed_conv2d`.
 
-An operator takes the packed weight as a tensor, like any other, and needs a `bitorch_runtime.Program` made from it. It
-finds it by the identity of the weight tensor, held weakly, and the tensor's version counter, so that a program lives
-exactly as long as its weight, a weight that was written to gets a new one, and copies, pickles and exported graphs get
-theirs at the first call. A data pointer alone may come back with another tensor, and a handle in the arguments would
-be a constant in compiled and exported graphs, where it outlives what it stands for.
+An operator takes the packed weight as a tensor, like any other, and needs a `bitorch_runtime.Program` made from it:
+input, range, quantizer, product, scale and bias, computed by one call. It finds it by the identity of the weight
+tensor, held weakly, and the tensor's version counter, so that a program lives exactly as long as its weight, a weight
+that was written to gets a new one, and copies, pickles and exported graphs get theirs at the first call. A data pointer
+alone may come back with another tensor, and a handle in the arguments would be a constant in compiled and exported
+graphs, where it outlives what it stands for.
 """
 
 from __future__ import annotations
 
-import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from types import ModuleType
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
+
+from ..kept import Kept
+from .last_call import LastCall, is_plain
+from .packed_programs import LayerProgram, Stages, WeightPrograms, programs_of, runtime
 
 if TYPE_CHECKING:
     from bitorch_runtime import Program
-
-#: How many programs are kept for one weight; a convolution needs one for each image size.
-KEPT_PROGRAMS = 16
 
 #: What `quantizer` may be. "unit": round(n·clip(x, 0, 1)). "sign": x ≥ 0, "heaviside": x > 0, both to ±1.
 QUANTIZERS = ("unit", "sign", "heaviside")
@@ -36,13 +33,15 @@ WEIGHT_GRIDS = ("odd", "signed")
 _LIBRARY = torch.library.Library("bitorch", "FRAGMENT")
 _LIBRARY.define(
     "packed_linear(Tensor x, Tensor weight, Tensor scale, Tensor? bias, int weight_bits, int activation_bits, "
-    "str quantizer, int zero_point=0, str weight_grid='odd') -> Tensor"
+    "str quantizer, int zero_point=0, str weight_grid='odd', Tensor? input_range=None) -> Tensor"
 )
 _LIBRARY.define(
     "packed_conv2d(Tensor x, Tensor weight, Tensor scale, Tensor? bias, int[2] kernel_size, int[2] stride, "
     "int[4] padding, int[2] dilation, int groups, int weight_bits, int activation_bits, str quantizer, "
-    "bool channels_last, int zero_point=0, str weight_grid='odd') -> Tensor"
+    "bool channels_last, int zero_point=0, str weight_grid='odd', Tensor? input_range=None) -> Tensor"
 )
+_PACKED_LINEAR = torch.ops.bitorch.packed_linear.default
+_PACKED_CONV2D = torch.ops.bitorch.packed_conv2d.default
 
 
 def packed_linear(
@@ -55,11 +54,14 @@ def packed_linear(
     quantizer: str,
     zero_point: int = 0,
     weight_grid: str = "odd",
+    input_range: Tensor | None = None,
+    *,
+    last_call: Kept[LastCall] | None = None,
 ) -> Tensor:
     """Quantize x, multiply it with a packed weight exactly, and scale: float32(Σ c·(q − zero_point))·scale + bias.
 
     Args:
-        x: float32 [batch, in_features]. A NaN makes its row NaN, as in PyTorch.
+        x: float32 [..., in_features]. A NaN makes its row NaN, as in PyTorch.
         weight: uint8 [out_features, row_bytes], see `bitorch_runtime.pack_weights`.
         scale: float32, 0-dim or [out].
         bias: float32 [out_features].
@@ -67,13 +69,19 @@ def packed_linear(
         quantizer: one of `QUANTIZERS`; the last two need activation_bits=1.
         zero_point: the code q that means 0, 0 to 2^activation_bits − 1; 0 unless the quantizer is "unit".
         weight_grid: one of `WEIGHT_GRIDS`, the one that the weight was packed with.
+        input_range: float32 [2], or [2, in_features], of divisors above 0 and of what is added: x/divisor + added is
+            quantized in the place of x, with a rounding for each.
+        last_call: what is kept of the last call with these arguments; what is emptied where they change, tensors aside.
 
     Returns:
-        float32 [batch, out_features], without gradient.
+        float32 [..., out_features], without gradient.
     """
-    y: Tensor = torch.ops.bitorch.packed_linear.default(
-        x, weight, scale, bias, weight_bits, activation_bits, quantizer, zero_point, weight_grid
-    )
+    arguments = (
+        x, weight, scale, bias, weight_bits, activation_bits, quantizer, zero_point, weight_grid, input_range
+    )  # fmt: skip
+    if last_call is not None and is_plain(x):
+        return _plain_call(PackedLinearCall, arguments, last_call, None)
+    y: Tensor = _PACKED_LINEAR(*arguments)
     return y
 
 
@@ -93,6 +101,9 @@ def packed_conv2d(
     channels_last: bool,
     zero_point: int = 0,
     weight_grid: str = "odd",
+    input_range: Tensor | None = None,
+    *,
+    last_call: Kept[LastCall] | None = None,
 ) -> Tensor:
     """Quantize x, convolve it with a packed weight exactly, and scale: float32(Σ c·(q − zero_point))·scale + bias.
 
@@ -108,100 +119,23 @@ def packed_conv2d(
         weight_bits, activation_bits: 1 to 8.
         quantizer: one of `QUANTIZERS`; the last two need activation_bits=1.
         channels_last: the order of x and of the result.
-        zero_point, weight_grid: as of `packed_linear`.
+        zero_point, weight_grid, input_range: as of `packed_linear`; the last for each of the in_channels.
+        last_call: as of `packed_linear`.
 
     Returns:
         float32, in the order of x, without gradient.
     """
-    y: Tensor = torch.ops.bitorch.packed_conv2d.default(
-        x,
-        weight,
-        scale,
-        bias,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        groups,
-        weight_bits,
-        activation_bits,
-        quantizer,
-        channels_last,
-        zero_point,
-        weight_grid,
-    )
+    arguments = (
+        x, weight, scale, bias, kernel_size, stride, padding, dilation, groups, weight_bits, activation_bits, quantizer,
+        channels_last, zero_point, weight_grid, input_range,
+    )  # fmt: skip
+    if last_call is not None and is_plain(x):
+        return _plain_call(_Conv2d, arguments, last_call, channels_last)
+    y: Tensor = _PACKED_CONV2D(*arguments)
     return y
 
 
-def runtime() -> ModuleType:
-    """Return bitorch_runtime; an ImportError that says how to get it where it is not installed."""
-    try:
-        import bitorch_runtime
-    except ModuleNotFoundError as error:
-        if error.name != "bitorch_runtime":
-            raise
-        raise ImportError(
-            "packed layers run on bitorch_runtime, which is not installed; "
-            "install it with `pip install ./runtime` in a checkout of bitorch"
-        ) from error
-    return bitorch_runtime
-
-
-class _Programs:
-    """The programs of one packed weight, the ones used last."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._programs: OrderedDict[Hashable, Program] = OrderedDict()
-        self._stamp: tuple[int, int] | None = None
-        self._copy: Tensor | None = None
-
-    def get(self, weight: Tensor, key: Hashable, make: Callable[[], Program]) -> Program:
-        with self._lock:
-            if not self._are_of(weight):
-                self._programs.clear()
-                self._remember(weight)
-            program = self._programs.pop(key, None)
-            if program is None:
-                program = make()
-                while len(self._programs) >= KEPT_PROGRAMS:
-                    self._programs.popitem(last=False)
-            self._programs[key] = program  # at the end: used last
-            return program
-
-    def _are_of(self, weight: Tensor) -> bool:
-        """Whether the weight is what it was."""
-        if weight.is_inference():  # has no version, so the bytes are compared
-            return self._copy is not None and torch.equal(self._copy, weight)
-        return self._stamp == (weight.data_ptr(), weight._version)
-
-    def _remember(self, weight: Tensor) -> None:
-        is_inference = weight.is_inference()
-        self._copy = weight.clone() if is_inference else None
-        self._stamp = None if is_inference else (weight.data_ptr(), weight._version)
-
-
-_programs = WeakTensorKeyDictionary()
-_programs_lock = threading.Lock()
-
-
-def _program(weight: Tensor, key: Hashable, make: Callable[[], Program]) -> Program:
-    with _programs_lock:
-        programs = _programs.get(weight)
-        if programs is None:
-            programs = _programs[weight] = _Programs()
-    return programs.get(weight, key, make)  # type: ignore[no-any-return]  # the dictionary holds Any
-
-
-def kernels_of(weight: Tensor) -> tuple[str, ...]:
-    """Return the names of the kernels that have multiplied a packed weight so far; () if none has."""
-    programs = _programs.get(weight)
-    made = [] if programs is None else list(programs._programs.values())
-    products = [row for program in made for row in program.operations() if row["macs"] > 0]
-    return tuple(dict.fromkeys(row["kernel"] for row in products))
-
-
-class _Linear(NamedTuple):
+class PackedLinearCall(NamedTuple):
     """The arguments of packed_linear, in its order."""
 
     x: Tensor
@@ -213,19 +147,26 @@ class _Linear(NamedTuple):
     quantizer: str
     zero_point: int = 0  # PyTorch leaves arguments out that are as the operator's schema has them
     weight_grid: str = "odd"
+    input_range: Tensor | None = None
 
-    def size(self) -> tuple[int, int]:
+    def settings(self) -> Hashable:
+        """Return what the program depends on, tensors aside."""
+        return self.x.dtype, self.x.shape[-1:], self[4:9]
+
+    def size(self) -> tuple[int, ...]:
         """Return the shape of the result, after a check of all arguments."""
-        _check(self, "packed_linear", 2)
-        _check_row("packed_linear", self, self.x.shape[1])
-        return self.x.shape[0], self.weight.shape[0]
+        if self.x.dim() == 0:
+            raise ValueError("packed_linear: x must have the shape [..., in_features], but is 0-dim")
+        _check(self, "packed_linear", self.x.shape[-1])
+        _check_row("packed_linear", self, self.x.shape[-1])
+        return *self.x.shape[:-1], self.weight.shape[0]
 
     def make_program(self) -> Program:
-        return _make_program(self, {"op": "linear"}, [self.x.shape[1]], "nchw")
+        return _make_program(self, {"op": "linear"}, [self.x.shape[-1]], "nchw")
 
     def spread_nan(self, y: Tensor) -> None:
         """Make NaN of the outputs that see a NaN."""
-        y.masked_fill_(self.x.isnan().any(dim=1, keepdim=True), torch.nan)
+        y.masked_fill_(self.x.isnan().any(dim=-1, keepdim=True), torch.nan)
 
 
 class _Conv2d(NamedTuple):
@@ -246,6 +187,12 @@ class _Conv2d(NamedTuple):
     channels_last: bool
     zero_point: int = 0
     weight_grid: str = "odd"
+    input_range: Tensor | None = None
+
+    def settings(self) -> Hashable:
+        """Return what the program depends on, tensors aside."""
+        geometry = self[4:8]  # lists, where PyTorch hands them over
+        return self.x.dtype, self.x.shape[1:], *map(tuple, geometry), self[8:15]
 
     def image(self) -> tuple[int, int, int]:
         """Return channels, height and width of x."""
@@ -254,8 +201,10 @@ class _Conv2d(NamedTuple):
 
     def size(self) -> tuple[int, int, int, int]:
         """Return the shape of the result, in the order of x, after a check of all arguments."""
-        _check(self, "packed_conv2d", 4)
+        if self.x.dim() != 4:
+            raise ValueError(f"packed_conv2d: x must have 4 dimensions, got {tuple(self.x.shape)}")
         channels, height, width = self.image()
+        _check(self, "packed_conv2d", channels)
         out = self.weight.shape[0]
         for name in ("kernel_size", "stride", "dilation", "padding"):
             least = 0 if name == "padding" else 1
@@ -305,14 +254,14 @@ class _Conv2d(NamedTuple):
         y.masked_fill_(seen.repeat_interleave(y.shape[1] // self.groups, dim=1), torch.nan)
 
 
-_Call: TypeAlias = _Linear | _Conv2d
+_Call: TypeAlias = PackedLinearCall | _Conv2d
 
 
-def _check(call: _Call, operator: str, dimensions: int) -> None:
+def _check(call: _Call, operator: str, channels: int) -> None:
     """Check dtypes, ranges and what does not depend on the geometry."""
-    x, weight, scale, bias = call.x, call.weight, call.scale, call.bias
-    if x.dtype != torch.float32 or x.dim() != dimensions:
-        raise ValueError(f"{operator}: x must be float32 with {dimensions} dimensions, got {x.dtype} {tuple(x.shape)}")
+    x, weight, scale, bias, input_range = call.x, call.weight, call.scale, call.bias, call.input_range
+    if x.dtype != torch.float32:
+        raise ValueError(f"{operator}: x must be float32, got {x.dtype}")
     if weight.dtype != torch.uint8 or weight.dim() != 2:
         raise ValueError(f"{operator}: weight must be uint8 [out, bytes], got {weight.dtype} {tuple(weight.shape)}")
     if scale.dtype != torch.float32 or scale.shape not in (torch.Size(), weight.shape[:1]):
@@ -321,6 +270,13 @@ def _check(call: _Call, operator: str, dimensions: int) -> None:
         )
     if bias is not None and (bias.dtype != torch.float32 or bias.shape != weight.shape[:1]):
         raise ValueError(f"{operator}: bias must be float32 [{weight.shape[0]}], got {bias.dtype} {tuple(bias.shape)}")
+    if input_range is not None and (
+        input_range.dtype != torch.float32 or tuple(input_range.shape) not in ((2,), (2, channels))
+    ):
+        raise ValueError(
+            f"{operator}: input_range must be float32 [2] or [2, {channels}], got {input_range.dtype} "
+            f"{tuple(input_range.shape)}"
+        )
     for name, value in (("weight_bits", call.weight_bits), ("activation_bits", call.activation_bits)):
         if not 1 <= value <= 8:
             raise ValueError(f"{operator}: {name} must be 1 to 8, got {value}")
@@ -360,55 +316,132 @@ def _check_row(operator: str, call: _Call, count: int) -> None:
 
 def _make_program(call: _Call, operation: dict[str, Any], shape: list[int], order: str) -> Program:
     """Make the program input → quantize → `operation`, whose own keys are its name and geometry → output."""
+    arrays: dict[str, Any] = {}
+    image = {"op": "input", "output": "x", "dtype": "float32", "shape": shape, "order": order}
+    quantize = _quantize(call, shape[0], "codes", arrays)
+    layer, result = _layer(call, operation, order, "", "codes", arrays)
+    program: Program = runtime().Program([image, quantize, layer, result], arrays)
+    return program
+
+
+def _layer(
+    call: _Call, operation: dict[str, Any], order: str, tag: str, codes: str, arrays: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the operations from codes to an output; their names end in a tag, and their arrays join the others."""
     channels = call.weight.shape[0]
     # Without a bias −0.0, the number whose sum with any other is that other, bit for bit.
     offset = torch.full((channels,), -0.0) if call.bias is None else call.bias.contiguous()
-    arrays = {
-        "weight": call.weight.contiguous().numpy(),
-        "multiply": call.scale.expand(channels).contiguous().numpy(),
-        "offset": offset.numpy(),
-    }
-    quantize: dict[str, Any] = {"op": "quantize", "input": "x", "output": "codes", "bits": call.activation_bits}
-    if call.quantizer != "unit":
-        # x ≥ 0 is +1; x > 0 is x ≥ the smallest number above 0.
-        threshold = 0.0 if call.quantizer == "sign" else torch.finfo(torch.float32).smallest_normal * 2.0**-23
-        arrays["thresholds"] = torch.full((shape[0], 1), threshold).numpy()
-        quantize["thresholds"] = "thresholds"
+    arrays[f"weight{tag}"] = call.weight.contiguous().numpy()
+    arrays[f"multiply{tag}"] = call.scale.expand(channels).contiguous().numpy()
+    arrays[f"offset{tag}"] = offset.numpy()
     layer = {
         **operation,
-        "input": "codes",
-        "weight": "weight",
+        "input": codes,
+        "weight": f"weight{tag}",
         "weight_bits": call.weight_bits,
         "out_channels": channels,
         "weight_grid": call.weight_grid,
         "sign_activations": call.quantizer != "unit",
         "zero_point": call.zero_point,
-        "multiply": "multiply",
-        "offset": "offset",
-        "float32": "y",
+        "multiply": f"multiply{tag}",
+        "offset": f"offset{tag}",
+        "float32": f"y{tag}",
     }
-    image = {"op": "input", "output": "x", "dtype": "float32", "shape": shape, "order": order}
-    result = {"op": "output", "input": "y", "order": order}
-    program: Program = runtime().Program([image, quantize, layer, result], arrays)
+    return layer, {"op": "output", "input": f"y{tag}", "order": order}
+
+
+def _quantize(call: _Call, channels: int, codes: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation from x to codes; its arrays, whose names begin with that of the codes, join the others."""
+    quantize: dict[str, Any] = {"op": "quantize", "input": "x", "output": codes, "bits": call.activation_bits}
+    if call.input_range is not None:
+        quantize = {"op": "affine", "input": "x", "codes": codes, "bits": call.activation_bits}
+        divide, plus = call.input_range.reshape(2, -1).expand(2, channels)
+        steps = {"divide": divide, "multiply": torch.ones(channels), "offset": plus}
+        for name in ("divide", "multiply", "offset") if bool(plus.any()) else ("divide",):
+            arrays[f"{codes} {name}"] = steps[name].contiguous().numpy()
+            quantize[name] = f"{codes} {name}"
+    if call.quantizer != "unit":
+        # x ≥ 0 is +1; x > 0 is x ≥ the smallest number above 0.
+        threshold = 0.0 if call.quantizer == "sign" else torch.finfo(torch.float32).smallest_normal * 2.0**-23
+        arrays[f"{codes} thresholds"] = torch.full((channels, 1), threshold).numpy()
+        quantize["thresholds"] = f"{codes} thresholds"
+    return quantize
+
+
+def program_of_several(calls: Sequence[PackedLinearCall]) -> Program:
+    """Make a program of one x, that of the calls, and an output for each call; equal quantizers are there once."""
+    features = calls[0].x.shape[-1]
+    arrays: dict[str, Any] = {}
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "x", "dtype": "float32", "shape": [features], "order": "nchw"}
+    ]
+    codes: dict[Hashable, str] = {}
+    for number, call in enumerate(calls):
+        call.size()  # which checks all
+        of_range = None if call.input_range is None else call.input_range.numpy().tobytes()
+        quantizer = call.activation_bits, call.quantizer, of_range
+        if quantizer not in codes:
+            codes[quantizer] = f"codes{number}"
+            operations.append(_quantize(call, features, codes[quantizer], arrays))
+        operations += _layer(call, {"op": "linear"}, "nchw", str(number), codes[quantizer], arrays)
+    program: Program = runtime().Program(operations, arrays)
     return program
 
 
-def _may_hold_nan(x: Tensor) -> bool:
-    """Whether x may hold a NaN: one pass over it. Infinities of both signs are a false alarm, which only costs time."""
-    return math.isnan(x.sum().item())
-
-
 def _run(call: _Call) -> Tensor:
-    size = call.size()
-    bias = None if call.bias is None else call.bias.detach()
-    call = call._replace(x=call.x.detach().contiguous(), scale=call.scale.detach(), bias=bias)
-    settings = tuple(tuple(value) if isinstance(value, list) else value for value in call[4:])
-    # Scale and bias are a few kilobytes, so they are compared by value.
-    stages = call.scale.numpy().tobytes(), None if bias is None else bias.numpy().tobytes()
-    result = _program(call.weight, (call.x.shape[1:], settings, stages), call.make_program)(call.x.numpy())
-    y = torch.from_numpy(result).view(size)  # images of one pixel come as vectors
-    if _may_hold_nan(call.x):
+    stages, settings, programs = (call.scale, call.bias, call.input_range), call.settings(), programs_of(call.weight)
+    program = programs.find(call.weight, settings, stages)
+    y = None if program is None else _computed(program, call, stages)
+    return _computed_anew(programs, call, settings) if y is None else y
+
+
+def _plain_call(kind: type[_Call], arguments: tuple[Any, ...], last_call: Kept[LastCall], order: object) -> Tensor:
+    """Compute a call without PyTorch's dispatcher, and keep its program for the next one."""
+    x, weight, scale, bias = arguments[:4]
+    stages = scale, bias, arguments[-1]
+    last = last_call.made
+    found = None if last is None else last.run(x, weight, stages, order)
+    if found is None:
+        call = kind(*arguments)
+        y = _run(call)
+        programs = programs_of(weight)
+        generation = programs.generation  # first: a write from elsewhere after that is another one
+        program = programs.find(weight, call.settings(), stages)
+        last_call.made = None if program is None else LastCall(program, programs, generation, x, order)
+        return y
+    y, holds_nan = found
+    if holds_nan:
+        kind(*arguments).spread_nan(y)
+    return y
+
+
+def _computed(program: LayerProgram, call: _Call, stages: Stages) -> Tensor | None:
+    """Return the result; None where the program is one of other stages."""
+    x = call.x if call.x.is_contiguous() else call.x.contiguous()
+    images = x.shape[: x.dim() - program.input_axes]
+    y = x.new_empty((*images, *program.output_shape))
+    holds_nan = program.run(x, images.numel(), (y,), stages)
+    if holds_nan is None:
+        return None
+    if holds_nan:
         call.spread_nan(y)
+    return y
+
+
+def _computed_anew(programs: WeightPrograms, call: _Call, settings: Hashable) -> Tensor:
+    """Return the result of a call that is not like one before: check all, and make a program where there is none."""
+    size = call.size()
+    stages = call.scale, call.bias, call.input_range
+    plain = tuple(None if stage is None else stage.detach().contiguous() for stage in stages)
+    assert plain[0] is not None  # the scale
+    made_of = call._replace(scale=plain[0], bias=plain[1], input_range=plain[2])
+
+    def make() -> LayerProgram:
+        axes = 1 if isinstance(call, PackedLinearCall) else 3
+        return LayerProgram(made_of.make_program(), settings, plain, axes, size[call.x.dim() - axes :])
+
+    y = _computed(programs.make(call.weight, settings, stages, plain, make), call, plain)
+    assert y is not None  # nobody else has these stages
     return y
 
 
@@ -426,5 +459,5 @@ def _register(name: str, arguments: type[_Call]) -> None:
     torch.library.register_fake(f"bitorch::{name}", fake, lib=_LIBRARY)
 
 
-_register("packed_linear", _Linear)
+_register("packed_linear", PackedLinearCall)
 _register("packed_conv2d", _Conv2d)

@@ -196,7 +196,7 @@ def _timed(
 
 
 def _kernel_of(packed_layer: nn.Module) -> str:
-    from ..operators.packed import kernels_of
+    from ..operators.packed_programs import kernels_of
 
     weight = packed_layer.packed_weight
     assert isinstance(weight, Tensor)  # of a packed layer

@@ -7,10 +7,10 @@ from collections.abc import Container, Iterator
 import torch
 from torch import Tensor, nn
 
-from ..layers import QActivation, QMultiheadAttention
+from ..layers import QActivation
+from ..layers.composed import Composed, PartLinear
 from ..layers.input_quantizer import quantizer_of
 from ..layers.low_bit import LowBit, WeightQuantized
-from ..layers.qattention import PROJECTED, QProjection
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
 from .histograms import of_levels, plain, together
@@ -155,7 +155,7 @@ class Shares:
 
 
 def _parameters(part: nn.Module) -> list[Tensor]:
-    if isinstance(part, QProjection):
+    if isinstance(part, PartLinear):
         return [*part.parameters(), *_saved(part)]
     if is_unit(part):
         return list(part.parameters())
@@ -163,16 +163,16 @@ def _parameters(part: nn.Module) -> list[Tensor]:
 
 
 def _without_projections(part: nn.Module) -> list[Tensor]:
-    """Return a part's own parameters; those of attention that its projections show are theirs."""
-    hidden = PROJECTED if isinstance(part, QMultiheadAttention) else ()
+    """Return a part's own parameters; those that its products show are theirs."""
+    hidden = part._shown() if isinstance(part, Composed) else ()
     return [parameter for name, parameter in part._parameters.items() if parameter is not None and name not in hidden]
 
 
 def _saved(module: nn.Module) -> list[Tensor]:
     """Return the tensors of the float layer's state_dict that count as a module's: a projection has its rows."""
-    if isinstance(module, QProjection):
+    if isinstance(module, PartLinear):
         return [module.weight] if module.bias is None else [module.weight, module.bias]
-    return _without_projections(module) if isinstance(module, QMultiheadAttention) else saved_tensors(module)
+    return _without_projections(module) if isinstance(module, Composed) else saved_tensors(module)
 
 
 def _float_modules(part: nn.Module) -> list[nn.Module]:

@@ -151,7 +151,7 @@ std::string OperationReader::choice(const char* key, std::initializer_list<const
   for (const char* choice : choices) {
     if (chosen.is(Json::Type::kString) && chosen.string() == choice) return choice;
   }
-  fail(key, "must be one of " + list_of(std::vector<std::string>(choices.begin(), choices.end()), 16));
+  fail(key, "must be one of " + list_of(std::vector<std::string>(choices.begin(), choices.end()), choices.size()));
 }
 
 const Json& OperationReader::list(const char* key) const {

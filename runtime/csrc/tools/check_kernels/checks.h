@@ -28,8 +28,16 @@ void check_float_rows(Random& random, const KernelTable& table);
 void check_affine(Random& random, const KernelTable& table);
 void check_compare_row(Random& random, const KernelTable& table);
 void check_take(Random& random, const KernelTable& table);
+void check_pairs(Random& random, const KernelTable& table);
 void check_plane_rows(Random& random, const KernelTable& table);
 void check_activations(Random& random, const KernelTable& table);
 void check_softmax(Random& random, const KernelTable& table);
+
+// Normalisations and reductions.
+void check_sums(Random& random, const KernelTable& table);
+void check_columns(Random& random, const KernelTable& table);
+void check_extremes(Random& random, const KernelTable& table);
+void check_normalize(Random& random, const KernelTable& table);
+void check_standardize(Random& random, const KernelTable& table);
 
 }  // namespace bitorch

@@ -49,11 +49,17 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_float_rows(random, table);
     check_affine(random, table);
     check_compare_row(random, table);
+    check_pairs(random, table);
     check_take(random, table);
     check_take(random, table);
     check_plane_rows(random, table);
     check_activations(random, table);
     check_softmax(random, table);
+    check_sums(random, table);
+    check_columns(random, table);
+    check_extremes(random, table);
+    check_normalize(random, table);
+    check_standardize(random, table);
   }
 }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 SUMS = "float sums: they are added in an order that depends on the CPU"
 EXPONENTIAL = (
-    "it has an exponential, computed in one sequence of float32 operations: the same on every CPU, within 2.5 units in "
-    "the last place, where another library has other last bits"
+    "it has an exponential or a logarithm, computed in one sequence of float32 operations: the same on every CPU, "
+    "within 3 units in the last place, where another library has other last bits"
 )
-DOUBLE = (
-    "it has exponentials, computed in double and rounded once: the same on every CPU, but another library may round "
-    "the other way"
+SOFTMAX = (
+    "it has exponentials and their sum, computed in one sequence of float32 operations: the same on every CPU, where "
+    "another library has other last bits"
 )
 
 #: Groups of keys of which one or more must be there.

@@ -11,27 +11,16 @@ from bitorch_runtime.operation_keys import (
     gives,
     norm,
     number,
+    number_of,
     per_channel,
     reads,
     residual,
     scale_and_offset,
 )
-from bitorch_runtime.operation_row import Choice, Key, Op
-from bitorch_runtime.operation_rows.common import DOUBLE, EXPONENTIAL, FLOAT_OUTPUTS
+from bitorch_runtime.operation_row import Choice, Op
+from bitorch_runtime.operation_rows.common import EXPONENTIAL, FLOAT_OUTPUTS, SOFTMAX
 
 ELEMENTWISE: tuple[Op, ...] = (
-    Op(
-        "add",
-        "Elementwise",
-        (
-            Key("inputs", "reads", "two float32 of one shape", FLOATS, doc="a and b"),
-            flag("relu", "y ← max(y, 0); NaN and −0 stay"),
-            *FLOATS_AND_CODES,
-        ),
-        "Add two tensors.",
-        "y = a + b",
-        FLOAT_OUTPUTS,
-    ),
     Op(
         "affine",
         "Elementwise",
@@ -50,16 +39,6 @@ ELEMENTWISE: tuple[Op, ...] = (
         (("divide", "multiply", "norm_multiply", "residual", "low", "high"), *FLOAT_OUTPUTS),
     ),
     Op(
-        "mul",
-        "Elementwise",
-        (
-            Key("inputs", "reads", "two float32 of one shape, or the second [1, 1, C]", FLOATS, doc="a and b"),
-            gives("output", FLOATS),
-        ),
-        "Multiply two tensors, the second perhaps a gate: one number for each channel.",
-        "y = a·b",
-    ),
-    Op(
         "activation",
         "Elementwise",
         (
@@ -70,18 +49,40 @@ ELEMENTWISE: tuple[Op, ...] = (
                 (
                     Choice("leaky_relu", "x > 0 ? x : x·slope"),
                     Choice("elu", "x > 0 ? x : slope·(e^x − 1)", EXPONENTIAL),
+                    Choice("selu", "x > 0 ? s·x : s·a·(e^x − 1), s = 1.0507…, a = 1.6732…", EXPONENTIAL),
+                    Choice("celu", "x > 0 ? x : alpha·(e^(x/alpha) − 1)", EXPONENTIAL),
                     Choice("hardswish", "x·clamp(x + 3, 0, 6)/6"),
                     Choice("hardsigmoid", "clamp(x + 3, 0, 6)/6"),
                     Choice("sigmoid", "1/(1 + e^−x)", EXPONENTIAL),
+                    Choice("logsigmoid", "−ln(1 + e^−x)", EXPONENTIAL),
                     Choice("tanh", "tanh x", EXPONENTIAL),
                     Choice("silu", "x/(1 + e^−x)", EXPONENTIAL),
+                    Choice("mish", "x·tanh(ln(1 + e^x))", EXPONENTIAL),
                     Choice("gelu", "x·Φ(x), the share of a normal distribution below x", EXPONENTIAL),
                     Choice("gelu_tanh", "x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2", EXPONENTIAL),
+                    Choice("softplus", "beta·x > threshold ? x : ln(1 + e^(beta·x))/beta", EXPONENTIAL),
+                    Choice("softsign", "x/(1 + |x|)"),
+                    Choice("erf", "2/√π·∫e^(−t²)dt from 0 to x", EXPONENTIAL),
+                    Choice("exp", "e^x", EXPONENTIAL),
+                    Choice("log", "ln x", EXPONENTIAL),
+                    Choice("sqrt", "√x"),
+                    Choice("rsqrt", "1/√x"),
+                    Choice("reciprocal", "1/x"),
+                    Choice("abs", "|x|"),
+                    Choice("sign", "−1, 0 or 1; 0 of NaN"),
+                    Choice("threshold", "x ≤ threshold ? value : x"),
+                    Choice("hardshrink", "|x| ≤ lambda ? 0 : x"),
+                    Choice("softshrink", "x > lambda ? x − lambda : x < −lambda ? x + lambda : 0"),
                 ),
             ),
             array("slope", "float32 [C]", FLOATS, "", "needed with leaky_relu and elu, refused with the others"),
+            number_of("alpha", "celu", "above 0"),
+            number_of("beta", "softplus", "above 0"),
+            number_of("threshold", "softplus and threshold", ""),
+            number_of("value", "threshold", ""),
+            number_of("lambda", "hardshrink and softshrink", "not below 0"),
         ),
-        "Apply a function to every number; leaky_relu, hardswish and hardsigmoid round after each step.",
+        "Apply a function to every number; those without an exponential or a logarithm round after each step.",
     ),
     Op(
         "softmax",
@@ -89,6 +90,6 @@ ELEMENTWISE: tuple[Op, ...] = (
         (reads("input", FLOATS, "x"), gives("output", FLOATS), flag("log", "the natural logarithm of it")),
         "Make probabilities of the channels at each place of the rows.",
         "y = e^x / Σ e^x",
-        inexact=DOUBLE,
+        inexact=SOFTMAX,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..graph.graph import Graph, Node
 from ..graph.output_names import unused
 from . import movement, rearrange
+from .folding import PLAIN, Fold, fold_of
 from .problems import (
     PARTIAL,
     Problem,
@@ -42,6 +44,9 @@ class Value:
         call: that made it; None for inputs.
         refusal: why it cannot be read.
         was_moved: by a movement that is a node by now.
+        only_leaves: they are integers, which nothing but an output can read.
+        origin: of a moved tensor, what was known of the one that it was made of, and the last movement alone, as a
+            function of positions.
     """
 
     tensor: Tensor
@@ -51,6 +56,12 @@ class Value:
     positions: Tensor | None = None
     refusal: Refusal | None = None
     was_moved: bool = False
+    only_leaves: bool = False
+    origin: tuple[Value, Callable[[Tensor], Tensor]] | None = None
+
+
+def _as_it_is(positions: Tensor) -> Tensor:
+    return positions
 
 
 @dataclass
@@ -70,13 +81,29 @@ class Builder:
     #: By the name of an unsupported node, why it is one.
     refused: dict[str, Problem] = field(default_factory=dict)
     _made: dict[int, Tensor] = field(default_factory=dict)
+    #: By shape and numbers, the nodes of constants.
+    _constants: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)
     #: By node and positions: the node that has the numbers there.
     _moved: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
+
+    def constant(self, call: Call, value: Tensor, name: str) -> str:
+        """Return a node of a tensor [C, *rows] that is the same for every image: one for all that are equal.
+
+        Args:
+            value: float32 of its own memory.
+            name: what it is called unless there is such a node.
+        """
+        key = tuple(value.shape), value.numpy(force=True).tobytes()
+        if key not in self._constants:
+            shape, settings = tuple(value.shape), {"value": value}
+            self._constants[key] = self.add(call, "constant", (), shape, lambda: value.unsqueeze(0), name, settings)
+        return self._constants[key]
 
     def input(self, name: str, tensor: Tensor, at: int) -> None:
         """Add an input node, and follow the tensor, which has this version, from now on."""
         name = self.unused(name)
-        shape, settings = tuple(tensor.shape[1:]), {"pixels": False}
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        shape, settings = tuple(tensor.shape[1:]), {"pixels": False, "dtype": dtype}
         self.nodes[name] = Node(name, "input", (), shape, _not_called, settings, f"input {name!r}")
         self.values[id(tensor)] = Value(tensor, name, at)
 
@@ -87,6 +114,10 @@ class Builder:
     def varies(self, tensor: object) -> bool:
         """Say whether an argument is a tensor that depends on the input."""
         return isinstance(tensor, Tensor) and id(tensor) in self.values
+
+    def only_leaves(self, tensor: Tensor) -> bool:
+        """Say whether a tensor is one of integers, which nothing but an output can read."""
+        return self.varies(tensor) and self.values[id(tensor)].only_leaves
 
     def name_of(self, call: Call) -> str:
         """Return the module's path for what a module of PyTorch does itself, else path and function."""
@@ -117,6 +148,44 @@ class Builder:
         except Refusal:
             return 1  # it is told where the tensor is read
 
+    def innermost_axis(self, tensor: Tensor) -> int:
+        """Return the axis of a tensor whose neighbours are neighbouring channels of its node: they lie side by side.
+
+        That of heads' channels, too, of which `channel_axis` knows none; where there is none, that.
+        """
+        value = self.values[id(tensor)]
+        if value.positions is None or value.refusal is not None:
+            return 1
+        step, first = math.prod(self.nodes[value.node].shape[1:]), value.positions[:1]
+        for axis in range(first.dim() - 1, 0, -1):
+            if first.shape[axis] > 1 and bool((first.diff(dim=axis) == step).all()):
+                return axis
+        return self.channel_axis(tensor)
+
+    def fold(self, tensor: Tensor) -> Fold | None:
+        """Return where the batch is in a tensor; None where that is not known."""
+        value = self.values[id(tensor)]
+        if value.refusal is not None:
+            return None
+        if value.positions is None:
+            return PLAIN
+        return fold_of(value.positions, self.batch, math.prod(self.nodes[value.node].shape))
+
+    def view(self, tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Follow what a function makes of a tensor by moving its numbers, and return it."""
+        value = self.values[id(tensor)]
+        positions = value.positions
+        if positions is None:
+            positions = movement.start(self.batch, tuple(tensor.shape[1:]))
+        moved = function(tensor.detach())
+        self.values[id(moved)] = replace(value, tensor=moved, positions=function(positions), origin=(value, function))
+        return moved
+
+    def has_channels(self, tensor: Tensor) -> bool:
+        """Say whether a tensor is a node's value as it is, and the node knows its channels, as inputs do not."""
+        value = self.values[id(tensor)]
+        return value.positions is None and self.nodes[value.node].kind != "input"
+
     def was_moved(self, tensor: Tensor) -> bool:
         """Say whether a tensor has the numbers of its node at other places."""
         value = self.values[id(tensor)]
@@ -133,18 +202,41 @@ class Builder:
             Refusal: there is no such node.
         """
         value = self._readable(tensor, at)
-        positions = value.positions
-        if positions is None and channels != 1:
-            positions = movement.start(self.batch, self.nodes[value.node].shape)
-        if positions is None:
+        if value.positions is None and channels == 1:
             return value.node
-        settled = self._settled(value, positions.movedim(channels, 1) if channels != 1 else positions)
+        settled = self._settled(value, lambda x: x.movedim(channels, 1) if channels != 1 else x)
         if channels == 1 == self.channel_axis(tensor):
             self.values[id(tensor)] = replace(settled, was_moved=True)
         return settled.node
 
-    def _readable(self, tensor: Tensor, at: int) -> Value:
+    def read_indices(self, tensor: Tensor, at: int) -> str:
+        """Return the name of the input whose indices a tensor is.
+
+        Args:
+            at: as of `read`.
+
+        Raises:
+            Refusal: it is none, as it is.
+        """
+        value = self._readable(tensor, at, indices=True)
+        if self._is_of_indices(value) and value.positions is None and tensor.dtype in (torch.int32, torch.int64):
+            return value.node
+        raise Refusal(
+            "its indices are computed", f"Give the indices themselves as an input of int32 or int64, {PARTIAL}"
+        )
+
+    def _is_of_indices(self, value: Value) -> bool:
+        node = self.nodes[value.node]
+        return node.kind == "input" and node.settings["dtype"] != "float32"
+
+    def _readable(self, tensor: Tensor, at: int, *, indices: bool = False) -> Value:
         value = self.values[id(tensor)]
+        if self._is_of_indices(value) and not indices:
+            dtype = self.nodes[value.node].settings["dtype"]
+            raise Refusal(
+                f"it computes with input {value.node!r}, which is {dtype}: only embeddings take indices",
+                f"Pass x.float(), {PARTIAL}",
+            )
         if value.refusal is not None:
             raise value.refusal
         if value.version != at:
@@ -162,11 +254,11 @@ class Builder:
             move: what it does to the tensor, of whatever numbers.
         """
         value = self._readable(tensor, at)
-        positions = value.positions
-        if positions is None:
-            positions = movement.start(self.batch, self.nodes[value.node].shape)
-        moved = move(positions)
-        return value.node if value.positions is None and _same(moved, positions) else self._settled(value, moved).node
+        if value.positions is None:
+            positions = self._positions(value)
+            if _same(move(positions), positions):
+                return value.node
+        return self._settled(value, move).node
 
     def nearest(self, tensor: Tensor, at: int) -> str:
         """Return the node that `read` returns; where that refuses, one that PyTorch can compute, if need be."""
@@ -189,24 +281,41 @@ class Builder:
     ) -> str | None:
         """Return the node that a movement started from, or one that stands for what `undo` gives for its positions.
 
-        None where there was no movement, or none that `undo` knows.
+        None where there was no movement, or none that `undo` knows, or nodes have for all steps at once.
         """
         value = self.values[id(tensor)]
         if value.positions is None or value.refusal is not None or value.version != call.before[id(tensor)]:
             return None
-        positions = undo(value.positions, self.nodes[value.node].shape)
-        return None if positions is None else self._settled(value, positions).node
+        shape = self.nodes[value.node].shape
+        positions = undo(value.positions, shape)
+        if positions is None:
+            return None
+        try:
+            return self._settled(replace(value, positions=positions, origin=None)).node
+        except Refusal:
+            return None  # it may be readable step by step
 
-    def _settled(self, value: Value, positions: Tensor) -> Value:
-        """Add the nodes that a movement means."""
+    def _settled(self, value: Value, arrange: Callable[[Tensor], Tensor] = _as_it_is) -> Value:
+        """Add the nodes that a movement means, of all steps at once or, where that is nothing, one after the other.
+
+        Args:
+            arrange: what is done to the positions behind it.
+        """
         at, name = self.nodes[value.node], value.node
-        source = at.shape
+        positions = arrange(self._positions(value))
         key = name, tuple(positions.shape), positions.numpy(force=True).tobytes()
         if key in self._moved:
-            return replace(value, node=self._moved[key], positions=None)
+            return replace(value, node=self._moved[key], positions=None, origin=None)
         call = value.call
         try:
-            moves = movement.moves(movement.of_one_image(positions, self.batch, source), source)
+            first = movement.of_one_image(positions, self.batch, at.shape)
+            try:
+                moves = movement.moves(first, at.shape)
+            except Refusal:
+                last_step = self._from_last_step(value)
+                if last_step is not None:
+                    return self._settled(last_step, arrange)
+                moves = movement.in_any_order(first, at.shape)
         except Refusal as refusal:
             by = "" if call is None else f", by {function_name(call.function)} in {call.place}"
             raise Refusal(f"{refusal.what}{by}", refusal.remedy) from None
@@ -216,7 +325,26 @@ class Builder:
             inputs, name = (name,), self.unused(as_called)
             self.nodes[name] = Node(name, move.kind, inputs, move.shape, move.function, move.settings, place, module)
         self._moved[key] = name
-        return replace(value, node=name, positions=None)
+        return replace(value, node=name, positions=None, origin=None)
+
+    def _positions(self, value: Value) -> Tensor:
+        shape = self.nodes[value.node].shape
+        return movement.start(self.batch, shape) if value.positions is None else value.positions
+
+    def _from_last_step(self, value: Value) -> Value | None:
+        """Return what is known of a tensor where what its last movement began with is a node; None of the first one."""
+        if value.origin is None or value.origin[0].positions is None:
+            return None
+        origin, function = value.origin
+        positions, shape = self._positions(origin), self.nodes[origin.node].shape
+        fold = fold_of(positions, self.batch, math.prod(shape))
+        if fold is None:
+            return None
+        images = movement.of_one_image(fold.unfolded(positions), self.batch, shape)
+        channels = rearrange.channel_axis(images, shape)
+        node = self._settled(origin, lambda x: fold.unfolded(x).movedim(channels, 1)).node
+        start = movement.start(self.batch, self.nodes[node].shape).movedim(1, channels)
+        return replace(value, node=node, positions=function(fold.folded(start)), origin=None)
 
     def record_strangers(self, call: Call) -> None:
         """Remember constants whose origin is unknown, and results of calls on constants."""
@@ -239,17 +367,19 @@ class Builder:
         """
         source = call.args[0]
         value = self.values[id(source)]
-        if value.refusal is not None or value.version != call.before[id(source)]:
+        if value.refusal is not None or value.version != call.before[id(source)] or self._is_of_indices(value):
             self.read(source, call.before[id(source)])
         positions = value.positions
         if positions is None:
             positions = movement.start(self.batch, tuple(source.shape[1:]))
+        positions = positions.contiguous()  # which any view is one of
         result = function(positions, *call.args[1:], **call.kwargs)
         if value.positions is None and isinstance(result, Tensor) and _same(result, positions):
             self._laid_out_anew(call, value)
             return
-        for tensor, where in zip(tensors_in(call.result), tensors_in(result), strict=True):
-            self.values[id(tensor)] = Value(tensor, value.node, call.after[id(tensor)], call, where)
+        for index, (tensor, where) in enumerate(zip(tensors_in(call.result), tensors_in(result), strict=True)):
+            origin = value, _one_of(function, call, index)
+            self.values[id(tensor)] = Value(tensor, value.node, call.after[id(tensor)], call, where, origin=origin)
 
     def _laid_out_anew(self, call: Call, value: Value) -> None:
         """Take a call that leaves all numbers where they were; if not in memory, on which PyTorch's sums depend."""
@@ -259,26 +389,42 @@ class Builder:
             name = self.add(call, "identity", (name,), tuple(call.result.shape[1:]), function, self.name_of(call), {})
         self.values[id(call.result)] = Value(call.result, name, call.after[id(call.result)], call)
 
-    def bind(self, call: Call, name: str, channels: int = 1, placed: Callable[[Tensor], Tensor] | None = None) -> None:
+    def bind(
+        self,
+        call: Call,
+        name: str,
+        channels: int = 1,
+        placed: Callable[[Tensor], Tensor] | None = None,
+        fold: Fold = PLAIN,
+        *,
+        only_leaves: bool = False,
+    ) -> None:
         """Let the results of a call stand for a node; tensors that the call changed too, and views of them no more.
 
         Args:
-            channels: the axis of the first result that the node has as channels.
+            channels: the axis of the first result, with the batch in front, that the node has as channels.
             placed: what moves the node's numbers, [batch, C, *rows], to where the first result has them; None where
                 `channels` says it.
+            fold: how the results are folded.
+            only_leaves: they are integers.
         """
         positions = None
-        if placed is not None:
-            positions = placed(movement.start(self.batch, self.nodes[name].shape))
-        elif channels != 1:
-            positions = movement.start(self.batch, self.nodes[name].shape).movedim(1, channels)
+        if placed is not None or channels != 1 or not fold.is_plain:
+            start = movement.start(self.batch, self.nodes[name].shape)
+            positions = fold.folded(start.movedim(1, channels) if placed is None else placed(start))
         changed = call.changed
         for tensor in changed:
             self._spare_others(tensor, call)
         refusal = Refusal("it reads a second result of a function", f"Use the first result only, {PARTIAL}")
         for index, tensor in enumerate(tensors_in(call.result)):
             self.values[id(tensor)] = Value(
-                tensor, name, call.after[id(tensor)], call, positions, refusal=None if index == 0 else refusal
+                tensor,
+                name,
+                call.after[id(tensor)],
+                call,
+                positions,
+                refusal=None if index == 0 else refusal,
+                only_leaves=only_leaves,
             )
 
     def _spare_others(self, changed: Tensor, call: Call) -> None:
@@ -334,6 +480,11 @@ class Builder:
     def graph(self, outputs: Iterable[str]) -> Graph:
         """Return the graph, of what outputs need."""
         return Graph(tuple(self.nodes.values()), tuple(outputs)).pruned()
+
+
+def _one_of(function: Callable[..., Any], call: Call, index: int) -> Callable[[Tensor], Tensor]:
+    """One of the tensors that a call of one argument and others makes, as a function of that argument."""
+    return lambda x: list(tensors_in(function(x.contiguous(), *call.args[1:], **call.kwargs)))[index]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

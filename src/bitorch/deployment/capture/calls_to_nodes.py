@@ -12,43 +12,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .builder import Builder
+from .folding import PLAIN
 from .problems import PARTIAL, ReadsValues, Refusal
 from .reader import Reader
 from .rearrange import MOST_AXES
 from .replay import function_name
+from .rules import embeddings
 from .rules import low_bit as wholes
 from .rules.by_function import (
+    ALIGNED,
     BROADCASTING,
     CASTS,
+    CHANNELS_SECOND,
     DROPOUT,
     FACTORIES,
     METADATA,
     MOVEMENTS,
     REDUCTIONS,
     RULES,
+    SPELLED,
     Rule,
     is_movement,
     nearest,
     without_ones,
 )
+from .rules.reductions import OF_INTEGERS, REDUCING
 from .tape import Call, mapped, tensors_in
+from .unfolding import unfolded
 
 _LARGEST_EXTENT = 2**20  # of images, in the runtime
 _LARGEST_CHANNELS = 2**24
 
 #: By the name of a function: what to use instead.
 _INSTEAD = {
-    **dict.fromkeys(
-        ["selu", "celu", "mish", "softplus", "softsign", "threshold", "glu", "rrelu", "logsigmoid"],
-        "Use relu, leaky_relu, hardswish, silu or gelu",
-    ),
-    **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
-    **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
-    **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
-    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne", "where", "sign", "abs"], "Use relu, leaky_relu or clamp"),
+    "local_response_norm": "Use BatchNorm, or nn.RMSNorm",
+    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne"], "Use relu, leaky_relu, clamp or maximum"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
-    "interpolate": 'Use mode="nearest", or let the network work on images of one size',
-    "stack": "Use torch.cat along the channels",
 }
 
 
@@ -70,9 +69,7 @@ def _interpret(builder: Builder, call: Call) -> None:
     results = list(tensors_in(call.result))
     if isinstance(function, nn.Module):
         _check_whole(function)
-        reader = _checked(builder, call)
-        name = wholes.rule(reader, *call.args, **call.kwargs)
-        builder.bind(call, name, reader.channels_at)
+        _bind(builder, call, wholes.rule)
     elif _is_metadata(function) and not results:
         return
     elif function in FACTORIES:
@@ -88,11 +85,15 @@ def _interpret(builder: Builder, call: Call) -> None:
         raise Refusal("it is a dropout at work, which is random", "Pass training=self.training, or use nn.Dropout")
     elif results and not call.changed and all(any(r is t for t in call.tensors) for r in results):
         return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
+    elif any(map(builder.only_leaves, call.tensors)):
+        raise Refusal(
+            "it reads the places of largest or smallest numbers, which are integers and can only leave the network",
+            f"Return them as argmax and argmin give them, {PARTIAL}",
+        )
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
-    elif function in RULES and not _writes_elsewhere(call) and not _stacks_images(call):
-        name, reader = _ruled(builder, call, RULES[function])
-        builder.bind(call, name, reader.channels_at, reader.placed)
+    elif function in RULES and not _writes_elsewhere(call):
+        _bind(builder, call, RULES[function])
     else:
         raise _unknown(call)
 
@@ -110,16 +111,25 @@ def _check_whole(module: nn.Module) -> None:
         ) from error
 
 
-def _ruled(builder: Builder, call: Call, rule: Rule) -> tuple[str, Reader]:
-    """Return the node that a rule makes of a call, and the reader, which knows where the result has its numbers."""
-    reader = _checked(builder, call)
+def _bind(builder: Builder, call: Call, rule: Rule) -> None:
+    """Let the results of a call stand for the node that a rule makes of it."""
+    if rule not in OF_INTEGERS:
+        _check_type(call)
+    images = call
+    if rule not in SPELLED:
+        reduces = rule in REDUCING and len(call.tensors) == 1  # max and min of two tensors do not
+        aligned, second = rule in BROADCASTING | ALIGNED and not reduces, rule in CHANNELS_SECOND
+        images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=second, reduces=reduces)
+    reader = _checked(builder, images)
     if rule in BROADCASTING:
-        reader.call = call = _without_batch(builder, call)
+        reader.call = images = _without_batch(builder, images)
     try:
-        arguments = inspect.signature(rule).bind(reader, *call.args, **call.kwargs)
+        arguments = inspect.signature(rule).bind(reader, *images.args, **images.kwargs)
     except TypeError:  # a rarer form of the function, which the rule does not know
         raise _unknown(call) from None
-    return rule(*arguments.args, **arguments.kwargs), reader
+    name = rule(*arguments.args, **arguments.kwargs)
+    fold = PLAIN if images.folds is None else images.folds.result
+    builder.bind(call, name, reader.channels_at, reader.placed, fold, only_leaves=rule in OF_INTEGERS)
 
 
 def _without_batch(builder: Builder, call: Call) -> Call:
@@ -147,7 +157,9 @@ def _move(builder: Builder, call: Call) -> None:
             f"{_name(call)} takes numbers from places that depend on the image", f"Use places that are fixed, {PARTIAL}"
         )
     if not builder.varies(call.args[0] if call.args else None):
-        raise _unknown(call)
+        if not _gives_shape(call):
+            raise _unknown(call)
+        return builder.constants(call)
     builder.moved(call, function=_of_positions(call.function))
 
 
@@ -169,8 +181,7 @@ def _gives_shape(call: Call) -> bool:
 
 
 def _checked(builder: Builder, call: Call) -> Reader:
-    """Return what a rule sees, of a call whose result can be a node."""
-    _check_type(call)
+    """Return what a rule sees, of a call whose result has the batch in front, and a size that can be a node's."""
     for result in list(tensors_in(call.result))[:1]:
         shape = tuple(result.shape)
         if len(shape) < 1 or shape[0] != builder.batch:
@@ -213,17 +224,14 @@ def _writes_elsewhere(call: Call) -> bool:
     return any(not any(t is r for r in results) for t in call.changed) or call.kwargs.get("out") is not None
 
 
-def _stacks_images(call: Call) -> bool:
-    """Say whether it is torch.stack of more than single numbers."""
-    return call.function is torch.stack and next(tensors_in(call.result)).dim() != 2
-
-
 def _unknown(call: Call) -> Refusal:
     name = function_name(call.function)
     if name == "setitem":
         return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
-    if name in ("embedding", "embedding_bag"):
-        return Refusal("the runtime has no embedding", f"Deploy the part behind it, {PARTIAL}")
+    if name == "embedding" and call.changed:
+        return embeddings.changing_table(call.kwargs.get("max_norm"))
+    if name == "embedding_bag":
+        return Refusal("the runtime has no embedding_bag", f"Use nn.Embedding, and mean(1) of what it gives, {PARTIAL}")
     full_name = str(getattr(call.function, "__name__", name))
     if full_name == f"{name}_" and getattr(Tensor, name, None) in MOVEMENTS:
         return Refusal(f"{full_name} cannot be deployed", "Use the function without the underscore")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ...same_numbers import same_numbers
 from . import movement
 from .builder import Builder
 from .problems import PARTIAL, Refusal
@@ -48,6 +50,29 @@ class Reader:
         """Return the axis of an argument that its node has as channels already, so that reading it moves nothing."""
         return self.builder.channel_axis(tensor) if self.varies(tensor) else 1
 
+    def innermost_axis(self, tensor: Tensor) -> int:
+        """Return the axis of an argument that lies without gaps in its node: reading it as channels is cheap."""
+        return self.builder.innermost_axis(tensor) if self.varies(tensor) else tensor.dim() - 1
+
+    def view(self, tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what a function makes of an argument by moving its numbers: it can be read as the argument can."""
+        view = self.builder.view(tensor, function)
+        self.call = replace(self.call, before={**self.call.before, id(view): self.call.before[id(tensor)]})
+        return view
+
+    def as_called(self, tensor: Tensor) -> Tensor:
+        """Return the argument as the model has it, where a view with the batch in front stands for it."""
+        return tensor if self.call.folds is None else self.call.folds.given.get(id(tensor), tensor)
+
+    def may_be_channels(self, tensor: Tensor, axis: int) -> bool:
+        """Say whether an axis of an argument is the one that its node has as channels, or may as well be.
+
+        Of an input, and of features in rows, it is not known which axis the model means: the last one may be.
+        """
+        found = self.channel_axis(tensor)
+        is_known = found != 1 or self.builder.has_channels(tensor)
+        return axis == found or (axis == tensor.dim() - 1 and not is_known)
+
     def read(self, tensor: Tensor, channels: int = 1) -> str:
         """Return the node of an argument.
 
@@ -82,6 +107,14 @@ class Reader:
         function = replay(self.call, names, places)
         return lambda *values: function(*(o.of_node(value) for o, value in zip(operands, values, strict=True)))
 
+    def read_indices(self, tensor: Tensor) -> str:
+        """Return the input node of an argument that is indices."""
+        if not self.varies(tensor):
+            raise Refusal("its table is read at fixed places only", f"Take these rows once, as a constant, {PARTIAL}")
+        name = self.builder.read_indices(tensor, self.call.before[id(tensor)])
+        self._names[id(tensor)] = name
+        return name
+
     def read_pixels(self, tensor: Tensor) -> tuple[str, Callable[..., Tensor] | None]:
         """Return the node of an image whose pixels may have been put into one row, and the call from there."""
         before = self.builder.before(tensor, self.call, movement.row_of_pixels)
@@ -90,10 +123,37 @@ class Reader:
         again = replay(self.call, {id(tensor): before}, (before,))
         return before, lambda x: again(x.flatten(2))
 
-    def read_gate(self, tensor: Tensor) -> str:
-        """Return the node of a factor; of one that was spread over all pixels, before it was spread."""
-        before = self.builder.before(tensor, self.call, movement.spread_over_pixels)
-        return self.read(tensor) if before is None else before
+    def read_once(self, tensor: Tensor, channels: int, axes: Sequence[int]) -> str:
+        """Return the node of an argument with one place along those of these axes where it is repeated.
+
+        Its channels may be among them.
+        """
+
+        def undo(positions: Tensor, shape: tuple[int, ...]) -> Tensor:
+            return movement.without_repetitions(positions, axes).movedim(channels, 1)
+
+        before = self.builder.before(tensor, self.call, undo) if len(axes) > 0 else None
+        return self.read(tensor, channels) if before is None else before
+
+    def constant(self, value: float | Tensor, channels: int, axes: Sequence[int] = ()) -> str:
+        """Return a node of a constant.
+
+        Args:
+            value: of as many dimensions as the call's result, or fewer.
+            channels, axes: see `read_once`.
+        """
+        constant = torch.as_tensor(value).detach().to(torch.float32)
+        constant = constant.reshape(*[1] * (self.result.dim() - constant.dim()), *constant.shape)
+        if not bool(same_numbers(constant, constant[:1]).all()):
+            raise Refusal(
+                "it computes with a constant that differs from image to image",
+                f"Use one constant for all images, of shape [1, …], {PARTIAL}",
+            )
+        for axis in axes:
+            once = constant.narrow(axis, 0, 1)
+            constant = once if bool(same_numbers(constant, once).all()) else constant
+        name = f"{self.builder.name_of(self.call)}.constant"
+        return self.builder.constant(self.call, constant.movedim(channels, 1)[0].contiguous().clone(), name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a node."""
@@ -107,6 +167,7 @@ class Reader:
         shape: tuple[int, ...] | None = None,
         step: str = "",
         channels_at: int = 1,
+        kept: tuple[int, ...] | None = None,
         **settings: Any,
     ) -> str:
         """Add a node and return its name.
@@ -117,6 +178,8 @@ class Reader:
             shape: None: of the call's result, its channels first.
             step: what an intermediate result is called, behind the call's own name.
             channels_at: the axis of the call's result that the node has as channels.
+            kept: the shape of one image of the result where the node has axes of 1 that the result has not; then
+                `channels_at` is one of these axes, and so is `shape` made.
         """
         self.channels_at = channels_at
         name = self.builder.name_of(self.call)
@@ -124,32 +187,37 @@ class Reader:
             self.call,
             kind,
             inputs,
-            self.shape_along(channels_at) if shape is None else shape,
-            self._again(inputs, channels_at) if function is None else function,
+            _along(tuple(self.result.shape[1:]) if kept is None else kept, channels_at) if shape is None else shape,
+            self._again(inputs, channels_at, kept) if function is None else function,
             f"{name}.{step}" if step else name,
             settings,
         )
 
     def shape_along(self, channels: int) -> tuple[int, ...]:
         """Return the shape of one image of the call's result, with this axis of the result as channels in front."""
-        shape = tuple(self.result.shape[1:])
-        return (*shape[channels - 1 : channels], *shape[: channels - 1], *shape[channels:])
+        return _along(tuple(self.result.shape[1:]), channels)
 
-    def _again(self, inputs: tuple[str, ...], channels: int) -> Callable[..., Any]:
+    def _again(self, inputs: tuple[str, ...], channels: int, kept: tuple[int, ...] | None) -> Callable[..., Any]:
         function = replay(self.call, self._names, inputs)
         if not isinstance(self.call.result, Tensor):
             function = Result(function, 0)
         taken = [self._taken.get(name) for name in inputs]
-        if channels == 1 and not any(taken):
+        if channels == 1 and kept is None and not any(taken):
             return function
         again = function
 
         def moved(*values: Tensor) -> Tensor:
             given = (v if how is None else how.as_called(v) for v, how in zip(values, taken, strict=True))
             result: Tensor = again(*given)
+            result = result if kept is None else result.reshape(len(result), *kept)
             return result.movedim(channels, 1) if channels != 1 else result
 
         return moved
+
+
+def _along(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """The shape of an image, with this axis of a batch of it as channels in front."""
+    return (*shape[channels - 1 : channels], *shape[: channels - 1], *shape[channels:])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .folding import Folds
 from .tape import Call, mapped, tensors_in
 
 
@@ -35,10 +36,32 @@ def replay(
                 value = clones.setdefault(id(argument), value.clone())
             return value
 
-        result = function(*mapped(call.args, taken), **mapped(call.kwargs, taken))
+        args, kwargs = mapped(call.args, taken), mapped(call.kwargs, taken)
+        result = function(*args, **kwargs) if call.folds is None else _folded(function, call.folds, args, kwargs)
         return (result, *(clones[id(tensor)] for tensor in written)) if written else result
 
     return again
+
+
+def _folded(function: Callable[..., Any], folds: Folds, args: Any, kwargs: Any) -> Any:
+    """Call a function with unfolded arguments as the model has called it, and unfold what it returns."""
+    tensors = list(tensors_in((args, kwargs)))
+    varying = next(i for i, fold in enumerate(folds.tensors) if fold is not None and i not in folds.constants)
+    batch, remaining = len(tensors[varying]), iter(range(len(tensors)))
+
+    def given(argument: Any) -> Any:
+        if not isinstance(argument, Tensor):
+            return argument
+        index = next(remaining)
+        fold, x = folds.tensors[index], tensors[index]
+        if fold is None:
+            return argument
+        return fold.folded(x[:1].expand(batch, *x.shape[1:]) if index in folds.constants else x)
+
+    result = function(*mapped(folds.args, given), **mapped(folds.kwargs, given))
+    return mapped(
+        result, lambda item: folds.result.unfolded(item, tensors[varying]) if isinstance(item, Tensor) else item
+    )
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Node:
         kind, settings: see `kinds`.
         inputs: names of the nodes it reads.
         shape: of one image, without the batch: (C, *rows), so (C, H, W), (C, L), (F,); or () of one number.
-        function: computes the value, [batch, *shape], from the values of the inputs.
+        function: computes the value, [batch, *shape], from the values of the inputs; [1, *shape] where there are none.
         place: for messages: where in the model it is, and what it is there.
         module: the path of the module that computes it: "" of the model itself, and of inputs.
         between: of codes behind a function of free last bits the least and the largest that they may be, see
@@ -58,6 +58,11 @@ class Node:
     def channels(self) -> int:
         """C, or F; 1 of a single number."""
         return self.shape[0] if self.shape else 1
+
+    def value(self, batch: int, *inputs: Tensor) -> Tensor:
+        """Compute it, [batch, *shape], from the values of its inputs; of none it is the same for every image."""
+        value = self.function(*inputs)
+        return value if self.inputs else value.expand(batch, *self.shape)
 
     def __str__(self) -> str:
         shape = "×".join(map(str, self.shape))
@@ -140,5 +145,5 @@ class Graph:
                     values[node.name] = next(remaining)
                 else:
                     arguments = [taken[name] if name in taken else values[name] for name in node.inputs]
-                    values[node.name] = node.function(*arguments)
+                    values[node.name] = node.value(len(inputs[0]), *arguments)
         return values

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .chains import composed, is_monotone
-from .graph import Node
+from .graph import Graph, Node
 
 #: How far from the true value PyTorch's may be, as a share of it: 4 to 8 units in the last place.
 ROOM = 2.0**-21
@@ -62,3 +62,16 @@ def codes_between(chain: Sequence[Node], codes: Node) -> Between | None:
         return ends.amin(0), ends.amax(0)
 
     return between
+
+
+def behind_free_bits(graph: Graph) -> set[str]:
+    """The nodes whose last bits may be others if the model is called again: those of a library's functions.
+
+    A vector computes them in one way and its end in another, so they depend on how a tensor lies in memory, a part of
+    another one for example. Sums have an order of their own each time they are called.
+    """
+    free: set[str] = set()
+    for node in graph:
+        if not (node.row.exact or node.row.sums) or any(name in free for name in node.inputs):
+            free.add(node.name)
+    return free

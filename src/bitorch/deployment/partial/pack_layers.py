@@ -15,13 +15,20 @@ from ...in_place import check_module
 from ...layers import (
     QConv1d,
     QConv2d,
+    QConv3d,
+    QConvTranspose1d,
+    QConvTranspose2d,
+    QConvTranspose3d,
+    QEmbedding,
     QLinear,
     QMultiheadAttention,
 )
+from ...layers.composed import Composed, PartLinear
 from ...layers.low_bit import LowBit, WeightQuantized
-from ...layers.qattention import INPUT_PROJECTIONS, PROJECTED, QProjection
+from ...layers.qattention import QProjection
+from ...layers.qrecurrent import QGates, Recurrent
 from ...model_copy import copied
-from ...operators.packed import runtime
+from ...operators.packed_programs import runtime
 from ...text_table import aligned, ruled
 from ...wrappers import unwrapped
 from ..capture.preconditions import in_training_mode, some
@@ -101,6 +108,16 @@ class PartialDeployment(nn.Module):
         return ruled(aligned(cells))
 
 
+_TRANSPOSED = "a transposed convolution is packed in a model that is deployed whole, not alone"
+#: Layers that the runtime computes as parts of a program, and that have no packed form of their own.
+_ONLY_WHOLE: dict[type[nn.Module], str] = {
+    QConv3d: "a convolution in three dimensions is packed in a model that is deployed whole, not alone",
+    QConvTranspose1d: _TRANSPOSED,
+    QConvTranspose2d: _TRANSPOSED,
+    QConvTranspose3d: _TRANSPOSED,
+}
+
+
 def pack_layers(model: nn.Module) -> PartialDeployment:
     """Return a copy of the model in which every low-bit layer that can be is packed; the rest stays PyTorch.
 
@@ -161,14 +178,16 @@ def _checked_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _drop_packed_weights(model: nn.Module) -> None:
-    """Take the float weights out of attention whose projections hold them packed."""
+    """Take the float weights out of attention and recurrent layers whose parts hold them packed."""
     for module in model.modules():
-        if not isinstance(module, QMultiheadAttention):
+        if not isinstance(module, Composed):
             continue
-        if all(isinstance(getattr(module, name), PackedLinear) for name in INPUT_PROJECTIONS):
-            for name in PROJECTED:
+        if not any(isinstance(part, PartLinear) for part in module.children()):
+            for name in module._shown():
                 if name in module._parameters:  # else a hook computes it
                     module.register_parameter(name, None)
+            if isinstance(module, nn.RNNBase):
+                module._init_flat_weights()  # which holds them, too
 
 
 def _has_weight(module: nn.Module) -> bool:
@@ -176,14 +195,20 @@ def _has_weight(module: nn.Module) -> bool:
 
 
 def _pack(layer: nn.Module) -> PackedLayer:
-    if isinstance(layer, QLinear) and type(layer) in (QLinear, QProjection):
+    if isinstance(layer, QLinear) and type(layer) in (QLinear, QProjection, QGates):
         return PackedLinear(layer)
     if type(layer) is QConv1d:
         return PackedConv1d(layer)
     if type(layer) is QConv2d:
         return PackedConv2d(layer)
+    if isinstance(layer, Recurrent):
+        raise NotPackableError("its gates and states stay in PyTorch; its matrices have rows of their own")
     if type(layer) is QMultiheadAttention:
         raise NotPackableError("softmax and its products stay in PyTorch; the projections have rows of their own")
+    if type(layer) in _ONLY_WHOLE:
+        raise NotPackableError(_ONLY_WHOLE[type(layer)])
+    if type(layer) is QEmbedding:
+        raise NotPackableError("tables stay in PyTorch; deployed whole, they are packed")
     if type(layer) in NOT_IN_THE_RUNTIME:
         raise NotPackableError(NOT_IN_THE_RUNTIME[type(layer)][0])
     if isinstance(layer, LowBit):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ...kept import Kept
 from ...layers import QConv1d, QConv2d, QLinear
 from ...layers.low_bit import LowBit
 from ...layers.weight_sources import computes_tensor, refresh
 from ...model_copy import copied
-from ...operators.packed import runtime
+from ...operators.last_call import LastCall
+from ...operators.packed_programs import runtime
 from ...quantizations.arithmetic import Arithmetic
 from ...quantizations.levels import divide
-from ..asked_arithmetic import Reason
+from ..asked_arithmetic import Reason, arithmetic_of
 from ..packable import Packing, packable
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Packed(nn.Module):
     packed_weight: Tensor
     scale: Tensor
     bias: Tensor | None
+    input_range: Tensor | None
 
     def __init__(self, layer: QLinear | QConv1d | QConv2d) -> None:
         super().__init__()
@@ -43,8 +46,8 @@ class Packed(nn.Module):
         quantizer = layer.input_quantization
         self.activation_bits = packing.activation_bits
         # Other quantizers, and float64 input, are quantized in PyTorch first.
-        self._is_in_runtime = _is_in_runtime(packing)
-        self._kind = _kind(packing, is_unsigned=quantizer.unsigned)
+        self._is_in_runtime = _is_in_runtime(packing, layer)
+        self._kind = _kind(packing, is_in_runtime=self._is_in_runtime, is_unsigned=quantizer.unsigned)
         self._zero_point = quantizer.zero_point()
         self._pad_code = packing.pad_code
         self.weight_bits, self._weight_grid = packing.weight_bits, packing.weight_grid
@@ -62,10 +65,20 @@ class Packed(nn.Module):
             self.register_buffer("packed_weight", torch.from_numpy(packed))
             self.register_buffer("scale", scale.clone())
             self.register_buffer("bias", None if layer.bias is None else layer.bias.float().clone())
+            # Made of the quantizer's parameters and buffers, which are those of the state_dict.
+            found = _input_range(packing.arithmetic) if self._is_in_runtime else None
+            self.register_buffer("input_range", found, persistent=False)
+        self._range_source: Kept[_Source] = Kept()
+        self._last_call: Kept[LastCall] = Kept()
         self.eval()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if "_last_call" in self.__dict__:  # which was of the attributes as they were
+            self._last_call.made = None
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        kept = {name: getattr(self, name) for name in ("scale", "bias")}
+        kept = {name: getattr(self, name) for name in ("scale", "bias", "input_range")}
         quantizer = self.input_quantization
         of_quantizer = {name: t.data for name, t in (*quantizer.named_parameters(), *quantizer.named_buffers())}
         self.output_dtype = fn(torch.zeros(1, dtype=self.output_dtype, device=self.scale.device)).dtype
@@ -78,22 +91,44 @@ class Packed(nn.Module):
             tensor.data = of_quantizer[name].to(tensor.device)
         return self
 
-    def _quantizable(self, x: Tensor, dimensions: str) -> Tensor:
-        """Return what the runtime's quantizer turns into the codes of x: x in float32, or codes as values."""
+    def _quantizable(self, x: Tensor, dimensions: str) -> tuple[Tensor, Tensor | None]:
+        """Return what the runtime makes codes of: x in float32 and the range, or codes as values, which have none."""
+        dtype = x.dtype
+        if dtype != torch.float32 or x.device.type != "cpu":
+            self._check_input(x, dimensions)
+        if self._is_in_runtime and dtype != torch.float64:
+            return x if dtype == torch.float32 else x.float(), self._current_range()
+        codes = self.input_quantization.codes(x).float()
+        if self._kind != "unit":
+            return codes, None
+        return divide(codes + self._zero_point, 2**self.activation_bits - 1), None
+
+    def _check_input(self, x: Tensor, dimensions: str) -> None:
         name = type(self).__name__
         if not x.is_floating_point():
             raise TypeError(f"{name}: the input must be a floating-point tensor, got {x.dtype}; use .float()")
         if x.device.type not in ("cpu", "meta"):
             raise ValueError(f"{name} runs on CPUs, but its input {dimensions} is on {x.device}; use .cpu()")
-        if self._is_in_runtime and x.dtype != torch.float64:
-            return x if x.dtype == torch.float32 else x.float()
-        codes = self.input_quantization.codes(x).float()
-        return divide(codes + self._zero_point, 2**self.activation_bits - 1) if self._kind == "unit" else codes
+
+    def _current_range(self) -> Tensor | None:
+        """Return the range as the quantizer has it now: a state_dict or functional_call may have brought another."""
+        found = self._buffers["input_range"]
+        if found is None or torch.compiler.is_compiling():
+            return found
+        source = self._range_source.made
+        if source is None or not source.is_as_it_was():
+            arithmetic = arithmetic_of(self.input_quantization)
+            if isinstance(arithmetic, Reason):
+                raise ValueError(f"{type(self).__name__}: {arithmetic}")
+            found = self._buffers["input_range"] = _input_range(arithmetic)
+            self._zero_point = arithmetic.zero_point
+            self._range_source.made = _Source(self.input_quantization)
+        return found
 
     def _stages(self) -> tuple[Tensor, Tensor | None]:
         """Return the scale and bias that the runtime applies."""
         if self._is_in_runtime:
-            return self.scale, self.bias
+            return cast(Tensor, self._buffers["scale"]), self._buffers["bias"]
         return self.scale.new_ones(()), None
 
     def _finished(self, y: Tensor, x: Tensor, bias_shape: tuple[int, ...]) -> Tensor:
@@ -139,16 +174,47 @@ def _check_unwatched(layer: LowBit) -> None:
             raise NotPackableError(f"{which} has forward hooks, which may change its input, weight or result")
 
 
-def _is_in_runtime(packing: Packing) -> bool:
-    """Whether the operators compute the input's codes: they have no range or shift of their own."""
+def _is_in_runtime(packing: Packing, layer: QLinear | QConv1d | QConv2d) -> bool:
+    """Whether the operators compute the input's codes."""
     arithmetic = packing.arithmetic
-    if not isinstance(arithmetic, Arithmetic) or arithmetic.form == "round":
+    if not isinstance(arithmetic, Arithmetic) or arithmetic.form == "round" or not arithmetic.keeps_nan:
         return False
-    return arithmetic.divide is None and arithmetic.plus is None and arithmetic.zero_point == 0
+    if arithmetic.divide is None and arithmetic.plus is None:
+        return True
+    if packing.pad_code != 0:  # borders are filled in front of the range
+        return False
+    channels = layer.in_features if isinstance(layer, QLinear) else layer.in_channels
+    spatial = 0 if isinstance(layer, QLinear) else len(layer.kernel_size)
+    return arithmetic.shape in (torch.Size(), torch.Size((channels, *[1] * spatial)))
 
 
-def _kind(packing: Packing, *, is_unsigned: bool) -> str:
+def _input_range(arithmetic: Arithmetic | Reason) -> Tensor | None:
+    """Return an arithmetic's divisor and what is added, as the operators take them: [2], or [2, C]; None of neither."""
+    if isinstance(arithmetic, Reason) or (arithmetic.divide is None and arithmetic.plus is None):
+        return None
+    divide = torch.ones(()) if arithmetic.divide is None else arithmetic.divide.float()
+    plus = torch.zeros(()) if arithmetic.plus is None else arithmetic.plus.float()
+    return torch.stack(torch.broadcast_tensors(divide.flatten(), plus.flatten())).squeeze(1).contiguous()
+
+
+class _Source:
+    """The tensors of a quantizer, and how often each was written to; of one made in inference mode nobody counts it."""
+
+    def __init__(self, quantizer: nn.Module) -> None:
+        kinds = [kind for module in quantizer.modules() for kind in (module._parameters, module._buffers)]
+        members = [(kind, name, tensor) for kind in kinds for name, tensor in kind.items() if tensor is not None]
+        self._members = [(*member, None if member[2].is_inference() else member[2]._version) for member in members]
+
+    def is_as_it_was(self) -> bool:
+        """Whether these are the same tensors, which nobody has written to since."""
+        for kind, name, tensor, version in self._members:
+            if kind.get(name) is not tensor or (version is not None and tensor._version != version):
+                return False
+        return True
+
+
+def _kind(packing: Packing, *, is_in_runtime: bool, is_unsigned: bool) -> str:
     """Return the operators' name of what makes codes of what `_quantizable` returns."""
-    if isinstance(packing.arithmetic, Arithmetic) and _is_in_runtime(packing):
+    if isinstance(packing.arithmetic, Arithmetic) and is_in_runtime:
         return packing.arithmetic.form
     return "unit" if is_unsigned else "sign"

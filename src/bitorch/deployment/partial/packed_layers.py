@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...kept import Kept
 from ...layers import QConv1d, QConv2d, QLinear
 from ...layers.qattention import QProjection
-from ...operators.packed import packed_conv2d, packed_linear
+from ...layers.qrecurrent import QGates
+from ...layers.watched import is_watched
+from ...operators.last_call import is_plain
+from ...operators.packed import PackedLinearCall, packed_conv2d, packed_linear
+from ...operators.packed_together import Together
 from .packed_base import NotPackableError, Packed
 
 
@@ -19,18 +27,19 @@ class PackedLinear(Packed):
     CPUs, under torch.compile and torch.export too.
 
     Args:
-        layer: a QLinear, or a projection of a QMultiheadAttention, in eval mode. It stays as it is; later changes of
-            its weight do not reach this one.
+        layer: a QLinear, or a part of attention or of a recurrent layer, in eval mode. It stays as it is; later changes
+            of its weight do not reach this one.
 
     Raises:
         ValueError: the layer cannot be packed; the message says why. ImportError: bitorch_runtime is not installed.
     """
 
     def __init__(self, layer: QLinear) -> None:
-        if type(layer) not in (QLinear, QProjection):
+        if type(layer) not in (QLinear, QProjection, QGates):
             raise NotPackableError(f"PackedLinear packs a QLinear, not a {type(layer).__name__}")
         super().__init__(layer)
         self.in_features, self.out_features = layer.in_features, layer.out_features
+        self._together: Kept[Together] = Kept()
 
     def forward(self, input: Tensor) -> Tensor:
         """Return y, shape [..., out_features], for x of shape [..., in_features] and any floating dtype."""
@@ -38,11 +47,11 @@ class PackedLinear(Packed):
             raise ValueError(
                 f"PackedLinear: the input must have the shape [..., {self.in_features}], got {tuple(input.shape)}"
             )
-        x = self._quantizable(input, f"[..., {self.in_features}]")
+        x, input_range = self._quantizable(input, "[..., in_features]")
         scale, bias = self._stages()
         y = packed_linear(
-            x if x.dim() == 2 else x.reshape(-1, self.in_features),
-            self.packed_weight,
+            x,
+            cast(Tensor, self._buffers["packed_weight"]),
             scale,
             bias,
             self.weight_bits,
@@ -50,9 +59,40 @@ class PackedLinear(Packed):
             self._kind,
             self._zero_point,
             self._weight_grid,
+            input_range,
+            last_call=self._last_call,
         )
-        y = y if x.dim() == 2 else y.view(*input.shape[:-1], self.out_features)
         return self._finished(y, input, (-1,))
+
+    def together(self, others: Sequence[nn.Module], input: Tensor) -> list[Tensor] | None:
+        """Return what this layer and others give for one input, by one call; None where each has to be called."""
+        layers: list[PackedLinear] = [self]
+        for layer in others:
+            if not isinstance(layer, PackedLinear):
+                return None
+            layers.append(layer)
+        if not is_plain(input) or input.dtype != torch.float32 or is_watched(*layers):
+            return None
+        if not all(layer._can_be_together(input) for layer in layers):
+            return None
+        calls = [layer._call(input) for layer in layers]
+        made = self._together.made
+        results = None if made is None else made.run(calls)
+        if results is None:
+            made = self._together.made = Together(calls)
+            results = made.run(calls)
+        return results
+
+    def _can_be_together(self, input: Tensor) -> bool:
+        is_plain_layer = self._is_in_runtime and self.output_dtype == torch.float32
+        return is_plain_layer and self.in_features == input.shape[-1] and not self.packed_weight.is_inference()
+
+    def _call(self, input: Tensor) -> PackedLinearCall:
+        buffers, input_range = self._buffers, self._current_range()  # first: it sets the zero point
+        return PackedLinearCall(
+            input, cast(Tensor, buffers["packed_weight"]), cast(Tensor, buffers["scale"]), buffers["bias"],
+            self.weight_bits, self.activation_bits, self._kind, self._zero_point, self._weight_grid, input_range,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self._bits_repr()}"
@@ -84,7 +124,7 @@ class _PackedConv(Packed):
             return F.pad(x, widths, value=self._pad_value)
         return F.pad(x, widths, mode=self.padding_mode)
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, input_range: Tensor | None) -> Tensor:
         """Convolve x [batch, in_channels, H, W], or [batch, in_channels, length] with a height of 1."""
         x = self._padded(x)
         is_1d = len(self.kernel_size) == 1
@@ -109,6 +149,8 @@ class _PackedConv(Packed):
             channels_last,
             self._zero_point,
             self._weight_grid,
+            input_range,
+            last_call=self._last_call,
         )
         y = y.permute(0, 3, 1, 2) if channels_last else y
         return y.squeeze(2) if is_1d else y
@@ -123,7 +165,7 @@ class _PackedConv(Packed):
                 f"got {tuple(input.shape)}"
             )
         x = input if input.dim() == dimensions + 2 else input.unsqueeze(0)
-        y = self._finished(self._convolve(self._quantizable(x, sizes)), x, (-1, *[1] * dimensions))
+        y = self._finished(self._convolve(*self._quantizable(x, sizes)), x, (-1, *[1] * dimensions))
         return y if input.dim() == dimensions + 2 else y.squeeze(0)
 
     def extra_repr(self) -> str:

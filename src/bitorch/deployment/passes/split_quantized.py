@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...layers.exact import scaled_convolution, scaled_linear
-from ...quantizations.arithmetic import is_sign, stored_codes
+from ...layers.exact_transposed import Geometry, products_per_output, scaled_transposed_convolution
+from ...quantizations.arithmetic import is_sign
 from ...quantizations.levels import divide
 from ..graph.graph import Graph, Node
+from .quantizer_codes import coded, over_channels
+from .split_matmul import split_matmul
 
 
 def drop_identities(graph: Graph) -> Graph:
@@ -31,9 +34,9 @@ def read_pixels(graph: Graph) -> Graph:
     nodes: list[Node] = []
     names: dict[str, str] = {}
     for node in graph:
-        if node.kind == "input":
+        if node.kind == "input" and node.settings["dtype"] == "float32":
             names[node.name] = f"{node.name}/float"
-            nodes += [replace(node, settings={"pixels": True}), _floats(names[node.name], node)]
+            nodes += [replace(node, settings={**node.settings, "pixels": True}), _floats(names[node.name], node)]
         elif node.kind == "permute" and node.inputs[0] in names:
             moved = replace(node, name=f"{node.name}/pixels")
             nodes += [moved, _floats(node.name, moved)]
@@ -56,7 +59,9 @@ def split_quantized(graph: Graph) -> Graph:
     """Write low-bit layers as codes, pad, product, scale, plus; and quantizers that stand alone as codes, values."""
     nodes: list[Node] = []
     for node in graph:
-        if node.kind == "low_bit":
+        if node.kind == "low_bit_matmul":
+            nodes.extend(split_matmul(node, *(graph[name].shape for name in node.inputs)))
+        elif node.kind == "low_bit":
             nodes.extend(_split_layer(node, graph[node.inputs[0]].shape))
         elif node.kind == "quantizer":
             nodes.extend(_split_quantizer(node))
@@ -65,41 +70,8 @@ def split_quantized(graph: Graph) -> Graph:
     return Graph(tuple(nodes), graph.outputs)
 
 
-def _coded(node: Node, shape: tuple[int, ...]) -> list[Node]:
-    """Return the nodes from a node's input to the stored codes of its quantizer, the last of them `codes`.
-
-    A range of its own is a division, and an addition for its zero point, in front of the unit quantizer; a shift is an
-    addition in front of a sign.
-    """
-    nodes: list[Node] = []
-
-    def add(step: str, kind: str, function: Callable[[Tensor], Tensor], settings: dict[str, Any]) -> None:
-        inputs = (nodes[-1].name,) if nodes else node.inputs
-        nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place, node.module))
-
-    form, bits, zero_point = (node.settings[name] for name in ("form", "bits", "zero_point"))
-    if node.settings["divide"] is not None:
-        width = node.settings["divide"]
-        add("range", "divide", lambda x: x / over_channels(width, x), {"constant": width})
-    if node.settings["plus"] is not None:
-        shift = node.settings["plus"]
-        step = "shift" if is_sign(form) else "zero"
-        add(step, "plus", lambda x: x + over_channels(shift, x), {"constant": shift})
-    keeps_nan = node.settings["keeps_nan"]
-    settings = {
-        "form": form, "bits": bits, "sign": is_sign(form), "zero_point": zero_point, "keeps_nan": keeps_nan,
-    }  # fmt: skip
-    add("codes", "codes", lambda x: stored_codes(form, x, bits, zero_point, keeps_nan=keeps_nan), settings)
-    return nodes
-
-
-def over_channels(numbers: Tensor, x: Tensor) -> Tensor:
-    """Return numbers [1] or [C] as they meet x [B, C, …]."""
-    return numbers.reshape(-1, *[1] * (x.dim() - 2))
-
-
 def _split_quantizer(node: Node) -> list[Node]:
-    nodes = _coded(node, node.shape)
+    nodes = coded(node, node.shape)
     settings = {"bits": nodes[-1].settings["bits"], "sign": nodes[-1].settings["sign"]}
     n = 1 if settings["sign"] else 2 ** settings["bits"] - 1
     table, function = None, _values(n)
@@ -123,7 +95,7 @@ def _scaled_values(zero: int, scale: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
-    nodes = _coded(node, input_shape)
+    nodes = coded(node, input_shape)
     is_convolution = "kernel_size" in node.settings
     if is_convolution:
         nodes.extend(_explicit_pad(node, nodes[-1]))
@@ -156,14 +128,14 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
 def _product(node: Node, codes: Node, geometry: dict[str, Any]) -> Node:
     kept = ("weight", "weight_bits", "weight_grid", "largest", "zero_point")
     settings = {name: node.settings[name] for name in kept} | {"sign": is_sign(node.settings["form"]), **geometry}
-    function = _convolution_product(settings) if geometry else _linear_product(settings)
+    function = _product_of_window(settings) if geometry else _linear_product(settings)
     return Node(f"{node.name}/sum", "product", (codes.name,), node.shape, function, settings, node.place, node.module)
 
 
 def _explicit_pad(node: Node, codes: Node) -> list[Node]:
     """A node that pads codes, where it is more than the zeros that the product takes borders for."""
     padding, mode, value = (node.settings[name] for name in ("padding", "padding_mode", "pad_code"))
-    if not any(padding) or (mode == "zeros" and value == 0):
+    if not any(padding) or (mode == "zeros" and value == 0) or "output_padding" in node.settings:
         return []
     sizes = tuple(
         size + before + after for size, before, after in zip(codes.shape[1:], padding[::2], padding[1::2], strict=True)
@@ -186,7 +158,8 @@ def _padded(padding: tuple[int, ...], mode: str, value: float) -> Callable[[Tens
 
 
 def _geometry(node: Node, *, padded: bool) -> dict[str, Any]:
-    geometry = {name: node.settings[name] for name in ("kernel_size", "stride", "padding", "dilation", "groups")}
+    names = ("kernel_size", "stride", "padding", "dilation", "groups", "output_padding")
+    geometry = {name: node.settings[name] for name in names if name in node.settings}
     return geometry | {"padding": (0,) * len(geometry["padding"])} if padded else geometry
 
 
@@ -197,6 +170,23 @@ def _linear_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     def function(codes: Tensor) -> Tensor:  # [batch, F, *rows]
         features_last = (codes.to(weight.dtype) - zero).movedim(1, -1)
         return scaled_linear(features_last, weight, one, one, largest).movedim(-1, 1)
+
+    return function
+
+
+def _product_of_window(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    return _transposed_product(product) if "output_padding" in product else _convolution_product(product)
+
+
+def _transposed_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    weight, zero, largest = product["weight"], product["zero_point"], product["largest"]
+    geometry = Geometry(*(product[name] for name in Geometry._fields))
+    inputs = products_per_output(weight.shape[1], product["kernel_size"], geometry.stride, geometry.dilation)
+    one = torch.ones(())
+
+    def function(codes: Tensor) -> Tensor:
+        x = codes.to(weight.dtype) - zero
+        return scaled_transposed_convolution(x, weight, one, one, largest, inputs, geometry)
 
     return function
 

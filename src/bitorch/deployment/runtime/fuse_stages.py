@@ -73,7 +73,7 @@ class _Grouping:
             self._take_integer_codes(group)
         for kinds in _stage_order(anchor):
             self._take_stage(group, kinds)
-        if anchor.row.weighs or anchor.kind == "add" or anchor.kind in AFFINE:
+        if anchor.row.weighs or anchor.kind in ("add", "normalize") or anchor.kind in AFFINE:
             self._take_codes(group)
         self.groups.append(group)
 
@@ -109,6 +109,8 @@ class _Grouping:
         other = [name for name in add.inputs if name != group.value]
         if len(other) != 1:
             return False  # x + x
+        if any(self.graph[name].shape != add.shape for name in add.inputs):
+            return False  # one is repeated along axes
         return not self._depends(other[0], {node.name for node in group.nodes})
 
     def _depends(self, name: str, on: set[str]) -> bool:
@@ -146,6 +148,8 @@ def _stage_order(anchor: Node) -> Sequence[tuple[str, ...]]:
     """The kinds of nodes that may follow an anchor in its operation, stage by stage."""
     if anchor.kind == "product":
         return ("scale",), ("plus",), ("batch_norm",), ("add",), ("relu",)
+    if anchor.kind == "code_matmul":
+        return (("scale",),)
     if anchor.row.weighs:
         return ("batch_norm",), ("add",), ("relu",)
     if anchor.kind == "add":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,13 @@ from ...wrappers import unwrapped
 from ..capture.runs import run_or_raise
 from ..graph.chains import without_nan
 from ..graph.graph import Node
+from ..graph.last_bits import behind_free_bits
 from .all_tensors import all_tensors
 from .compile import Compiled
 from .lower import Lowered
 from .packed_model import PackedModel
 from .same_network import as_floats, compiled_as
+from .sizes_of_terms import sizes_of_terms
 from .subnormals import subnormals_kept
 
 if TYPE_CHECKING:
@@ -130,7 +133,8 @@ def verify(model: nn.Module, packed: PackedModel, *inputs: Tensor) -> Verificati
     taken right from D through a function of free last bits, such as SiLU, must be those of its value, or of one that is
     2⁻²¹ of it larger or smaller. Likewise, where
     the model quantizes NaN, what follows is computed from the program's code, the lowest one. A float sum is not
-    compared in images whose numbers are so huge (beyond 10²⁴) that it may overflow in one order and not in another.
+    compared in images whose numbers are so huge (beyond 10²⁴, and 10¹² where squares are added) that it may overflow in
+    one order and not in another.
 
     Args:
         model: in eval mode.
@@ -149,7 +153,7 @@ def verify(model: nn.Module, packed: PackedModel, *inputs: Tensor) -> Verificati
 def verify_batches(
     model: nn.Module, packed: PackedModel, batches: Iterable[Sequence[Tensor]]
 ) -> Iterator[Verification]:
-    """Verify batch by batch, as `verify` does; the model is captured and compiled once, with the first batch.
+    """Verify batch by batch, as `verify` does; the model is captured and compiled once for each size of inputs.
 
     Args:
         model, packed: as of `verify`.
@@ -162,15 +166,16 @@ def verify_batches(
         ValueError: as `verify`, with the first batch.
     """
     model = unwrapped(model)
-    compiled: Compiled | None = None
+    known: dict[tuple[tuple[int, ...], ...], tuple[Compiled, bitorch_runtime.Program]] = {}
     if not isinstance(packed, PackedModel):
         raise TypeError(f"packed must be a PackedModel, as bitorch.deploy returns it, got {type(packed).__name__}")
     for inputs in batches:
         packed._given(tuple(inputs))  # raises, with both shapes, if it does not take them
-        if compiled is None:
+        shapes = tuple(tuple(x.shape[1:]) for x in inputs)
+        if shapes not in known:
             compiled = compiled_as(model, packed, inputs)
-            program = all_tensors(compiled.lowered, *packed.program())
-        yield compare(model, compiled, program, packed, inputs)
+            known[shapes] = compiled, all_tensors(compiled.lowered, *packed.program_for(inputs))
+        yield compare(model, *known[shapes], packed, inputs)
 
 
 def compare(
@@ -213,14 +218,17 @@ class _Walk:
             for node in graph:
                 if node.kind == "input":
                     continue
-                value = node.function(*(values[name] for name in node.inputs))
-                self.signs[node.name] = node.settings.get("sign", self.signs.get(node.inputs[0], False))
+                value = node.value(len(self.inputs[0]), *(values[name] for name in node.inputs))
+                self.signs[node.name] = node.settings.get(
+                    "sign", any(self.signs.get(n, False) for n in node.inputs[:1])
+                )
                 if node.row.makes_codes:
                     value = without_nan(value, sign=self.signs[node.name])
                 is_inexact = not node.row.exact or any(name in inexact for name in node.inputs)
                 values[node.name] = value
                 if node.row.sums:
-                    unsure |= _of_any(node, [_may_overflow(values[name]) for name in node.inputs])
+                    limit = math.sqrt(_HUGE) if node.row.squares(node.settings) else _HUGE
+                    unsure |= _of_any(node, [_may_overflow(values[name], limit) for name in node.inputs])
                 elif node.row.lost:
                     unsure[node.name] = (values[node.inputs[0]].abs() > _HUGE).flatten(1).any(1)
                 elif is_inexact:
@@ -237,7 +245,7 @@ class _Walk:
                     value = _between(value, found, *node.between(*(values[name] for name in node.inputs)))
                 if node.name in unsure:
                     value = torch.where(unsure[node.name].reshape(-1, *[1] * (value.dim() - 1)), found, value)
-                terms = _terms(node, [values[name] for name in node.inputs])
+                terms = sizes_of_terms(node, [values[name] for name in node.inputs])
                 comparisons.append(
                     _comparison(node.name, operation, kind, value, found, exact=not is_inexact, terms=terms)
                 )
@@ -257,19 +265,14 @@ class _Walk:
         return 2 * codes - 1 if self.signs[node.name] else codes
 
 
-def _terms(node: Node, inputs: Sequence[Tensor]) -> Tensor | None:
-    """What a sum without a weight would be if nothing that is added up cancelled; None where its own size is told."""
-    return node.function(*(x.abs() for x in inputs)) if node.kind in ("global_avg_pool", "matmul") else None
-
-
 def _between(value: Tensor, found: Tensor, least: Tensor, most: Tensor) -> Tensor:
     """The codes that the model may have: those that were found, where its last bits decide between them and others."""
     return torch.where((found >= least) & (found <= most), found, value)
 
 
-def _may_overflow(x: Tensor) -> Tensor:
+def _may_overflow(x: Tensor, limit: float) -> Tensor:
     """Say of which images x, [batch, …], a float sum is not compared: bool [batch]."""
-    return (x.isfinite() & (x.abs() > _HUGE)).flatten(1).any(1)
+    return (x.isfinite() & (x.abs() > limit)).flatten(1).any(1)
 
 
 def _of_any(node: Node, unsure: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -343,8 +346,9 @@ def _outputs(
     replayed = compiled.graph.replay(inputs)
     with as_it_was(model):
         own = run_or_raise(model, [*map(as_floats, inputs)], "the inputs", "Give inputs that the model takes").tensors
+    free = behind_free_bits(compiled.graph)
     rows.extend(
-        _comparison(f"{name} (graph)", "", "floats", expected, replayed[node], exact=True)
+        _comparison(f"{name} (graph)", "", "floats", expected, replayed[node], exact=node not in free)
         for name, node, expected in zip(names, compiled.graph.outputs, own, strict=True)
     )
     return rows

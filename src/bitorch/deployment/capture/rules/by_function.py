@@ -9,7 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import attention, einsum, elementwise, joining, matrices, windows
+from . import (
+    attention,
+    bounds,
+    choosing,
+    einsum,
+    elementwise,
+    embeddings,
+    functions,
+    joining,
+    matrices,
+    norms,
+    pairs,
+    reductions,
+    resizes,
+    windows,
+)
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -35,56 +50,98 @@ def _rules(table: dict[str, Rule]) -> dict[Any, Rule]:
     return rules
 
 
+#: Functions of single numbers without parameters whose kinds are called as they are.
+_PLAIN = (
+    *("hardswish", "hardsigmoid", "sigmoid", "tanh", "silu", "selu", "mish", "logsigmoid"),
+    *("erf", "exp", "log", "sqrt", "rsqrt", "softsign"),
+)
+
 #: The same name means the same in torch, torch.nn.functional and Tensor, and so do their arguments.
 RULES: dict[Any, Rule] = _rules(
     {
         "conv1d": windows.conv(1),
         "conv2d": windows.conv(2),
+        "conv3d": windows.conv(3),
+        "conv_transpose1d": windows.conv_transpose(1),
+        "conv_transpose2d": windows.conv_transpose(2),
+        "conv_transpose3d": windows.conv_transpose(3),
         "linear": windows.linear,
+        "embedding": embeddings.embedding,
         "max_pool1d": windows.max_pool(1),
         "max_pool2d": windows.max_pool(2),
+        "max_pool3d": windows.max_pool(3),
         "max_pool1d_with_indices": windows.max_pool(1),
         "max_pool2d_with_indices": windows.max_pool(2),
+        "max_pool3d_with_indices": windows.max_pool(3),
         "avg_pool1d": windows.avg_pool(1),
         "avg_pool2d": windows.avg_pool(2),
+        "avg_pool3d": windows.avg_pool(3),
         "adaptive_avg_pool1d": windows.adaptive_avg_pool(1),
         "adaptive_avg_pool2d": windows.adaptive_avg_pool(2),
+        "adaptive_avg_pool3d": windows.adaptive_avg_pool(3),
         "adaptive_max_pool1d": windows.adaptive_max_pool(1),
         "adaptive_max_pool2d": windows.adaptive_max_pool(2),
+        "adaptive_max_pool3d": windows.adaptive_max_pool(3),
         "adaptive_max_pool1d_with_indices": windows.adaptive_max_pool(1),
         "adaptive_max_pool2d_with_indices": windows.adaptive_max_pool(2),
-        "mean": windows.mean,
-        "amax": windows.amax,
+        "adaptive_max_pool3d_with_indices": windows.adaptive_max_pool(3),
+        "mean": reductions.mean,
+        "sum": reductions.sum,
+        "amax": reductions.amax,
+        "amin": reductions.amin,
+        "max": reductions.largest_or_maximum,
+        "min": reductions.smallest_or_minimum,
+        "argmax": reductions.argmax,
+        "argmin": reductions.argmin,
+        "var": reductions.var,
+        "std": reductions.std,
+        "norm": reductions.norm,
+        "layer_norm": norms.layer_norm,
+        "group_norm": norms.group_norm,
+        "instance_norm": norms.instance_norm,
+        "rms_norm": norms.rms_norm,
         "cat concat concatenate": joining.cat,
         "stack": joining.stack,
         "relu": elementwise.activation("relu"),
-        "relu6": elementwise.relu6,
-        "hardtanh": elementwise.hardtanh,
-        "clamp clip": elementwise.clamp,
-        "clamp_min": elementwise.clamp_min,
-        "clamp_max": elementwise.clamp_max,
-        "minimum min": elementwise.minimum,
-        "maximum max": elementwise.maximum,
+        "relu6": bounds.relu6,
+        "hardtanh": bounds.hardtanh,
+        "clamp clip": bounds.clamp,
+        "clamp_min": bounds.clamp_min,
+        "clamp_max": bounds.clamp_max,
+        "minimum": bounds.minimum,
+        "maximum": bounds.maximum,
         "leaky_relu": elementwise.leaky_relu,
         "prelu": elementwise.prelu,
         "elu": elementwise.elu,
-        "hardswish": elementwise.activation("hardswish"),
-        "hardsigmoid": elementwise.activation("hardsigmoid"),
-        "sigmoid": elementwise.activation("sigmoid"),
-        "tanh": elementwise.activation("tanh"),
-        "silu": elementwise.activation("silu"),
         "gelu": elementwise.gelu,
-        "softmax": elementwise.softmax(log=False),
-        "log_softmax": elementwise.softmax(log=True),
-        "add __add__ __radd__ __iadd__": elementwise.add,
-        "sub subtract __sub__ __isub__": elementwise.sub,
-        "rsub __rsub__": elementwise.rsub,
-        "mul multiply __mul__ __rmul__ __imul__": elementwise.mul,
-        "div divide true_divide __truediv__ __itruediv__": elementwise.div,
-        "__rdiv__ __rtruediv__ reciprocal": elementwise.reciprocal,
+        **{name: elementwise.activation(name) for name in _PLAIN},
+        "abs __abs__ absolute": elementwise.activation("abs"),
+        "sign sgn": elementwise.activation("sign"),
+        "celu": functions.celu,
+        "softplus": functions.softplus,
+        "threshold": functions.threshold,
+        "hardshrink": functions.hardshrink,
+        "softshrink": functions.softshrink,
+        "tanhshrink": functions.tanhshrink,
+        "rrelu": functions.rrelu,
+        "glu": functions.glu,
+        "softmin": functions.softmin,
+        "softmax": functions.softmax(log=False),
+        "log_softmax": functions.softmax(log=True),
+        "reciprocal": functions.reciprocal,
+        "pow __pow__": functions.pow,
+        "square": functions.square,
+        "add __add__ __radd__ __iadd__": pairs.add,
+        "sub subtract __sub__ __isub__": pairs.sub,
+        "rsub __rsub__": pairs.rsub,
+        "mul multiply __mul__ __rmul__ __imul__": pairs.mul,
+        "div divide true_divide __truediv__ __itruediv__": pairs.div,
+        "__rdiv__ __rtruediv__": functions.divided_by,
+        "tril": choosing.tril,
+        "triu": choosing.triu,
+        "masked_fill": choosing.masked_fill,
         "neg negative __neg__": elementwise.neg,
-        "pow __pow__": elementwise.pow,
-        "square": elementwise.square,
+        "addcmul": elementwise.addcmul,
         "matmul bmm mm __matmul__ __imatmul__": matrices.matmul,
         "__rmatmul__": matrices.rmatmul,
         "addmm": matrices.addmm,
@@ -92,13 +149,32 @@ RULES: dict[Any, Rule] = _rules(
         "baddbmm": matrices.baddbmm,
         "scaled_dot_product_attention": attention.scaled_dot_product_attention,
     }
-) | {F.batch_norm: elementwise.batch_norm, F.pad: joining.pad, _torch._C._nn.pad: joining.pad}
+) | {
+    F.batch_norm: elementwise.batch_norm,
+    F.pad: joining.pad,
+    _torch._C._nn.pad: joining.pad,
+    F.normalize: norms.normalize,
+    _torch.linalg.vector_norm: reductions.vector_norm,
+    F.interpolate: resizes.interpolate,
+    torch.where: choosing.where,
+    Tensor.where: choosing.where_of,
+}
 
 #: Rules of functions where a constant may have a number for each image.
 BROADCASTING = frozenset(
-    {elementwise.add, elementwise.sub, elementwise.rsub, elementwise.mul, elementwise.div, elementwise.clamp}
-    | {elementwise.minimum, elementwise.maximum, elementwise.clamp_min, elementwise.clamp_max}
+    {pairs.add, pairs.sub, pairs.rsub, pairs.mul, pairs.div, functions.divided_by, bounds.clamp, bounds.clamp_min}
+    | {bounds.clamp_max, bounds.minimum, bounds.maximum, choosing.where, choosing.where_of, choosing.masked_fill}
+    | {reductions.largest_or_maximum, reductions.smallest_or_minimum}
 )
+
+#: Further rules of functions whose constants have the axes of the result, or the last ones of them.
+ALIGNED = frozenset({joining.cat, matrices.matmul, matrices.baddbmm, attention.scaled_dot_product_attention})
+
+#: Rules of functions that are told their axes by letters.
+SPELLED = frozenset({einsum.einsum})
+
+#: Rules of functions that take the second axis as channels, however many there are behind it.
+CHANNELS_SECOND = frozenset({elementwise.batch_norm, elementwise.prelu, norms.group_norm, norms.instance_norm})
 
 #: Functions whose first argument is a tensor, and which only put its numbers elsewhere.
 MOVEMENTS = frozenset(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....same_numbers import same_numbers
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from .remedies import constant_per_channel, instead_of_maximum
+from .numbers import channel_count, finite, minus_one, per_channel, the_same_everywhere, with_channels
 
 _Number = int | float | Tensor
 
@@ -28,91 +25,9 @@ def activation(kind: str) -> Callable[..., str]:
     return rule
 
 
-def relu6(call: Reader, input: Tensor, inplace: bool = False) -> str:
-    """The rule of F.relu6."""
-    return _clamp(call, input, 0.0, 6.0)
-
-
-def hardtanh(call: Reader, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> str:
-    """The rule of F.hardtanh."""
-    return _clamp(call, input, min_val, max_val)
-
-
-def clamp(call: Reader, input: Tensor, min: _Number | None = None, max: _Number | None = None) -> str:
-    """The rule of torch.clamp; tensors as bounds must be all one number."""
-    return _clamp(call, input, min, max)
-
-
-def clamp_min(call: Reader, input: Tensor, min: _Number) -> str:
-    """The rule of torch.clamp_min."""
-    return _clamp(call, input, min, None)
-
-
-def clamp_max(call: Reader, input: Tensor, max: _Number) -> str:
-    """The rule of torch.clamp_max."""
-    return _clamp(call, input, None, max)
-
-
-def minimum(call: Reader, input: Tensor, other: Any = None, **rest: Any) -> str:
-    """The rule of torch.minimum, and of torch.min with two tensors: with a constant."""
-    x, bound = _with_constant(call, input, other, "a minimum")
-    return _clamp(call, x, None, bound)
-
-
-def maximum(call: Reader, input: Tensor, other: Any = None, **rest: Any) -> str:
-    """The rule of torch.maximum, and of torch.max with two tensors: with a constant."""
-    x, bound = _with_constant(call, input, other, "a maximum")
-    return _clamp(call, x, bound, None)
-
-
-def _with_constant(call: Reader, one: Tensor, other: Any, what: str) -> tuple[Tensor, Tensor]:
-    told = f"{what} of several numbers of an image cannot be deployed"
-    if not isinstance(other, Tensor):
-        raise Refusal(told, instead_of_maximum(one))
-    if call.varies(one) and call.varies(other):
-        instead = "b + relu(a - b)" if what == "a maximum" else "a - relu(a - b)"
-        raise Refusal(told, f"Use {instead}, which is {what} but for rounding, or clamp with numbers, {PARTIAL}")
-    return (one, other) if call.varies(one) else (other, one)
-
-
-def _clamp(call: Reader, x: Tensor, low: _Number | None, high: _Number | None) -> str:
-    channels = call.channel_axis(x)
-    name = call.read(x, channels)
-    if tuple(call.result.shape) != tuple(x.shape):
-        raise Refusal("its bounds have more dimensions than the image", f"Clamp with numbers, {PARTIAL}")
-    lower, upper = _bound(call, low, no_bound=-torch.inf), _bound(call, high, no_bound=torch.inf)
-    if lower is None and upper is None:
-        return call.add("identity", name, channels_at=channels)
-    return call.add("clamp", name, channels_at=channels, low=lower, high=upper)
-
-
-def _bound(call: Reader, bound: _Number | None, no_bound: float) -> float | None:
-    """Return a bound, None where there is none: also for the infinity that limits nothing."""
-    if bound is None:
-        return None
-    if isinstance(bound, Tensor):
-        if call.varies(bound):
-            raise Refusal("it clamps to bounds that depend on the image", f"Clamp with numbers, {PARTIAL}")
-        values = bound.detach().flatten()
-        if not bool((values == values[0]).all() | values.isnan().any()):
-            raise Refusal("it clamps to bounds that differ from channel to channel", f"Clamp with numbers, {PARTIAL}")
-        bound = values[0]
-    number = float32(bound)
-    if number == no_bound:
-        return None
-    if not math.isfinite(number):
-        raise Refusal(f"it clamps to {number}, which no file can hold", f"Clamp with finite numbers, {PARTIAL}")
-    return number
-
-
-def float32(number: float | Tensor) -> float:
-    """Return a number as PyTorch takes it into arithmetic with float32 tensors."""
-    return float(torch.as_tensor(number).to(torch.float32))
-
-
 def leaky_relu(call: Reader, input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> str:
     """The rule of F.leaky_relu."""
-    slope, channels = _per_channel(call, negative_slope, input)
+    slope, channels = the_same_everywhere(call, negative_slope, input)
     return call.add("leaky_relu", call.read(input, channels), channels_at=channels, slope=slope)
 
 
@@ -121,13 +36,13 @@ def prelu(call: Reader, input: Tensor, weight: Tensor) -> str:
     name = call.read(input)
     if call.varies(weight):
         raise Refusal("its slope depends on the image", f"Use a slope that is fixed after training, {PARTIAL}")
-    return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(_channels(input, 1)).clone())
+    return call.add("leaky_relu", name, slope=weight.detach().flatten().expand(channel_count(input, 1)).clone())
 
 
 def elu(call: Reader, input: Tensor, alpha: float = 1.0, inplace: bool = False) -> str:
     """The rule of F.elu."""
-    numbers, channels = _per_channel(call, alpha, input)
-    return call.add("elu", call.read(input, channels), channels_at=channels, alpha=_finite(numbers))
+    numbers, channels = the_same_everywhere(call, alpha, input)
+    return call.add("elu", call.read(input, channels), channels_at=channels, alpha=finite(numbers))
 
 
 def gelu(call: Reader, input: Tensor, approximate: str = "none") -> str:
@@ -159,12 +74,13 @@ def batch_norm(
         )
     if any(call.varies(t) for t in (running_mean, running_var, weight, bias)):
         raise Refusal("its statistics or weights depend on the image", f"Use fixed ones, {PARTIAL}")
-    if not _has_no_gaps(input):
+    given = call.as_called(input)
+    if not _has_no_gaps(given):
         raise Refusal(
             "this batch norm reads a part of a larger tensor, for which PyTorch computes it with other roundings",
             "Copy the part first: norm(x.contiguous())",
         )
-    if not _is_dense(input):
+    if not _is_dense(given):
         return _batch_norm_in_steps(call, input, running_mean, running_var, weight, bias, eps)
     name = call.read(input)
     ones = torch.ones(1, input.shape[1], dtype=torch.float32)
@@ -173,6 +89,21 @@ def batch_norm(
     offset = F.batch_norm(0 * ones, running_mean, running_var, weight, bias, False, 0.0, eps)[0]
     _check_factors(multiply, offset)
     return call.add("batch_norm", name, multiply=multiply.detach(), offset=offset.detach())
+
+
+def addcmul(call: Reader, input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> str:
+    """The rule of torch.addcmul: constant + constant·x, which PyTorch rounds once."""
+    x, weight = (tensor2, tensor1) if call.varies(tensor2) else (tensor1, tensor2)
+    told = Refusal("this addcmul is not one number per channel + one per channel * x", f"Write x + a * b, {PARTIAL}")
+    if value != 1 or not call.varies(x) or call.varies(input) or call.varies(weight):
+        raise told
+    multiply, offset = per_channel(call, weight, x), per_channel(call, input, x)
+    if multiply is None or offset is None or multiply[1] != offset[1]:
+        raise told
+    _check_factors(multiply[0], offset[0])
+    channels = multiply[1]
+    name = call.read(x, channels)
+    return call.add("batch_norm", name, channels_at=channels, multiply=multiply[0], offset=offset[0])
 
 
 def _check_factors(*factors: Tensor) -> None:
@@ -202,14 +133,9 @@ def _batch_norm_in_steps(
     for step, kind, function, constant in steps:
         is_last = step == steps[-1][0]
         name = call.add(
-            kind, name, function=_with_channels(function, constant), step="" if is_last else step, constant=constant
+            kind, name, function=with_channels(function, constant), step="" if is_last else step, constant=constant
         )
     return name
-
-
-def _with_channels(function: Callable[[Tensor, Tensor], Tensor], constant: Tensor) -> Callable[[Tensor], Tensor]:
-    """Of a node's value [batch, C, *rows] and a constant [C]."""
-    return lambda v: function(v, constant.view(-1, *[1] * (v.dim() - 2)))
 
 
 def _is_dense(x: Tensor) -> bool:
@@ -223,235 +149,8 @@ def _has_no_gaps(x: Tensor) -> bool:
     return x.permute(sorted(range(x.dim()), key=lambda axis: -strides[axis])).is_contiguous()
 
 
-def softmax(log: bool) -> Callable[..., str]:
-    """Return the rule of softmax or log_softmax over channels."""
-
-    def rule(call: Reader, input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> str:
-        implicit = 0 if input.dim() in (0, 1, 3) else 1  # as F.softmax has it
-        channels = implicit if dim is None else dim % input.dim()
-        if channels == 0:
-            raise Refusal("it is a softmax over the batch", "Use dim=1, or dim=-1 of tokens")
-        return call.add("softmax", call.read(input, channels), channels_at=channels, log=log)
-
-    return rule
-
-
-def add(call: Reader, input: _Number, other: _Number, *, alpha: float = 1) -> str:
-    """The rule of torch.add."""
-    _check_alpha(alpha)
-    if call.varies(input) and call.varies(other):
-        return _add_two(call, input, other)
-    if not call.varies(input):
-        input, other = other, input
-    assert isinstance(input, Tensor)
-    constant, channels = _per_channel(call, other, input)
-    return call.add("plus", call.read(input, channels), channels_at=channels, constant=constant)
-
-
-def sub(call: Reader, input: _Number, other: _Number, *, alpha: float = 1) -> str:
-    """The rule of torch.sub: x − c is x + (−c), and c − x is (−x) + c, without another rounding."""
-    _check_alpha(alpha)
-    if isinstance(input, Tensor) and call.varies(input) and not call.varies(other):
-        constant, channels = _per_channel(call, other, input)
-        return call.add("plus", call.read(input, channels), channels_at=channels, constant=-constant)
-    assert isinstance(other, Tensor)
-    if call.varies(input):
-        assert isinstance(input, Tensor)
-        channels = _common_axis(call, input, other)
-        return _sum(call, call.read(input, channels), _negative(call, other, channels), channels)
-    constant, channels = _per_channel(call, input, other)
-    whole = input
-    negative = _negative(call, other, channels)
-    function = _with_channels(torch.add, constant) if channels != 1 else lambda v: whole + v
-    return call.add("plus", negative, function=function, channels_at=channels, constant=constant)
-
-
-def _negative(call: Reader, x: Tensor, channels: int) -> str:
-    name = call.read(x, channels)
-    constant = _minus_one(_channels(x, channels))
-    return call.add(
-        "times",
-        name,
-        function=torch.neg,
-        shape=call.shape(name),
-        step="neg",
-        channels_at=channels,
-        constant=constant,
-    )
-
-
-def rsub(call: Reader, input: _Number, other: _Number, *, alpha: float = 1) -> str:
-    """The rule of torch.rsub: other − input."""
-    return sub(call, other, input, alpha=alpha)
-
-
-def _check_alpha(alpha: float) -> None:
-    if alpha != 1:
-        raise Refusal(f"a sum with alpha={alpha} cannot be deployed", "Multiply first: x + alpha * y")
-
-
-def _add_two(call: Reader, one: Any, other: Any) -> str:
-    channels = _common_axis(call, one, other)
-    return _sum(call, call.read(one, channels), call.read(other, channels), channels)
-
-
-def _common_axis(call: Reader, one: Tensor, other: Tensor) -> int:
-    """The axis that two tensors are read along: that of the first one, unless it is of fewer dimensions."""
-    return call.channel_axis(one) if one.dim() == other.dim() == call.result.dim() else 1
-
-
-def _sum(call: Reader, one: str, other: str, channels: int) -> str:
-    wanted = call.shape_along(channels)
-    inputs = _spread(call, one, wanted, channels), _spread(call, other, wanted, channels)
-    return call.add("add", *inputs, function=torch.add, channels_at=channels)
-
-
-def _spread(call: Reader, name: str, wanted: tuple[int, ...], channels: int) -> str:
-    """Return a node of the result's shape: the node itself, or its channel or pixels repeated, as broadcasting does."""
-    shape = call.shape(name)
-    if shape == wanted:
-        return name
-    if len(shape) != len(wanted) or not 2 <= len(wanted) <= 3:
-        raise Refusal(
-            f"it broadcasts {_text(call, name)} to {['batch', *wanted]}",
-            f"Give both tensors as many dimensions, {PARTIAL}",
-        )
-    if shape[0] != wanted[0]:
-        one_image = (wanted[0], *shape[1:])
-        name = call.add(
-            "select",
-            name,
-            function=lambda v: v.expand(-1, *one_image).contiguous(),
-            shape=one_image,
-            step="channels",
-            channels_at=channels,
-            channels=(0,) * wanted[0],
-        )
-    if shape[1:] == wanted[1:]:
-        return name
-    return call.add(
-        "adaptive_avg_pool",
-        name,
-        function=lambda v: v.expand(-1, *wanted).contiguous(),
-        shape=wanted,
-        step="pixels",
-        channels_at=channels,
-        output_size=wanted[1:],
-    )
-
-
-def mul(call: Reader, input: _Number, other: _Number) -> str:
-    """The rule of torch.mul: with a constant, of two tensors, or of an image with one number per channel."""
-    if call.varies(input) and call.varies(other):
-        assert isinstance(input, Tensor)
-        assert isinstance(other, Tensor)
-        return _mul_two(call, input, other)
-    if not call.varies(input):
-        input, other = other, input
-    assert isinstance(input, Tensor)
-    constant, channels = _per_channel(call, other, input)
-    return call.add("times", call.read(input, channels), channels_at=channels, constant=_finite(constant))
-
-
-def _finite(constant: Tensor) -> Tensor:
-    if not bool(constant.isfinite().all()):
-        raise Refusal("it multiplies with a constant that is NaN or infinite", "Multiply with finite numbers")
-    return constant
-
-
-def _mul_two(call: Reader, input: Tensor, other: Tensor) -> str:
-    channels = _common_axis(call, input, other)
-    if channels == 1:
-        one, two = call.read_gate(input), call.read_gate(other)
-    else:
-        one, two = call.read(input, channels), call.read(other, channels)
-    wanted, shapes = call.shape_along(channels), (call.shape(one), call.shape(two))
-    if wanted == shapes[1] != shapes[0]:
-        one, two, shapes = two, one, (shapes[1], shapes[0])
-    if shapes[1] == (*shapes[0][:1], *[1] * (len(shapes[0]) - 1)) != shapes[0]:
-        return call.add("mul", one, two, function=_gated, channels_at=channels)
-    inputs = _spread(call, one, wanted, channels), _spread(call, two, wanted, channels)
-    return call.add("mul", *inputs, function=torch.mul, channels_at=channels)
-
-
-def _gated(x: Tensor, gate: Tensor) -> Tensor:
-    """Multiply with one number per channel, [batch, C] or with ones behind: passes take these for the same."""
-    return x * gate.reshape(*x.shape[:2], *[1] * (x.dim() - 2))
-
-
-def div(call: Reader, input: _Number, other: _Number, *, rounding_mode: str | None = None) -> str:
-    """The rule of torch.div by a constant."""
-    if rounding_mode is not None:
-        raise Refusal("a division that rounds cannot be deployed", "Divide without rounding_mode")
-    if not isinstance(input, Tensor) or not call.varies(input) or call.varies(other):
-        raise Refusal("it divides by numbers that depend on the image", f"Divide by constants only, {PARTIAL}")
-    constant, channels = _per_channel(call, other, input)
-    if bool(((constant == 0) | constant.isnan()).any()):
-        raise Refusal("it divides by a constant that is 0 or NaN", "Divide by other numbers")
-    return call.add("divide", call.read(input, channels), channels_at=channels, constant=constant)
-
-
-def reciprocal(call: Reader, input: Tensor, other: _Number = 1) -> str:
-    """The rule of constant / x: there is none."""
-    raise Refusal("it divides by numbers that depend on the image", f"Divide by constants only, {PARTIAL}")
-
-
 def neg(call: Reader, input: Tensor) -> str:
     """The rule of torch.neg: times −1."""
     channels = call.channel_axis(input)
-    constant = _minus_one(_channels(input, channels))
+    constant = minus_one(input, channels)
     return call.add("times", call.read(input, channels), channels_at=channels, constant=constant)
-
-
-def _minus_one(channels: int) -> Tensor:
-    return torch.full((channels,), -1, dtype=torch.float32)
-
-
-def _channels(x: Tensor, axis: int) -> int:
-    """How many channels x has along an axis; 1 of [batch]."""
-    return x.shape[axis] if x.dim() > 1 else 1
-
-
-def pow(call: Reader, input: _Number, exponent: _Number) -> str:
-    """The rule of torch.pow: a square is the number times itself, and so rounds as PyTorch's."""
-    if not isinstance(input, Tensor) or isinstance(exponent, Tensor) or exponent != 2:
-        raise Refusal(
-            "powers other than squares cannot be deployed", f"Write powers as products, as x * x * x, {PARTIAL}"
-        )
-    channels = call.channel_axis(input)
-    name = call.read(input, channels)
-    return call.add("mul", name, name, function=torch.mul, channels_at=channels)
-
-
-def square(call: Reader, input: Tensor) -> str:
-    """The rule of torch.square."""
-    return pow(call, input, 2)
-
-
-def _per_channel(call: Reader, value: _Number, x: Tensor) -> tuple[Tensor, int]:
-    """Return a constant as float32 [C], and the axis of x that has these channels.
-
-    The constant has one number for all of x, or one for each place along an axis.
-    """
-    if tuple(call.result.shape) != tuple(x.shape):
-        raise Refusal(
-            f"its constant of shape {list(torch.as_tensor(value).shape)} makes the result larger than the image",
-            constant_per_channel(x),
-        )
-    constant = torch.as_tensor(value).detach().to(torch.float32)
-    constant = constant.reshape(*[1] * (x.dim() - constant.dim()), *constant.shape)
-    first = constant.flatten()[:1]
-    if bool(same_numbers(constant, first).all()):
-        channels = call.channel_axis(x)
-        return first.expand(_channels(x, channels)).clone(), channels
-    axes = [axis for axis, size in enumerate(constant.shape) if size != 1]
-    if len(axes) != 1 or axes[0] == 0:
-        raise Refusal(
-            f"its constant of shape {list(torch.as_tensor(value).shape)} differs from pixel to pixel",
-            constant_per_channel(x),
-        )
-    return constant.flatten().clone(), axes[0]
-
-
-def _text(call: Reader, name: str) -> str:
-    return str(["batch", *call.shape(name)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,67 +11,71 @@ from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from .elementwise import float32
+from ..rearrange import select, take
+from .numbers import float32
 from .windows import Pairs, flat
 
 
 def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
-    """The rule of torch.cat, along any axis but the batch; constants must be all one number, and stand at the ends."""
+    """The rule of torch.cat, along any axis but the batch; constants may be among the tensors."""
     dim = other.get("axis", dim) % call.result.dim()
     if dim == 0:
         raise Refusal("it concatenates along the batch", f"Keep the batch as the first dimension, {PARTIAL}")
     tensors = [t for t in tensors if t.numel() > 0 or t.dim() != 1]  # PyTorch skips empty vectors
     varying = [i for i, t in enumerate(tensors) if call.varies(t)]
+    channels = call.channel_axis(tensors[varying[0]])
+    axis = [channels, *(i for i in range(1, call.result.dim()) if i != channels)].index(dim)
     ends = tensors[: varying[0]], tensors[varying[-1] + 1 :]
     inner = tensors[varying[0] : varying[-1] + 1]
-    if len(varying) < len(inner):
-        raise Refusal("it concatenates with constants in the middle", f"Put them first or last, {PARTIAL}")
-    channels = call.channel_axis(inner[0])
-    axis = [channels, *(i for i in range(1, call.result.dim()) if i != channels)].index(dim)
-    names = [call.read(t, channels) for t in inner]
-    is_padded = any(len(end) > 0 for end in ends)
-    joined = names[0]
     call.channels_at = channels
-    if len(names) > 1:
-        shape = list(call.shape(joined))
-        shape[axis] = sum(t.shape[dim] for t in inner)
-        joined = call.add(
-            "concat",
-            *names,
-            function=lambda *values: torch.cat(values, axis + 1),
-            shape=tuple(shape),
-            step="inner" if is_padded else "",
-            channels_at=channels,
-            axis=axis,
-        )
-    return _pad_with_constants(call, joined, ends, dim, axis) if is_padded else joined
+    if any(len(end) > 0 for end in ends) and _may_be_padded(ends, axis, call.result.dim()):
+        joined = _joined(call, inner, dim, axis, step="inner")
+        return _pad_with_constants(call, joined, ends, dim, axis)
+    return _joined(call, tensors, dim, axis)
+
+
+def _joined(call: Reader, tensors: Sequence[Tensor], dim: int, axis: int, step: str = "") -> str:
+    """Concatenate along an axis of nodes; dim: the same axis of the call's tensors."""
+    channels = call.channels_at
+    names = [call.read(t, channels) if call.varies(t) else call.constant(t, channels) for t in tensors]
+    if len(names) == 1:
+        return names[0]
+    shape = list(call.shape(names[0]))
+    shape[axis] = sum(t.shape[dim] for t in tensors)
+    return call.add(
+        "concat",
+        *names,
+        function=lambda *values: torch.cat(values, axis + 1),
+        shape=tuple(shape),
+        step=step,
+        channels_at=channels,
+        axis=axis,
+    )
 
 
 def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
-    """The rule of torch.stack: of one number each, [batch], to [batch, features]."""
-    if dim % 2 != 1:
+    """The rule of torch.stack, along any axis but the batch: torch.cat of tensors with a new axis."""
+    dim = other.get("axis", dim) % call.result.dim()
+    if dim == 0:
         raise Refusal("it stacks along the batch", "Use torch.stack(numbers, 1)")
-    if not all(call.varies(t) for t in tensors):
-        raise Refusal("it stacks constants beside what depends on the image", f"Use F.pad, {PARTIAL}")
-    numbers = [
-        call.add("identity", call.read(t), function=lambda v: v.unsqueeze(1), shape=(1,), step="column")
-        for t in tensors
-    ]
-    return call.add("concat", *numbers, function=lambda *values: torch.cat(values, 1), axis=0)
+    columns = [call.view(t, lambda x: x.unsqueeze(dim)) if call.varies(t) else t.unsqueeze(dim) for t in tensors]
+    return cat(call, columns, dim)
+
+
+def _may_be_padded(ends: tuple[Sequence[Tensor], Sequence[Tensor]], axis: int, rank: int) -> bool:
+    """Whether constants at the ends are all one finite number, along an axis that can be padded."""
+    values = torch.cat([t.detach().flatten() for end in ends for t in end])
+    return bool((values == values[0]).all() & values[0].isfinite()) and (axis == 0 or rank <= 4)
 
 
 def _pad_with_constants(
     call: Reader, x: str, ends: tuple[Sequence[Tensor], Sequence[Tensor]], dim: int, axis: int
 ) -> str:
     """Pad an axis of a node with constants; dim: the same axis of the call's tensors."""
-    values = torch.cat([t.detach().flatten() for end in ends for t in end])
-    if not bool((values == values[0]).all() | values.isnan().any()):
-        raise Refusal("it concatenates with constants that are not all one number", f"Use zeros, {PARTIAL}")
-    value = _fill(float(values[0]))
+    value = _fill(float(next(t for end in ends for t in end).detach().flatten()[0]))
     before, after = (sum(t.shape[dim] for t in end) for end in ends)
     pairs = [(0, 0)] * len(call.shape(x))
     pairs[axis] = before, after
-    _check_rows(pairs[1:])
     widths = flat(pairs[::-1])
     return call.add(
         "pad",
@@ -87,33 +91,63 @@ def _pad_with_constants(
 
 
 def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
-    """The rule of F.pad."""
-    channels = call.channel_axis(input)
-    x = call.read(input, channels)
+    """The rule of F.pad: along any axes but the batch; negative widths cut."""
     pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
     pairs = [*reversed(pairs)]  # outermost dimension first
     pairs = [*[(0, 0)] * (input.dim() - len(pairs)), *pairs]
-    if any(width < 0 for pair in pairs for width in pair):
-        raise Refusal(
-            f"F.pad with negative widths {list(pad)} cuts the image",
-            f"Cut the images before the network, or pad less in front, {PARTIAL}",
-        )
     if any(pairs[0]):
         raise Refusal("it pads the batch", "Pad channels, rows or columns only")
-    rows = [*pairs[1:channels], *pairs[channels + 1 :]]
-    if mode != "constant" and any(pairs[channels]):
-        raise Refusal(f"padding of channels in mode {mode!r} cannot be deployed", f'Use mode="constant", {PARTIAL}')
-    if not any(width for pair in pairs for width in pair):
-        return call.add("identity", x, channels_at=channels)
-    _check_rows(rows)
+    channels = _channels_not_padded(call, input, pairs) if mode != "constant" else call.channel_axis(input)
+    x = call.read(input, channels)
+    ordered = [pairs[channels], *pairs[1:channels], *pairs[channels + 1 :]]
+    function = None
+    if any(width < 0 for pair in ordered for width in pair):
+        x = _cut(call, x, ordered, channels)
+        ordered = [(max(before, 0), max(after, 0)) for before, after in ordered]
+        function = _padding(ordered, mode, value)
+    if not any(width for pair in ordered for width in pair):
+        return call.add("identity", x, channels_at=channels, function=function)
     fill = 0.0 if value is None else _fill(value)
-    return call.add("pad", x, channels_at=channels, padding=flat(rows), channels=pairs[channels], mode=mode, value=fill)
+    rows = flat(ordered[1:])
+    return call.add(
+        "pad", x, channels_at=channels, function=function, padding=rows, channels=ordered[0], mode=mode, value=fill
+    )
 
 
-def _check_rows(rows: Pairs) -> None:
-    """Refuse to pad more axes than two beside the channels."""
-    if len(rows) > 2 and any(map(any, rows)):
-        raise Refusal("it pads an image of more than two dimensions of pixels", f"Pad with torch.cat, {PARTIAL}")
+def _channels_not_padded(call: Reader, input: Tensor, pairs: Pairs) -> int:
+    """The axis to read as channels, whose places cannot be mirrored."""
+    free = [axis for axis in (call.channel_axis(input), *range(1, input.dim())) if not any(pairs[axis])]
+    if not free:
+        raise Refusal("all axes of an image are padded, channels too", f'Use mode="constant", {PARTIAL}')
+    return free[0]
+
+
+def _padding(pairs: Pairs, mode: str, value: float | None) -> Callable[[Tensor], Tensor]:
+    """Pad [batch, C, *rows] by (before, after) of each axis but the batch."""
+    last = next((axis for axis, pair in enumerate(pairs) if any(pair)), 0)  # other modes take no more than there are
+    widths = flat([*pairs[last:]][::-1])
+    return lambda x: torch.nn.functional.pad(x, widths, mode, value)
+
+
+def _cut(call: Reader, x: str, pairs: Pairs, channels: int) -> str:
+    """Cut as many places from both ends of each axis of a node as widths are negative."""
+    for axis, (before, after) in enumerate(pairs):
+        shape = call.shape(x)
+        first, last = max(-before, 0), shape[axis] - max(-after, 0)
+        if (first, last) == (0, shape[axis]):
+            continue
+        places = torch.arange(first, last)
+        move = select(places, shape) if axis == 0 else take(axis, places, shape)
+        x = call.add(
+            move.kind,
+            x,
+            function=move.function,
+            shape=move.shape,
+            step=f"cut{axis}",
+            channels_at=channels,
+            **move.settings,
+        )
+    return x
 
 
 def _fill(value: float) -> float:
