@@ -79,7 +79,6 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
         "divisor_override",
     ),
     "second result": (lambda m, x: F.max_pool2d(x, 2, return_indices=True)[1], "second result", "first result"),
-    "negative padding": (lambda m, x: F.pad(x, (-1, 0)), "cuts the image", "Cut the images"),
     "cat of images": (lambda m, x: torch.cat([x, x], 0), "for a batch of 2: it mixes", "first dimension"),
     "stack of images": (lambda m, x: torch.stack([x, x])[0], "stacks along the batch", "numbers, 1"),
     "constants of images": (
@@ -101,11 +100,6 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
         lambda m, x: (x.flatten(0, 1) + x.transpose(0, 1).flatten(0, 1)).view_as(x),
         "the batch at different places",
         "same dimension",
-    ),
-    "other rows for other channels": (
-        lambda m, x: x.flatten(2)[:, torch.arange(4)[:, None], torch.arange(4)[:, None] + torch.arange(5)].relu(),
-        "4×36 to 4×5, .* by getitem",
-        "along any axis",
     ),
     "x[0]": (lambda m, x: x[0], "images of a batch are taken apart", "Keep the batch"),
     "flip of the batch": (lambda m, x: x.flip(0), "taken apart or mixed, by flip in the model", "Keep the batch"),

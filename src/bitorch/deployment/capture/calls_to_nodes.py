@@ -31,6 +31,7 @@ from .rules.by_function import (
     RULES,
     SPELLED,
     Rule,
+    folded,
     is_movement,
     nearest,
     without_ones,
@@ -92,6 +93,8 @@ def _interpret(builder: Builder, call: Call) -> None:
         return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
+    elif function is Tensor.__setitem__ and not call.kwargs:
+        _bind(builder, replace(call, result=call.args[0]), RULES[function])
     elif function in RULES and not _writes_elsewhere(call):
         _bind(builder, call, RULES[function])
     else:
@@ -167,7 +170,8 @@ def _of_positions(function: Any) -> Any:
         return _as_it_is
     if function in REDUCTIONS:
         return without_ones
-    return nearest if function is F.interpolate else function
+    others = {F.interpolate: nearest, F.fold: folded}
+    return others.get(function, function)
 
 
 def _as_it_is(positions: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -225,8 +229,6 @@ def _writes_elsewhere(call: Call) -> bool:
 
 def _unknown(call: Call) -> Refusal:
     name = function_name(call.function)
-    if name == "setitem":
-        return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
     if name in ("embedding", "embedding_bag"):
         return Refusal("the runtime has no embedding", f"Deploy the part behind it, {PARTIAL}")
     full_name = str(getattr(call.function, "__name__", name))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import movement
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
 from .numbers import float32
-from .windows import Pairs, flat
+from .windows import Pairs, flat, sizes
 
 
 def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
@@ -61,6 +63,42 @@ def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -
     return cat(call, columns, dim)
 
 
+def hstack(call: Reader, tensors: Sequence[Tensor]) -> str:
+    """The rule of torch.hstack and torch.column_stack."""
+    return cat(call, tensors, 1)
+
+
+def dstack(call: Reader, tensors: Sequence[Tensor]) -> str:
+    """The rule of torch.dstack, of three dimensions or more."""
+    if any(t.dim() < 3 for t in tensors):
+        raise Refusal("it stacks tensors of fewer than three dimensions", f"Use torch.stack, {PARTIAL}")
+    return cat(call, tensors, 2)
+
+
+def unfold(call: Reader, input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> str:
+    """The rule of F.unfold: windows of a padded image, [batch, C·kernel, windows]."""
+    x = call.read(input)
+    if len(call.shape(x)) != 3:
+        raise Refusal(f"it takes windows of {['batch', *call.shape(x)]}", f"Give [batch, C, H, W], {PARTIAL}")
+    borders = [(width, width) for width in sizes(padding, 2)]
+    if any(map(any, borders)):
+        widths = flat(borders[::-1])
+        x = call.add(
+            "pad",
+            x,
+            function=lambda v: torch.nn.functional.pad(v, widths),
+            shape=(call.shape(x)[0], *(n + a + b for n, (a, b) in zip(call.shape(x)[1:], borders, strict=True))),
+            step="padded",
+            padding=flat(borders),
+            channels=(0, 0),
+            mode="constant",
+            value=0.0,
+        )
+    places = movement.start(1, call.shape(x)).double()
+    first = torch.nn.functional.unfold(places, kernel_size, dilation, 0, stride)[0].long()
+    return call.add_moves(x, first)
+
+
 def _may_be_padded(ends: tuple[Sequence[Tensor], Sequence[Tensor]], axis: int, rank: int) -> bool:
     """Whether constants at the ends are all one finite number, along an axis that can be padded."""
     values = torch.cat([t.detach().flatten() for end in ends for t in end])
@@ -90,27 +128,63 @@ def _pad_with_constants(
 
 
 def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
-    """The rule of F.pad."""
-    channels = call.channel_axis(input)
-    x = call.read(input, channels)
+    """The rule of F.pad; negative widths cut."""
     pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
     pairs = [*reversed(pairs)]  # outermost dimension first
     pairs = [*[(0, 0)] * (input.dim() - len(pairs)), *pairs]
-    if any(width < 0 for pair in pairs for width in pair):
-        raise Refusal(
-            f"F.pad with negative widths {list(pad)} cuts the image",
-            f"Cut the images before the network, or pad less in front, {PARTIAL}",
-        )
     if any(pairs[0]):
         raise Refusal("it pads the batch", "Pad channels, rows or columns only")
+    if any(width < 0 for pair in pairs for width in pair):
+        return _cut(call, input, pairs, mode, value)
+    return _padded(call, input, pairs, mode, value)
+
+
+def _padded(
+    call: Reader,
+    input: Tensor,
+    pairs: Pairs,
+    mode: str,
+    value: float | None,
+    function: Callable[[Tensor], Tensor] | None = None,
+) -> str:
+    """Pad each dimension; function: of the node's value, None: the call's own."""
+    channels = call.channel_axis(input)
+    x = call.read(input, channels)
     rows = [*pairs[1:channels], *pairs[channels + 1 :]]
     if mode != "constant" and any(pairs[channels]):
         raise Refusal(f"padding of channels in mode {mode!r} cannot be deployed", f'Use mode="constant", {PARTIAL}')
     if not any(width for pair in pairs for width in pair):
-        return call.add("identity", x, channels_at=channels)
+        return call.add("identity", x, function=function, channels_at=channels)
     _check_rows(rows)
     fill = 0.0 if value is None else _fill(value)
-    return call.add("pad", x, channels_at=channels, padding=flat(rows), channels=pairs[channels], mode=mode, value=fill)
+    return call.add(
+        "pad",
+        x,
+        function=function,
+        channels_at=channels,
+        padding=flat(rows),
+        channels=pairs[channels],
+        mode=mode,
+        value=fill,
+    )
+
+
+def _cut(call: Reader, x: Tensor, pairs: Pairs, mode: str, value: float | None) -> str:
+    """Negative widths, (before, after) of each dimension, leave out what lies there; the others pad."""
+    cut = x
+    for axis, (before, after) in enumerate(pairs):
+        first, last = max(0, -before), max(0, -after)
+        cut = call.view(cut, partial(_narrowed, axis=axis, first=first, last=last))
+    widths = [(max(0, before), max(0, after)) for before, after in pairs]
+    channels = call.channel_axis(cut)
+    of_rows = [*widths[1:channels], *widths[channels + 1 :]]
+    own = flat(of_rows[::-1]) if mode != "constant" else flat([*of_rows[::-1], widths[channels]])
+    fill = value if mode == "constant" else None
+    return _padded(call, cut, widths, mode, value, lambda v: torch.nn.functional.pad(v, own, mode, fill))
+
+
+def _narrowed(x: Tensor, axis: int, first: int, last: int) -> Tensor:
+    return x.narrow(axis, first, x.shape[axis] - first - last)
 
 
 def _check_rows(rows: Pairs) -> None:
