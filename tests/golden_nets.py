@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitorch
-from bitorch.layers import QActivation
+from bitorch.layers import Attention, QActivation
 from bitorch.models import build
 from bitorch.quantizations import InputDoReFa, Sign
 
@@ -45,6 +45,8 @@ OFFSET = Setting(
 )
 #: Too many levels for thresholds.
 WIDE = Setting("W8A8", {"weight_bits": 8, "activation_bits": 8, "range": "calibrated", "last": "same"}, "rising")
+#: And the products of attention on codes.
+ATTENTION = Setting("W1A2", {"weight_bits": 1, "activation_bits": 2, "attention_bits": 2}, "rising")
 TERNARY = Setting("W2A2", {"weight_bits": 2, "activation_bits": 2, "weights": "twn", "first": "same"}, "rising")
 
 
@@ -291,6 +293,24 @@ class Tokens(nn.Module):
         return scores
 
 
+class Attends(nn.Module):
+    """Heads of attention: on codes, in one operation, and as products of matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv = nn.Linear(8, 16), nn.Linear(16, 48)
+        self.attention = Attention()
+        self.projection, self.head = nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        q, k, v = self.qkv(x).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True) + self.attention(q, k, v)
+        y = y + q @ k.mT @ v
+        scores: Tensor = self.head(self.projection(y.transpose(1, 2).flatten(2)))
+        return scores
+
+
 class Positions(nn.Module):
     """Tokens with positions, a class token and a mask; windows of them as images of their own; arithmetic of pairs."""
 
@@ -401,6 +421,7 @@ _OTHERS: tuple[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], 
     ("normalized", Normalized, ((3, 8, 8),), (UNIT, WIDE)),
     ("repeated", Repeated, ((12,),), (TERNARY, WIDE)),
     ("codes", Codes, ((4, 6, 6), (8, 6, 6)), (SIGN, TERNARY)),
+    ("attends", Attends, ((6, 8),), (ATTENTION,)),
     ("tokens", Tokens, ((1, 8, 8),), (UNIT, TERNARY)),
     ("positions", Positions, ((1, 8, 8),), (UNIT, OFFSET)),
 )

@@ -87,6 +87,52 @@ def test_products(name: str) -> None:
     assert operations.count("matmul") == count
 
 
+_GENERATOR = torch.Generator().manual_seed(3)
+OF_HEADS = torch.rand(HEADS, SIZE, SIZE, generator=_GENERATOR)
+SCORES = torch.rand(HEADS, LENGTH, LENGTH, generator=_GENERATOR)
+QUERIES = torch.rand(1, HEADS, LENGTH, SIZE, generator=_GENERATOR)
+
+
+def folded(x: Tensor) -> Tensor:
+    """[batch * heads, length, channels]"""
+    return x.reshape(-1, *x.shape[2:])
+
+
+CONSTANTS: dict[str, Attend] = {
+    "a matrix for each head": lambda q, k, v: q @ OF_HEADS,
+    "from the left": lambda q, k, v: SCORES @ v,
+    "numbers": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SCORES[0]),
+    "bools": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SCORES[1] > 0.3),
+    "nothing is seen": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, torch.arange(LENGTH)[:, None] > 2),
+    "of each head": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SCORES),
+    "masked by hand": lambda q, k, v: (q @ k.mT).masked_fill(SCORES[0] > 0.6, -torch.inf).softmax(-1) @ v,
+    "bias by hand": lambda q, k, v: (q @ k.mT + SCORES).softmax(-1) @ v,
+    "learned queries": lambda q, k, v: F.scaled_dot_product_attention(QUERIES.expand(len(q), -1, -1, -1), k, v) + q,
+    "for each image": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, SCORES.expand(len(q), -1, -1, -1) > 0.3),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_with_constants(name: str) -> None:
+    deployed(low_bit(Net(CONSTANTS[name])), torch.rand(2, LENGTH, 8))
+
+
+FOLDED: dict[str, Attend] = {
+    "bmm": lambda q, k, v: torch.bmm(torch.bmm(folded(q), folded(k).transpose(1, 2)).softmax(-1), folded(v)).view(
+        q.shape
+    ),
+    "attention": lambda q, k, v: F.scaled_dot_product_attention(folded(q), folded(k), folded(v)).view(q.shape),
+    "baddbmm": lambda q, k, v: (
+        torch.baddbmm(torch.empty(1), folded(q), folded(k).mT, beta=0, alpha=0.3).view(len(q), HEADS, LENGTH, -1) @ v
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_heads_in_the_batch(name: str) -> None:
+    deployed(low_bit(Net(FOLDED[name])), torch.rand(2, LENGTH, 8))
+
+
 ATTENTION: dict[str, Attend] = {
     "plain": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
     "causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
@@ -160,6 +206,35 @@ def test_low_bit_projections(options: dict[str, bool]) -> None:
     operations = deployed(model, torch.rand(2, LENGTH, 8))
     assert operations.count("linear") == 4
     assert operations.count("attention") == int(not options.get("need_weights", False))
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_first": False}, {"need_weights": True}, {"causal": True}], ids=str)
+def test_float_projections(options: dict[str, bool]) -> None:
+    """nn.MultiheadAttention as it is, which computes with the length in front of the batch."""
+    model = Attends(**options)
+    bitorch.quantize_(model, LowBitConfig(1, 2, first="same"), filter_fn=["stem"])
+    operations = deployed(model.eval(), torch.rand(2, LENGTH, 8))
+    assert operations.count("attention") == int(not options.get("need_weights", False))
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_keys_of_another_sequence(need_weights: bool) -> None:
+    class Cross(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Linear(8, C)
+            self.attention = nn.MultiheadAttention(C, HEADS, batch_first=True, kdim=8, vdim=8)
+            self.head = nn.Linear(C, 5)
+
+        def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+            y: Tensor = self.head(self.attention(self.stem(x), memory, memory, need_weights=need_weights)[0])
+            return y
+
+    model = low_bit(Cross())
+    x, memory = torch.rand(2, LENGTH, 8), torch.rand(2, 4, 8)
+    packed = bitorch.deploy(model, x, memory)
+    found = bitorch.verify(model, packed, torch.randn(3, LENGTH, 8), torch.randn(3, 4, 8))
+    assert found, str(found)
 
 
 def refusal(attend: Attend) -> str:

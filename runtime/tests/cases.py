@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitorch_runtime import reference
+from open_size_cases import open_case
 
 Array: TypeAlias = NDArray[Any]
 
@@ -757,6 +758,87 @@ def pad(b: _Builder, name: str) -> None:
     _follow_with_layer(b, operation["output"])
 
 
+def _matrix(b: _Builder, name: str, turned: int) -> tuple[int, int]:
+    """Rows and columns of the matrices of a tensor."""
+    _, width, channels = b.shape(name)
+    return (channels, width) if turned else (width, channels)
+
+
+def _meets(b: _Builder, name: str, other: str) -> bool:
+    return b.shape(other)[0] in (1, b.shape(name)[0]) or b.shape(name)[0] == 1
+
+
+def product(b: _Builder, name: str) -> None:
+    """Append a matmul of floats, or a matmul_codes, of `name` and a tensor that fits, perhaps itself."""
+    bits = b.known[name].bits
+    found = [
+        (pair, turned)
+        for other in b.names(codes=bits is not None)
+        for pair in ((name, other), (other, name))
+        for turned in ((0, 0), (0, 1), (1, 0), (1, 1))
+        if _matrix(b, pair[0], turned[0])[1] == _matrix(b, pair[1], turned[1])[0]
+        and _meets(b, *pair)
+        and (bits is not None or _is_tame(b, *pair))
+    ]
+    found = [(pair, turned) for pair, turned in found if _product_size(b, pair, turned) <= b.most_macs]
+    if not found:
+        return flatten(b, name)
+    pair, turned = b.choose(found) if len(found) > 1 else found[0]
+    operation: dict[str, Any] = {"inputs": list(pair), **({"transposed": list(turned)} if any(turned) else {})}
+    if bits is None:
+        scale = {"scale": float(b.choose((0.5, -0.25, 0.125)))} if b.chance(0.5) else {}
+        return b.add({"op": "matmul", **operation, **scale, "output": b.fresh()}, output=_Known(exact=False))
+    widths = [b.known[one].bits or 0 for one in pair]
+    signs = [int(width == 1 and b.chance(0.5)) for width in widths]
+    zeros = [0 if sign else int(b.rng.integers(0, 2**width)) for width, sign in zip(widths, signs, strict=True)]
+    operation |= {"zero_points": zeros} if b.chance(0.7) else {}
+    operation |= {"signs": signs} if any(signs) else {}
+    if any(signs) and "zero_points" not in operation:
+        operation["zero_points"] = [0, 0]
+    style = b.choose(("int32", "float32", "both"))
+    leaves: dict[str, _Known] = {}
+    if style != "float32":
+        operation["int32"] = b.fresh()
+        leaves["int32"] = _Known(integers=True)
+    if style != "int32":
+        operation |= {"float32": f"t{len(b.known) + len(leaves)}", "scale": float(b.choose((0.1, 0.01, 1.0)))}
+        leaves["float32"] = _Known()
+    return b.add({"op": "matmul_codes", **operation}, **leaves)
+
+
+def _product_size(b: _Builder, pair: Sequence[str], turned: Sequence[int]) -> int:
+    (rows, depth), (_, columns) = (_matrix(b, one, turn) for one, turn in zip(pair, turned, strict=True))
+    return max(b.batch, 1) * max(b.shape(pair[0])[0], b.shape(pair[1])[0]) * rows * columns * max(depth, 8)
+
+
+def attention(b: _Builder, name: str) -> None:
+    """Append an attention with the floats `name` as queries, and what fits as keys, values and bias."""
+    height, width, channels = b.shape(name)
+
+    def fits(one: str, rows: int | None, wanted: int | None) -> bool:
+        own_height, own_width, own = b.shape(one)
+        is_shape = rows in (None, own_width) and wanted in (None, own)
+        return is_shape and height % own_height == 0 and _is_tame(b, one)
+
+    floats = b.names(codes=False)
+    key = b.choose([name, *(one for one in floats if fits(one, None, channels))])
+    keys = b.shape(key)[1]
+    value = b.choose([key, *(one for one in floats if fits(one, keys, None))])
+    inputs = [name, key, value]
+    biases = [
+        one
+        for one in floats
+        if b.shape(one)[2] == keys and b.shape(one)[0] in (1, height) and b.shape(one)[1] in (1, width)
+    ]
+    biases = [one for one in biases if _is_tame(b, one)]
+    if biases and b.chance(0.7):
+        inputs.append(b.choose(biases))
+    operation: dict[str, Any] = {"op": "attention", "inputs": inputs, "output": b.fresh()}
+    operation |= {"scale": float(b.choose((0.125, 0.5, 1.0)))} if b.chance(0.8) else {}
+    operation |= {"causal": b.chance(0.7)} if b.chance(0.5) else {}
+    b.add(operation, output=_Known(exact=False))
+
+
 # Programs
 
 
@@ -770,9 +852,11 @@ def _grow(b: _Builder) -> None:
     if b.shape(name)[0] * b.shape(name)[1] * b.shape(name)[2] < 3000:
         options += ["flatten", "pad"]
     if known.bits is not None:
-        options += ["conv", "conv", "conv", "conv", "lookup", "dequantize"] + ["linear"] * 4 * vector
+        options += ["conv", "conv", "conv", "conv", "lookup", "dequantize", "product"] + ["linear"] * 4 * vector
     else:
         options += ["affine", "add", "conv_float", "activation"] + ["softmax", "pair", "pair"] * _is_tame(b, name)
+        small = b.shape(name)[0] * b.shape(name)[1] ** 2 * (b.shape(name)[2] + 8) * max(b.batch, 1) < b.most_macs
+        options += ["product", "attention"] * (_is_tame(b, name) and small)
         options += ["linear_float"] * 2 * vector + ["quantize"] * 4 * known.exact
     if b.shape(name)[2] > 300:
         options = [option for option in options if option not in ("concat", "pad")]
@@ -783,6 +867,7 @@ def _grow(b: _Builder) -> None:
         float_layer(b, "conv2d_float" if option == "conv_float" else option, name)
     else:
         grow = {"pool": pool, "concat": concat, "flatten": flatten, "lookup": lookup, "dequantize": dequantize}
+        grow |= {"product": product, "attention": attention}
         grow |= {"affine": affine, "add": addition, "quantize": quantize}
         grow |= {"activation": activation, "softmax": softmax, "pair": pair, "select": select, "pad": pad}
         grow[option](b, name)
@@ -896,6 +981,14 @@ def bound(rng: np.random.Generator) -> Case:
     return b.finish()
 
 
+def any_size(rng: np.random.Generator) -> Case:
+    """A program whose sizes are open, at one of them."""
+    operations, arrays, x = open_case(rng)
+    expected = reference.run(operations, arrays, x)
+    assert isinstance(expected, dict)  # it has two outputs
+    return Case(operations, arrays, [x], {name: np.ascontiguousarray(y) for name, y in expected.items()}, {})
+
+
 def large_case(seed: int) -> Case:
     """The large case of a seed: enough work that several threads share each operation, along pixels and channels."""
     rng = np.random.default_rng(seed)
@@ -919,4 +1012,6 @@ def random_case(seed: int) -> Case:
         return single_layer(rng, weight_bits=1 + kind, activation_bits=1 + group % 8)
     if kind < 14:
         return chain(rng)
-    return residual_net(rng) if kind == 14 else bound(rng)
+    if kind == 14:
+        return residual_net(rng)
+    return bound(rng) if group % 2 == 0 else any_size(rng)

@@ -229,6 +229,10 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         yield many(floats(widest), operation | ({"transposed": [0, 1]} if op == "matmul" else {}), 5000), {}
         yield many(floats(16, 1, 4096), operation | ({"transposed": [0, 1]} if op == "matmul" else {}), 5000), {}
 
+    def code_matrices() -> Iterator[Hostile]:
+        operation = {"op": "matmul_codes", "inputs": ["x"] * 2, "transposed": [0, 1]}
+        yield many(codes(widest), operation, 5000, "int32"), {}
+
     return {
         "input": inputs,
         "output": outputs,
@@ -258,6 +262,7 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
             ]
         ),
         "matmul": lambda: matrices("matmul", 2),
+        "matmul_codes": code_matrices,
         "attention": lambda: matrices("attention", 3),
         "select": selects,
         "take": takes,

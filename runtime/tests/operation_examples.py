@@ -26,6 +26,7 @@ TENSORS = {
     "other": _port("other", [2, 4, 4]),
     "row": _port("row", [4, 1, 4]),
     "bias": _port("bias", [4, 4, 4]),
+    "row_codes": _port("row_codes", [4, 1, 4], 8),
     "q": _port("q", [2, 4, 4], 2),
     "signs": _port("signs", [2, 4, 4], 1),
     "gate": _port("gate", [2]),
@@ -164,6 +165,15 @@ def _matrices() -> Iterator[Example]:
     yield example({**matmul, "inputs": ["x", "other"], "transposed": [1, 0]}, {})
     yield example({**matmul, "inputs": ["row", "x"]}, {})
     yield example({**matmul, "inputs": ["vector", "vector"], "transposed": [1, 0], "scale": -2}, {})
+    codes = {"op": "matmul_codes", "int32": "d"}
+    yield example({**codes, "inputs": ["q", "q"], "transposed": [0, 1], "zero_points": [2, 1]}, {})
+    yield example({**codes, "inputs": ["q", "signs"], "transposed": [1, 0], "signs": [0, 1]}, {})
+    floats = {"float32": "y", "scale": 0.3}
+    yield example({**codes, **floats, "inputs": ["signs", "signs"], "transposed": [0, 1], "signs": [1, 1]}, {})
+    yield example(
+        {"op": "matmul_codes", **floats, "inputs": ["vector_codes", "vector_codes"], "transposed": [1, 0]}, {}
+    )
+    yield example({**codes, "inputs": ["row_codes", "q"]}, {})
     attention = {"op": "attention", "output": "y"}
     yield example({**attention, "inputs": ["x", "other", "x"], "scale": 0.7}, {})
     yield example({**attention, "inputs": ["x", "other", "x", "row"], "causal": True}, {})

@@ -40,10 +40,17 @@ SYMBOLS = {
     "kernel_matrix_avx2": {"kMatrixAvx2"},
     "kernel_matrix_avx512": {"kMatrixAvx512"},
     "kernel_matrix_neon": {"kMatrixNeon"},
+    "kernel_matrix_neon_dotprod": {"kMatrixNeonDotprod"},
     "kernel_neon": {"kNeonKernels"},
     "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }
-ARM = {"kernel_matrix_neon", "kernel_neon", "kernel_neon_dotprod", "kernel_fused_linear_neon"}
+ARM = {
+    "kernel_matrix_neon",
+    "kernel_matrix_neon_dotprod",
+    "kernel_neon",
+    "kernel_neon_dotprod",
+    "kernel_fused_linear_neon",
+}
 DEFAULT_BUILD = Path(__file__).parents[2] / "build" / "runtime"
 
 

@@ -1,4 +1,5 @@
-// Products of two float matrices that are both made at run time, and what attention does between two of them.
+// Products of two matrices, of floats or of codes, that are both made at run time, and what attention does between two of
+// them.
 #pragma once
 #include <cstdint>
 
@@ -39,17 +40,49 @@ struct AttentionRow {
   int64_t columns;
 };
 
+// The same of codes, bytes of which four along the depth lie together:
+//
+//   panel i   [depth / 4, rounded up][vectors][code_lanes][4]         bytes beyond the last row and column add nothing
+struct CodePanels {
+  const uint8_t* matrix;
+  int64_t depth_step, column_step;  // bytes from one row, and from one column, to the next; one of them is 1
+  int64_t depth, columns;
+  int32_t bits;
+  uint8_t* panels;  // 64-byte aligned
+  int32_t* sums;    // [columns] of the codes of each column
+};
+
+// out[m][n] = factor * (sum over k of left[m][k] * right[k][n]) + of_rows[m] + of_columns[n], modulo 2^32.
+struct CodeProduct {
+  const uint8_t* left;  // of each row up to 3 bytes behind the last are read
+  int64_t row_step;     // bytes from one row to the next; columns lie side by side
+  const uint8_t* panels;
+  int64_t depth, columns, rows;
+  int32_t left_bits, right_bits;
+  int32_t factor;
+  const int32_t *of_rows, *of_columns;
+  int32_t* out;
+  int64_t out_step;  // numbers from one row to the next
+};
+
 struct MatrixKernels {
   int32_t lanes;
   void (*pack)(const MatrixPanels*);
   void (*multiply)(const MatrixProduct*);
   // Returns the sum of the row's exponentials; where all scores are -infinity 0, and they are 0.
   float (*exponentials)(const AttentionRow*);
+  int32_t code_lanes;
+  void (*pack_codes)(const CodePanels*);
+  void (*multiply_codes)(const CodeProduct*);
+  int32_t (*sum_codes)(const uint8_t* codes, int64_t n);
+  // out[i] = float(in[i]) * scale; in place, too
+  void (*scale_sums)(float* out, const int32_t* in, float scale, int64_t n);
 };
 
 extern const MatrixKernels kMatrixPortable;
 extern const MatrixKernels kMatrixAvx2;
 extern const MatrixKernels kMatrixAvx512;
 extern const MatrixKernels kMatrixNeon;
+extern const MatrixKernels kMatrixNeonDotprod;
 
 }  // namespace bitorch

@@ -5,6 +5,8 @@
 //                           multiply-adds as the processor has under way at once
 //   multiply_add(a, b, c)   a * b + c, rounded once or twice
 //   store_some(to, v, n)    the first n elements of v, 0 < n < kLanes, and nothing behind them
+//   load_some(from, n)      the same read, and anything in the other elements
+//   larger(a, b)            a > b ? a : b, and b beside NaN
 
 typedef int32_t Lanes __attribute__((vector_size(sizeof(Vector))));
 
@@ -14,7 +16,7 @@ static inline Vector load(const float* from) {
   return v;
 }
 static inline void store(float* to, Vector v) { __builtin_memcpy(to, &v, sizeof(v)); }
-static inline Vector all(float x) { return Vector{} + x; }
+static inline Vector all(float x) { return x - Vector{}; }  // −0 less 0 is −0: compilers leave the subtraction out
 
 static inline int64_t divided_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -101,9 +103,11 @@ static void multiply_tile(const MatrixProduct* t, int64_t row, const float* pane
       for (int v = 0; v < V; ++v) sum[p][v] = multiply_add(a, w[v], sum[p][v]);
     }
   }
+#pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
     const Vector factor = all(t->scales == nullptr ? t->scale : t->scales[row + p]);
     float* to = t->out + (row + p) * t->out_step + column;
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const int64_t left = t->columns - column - v * kLanes;
       if (left >= kLanes) {
@@ -157,7 +161,7 @@ static void multiply(const MatrixProduct* t) {
 static inline Vector exponential(Vector x) {
   const Vector least = all(-87.33654f), round = all(12582912.0f);  // 1.5·2^23: what is added to it is rounded
   const Lanes is_nothing = x < least;
-  const Vector bounded = is_nothing ? least : x;
+  const Vector bounded = larger(least, x);
   const Vector n = multiply_add(bounded, all(1.44269504f), round) - round;
   const Vector r = multiply_add(n, all(-1.42860677e-6f), multiply_add(n, all(-0.693145752f), bounded));
   Vector y = all(1.0f / 720);
@@ -167,36 +171,50 @@ static inline Vector exponential(Vector x) {
   y = multiply_add(y, r, all(0.5f));
   y = multiply_add(y, r, all(1.0f));
   y = multiply_add(y, r, all(1.0f));
-  const Lanes power = (__builtin_convertvector(n == n ? n : all(0.0f), Lanes) + 127) << 23;
+  const Lanes power = (__builtin_convertvector(n, Lanes) + 127) << 23;
   Vector two_to_n;
   __builtin_memcpy(&two_to_n, &power, sizeof(power));
   return is_nothing ? all(0.0f) : y * two_to_n;
 }
 
-static inline Vector load_some(const float* from, int64_t n, float rest) {
-  float values[kLanes];
-  for (int i = 0; i < kLanes; ++i) values[i] = i < n ? from[i] : rest;
-  return load(values);
+// The first n elements, and `rest` in the others.
+static inline Vector load_first(const float* from, int64_t n, float rest) {
+  Lanes lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return lane < static_cast<int32_t>(n) ? load_some(from, n) : all(rest);
 }
 
 // Adds the bias, and returns the largest score; NaN does not count.
 static inline float add_bias(const AttentionRow* t) {
-  Vector largest = all(-__builtin_inff());
+  const float lowest = -__builtin_inff();
+  Vector largest[2] = {all(lowest), all(lowest)};  // one would wait for itself
   int64_t i = 0;
-  for (; i + kLanes <= t->columns; i += kLanes) {
-    Vector x = load(t->scores + i);
-    if (t->bias != nullptr) store(t->scores + i, x = x + load(t->bias + i));
-    largest = x > largest ? x : largest;
+  for (; i + 2 * kLanes <= t->columns; i += 2 * kLanes) {
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      Vector x = load(t->scores + i + j * kLanes);
+      if (t->bias != nullptr) store(t->scores + i + j * kLanes, x = x + load(t->bias + i + j * kLanes));
+      largest[j] = larger(x, largest[j]);
+    }
   }
-  if (i < t->columns) {
+  for (; i < t->columns; i += kLanes) {
     const int64_t left = t->columns - i;
-    Vector x = load_some(t->scores + i, left, -__builtin_inff());
-    if (t->bias != nullptr) store_some(t->scores + i, x = x + load_some(t->bias + i, left, 0.0f), left);
-    largest = x > largest ? x : largest;
+    const bool is_whole = left >= kLanes;
+    Vector x = is_whole ? load(t->scores + i) : load_first(t->scores + i, left, lowest);
+    if (t->bias != nullptr) {
+      x = x + (is_whole ? load(t->bias + i) : load_first(t->bias + i, left, 0.0f));
+      if (is_whole) store(t->scores + i, x);
+      if (!is_whole) store_some(t->scores + i, x, left);
+    }
+    largest[0] = larger(x, largest[0]);
   }
-  float most = largest[0];
-  for (int lane = 1; lane < kLanes; ++lane) most = largest[lane] > most ? largest[lane] : most;
-  return most;
+  float most[kLanes];
+  store(most, larger(largest[0], largest[1]));
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane)
+      most[lane] = most[lane] > most[lane + half] ? most[lane] : most[lane + half];
+  }
+  return most[0];
 }
 
 static float exponentials(const AttentionRow* t) {
@@ -212,11 +230,14 @@ static float exponentials(const AttentionRow* t) {
   }
   if (i < t->columns) {
     const int64_t left = t->columns - i;
-    const Vector y = exponential(load_some(t->scores + i, left, -__builtin_inff()) - shift);
+    const Vector y = exponential(load_first(t->scores + i, left, -__builtin_inff()) - shift);
     store_some(t->scores + i, y, left);
     sum = sum + y;
   }
-  float total = 0.0f;
-  for (int lane = 0; lane < kLanes; ++lane) total += sum[lane];
-  return total;
+  float sums[kLanes];
+  store(sums, sum);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+  }
+  return sums[0];
 }

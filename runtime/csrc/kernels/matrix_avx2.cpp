@@ -1,5 +1,5 @@
-// Products of float matrices, and attention, with AVX2 and FMA. 4 x 3 sums, 3 vectors and a broadcast are all 16
-// registers; 12 chains are enough for a latency of 4 cycles at two multiply-adds a cycle.
+// Products of matrices, of floats and of codes, and attention, with AVX2 and FMA. 4 x 3 sums, 3 vectors and a broadcast
+// are all 16 registers; 12 chains are enough for a latency of 4 cycles at two multiply-adds a cycle.
 #include <immintrin.h>
 
 #include <cstdint>
@@ -22,13 +22,40 @@ inline void store_some(float* to, Vector v, int64_t n) {
   _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)), lane), v);
 }
 
+inline Vector load_some(const float* from, int64_t n) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(n)), lane));
+}
+
+inline Vector larger(Vector a, Vector b) { return _mm256_max_ps(a, b); }
+
 #include "matrix.inl"
+
+typedef int32_t Sums __attribute__((vector_size(32)));
+typedef uint8_t Bytes __attribute__((vector_size(32)));
+constexpr bool kFlips = true;
+
+// Two products of 7 bits and a signed byte are at most 2 * 127 * 128, which 16 bits hold; of 8 bits the highest is
+// taken alone.
+template <bool kWide>
+inline Sums add_products(Sums sums, Bytes left, Bytes right) {
+  const __m256i a = reinterpret_cast<__m256i>(left), b = reinterpret_cast<__m256i>(right);
+  const __m256i one = _mm256_set1_epi16(1);
+  if (!kWide) return sums + reinterpret_cast<Sums>(_mm256_madd_epi16(_mm256_maddubs_epi16(a, b), one));
+  const __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(a, _mm256_set1_epi8(127)), b);
+  const __m256i high = _mm256_and_si256(_mm256_srli_epi16(a, 7), _mm256_set1_epi8(1));
+  const __m256i top = _mm256_madd_epi16(_mm256_maddubs_epi16(high, b), _mm256_set1_epi16(128));
+  return sums + reinterpret_cast<Sums>(_mm256_add_epi32(_mm256_madd_epi16(low, one), top));
+}
+
+#include "matrix_codes.inl"
 
 }  // namespace
 
 }  // namespace matrix_avx2
 
-constexpr MatrixKernels kMatrixAvx2 = {matrix_avx2::kLanes, matrix_avx2::pack, matrix_avx2::multiply,
-                                       matrix_avx2::exponentials};
+constexpr MatrixKernels kMatrixAvx2 = {matrix_avx2::kLanes,         matrix_avx2::pack,       matrix_avx2::multiply,
+                                       matrix_avx2::exponentials,   matrix_avx2::kCodeLanes, matrix_avx2::pack_codes,
+                                       matrix_avx2::multiply_codes, matrix_avx2::sum_codes,  matrix_avx2::scale_sums};
 
 }  // namespace bitorch

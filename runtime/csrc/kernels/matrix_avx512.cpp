@@ -1,6 +1,6 @@
-// Products of float matrices, and attention, with AVX-512. 8 x 3 sums, 3 vectors and a broadcast of 32 registers: 11
-// loads, 24 multiply-adds.
-// GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for uninitialised variables (GCC bug 105593).
+// Products of matrices, of floats and of codes, and attention, with AVX-512. 8 x 3 sums, 3 vectors and a broadcast of
+// 32 registers: 11 loads, 24 multiply-adds. GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for
+// uninitialised variables (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 
@@ -25,13 +25,33 @@ inline void store_some(float* to, Vector v, int64_t n) {
   _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << n) - 1), v);
 }
 
+inline Vector load_some(const float* from, int64_t n) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), from);
+}
+
+inline Vector larger(Vector a, Vector b) { return _mm512_max_ps(a, b); }
+
 #include "matrix.inl"
+
+typedef int32_t Sums __attribute__((vector_size(64)));
+typedef uint8_t Bytes __attribute__((vector_size(64)));
+constexpr bool kFlips = true;
+
+template <bool kWide>
+inline Sums add_products(Sums sums, Bytes left, Bytes right) {
+  return reinterpret_cast<Sums>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums), reinterpret_cast<__m512i>(left),
+                                                    reinterpret_cast<__m512i>(right)));
+}
+
+#include "matrix_codes.inl"
 
 }  // namespace
 
 }  // namespace matrix_avx512
 
-constexpr MatrixKernels kMatrixAvx512 = {matrix_avx512::kLanes, matrix_avx512::pack, matrix_avx512::multiply,
-                                         matrix_avx512::exponentials};
+constexpr MatrixKernels kMatrixAvx512 = {
+    matrix_avx512::kLanes,         matrix_avx512::pack,       matrix_avx512::multiply,
+    matrix_avx512::exponentials,   matrix_avx512::kCodeLanes, matrix_avx512::pack_codes,
+    matrix_avx512::multiply_codes, matrix_avx512::sum_codes,  matrix_avx512::scale_sums};
 
 }  // namespace bitorch

@@ -1,4 +1,4 @@
-// Products of float matrices, and attention, in plain C++ for any architecture.
+// Products of matrices, of floats and of codes, and attention, in plain C++ for any architecture.
 
 #include <cstdint>
 
@@ -19,13 +19,37 @@ inline void store_some(float* to, Vector v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = v[i];
 }
 
+inline Vector load_some(const float* from, int64_t n) {
+  Vector v = {};
+  for (int64_t i = 0; i < n; ++i) v[i] = from[i];
+  return v;
+}
+
+inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
+
 #include "matrix.inl"
+
+typedef int32_t Sums __attribute__((vector_size(16)));
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+constexpr bool kFlips = false;
+
+template <bool kWide>
+inline Sums add_products(Sums sums, Bytes left, Bytes right) {
+  for (int c = 0; c < 4; ++c) {
+    for (int i = 0; i < 4; ++i) sums[c] += left[c * 4 + i] * right[c * 4 + i];
+  }
+  return sums;
+}
+
+#include "matrix_codes.inl"
 
 }  // namespace
 
 }  // namespace matrix_portable
 
-constexpr MatrixKernels kMatrixPortable = {matrix_portable::kLanes, matrix_portable::pack, matrix_portable::multiply,
-                                           matrix_portable::exponentials};
+constexpr MatrixKernels kMatrixPortable = {
+    matrix_portable::kLanes,         matrix_portable::pack,       matrix_portable::multiply,
+    matrix_portable::exponentials,   matrix_portable::kCodeLanes, matrix_portable::pack_codes,
+    matrix_portable::multiply_codes, matrix_portable::sum_codes,  matrix_portable::scale_sums};
 
 }  // namespace bitorch

@@ -178,6 +178,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
   set_fused(&t, kFused);
+  t.matrices = &kMatrixNeon;
   return t;
 }
 

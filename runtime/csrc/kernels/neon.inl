@@ -475,6 +475,5 @@ static constexpr KernelTable neon_table(const char* name, const DotNames& names,
   t.rows.planes_to_bytes = planes_to_bytes;
   t.rows.bytes_to_planes = bytes_to_planes;
   t.rows.quantize_unit = quantize_unit;
-  t.matrices = &kMatrixNeon;
   return t;
 }

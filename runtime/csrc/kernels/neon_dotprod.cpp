@@ -121,6 +121,7 @@ static constexpr KernelTable table() {
                    {B, B, B, B, B, B, B, B},
                    {B, B, B, B, B, B, B, B}});
   set_fused(&t, kFused);
+  t.matrices = &kMatrixNeonDotprod;
   return t;
 }
 

@@ -5,6 +5,20 @@
 
 namespace bitorch {
 
+RowAxes met_axes(const OperationReader& reader, const MatrixOperand& left, const MatrixOperand& right) {
+  const std::string both = "\"" + left.tensor->name + "\" is " + left.tensor->describe() + " and \"" +
+                           right.tensor->name + "\" is " + right.tensor->describe();
+  if (left.columns() != right.rows()) {
+    reader.fail("inputs", both + ": matrices of " + std::to_string(left.columns()) + " columns and " +
+                              std::to_string(right.rows()) + " rows, which must be as many");
+  }
+  RowAxes axes = leading_axes(*left.tensor);
+  if (!meet(&axes, leading_axes(*right.tensor), false)) {
+    reader.fail("inputs", both + ": the axes in front of the matrices must be equal, or 1");
+  }
+  return axes;
+}
+
 MatmulSpec read_matmul(const OperationReader& reader) {
   const std::vector<std::string> names = reader.names("inputs");
   if (names.size() != 2) reader.fail("inputs", "must be two tensors");
@@ -15,19 +29,9 @@ MatmulSpec read_matmul(const OperationReader& reader) {
   spec.left.transposed = transposed[0] != 0;
   spec.right.transposed = transposed[1] != 0;
   if (reader.has("scale")) spec.scale = reader.number("scale");
-  const std::string both = "\"" + names[0] + "\" is " + spec.left.tensor->describe() + " and \"" + names[1] + "\" is " +
-                           spec.right.tensor->describe();
-  if (spec.left.columns() != spec.right.rows()) {
-    reader.fail("inputs", both + ": matrices of " + std::to_string(spec.left.columns()) + " columns and " +
-                              std::to_string(spec.right.rows()) + " rows, which must be as many");
-  }
-  const RowAxes left = leading_axes(*spec.left.tensor), right = leading_axes(*spec.right.tensor);
-  RowAxes axes = left;
-  if (!meet(&axes, right, false)) {
-    reader.fail("inputs", both + ": the axes in front of the matrices must be equal, or 1");
-  }
-  spec.of_left = ItemsOf(axes, left);
-  spec.of_right = ItemsOf(axes, right);
+  RowAxes axes = met_axes(reader, spec.left, spec.right);
+  spec.of_left = ItemsOf(axes, leading_axes(*spec.left.tensor));
+  spec.of_right = ItemsOf(axes, leading_axes(*spec.right.tensor));
   spec.macs = checked_mul(checked_mul(items(axes), spec.left.rows(), "a matmul"),
                           checked_mul(spec.left.columns(), spec.right.columns(), "a matmul"), "a matmul");
   axes.push_back(spec.left.rows());

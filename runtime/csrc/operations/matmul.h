@@ -23,6 +23,9 @@ struct MatmulSpec {
   float scale = 1.0f;
 };
 
+// The leading axes of a product, where its operands have met; Error where they do not fit.
+RowAxes met_axes(const OperationReader& reader, const MatrixOperand& left, const MatrixOperand& right);
+
 MatmulSpec read_matmul(const OperationReader& reader);
 std::unique_ptr<Operation> make_matmul(const MatmulSpec& spec, Preparation& preparation);
 

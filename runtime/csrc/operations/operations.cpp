@@ -11,6 +11,7 @@
 #include "operations/conv2d.h"
 #include "operations/conv2d_float.h"
 #include "operations/dequantize.h"
+#include "operations/embedding.h"
 #include "operations/flatten.h"
 #include "operations/global_avg_pool.h"
 #include "operations/input.h"
@@ -18,6 +19,7 @@
 #include "operations/linear_float.h"
 #include "operations/lookup.h"
 #include "operations/matmul.h"
+#include "operations/matmul_codes.h"
 #include "operations/max_pool.h"
 #include "operations/output.h"
 #include "operations/pad.h"
@@ -48,6 +50,7 @@ const std::vector<OperationDefinition>& all_operations() {
       {"lookup", kLookupKeys, read_and_make<read_lookup, make_lookup>},
       {"add", kAddKeys, read_and_make<read_add, make_add>},
       {"affine", kAffineKeys, read_and_make<read_affine, make_affine>},
+      {"embedding", kEmbeddingKeys, read_and_make<read_embedding, make_embedding>},
       {"concat", kConcatKeys, read_and_make<read_concat, make_concat>},
       {"flatten", kFlattenKeys, read_and_make<read_flatten, make_flatten>},
       {"activation", kActivationKeys, read_and_make<read_activation, make_activation>},
@@ -60,6 +63,7 @@ const std::vector<OperationDefinition>& all_operations() {
       {"where", kWhereKeys, read_and_make<read_pair, make_pair_operation>},
       {"constant", kConstantKeys, read_and_make<read_constant, make_constant>},
       {"matmul", kMatmulKeys, read_and_make<read_matmul, make_matmul>},
+      {"matmul_codes", kMatmulCodesKeys, read_and_make<read_matmul_codes, make_matmul_codes>},
       {"attention", kAttentionKeys, read_and_make<read_attention, make_attention>},
       {"select", kSelectKeys, read_and_make<read_select, make_select>},
       {"pad", kPadKeys, read_and_make<read_pad, make_pad>},

@@ -21,6 +21,7 @@ from .quantizer_choice import (
     SignGradient,
     Weights,
     activation_quantizer,
+    attention_quantizer,
     gradient_quantizer,
     weight_quantizer,
 )
@@ -62,6 +63,9 @@ class LowBitConfig:
         pad_value: what low-bit convolutions fill borders with. 0 is what the float layer did: for ±1 activations a zero
             term, which is no code, and exact as well. −1 and 1 are for ±1 activations, −1 as BITorch has it. Other
             activations, 8-bit ends among them, always have 0, which is one of their levels.
+        attention_bits: of queries, keys, probabilities and values in attention, whose two products are then computed on
+            codes; 32 for none. Queries, keys and values have signs: at 1 bit they are ±1, with more their range is
+            calibrated or learned (also beside range="unit"); probabilities have the range that activations have.
         calibration, percentile: how calibration finds a range: the least squared error ("mse"), or the one that holds
             this share of the inputs, in percent ("percentile").
         first, last: "float" (as the paper), 8 (8-bit weights and inputs, float gradients) or "same". Prototypes whose
@@ -99,10 +103,11 @@ class LowBitConfig:
     percentile: float = 99.9
     pad_value: float = 0.0
     activations: Quantization | None = None
+    attention_bits: int = FLOAT_BITS
 
     def __post_init__(self) -> None:
         self._agree_on_bits()
-        for field in ("weight_bits", "activation_bits", "gradient_bits"):
+        for field in ("weight_bits", "activation_bits", "gradient_bits", "attention_bits"):
             object.__setattr__(self, field, check_bits(getattr(self, field), field))
         for field in ("first", "last"):
             value = getattr(self, field)
@@ -208,7 +213,7 @@ class LowBitConfig:
     @property
     def is_float(self) -> bool:
         """True if nothing is quantized: 32 bits everywhere, and no 8-bit first or last layer."""
-        bits = {self.weight_bits, self.activation_bits, self.gradient_bits}
+        bits = {self.weight_bits, self.activation_bits, self.gradient_bits, self.attention_bits}
         return bits == {FLOAT_BITS} and 8 not in (self.first, self.last)
 
     def __eq__(self, other: object) -> bool:
@@ -266,6 +271,21 @@ class LowBitConfig:
             "input_quantization": self._activation_quantizer(layer, is_end=is_end),
             "gradient_quantization": None if is_end else self._gradient_quantizer(layer),
         }
+
+    def attention_quantizers(self, layer: nn.Module) -> dict[str, Quantization] | None:
+        """Return new quantizers for attention, by the names of QAttention's arguments; None where it stays float."""
+        if self.attention_bits == FLOAT_BITS:
+            return None
+        found: dict[str, Quantization] = {
+            f"{name}_quantization": attention_quantizer(
+                self.attention_bits, self.range, self.sign, self.calibration, self.percentile
+            )
+            for name in ("query", "key", "value")
+        }
+        found["probability_quantization"] = activation_quantizer(
+            self.attention_bits, self.range, self.learned_by, None, layer, self.calibration, self.percentile
+        )
+        return found
 
     def _weight_quantizer(self, layer: nn.Module, *, is_end: bool) -> Quantization:
         method = self.weight_method

@@ -68,6 +68,17 @@ def activation_quantizer(
     return InputLSQ(bits, offset=learned_by == "lsq+", calibration=calibration, percentile=percentile)
 
 
+def attention_quantizer(
+    bits: int, range: Range, sign: SignGradient | None, calibration: str, percentile: float
+) -> Quantization:
+    """Return a new quantizer of queries, keys or values, which have signs."""
+    if bits == 1:
+        return ApproxSign() if sign == "approxsign" else Sign()
+    if range == "calibrated":
+        return InputCalibrated(bits, calibration=calibration, percentile=percentile)
+    return InputLSQ(bits, calibration=calibration, percentile=percentile)
+
+
 def gradient_quantizer(bits: int, method: Gradients, *, noise: bool) -> GradientQuantization | None:
     """Return a new quantizer of the gradient of a layer's output; None for 32 bits."""
     if bits == FLOAT_BITS:

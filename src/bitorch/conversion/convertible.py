@@ -12,6 +12,8 @@ from ..layers import (
     QGRU,
     QLSTM,
     QRNN,
+    Attention,
+    QAttention,
     QConv1d,
     QConv2d,
     QConv3d,
@@ -41,6 +43,7 @@ LOW_BIT: dict[type[nn.Module], type[Converted]] = {
     nn.Embedding: QEmbedding,
     nn.EmbeddingBag: QEmbeddingBag,
     nn.MultiheadAttention: QMultiheadAttention,
+    Attention: QAttention,
     nn.LSTM: QLSTM,
     nn.GRU: QGRU,
     nn.RNN: QRNN,
@@ -52,7 +55,7 @@ LOW_BIT: dict[type[nn.Module], type[Converted]] = {
 
 def supported() -> str:
     """Return the names of the float layers that can be converted, for messages."""
-    return ", ".join(f"nn.{cls.__name__}" for cls in LOW_BIT)
+    return ", ".join("Attention" if cls is Attention else f"nn.{cls.__name__}" for cls in LOW_BIT)
 
 
 def is_low_bit(module: nn.Module) -> TypeGuard[Converted]:
@@ -113,7 +116,7 @@ def reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
     for name, module in model.named_modules():
         if any(is_lazy(p) for p in module._parameters.values()):
             raise ValueError(f"layer {name!r} has no shape yet; run one batch through the model first")
-        if not holds_weight(module):
+        if not holds_weight(module) and type(module) not in (Attention, QAttention):
             continue
         if name in owners:
             reasons[name] = f"a part of {owners[name]!r}, and becomes what that becomes"

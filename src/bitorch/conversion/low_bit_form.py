@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from ..layers import (
+    Attention,
+    QAttention,
     QConv1d,
     QConv2d,
     QConv3d,
     QEmbedding,
     QEmbeddingBag,
+    QMultiheadAttention,
 )
 from ..layers.composed import Composed
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
@@ -43,6 +46,8 @@ def low_bit_form(layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool, 
     quantizers = quantizers_of(layer)
     if quantizers is None:
         return None
+    if isinstance(layer, Attention):
+        return QAttention._sharing(layer, **quantizers, exact=exact)
     if issubclass(kind, QEmbedding | QEmbeddingBag):
         return _embedding(kind, layer, quantizers["weight_quantization"])
     borders = {"pad_value": _pad_value(quantizers, pad_value)} if issubclass(kind, _PADDED) else {}
@@ -70,7 +75,11 @@ def _composed(kind: type[Composed], layer: nn.Module, quantizers_of: QuantizersO
         if quantizers is None:
             return None
         projections[name] = {**quantizers, "gradient_cancellation_threshold": 0.0, "exact": exact}
-    return kind._sharing(layer, projections=projections)
+    if not isinstance(layer, nn.MultiheadAttention):
+        return kind._sharing(layer, projections=projections)
+    between = quantizers_of(Attention())
+    attention = None if between is None else QAttention(**between, exact=exact)
+    return kind._sharing(layer, projections=projections, attention=attention)
 
 
 def _float_projections(layer: nn.Module) -> dict[str, nn.Linear]:
@@ -87,10 +96,18 @@ def _float_projections(layer: nn.Module) -> dict[str, nn.Linear]:
 def is_as_wanted(layer: Converted, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float) -> bool:
     """Return whether a layer that is low-bit already is what `low_bit_form` would make of its float layer."""
     if isinstance(layer, Composed):
-        parts = layer.projections().values()
+        parts: list[Converted] = [*layer.projections().values()]
+        if isinstance(layer, QMultiheadAttention):
+            between = quantizers_of(Attention())
+            if (between is None) != (layer.attention is None):
+                return False
+            parts += [] if layer.attention is None else [layer.attention]
         return all(is_as_wanted(part, quantizers_of, exact=exact, pad_value=pad_value) for part in parts)
     quantizers = quantizers_of(layer)
     wanted = {} if quantizers is None else quantizers
+    if isinstance(layer, QAttention):
+        is_same = all(repr(has) == repr(wanted.get(name)) for name, has in layer.quantizers().items())
+        return is_same and layer.scores.exact == layer.values.exact == exact
     padded = pad_value_of(layer)
     if padded is not None and wanted and padded != _pad_value(wanted, pad_value):
         return False

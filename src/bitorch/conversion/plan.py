@@ -12,6 +12,7 @@ from torch import nn
 
 from ..config.low_bit_config import LowBitConfig
 from ..in_place import check_module
+from ..layers import Attention, QMultiheadAttention
 from ..lost_zeros import lost_zeros
 from ..quantizations import Quantization
 from .convertible import (
@@ -61,7 +62,7 @@ def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Coll
         )
     reasons = reasons_to_stay_float(model)
     convertible = {name: module for name, module in model.named_modules() if name in reasons and not reasons[name]}
-    if not convertible:
+    if all(isinstance(module, Attention) for module in convertible.values()):
         raise ValueError(
             f"the model has no layer that can be converted{parametrized_layers(model)}; supported are {supported()}"
         )
@@ -69,7 +70,7 @@ def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Coll
     _check_ends(decided, reasons)
     chosen = chosen_by(filter_fn, convertible, lambda name: check_named(name, reasons, "filter_fn"))
     check_filter(decided, chosen)
-    order = list(convertible)
+    order = [name for name, module in convertible.items() if not isinstance(module, Attention)]
     steps = [
         _step(name, module, reasons[name], decided.get(name), name in chosen, order)
         for name, module in model.named_modules()
@@ -149,8 +150,8 @@ def _place(name: str, config: LowBitConfig, order: Sequence[str]) -> Place:
 
 
 def _convert(name: str, module: nn.Module, config: LowBitConfig, place: Place, rule: str | None) -> Step:
-    def quantizers_of(layer: nn.Module) -> dict[str, Quantization | None] | None:
-        return config.quantizers(place, layer)
+    def quantizers_of(layer: nn.Module) -> Mapping[str, Quantization | None] | None:
+        return config.attention_quantizers(layer) if isinstance(layer, Attention) else config.quantizers(place, layer)
 
     if is_low_bit(module):
         if not is_as_wanted(module, quantizers_of, exact=config.exact, pad_value=config.pad_value):
@@ -168,5 +169,8 @@ def _convert(name: str, module: nn.Module, config: LowBitConfig, place: Place, r
         note = "32 bits" if config.is_float or place == "inner" else f"{place} layer"
         return Step(module, None, row_of(name, module, module, note, rule))
     lost = lost_zeros(replacement)
-    note = "; ".join([*([] if place == "inner" else [f"{place} layer"]), *([] if lost is None else [str(lost)])])
+    notes = [] if place == "inner" or isinstance(module, Attention) else [f"{place} layer"]
+    if isinstance(replacement, QMultiheadAttention) and replacement.attention is not None:
+        notes.append(f"attention of {config.attention_bits} bit{'s' if config.attention_bits > 1 else ''}")
+    note = "; ".join(notes if lost is None else [*notes, str(lost)])
     return Step(module, replacement, row_of(name, module, replacement, note, rule))

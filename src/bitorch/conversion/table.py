@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import nn
 
 from ..in_place import InPlaceTable
+from ..layers import QAttention
 from ..layers.composed import Composed
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qconv import _Convolution
@@ -87,7 +88,8 @@ def pad_value_of(layer: nn.Module) -> float | None:
 def _shape(layer: nn.Module) -> tuple[int, ...]:
     if isinstance(layer, WeightQuantized):
         return tuple(layer.weight.shape)
-    return tuple(max(own_tensors(layer), key=lambda tensor: tensor.numel()).shape)
+    own = own_tensors(layer)
+    return tuple(max(own, key=lambda tensor: tensor.numel()).shape) if own else ()
 
 
 def bits_of(layer: nn.Module) -> LayerBits:
@@ -99,6 +101,9 @@ def bits_of(layer: nn.Module) -> LayerBits:
             layer.input_quantization.bit_width,
             FLOAT_BITS if gradient is None else gradient.bit_width,
         )
+    if isinstance(layer, QAttention):
+        widths = {quantizer.bit_width for quantizer in layer.quantizers().values()}
+        return None, widths.pop() if len(widths) == 1 else None, None
     if isinstance(layer, Composed):
         return _common([bits_of(projection) for projection in layer.projections().values()])
     return (layer.weight_quantization.bit_width if isinstance(layer, WeightQuantized) else None, None, None)

@@ -1,6 +1,8 @@
 """Quantized layers: a PyTorch layer plus its quantizers."""
 
 from .absorbed import AbsorbedReLU as AbsorbedReLU
+from .attention import Attention as Attention
+from .attention import QAttention as QAttention
 from .qactivation import QActivation as QActivation
 from .qattention import QMultiheadAttention as QMultiheadAttention
 from .qconv1d import QConv1d as QConv1d
@@ -19,6 +21,7 @@ from .qembedding import QEmbedding as QEmbedding
 from .qembedding import QEmbeddingBag as QEmbeddingBag
 from .qlinear import QLinear as QLinear
 from .qlinear import QLinearBase as QLinearBase
+from .qmatmul import QMatmul as QMatmul
 from .qrecurrent import QGRU as QGRU
 from .qrecurrent import QLSTM as QLSTM
 from .qrecurrent import QRNN as QRNN

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..quantizations import Quantization
+from .attention import QAttention, _causal
 from .composed import Composed, PartLinear
 from .qlinear import QLinear
 from .weight_sources import is_in, load_parametrization
@@ -70,7 +71,7 @@ class QProjection(PartLinear):
 
 
 class QMultiheadAttention(Composed, nn.MultiheadAttention):
-    """Multi-head attention whose four projections compute on integer codes; softmax and both products stay float.
+    """Multi-head attention whose four projections compute on integer codes, and both products too with `attention`.
 
     A drop-in for nn.MultiheadAttention with the same parameters, state_dict keys, arguments and results. Each of
     `q_projection`, `k_projection`, `v_projection` and `out_proj` is a QLinear with quantizers of its own. The first
@@ -89,13 +90,15 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
         gradient_quantization: Quantization instance such as GradientDoReFa(6), applied to the gradient of the output of
             each projection, each with a copy.
         exact: see QLinear.
+        attention: a QAttention, which computes the two products on codes; None: they stay float.
 
     Raises:
         ValueError: an unknown name, or more inputs than exact sums allow. TypeError: what is no Quantization.
     """
 
     _float_class = nn.MultiheadAttention
-    _quantized_names = frozenset(INPUT_PROJECTIONS)
+    _quantized_names = frozenset({*INPUT_PROJECTIONS, "attention"})
+    attention: QAttention | None
     q_projection: QProjection
     k_projection: QProjection
     v_projection: QProjection
@@ -119,6 +122,7 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
         gradient_cancellation_threshold: float | None = None,
         gradient_quantization: Quantization | None = None,
         exact: bool = True,
+        attention: QAttention | None = None,
     ) -> None:
         super().__init__(
             embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first, device, dtype
@@ -133,7 +137,8 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
                     "exact": exact,
                 }
                 for name in (*INPUT_PROJECTIONS, "out_proj")
-            }
+            },
+            attention,
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -144,12 +149,16 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
             )
         super().__setattr__(name, value)
 
-    def _set_quantization(self, projections: Mapping[str, Mapping[str, Any]]) -> None:
+    def _set_quantization(
+        self, projections: Mapping[str, Mapping[str, Any]], attention: QAttention | None = None
+    ) -> None:
         """Make low-bit projections.
 
         Args:
             projections: the quantization arguments of each.
+            attention: what stands between them; None: float.
         """
+        self.attention = attention
         for name in INPUT_PROJECTIONS:
             self.add_module(name, QProjection(self, name, **projections[name]))
         self.out_proj = QLinear._sharing(self.out_proj, **projections["out_proj"])  # type: ignore[assignment]
@@ -231,7 +240,11 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
             mask = _merged_mask(attn_mask, key_padding_mask, q, key.shape[1], extra)
         dropout = self.dropout if self.training else 0.0
         weights = None
-        if need_weights:
+        if self.attention is not None:
+            mask = _causal(q, k) if is_causal else mask
+            attended, weights = self.attention.attend(q, k, v, mask, dropout)
+            weights = weights if need_weights else None
+        elif need_weights:
             attended, weights = _attend(q, k, v, mask, dropout)
         else:
             attended = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from bitorch_runtime.operation_keys import FLOATS, flag, gives, number
+from bitorch_runtime.operation_keys import CODES, FLOATS, flag, gives, leaves, number
 from bitorch_runtime.operation_row import Key, Op
 from bitorch_runtime.operation_rows.common import SUMS
 
 _FAMILY = "Matrices"
+_TRANSPOSED = Key(
+    "transposed",
+    "setting",
+    "[a, b]",
+    low=0,
+    high=1,
+    default="[0, 0]",
+    doc="1: that tensor's matrices lie the other way round, [rows …, K, M] and [rows …, N, K]",
+)
 
 MATRICES: tuple[Op, ...] = (
     Op(
@@ -22,20 +31,59 @@ MATRICES: tuple[Op, ...] = (
                 "equal, or 1, and then that matrix meets all of the other's",
             ),
             gives("output", FLOATS, "[rows …, M, N]"),
-            Key(
-                "transposed",
-                "setting",
-                "[a, b]",
-                low=0,
-                high=1,
-                default="[0, 0]",
-                doc="1: that tensor's matrices lie the other way round, [rows …, K, M] and [rows …, N, K]",
-            ),
+            _TRANSPOSED,
             number("scale", "the product is multiplied with it", "1"),
         ),
         "Multiply the matrices of two tensors.",
         "y = scale·Σ a·b",
         inexact=SUMS,
+        multiplies=True,
+    ),
+    Op(
+        "matmul_codes",
+        _FAMILY,
+        (
+            Key(
+                "inputs",
+                "reads",
+                "two tensors of codes, [rows …, M, K] and [rows …, K, N]",
+                CODES,
+                doc="q and r; axes of rows as of `matmul`",
+            ),
+            _TRANSPOSED,
+            Key(
+                "zero_points",
+                "setting",
+                "[of q, of r]",
+                low=0,
+                high=255,
+                default="[0, 0]",
+                doc="the codes that stand for 0",
+            ),
+            Key(
+                "signs",
+                "setting",
+                "[of q, of r]",
+                low=0,
+                high=1,
+                default="[0, 0]",
+                doc="1: that tensor's codes, of 1 bit, 0 and 1, stand for −1 and 1",
+            ),
+            Key(
+                "scale",
+                "setting",
+                "a number, finite as float32",
+                default="no floats leave",
+                beside="float32",
+                doc="y = D·scale, rounded once",
+            ),
+            leaves("int32", "D"),
+            leaves("float32", "y", "scale"),
+        ),
+        "Multiply the matrices of two tensors of codes, on integers. K times the largest numbers that codes stand for "
+        "must stay below 2^31.",
+        "D = Σ (q − zero point)·(r − zero point)",
+        (("int32", "float32"),),
         multiplies=True,
     ),
     Op(

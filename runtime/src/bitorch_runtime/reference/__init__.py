@@ -38,6 +38,7 @@ from .functions import softmax as softmax
 from .functions import tanh as tanh
 from .matrices import attention as attention
 from .matrices import matmul as matmul
+from .matrices import matmul_codes as matmul_codes
 from .packed_weights import code_line as code_line
 from .packed_weights import pack_weights as pack_weights
 from .packed_weights import unpack_weights as unpack_weights

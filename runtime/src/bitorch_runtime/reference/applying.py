@@ -13,6 +13,7 @@ from . import pairs
 from .basics import Floats, Integers, Operation
 from .codes import dequantize, lookup, table_entries
 from .convolutions import conv2d_codes, conv2d_float
+from .embeddings import embedding, packed_table
 from .functions import (
     elu,
     gelu,
@@ -25,7 +26,7 @@ from .functions import (
     softmax,
     tanh,
 )
-from .matrices import attention, matmul
+from .matrices import attention, matmul, matmul_codes
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 from .rows import as_one_row, concat, flatten, permute, reshape, take
@@ -87,6 +88,14 @@ def _matmul(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
     a, b = (tensors[name].values for name in operation["inputs"])
     settings = {key: operation[key] for key in ("transposed", "scale") if key in operation}
     return {operation["output"]: Tensor(matmul(a, b, **settings))}
+
+
+def _matmul_codes(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    q, r = (tensors[name].values for name in operation["inputs"])
+    settings = {key: operation[key] for key in ("transposed", "zero_points", "signs") if key in operation}
+    d = matmul_codes(q, r, **settings)
+    y = d.astype(np.float32) * np.float32(operation["scale"]) if "scale" in operation else None
+    return leaving(operation, arrays, y, d)
 
 
 def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -192,6 +201,14 @@ def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     return Tensor(as_signal(pad(as_image(x.values, axes), around, operation["mode"], **keys), axes), x.bits)
 
 
+def _embedding(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    table = arrays[operation["table"]]
+    if table.dtype == np.uint8:
+        keys = operation["weight_bits"], operation["channels"], operation.get("weight_grid", "odd")
+        table = packed_table(table, *keys, arrays[operation["scale"]])
+    return Tensor(embedding(x.values, table))
+
+
 #: How each operation is applied; "input" and "output" are what `run` begins and ends with.
 APPLY: Mapping[str, Apply] = MappingProxyType(
     {
@@ -202,6 +219,7 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "where": pairs.where,
         "constant": pairs.constant,
         "matmul": _matmul,
+        "matmul_codes": _matmul_codes,
         "attention": _attention,
         "concat": _concat,
         "quantize": of_one(_quantize),
@@ -219,6 +237,7 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "take": of_one(_take),
         "reshape": of_one(_reshape),
         "permute": of_one(_permute),
+        "embedding": of_one(_embedding),
     }
 )
 

@@ -1,4 +1,4 @@
-"""Products of two tensors, and attention: float sums, here in float64 and rounded once."""
+"""Products of two tensors, and attention. Float sums are in float64 here, and rounded once; those of codes are exact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .basics import Floats
+from .basics import Floats, Integers
 
 
 def with_leading_axes(tensors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -28,6 +28,25 @@ def matmul(a: NDArray[Any], b: NDArray[Any], transposed: Sequence[int] = (0, 0),
     a, b = (x.swapaxes(-1, -2) if turned else x for x, turned in zip((a, b), transposed, strict=True))
     product: NDArray[np.float64] = np.matmul(a, b) * np.float32(scale)
     return product.astype(np.float32)
+
+
+def matmul_codes(
+    q: NDArray[Any],
+    r: NDArray[Any],
+    transposed: Sequence[int] = (0, 0),
+    zero_points: Sequence[int] = (0, 0),
+    signs: Sequence[int] = (0, 0),
+) -> Integers:
+    """D = Σ (q − zero point)·(r − zero point), int64 [B, *rows, M, N], of codes as `matmul` has its matrices.
+
+    Args:
+        signs: 1: that tensor's codes, 0 and 1, stand for −1 and 1.
+    """
+    codes = with_leading_axes((q.astype(np.int64), r.astype(np.int64)))
+    numbers = [2 * x - 1 if sign else x - zero for x, zero, sign in zip(codes, zero_points, signs, strict=True)]
+    one, two = (x.swapaxes(-1, -2) if turned else x for x, turned in zip(numbers, transposed, strict=True))
+    d: Integers = np.matmul(one, two)
+    return d
 
 
 def attention(

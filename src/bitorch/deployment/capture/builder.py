@@ -143,6 +143,20 @@ class Builder:
         except Refusal:
             return 1  # it is told where the tensor is read
 
+    def innermost_axis(self, tensor: Tensor) -> int:
+        """Return the axis of a tensor whose neighbours are neighbouring channels of its node: they lie side by side.
+
+        That of heads' channels, too, of which `channel_axis` knows none; where there is none, that.
+        """
+        value = self.values[id(tensor)]
+        if value.positions is None or value.refusal is not None:
+            return 1
+        step, first = math.prod(self.nodes[value.node].shape[1:]), value.positions[:1]
+        for axis in range(first.dim() - 1, 0, -1):
+            if first.shape[axis] > 1 and bool((first.diff(dim=axis) == step).all()):
+                return axis
+        return self.channel_axis(tensor)
+
     def fold(self, tensor: Tensor) -> Fold | None:
         """Return where the batch is in a tensor; None where that is not known."""
         value = self.values[id(tensor)]

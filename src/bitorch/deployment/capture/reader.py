@@ -50,6 +50,10 @@ class Reader:
         """Return the axis of an argument that its node has as channels already, so that reading it moves nothing."""
         return self.builder.channel_axis(tensor) if self.varies(tensor) else 1
 
+    def innermost_axis(self, tensor: Tensor) -> int:
+        """Return the axis of an argument that lies without gaps in its node: reading it as channels is cheap."""
+        return self.builder.innermost_axis(tensor) if self.varies(tensor) else tensor.dim() - 1
+
     def view(self, tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return what a function makes of an argument by moving its numbers: it can be read as the argument can."""
         view = self.builder.view(tensor, function)

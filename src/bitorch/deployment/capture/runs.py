@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -91,6 +91,7 @@ def run(
     tape = None
     try:
         with ExitStack() as stack:
+            stack.enter_context(_in_steps())
             if recorded:
                 tape = stack.enter_context(recording(model, is_whole))
             result = model(*given)
@@ -105,6 +106,17 @@ def run(
     except ValueError as error:
         raise CannotRun(str(error), "Return tensors", error) from None
     return Run(what, tuple(inputs), versions, found, [] if tape is None else tape.calls)
+
+
+@contextmanager
+def _in_steps() -> Iterator[None]:
+    """Have nn.MultiheadAttention and its like compute as in training, not by one operator with roundings of its own."""
+    was_enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_enabled)
 
 
 def run_or_raise(

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
@@ -112,6 +114,20 @@ def _versions(value: object) -> dict[int, int]:
     return {id(tensor): version(tensor) for tensor in tensors_in(value)}
 
 
+def _unasked(function: Any) -> Any:
+    """The same function without its question whether a mode would take the whole call: it calls what it consists of."""
+    names = {**function.__globals__, "has_torch_function": lambda _: False}
+    unasked = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    unasked.__kwdefaults__ = function.__kwdefaults__
+    return unasked
+
+
+#: Functions in Python that are recorded by what they call: of attention there are operations for each step.
+_IN_STEPS: Mapping[Any, Any] = MappingProxyType(
+    {F.multi_head_attention_forward: _unasked(F.multi_head_attention_forward)}
+)
+
+
 class Tape(TorchFunctionMode):
     """The calls so far; see `recording`."""
 
@@ -127,6 +143,9 @@ class Tape(TorchFunctionMode):
         kwargs = {} if kwargs is None else kwargs
         if self._started:
             return func(*args, **kwargs)
+        if func in _IN_STEPS:
+            with self:
+                return _IN_STEPS[func](*args, **kwargs)
         before = _versions((args, kwargs))
         kept = _snapshot(args), _snapshot(kwargs)
         result = func(*args, **kwargs)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from . import shapes
-from .kind import FLAG, INTS, Kind
+from .kind import FLAG, INTS, QUANTIZER, Kind
+
+#: The settings of the quantizers of both operands.
+_BOTH = {f"{side}_{key}": types for side in ("left", "right") for key, types in QUANTIZER.items()}
 
 MATRICES: tuple[Kind, ...] = (
+    Kind(
+        "low_bit_matmul",
+        "A QMatmul: a product as of matmul, of codes. Settings of both operands' quantizers, and `largest` absolute "
+        "codes; `scale`, what one of the sums is worth.",
+        arity=2,
+        settings={**_BOTH, "transposed": INTS, "largest": INTS, "scale": (float,)},
+        shape=shapes.multiplied,
+    ),
     Kind(
         "matmul",
         "`scale` times the product of two tensors' matrices, [N, *rows, M] of [K, *rows, M] and [N, *rows, K]; where "

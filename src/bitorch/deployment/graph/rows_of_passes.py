@@ -8,6 +8,7 @@ from .kind import (
     FLAG,
     GEOMETRY,
     INT,
+    INTS,
     TENSOR,
     TENSOR_OR_NONE,
     TEXT,
@@ -44,6 +45,15 @@ OF_PASSES: tuple[Kind, ...] = (
         shape=shapes.weighted,
         captured=False,
         weighs=True,
+    ),
+    Kind(
+        "code_matmul",
+        "Codes of two tensors to D = Σ (q − zero)·(r − zero), `zero_points` of both; where `signs` of one is 1, its "
+        "codes are ±1. The rest as of matmul, and `largest` of low_bit_matmul.",
+        arity=2,
+        settings={"transposed": INTS, "zero_points": INTS, "signs": INTS, "largest": INTS},
+        shape=shapes.multiplied,
+        captured=False,
     ),
     elementwise_kind(
         "scale",

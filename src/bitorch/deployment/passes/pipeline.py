@@ -45,8 +45,8 @@ PASSES: tuple[Pass, ...] = (
     Pass(drop_identities),
     Pass(
         split_quantized,
-        makes=frozenset({"codes", "values", "product", "scale"}),
-        removes=frozenset({"low_bit", "quantizer"}),
+        makes=frozenset({"codes", "values", "product", "code_matmul", "scale"}),
+        removes=frozenset({"low_bit", "low_bit_matmul", "quantizer"}),
     ),
     Pass(share_codes),
     Pass(swap_pools),

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...layers.exact import scaled_convolution, scaled_linear
-from ...quantizations.arithmetic import is_sign, stored_codes
+from ...quantizations.arithmetic import is_sign
 from ...quantizations.levels import divide
 from ..graph.graph import Graph, Node
+from .quantizer_codes import coded, over_channels
+from .split_matmul import split_matmul
 
 
 def drop_identities(graph: Graph) -> Graph:
@@ -56,7 +58,9 @@ def split_quantized(graph: Graph) -> Graph:
     """Write low-bit layers as codes, pad, product, scale, plus; and quantizers that stand alone as codes, values."""
     nodes: list[Node] = []
     for node in graph:
-        if node.kind == "low_bit":
+        if node.kind == "low_bit_matmul":
+            nodes.extend(split_matmul(node, *(graph[name].shape for name in node.inputs)))
+        elif node.kind == "low_bit":
             nodes.extend(_split_layer(node, graph[node.inputs[0]].shape))
         elif node.kind == "quantizer":
             nodes.extend(_split_quantizer(node))
@@ -65,41 +69,8 @@ def split_quantized(graph: Graph) -> Graph:
     return Graph(tuple(nodes), graph.outputs)
 
 
-def _coded(node: Node, shape: tuple[int, ...]) -> list[Node]:
-    """Return the nodes from a node's input to the stored codes of its quantizer, the last of them `codes`.
-
-    A range of its own is a division, and an addition for its zero point, in front of the unit quantizer; a shift is an
-    addition in front of a sign.
-    """
-    nodes: list[Node] = []
-
-    def add(step: str, kind: str, function: Callable[[Tensor], Tensor], settings: dict[str, Any]) -> None:
-        inputs = (nodes[-1].name,) if nodes else node.inputs
-        nodes.append(Node(f"{node.name}/{step}", kind, inputs, shape, function, settings, node.place, node.module))
-
-    form, bits, zero_point = (node.settings[name] for name in ("form", "bits", "zero_point"))
-    if node.settings["divide"] is not None:
-        width = node.settings["divide"]
-        add("range", "divide", lambda x: x / over_channels(width, x), {"constant": width})
-    if node.settings["plus"] is not None:
-        shift = node.settings["plus"]
-        step = "shift" if is_sign(form) else "zero"
-        add(step, "plus", lambda x: x + over_channels(shift, x), {"constant": shift})
-    keeps_nan = node.settings["keeps_nan"]
-    settings = {
-        "form": form, "bits": bits, "sign": is_sign(form), "zero_point": zero_point, "keeps_nan": keeps_nan,
-    }  # fmt: skip
-    add("codes", "codes", lambda x: stored_codes(form, x, bits, zero_point, keeps_nan=keeps_nan), settings)
-    return nodes
-
-
-def over_channels(numbers: Tensor, x: Tensor) -> Tensor:
-    """Return numbers [1] or [C] as they meet x [B, C, …]."""
-    return numbers.reshape(-1, *[1] * (x.dim() - 2))
-
-
 def _split_quantizer(node: Node) -> list[Node]:
-    nodes = _coded(node, node.shape)
+    nodes = coded(node, node.shape)
     settings = {"bits": nodes[-1].settings["bits"], "sign": nodes[-1].settings["sign"]}
     n = 1 if settings["sign"] else 2 ** settings["bits"] - 1
     table, function = None, _values(n)
@@ -123,7 +94,7 @@ def _scaled_values(zero: int, scale: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
-    nodes = _coded(node, input_shape)
+    nodes = coded(node, input_shape)
     is_convolution = "kernel_size" in node.settings
     if is_convolution:
         nodes.extend(_explicit_pad(node, nodes[-1]))

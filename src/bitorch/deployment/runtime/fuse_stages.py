@@ -148,6 +148,8 @@ def _stage_order(anchor: Node) -> Sequence[tuple[str, ...]]:
     """The kinds of nodes that may follow an anchor in its operation, stage by stage."""
     if anchor.kind == "product":
         return ("scale",), ("plus",), ("batch_norm",), ("add",), ("relu",)
+    if anchor.kind == "code_matmul":
+        return (("scale",),)
     if anchor.row.weighs:
         return ("batch_norm",), ("add",), ("relu",)
     if anchor.kind == "add":

@@ -195,6 +195,8 @@ class _Lowering:
         node = one.anchor
         if node.row.weighs:
             self._convolution(one)
+        elif node.kind == "code_matmul":
+            self._code_matmul(one)
         elif node.kind in AFFINE:
             self._affine(one)
         elif node.kind == "add":
@@ -225,6 +227,17 @@ class _Lowering:
     def _has_one_row(self, node: Node) -> bool:
         """Whether a node flattens what has one row only."""
         return node.kind == "flatten" and math.prod(self.graph[node.inputs[0]].shape[1:]) == 1
+
+    def _code_matmul(self, one: Group) -> None:
+        node, scale = one.anchor, one.stage("scale")
+        operation: Operation = {"op": "matmul_codes", "inputs": [self.tensor(name) for name in node.inputs]}
+        keys = ("transposed", "zero_points", "signs")
+        operation |= {key: list(node.settings[key]) for key in keys if any(node.settings[key])}
+        if scale is None:
+            operation["int32"] = node.name
+        else:
+            operation |= {"float32": one.value, "scale": float(scale.settings["scale"])}
+        self.emit(operation, node.name, one.value)
 
     def _convolution(self, one: Group) -> None:
         node = one.anchor

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
 from ..reader import Operand, Reader
-from .matrices import constant_operand, matrix
+from .matrices import constant_operand, constant_or_matrix, matrix
 
 
 def scaled_dot_product_attention(
@@ -30,10 +30,10 @@ def scaled_dot_product_attention(
             "Pass dropout_p=self.dropout if self.training else 0.0",
         )
     _check_dimensions(query, key, value)
-    operands = [_read(call, x, query.dim()) for x in (query, key, value)]
+    operands = [constant_or_matrix(call, x, turned=False) for x in (query, key, value)]
     is_causal = is_causal or _is_causal(attn_mask, query, key)
     if attn_mask is not None and not _is_causal(attn_mask, query, key):
-        operands.append(_mask(call, attn_mask, query))
+        operands.append(_mask(call, attn_mask, query, key))
     again, last = call.again_with(operands), call.result.dim() - 1
     return call.add(
         "attention",
@@ -54,26 +54,19 @@ def _check_dimensions(*tensors: Tensor) -> None:
         )
 
 
-def _read(call: Reader, x: Tensor, dimensions: int) -> Operand:
-    """Read a tensor with its last axis as channels; a constant, such as learned queries, too."""
-    if call.varies(x):
-        return matrix(call, x, turned=False)
-    if not bool((x == x[:1]).all()):
-        raise Refusal("it attends with a constant that is another one for each image", f"Give all the same, {PARTIAL}")
-    return constant_operand(call, x[:1], dimensions)
-
-
-def _mask(call: Reader, mask: Tensor, query: Tensor) -> Operand:
+def _mask(call: Reader, mask: Tensor, query: Tensor, key: Tensor) -> Operand:
     """Read what is added to the scores, [batch, *heads, queries or 1, keys]; of bools 0 and −∞."""
+    keys = key.shape[-2]
     if call.varies(mask):
-        if mask.dim() != query.dim():
+        if mask.dim() != query.dim() or mask.shape[-1] != keys:
             raise Refusal(
-                f"its mask of {['batch', *mask.shape[1:]]} depends on the image, and the queries have "
-                f"{query.dim()} dimensions",
-                f"Give the mask as many, the batch first, {PARTIAL}",
+                f"its mask of {['batch', *mask.shape[1:]]} depends on the image, and has not as many dimensions as the "
+                f"queries, or not {keys} keys",
+                f"Give the mask the batch first, and a number for each key, {PARTIAL}",
             )
         return matrix(call, mask, turned=False)
-    if mask.dim() == query.dim() and mask.shape[0] != 1:
+    argument = mask if mask.dim() == query.dim() and mask.shape[0] != 1 else None
+    if argument is not None:
         if not bool((mask == mask[:1]).all()):
             raise Refusal(
                 "its mask is a constant that is another one for each image", f"Give one mask for all, {PARTIAL}"
@@ -82,7 +75,7 @@ def _mask(call: Reader, mask: Tensor, query: Tensor) -> Operand:
     added = _additive(mask)
     if bool(added.isnan().any() | (added == torch.inf).any()):
         raise Refusal("its mask has numbers that are NaN or +∞", "Mask with False, or with −∞")
-    return constant_operand(call, added, query.dim())
+    return constant_operand(call, added.expand(*added.shape[:-1], keys), query.dim(), argument)
 
 
 def _additive(mask: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ def _product(call: Reader, labels: _Labels, tensors: Sequence[Tensor]) -> str:
     for x, own, names, is_left in zip(
         tensors, (labels.of_one, labels.of_two), (labels.one, labels.two), (True, False), strict=True
     ):
-        has_own_channels = names[call.channel_axis(x)] in own and len(own) == 1
+        has_own_channels = names[call.innermost_axis(x)] in own and len(own) == 1
         channels, last = (own, labels.summed) if has_own_channels else (labels.summed, own)
         move = _Move(names, (batch, channels, *rows, last), labels.sizes)
         operands.append(call.operand(x, move.forth, move.back))

@@ -23,6 +23,7 @@ from ....layers import (
     QGRUCell,
     QLinear,
     QLSTMCell,
+    QMatmul,
     QRNNCell,
 )
 from ....layers.input_quantizer import gives_its_quantizers_values
@@ -33,6 +34,8 @@ from ...asked_arithmetic import Reason, arithmetic_of
 from ...packable import Packing, packable
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
+from . import low_bit_matmul
+from .asked import computed, refusal
 from .low_bit_settings import layer_settings, quantizer_settings
 from .windows import features_axis
 
@@ -66,7 +69,7 @@ def is_whole(module: nn.Module) -> bool:
         module = module.activation_function
     if isinstance(module, Quantization):
         return module.exact_max_code is not None or isinstance(module, GradientQuantization)
-    return isinstance(module, LowBit) or type(module) in NOT_IN_THE_RUNTIME
+    return isinstance(module, LowBit | QMatmul) or type(module) in NOT_IN_THE_RUNTIME
 
 
 def check(module: nn.Module) -> None:
@@ -74,15 +77,19 @@ def check(module: nn.Module) -> None:
     if type(module) in NOT_IN_THE_RUNTIME:
         what, remedy = NOT_IN_THE_RUNTIME[type(module)]
         raise Refusal(what, f"{remedy}, {PARTIAL}")
-    if isinstance(module, LowBit):
-        _computed(_packed(module).arithmetic)
+    if isinstance(module, QMatmul):
+        low_bit_matmul.check(module)
+    elif isinstance(module, LowBit):
+        computed(_packed(module).arithmetic)
     elif not isinstance(quantizer := _quantizer(module), GradientQuantization):
-        _computed(arithmetic_of(quantizer))
+        computed(arithmetic_of(quantizer))
 
 
 def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     """The rule of calls of modules that `check` has let through."""
     module = call.call.function
+    if isinstance(module, QMatmul):
+        return low_bit_matmul.rule(call, module, input, *rest, **options)
     if isinstance(module, QLinear):
         channels = features_axis(input, "a low-bit linear layer")
     else:
@@ -93,14 +100,14 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     quantizer = _quantizer(module)
     if isinstance(quantizer, GradientQuantization):
         return call.add("identity", x, channels_at=channels)
-    arithmetic = _computed(arithmetic_of(quantizer))
+    arithmetic = computed(arithmetic_of(quantizer))
     _check_channels(input, channels, quantizer, arithmetic)
     return call.add("quantizer", x, channels_at=channels, **quantizer_settings(arithmetic))
 
 
 def _layer(call: Reader, x: str, channels: int, layer: QLinear | QConv1d | QConv2d, input: Tensor) -> str:
     packing = _packed(layer)
-    arithmetic = _computed(packing.arithmetic)
+    arithmetic = computed(packing.arithmetic)
     _check_channels(input, channels, layer.input_quantization, arithmetic)
     _check_hooks(layer, input)
     if not isinstance(layer, QLinear) and len(call.shape(x)) != _DIMENSIONS[type(layer)] + 1:
@@ -135,18 +142,8 @@ def _check_hooks(layer: LowBit, x: Tensor) -> None:
 def _packed(layer: LowBit) -> Packing:
     found = packable(layer)
     if isinstance(found, Reason):
-        raise _refusal(found)
+        raise refusal(found)
     return found
-
-
-def _computed(arithmetic: Arithmetic | Reason) -> Arithmetic:
-    if isinstance(arithmetic, Reason):
-        raise _refusal(arithmetic)
-    return arithmetic
-
-
-def _refusal(reason: Reason) -> Refusal:
-    return Refusal(reason.what, f"{reason.remedy}, {PARTIAL}" if reason.partial_helps else reason.remedy)
 
 
 def _check_channels(x: Tensor, channels: int, quantizer: Quantization, arithmetic: Arithmetic) -> None:

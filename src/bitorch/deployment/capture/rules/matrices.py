@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+import torch
 from torch import Tensor
 
-from ...graph.kinds import KINDS
 from ..problems import PARTIAL, Refusal
 from ..reader import Operand, Reader
 
@@ -48,15 +47,29 @@ def _apart(function: str, product: str) -> str:
 
 def product(call: Reader, one: Tensor, two: Tensor, scale: float) -> str:
     """Add the product of two tensors [batch, *rows, M, K] and [batch, *rows, K, N] that both vary."""
+    check_operands(one, two)
+    transposed = tuple(int(call.innermost_axis(x) == x.dim() - 2) for x in (one, two))
+    operands = [matrix(call, x, turned=bool(turned)) for x, turned in zip((one, two), transposed, strict=True)]
+    return add_product(call, operands, transposed, scale)
+
+
+def check_operands(one: Tensor, two: Tensor) -> None:
+    """Refuse tensors whose first dimensions do not meet."""
     if one.dim() != two.dim() or one.dim() < 3:
         raise Refusal(
             f"it multiplies {['batch', *one.shape[1:]]} by {['batch', *two.shape[1:]]}, which mixes the images of a "
             "batch",
             f"Give both tensors as many dimensions, three or more, the batch first, {PARTIAL}",
         )
-    transposed = tuple(int(call.channel_axis(x) == x.dim() - 2) for x in (one, two))
-    operands = [matrix(call, x, turned=bool(turned)) for x, turned in zip((one, two), transposed, strict=True)]
-    return add_product(call, operands, transposed, scale)
+
+
+def constant_or_matrix(call: Reader, x: Tensor, *, turned: bool) -> Operand:
+    """Read a tensor as `matrix`; a constant, such as learned queries, as a node of its own."""
+    if call.varies(x):
+        return matrix(call, x, turned=turned)
+    if not bool((x == x[:1]).all()):
+        raise Refusal("it reads a constant that is another one for each image", f"Give all the same, {PARTIAL}")
+    return constant_operand(call, x[:1], x.dim(), None if x.shape[0] == 1 else x)
 
 
 def matrix(call: Reader, x: Tensor, *, turned: bool) -> Operand:
@@ -89,7 +102,7 @@ def _by_constant(call: Reader, x: Tensor, constant: Tensor) -> str:
     if constant.shape[:-2].numel() == 1 and constant.dim() <= x.dim():
         weight = constant.detach().reshape(constant.shape[-2:]).T.clone()
         return call.add("linear", call.read(x, last), channels_at=last, weight=weight, bias=None)
-    transposed = (int(call.channel_axis(x) == x.dim() - 2), 0)
+    transposed = (int(call.innermost_axis(x) == x.dim() - 2), 0)
     _check_axes(x, constant)
     operands = [matrix(call, x, turned=bool(transposed[0])), constant_operand(call, constant, x.dim())]
     return add_product(call, operands, transposed, 1.0)
@@ -108,7 +121,7 @@ def _of_constant(call: Reader, constant: Tensor, x: Tensor) -> str:
         weight = constant.detach().reshape(constant.shape[-2:]).clone()
         return call.add("linear", call.read(x, axis), channels_at=axis, weight=weight, bias=None)
     _check_axes(x, constant)
-    transposed = (0, int(call.channel_axis(x) == x.dim() - 2))
+    transposed = (0, int(call.innermost_axis(x) == x.dim() - 2))
     operands = [constant_operand(call, constant, x.dim()), matrix(call, x, turned=bool(transposed[1]))]
     return add_product(call, operands, transposed, 1.0)
 
@@ -123,23 +136,27 @@ def _check_axes(x: Tensor, constant: Tensor) -> None:
         )
 
 
-def constant_operand(call: Reader, constant: Tensor, dimensions: int) -> Operand:
-    """Add a constant that meets tensors of so many dimensions, [*rows, M, K] without the batch, as a node."""
+def constant_operand(call: Reader, constant: Tensor, dimensions: int, argument: Tensor | None = None) -> Operand:
+    """Add a constant that meets tensors of so many dimensions, [*rows, M, K] without the batch, as a node.
+
+    Args:
+        argument: of the call, where it has the constant once for each image: it is taken from the node then.
+    """
     without_batch = constant.shape[1:] if constant.dim() == dimensions else constant.shape
     rows = (1,) * (dimensions - 1 - len(without_batch))
     value = constant.detach().reshape(*rows, *without_batch).movedim(-1, 0).contiguous()
-    name = call.add(
-        "constant", function=lambda: value.unsqueeze(0), shape=tuple(value.shape), step="constant", value=value
-    )
-    shape = constant.shape
-    return Operand(name, constant, _first_image(shape))
+    name = call.builder.constant(call.call, value, f"{call.builder.name_of(call.call)}.constant")
+    if argument is None:
+        return Operand(name, constant, _constantly(constant))
+    shape, is_bool = argument.shape[1:], argument.dtype == torch.bool
+
+    def back(values: Tensor) -> Tensor:
+        numbers = values.movedim(1, -1).expand(len(values), *shape) if values.dim() == len(shape) + 1 else values
+        return numbers == 0 if is_bool else numbers
+
+    return Operand(name, argument, back)
 
 
-def _first_image(shape: Any) -> Callable[[Tensor], Tensor]:
-    """From [batch, C, *rows] of a constant back to the constant."""
-    return lambda value: value[:1].movedim(1, -1).reshape(shape)
-
-
-def has_constants() -> bool:
-    """Whether a graph can hold constants."""
-    return "constant" in KINDS
+def _constantly(constant: Tensor) -> Callable[[Tensor], Tensor]:
+    """What takes any value for this one."""
+    return lambda _: constant
