@@ -226,8 +226,8 @@ def examples() -> list[Example]:
         _constants(),
         _matrices(),
         _pools(),
+        _moves(),
     )
-    parts = (*parts, _moves())
     return [one for part in parts for one in part]
 
 

@@ -127,7 +127,8 @@ MOVEMENTS = frozenset(
     _named(
         "view view_as reshape reshape_as flatten unflatten squeeze unsqueeze transpose permute movedim moveaxis "
         "swapaxes swapdims t chunk split split_with_sizes tensor_split hsplit vsplit unbind narrow select index_select "
-        "take_along_dim gather diagonal __getitem__ flip fliplr flipud rot90 roll expand expand_as broadcast_to repeat tile repeat_interleave "
+        "take_along_dim gather diagonal __getitem__ flip fliplr flipud rot90 roll "
+        "expand expand_as broadcast_to repeat tile repeat_interleave "
         "channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle ravel contiguous clone detach alias",
         _torch,
         _Tensor,
@@ -150,9 +151,8 @@ def is_fold_without_sums(function: Any, *args: Any, **kwargs: Any) -> bool:
     """Say whether a call is F.fold of windows that do not overlap, and cover all, which only puts numbers elsewhere."""
     if function is not F.fold:
         return False
-    given = {"input": torch.ones_like(kwargs["input"]), **kwargs} if not args else kwargs
-    ones = given if not args else {**kwargs, "input": torch.ones_like(args[0])}
-    return bool((F.fold(**{**ones, **dict(zip(_OF_FOLD[1:], args[1:], strict=False))}) == 1).all())
+    given = dict(zip(_OF_FOLD, args, strict=False)) | kwargs
+    return bool((F.fold(**{**given, "input": torch.ones_like(given["input"])}) == 1).all())
 
 
 _OF_FOLD = ("input", "output_size", "kernel_size", "dilation", "padding", "stride")

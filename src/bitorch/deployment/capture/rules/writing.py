@@ -57,7 +57,7 @@ def _places(x: Tensor, index: Any) -> tuple[list[Tensor], tuple[int, ...]]:
 
 def _spread(call: Reader, value: Any, places: list[Tensor], shape: tuple[int, ...], x: Tensor, channels: int) -> str:
     """A node of what is written at its places, and of anything elsewhere; one number of a number."""
-    if not isinstance(value, Tensor) or value.numel() == 1 and not call.varies(value):
+    if not isinstance(value, Tensor) or (value.numel() == 1 and not call.varies(value)):
         return call.constant(value if not isinstance(value, Tensor) else value.reshape(()), channels)
 
     def function(t: Tensor) -> Tensor:
