@@ -773,17 +773,17 @@ def test_a_view_that_overlaps_is_a_problem(late: str) -> None:
     assert "changed in place through another view" in problem(Net(function).eval(), image()).what
 
 
-def test_writing_into_a_tensor_is_a_problem() -> None:
+def test_writing_into_one_image_of_a_batch_is_a_problem() -> None:
     def function(m: Any, x: Tensor) -> Any:
-        out = torch.zeros_like(x)
-        out[:, ::2] = x[:, ::2]
+        out = x.clone()
+        out[:1] = 0
         return out.relu()
 
     found = capture(Net(function).eval(), image())
-    assert [p.what for p in found.problems if p.what != NO_LOW_BIT] == ["it writes into a tensor"]
+    assert [p.what for p in found.problems if p.what != NO_LOW_BIT] == ["it writes to some images of a batch only"]
     x = image()
     values = found.graph.replay([x])  # what PyTorch can compute, it does
-    assert torch.equal(values[found.graph.outputs[0]][:, ::2], x[:, ::2].relu())
+    assert torch.equal(values[found.graph.outputs[0]][1:], x[1:].relu())
 
 
 def test_constants_may_be_made_in_place() -> None:

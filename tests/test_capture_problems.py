@@ -99,11 +99,6 @@ PROBLEMS: dict[str, tuple[Callable[[Any, Tensor], Any], str, str]] = {
         "the batch at different places",
         "same dimension",
     ),
-    "other rows for other channels": (
-        lambda m, x: x.flatten(2)[:, torch.arange(4)[:, None], torch.arange(4)[:, None] + torch.arange(5)].relu(),
-        "4×36 to 4×5, .* by getitem",
-        "along any axis",
-    ),
     "x[0]": (lambda m, x: x[0], "images of a batch are taken apart", "Keep the batch"),
     "flip of the batch": (lambda m, x: x.flip(0), "taken apart or mixed, by flip in the model", "Keep the batch"),
     "batch mean": (lambda m, x: x - x.mean(), "mean gives \\[\\] for a batch of 2", "Keep the batch"),
