@@ -69,7 +69,7 @@ REMEDIES: dict[str, tuple[tuple[int, ...], Callable[..., Any], str, Callable[...
         "F.avg_pool2d(x, (1, 6))",
         lambda m, x: F.avg_pool2d(x, (1, 6)),
     ),
-    "a cube": (VECTOR, lambda m, x: x**3, "x * x * x", lambda m, x: x * x * x),
+    "a power": (VECTOR, lambda m, x: x**4, "x * x * x", lambda m, x: x * x * x * x),
     "adaptive max pool": (
         LINE,
         lambda m, x: F.adaptive_max_pool1d(x, 4),
@@ -131,15 +131,15 @@ class Words(nn.Module):
         self.hidden = QLinear(8, 8, **LOW_BIT)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = F.mish(self.norm(self.words(x)))
-        return F.elu(self.hidden(F.selu(y.softmax(-1))))
+        y: Tensor = torch.sin(self.norm(self.words(x)))
+        return F.elu(self.hidden(torch.cos(y.softmax(-1))))
 
 
 def test_all_that_stands_behind_an_embedding() -> None:
     example = torch.randint(0, 20, (2, 5))
     model = Words().eval()
     said = str(bitorch.can_deploy(model, example))
-    for text in ("no embedding", "layer_norm", "mish", "selu", "elu cannot"):
+    for text in ("no embedding", "layer_norm", "sin cannot", "cos cannot"):
         assert text in said, said
     with pytest.raises(ValueError, match="no embedding"):
         bitorch.deploy(model, example)
