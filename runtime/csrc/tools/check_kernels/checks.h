@@ -32,5 +32,6 @@ void check_pairs(Random& random, const KernelTable& table);
 void check_plane_rows(Random& random, const KernelTable& table);
 void check_activations(Random& random, const KernelTable& table);
 void check_softmax(Random& random, const KernelTable& table);
+void check_matrices(Random& random, const KernelTable& table);
 
 }  // namespace bitorch

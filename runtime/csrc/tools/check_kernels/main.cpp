@@ -55,6 +55,7 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_plane_rows(random, table);
     check_activations(random, table);
     check_softmax(random, table);
+    check_matrices(random, table);
   }
 }
 
