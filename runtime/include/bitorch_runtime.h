@@ -37,7 +37,7 @@ typedef enum {
   BITORCH_NO_MEMORY = 2  /* there is not enough memory */
 } bitorch_status;
 
-typedef enum { BITORCH_FLOAT32 = 0, BITORCH_INT32 = 1, BITORCH_UINT8 = 2 } bitorch_dtype;
+typedef enum { BITORCH_FLOAT32 = 0, BITORCH_INT32 = 1, BITORCH_UINT8 = 2, BITORCH_INT64 = 3 } bitorch_dtype;
 
 /* How the numbers of an array lie in memory: channels first, [batch][C][rows ...], such as [batch][C][H][W] and [batch][C][L];
  * channels last, [batch][rows ...][C], such as [batch][H][W][C] and [batch][tokens][features]; or [batch][F] of vectors. Never
@@ -49,10 +49,12 @@ typedef struct {
   const char* name;
   bitorch_dtype dtype;
   bitorch_order order;
-  int bits;         /* of uint8: its values go from 0 to 2^bits - 1; of others 0 */
+  int bits;         /* of uint8: its values go from 0 to 2^bits - 1; of int32 and int64 inputs: from 0 to bits - 1; else 0 */
   int dimensions;   /* 0 to 8: 3 of images, 2 of signals and tokens, 1 of vectors; 0 of one number per image */
-  int64_t shape[8]; /* of one image; the batch comes before it; 1 beyond `dimensions` */
-  int64_t bytes;    /* of one image */
+  int64_t shape[8]; /* of one image; the batch comes before it; 1 beyond `dimensions`; -1: open, see bitorch_at_sizes */
+  int64_t bytes;    /* of one image; 0 where its shape is open */
+  int64_t least[8]; /* of an input: the smallest that a dimension may be, where it is open; else as `shape` */
+  int64_t step[8];  /* it may be least + n * step; 0 where it is fixed, or follows from other open dimensions */
 } bitorch_port;
 
 /* The version of the library, e.g. "0.1.0". */
@@ -86,6 +88,13 @@ BITORCH_API const char* bitorch_info(const bitorch_model* model);
  * fails, what is in the outputs is unspecified, and the model is as it was. */
 BITORCH_API bitorch_status bitorch_run(const bitorch_model* model, int64_t batch, const void* const* inputs, void* const* outputs,
                                        char* error, size_t error_size);
+
+/* A model for one size of a model whose sizes are open: shapes[i] points to bitorch_input(model, i)->dimensions numbers, those
+ * of one image. It is run and freed like any other, lives as long as that takes, even when `model` is freed before it, and
+ * says the shapes of its inputs and outputs. Planning a size takes about as long as loading; the last few plans are kept by
+ * `model`, and are the same plans. Where sizes do not fit the text says which would. *sized is null where it fails. */
+BITORCH_API bitorch_status bitorch_at_sizes(const bitorch_model* model, const int64_t* const* shapes, bitorch_model** sized,
+                                            char* error, size_t error_size);
 
 /* How many threads each call uses, 1 to 256, the caller included; for all models. At first: the CPUs that this process may use.
  * 0 is returned where there is no memory to find out. */

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitorch_runtime import reference
+from open_size_cases import open_case
 
 Array: TypeAlias = NDArray[Any]
 
@@ -980,6 +981,14 @@ def bound(rng: np.random.Generator) -> Case:
     return b.finish()
 
 
+def any_size(rng: np.random.Generator) -> Case:
+    """A program whose sizes are open, at one of them."""
+    operations, arrays, x = open_case(rng)
+    expected = reference.run(operations, arrays, x)
+    assert isinstance(expected, dict)  # it has two outputs
+    return Case(operations, arrays, [x], {name: np.ascontiguousarray(y) for name, y in expected.items()}, {})
+
+
 def large_case(seed: int) -> Case:
     """The large case of a seed: enough work that several threads share each operation, along pixels and channels."""
     rng = np.random.default_rng(seed)
@@ -1003,4 +1012,6 @@ def random_case(seed: int) -> Case:
         return single_layer(rng, weight_bits=1 + kind, activation_bits=1 + group % 8)
     if kind < 14:
         return chain(rng)
-    return residual_net(rng) if kind == 14 else bound(rng)
+    if kind == 14:
+        return residual_net(rng)
+    return bound(rng) if group % 2 == 0 else any_size(rng)

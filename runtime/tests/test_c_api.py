@@ -14,6 +14,7 @@ import pytest
 
 import bitorch_runtime
 import golden
+from open_size_cases import upsampling
 
 RUNTIME = Path(__file__).parents[1]
 BUILD = Path(os.environ.get("BITORCH_RUNTIME_BUILD", RUNTIME.parent / "build" / "runtime"))
@@ -89,6 +90,74 @@ int main(int argc, char** argv) {
   bitorch_free(NULL);
   return 0;
 }
+"""
+
+#: A C program that runs a model whose sizes are open at two of them.
+SIZES = r"""
+#include <stdio.h>
+#include "bitorch_runtime.h"
+
+static char error[256];
+
+static void say(const char* what, bitorch_status status) { printf("%s: %d %s\n", what, (int)status, error); }
+
+int main(int argc, char** argv) {
+  bitorch_model *model = NULL, *sized = NULL, *other = NULL;
+  float image[2 * 12 * 6], result[2 * 12 * 6];
+  const void* inputs[1] = {image};
+  void* outputs[1] = {result};
+  const int64_t good[] = {2, 12, 6}, small[] = {2, 8, 2}, bad[] = {2, 13, 6}, channels[] = {3, 12, 6};
+  const int64_t* shapes[1] = {good};
+  for (int i = 0; i < 2 * 12 * 6; ++i) image[i] = (float)(i % 7);
+  say("load", bitorch_load(argv[argc - 1], 0, &model, error, sizeof error));
+  const bitorch_port* input = bitorch_input(model, 0);
+  for (int d = 0; d < input->dimensions; ++d) {
+    printf("%lld %lld %lld\n", (long long)input->shape[d], (long long)input->least[d], (long long)input->step[d]);
+  }
+  printf("bytes %lld\n", (long long)input->bytes);
+  say("run", bitorch_run(model, 1, inputs, outputs, error, sizeof error));
+  shapes[0] = bad;
+  say("bad", bitorch_at_sizes(model, shapes, &sized, error, sizeof error));
+  printf("%d\n", sized == NULL);
+  shapes[0] = channels;
+  say("channels", bitorch_at_sizes(model, shapes, &sized, error, sizeof error));
+  say("null shapes", bitorch_at_sizes(model, NULL, &sized, error, sizeof error));
+  say("null model", bitorch_at_sizes(NULL, shapes, &sized, error, sizeof error));
+  say("null sized", bitorch_at_sizes(model, shapes, NULL, error, sizeof error));
+  shapes[0] = good;
+  say("good", bitorch_at_sizes(model, shapes, &sized, error, sizeof error));
+  shapes[0] = small;
+  say("small", bitorch_at_sizes(model, shapes, &other, error, sizeof error));
+  bitorch_free(model);
+  printf("%lld %lld\n", (long long)bitorch_input(sized, 0)->bytes, (long long)bitorch_output(other, 0)->shape[1]);
+  say("sized run", bitorch_run(sized, 1, inputs, outputs, error, sizeof error));
+  printf("%g %g\n", (double)result[0], (double)result[2 * 12 * 6 - 1]);
+  say("of one size", bitorch_at_sizes(sized, shapes, &model, error, sizeof error));
+  bitorch_free(sized);
+  bitorch_free(other);
+  return 0;
+}
+"""
+
+SAID_OF_SIZES = """\
+load: 0 ?
+2 2 0
+-1 8 4
+-1 2 2
+bytes 0
+run: 1 model: its sizes are open .*bitorch_at_sizes.*
+bad: 1 input "x": the height is 13 — must be 8, 12, 16 …; the nearest are 12 and 16
+1
+channels: 1 input "x": the array is \\[batch, 3, 12, 6\\], but must be \\[batch, 2, any, any\\]
+null shapes: 1 shapes: must not be null
+null model: 1 model: must not be null
+null sized: 1 sized: must not be null
+good: 0 ?
+small: 0 ?
+576 8
+sized run: 0 ?
+6 4
+of one size: 1 shapes.0.: the model has input "x" of one size: .2, 12, 6.
 """
 
 SAID = """\
@@ -183,26 +252,40 @@ def test_example_with_cmake(cmake: str, prefix: Path, network: Path, tmp_path: P
         assert re.search(said, done.stderr), done.stderr
 
 
-def test_misuse_with_pkg_config(prefix: Path, network: Path, tmp_path: Path) -> None:
-    """Strictly C99, by hand; every mistake is an error with a text."""
+def flags_of(prefix: Path) -> list[str]:
+    """What a compiler must be told to use the library."""
     (description,) = prefix.rglob("bitorch_runtime.pc")
     if shutil.which("pkg-config"):
         os.environ["PKG_CONFIG_PATH"] = str(description.parent)
         flags = command("pkg-config", "--cflags", "--libs", "bitorch_runtime").split()
         del os.environ["PKG_CONFIG_PATH"]
-    else:
-        libraries = re.search("^Libs: .*?(-lbitorch_runtime.*)$", description.read_text(), re.MULTILINE)
-        assert libraries is not None
-        flags = [f"-I{prefix}/include", f"-L{description.parents[1]}", *libraries[1].split()]
-    (tmp_path / "misuse.c").write_text(MISUSE)
+        return flags
+    libraries = re.search("^Libs: .*?(-lbitorch_runtime.*)$", description.read_text(), re.MULTILINE)
+    assert libraries is not None
+    return [f"-I{prefix}/include", f"-L{description.parents[1]}", *libraries[1].split()]
+
+
+def check_program(source: str, expected: str, prefix: Path, network: Path, folder: Path) -> None:
+    """Compile strict C99 by hand, run it on a network, and compare what it prints with patterns, line by line."""
+    (folder / "program.c").write_text(source)
     assert COMPILER is not None
     strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    command(COMPILER, *strict, tmp_path / "misuse.c", "-o", tmp_path / "misuse", *flags)
-    said = command(tmp_path / "misuse", network).splitlines()
-    expected = SAID.splitlines()
-    assert len(said) == len(expected), said
-    for line, pattern in zip(said, expected, strict=True):
+    command(COMPILER, *strict, folder / "program.c", "-o", folder / "program", *flags_of(prefix))
+    said = command(folder / "program", network).splitlines()
+    assert len(said) == len(expected.splitlines()), said
+    for line, pattern in zip(said, expected.splitlines(), strict=True):
         assert re.fullmatch(pattern, line), f"{line!r} is not {pattern!r}"
+
+
+def test_misuse_with_pkg_config(prefix: Path, network: Path, tmp_path: Path) -> None:
+    """Every mistake is an error with a text."""
+    check_program(MISUSE, SAID, prefix, network, tmp_path)
+
+
+def test_open_sizes(prefix: Path, tmp_path: Path) -> None:
+    """A model for each size, which outlives the model that it comes from."""
+    bitorch_runtime.save(tmp_path / "open.bit.safetensors", upsampling(), {})
+    check_program(SIZES, SAID_OF_SIZES, prefix, tmp_path / "open.bit.safetensors", tmp_path)
 
 
 def test_wheels_take_nothing_of_it(cmake: str, tmp_path: Path) -> None:

@@ -333,7 +333,7 @@ def test_limit_is_the_callers() -> None:
     data = golden.FILE.read_bytes()
     program = _native.load_bytes(data, 2**20)[0]
     results = sum(int(np.prod(port["shape"])) * np.dtype(port["dtype"]).itemsize for port in program.outputs())
-    needed = program.kept_bytes() + program.workspace_bytes(1) + results
+    needed = program.kept_bytes() + program.smallest().workspace_bytes(1) + results
     _native.load_bytes(data, needed)
     with pytest.raises(ValueError, match=rf"together more than the limit of {needed - 1}; raise the limit"):
         _native.load_bytes(data, needed - 1)

@@ -16,7 +16,8 @@
 #include "core/program/model.h"
 
 struct bitorch_model {
-  bitorch::Model model;
+  std::shared_ptr<const bitorch::Model> model;      // which models for a size share
+  std::shared_ptr<const bitorch::Program> program;  // null where sizes are open
   std::vector<bitorch_port> inputs, outputs;
 };
 
@@ -61,6 +62,8 @@ bitorch_dtype dtype_of(bitorch::Dtype dtype) {
       return BITORCH_INT32;
     case bitorch::Dtype::kUint8:
       return BITORCH_UINT8;
+    case bitorch::Dtype::kInt64:
+      return BITORCH_INT64;
     default:
       throw Error(std::string("arrays of ") + bitorch::dtype_name(dtype) + " have no name in C");
   }
@@ -76,16 +79,35 @@ std::vector<bitorch_port> ports_of(const std::vector<Program::Port>& ports) {
                           port.bits,
                           static_cast<int>(port.shape.size()),
                           {1, 1, 1, 1, 1, 1, 1, 1},
-                          0};
+                          0,
+                          {1, 1, 1, 1, 1, 1, 1, 1},
+                          {0, 0, 0, 0, 0, 0, 0, 0}};
     if (port.order != "nf") entry.order = port.order == "nchw" ? BITORCH_NCHW : BITORCH_NHWC;
     entry.bytes = bitorch::dtype_bytes(port.dtype);
     for (size_t i = 0; i < port.shape.size() && i < Program::kMaxArrayRank; ++i) {
-      entry.shape[i] = port.shape[i];
-      entry.bytes = bitorch::checked_mul(entry.bytes, port.shape[i], "an image");
+      entry.shape[i] = entry.least[i] = port.shape[i];
+      entry.bytes = bitorch::checked_mul(entry.bytes, std::max<int64_t>(port.shape[i], 0), "an image");
     }
     list.push_back(entry);
   }
   return list;
+}
+
+std::unique_ptr<bitorch_model> model_of(std::shared_ptr<const Model> loaded) {
+  const bitorch::Plans& plans = loaded->plans;
+  auto model = std::make_unique<bitorch_model>();
+  model->inputs = ports_of(plans.inputs());
+  model->outputs = ports_of(plans.outputs());
+  for (size_t i = 0; plans.is_open() && i < model->inputs.size(); ++i) {
+    const std::vector<bitorch::OpenSizes::Choice> choices = plans.choices(i);
+    for (size_t d = 0; d < choices.size(); ++d) {
+      model->inputs[i].least[d] = choices[d].least;
+      model->inputs[i].step[d] = choices[d].step;
+    }
+  }
+  if (!plans.is_open()) model->program = plans.smallest();
+  model->model = std::move(loaded);
+  return model;
 }
 
 template <class Load>
@@ -95,11 +117,8 @@ bitorch_status load(int64_t memory_limit, bitorch_model** model, char* error, si
   return guarded(error, error_size, [&] {
     if (model == nullptr) throw Error("model: must not be null");
     if (memory_limit < 0) throw Error("memory_limit: " + std::to_string(memory_limit) + "; it must not be negative");
-    auto loaded = std::make_unique<bitorch_model>(
-        bitorch_model{body(memory_limit == 0 ? bitorch::kMemoryLimit : memory_limit), {}, {}});
-    loaded->inputs = ports_of(loaded->model.program.inputs());
-    loaded->outputs = ports_of(loaded->model.program.outputs());
-    *model = loaded.release();
+    const int64_t limit = memory_limit == 0 ? bitorch::kMemoryLimit : memory_limit;
+    *model = model_of(std::make_shared<const Model>(body(limit))).release();
   });
 }
 
@@ -115,11 +134,42 @@ void check_pointer(const void* pointer, const char* what, const Program::Port& p
               (pointer == nullptr ? "null" : "not aligned to its dtype"));
 }
 
-void run(const Model& model, int64_t batch, const void* const* inputs, void* const* outputs) {
+const Program& program_of(const bitorch_model* model) {
+  if (model == nullptr) throw Error("model: must not be null");
+  if (model->program == nullptr) {
+    throw Error("model: its sizes are open (a shape has -1); run what bitorch_at_sizes makes of it");
+  }
+  return *model->program;
+}
+
+// A model of one plan. Its ports keep names of the plan.
+std::unique_ptr<bitorch_model> at_sizes(const bitorch_model* model, const int64_t* const* shapes) {
+  if (model == nullptr) throw Error("model: must not be null");
+  if (shapes == nullptr) throw Error("shapes: must not be null");
+  std::vector<std::vector<int64_t>> lists;
+  for (size_t i = 0; i < model->inputs.size(); ++i) {
+    if (shapes[i] == nullptr) throw Error("shapes[" + std::to_string(i) + "]: must not be null");
+    lists.emplace_back(shapes[i], shapes[i] + model->inputs[i].dimensions);
+  }
+  auto sized = std::make_unique<bitorch_model>();
+  sized->program = model->program != nullptr ? model->program : model->model->plans.at(lists);
+  sized->model = model->model;
+  sized->inputs = ports_of(sized->program->inputs());
+  sized->outputs = ports_of(sized->program->outputs());
+  for (size_t i = 0; i < lists.size(); ++i) {
+    const bitorch_port& port = sized->inputs[i];
+    if (std::equal(lists[i].begin(), lists[i].end(), port.shape, port.shape + port.dimensions)) continue;
+    throw Error("shapes[" + std::to_string(i) + "]: the model has input \"" + port.name +
+                "\" of one size: " + bitorch::shape_text({port.shape, port.shape + port.dimensions}));
+  }
+  return sized;
+}
+
+void run(const Program& program, int64_t batch, const void* const* inputs, void* const* outputs) {
   if (batch < 0) throw Error("batch: " + std::to_string(batch) + "; it must not be negative");
   if (inputs == nullptr || outputs == nullptr) throw Error("inputs and outputs must not be null");
   std::vector<bitorch::ArrayView> views;
-  for (const Program::Port& port : model.program.inputs()) {
+  for (const Program::Port& port : program.inputs()) {
     std::vector<int64_t> shape = {batch};
     shape.insert(shape.end(), port.shape.begin(), port.shape.end());
     const void* data = inputs[views.size()];
@@ -127,11 +177,11 @@ void run(const Model& model, int64_t batch, const void* const* inputs, void* con
     views.push_back({port.dtype, std::move(shape), data});
   }
   std::vector<void*> results;
-  for (const Program::Port& port : model.program.outputs()) {
+  for (const Program::Port& port : program.outputs()) {
     results.push_back(outputs[results.size()]);
     if (batch > 0) check_pointer(results.back(), "output", port);
   }
-  model.program.run(views, results);
+  program.run(views, results);
 }
 
 }  // namespace
@@ -172,19 +222,25 @@ const bitorch_port* bitorch_output(const bitorch_model* model, int index) {
 }
 
 int bitorch_class_count(const bitorch_model* model) {
-  return model == nullptr ? 0 : static_cast<int>(model->model.class_names.size());
+  return model == nullptr ? 0 : static_cast<int>(model->model->class_names.size());
 }
 const char* bitorch_class_name(const bitorch_model* model, int index) {
-  const std::string* name = model == nullptr ? nullptr : at(model->model.class_names, index);
+  const std::string* name = model == nullptr ? nullptr : at(model->model->class_names, index);
   return name == nullptr ? nullptr : name->c_str();
 }
-const char* bitorch_info(const bitorch_model* model) { return model == nullptr ? nullptr : model->model.info.c_str(); }
+const char* bitorch_info(const bitorch_model* model) { return model == nullptr ? nullptr : model->model->info.c_str(); }
 
 bitorch_status bitorch_run(const bitorch_model* model, int64_t batch, const void* const* inputs, void* const* outputs,
                            char* error, size_t error_size) {
+  return guarded(error, error_size, [&] { run(program_of(model), batch, inputs, outputs); });
+}
+
+bitorch_status bitorch_at_sizes(const bitorch_model* model, const int64_t* const* shapes, bitorch_model** sized,
+                                char* error, size_t error_size) {
+  if (sized != nullptr) *sized = nullptr;
   return guarded(error, error_size, [&] {
-    if (model == nullptr) throw Error("model: must not be null");
-    run(model->model, batch, inputs, outputs);
+    if (sized == nullptr) throw Error("sized: must not be null");
+    *sized = at_sizes(model, shapes).release();
   });
 }
 

@@ -2,10 +2,13 @@
 
 #include <atomic>
 #include <cstring>
+#include <limits>
 
 #include "core/base/rows.h"
 #include "core/base/transpose.h"
 #include "operations/array_shape.h"
+#include "operations/index_input.h"
+#include "operations/indices.h"
 
 namespace bitorch {
 
@@ -20,8 +23,27 @@ std::vector<int64_t> read_shape(const OperationReader& reader) {
   return reader.integers("shape", rank, 1, kMaxChannels);
 }
 
-Port port_of(const Tensor& tensor, const std::vector<int64_t>& shape, bool channels_last) {
-  const Dtype dtype = tensor.is_codes() ? Dtype::kUint8 : Dtype::kFloat32;
+// What arrays of a dtype become.
+struct Taken {
+  Dtype dtype;
+  Values values;
+  int bits;  // of codes; of indices how many there are
+};
+
+Taken read_dtype(const OperationReader& reader) {
+  const std::string dtype = reader.choice("dtype", {"float32", "uint8", "int32", "int64"});
+  if (dtype != "uint8" && reader.has("bits")) reader.fail("bits", "has a meaning only with \"dtype\": \"uint8\"");
+  const bool indices = dtype == "int32" || dtype == "int64";
+  if (!indices && reader.has("below")) {
+    reader.fail("below", "has a meaning only with \"dtype\": \"int32\" or \"int64\"");
+  }
+  if (dtype == "float32") return {Dtype::kFloat32, Values::kFloat32, 0};
+  if (dtype == "uint8") return {Dtype::kUint8, Values::kCodes, reader.bits("bits")};
+  const int64_t below = reader.integer("below", 1, std::numeric_limits<int32_t>::max());
+  return {dtype == "int64" ? Dtype::kInt64 : Dtype::kInt32, Values::kInt32, static_cast<int>(below)};
+}
+
+Port port_of(const Tensor& tensor, Dtype dtype, const std::vector<int64_t>& shape, bool channels_last) {
   if (shape.size() == 1) return {tensor.name, dtype, shape, "nf", tensor.bits};
   if (!channels_last) return {tensor.name, dtype, shape, "nchw", tensor.bits};
   return {tensor.name, dtype, tensor.shape(), "nhwc", tensor.bits};
@@ -31,16 +53,15 @@ Port port_of(const Tensor& tensor, const std::vector<int64_t>& shape, bool chann
 
 InputSpec read_input(const OperationReader& reader) {
   InputSpec spec;
-  const bool codes = reader.choice("dtype", {"float32", "uint8"}) == "uint8";
-  if (!codes && reader.has("bits")) reader.fail("bits", "has a meaning only with \"dtype\": \"uint8\"");
+  const Taken taken = read_dtype(reader);
+  spec.wide = taken.dtype == Dtype::kInt64;
   const std::vector<int64_t> shape = read_shape(reader);
   const bool has_rows = shape.size() > 1;
   if (has_rows) spec.channels_last = reader.choice("order", {"nchw", "nhwc"}) == "nhwc";
   if (!has_rows && reader.has("order")) reader.choice("order", {"nchw", "nhwc"});
-  const int bits = codes ? reader.bits("bits") : 0;
   const RowAxes axes = has_rows ? RowAxes(shape.begin() + 1, shape.end()) : RowAxes{1, 1};
-  spec.output = reader.output("output", codes ? Values::kCodes : Values::kFloat32, bits, axes, shape[0]);
-  Port port = port_of(*spec.output, shape, spec.channels_last);
+  spec.output = reader.output("output", taken.values, taken.bits, axes, shape[0]);
+  Port port = port_of(*spec.output, taken.dtype, shape, spec.channels_last);
   read_array_shape(reader, &port);
   spec.index = reader.add_input(port);
   return spec;
@@ -148,6 +169,9 @@ class Input : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> make_input(const InputSpec& spec, Preparation&) { return std::make_unique<Input>(spec); }
+std::unique_ptr<Operation> make_input(const InputSpec& spec, Preparation&) {
+  if (are_indices(*spec.output)) return make_index_input(spec);
+  return std::make_unique<Input>(spec);
+}
 
 }  // namespace bitorch

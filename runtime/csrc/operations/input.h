@@ -6,11 +6,12 @@
 
 namespace bitorch {
 
-inline constexpr const char* kInputKeys[] = {"output", "dtype", "shape", "order", "bits", "array_shape"};
+inline constexpr const char* kInputKeys[] = {"output", "dtype", "shape", "order", "bits", "array_shape", "below"};
 
 struct InputSpec {
   size_t index = 0;                // of the array in RunContext::inputs
-  const Tensor* output = nullptr;  // float32 from an array of float32, codes from one of uint8
+  const Tensor* output = nullptr;  // float32 from an array of float32, codes from one of uint8, indices (indices.h)
+  bool wide = false;               // indices come as int64, else as int32
   bool channels_last = true;       // the array: [batch][H][W][C], else [batch][C][H][W]
 };
 

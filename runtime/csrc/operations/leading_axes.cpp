@@ -4,9 +4,7 @@
 
 namespace bitorch {
 
-RowAxes leading_axes(const Tensor& tensor) {
-  return RowAxes(tensor.axes.begin(), tensor.axes.end() - 1);
-}
+RowAxes leading_axes(const Tensor& tensor) { return RowAxes(tensor.axes.begin(), tensor.axes.end() - 1); }
 
 bool meet(RowAxes* result, const RowAxes& other, bool groups) {
   if (other.size() > result->size()) result->insert(result->begin(), other.size() - result->size(), 1);

@@ -11,6 +11,7 @@
 #include "operations/conv2d.h"
 #include "operations/conv2d_float.h"
 #include "operations/dequantize.h"
+#include "operations/embedding.h"
 #include "operations/flatten.h"
 #include "operations/global_avg_pool.h"
 #include "operations/input.h"
@@ -49,6 +50,7 @@ const std::vector<OperationDefinition>& all_operations() {
       {"lookup", kLookupKeys, read_and_make<read_lookup, make_lookup>},
       {"add", kAddKeys, read_and_make<read_add, make_add>},
       {"affine", kAffineKeys, read_and_make<read_affine, make_affine>},
+      {"embedding", kEmbeddingKeys, read_and_make<read_embedding, make_embedding>},
       {"concat", kConcatKeys, read_and_make<read_concat, make_concat>},
       {"flatten", kFlattenKeys, read_and_make<read_flatten, make_flatten>},
       {"activation", kActivationKeys, read_and_make<read_activation, make_activation>},

@@ -2,10 +2,12 @@
 
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <map>
+#include <memory>
 #include <optional>
 
 #include "arrays.h"
@@ -20,7 +22,7 @@ using namespace nb::literals;
 namespace bitorch {
 namespace {
 
-void init(Program* self, const std::string& json, const nb::dict& arrays, std::optional<int64_t> memory_limit) {
+void init(Plans* self, const std::string& json, const nb::dict& arrays, std::optional<int64_t> memory_limit) {
   std::vector<InputArray> owners;
   std::map<std::string, ArrayView> views;
   for (auto [key, value] : arrays) {
@@ -29,7 +31,7 @@ void init(Program* self, const std::string& json, const nb::dict& arrays, std::o
     owners.push_back(input_array(value, "array '" + name + "'"));
     views.emplace(name, owners.back().view);
   }
-  new (self) Program(json, views, kernels(), memory_limit.value_or(Program::kNoLimit));
+  new (self) Plans(json, views, kernels(), memory_limit.value_or(Program::kNoLimit));
 }
 
 std::vector<InputArray> program_inputs(const Program& program, const nb::list& inputs) {
@@ -68,6 +70,29 @@ std::vector<double> profile(const Program& program, const nb::list& inputs, int 
   const std::vector<ArrayView> views = views_of(arrays);
   const nb::gil_scoped_release release;
   return program.profile(views, repeats);
+}
+
+// Python has shared_ptr<Program> only, and no method that changes one.
+std::shared_ptr<Program> shared(const std::shared_ptr<const Program>& program) {
+  return std::const_pointer_cast<Program>(program);
+}
+
+std::shared_ptr<Program> plan_at(const Plans& plans, const std::vector<std::vector<int64_t>>& shapes) {
+  const nb::gil_scoped_release release;
+  return shared(plans.at(shapes));
+}
+
+// Of each dimension of each input (the smallest, the step); the step is 0 of what no call chooses.
+nb::list choices(const Plans& plans) {
+  nb::list list;
+  for (size_t i = 0; i < plans.inputs().size(); ++i) {
+    nb::list dimensions;
+    for (const OpenSizes::Choice& choice : plans.choices(i)) {
+      dimensions.append(nb::make_tuple(choice.least, choice.step));
+    }
+    list.append(nb::tuple(dimensions));
+  }
+  return list;
 }
 
 nb::list ports(const std::vector<Program::Port>& ports) {
@@ -121,9 +146,9 @@ nb::list describe(const Program& program) {
   return list;
 }
 
-// What Python's Model needs: the program, and what the file says besides.
+// What Python's Model needs: its plans, and what the file says besides.
 nb::tuple model_parts(Model model) {
-  return nb::make_tuple(nb::cast(std::move(model.program)), model.format_version, model.description, model.info,
+  return nb::make_tuple(nb::cast(std::move(model.plans)), model.format_version, model.description, model.info,
                         model.sha256);
 }
 
@@ -158,13 +183,20 @@ nb::tuple load_bytes(const nb::bytes& bytes, int64_t memory_limit) {
 }  // namespace
 
 void bind_program(nb::module_& module) {
-  nb::class_<Program>(module, "Program")
+  nb::class_<Plans>(module, "Plans")
       .def("__init__", &init, "json"_a, "arrays"_a, "memory_limit"_a.none() = nb::none())
+      .def("is_open", &Plans::is_open)
+      .def("at", &plan_at, "shapes"_a)
+      .def("smallest", [](const Plans& plans) { return shared(plans.smallest()); })
+      .def("choices", &choices)
+      .def("inputs", [](const Plans& plans) { return ports(plans.inputs()); })
+      .def("outputs", [](const Plans& plans) { return ports(plans.outputs()); })
+      .def("count", &Plans::count)
+      .def("kept_bytes", &Plans::kept_bytes);
+  nb::class_<Program>(module, "Program")
       .def("run", &run, "inputs"_a)
       .def("profile", &profile, "inputs"_a, "repeats"_a)
       .def("describe", &describe)
-      .def("inputs", [](const Program& program) { return ports(program.inputs()); })
-      .def("outputs", [](const Program& program) { return ports(program.outputs()); })
       .def("workspace_bytes", &Program::workspace_bytes, "batch"_a)
       .def("kept_bytes", &Program::kept_bytes)
       .def("kernels_name", &Program::kernels_name);

@@ -195,6 +195,8 @@ std::vector<OwnedArray> make_inputs(Random& random, const Program& program) {
     for (int64_t i = 0; i < inputs.back().view.elements(); ++i) {
       if (port.dtype == Dtype::kUint8) {
         memory[i] = static_cast<uint8_t>(random.below(size_t{1} << port.bits));
+      } else if (port.dtype != Dtype::kFloat32) {
+        put_index(random, port, memory, i);
       } else {
         const float value = random.real();
         std::memcpy(memory + i * 4, &value, 4);
@@ -253,8 +255,8 @@ class Measured {
       throw Crash("a load that takes " + std::to_string(peak) + " bytes, with a limit of " + std::to_string(limit_));
     if (seconds > kMostSeconds) throw Crash("a load that takes " + std::to_string(seconds) + " seconds");
   }
-  void check_kept(const Program& program) const {
-    const int64_t kept = live_bytes - start_, charged = program.kept_bytes() + program.workspace_bytes(1);
+  void check_kept(const Plans& plans) const {
+    const int64_t kept = live_bytes - start_, charged = plans.kept_bytes() + plans.smallest()->workspace_bytes(1);
     if (kept > charged + texts_ / 8)
       throw Crash("a network that keeps " + std::to_string(kept) + " bytes, of which " + std::to_string(charged) +
                   " were charged");
@@ -272,7 +274,7 @@ Model load(const OwnedArray& memory, size_t size, const KernelTable& table, int6
   try {
     Model model = Model::read(memory.memory.get(), size, table, limit);
     measured.check_peak();
-    measured.check_kept(model.program);
+    measured.check_kept(model.plans);
     return model;
   } catch (const Error&) {
     measured.check_peak();
@@ -293,7 +295,7 @@ void try_file(const std::vector<uint8_t>& bytes, Counts* counts) {
     memory = OwnedArray();
     ++counts->loaded;
     if (!model.class_names.empty()) ++counts->with_class_names;
-    if (random.one_in(2)) run_model(random, model.program, counts);
+    if (random.one_in(2)) run_model(random, *model.plans.at(random_shapes(random, model.plans)), counts);
   } catch (const Error& error) {
     check_message(error.what());
     ++counts->refused[layer_of(error.what())];

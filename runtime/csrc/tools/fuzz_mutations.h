@@ -13,7 +13,7 @@
 
 #include "case_file.h"
 #include "core/format/json.h"
-#include "core/program/program.h"
+#include "core/program/plans.h"
 #include "tool.h"
 
 namespace bitorch {
@@ -112,6 +112,11 @@ inline const std::vector<std::string> kLeaves = {
     "[1048576, 1048576, 1048576, 1048576]",
     "[4611686018427387904, 4611686018427387904]",
     "[3, 3]",
+    "{\"sum\": [[2, \"height\"], [3]]}",
+    "{\"sum\": [[1, \"width\"], [1]]}",
+    "{\"sum\": [[4611686018427387904, \"height\", \"width\"]]}",
+    "{\"runs\": [[0, 1, {\"sum\": [[1, \"width\"], [1]]}]]}",
+    "{\"runs\": [[2147483647, -1, 1048576]]}",
     "\"float32\"",
     "\"uint8\"",
     "\"int32\"",
@@ -311,6 +316,36 @@ inline std::vector<uint8_t> safetensors_bytes(const std::string& header, const s
   bytes.insert(bytes.end(), header.begin(), header.end());
   bytes.insert(bytes.end(), data.begin(), data.end());
   return bytes;
+}
+
+// ---- Indices ----
+
+// The i-th number of an input of indices: one that fits, but for some.
+inline void put_index(Random& random, const Port& port, uint8_t* memory, int64_t i) {
+  const int64_t index = random.one_in(64) ? random.from(-2, 1 << 20) : random.from(0, std::max(port.bits, 1) - 1);
+  const auto narrow = static_cast<int32_t>(index);
+  if (port.dtype == Dtype::kInt64) {
+    std::memcpy(memory + i * 8, &index, 8);
+  } else {
+    std::memcpy(memory + i * 4, &narrow, 4);
+  }
+}
+
+// ---- Sizes ----
+
+// Of every input: as it is, with something for what is open, which fits more often than not.
+inline std::vector<std::vector<int64_t>> random_shapes(Random& random, const Plans& plans) {
+  std::vector<std::vector<int64_t>> shapes;
+  for (size_t i = 0; i < plans.inputs().size(); ++i) {
+    shapes.push_back(plans.inputs()[i].shape);
+    const std::vector<OpenSizes::Choice> choices = plans.choices(i);
+    for (size_t d = 0; d < choices.size(); ++d) {
+      if (shapes[i][d] >= 0) continue;
+      shapes[i][d] = choices[d].least + choices[d].step * random.from(0, random.one_in(8) ? 1 << 20 : 5);
+      if (random.one_in(16)) shapes[i][d] += random.from(-3, 3);
+    }
+  }
+  return shapes;
 }
 
 }  // namespace bitorch

@@ -105,6 +105,8 @@ std::vector<OwnedArray> make_inputs(Random& random, const Program& program, cons
     for (int64_t i = 0; i < input.view.elements(); ++i) {
       if (port.dtype == Dtype::kUint8) {
         input.memory[i] = static_cast<uint8_t>(random.below(size_t{1} << port.bits));
+      } else if (port.dtype != Dtype::kFloat32) {
+        put_index(random, port, input.memory.get(), i);
       } else {
         const float value = static_cast<float>(static_cast<int>(random.below(97)) - 32) / 32.0f;
         std::memcpy(input.memory.get() + i * 4, &value, 4);
@@ -183,13 +185,15 @@ void try_case(const std::vector<uint8_t>& bytes, Counts* counts) {
     const bool has_float_sums = c.program.find("_float\"") != std::string::npos;
     set_num_threads(1 + static_cast<int>(random.below(2)));
     if (random.one_in(8)) allocations_until_failure = static_cast<int64_t>(random.below(random.one_in(2) ? 100 : 2000));
-    const Program program(c.program, c.array_views(), table);
+    const Plans plans(c.program, c.array_views(), table);
     ++counts->loaded;
+    const std::vector<std::vector<int64_t>> shapes = random_shapes(random, plans);
+    const std::shared_ptr<const Program> program = plans.at(shapes);
     if (has_float_sums || &table == &other_table) {
-      run_program(random, program, nullptr, c, counts);
+      run_program(random, *program, nullptr, c, counts);
     } else {
-      const Program other(c.program, c.array_views(), other_table);
-      run_program(random, program, &other, c, counts);
+      const Plans other(c.program, c.array_views(), other_table);
+      run_program(random, *program, other.at(shapes).get(), c, counts);
     }
   } catch (const Error& error) {
     allocations_until_failure = -1;

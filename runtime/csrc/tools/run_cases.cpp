@@ -17,6 +17,7 @@
 #include "case_file.h"
 #include "core/base/cpu.h"
 #include "core/base/threads.h"
+#include "core/program/plans.h"
 #include "counted_kernels.h"
 #include "tool.h"
 
@@ -167,8 +168,22 @@ void check_called(const Program& program, CountedKernels* kernels) {
   if (called != planned) throw Difference("planned are " + listed(planned) + ", but called were " + listed(called));
 }
 
+// Of one image of each input.
+std::vector<std::vector<int64_t>> shapes_of(const Plans& plans, const CaseFile& c) {
+  std::vector<std::vector<int64_t>> shapes;
+  for (const Port& port : plans.inputs()) {
+    const auto input = c.inputs.find(port.name);
+    if (input == c.inputs.end()) throw Error("the file has no \"input." + port.name + "\"");
+    const std::vector<int64_t>& shape = input->second.view.shape;
+    shapes.emplace_back(shape.begin() + (shape.empty() ? 0 : 1), shape.end());
+  }
+  return shapes;
+}
+
 void run_case(CountedKernels* kernels, const CaseFile& c, const Options& options, Counts* counts) {
-  const Program program(c.program, c.array_views(), kernels->table());
+  const Plans plans(c.program, c.array_views(), kernels->table());
+  const std::shared_ptr<const Program> plan = plans.at(shapes_of(plans, c));
+  const Program& program = *plan;
   kernels->called();  // those of the case before
   run_once(program, c, counts);
   if (program.batch(input_views(program, c)) > 0) check_called(program, kernels);

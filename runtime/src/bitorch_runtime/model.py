@@ -30,8 +30,8 @@ class Model(Program):
             memory_limit: it was loaded with.
             source: the file's absolute path, or, where there is none, its bytes.
         """
-        native, self._format_version, description, self._info, self._sha256 = parts
-        self._take_native(native, description)
+        plans, self._format_version, description, self._info, self._sha256 = parts
+        self._take_native(plans, description)
         self._memory_limit = memory_limit
         self._source = source
 

@@ -14,26 +14,29 @@ from typing import Any
 from bitorch_runtime.operation_row import Op
 from bitorch_runtime.operation_rows.codes import BETWEEN_FLOATS_AND_CODES
 from bitorch_runtime.operation_rows.elementwise import ELEMENTWISE
+from bitorch_runtime.operation_rows.embeddings import EMBEDDINGS
 from bitorch_runtime.operation_rows.ends import ENDS
 from bitorch_runtime.operation_rows.layers import LAYERS
 from bitorch_runtime.operation_rows.matrices import MATRICES
 from bitorch_runtime.operation_rows.moves import MOVES
 from bitorch_runtime.operation_rows.pairs import PAIRS
 from bitorch_runtime.operation_rows.pools import POOLS
+from bitorch_runtime.sizes import is_runs
 
 #: Every operation, by name.
 OPERATIONS: Mapping[str, Op] = MappingProxyType(
     {
         row.name: row
-        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, PAIRS, MATRICES, POOLS, MOVES)
+        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, PAIRS, MATRICES, POOLS, MOVES, EMBEDDINGS)
         for row in rows
     }
 )
 
 
 def array_names(operation: Mapping[str, Any]) -> dict[str, str]:
-    """Return the arrays that an operation of a program names, by key."""
-    return {key: operation[key] for key in OPERATIONS[operation["op"]].arrays if key in operation}
+    """Return the arrays that an operation of a program names, by key; indices that it says by runs are none."""
+    keys = OPERATIONS[operation["op"]].arrays
+    return {key: operation[key] for key in keys if key in operation and not is_runs(operation[key])}
 
 
 def read_names(operation: Mapping[str, Any]) -> list[str]:

@@ -70,14 +70,16 @@ class Program:
         ]
         text = f"[{','.join(texts)}]"
         given = {name: _array(f"arrays[{name!r}]", value) for name, value in arrays.items()}
-        self._take_native(_native.Program(text, given, memory_limit), text)
+        self._take_native(_native.Plans(text, given, memory_limit), text)
         return given
 
-    def _take_native(self, native: _native.Program, description: str) -> None:
-        self._native = native
+    def _take_native(self, plans: _native.Plans, description: str) -> None:
+        self._plans = plans
+        self._native = None if plans.is_open() else plans.smallest()  # where there is one plan only
         self._description = description
-        self._inputs = native.inputs()
-        self._outputs = native.outputs()
+        self._inputs = plans.inputs()
+        self._outputs = plans.outputs()
+        self._kernels_name = plans.smallest().kernels_name()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return type(self), (self.description, self._arrays)
@@ -92,19 +94,31 @@ class Program:
     def inputs(self) -> list[Port]:
         """The inputs in the order of a call: ``name``, ``dtype``, ``shape`` of one image, ``order``, ``bits``.
 
-        ``order`` is that of the numbers in memory: "nchw", "nhwc", or "nf" of vectors.
+        ``order`` is that of the numbers in memory: "nchw", "nhwc", or "nf" of vectors. A −1 in ``shape`` stands for a
+        size that is open: a call chooses it, see `sizes`.
         """
-        return self._native.inputs()
+        return self._plans.inputs()
 
     @property
     def outputs(self) -> list[Port]:
         """The outputs in the order of the results, with the keys of `inputs`."""
-        return self._native.outputs()
+        return self._plans.outputs()
+
+    @property
+    def sizes(self) -> list[tuple[tuple[int, int], ...]]:
+        """What a call may choose where sizes are open: for each dimension of each input (least, step).
+
+        A size may be least + n·step; the step is 0 of what is fixed, or follows from other open sizes. [] of a program
+        of one size.
+        """
+        return self._plans.choices() if self._plans.is_open() else []
 
     def __call__(self, /, *inputs: Array, **named: Array) -> Array | dict[str, Array]:
         """Run the program.
 
-        It may be called from several threads at once.
+        It may be called from several threads at once. Where sizes are open it is planned for a size when that first
+        comes, which takes about as long as loading; the last four plans are kept, fewer where they need more than the
+        memory limit together.
 
         Args:
             inputs: the first inputs, in order; [batch, *shape] of the input's dtype.
@@ -116,16 +130,38 @@ class Program:
 
         Raises:
             TypeError: inputs are missing, too many, given twice, unknown, no arrays, or of another dtype.
-            ValueError: a shape or a batch is wrong, or a code is larger than its bits allow.
+            ValueError: a shape or a batch is wrong, or a code is larger than its bits allow. Of open sizes that do not
+                fit it names those that would.
             MemoryError: the batch is too large for this machine.
         """
-        results = self._native.run(self._take(inputs, named))
+        arrays = self._take(inputs, named)
+        results = self._plan_for(arrays).run(arrays)
         if len(results) == 1:
             return results[0]
         return {port["name"]: result for port, result in zip(self._outputs, results, strict=True)}
 
-    def operations(self) -> list[Operation]:
+    def _plan_for(self, arrays: Sequence[Array]) -> _native.Program:
+        """The plan for these inputs."""
+        return self._native if self._native is not None else self._plans.at([array.shape[1:] for array in arrays])
+
+    def _plan_at(self, shapes: Sequence[Sequence[int]]) -> _native.Program:
+        """The plan for shapes of one image of each input, where sizes are open."""
+        if self._native is not None:
+            if shapes:
+                raise ValueError("shapes: the program has one size; leave them out")
+            return self._native
+        if len(shapes) != len(self._inputs):
+            raise ValueError(
+                f"shapes: sizes of this program are open: give the shape of one image of each of its "
+                f"{len(self._inputs)} inputs, got {len(shapes)}"
+            )
+        return self._plans.at([tuple(shape) for shape in shapes])
+
+    def operations(self, *shapes: Sequence[int]) -> list[Operation]:
         """Say how the program was planned, one dict per operation.
+
+        Args:
+            shapes: of one image of each input, where sizes are open; else none.
 
         The keys are ``op``, ``kernel``, ``inputs`` (names), ``outputs`` (dicts of ``name``, ``dtype``, ``layout``:
         "float32", "int32", "bytes" or "planes", ``shape`` (*rows, C), ``bits``, and ``halo``: the padding kept around
@@ -134,7 +170,7 @@ class Program:
         ``nanoseconds`` of one image on one thread, and ``measured``: False where the kernel reckons so itself, from the
         layer's sizes and the kind of CPU. All give the same numbers. Empty for operations with one way to do them.
         """
-        return self._native.describe()
+        return self._plan_at(shapes).describe()
 
     def profile(self, *inputs: Array, named: Mapping[str, Array] | None = None, repeats: int = 10) -> Profile:
         """Time each operation.
@@ -157,7 +193,8 @@ class Program:
         if named is not None and not isinstance(named, Mapping):
             raise TypeError(f"named: must be a dict of NumPy arrays, not {type(named).__name__}")
         arrays = self._take(inputs, {} if named is None else dict(named))
-        seconds = self._native.profile(arrays, repeats)
+        plan = self._plan_for(arrays)
+        seconds = plan.profile(arrays, repeats)
         batch = len(arrays[0])
         total = sum(seconds)
         rows = [
@@ -170,20 +207,25 @@ class Program:
                 macs_per_second=entry["macs"] * batch / taken if taken > 0 else 0.0,
                 share=taken / total if total > 0 else 0.0,
             )
-            for entry, taken in zip(self._native.describe(), seconds, strict=True)
+            for entry, taken in zip(plan.describe(), seconds, strict=True)
         ]
         return Profile(rows, batch)
 
     def kept_bytes(self) -> int:
         """Return how much memory the operations keep: weights in the kernels' order, tables, and they themselves.
 
-        Operations that use the same array in the same way share what they keep of it.
+        Operations that use the same array in the same way share what they keep of it. Where sizes are open it is that
+        of all plans that are kept at the moment, and of the arrays.
         """
-        return self._native.kept_bytes()
+        return self._plans.kept_bytes()
 
-    def workspace_bytes(self, batch: int) -> int:
-        """Return how much memory a call with this batch works in, results aside. It is kept for the next call."""
-        return self._native.workspace_bytes(check_integer("batch", batch, 0, 2**48))
+    def workspace_bytes(self, batch: int, *shapes: Sequence[int]) -> int:
+        """Return how much memory a call with this batch works in, results aside. It is kept for the next call.
+
+        Args:
+            shapes: of one image of each input, where sizes are open; else none.
+        """
+        return self._plan_at(shapes).workspace_bytes(check_integer("batch", batch, 0, 2**48))
 
     def __repr__(self) -> str:
         return f"Program({self._signature()})"
@@ -192,7 +234,7 @@ class Program:
         def ports(ports: list[Port]) -> str:
             return ", ".join(f"{port['name']}: {port['dtype']} {_shape(port)}" for port in ports)
 
-        return f"{ports(self._inputs)} -> {ports(self._outputs)}; {self._native.kernels_name()}"
+        return f"{ports(self._inputs)} -> {ports(self._outputs)}; {self._kernels_name}"
 
     def _take(self, inputs: tuple[Array, ...], named: dict[str, Array]) -> list[Array]:
         """The inputs in order, checked but for their batches and values."""
@@ -227,7 +269,7 @@ def layer_call(program: Program, arrays: Sequence[Array]) -> _native.LayerCall:
     Args:
         arrays: C-contiguous; a call compares their bytes with what it is given.
     """
-    return _native.LayerCall(program._native, list(arrays))
+    return _native.LayerCall(program._plan_at(()), list(arrays))
 
 
 def _plain(index: int, operation: object) -> dict[str, Any]:
@@ -248,7 +290,15 @@ def _array(name: str, value: object) -> Array:
 
 
 def _shape(port: Port) -> str:
-    return f"(batch, {', '.join(map(str, port['shape']))})" if port["shape"] else "(batch,)"
+    sizes = ["any" if size < 0 else str(size) for size in port["shape"]]
+    return f"(batch, {', '.join(sizes)})" if sizes else "(batch,)"
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether an image has a shape in which −1 stands for any size."""
+    return len(shape) == len(wanted) and all(
+        expected in (size, -1) for size, expected in zip(shape, wanted, strict=True)
+    )
 
 
 def _input(port: Port, value: object) -> Array:
@@ -260,7 +310,7 @@ def _input(port: Port, value: object) -> Array:
             f"{name}: the dtype is {value.dtype.str} ({value.dtype}), but must be {port['dtype']}; use astype. "
             f"(The shape is {value.shape}, and must be {_shape(port)}.)"
         )
-    if value.ndim == 0 or value.shape[1:] != port["shape"]:
-        advice = "; one image is a batch of one, array[None]" if value.shape == port["shape"] else ""
+    if value.ndim == 0 or not _fits(value.shape[1:], port["shape"]):
+        advice = "; one image is a batch of one, array[None]" if _fits(value.shape, port["shape"]) else ""
         raise ValueError(f"{name}: the shape is {value.shape}, but must be {_shape(port)}{advice}")
     return _array(name, value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +16,7 @@ from .options import parse
 from .places import check_place
 
 if TYPE_CHECKING:
+    from ..deployment.any_size import Sizes
     from .from_checkpoint import Deployed
 
 _SUFFIX = ".bit.safetensors"
@@ -43,6 +46,9 @@ class _Arguments:
     """Of a net of your own data, FILE.py:NAME: where an example is read from; the run's own if not given."""
     folder: Path | None = None
     """Folder that holds the files of that data."""
+    sizes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="any|HxW")] = ()
+    """any: the packed net takes images of every size that the net takes, not only of the run's. HEIGHTxWIDTH …: it
+    does, and these sizes are verified."""
     show_passes: bool = False
     """Print the network after each step on its way to the program."""
 
@@ -70,6 +76,7 @@ def run(arguments: list[str]) -> int:
             input_shape=options.input_shape,
             data=options.data,
             folder=options.folder,
+            sizes=_sizes(options.sizes),
         )
         if deployed.verification:
             deployed.packed.save(out)
@@ -84,6 +91,21 @@ def run(arguments: list[str]) -> int:
             print(f"── {step}\n{text}\n")
     _print_result(deployed, out)
     return 0
+
+
+def _sizes(texts: Sequence[str]) -> Sizes | None:
+    """Return what `deploy` takes for --sizes.
+
+    Raises:
+        ValueError: it is neither "any" nor a list of sizes.
+    """
+    if not texts:
+        return None
+    if tuple(texts) == ("any",):
+        return "any"
+    if any(re.fullmatch(r"[1-9][0-9]{0,6}(x[1-9][0-9]{0,6})*", text) is None for text in texts):
+        raise ValueError(f"--sizes {' '.join(texts)}: must be any, or sizes such as 320x320 640x640")
+    return [tuple(map(int, text.split("x"))) for text in texts]
 
 
 def _place(checkpoint: Path) -> Path:

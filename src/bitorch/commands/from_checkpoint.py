@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..conversion.layer_configs import Configs
 from ..conversion.rules_file import entries_of
 from ..data import DataOptions, Dataset, load, to_float
+from ..deployment.any_size import Sizes
 from ..deployment.deploy import deploy, pixels_of
 from ..deployment.runtime.packed_model import PackedModel
 from ..deployment.runtime.verification import Verification, verify
@@ -63,6 +64,7 @@ def deploy_checkpoint(
     input_shape: tuple[int, int, int] | None = None,
     data: str | None = None,
     folder: str | Path | None = None,
+    sizes: Sizes | None = None,
 ) -> Deployed:
     """Deploy a checkpoint, with its class names, preprocessing and provenance, and verify it on random images.
 
@@ -74,6 +76,7 @@ def deploy_checkpoint(
         image_size: height and width of the images before they were padded; None: read from the run's data set.
         model, config, input_shape: see `load_model`, for a checkpoint of a Trainer of one's own.
         data, folder: as in Settings, of the user's own; None for both: those of the run.
+        sizes: as of `bitorch.deploy`.
 
     Raises:
         FileNotFoundError, ValueError: see `read_checkpoint`, `load_model` and `bitorch.deploy`; ValueError too for an
@@ -83,7 +86,7 @@ def deploy_checkpoint(
     """
     trained = load_trained(path, model, config=config, input_shape=input_shape)
     if (samples := _own_samples(trained.checkpoint, data, folder)) is not None:
-        return _deployed_for(trained, samples, pixels=pixels)
+        return _deployed_for(trained, samples, pixels=pixels, sizes=sizes)
     checkpoint, net, shape = trained.checkpoint, trained.model, trained.input_shape
     settings = checkpoint.settings
     if shape is None:
@@ -99,6 +102,7 @@ def deploy_checkpoint(
         net,
         to_float(images[:1]),
         pixels=pixels,
+        sizes=sizes,
         class_names=names if names is not None and len(names) == classes else None,
         preprocessing=_preprocessing(checkpoint, shape, image_size).to_dict(),
         provenance=_provenance(trained, shape, classes),
@@ -120,7 +124,7 @@ def _own_samples(checkpoint: Checkpoint, data: str | None, folder: str | Path | 
     return dataset if is_structured(dataset) else None
 
 
-def _deployed_for(trained: Trained, dataset: Dataset, *, pixels: bool) -> Deployed:
+def _deployed_for(trained: Trained, dataset: Dataset, *, pixels: bool, sizes: Sizes | None) -> Deployed:
     """Deploy for inputs like the first test samples, and verify on these."""
     checkpoint, net = trained.checkpoint, trained.model
     call = first_call(dataset, net, _TRIED_IMAGES, part="test")
@@ -131,6 +135,7 @@ def _deployed_for(trained: Trained, dataset: Dataset, *, pixels: bool) -> Deploy
         net,
         *(x[:1] for x in inputs),
         pixels=pixels,
+        sizes=sizes,
         class_names=_names_of_scores(net, inputs, dataset),
         provenance=_provenance(trained, trained.input_shape, checkpoint.num_classes),
     )

@@ -17,6 +17,7 @@ import bitorch_runtime
 from ..data import to_float
 from ..deployment.runtime.packed_model import PackedModel
 from ..version import __version__
+from .example_shapes import example_shapes
 from .rivals import Call, float_twin, in_pytorch
 from .rivals_engines import Twin, in_engines
 from .timing import fastest_call, seconds_per_call
@@ -120,8 +121,8 @@ def _inputs(packed: PackedModel, batch: int) -> list[Tensor]:
     """Random pixels, or floats in [0, 1], for each input."""
     generator = torch.Generator().manual_seed(0)
     inputs = []
-    for spec in packed.inputs:
-        shape = (batch, *spec.shape)
+    for spec, image in zip(packed.inputs, example_shapes(packed), strict=True):
+        shape = (batch, *image)
         if spec.dtype == torch.uint8:
             inputs.append(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator))
         else:

@@ -25,6 +25,7 @@ from ..train.evaluation import data_of, evaluation_options, task_of
 from ..train.run_data import is_structured, picture_shape
 from ..train.task import Task
 from ..train.trained import load_trained
+from .example_shapes import example_shapes
 from .packed_evaluation import check_images
 from .preprocessing import Preprocessing
 from .task_verification import TaskComparison
@@ -101,7 +102,7 @@ def verify_packed(
         return _verify_batches(str(checkpoint), str(net), trained.model, packed, dataset, task, batch)
     images = dataset.test
     check_images(packed, dataset)
-    shape = packed.inputs[0].shape if read.input_shape is None else read.input_shape
+    shape = example_shapes(packed)[0] if read.input_shape is None else read.input_shape
     trained = load_trained(read, model, config=config, input_shape=shape, num_classes=dataset.num_classes)
     found = _Found(trained.model, packed, images, batch)
     verifications = found.verify()

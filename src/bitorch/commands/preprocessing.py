@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data import to_float
 from ..deployment.runtime.packed_model import PackedModel
+from .example_shapes import example_shapes
 
 _KEYS = ("channels", "size", "padding", "scale", "mean", "std", "crop_share")
 #: Of a net that takes floats: pixels are divided by 255. One that takes uint8 does it inside.
@@ -56,7 +57,7 @@ class Preprocessing:
         """
         if len(packed.inputs) != 1 or len(packed.inputs[0].shape) != 3:
             raise ValueError(f"the net must take one image [batch, C, H, W], but is a {packed!r}")
-        channels, height, width = packed.inputs[0].shape
+        channels, height, width = example_shapes(packed)[0]
         if packed.preprocessing is None:
             return cls(channels, (height, width))
         result = _parse(packed.preprocessing)

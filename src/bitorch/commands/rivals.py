@@ -14,6 +14,7 @@ from ..layers.low_bit import LowBit
 from ..model_copy import copied
 from ..own_code import is_own
 from ..train.net_source import named_source
+from .example_shapes import example_shapes
 
 Call = Callable[[], object]
 
@@ -39,7 +40,7 @@ def float_twin(packed: PackedModel, model: str | None = None) -> nn.Module:
         raise ValueError("the file does not say how its net is built; those that `bitorch deploy` writes do")
     width = run.get("width", 1.0)
     # The file may say anything: what it says is built, and so must be of the size of the net in it.
-    takes, gives = [list(spec.shape) for spec in packed.inputs], [list(spec.shape) for spec in packed.outputs]
+    takes, gives = [*map(list, example_shapes(packed))], [list(spec.shape) for spec in packed.outputs]
     if (takes, gives) != ([shape], [[classes]]) or type(width) not in (int, float) or not 0 < width <= MAX_WIDTH:
         raise ValueError("what the file says of how its net is built does not fit the net")
     with torch.random.fork_rng(devices=[]):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import bitorch_runtime
@@ -13,15 +15,13 @@ import bitorch_runtime
 from ..layers.low_bit import LowBit
 from ..version import __version__
 from ..wrappers import unwrapped
-from .capture.capture import Capture, capture, listing
+from .any_size import Sizes, any_size
+from .at_size import AtSize, at_size
+from .capture.capture import Capture
 from .capture.preconditions import check_types
-from .capture.problems import beyond_the_runtime
 from .partial.pack_layers import PartialDeployment, pack_layers
 from .partial.partial_trial import first_difference
-from .runtime.all_tensors import all_tensors, output_ports
-from .runtime.compile import Compiled, compile_graph, told_by_layer
 from .runtime.packed_model import PackedModel
-from .runtime.port_shapes import with_shapes
 from .runtime.subnormals import subnormals_kept
 from .runtime.trial_inputs import trial_inputs
 from .runtime.verification import compare
@@ -37,6 +37,7 @@ def deploy(
     *example: Tensor,
     partial: Literal[False] = ...,
     pixels: bool = ...,
+    sizes: Sizes | None = ...,
     class_names: Sequence[str] | None = ...,
     preprocessing: Mapping[str, Any] | None = ...,
     provenance: Mapping[str, Any] | None = ...,
@@ -53,6 +54,7 @@ def deploy(
     *example: Tensor,
     partial: bool = False,
     pixels: bool = False,
+    sizes: Sizes | None = None,
     class_names: Sequence[str] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -66,35 +68,48 @@ def deploy(
 
     Args:
         model: in eval mode, float32, on the CPU, with low-bit layers (`quantize_`).
-        example: inputs of any batch of at least one; the shapes behind the batch are the program's for good.
+        example: inputs of any batch of at least one; the shapes behind the batch are the program's for good, unless
+            `sizes` leaves them open.
         partial: for models that are no single graph (attention, control flow by values): the low-bit layers of a copy
             become packed PyTorch modules, see `PartialDeployment`, which is then the result. The example is run through
             both, with equal random numbers, and must give equal outputs; without one nothing is run.
         pixels: the program takes uint8 pixels q where the model takes floats q/255.
+        sizes: "any": the packed model takes inputs of every size that the model takes (height and width, a length, a
+            number of tokens), not only of the example's. Which these are is tried out; the model is compiled at several
+            sizes, whose programs must be one but for numbers that follow from the size, and verified at three: the
+            smallest, the example's and one between. A list of sizes, [(320, 320), (640, 640)], verifies these instead.
+            None: the size of the example for good.
         class_names: one for each score; kept in the file.
         preprocessing: how images become inputs, in types that JSON has; kept in the file.
         provenance: where the model comes from, likewise; the bits of each layer and the versions are added.
 
     Raises:
-        ValueError: what `can_deploy` finds, all of it; notes for a file beside partial=True, which writes none; with
+        ValueError: what `can_deploy` finds, all of it; with sizes: a layer that fixes the size, or a size that does not
+            fit, with those that would; notes for a file, or sizes, beside partial=True, which writes none; with
             partial=True: no layer that can be packed, or a forward that fails on the example.
         TypeError: no module, no tensors.
         DeploymentError: the program differs from the model.
     """
     model = unwrapped(model)
     if partial:
-        if pixels or any(note is not None for note in (class_names, preprocessing, provenance)):
-            raise ValueError("partial=True takes neither pixels nor class_names, preprocessing or provenance")
+        if pixels or any(note is not None for note in (sizes, class_names, preprocessing, provenance)):
+            raise ValueError("partial=True takes neither pixels nor sizes, class_names, preprocessing or provenance")
         return _deploy_layers(model, example)
-    captured = capture(model, *example)
-    captured.check()
-    compiled, program = _compiled(captured, pixels=pixels)
-    packed = _packed(model, captured, compiled, program, class_names, preprocessing, provenance)
-    inputs = [pixels_of(x) if pixels else x for x in example]
-    for trial in (inputs, *trial_inputs(inputs)):
-        verification = compare(model, compiled, program, packed, trial)
-        if not verification:
-            raise DeploymentError(f"the packed program {verification}")
+    notes = _Notes(class_names, preprocessing, provenance)
+    if sizes is None:
+        at = at_size(model, example, pixels=pixels)
+        packed = _packed(model, at, at.operations, at.compiled.lowered.arrays, notes)
+        verified = [(list(example), at)]
+    else:
+        found = any_size(model, example, sizes, pixels=pixels)
+        packed = _packed(model, found.example, found.operations, found.arrays, notes)
+        verified = found.verified
+    for inputs, at in verified:
+        given = [pixels_of(x) if pixels else x for x in inputs]
+        for trial in (given, *trial_inputs(given)):
+            verification = compare(model, at.compiled, at.program, packed, trial)
+            if not verification:
+                raise DeploymentError(f"the packed program {verification}")
     return packed
 
 
@@ -108,42 +123,31 @@ def _deploy_layers(model: nn.Module, example: Sequence[Tensor]) -> PartialDeploy
     return deployment
 
 
-def _compiled(captured: Capture, *, pixels: bool) -> tuple[Compiled, bitorch_runtime.Program]:
-    """Compile what was captured; the second result is the program of `all_tensors`."""
-    try:
-        compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
-        with told_by_layer(compiled):
-            return compiled, all_tensors(compiled.lowered, compiled.lowered.operations, compiled.lowered.arrays)
-    except ValueError as error:
-        raise ValueError(listing([beyond_the_runtime(error)])) from error
+@dataclass(frozen=True)
+class _Notes:
+    class_names: Sequence[str] | None
+    preprocessing: Mapping[str, Any] | None
+    provenance: Mapping[str, Any] | None
 
 
 def _packed(
     model: nn.Module,
-    captured: Capture,
-    compiled: Compiled,
-    program: bitorch_runtime.Program,
-    class_names: Sequence[str] | None,
-    preprocessing: Mapping[str, Any] | None,
-    provenance: Mapping[str, Any] | None,
+    at: AtSize,
+    operations: Sequence[Mapping[str, Any]],
+    arrays: Mapping[str, NDArray[Any]],
+    notes: _Notes,
 ) -> PackedModel:
-    """The packed model; `program` is that of `all_tensors`."""
-    graph, lowered = compiled.graph, compiled.lowered
-    operations = with_shapes(
-        lowered.operations,
-        program.inputs,
-        output_ports(program, lowered.operations),
-        [node.shape for node in graph.inputs],
-        [graph[name].shape for name in graph.outputs],
-    )
-    steps = [(name, str(step)) for name, step in compiled.steps]
+    """The packed model of operations and arrays that were made of a model."""
+    lowered = at.compiled.lowered
+    steps = [(name, str(step)) for name, step in at.compiled.steps]
     listing = "\n".join(map(str, lowered.operations))
+    provenance = {} if notes.provenance is None else notes.provenance
     return PackedModel(
         operations,
-        lowered.arrays,
-        class_names=class_names,
-        preprocessing=preprocessing,
-        provenance={**_provenance(model, captured), **({} if provenance is None else provenance)},
+        arrays,
+        class_names=notes.class_names,
+        preprocessing=notes.preprocessing,
+        provenance={**_provenance(model, at.captured), **provenance},
         passes=[*steps, ("lower", listing)],
         owners=lowered.owners,
     )

@@ -182,13 +182,13 @@ def _check(model: object, example: Sequence[object], packed: object, repeats: ob
 
 
 def _check_packed(packed: object, example: Sequence[object]) -> None:
-    from ..deployment.runtime.packed_model import PackedModel
+    from ..deployment.runtime.packed_model import PackedModel, TensorSpec
 
     if not isinstance(packed, PackedModel):
         raise TypeError(f"packed must be a PackedModel, as bitorch.deploy returns it, got {type(packed).__name__}")
     shapes = [tuple(x.shape[1:]) for x in example if isinstance(x, Tensor)]
     takes = [spec.shape for spec in packed.inputs]
-    if shapes != takes:
+    if len(shapes) != len(takes) or not all(map(TensorSpec.takes, packed.inputs, shapes)):
         raise ValueError(f"the packed model takes images of {takes}, but the example has {shapes}; pass its own model")
 
 

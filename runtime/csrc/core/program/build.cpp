@@ -9,6 +9,7 @@
 #include "core/base/cpu.h"
 #include "core/base/float_mode.h"
 #include "core/base/tuning.h"
+#include "core/format/json.h"
 #include "core/program/find_chains.h"
 #include "core/program/join_operations.h"
 #include "core/program/memory_plan.h"
@@ -53,8 +54,7 @@ std::unique_ptr<Operation> make_operation(const OperationReader& reader) {
 // Planning compares operations with one another; the largest networks in use have some hundreds.
 constexpr size_t kMostOperations = 10000;
 
-void read_operations(const std::string& text, ArrayTable& arrays, Preparation& preparation, Graph* graph) {
-  const Json json = Json::parse(text);
+void read_operations(const Json& json, ArrayTable& arrays, Preparation& preparation, Graph* graph) {
   if (!json.is(Json::Type::kArray)) {
     throw Error(std::string("a program must be a list of operations, not ") + Json::type_name(json.type()));
   }
@@ -85,8 +85,8 @@ std::map<std::string, std::vector<std::string>> Program::operations() {
   return operations;
 }
 
-BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
-                           const KernelTable& kernels, int64_t memory_limit, Tuning* tuning) {
+BuiltProgram build_program(const Json& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
+                           int64_t memory_limit, Tuning* tuning) {
   const IeeeFloats floats;
   int64_t array_bytes = 0;
   for (const auto& [name, array] : arrays) {

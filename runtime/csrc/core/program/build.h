@@ -10,6 +10,7 @@
 
 namespace bitorch {
 
+class Json;
 struct Tuning;
 
 struct BuiltProgram {
@@ -19,7 +20,7 @@ struct BuiltProgram {
   int64_t kept_bytes = 0;                      // all that the operations keep
 };
 
-BuiltProgram build_program(const std::string& json, const std::map<std::string, ArrayView>& arrays,
-                           const KernelTable& kernels, int64_t memory_limit, Tuning* tuning);
+BuiltProgram build_program(const Json& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
+                           int64_t memory_limit, Tuning* tuning);
 
 }  // namespace bitorch

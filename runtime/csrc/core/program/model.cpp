@@ -57,9 +57,9 @@ class OpenFile {
 
 Model Model::read(const void* data, size_t size, const KernelTable& kernels, int64_t memory_limit, Tuning* tuning) {
   PackedFile file = PackedFile::read(data, size);
-  Program program(file.program, file.arrays, kernels, memory_limit, tuning);
-  program.reserve(1);
-  return {std::move(program),   file.format_version,         std::move(file.program),
+  Plans plans(file.program, file.arrays, kernels, memory_limit, tuning);
+  plans.smallest()->reserve(1);
+  return {std::move(plans),     file.format_version,         std::move(file.program),
           std::move(file.info), std::move(file.class_names), std::move(file.sha256)};
 }
 

@@ -6,15 +6,13 @@
 #include <vector>
 
 #include "core/kernels.h"
-#include "core/program/program.h"
+#include "core/program/memory_limit.h"
+#include "core/program/plans.h"
 
 namespace bitorch {
 
-// For all that is kept, and what one image is worked on in: more than any network in use needs.
-constexpr int64_t kMemoryLimit = int64_t{1} << 30;
-
 struct Model {
-  Program program;
+  Plans plans;
   int format_version;
   std::string description;  // the operations as the file has them, JSON
   std::string info;         // JSON: class_names, preprocessing, provenance
@@ -22,8 +20,8 @@ struct Model {
   std::string sha256;
 
   // Nothing of the bytes is kept. Error where the file is damaged, newer than this library, no packed file at all, or
-  // asks for more than memory_limit bytes; std::bad_alloc. The program's memory for a batch of 1 is there when this
-  // returns.
+  // asks for more than memory_limit bytes; std::bad_alloc. The memory for a batch of 1, of the smallest size where
+  // sizes are open, is there when this returns.
   static Model read(const void* data, size_t size, const KernelTable& kernels, int64_t memory_limit = kMemoryLimit,
                     Tuning* tuning = nullptr);
   // Errors begin with the path.

@@ -11,6 +11,7 @@
 #include "core/base/float_mode.h"
 #include "core/base/layout.h"
 #include "core/base/threads.h"
+#include "core/format/json.h"
 #include "core/program/build.h"
 #include "core/program/workspace.h"
 
@@ -112,6 +113,10 @@ int64_t port_bytes(const Program::Port& port, int64_t batch) {
 }  // namespace
 
 Program::Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
+                 int64_t memory_limit, Tuning* tuning)
+    : Program(Json::parse(json), arrays, kernels, memory_limit, tuning) {}
+
+Program::Program(const Json& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
                  int64_t memory_limit, Tuning* tuning)
     : state_(new State(build_program(json, arrays, kernels, memory_limit, tuning), &kernels)) {
   if (memory_limit == kNoLimit) return;

@@ -15,6 +15,7 @@
 
 namespace bitorch {
 
+class Json;
 struct Tuning;
 
 class Program {
@@ -28,6 +29,8 @@ class Program {
   // take many seconds (budget.h). tuning: measured times of kernels to choose by, to which is added what it asks to
   // measure; null: kernels are chosen by what they reckon.
   Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
+          int64_t memory_limit = kNoLimit, Tuning* tuning = nullptr);
+  Program(const Json& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
           int64_t memory_limit = kNoLimit, Tuning* tuning = nullptr);
   ~Program();
   Program(Program&&) noexcept;

@@ -20,8 +20,16 @@ ENDS: tuple[Op, ...] = (
         "input",
         "Inputs and outputs",
         (
-            gives("output", FLOATS_OR_CODES, "codes of uint8"),
-            choice("dtype", (Choice("float32"), Choice("uint8", "codes; a call checks that they fit in their bits"))),
+            gives("output", (*FLOATS_OR_CODES, "int32"), "codes of uint8, int32 of indices"),
+            choice(
+                "dtype",
+                (
+                    Choice("float32"),
+                    Choice("uint8", "codes; a call checks that they fit in their bits"),
+                    Choice("int32", "indices, for an embedding; a call checks that they are below"),
+                    Choice("int64", "likewise"),
+                ),
+            ),
             shape("of one image, whatever the order; an axis of rows up to 2^20, and all but the last together"),
             ORDER,
             Key(
@@ -30,8 +38,17 @@ ENDS: tuple[Op, ...] = (
                 "an integer",
                 low=1,
                 high=8,
-                default="needed with uint8, refused with float32",
+                default="needed with uint8, refused with others",
                 doc="of the codes",
+            ),
+            Key(
+                "below",
+                "setting",
+                "an integer",
+                low=1,
+                high=2**31 - 1,
+                default="needed with int32 and int64, refused with others",
+                doc="indices are 0 … below − 1",
             ),
             ARRAY_SHAPE,
         ),

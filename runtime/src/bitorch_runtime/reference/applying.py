@@ -13,6 +13,7 @@ from . import pairs
 from .basics import Floats, Integers, Operation
 from .codes import dequantize, lookup, table_entries
 from .convolutions import conv2d_codes, conv2d_float
+from .embeddings import embedding, packed_table
 from .functions import (
     elu,
     gelu,
@@ -200,6 +201,14 @@ def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     return Tensor(as_signal(pad(as_image(x.values, axes), around, operation["mode"], **keys), axes), x.bits)
 
 
+def _embedding(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    table = arrays[operation["table"]]
+    if table.dtype == np.uint8:
+        keys = operation["weight_bits"], operation["channels"], operation.get("weight_grid", "odd")
+        table = packed_table(table, *keys, arrays[operation["scale"]])
+    return Tensor(embedding(x.values, table))
+
+
 #: How each operation is applied; "input" and "output" are what `run` begins and ends with.
 APPLY: Mapping[str, Apply] = MappingProxyType(
     {
@@ -228,6 +237,7 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "take": of_one(_take),
         "reshape": of_one(_reshape),
         "permute": of_one(_permute),
+        "embedding": of_one(_embedding),
     }
 )
 

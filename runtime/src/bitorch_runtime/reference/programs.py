@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitorch_runtime.sizes import at_shapes
+
 from .applying import apply
 from .basics import Operation, levels
 from .tensor import Tensor
@@ -17,7 +19,7 @@ def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
     """Turn the array given for an input into a tensor.
 
     Raises:
-        ValueError: another shape or dtype than the operation says, or codes above 2^bits − 1.
+        ValueError: another shape or dtype than the operation says, codes above 2^bits − 1, or indices out of range.
     """
     shape, name = operation["shape"], operation["output"]
     nhwc = len(shape) > 1 and operation["order"] == "nhwc"
@@ -35,6 +37,11 @@ def read_input(operation: Operation, array: NDArray[Any]) -> Tensor:
         array = np.moveaxis(array, 1, -1)
     if operation["dtype"] == "float32":
         return Tensor(array)
+    if operation["dtype"] in ("int32", "int64"):
+        below = operation["below"]
+        if array.size > 0 and not 0 <= array.min() <= array.max() < below:
+            raise ValueError(f"input {name!r} holds an index that is not from 0 to {below - 1}")
+        return Tensor(array.astype(np.int64))
     bits = operation["bits"]
     if array.size > 0 and array.max() > levels(bits):
         raise ValueError(f"input {name!r} holds the code {array.max()}; {bits}-bit codes go up to {levels(bits)}")
@@ -83,6 +90,7 @@ def run(
         raise TypeError(
             f"the program takes the inputs {names}, got {len(inputs)} by position and {list(named)} by name"
         )
+    operations, arrays = at_shapes(operations, arrays, [given[name].shape[1:] for name in names])
     tensors = {
         operation["output"]: read_input(operation, given[operation["output"]])
         for operation in operations

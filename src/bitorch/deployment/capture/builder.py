@@ -248,14 +248,19 @@ class Builder:
     ) -> str | None:
         """Return the node that a movement started from, or one that stands for what `undo` gives for its positions.
 
-        None where there was no movement, or none that `undo` knows.
+        None where there was no movement, or none that `undo` knows, or nodes have for all steps at once.
         """
         value = self.values[id(tensor)]
         if value.positions is None or value.refusal is not None or value.version != call.before[id(tensor)]:
             return None
         shape = self.nodes[value.node].shape
         positions = undo(value.positions, shape)
-        return None if positions is None else self._settled(replace(value, positions=positions, origin=None)).node
+        if positions is None:
+            return None
+        try:
+            return self._settled(replace(value, positions=positions, origin=None)).node
+        except Refusal:
+            return None  # it may be readable step by step
 
     def _settled(self, value: Value, arrange: Callable[[Tensor], Tensor] = _as_it_is) -> Value:
         """Add the nodes that a movement means, of all steps at once or, where that is nothing, one after the other.
@@ -330,6 +335,7 @@ class Builder:
         positions = value.positions
         if positions is None:
             positions = movement.start(self.batch, tuple(source.shape[1:]))
+        positions = positions.contiguous()  # which any view is one of
         result = function(positions, *call.args[1:], **call.kwargs)
         if value.positions is None and isinstance(result, Tensor) and _same(result, positions):
             self._laid_out_anew(call, value)
@@ -432,7 +438,7 @@ class Builder:
 
 def _one_of(function: Callable[..., Any], call: Call, index: int) -> Callable[[Tensor], Tensor]:
     """One of the tensors that a call of one argument and others makes, as a function of that argument."""
-    return lambda x: list(tensors_in(function(x, *call.args[1:], **call.kwargs)))[index]
+    return lambda x: list(tensors_in(function(x.contiguous(), *call.args[1:], **call.kwargs)))[index]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -40,9 +40,19 @@ class Fold:
         """Whether the first axis is the batch, and nothing else."""
         return self == PLAIN
 
-    def unfolded(self, x: Tensor) -> Tensor:
-        """Return a view with the batch in front of all."""
-        return self._unfolded(x, (self.outer, -1, self.inner))
+    def unfolded(self, x: Tensor, like: Tensor | None = None) -> Tensor:
+        """Return a view with the batch in front of all.
+
+        Args:
+            like: an unfolded tensor that has as many places outside and inside of the batch as x, where those are not
+                the fold's own: functions of single numbers are asked about other numbers of them.
+        """
+        return self._unfolded(x, (self.outer, -1, self.inner) if like is None else self._parts_of(like))
+
+    def _parts_of(self, x: Tensor) -> tuple[int, int, int]:
+        x = x.movedim(1, self.axis + 2) if self.channels_second else x
+        outer = x.shape[self.axis + 1] if self.outer > 1 else 1
+        return outer, -1, x.shape[self.axis + 1 + (self.outer > 1)] if self.inner > 1 else 1
 
     def unfolded_constant(self, x: Tensor) -> Tensor:
         """Return `unfolded` of a constant; one with one place along the axis gets a batch of 1."""

@@ -59,7 +59,9 @@ def _folded(function: Callable[..., Any], folds: Folds, args: Any, kwargs: Any) 
         return fold.folded(x[:1].expand(batch, *x.shape[1:]) if index in folds.constants else x)
 
     result = function(*mapped(folds.args, given), **mapped(folds.kwargs, given))
-    return mapped(result, lambda item: folds.result.unfolded(item) if isinstance(item, Tensor) else item)
+    return mapped(
+        result, lambda item: folds.result.unfolded(item, tensors[varying]) if isinstance(item, Tensor) else item
+    )
 
 
 @dataclass(frozen=True)

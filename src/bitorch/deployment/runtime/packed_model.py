@@ -13,6 +13,7 @@ from torch import Tensor
 try:
     import bitorch_runtime
     from bitorch_runtime.model import MEMORY_LIMIT
+    from bitorch_runtime.sizes import at_shapes
 except ModuleNotFoundError as error:
     raise ImportError(
         f"bitorch.deploy needs {error.name}: pip install ./runtime in a checkout of bitorch", name=error.name
@@ -32,11 +33,17 @@ _DTYPES = {"float32": torch.float32, "uint8": torch.uint8, "int32": torch.int32}
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a packed model. `shape` is that of one image, without the batch."""
+    """An input or output of a packed model. `shape` is that of one image, without the batch; −1: any, see `sizes`."""
 
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether an image may have this shape, as far as it can be told without the other dimensions."""
+        return len(shape) == len(self.shape) and all(
+            expected in (size, -1) for size, expected in zip(shape, self.shape, strict=True)
+        )
 
     def __str__(self) -> str:
         return f"{self.name}: {str(self.dtype).removeprefix('torch.')} {batch_of(self.shape)}"
@@ -167,7 +174,7 @@ class PackedModel:
 
         Raises:
             TypeError: too few or too many inputs, no tensors, another dtype.
-            ValueError: another shape or device, batches that differ.
+            ValueError: another shape or device, batches that differ; of open sizes that do not fit it says which would.
         """
         results = self._program(*self._given(inputs))
         if not isinstance(results, dict):
@@ -198,21 +205,38 @@ class PackedModel:
         """
         return self._program.profile(*self._given(inputs), repeats=repeats)
 
-    def operations(self) -> list[Operation]:
+    @property
+    def sizes(self) -> list[tuple[tuple[int, int], ...]]:
+        """Of each dimension of each input (least, step) where sizes are open, see `bitorch_runtime.Program.sizes`."""
+        return self._program.sizes
+
+    @property
+    def smallest_shapes(self) -> list[tuple[int, ...]]:
+        """The smallest image that each input may be, where sizes are open; else []."""
+        return [tuple(least for least, _ in dimensions) for dimensions in self.sizes]
+
+    def operations(self, *shapes: Sequence[int]) -> list[Operation]:
         """Say how the program was planned, one dict per operation: see `bitorch_runtime.Program.operations`."""
-        return self._program.operations()
+        return self._program.operations(*shapes)
 
     def program(self) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
         """Return operations and arrays as the file holds them; not to be changed."""
         return self._operations, self._arrays
+
+    def program_for(self, inputs: Sequence[Tensor]) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
+        """Return operations and arrays for inputs of these sizes: `program` where no size is open."""
+        return at_shapes(self._operations, self._arrays, [tuple(x.shape[1:]) for x in inputs])
 
     def __repr__(self) -> str:
         takes, gives = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
         return f"PackedModel({takes} -> {gives}; {self.nbytes:,} bytes)"
 
     def __str__(self) -> str:
-        """One line for each operation: what it gives, as what it is stored, what computes it, and what it costs."""
-        return f"{self!r}\n{operation_table(self.operations())}"
+        """One line for each operation: what it gives, as what it is stored, what computes it, and what it costs.
+
+        Where sizes are open, for the smallest.
+        """
+        return f"{self!r}\n{operation_table(self.operations(*self.smallest_shapes))}"
 
     def __reduce__(self) -> tuple[Callable[..., PackedModel], tuple[Any, ...]]:
         names = ("class_names", "preprocessing", "provenance", "passes", "owners")
@@ -254,8 +278,8 @@ def _check(spec: TensorSpec, value: object) -> None:
             f"input {spec.name!r}: the dtype is {value.dtype}, but must be {spec.dtype} "
             f"(the shape is {list(value.shape)}, and must be {batch_of(spec.shape)}); {remedy}"
         )
-    if value.dim() == 0 or value.shape[1:] != spec.shape:
-        hint = "; add the batch with x.unsqueeze(0)" if value.shape == spec.shape else ""
+    if value.dim() == 0 or not spec.takes(value.shape[1:]):
+        hint = "; add the batch with x.unsqueeze(0)" if spec.takes(value.shape) else ""
         raise ValueError(
             f"input {spec.name!r}: the shape is {list(value.shape)}, but must be {batch_of(spec.shape)}{hint}"
         )

@@ -73,5 +73,5 @@ def _are_shapes(value: object) -> bool:
 
 
 def batch_of(shape: Sequence[int]) -> str:
-    """Return a shape as it is told: "[batch, 3, 8, 8]"."""
-    return f"[{', '.join(['batch', *map(str, shape)])}]"
+    """Return a shape as it is told: "[batch, 3, 8, 8]", "[batch, 3, any, any]" where sizes are open."""
+    return f"[{', '.join(['batch', *('any' if size < 0 else str(size) for size in shape)])}]"

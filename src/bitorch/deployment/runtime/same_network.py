@@ -33,7 +33,7 @@ def compiled_as(model: nn.Module, packed: PackedModel, inputs: Sequence[Tensor])
         captured.check()
         pixels = any(x.dtype == torch.uint8 for x in inputs)
         compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
-    _check_same_network(compiled.lowered.operations, packed.program()[0])
+    _check_same_network(compiled.lowered.operations, packed.program_for(inputs)[0])
     return compiled
 
 

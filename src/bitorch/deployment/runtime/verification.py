@@ -149,7 +149,7 @@ def verify(model: nn.Module, packed: PackedModel, *inputs: Tensor) -> Verificati
 def verify_batches(
     model: nn.Module, packed: PackedModel, batches: Iterable[Sequence[Tensor]]
 ) -> Iterator[Verification]:
-    """Verify batch by batch, as `verify` does; the model is captured and compiled once, with the first batch.
+    """Verify batch by batch, as `verify` does; the model is captured and compiled once for each size of inputs.
 
     Args:
         model, packed: as of `verify`.
@@ -162,15 +162,16 @@ def verify_batches(
         ValueError: as `verify`, with the first batch.
     """
     model = unwrapped(model)
-    compiled: Compiled | None = None
+    known: dict[tuple[tuple[int, ...], ...], tuple[Compiled, bitorch_runtime.Program]] = {}
     if not isinstance(packed, PackedModel):
         raise TypeError(f"packed must be a PackedModel, as bitorch.deploy returns it, got {type(packed).__name__}")
     for inputs in batches:
         packed._given(tuple(inputs))  # raises, with both shapes, if it does not take them
-        if compiled is None:
+        shapes = tuple(tuple(x.shape[1:]) for x in inputs)
+        if shapes not in known:
             compiled = compiled_as(model, packed, inputs)
-            program = all_tensors(compiled.lowered, *packed.program())
-        yield compare(model, compiled, program, packed, inputs)
+            known[shapes] = compiled, all_tensors(compiled.lowered, *packed.program_for(inputs))
+        yield compare(model, *known[shapes], packed, inputs)
 
 
 def compare(
