@@ -17,7 +17,7 @@ _SYLLABLES = tuple(itertools.product((400.0, 1000.0), (0.7, 1.4)))  # pitch in H
 _VOCABULARY = tuple(itertools.product(range(len(_SYLLABLES)), repeat=3))[5::6][:WORDS]
 
 
-def clips(count: int, seed: int, noise: float = 0.5) -> tuple[Tensor, Tensor]:
+def clips(count: int, seed: int, noise: float = 1.0) -> tuple[Tensor, Tensor]:
     """Return sounds, float32 [count, 1, LENGTH] of mean square about 1, and the word in each, int64 [count]."""
     generator = torch.Generator().manual_seed(seed)
     words = torch.randint(WORDS, (count,), generator=generator)

@@ -269,7 +269,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         "relu",
     ),
     "printed": (lambda m, x: (f"{x} {x.shape}", repr(x), x.dtype, x.device, x.relu())[-1], "relu"),
-    "computed in vain": (lambda m, x: (x.abs().sum().item() if x.dim() == 3 else F.mish(x), x.relu())[1], "relu"),
+    "computed in vain": (lambda m, x: (x.abs().sum().item() if x.dim() == 3 else x.sin(), x.relu())[1], "relu"),
     "autograd function": (lambda m, x: doubled(x), "times"),
     "the input": (lambda m, x: x, ""),
 }
@@ -720,7 +720,7 @@ def test_an_input_that_is_not_needed_stays() -> None:
 
 
 def test_what_no_output_needs_is_left_out() -> None:
-    found = captured(Net(lambda m, x: (F.mish(m.conv(x)), x.relu())[1]).eval(), image())
+    found = captured(Net(lambda m, x: (torch.sin(m.conv(x)), x.relu())[1]).eval(), image())
     assert kinds(found) == ["relu"]
 
 
@@ -773,17 +773,17 @@ def test_a_view_that_overlaps_is_a_problem(late: str) -> None:
     assert "changed in place through another view" in problem(Net(function).eval(), image()).what
 
 
-def test_writing_into_a_tensor_is_a_problem() -> None:
+def test_writing_into_one_image_of_a_batch_is_a_problem() -> None:
     def function(m: Any, x: Tensor) -> Any:
-        out = torch.zeros_like(x)
-        out[:, ::2] = x[:, ::2]
+        out = x.clone()
+        out[:1] = 0
         return out.relu()
 
     found = capture(Net(function).eval(), image())
-    assert [p.what for p in found.problems if p.what != NO_LOW_BIT] == ["it writes into a tensor"]
+    assert [p.what for p in found.problems if p.what != NO_LOW_BIT] == ["it writes to some images of a batch only"]
     x = image()
     values = found.graph.replay([x])  # what PyTorch can compute, it does
-    assert torch.equal(values[found.graph.outputs[0]][:, ::2], x[:, ::2].relu())
+    assert torch.equal(values[found.graph.outputs[0]][1:], x[1:].relu())
 
 
 def test_constants_may_be_made_in_place() -> None:

@@ -36,9 +36,23 @@ FUNCTIONS: dict[str, Function] = {
     "leaky": lambda x: F.leaky_relu(x, 0.1),
     "falling leaky": lambda x: F.leaky_relu(x, -0.5),
     "square": torch.square,
+    "mish": F.mish,
+    "softplus": F.softplus,
+    "softplus that jumps": lambda x: F.softplus(x, 2.0, 1.0),
+    "selu": F.selu,
+    "celu": lambda x: F.celu(x, 0.6),
+    "erf": torch.erf,
+    "exp": torch.exp,
+    "logsigmoid": F.logsigmoid,
+    "softsign": F.softsign,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "threshold": lambda x: F.threshold(x, 0.2, -0.3),
+    "falling threshold": lambda x: F.threshold(x, 0.1, 0.9),
+    "hardshrink": F.hardshrink,
+    "softshrink": F.softshrink,
+    "tanhshrink": F.tanhshrink,
 }
-#: Those that deploy have no need of.
-LIBRARY: dict[str, Function] = {"mish": F.mish}
 
 
 def pact(bits: int) -> Quantization:
@@ -119,12 +133,12 @@ def every(low: int, high: int, channels: int) -> Tensor:
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
-@pytest.mark.parametrize("function", FUNCTIONS | LIBRARY)
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_integer_gets_its_code(function: str, quantizer: str, bits: int) -> None:
     if quantizer == "lsq" and bits == 1:
         pytest.skip("signed from 2 bits on")
     norm = batch_norm(SLOPES, bits, 5.0)
-    codes = codes_of((FUNCTIONS | LIBRARY)[function], QUANTIZERS[quantizer](bits), norm)
+    codes = codes_of(FUNCTIONS[function], QUANTIZERS[quantizer](bits), norm)
     points = every(LOW, HIGH, len(SLOPES))
     expected = codes(points.float()[..., None, None]).flatten(1)
     staircase = staircase_of_every_integer(codes, (len(SLOPES), 1, 1), 2**bits - 1, LOW, HIGH)
@@ -211,7 +225,13 @@ def operations_of(packed: PackedModel) -> list[str]:
 
 @pytest.mark.parametrize("bits", [2, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (1, 4, 8))])
 @pytest.mark.parametrize("quantizer", ["unit", "lsq+"])
-@pytest.mark.parametrize("function", ["silu", "gelu", "gelu tanh", "hardswish", "tanh", "elu", "falling leaky"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        *("silu", "gelu", "gelu tanh", "hardswish", "tanh", "elu", "falling leaky", "mish", "softplus", "selu", "celu"),
+        *("erf", "logsigmoid", "softsign", "abs", "sign", "falling threshold", "hardshrink", "softshrink"),
+    ],
+)
 def test_nets_have_no_function_before_a_quantizer_of_few_levels(function: str, quantizer: str, bits: int) -> None:
     net = Net(FUNCTIONS[function], QUANTIZERS[quantizer](bits), [1.0, -1.0, 0.0, 1e-6, 30.0, -3.0, 0.3]).eval()
     packed = deploy(net, torch.rand(2, 3, 9, 9))
@@ -299,7 +319,11 @@ class OfFloats(nn.Module):
 
 @pytest.mark.parametrize("bits", [2, *(pytest.param(bits, marks=pytest.mark.slow) for bits in (1, 4))])
 @pytest.mark.parametrize(
-    "function", ["silu", "gelu", "gelu tanh", "hardswish", "sigmoid", "tanh", "elu", "hardsigmoid"]
+    "function",
+    [
+        *("silu", "gelu", "gelu tanh", "hardswish", "sigmoid", "tanh", "elu", "hardsigmoid", "mish", "softplus"),
+        *("selu", "celu", "erf", "exp", "logsigmoid"),
+    ],
 )
 @pytest.mark.parametrize("quantizer", ["unit", "pact"])
 def test_floats_are_compared_where_a_function_is_known_to_rise(function: str, quantizer: str, bits: int) -> None:
@@ -315,7 +339,18 @@ def test_floats_are_compared_where_a_function_is_known_to_rise(function: str, qu
 
 @pytest.mark.parametrize(
     ("function", "quantizer"),
-    [("silu", "lsq+"), ("gelu", "lsq+"), ("hardswish", "lsq"), ("falling leaky", "unit"), ("square", "unit")],
+    [
+        ("silu", "lsq+"),
+        ("gelu", "lsq+"),
+        ("hardswish", "lsq"),
+        ("falling leaky", "unit"),
+        ("square", "unit"),
+        ("mish", "lsq+"),
+        ("softplus that jumps", "unit"),
+        ("falling threshold", "unit"),
+        ("abs", "unit"),
+        ("softsign", "pact"),
+    ],
 )
 def test_floats_behind_what_bends_are_computed(function: str, quantizer: str) -> None:
     net = OfFloats(FUNCTIONS[function], QUANTIZERS[quantizer](2), [1.0, -1.0, 0.7]).eval()
@@ -323,7 +358,7 @@ def test_floats_behind_what_bends_are_computed(function: str, quantizer: str) ->
     assert {"activation", "mul"} & set(operations_of(packed))
 
 
-@pytest.mark.parametrize("function", ["silu", "hardswish", "gelu", "gelu tanh"])
+@pytest.mark.parametrize("function", ["silu", "hardswish", "gelu", "gelu tanh", "mish"])
 def test_a_function_that_bends_lies_where_its_kind_says(function: str) -> None:
     lowest = KINDS[function.replace(" ", "_")].lowest
     assert lowest is not None

@@ -194,6 +194,23 @@ def test_a_weight_that_another_way_has_seen_first() -> None:
     assert torch.equal(packed(x), seen)
 
 
+def test_what_inference_mode_has_made_has_no_counters_and_is_seen_all_the_same() -> None:
+    layer, _ = pair(0)
+    x = torch.randn(3, 8)
+    with torch.inference_mode():
+        packed = pack_layers(copy.deepcopy(layer)).model
+        clone = copy.deepcopy(packed)
+        step: Any = clone.input_quantization.step
+        assert step.is_inference()
+        y = clone(x)
+        assert torch.equal(y, packed(x))
+        step.mul_(1.5)
+        changed = clone(x)
+        assert not torch.equal(changed, y)
+        step.div_(1.5)
+        assert torch.equal(clone(x), y)
+
+
 def test_attributes_that_change_are_those_of_the_next_call() -> None:
     layer = QConv2d(2, 3, 1, input_quantization=InputDoReFa(2), weight_quantization=WeightDoReFa(2)).eval()
     packed = PackedConv2d(layer)

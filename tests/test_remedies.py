@@ -41,7 +41,7 @@ IMAGE, LINE, VECTOR = (4, 6, 6), (4, 6), (8,)
 
 #: What is refused, on which shape, what is said to do, and that in code: it must be deployed, and give the same.
 REMEDIES: dict[str, tuple[tuple[int, ...], Callable[..., Any], str, Callable[..., Any]]] = {
-    "a cube": (VECTOR, lambda m, x: x**3, "x * x * x", lambda m, x: x * x * x),
+    "a power": (VECTOR, lambda m, x: x**4, "x * x * x", lambda m, x: x * x * x * x),
 }
 ALIKE = {"maximum", "minimum", "cat", "a"}
 

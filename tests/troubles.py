@@ -256,8 +256,15 @@ def _is_kept_in_part(trouble: Trouble, model: nn.Module, x: Tensor) -> None:
     assert torch.equal(partly(x), model(x))
 
 
-def mish(trouble: Trouble) -> None:
-    model = nn.Sequential(nn.Linear(8, 8), nn.Mish(), nn.Linear(8, 8), nn.Linear(8, 3))
+class Sine(nn.Module):
+    """A function that has no operation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sin()
+
+
+def sine(trouble: Trouble) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), Sine(), nn.Linear(8, 8), nn.Linear(8, 3))
     bitorch.quantize_(model, CONFIG)
     _is_kept_in_part(trouble, model.eval(), X)
 
@@ -439,7 +446,7 @@ TROUBLES: dict[str, Callable[[Trouble], None]] = {
     "training is no faster than in float, and its checkpoint no smaller": large_checkpoint,
     "`the model is in training mode (…). Call model.eval() first`": training_mode,
     "`the model has no low-bit layer. Convert it …`": float_net,
-    "`mish cannot be deployed. …`": mish,
+    "`sin cannot be deployed. …`": sine,
     "`for a batch of 1 the model gives [], …`": squeezed,
     "`the model's forward fails on a batch of 2, …`": fixed_batch,
     "`has a quantize or forward of its own, which its codes do not follow …`": own_values,

@@ -330,21 +330,13 @@ def examples() -> list[Example]:
         _constants(),
         _matrices(),
         _pools(),
-<<<<<<< HEAD
         _norms(),
         _reductions(),
-||||||| d0f4abe
-=======
         _moves(),
+        _windows(),
+        _resizes(),
         _embeddings(),
->>>>>>> sizes
     )
-<<<<<<< HEAD
-    parts = (*parts, _moves(), _windows(), _resizes(), _embeddings())
-||||||| d0f4abe
-    parts = (*parts, _moves(), _embeddings())
-=======
->>>>>>> sizes
     return [one for part in parts for one in part]
 
 

@@ -236,11 +236,11 @@ static void run(const FusedSpec* s, const FusedBand* b) {
 
 // ---- Cost ----
 
-// Nanoseconds of a product of tiles; of a tile of sums to memory; of a line that is kept, and of its sums; of 16 channels
-// of a pixel that become codes of D, codes of y and nothing else, or floats, which are written to memory unless they are
-// pooled; of 16 channels of a pixel that is pooled; of a call. Fitted on Emerald Rapids.
-constexpr double kProduct = 9.5, kSums = 12, kLine = 3.5, kLineSums = 2, kCodes = 0.6, kUnit = 1.1, kFloats = 4;
-constexpr double kPooledFloats = 1.5, kPooled = 1.4, kCall = 400;
+// Nanoseconds of a product of tiles; of a tile of sums to memory; of a line that is kept, and of its sums; of 16
+// channels of a pixel that become codes of D, codes of y and nothing else, or floats, which are written to memory
+// unless they are pooled; of 16 channels of a pixel that is pooled; of a call. Fitted on Emerald Rapids.
+constexpr double kProduct = 9.9, kSums = 11.2, kLine = 2.6, kLineSums = 3.1, kCodes = 0.76, kUnit = 1.25;
+constexpr double kFloats = 2.6, kPooledFloats = 1.5, kPooled = 1.4, kCall = 130;
 
 static double cost(const FusedSpec* s, Machine) {
   if (!fused_fits_bytes(s) || !pool_suits(s) || s->groups != 1 || s->input_planes) return -1;

@@ -60,6 +60,7 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_extremes(random, table);
     check_normalize(random, table);
     check_standardize(random, table);
+    check_matrices(random, table);
   }
 }
 

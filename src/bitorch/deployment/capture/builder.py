@@ -81,6 +81,8 @@ class Builder:
     #: By the name of an unsupported node, why it is one.
     refused: dict[str, Problem] = field(default_factory=dict)
     _made: dict[int, Tensor] = field(default_factory=dict)
+    #: Of constants that calls made, by id: the call, which result it is, and its version then.
+    _makers: dict[int, tuple[Call, int, int]] = field(default_factory=dict)
     #: By shape and numbers, the nodes of constants.
     _constants: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)
     #: By node and positions: the node that has the numbers there.
@@ -246,6 +248,17 @@ class Builder:
             )
         return value
 
+    def version_before_write(self, tensor: Tensor, at: int, written: object) -> int:
+        """Return the version that a tensor is read at where a part of it is written.
+
+        It is an earlier one where nothing has changed since but that part, through a view of it that is written now, as
+        x[:, 0] += 1 does.
+        """
+        value, part = self.values[id(tensor)], self.values.get(id(written))
+        is_view = part is not None and part.version == at and part.tensor._base is not None
+        is_own = is_view and part is not None and part.tensor.untyped_storage().data_ptr() == _memory(tensor)
+        return at - 1 if is_own and value.version == at - 1 else at
+
     def read_moved(self, tensor: Tensor, at: int, move: Callable[[Tensor], Tensor]) -> str:
         """Return the name of the node whose value is a movement of a tensor, [batch, C, *rows].
 
@@ -355,9 +368,18 @@ class Builder:
 
     def constants(self, call: Call) -> None:
         """Take the results of a call as constants."""
-        for tensor in tensors_in(call.result):
+        for index, tensor in enumerate(tensors_in(call.result)):
             if id(tensor) not in self.values:
                 self._made[id(tensor)] = tensor
+                if not call.changed:
+                    self._makers[id(tensor)] = call, index, call.after[id(tensor)]
+
+    def as_made(self, tensor: Tensor, at: int) -> Tensor | None:
+        """Return what a constant was that a call made and nothing changed up to this version; None: not known."""
+        call, index, made = self._makers.get(id(tensor), (None, 0, -1))
+        if call is None or made != at:
+            return None
+        return Result(replay(call, {}, ()), index)()
 
     def moved(self, call: Call, function: Callable[..., Any]) -> None:
         """Take the results of a call that only moves numbers.
@@ -485,6 +507,10 @@ class Builder:
 def _one_of(function: Callable[..., Any], call: Call, index: int) -> Callable[[Tensor], Tensor]:
     """One of the tensors that a call of one argument and others makes, as a function of that argument."""
     return lambda x: list(tensors_in(function(x.contiguous(), *call.args[1:], **call.kwargs)))[index]
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

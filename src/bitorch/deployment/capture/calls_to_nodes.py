@@ -32,6 +32,7 @@ from .rules.by_function import (
     RULES,
     SPELLED,
     Rule,
+    folded,
     is_movement,
     nearest,
     without_ones,
@@ -92,6 +93,8 @@ def _interpret(builder: Builder, call: Call) -> None:
         )
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
+    elif function is Tensor.__setitem__ and not call.kwargs:
+        _bind(builder, replace(call, result=call.args[0]), RULES[function])
     elif function in RULES and not _writes_elsewhere(call):
         _bind(builder, call, RULES[function])
     else:
@@ -118,7 +121,8 @@ def _bind(builder: Builder, call: Call, rule: Rule) -> None:
     images = call
     if rule not in SPELLED:
         reduces = rule in REDUCING and len(call.tensors) == 1  # max and min of two tensors do not
-        aligned, second = rule in BROADCASTING | ALIGNED and not reduces, rule in CHANNELS_SECOND
+        aligned = rule in BROADCASTING | ALIGNED and not reduces
+        second = rule in CHANNELS_SECOND or wholes.takes_second_axis(call.function)
         images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=second, reduces=reduces)
     reader = _checked(builder, images)
     if rule in BROADCASTING:
@@ -169,7 +173,8 @@ def _of_positions(function: Any) -> Any:
         return _as_it_is
     if function in REDUCTIONS:
         return without_ones
-    return nearest if function is F.interpolate else function
+    others = {F.interpolate: nearest, F.fold: folded}
+    return others.get(function, function)
 
 
 def _as_it_is(positions: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -226,8 +231,6 @@ def _writes_elsewhere(call: Call) -> bool:
 
 def _unknown(call: Call) -> Refusal:
     name = function_name(call.function)
-    if name == "setitem":
-        return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
     if name == "embedding" and call.changed:
         return embeddings.changing_table(call.kwargs.get("max_norm"))
     if name == "embedding_bag":

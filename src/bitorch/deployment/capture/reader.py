@@ -193,6 +193,34 @@ class Reader:
             settings,
         )
 
+    def read_written(self, tensor: Tensor, channels: int, written: object) -> str:
+        """Return the node of a tensor, or of a constant, as it was before a part of it was written, by `written`."""
+        at = self.call.before[id(tensor)]
+        if self.varies(tensor):
+            return self.builder.read(tensor, self.builder.version_before_write(tensor, at, written), channels)
+        made = self.builder.as_made(tensor, at)
+        if made is None:
+            raise Refusal(
+                "it writes into a tensor that was changed before, or that forward has not made",
+                f"Write into a copy, x.clone() or torch.zeros, {PARTIAL}",
+            )
+        return self.constant(made, channels)
+
+    def add_moves(self, name: str, first: Tensor) -> str:
+        """Add what a movement of a node means, and return the last node's name.
+
+        Args:
+            first: positions within the node's image, int64 [*moved shape].
+        """
+        shape = self.shape(name)
+        try:
+            found = movement.moves(first, shape)
+        except Refusal:
+            found = movement.in_any_order(first, shape)
+        for move in found:
+            name = self.add(move.kind, name, function=move.function, shape=move.shape, **move.settings)
+        return name
+
     def shape_along(self, channels: int) -> tuple[int, ...]:
         """Return the shape of one image of the call's result, with this axis of the result as channels in front."""
         return _along(tuple(self.result.shape[1:]), channels)

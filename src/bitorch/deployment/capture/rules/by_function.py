@@ -24,6 +24,7 @@ from . import (
     reductions,
     resizes,
     windows,
+    writing,
 )
 
 Rule = Callable[..., str]
@@ -102,6 +103,8 @@ RULES: dict[Any, Rule] = _rules(
         "rms_norm": norms.rms_norm,
         "cat concat concatenate": joining.cat,
         "stack": joining.stack,
+        "hstack column_stack": joining.hstack,
+        "dstack": joining.dstack,
         "relu": elementwise.activation("relu"),
         "relu6": bounds.relu6,
         "hardtanh": bounds.hardtanh,
@@ -152,6 +155,8 @@ RULES: dict[Any, Rule] = _rules(
 ) | {
     F.batch_norm: elementwise.batch_norm,
     F.pad: joining.pad,
+    F.unfold: joining.unfold,
+    Tensor.__setitem__: writing.setitem,
     _torch._C._nn.pad: joining.pad,
     F.normalize: norms.normalize,
     _torch.linalg.vector_norm: reductions.vector_norm,
@@ -170,18 +175,27 @@ BROADCASTING = frozenset(
 #: Further rules of functions whose constants have the axes of the result, or the last ones of them.
 ALIGNED = frozenset({joining.cat, matrices.matmul, matrices.baddbmm, attention.scaled_dot_product_attention})
 
-#: Rules of functions that are told their axes by letters.
-SPELLED = frozenset({einsum.einsum})
+#: Rules of functions that are told their axes by letters, or by where they stand in an index.
+SPELLED = frozenset({einsum.einsum, writing.setitem})
 
 #: Rules of functions that take the second axis as channels, however many there are behind it.
-CHANNELS_SECOND = frozenset({elementwise.batch_norm, elementwise.prelu, norms.group_norm, norms.instance_norm})
+CHANNELS_SECOND = frozenset(
+    {elementwise.batch_norm, elementwise.prelu, norms.group_norm, norms.instance_norm, resizes.interpolate}
+) | frozenset(
+    RULES[function]
+    for kind in ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
+    for dimensions in (1, 2, 3)
+    for function in _named(f"{kind}{dimensions}d {kind}{dimensions}d_with_indices", _torch, _F)
+    if function in RULES
+)
 
 #: Functions whose first argument is a tensor, and which only put its numbers elsewhere.
 MOVEMENTS = frozenset(
     _named(
         "view view_as reshape reshape_as flatten unflatten squeeze unsqueeze transpose permute movedim moveaxis "
         "swapaxes swapdims t chunk split split_with_sizes tensor_split hsplit vsplit unbind narrow select index_select "
-        "take_along_dim __getitem__ flip roll expand expand_as broadcast_to repeat tile repeat_interleave "
+        "take_along_dim gather diagonal __getitem__ flip fliplr flipud rot90 roll "
+        "expand expand_as broadcast_to repeat tile repeat_interleave "
         "channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle ravel contiguous clone detach alias",
         _torch,
         _Tensor,
@@ -200,6 +214,22 @@ def nearest(positions: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return F.interpolate(positions.double(), *args, **kwargs).long()
 
 
+def is_fold_without_sums(function: Any, *args: Any, **kwargs: Any) -> bool:
+    """Say whether a call is F.fold of windows that do not overlap, and cover all, which only puts numbers elsewhere."""
+    if function is not F.fold:
+        return False
+    given = dict(zip(_OF_FOLD, args, strict=False)) | kwargs
+    return bool((F.fold(**{**given, "input": torch.ones_like(given["input"])}) == 1).all())
+
+
+_OF_FOLD = ("input", "output_size", "kernel_size", "dilation", "padding", "stride")
+
+
+def folded(positions: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """F.fold of int64 positions, which it does not take itself."""
+    return F.fold(positions.double(), *args, **kwargs).long()
+
+
 #: Functions that make one number of several; of one number they make the same.
 REDUCTIONS = frozenset(_named("sum mean amax amin prod", _torch, _Tensor))
 
@@ -208,7 +238,8 @@ def is_movement(function: Any, *args: Any, **kwargs: Any) -> bool:
     """Say whether a call only puts the numbers of its first argument elsewhere."""
     if function in REDUCTIONS:
         return _is_of_ones(*args, **kwargs)
-    return function in MOVEMENTS or function in CASTS or is_nearest(function, *args, **kwargs)
+    is_other = is_nearest(function, *args, **kwargs) or is_fold_without_sums(function, *args, **kwargs)
+    return function in MOVEMENTS or function in CASTS or is_other
 
 
 def _is_of_ones(input: Tensor, dim: Any = None, *_: Any, axis: Any = None, dtype: Any = None, **__: Any) -> bool:

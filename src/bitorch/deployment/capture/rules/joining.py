@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import movement
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
 from ..rearrange import select, take
 from .numbers import float32
-from .windows import Pairs, flat
+from .windows import Pairs, flat, sizes
 
 
 def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
@@ -60,6 +61,42 @@ def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -
         raise Refusal("it stacks along the batch", "Use torch.stack(numbers, 1)")
     columns = [call.view(t, lambda x: x.unsqueeze(dim)) if call.varies(t) else t.unsqueeze(dim) for t in tensors]
     return cat(call, columns, dim)
+
+
+def hstack(call: Reader, tensors: Sequence[Tensor]) -> str:
+    """The rule of torch.hstack and torch.column_stack."""
+    return cat(call, tensors, 1)
+
+
+def dstack(call: Reader, tensors: Sequence[Tensor]) -> str:
+    """The rule of torch.dstack, of three dimensions or more."""
+    if any(t.dim() < 3 for t in tensors):
+        raise Refusal("it stacks tensors of fewer than three dimensions", f"Use torch.stack, {PARTIAL}")
+    return cat(call, tensors, 2)
+
+
+def unfold(call: Reader, input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> str:
+    """The rule of F.unfold: windows of a padded image, [batch, C·kernel, windows]."""
+    x = call.read(input)
+    if len(call.shape(x)) != 3:
+        raise Refusal(f"it takes windows of {['batch', *call.shape(x)]}", f"Give [batch, C, H, W], {PARTIAL}")
+    borders = [(width, width) for width in sizes(padding, 2)]
+    if any(map(any, borders)):
+        widths = flat(borders[::-1])
+        x = call.add(
+            "pad",
+            x,
+            function=lambda v: torch.nn.functional.pad(v, widths),
+            shape=(call.shape(x)[0], *(n + a + b for n, (a, b) in zip(call.shape(x)[1:], borders, strict=True))),
+            step="padded",
+            padding=flat(borders),
+            channels=(0, 0),
+            mode="constant",
+            value=0.0,
+        )
+    places = movement.start(1, call.shape(x)).double()
+    first = torch.nn.functional.unfold(places, kernel_size, dilation, 0, stride)[0].long()
+    return call.add_moves(x, first)
 
 
 def _may_be_padded(ends: tuple[Sequence[Tensor], Sequence[Tensor]], axis: int, rank: int) -> bool:
