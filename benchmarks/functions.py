@@ -3,7 +3,7 @@
     python benchmarks/functions.py [--function NAME ...] [--spread 1.0] [--numbers 16384]
 
 Numbers in cache, drawn from a normal distribution of a standard deviation of `--spread`; the least of some runs, with
-each kernel table of this CPU (a process each, since the table is chosen when the runtime is loaded).
+each kernel table of this CPU (in a process each, since the table is chosen when the runtime is loaded).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ SHAPE = (4, 6, 6)
 #: Kinds whose value depends, in its last bits, on the order in which floats are summed, or on the library's exp.
 INEXACT = frozenset(
     {"conv", "linear", "global_avg_pool", "elu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "softmax"}
-    | {"matmul", "attention"}
+    | {"matmul", "attention", "normalize", "reduce"}
 )
 
 

@@ -104,15 +104,57 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
             return _plus_bias(np.moveaxis(sums, -1, 1), settings["bias"])
         case "conv":
             return _convolution(x, settings)
+        case "nearest":
+            return _nearest(x, settings["output_size"])
+        case "resize":
+            return _resize(x, settings)
+        case "adaptive_max_pool":
+            return _adaptive_max_pool(x, settings["output_size"])
         case "max_pool":
             return _max_pool(x, settings)
         case "avg_pool":
             return _avg_pool(x, settings)
         case "adaptive_avg_pool":
             return _adaptive_avg_pool(x, settings["output_size"])
+        case "normalize":
+            return _normalized(x.astype(np.float64), settings)
+        case "reduce" | "extreme" | "place":
+            return _reduced(x, settings)
         case "global_avg_pool":
             return x.reshape(*x.shape[:2], -1).astype(np.float64).mean(2).reshape(len(x), *shape)
     raise AssertionError(f"no such kind: {kind}")
+
+
+def _normalized(x: Array, settings: dict[str, Any]) -> Array:
+    """Over the channels of each group, and over the last row axes, of x [batch, C, *rows]."""
+    first = x.ndim - settings["rows"]  # of the axes that belong to a set
+    groups = x.reshape(len(x), settings["groups"], -1, *x.shape[2:])
+    axes = (2, *range(first + 1, groups.ndim))
+    mean = groups.mean(axes, keepdims=True) if settings["by"] == "deviation" else 0.0
+    sizes = {
+        "deviation": np.sqrt(((groups - mean) ** 2).mean(axes, keepdims=True) + settings["eps"]),
+        "root_mean_square": np.sqrt((groups**2).mean(axes, keepdims=True) + settings["eps"]),
+        "norm": np.maximum(np.sqrt((groups**2).sum(axes, keepdims=True)), settings["eps"]),
+    }
+    y = ((groups - mean) / sizes[settings["by"]]).reshape(x.shape)
+    for key, combined in (("weight", np.multiply), ("bias", np.add)):
+        if settings[key] is not None:
+            numbers = _numpy(settings[key])
+            places = x.shape[first:] if numbers.ndim == 2 else (1,) * settings["rows"]
+            shown = np.moveaxis(numbers.reshape(*places, x.shape[1]), -1, 0)
+            y = combined(y, shown.reshape(x.shape[1], *[1] * (first - 2), *places))
+    return y
+
+
+def _reduced(x: Array, settings: dict[str, Any]) -> Array:
+    axes, function = tuple(axis + 1 for axis in settings["axes"]), settings["reduction"]
+    if function in ("argmax", "argmin"):
+        return np.array(getattr(np, function)(x, axes[0], keepdims=True))
+    if function == "norm":
+        return np.array(np.sqrt((x.astype(np.float64) ** 2).sum(axes, keepdims=True)))
+    further = {"ddof": settings["correction"]} if function in ("var", "std") else {}
+    wide = x if function in ("amax", "amin") else x.astype(np.float64)
+    return np.array(getattr(np, function)(wide, axes, keepdims=True, **further))
 
 
 def _numpy(values: Tensor) -> Array:
@@ -166,6 +208,35 @@ def _pad(x: Array, settings: dict[str, Any]) -> Array:
     if settings["mode"] == "constant":
         return np.pad(x, widths, constant_values=np.float32(settings["value"]))
     return np.pad(x, widths, mode=_MODES[settings["mode"]])
+
+
+def _nearest(x: Array, output_size: tuple[int, ...]) -> Array:
+    for axis, count in enumerate(output_size, 2):
+        x = x.take(np.arange(count) * x.shape[axis] // count, axis)
+    return x
+
+
+def _resize(x: Array, settings: dict[str, Any]) -> Array:
+    """Linear: along each axis in float64, each place between two pixels."""
+    assert settings["mode"] == "linear"
+    x = x.astype(np.float64)
+    for axis, count in enumerate(settings["output_size"], 2):
+        size = x.shape[axis]
+        scale = count / size if settings["scale"] is None else float(settings["scale"][axis - 2])
+        at = np.clip((np.arange(count) + 0.5) / scale - 0.5, 0, size - 1)
+        if settings["align_corners"]:
+            at = np.arange(count) * (size - 1) / max(count - 1, 1)
+        first = np.floor(at).astype(int)
+        part = (at - first).reshape(-1, *[1] * (x.ndim - axis - 1))
+        x = x.take(first, axis) * (1 - part) + x.take(np.minimum(first + 1, size - 1), axis) * part
+    return x.astype(np.float32)
+
+
+def _adaptive_max_pool(x: Array, output_size: tuple[int, ...]) -> Array:
+    for axis, count in enumerate(output_size, 2):
+        edges = [(i * x.shape[axis] // count, -(-(i + 1) * x.shape[axis] // count)) for i in range(count)]
+        x = np.stack([x.take(range(*edge), axis).max(axis) for edge in edges], axis)
+    return x
 
 
 def _windows(x: Array, settings: dict[str, Any], fill: float) -> Array:

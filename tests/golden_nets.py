@@ -49,6 +49,9 @@ WIDE = Setting("W8A8", {"weight_bits": 8, "activation_bits": 8, "range": "calibr
 ATTENTION = Setting("W1A2", {"weight_bits": 1, "activation_bits": 2, "attention_bits": 2}, "rising")
 TERNARY = Setting("W2A2", {"weight_bits": 2, "activation_bits": 2, "weights": "twn", "first": "same"}, "rising")
 
+#: Tables of codes and of floats.
+WORDS = Setting("W1A2", {"weight_bits": 1, "activation_bits": 2}, "rising")
+
 
 @dataclass(frozen=True, eq=False)
 class Golden:
@@ -58,6 +61,7 @@ class Golden:
         shapes: of one image of each input.
         exact: every float in it is computed by elementwise operations of IEEE arithmetic, so that its results are the
             same numbers everywhere; they are kept, too.
+        indices: how many indices there are, of nets that take these; 0: floats.
     """
 
     net: str
@@ -65,6 +69,7 @@ class Golden:
     shapes: tuple[tuple[int, ...], ...]
     setting: Setting
     exact: bool = False
+    indices: int = 0
 
     @property
     def name(self) -> str:
@@ -77,6 +82,8 @@ class Golden:
         return settled(model, self.setting.slopes)
 
     def example(self) -> list[Tensor]:
+        if self.indices > 0:
+            return [torch.arange(2 * _size(shape)).reshape(2, *shape) * 7 % self.indices for shape in self.shapes]
         return [numbers(2 * _size(shape), seed).reshape(2, *shape).abs() for seed, shape in enumerate(self.shapes)]
 
 
@@ -311,6 +318,23 @@ class Attends(nn.Module):
         return scores
 
 
+class Leveled(nn.Module):
+    """Tokens normalised, each by itself and groups of all, and what is left of them along their axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Linear(8, 16), nn.LayerNorm(16)
+        self.hidden, self.groups = nn.Linear(16, 16), nn.GroupNorm(4, 16)
+        self.wide, self.head = nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        x = x + self.hidden(self.norm(x))
+        x = F.relu(self.wide(self.groups(x.transpose(1, 2)).transpose(1, 2)))
+        scores: Tensor = self.head(torch.cat([x.amin(1)[:, :8], x.std(1)[:, 8:]], 1))
+        return scores, x.sum(2).argmax(1)
+
+
 class Positions(nn.Module):
     """Tokens with positions, a class token and a mask; windows of them as images of their own; arithmetic of pairs."""
 
@@ -331,6 +355,19 @@ class Positions(nn.Module):
         windows = (windows - windows[:, :1]).masked_fill(self.mask.t(), -0.5)
         rest = windows.reshape(len(x), 16, 16) / (F.relu(x[:, 1:]) + 1)
         scores: Tensor = self.head(torch.minimum(F.relu(rest), x[:, :1]))
+        return scores
+
+
+class Words(nn.Module):
+    """Rows of two tables in the place of words, which are added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.kinds = nn.Embedding(20, 16), nn.Embedding(30, 16)
+        self.hidden, self.head = nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(F.relu(self.hidden(F.relu(self.words(x) + self.kinds(x)))))
         return scores
 
 
@@ -398,6 +435,25 @@ class Codes(nn.Module):
         return self.last(F.relu(x + y)), fine
 
 
+class Volumes(nn.Module):
+    """Three axes of rows, transposed convolutions along them, of codes and of floats, and images of other sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv3d(8, 16, 3, padding=1, bias=False), nn.BatchNorm3d(16), nn.ReLU())
+        self.up = nn.ConvTranspose3d(16, 8, 2, 2)
+        self.flat = nn.ConvTranspose2d(8, 8, 3, 2, 1, output_padding=1)
+        self.last = nn.ConvTranspose2d(8, 2, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.deep(F.max_pool3d(self.first(x), 2))
+        y = F.adaptive_max_pool3d(F.relu(self.up(x)), (1, 4, 5)).squeeze(2)
+        y = F.interpolate(self.flat(F.interpolate(y, scale_factor=2)), size=(10, 9), mode="bilinear")
+        z: Tensor = self.last(y)
+        return z
+
+
 _ZOO: tuple[tuple[str, int, int, float], ...] = (
     ("svhn-a", 3, 40, 1),
     ("svhn-d", 3, 40, 1),
@@ -416,15 +472,22 @@ _OTHERS: tuple[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...], 
     ("branches", Branches, ((3, 8, 8),), (SIGN, UNIT, WIDE)),
     ("pools", Pools, ((1, 16, 16),), (SIGN, UNIT, TERNARY, WIDE)),
     ("fork", Fork, ((3, 6, 6),), (SIGN, UNIT)),
+    ("volumes", Volumes, ((1, 6, 8, 8),), (SIGN, OFFSET)),
     ("pads", Pads, ((3, 12, 12),), (SIGN, OFFSET)),
     ("signal", Signal, ((1, 64),), (TERNARY, OFFSET)),
     ("normalized", Normalized, ((3, 8, 8),), (UNIT, WIDE)),
     ("repeated", Repeated, ((12,),), (TERNARY, WIDE)),
     ("codes", Codes, ((4, 6, 6), (8, 6, 6)), (SIGN, TERNARY)),
     ("attends", Attends, ((6, 8),), (ATTENTION,)),
+    ("leveled", Leveled, ((6, 8),), (OFFSET,)),
     ("tokens", Tokens, ((1, 8, 8),), (UNIT, TERNARY)),
     ("positions", Positions, ((1, 8, 8),), (UNIT, OFFSET)),
+    ("words", Words, ((5,),), (TERNARY, WORDS)),
 )
+
+
+#: How many there are, of nets that take indices.
+_INDICES = {"words": 20}
 
 
 def _zoo_net(name: str, channels: int, width: float) -> Callable[[], nn.Module]:
@@ -440,7 +503,7 @@ GOLDEN: tuple[Golden, ...] = (
         for setting in _ZOO_SETTINGS
     ),
     *(
-        Golden(name, net, shapes, setting, (name, setting.name) in _EXACT)
+        Golden(name, net, shapes, setting, (name, setting.name) in _EXACT, _INDICES.get(name, 0))
         for name, net, shapes, settings in _OTHERS
         for setting in settings
     ),

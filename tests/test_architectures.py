@@ -69,10 +69,11 @@ def test_the_page() -> None:
     trials = dict.fromkeys(BITS, vit)
     cells = row(TINY_VIT, trials)
     assert cells[:2] == ("vit_tiny_patch16_224", "timm")
-    assert cells[8] == "partially: `layer_norm`, `scaled_dot_product_attention`"
+    assert cells[8].startswith("partially: ")
+    assert "`scaled_dot_product_attention`" in cells[8]
     lines = page([(TINY_VIT, trials)]).splitlines()
     assert len({line.count("|") for line in lines if line.startswith("| ") and "×32" in line}) == 1
-    assert any("3 × layer_norm cannot be deployed" in line and "4 packed" in line for line in lines)
+    assert any("scaled_dot_product_attention cannot be deployed" in line and "4 packed" in line for line in lines)
 
 
 def test_unknown_names() -> None:

@@ -433,10 +433,10 @@ def test_a_filter_that_is_a_string() -> None:
 
 
 def test_an_unsupported_layer_named_explicitly() -> None:
-    net = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4), nn.Linear(4, 4))
+    net = nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 4), nn.Linear(4, 4))
     with pytest.raises(
         ValueError,
-        match=r"filter_fn names '1', which stays float: LSTM is not supported. Supported are nn.L",
+        match=r"filter_fn names '1', which stays float: Bilinear is not supported. Supported are nn.L",
     ):
         quantize_(net, W1A2, ["1"])
     with pytest.raises(ValueError, match="last_layers names '1', which stays float"):
@@ -469,7 +469,6 @@ def test_what_stays_float() -> None:
             "own": MyLinear(4, 4),
             "attention": MyAttention(4, 2),
             "bilinear": nn.Bilinear(4, 4, 3),
-            "recurrent": nn.LSTM(4, 4),
             "inner": nn.Linear(4, 4),
             "last": nn.Linear(4, 4),
         }
@@ -481,7 +480,6 @@ def test_what_stays_float() -> None:
     assert found["attention"] == "a subclass may compute something else"
     assert found["attention.out_proj"] == "a part of 'attention', and becomes what that becomes"
     assert found["bilinear"] == "Bilinear is not supported"
-    assert found["recurrent"] == "LSTM is not supported"
 
 
 def test_attention_that_is_the_first_layer_stays_float() -> None:

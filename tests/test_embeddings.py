@@ -400,13 +400,13 @@ def test_calibration_takes_indices() -> None:
     assert model(indices(4, 7)).isfinite().all()
 
 
-def test_deployment_says_that_the_runtime_has_none() -> None:
+def test_deployment_says_that_the_runtime_has_no_bags() -> None:
     model = Classifier()
     quantize_(model, LowBitConfig(2, 4, first="same", last="same"))
     found = can_deploy(model.eval(), *batch())
-    places = [p.place.split()[0] for p in found.problems if "the runtime has no embedding" in p.what]
-    assert places == ["words", "tags"]  # and nothing else: a mean over words is one over rows
-    assert len(found.problems) == 2
+    places = [p.place.split()[0] for p in found.problems if "the runtime has no bags of embeddings" in p.what]
+    assert places == ["tags"]  # and nothing else: a mean over words is one over rows
+    assert len(found.problems) == 1
 
 
 def test_partial_deployment_leaves_them() -> None:
@@ -416,7 +416,8 @@ def test_partial_deployment_leaves_them() -> None:
     model = Classifier()
     quantize_(model, LowBitConfig(2, 4, first="same", last="same"))
     packed = pack_layers(model.eval())
-    assert [(row.bits, row.reason) for row in packed.rows[:2]] == [("W2", "the runtime has no embedding")] * 2
+    reasons = ["tables stay in PyTorch; deployed whole, they are packed", "the runtime has no bags of embeddings"]
+    assert [(row.bits, row.reason) for row in packed.rows[:2]] == [("W2", reason) for reason in reasons]
     assert [row.became for row in packed.rows[2:]] == ["PackedLinear"] * 2
     with torch.no_grad():
         assert torch.equal(packed.model(*batch()), model(*batch()))

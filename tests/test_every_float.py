@@ -342,15 +342,15 @@ def test_bounds_that_no_file_can_hold() -> None:
 
 def test_trials_have_special_numbers_in_floats_alone() -> None:
     floats, pixels = torch.rand(1, 3, 4, 4), torch.zeros(1, 2, dtype=torch.uint8)
-    *_, last = trial_inputs([floats, pixels])
+    *_, last = trial_inputs([floats, pixels], [0, 0])
     assert last[0].shape[1:] == (3, 4, 4)
     assert last[1].dtype == torch.uint8
     for image in last[0]:
         assert bool(torch.isin(image, SPECIAL).any())
-    numbers = torch.cat([trial_inputs([torch.rand(1, 500)])[-1][0].flatten(), torch.tensor([0.5])])
+    numbers = torch.cat([trial_inputs([torch.rand(1, 500)], [0])[-1][0].flatten(), torch.tensor([0.5])])
     for special in SPECIAL:
         assert bool(((numbers == special) & (numbers.signbit() == special.signbit())).any()), special
-    assert len(trial_inputs([pixels])) == 2
+    assert len(trial_inputs([pixels], [0])) == 2
 
 
 def test_deploy_finds_a_program_that_differs_at_infinity_alone(monkeypatch: pytest.MonkeyPatch) -> None:

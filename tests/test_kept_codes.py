@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from bitorch import LowBitConfig, float_, quantize_, set_bits
+from bitorch.kept import Kept
 from bitorch.layers import QConv2d, QLinear
 from bitorch.layers.low_bit import LowBit
 from bitorch.quantizations import (
@@ -39,10 +40,17 @@ def layer(quantizer: Quantization | None = None) -> QLinear:
     return QLinear(8, 6, input_quantization=InputDoReFa(2), weight_quantization=quantizer).eval()
 
 
+def kept(module: LowBit) -> object:
+    """What a layer keeps."""
+    place = module.__dict__["_weight_codes"]
+    assert isinstance(place, Kept)
+    return place.made
+
+
 def fresh(module: LowBit, x: Tensor = X) -> Tensor:
     """What a copy computes, which keeps nothing."""
     clone = copy.deepcopy(module)
-    assert clone._weight_codes.made is None
+    assert kept(clone) is None
     with torch.no_grad():
         y: Tensor = clone(x)
     return y
@@ -177,11 +185,11 @@ def test_training_keeps_nothing() -> None:
     module = layer()
     with torch.no_grad():
         module(X)
-        assert module._weight_codes.made is not None
+        assert kept(module) is not None
         module.train()
-        assert module._weight_codes.made is None
+        assert kept(module) is None
         module(X)
-    assert module._weight_codes.made is None
+    assert kept(module) is None
 
 
 def test_copies_and_files_keep_nothing() -> None:
@@ -190,7 +198,7 @@ def test_copies_and_files_keep_nothing() -> None:
         y = module(X)
     state = module.state_dict()
     for clone in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert clone._weight_codes.made is None
+        assert kept(clone) is None
         with torch.no_grad():
             assert torch.equal(clone(X), y)
     assert state.keys() == {"weight", "bias"}

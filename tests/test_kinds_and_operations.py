@@ -38,8 +38,10 @@ class Mixed(nn.Module):
         tokens = y.flatten(2)
         tokens = tokens @ tokens.mT @ F.scaled_dot_product_attention(tokens, tokens, tokens)
         y = y + tokens.view_as(y)
+        y = F.interpolate(F.interpolate(y, scale_factor=2, mode="bilinear"), size=tuple(y.shape[2:]))
         pooled = F.adaptive_avg_pool2d(y * gate[:, :, None, None] + y.clamp(0.1, 0.9) / 3, 2).flatten(1)
-        return F.log_softmax(self.last(pooled[:, :8]), 1)
+        pooled = torch.cat([F.layer_norm(pooled[:, :7], (7,)), pooled.var(1, keepdim=True)], 1)
+        return F.log_softmax(self.last(pooled), 1)
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +62,9 @@ def pairs() -> set[tuple[str, str, bool]]:
 
 
 def test_operations_are_exact_where_their_kinds_are(pairs: set[tuple[str, str, bool]]) -> None:
-    """But for one: the runtime's mean of all pixels has the same bits everywhere, PyTorch's has not."""
+    """But for sums of floats in one order: the runtime's have the same bits everywhere, PyTorch's have not."""
     differ = {(kind, op) for kind, op, exact in pairs if KINDS[kind].exact != exact}
-    assert differ == {("global_avg_pool", "global_avg_pool")}
+    assert differ == {(name, name) for name in ("global_avg_pool", "normalize", "reduce", "resize")}
     assert {kind for kind, row in KINDS.items() if not row.exact} <= {kind for kind, _, _ in pairs}
 
 

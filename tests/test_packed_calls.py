@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bitorch import LowBitConfig, quantize_
 from bitorch.deployment.partial.pack_layers import pack_layers
 from bitorch.deployment.partial.packed_layers import PackedConv1d, PackedConv2d, PackedLinear
 from bitorch.layers import QConv1d, QConv2d, QLinear
@@ -161,10 +162,10 @@ def test_another_state_reaches_the_next_call() -> None:
     assert_same(packed, second, x)
     packed.load_state_dict(PackedLinear(first).state_dict(), assign=True)
     assert_same(packed, first, x)
-    packed.input_quantization.step.data.mul_(1)  # type: ignore[operator, union-attr]
+    packed.input_quantization.step.data.mul_(1)  # type: ignore[operator]
     with torch.no_grad():
         for layer in (packed, first):
-            layer.input_quantization.step.mul_(1.5)  # type: ignore[operator, union-attr]
+            layer.input_quantization.step.mul_(1.5)  # type: ignore[operator]
     packed.scale.mul_(1.5)
     torch.testing.assert_close(packed(x), first(x).detach())
 
@@ -179,6 +180,35 @@ def test_what_is_written_past_the_counters_is_seen() -> None:
     torch.testing.assert_close(packed(x), 2 * (y - layer.bias) + layer.bias + 1)
     packed.bias = None
     torch.testing.assert_close(packed(x), 2 * (y - layer.bias))
+
+
+def test_a_weight_that_another_way_has_seen_first() -> None:
+    _, packed = pair(0)
+    _, other = pair(1)
+    x = torch.randn(2, 8)
+    y = packed(x)
+    packed.packed_weight.copy_(other.packed_weight)
+    with torch.profiler.profile():  # goes by PyTorch's dispatcher
+        seen = packed(x)
+    assert not torch.equal(seen, y)
+    assert torch.equal(packed(x), seen)
+
+
+def test_what_inference_mode_has_made_has_no_counters_and_is_seen_all_the_same() -> None:
+    layer, _ = pair(0)
+    x = torch.randn(3, 8)
+    with torch.inference_mode():
+        packed = pack_layers(copy.deepcopy(layer)).model
+        clone = copy.deepcopy(packed)
+        step: Any = clone.input_quantization.step
+        assert step.is_inference()
+        y = clone(x)
+        assert torch.equal(y, packed(x))
+        step.mul_(1.5)
+        changed = clone(x)
+        assert not torch.equal(changed, y)
+        step.div_(1.5)
+        assert torch.equal(clone(x), y)
 
 
 def test_attributes_that_change_are_those_of_the_next_call() -> None:
@@ -268,3 +298,70 @@ def test_an_empty_batch() -> None:
     _, packed = pair(0)
     assert packed(torch.randn(0, 8)).shape == (0, 5)
     assert packed(torch.randn(2, 0, 8)).shape == (2, 0, 5)
+
+
+def attention(learned: bool) -> tuple[nn.MultiheadAttention, Any]:
+    """A low-bit attention with projections of equal quantizers, and its packed copy."""
+    torch.manual_seed(0)
+    holder = nn.Sequential(nn.MultiheadAttention(16, 2, batch_first=True))
+    more: dict[str, Any] = {"range": "learned", "learned_by": "lsq+"} if learned else {}
+    quantize_(holder, LowBitConfig(2, 4, first="same", last="same", **more))
+    low_bit: Any = holder[0]
+    if learned:
+        for part in low_bit.projections().values():
+            fitted(part.input_quantization)
+    return low_bit.eval(), pack_layers(holder.eval()).model[0]  # type: ignore[index]
+
+
+def quantizers_together(packed: Any) -> int:
+    made = packed.q_projection._together.made
+    assert made is not None
+    return sum(row["op"] in ("quantize", "affine") for row in made._program.program.operations())
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_projections_of_one_input_quantize_it_once(learned: bool) -> None:
+    layer, packed = attention(learned)
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        for given in (x, x[:, :1], x[0], x):
+            for ours, expected in zip(packed(given, given, given), layer(given, given, given), strict=True):
+                assert torch.equal(ours, expected)
+        assert quantizers_together(packed) == 1
+        x[1, 2, 3] = torch.nan
+        torch.testing.assert_close(packed(x, x, x), layer(x, x, x), rtol=0, atol=0, equal_nan=True)
+        x = torch.randn(2, 5, 16)
+        other = torch.randn(2, 7, 16)
+        assert torch.equal(packed(x, other, other)[0], layer(x, other, other)[0])
+
+
+def test_projections_that_change_are_not_those_of_before() -> None:
+    _, packed = attention(True)
+    x = torch.randn(2, 5, 16)
+
+    def one_by_one() -> Tensor:
+        seen: list[Any] = []
+        handle = packed.k_projection.register_forward_hook(lambda *_: seen.append(1))
+        y: Tensor = packed(x, x, x)[0]
+        handle.remove()
+        assert seen == [1]  # whoever has a hook sees the layer called
+        return y
+
+    with torch.no_grad():
+        y = packed(x, x, x)[0]
+        assert torch.equal(y, one_by_one())
+        changes: tuple[Callable[[], object], ...] = (
+            lambda: packed.v_projection.packed_weight.copy_(packed.q_projection.packed_weight),
+            lambda: packed.k_projection.scale.data.mul_(3),
+            lambda: packed.v_projection.bias.data.add_(1),
+            lambda: packed.q_projection.input_quantization.step.mul_(2),
+        )
+        for change in changes:
+            change()
+            changed = packed(x, x, x)[0]
+            assert not torch.equal(changed, y)
+            assert torch.equal(changed, one_by_one())
+            y = changed
+        assert quantizers_together(packed) == 2
+        assert torch.equal(copy.deepcopy(packed)(x, x, x)[0], y)
+        assert torch.equal(pickle.loads(pickle.dumps(packed))(x, x, x)[0], y)

@@ -56,7 +56,7 @@ class Draft:
 
     def input(self, name: str, *shape: int) -> str:
         self.shapes[name] = shape
-        self.nodes.append(Node(name, "input", (), shape, lambda x: x, {"pixels": False}))
+        self.nodes.append(Node(name, "input", (), shape, lambda x: x, {"pixels": False, "dtype": "float32"}))
         return name
 
     def relu(self, name: str, of: str) -> str:

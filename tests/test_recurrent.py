@@ -6,7 +6,7 @@ import copy
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ from bitorch.quantizations import (
 )
 
 Floats = NDArray[np.float64]
-KINDS: dict[str, tuple[type[nn.RNNBase], Any]] = {
+KINDS: dict[str, tuple[Any, Any]] = {
     "LSTM": (nn.LSTM, QLSTM),
     "GRU": (nn.GRU, QGRU),
     "RNN": (nn.RNN, QRNN),
@@ -260,13 +260,18 @@ def test_the_weight_is_quantized_once_for_all_steps(monkeypatch: pytest.MonkeyPa
     module = QLSTM(5, 7, **ranges())
     calls = []
     codes = WeightDoReFa.codes
-    monkeypatch.setattr(WeightDoReFa, "codes", lambda self, x: calls.append(x.shape) or codes(self, x))
+
+    def counted(self: WeightDoReFa, x: Tensor) -> Tensor:
+        calls.append(x.shape)
+        return codes(self, x)
+
+    monkeypatch.setattr(WeightDoReFa, "codes", counted)
     module(torch.randn(9, 2, 5))
     assert len(calls) == 2
 
 
 def test_hooks_see_every_step() -> None:
-    module = QLSTM(5, 7, **ranges())
+    module: Any = QLSTM(5, 7, **ranges())
     x = torch.randn(9, 2, 5)
     expected = module(x)[0]
     for watched in (module.hh_l0, module.hh_l0.activation, module.hh_l0.weight_quantization):
@@ -343,8 +348,8 @@ def test_conversion_and_back() -> None:
 
 def test_quantizers_of_parts_are_calibrated_trained_and_told() -> None:
     model, x = tagger()
-    assert isinstance(model.lstm, QLSTM)
-    parts = [*model.lstm.projections().values(), *model.gru.projections().values(), *model.cell.projections().values()]  # type: ignore[operator]
+    lstm, gru, cell = (cast(Any, layer) for layer in (model.lstm, model.gru, model.cell))
+    parts = [part for layer in (lstm, gru, cell) for part in layer.projections().values()]
     assert len(parts) == 12 + 2 + 2
     for part in parts:
         quantizer = part.input_quantization
@@ -357,15 +362,15 @@ def test_quantizers_of_parts_are_calibrated_trained_and_told() -> None:
     for _ in range(60):
         optimizer.zero_grad()
         loss = F.cross_entropy(model(x), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert max(losses[-5:]) < losses[0]
     report = bitorch.report(model.eval(), x)
     assert {"lstm.ih_l0", "lstm.hr_l1_reverse", "gru.hh_l0", "cell.ih"} <= {row.name for row in report.rows}
     set_bits(model, [("lstm.hh_*", (4, 8))])
-    assert model.lstm.hh_l0.weight_quantization.bit_width == 4
-    assert model.lstm.ih_l0.weight_quantization.bit_width == 2
+    assert lstm.hh_l0.weight_quantization.bit_width == 4
+    assert lstm.ih_l0.weight_quantization.bit_width == 2
     assert str(bitorch.check(model, (x, labels)))
 
 
@@ -387,8 +392,9 @@ def test_matrices_are_packed_and_give_the_same_bits(bits: tuple[int, int], range
         expected = model(x)
         for batch in (x, x[:1], x[:, :1]):
             assert torch.equal(deployed(batch), model(batch))
-    for module in (deployed.model.lstm, deployed.model.gru, deployed.model.cell):
-        assert isinstance(module.get_submodule("ih_l0" if module is not deployed.model.cell else "ih"), PackedLinear)
+    net: Any = deployed.model
+    for module in (net.lstm, net.gru, net.cell):
+        assert isinstance(module.get_submodule("ih_l0" if module is not net.cell else "ih"), PackedLinear)
         assert not list(module.parameters(recurse=False))
         assert not any(isinstance(one, Tensor) for one in getattr(module, "_flat_weights", ()))
     deployed.save(tmp_path / "net.pt")
@@ -453,7 +459,7 @@ def test_wrong_arguments_of_cells() -> None:
 
 
 def test_names_take_the_defaults() -> None:
-    module = QRNN(5, 7, nonlinearity="relu", input_quantization=InputDoReFa(2))
+    module: Any = QRNN(5, 7, nonlinearity="relu", input_quantization=InputDoReFa(2))
     quantizers = [part.input_quantization for part in module.projections().values()]
     assert len({id(one) for one in quantizers}) == 2  # each has its own
     before = module.weight_ih_l0.clone()

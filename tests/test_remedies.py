@@ -21,15 +21,11 @@ PARTIAL = "or pass partial=True, which leaves this part to PyTorch"
 class Function(nn.Module):
     """A function behind a quantizer, and a low-bit layer beside it."""
 
-    def __init__(self, function: Callable[[Any, Tensor], Any], channels: int, dimensions: int) -> None:
+    def __init__(self, function: Callable[[Any, Tensor], Any]) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.quantizer = QActivation(InputDoReFa(2))
         self.layer = QLinear(4, 4, **LOW_BIT)
-        mean = [nn.Linear, nn.Conv1d, nn.Conv2d][dimensions](*((channels, 1) + (1,) * (dimensions > 0)))
-        nn.init.constant_(mean.weight, 1 / channels)
-        nn.init.constant_(mean.bias, 0)
-        self.mean = mean
         self.register_buffer("four", torch.rand(4))
         self.function = function
 
@@ -37,70 +33,36 @@ class Function(nn.Module):
         return self.function(self, self.quantizer(x)), self.layer(y)
 
 
-def model_of(function: Callable[[Any, Tensor], Any], shape: tuple[int, ...]) -> nn.Module:
-    return Function(function, shape[0], len(shape) - 1).eval()
+def model_of(function: Callable[[Any, Tensor], Any]) -> nn.Module:
+    return Function(function).eval()
 
 
 IMAGE, LINE, VECTOR = (4, 6, 6), (4, 6), (8,)
 
 #: What is refused, on which shape, what is said to do, and that in code: it must be deployed, and give the same.
 REMEDIES: dict[str, tuple[tuple[int, ...], Callable[..., Any], str, Callable[..., Any]]] = {
-    "mean over channels": (
-        IMAGE,
-        lambda m, x: x.mean(1, keepdim=True),
-        "nn.Conv2d with a kernel of 1, whose weights are all 0.25",
-        lambda m, x: m.mean(x),
-    ),
-    "mean over features": (
-        VECTOR,
-        lambda m, x: x.mean(1, keepdim=True),
-        "nn.Linear, whose weights are all 0.125",
-        lambda m, x: m.mean(x),
-    ),
-    "mean over rows": (
-        IMAGE,
-        lambda m, x: x.mean(2, keepdim=True),
-        "F.avg_pool2d(x, (6, 1))",
-        lambda m, x: F.avg_pool2d(x, (6, 1)),
-    ),
-    "mean over columns": (
-        IMAGE,
-        lambda m, x: x.mean(-1, keepdim=True),
-        "F.avg_pool2d(x, (1, 6))",
-        lambda m, x: F.avg_pool2d(x, (1, 6)),
-    ),
     "a power": (VECTOR, lambda m, x: x**4, "x * x * x", lambda m, x: x * x * x * x),
-    "adaptive max pool": (
-        LINE,
-        lambda m, x: F.adaptive_max_pool1d(x, 4),
-        "F.max_pool1d with a kernel_size",
-        lambda m, x: F.max_pool1d(x, 3, 1),
-    ),
-    "amax over rows": (IMAGE, lambda m, x: x.amax(2), "x.amax((2, 3))", lambda m, x: x.amax((2, 3))),
-    "max of a line": (LINE, lambda m, x: x.max(1)[0], "x.amax(2)", lambda m, x: F.adaptive_max_pool1d(x, 1)),
 }
-ALIKE = {"mean", "maximum", "minimum", "cat", "a"}
+ALIKE = {"maximum", "minimum", "cat", "a"}
 
 
 @pytest.mark.parametrize("name", REMEDIES)
 def test_remedies_are_true(name: str) -> None:
     shape, refused, remedy, instead = REMEDIES[name]
     example = torch.rand(2, *shape), torch.rand(2, 4)
-    found = bitorch.can_deploy(model_of(refused, shape), *example)
+    found = bitorch.can_deploy(model_of(refused), *example)
     assert [remedy in problem.remedy for problem in found.problems] == [True], str(found)
     assert PARTIAL in str(found)
-    model = model_of(instead, shape)
+    model = model_of(instead)
     assert bitorch.can_deploy(model, *example), str(bitorch.can_deploy(model, *example))
     bitorch.deploy(model, *example)
     if name.split()[0] in ALIKE and "adaptive" not in name:
-        other = model_of(refused, shape)
+        other = model_of(refused)
         torch.testing.assert_close(other(*example)[0], model(*example)[0])
 
 
 #: What only PyTorch can do: on which shape, and what is not to be claimed.
 ONLY_PARTIAL: dict[str, tuple[tuple[int, ...], Callable[..., Any], str]] = {
-    "amax of features": (VECTOR, lambda m, x: x.amax(1), "amax("),
-    "max of features": (VECTOR, lambda m, x: x.max(1)[0], "amax("),
     "a number of values": (VECTOR, lambda m, x: x * x.mean().item(), "nothing"),
     "writing": (IMAGE, lambda m, x: (x := x.clone(), x.__setitem__((slice(None), 0), 0), x)[2], "nothing"),
 }
@@ -110,7 +72,7 @@ ONLY_PARTIAL: dict[str, tuple[tuple[int, ...], Callable[..., Any], str]] = {
 def test_what_is_left_to_pytorch_says_so(name: str) -> None:
     shape, function, wrong = ONLY_PARTIAL[name]
     example = torch.rand(2, *shape), torch.rand(2, 4)
-    model = model_of(function, shape)
+    model = model_of(function)
     found = bitorch.can_deploy(model, *example)
     assert found.problems
     assert all(PARTIAL in problem.remedy for problem in found.problems), str(found)
@@ -131,17 +93,17 @@ class Words(nn.Module):
         self.hidden = QLinear(8, 8, **LOW_BIT)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = torch.sin(self.norm(self.words(x)))
-        return F.elu(self.hidden(torch.cos(y.softmax(-1))))
+        y: Tensor = torch.erfinv(self.norm(self.words(x)))
+        return self.hidden(torch.lgamma(y.softmax(-1))).cumsum(-1)
 
 
 def test_all_that_stands_behind_an_embedding() -> None:
     example = torch.randint(0, 20, (2, 5))
     model = Words().eval()
     said = str(bitorch.can_deploy(model, example))
-    for text in ("no embedding", "layer_norm", "sin cannot", "cos cannot"):
+    for text in ("erfinv", "lgamma", "cumsum cannot"):
         assert text in said, said
-    with pytest.raises(ValueError, match="no embedding"):
+    with pytest.raises(ValueError, match="erfinv"):
         bitorch.deploy(model, example)
     bitorch.deploy(model, example, partial=True)
 
@@ -149,7 +111,7 @@ def test_all_that_stands_behind_an_embedding() -> None:
 def test_indices_that_are_only_cast_are_refused() -> None:
     model = nn.Sequential(QLinear(5, 3, **LOW_BIT), nn.Embedding(3, 3)).eval()
     model.forward = lambda x: model[0](x.float())  # type: ignore[method-assign]
-    assert "is torch.int64, but a model is deployed with float32" in str(
+    assert "it computes with input 'x', which is int64: only embeddings take indices. Pass x.float()" in str(
         bitorch.can_deploy(model, torch.randint(0, 9, (2, 5)))
     )
 
@@ -190,7 +152,7 @@ def test_converted_layers_are_in_the_mode_of_the_old_ones(training: bool) -> Non
     ],
 )
 def test_windows_that_lie_wholly_in_padding(pool: Callable[[Tensor], Tensor]) -> None:
-    model = model_of(lambda m, x: pool(x), IMAGE)
+    model = model_of(lambda m, x: pool(x))
     example = torch.rand(2, *IMAGE), torch.rand(2, 4)
     found = bitorch.can_deploy(model, *example)
     assert "one of its windows lies wholly in padding" in str(found)

@@ -28,7 +28,7 @@ class Net(nn.Module):
             nn.ModuleDict({"conv1": nn.Conv2d(4, 4, 1)}),
         )
         self.layer2 = nn.ModuleDict({"fc": nn.Linear(4, 4)})
-        self.memory = nn.LSTM(4, 4)
+        self.memory = nn.Bilinear(4, 4, 4)
         self.head = nn.Linear(4, 2)
 
 
@@ -169,8 +169,10 @@ def test_rules_that_match_nothing() -> None:
 def test_layers_that_cannot_be_converted() -> None:
     for match in ("memory", "mem*", "re:m.*"):
         for config in (W1A2, None):
-            refused(r"\(memory: LSTM is not supported\); supported are nn.Linear", [("*", W1A2), (match, config)])
-    refused("rule 1 .LSTM. is for LSTM, which cannot be converted; supported are nn.Linear", [(nn.LSTM, W1A2)])
+            refused(r"\(memory: Bilinear is not supported\); supported are nn.Linear", [("*", W1A2), (match, config)])
+    refused(
+        "rule 1 .Bilinear. is for Bilinear, which cannot be converted; supported are nn.Linear", [(nn.Bilinear, W1A2)]
+    )
 
 
 def test_rules_that_are_overruled_everywhere() -> None:

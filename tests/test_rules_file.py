@@ -164,13 +164,13 @@ def test_what_is_written_is_short(tmp_path: Path) -> None:
 
 def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     path = write(tmp_path, "old")
-    for rules in ([], [("*", Bits(1))], [("a", None), ("a", None)], [(nn.LSTM, None)], ["a"], [("\ud800", None)]):
+    for rules in ([], [("*", Bits(1))], [("a", None), ("a", None)], [(nn.Bilinear, None)], ["a"], [("\ud800", None)]):
         with pytest.raises((TypeError, ValueError)):
             save_rules(path if rules != [("\ud800", None)] else path.with_suffix(".json"), rules)  # type: ignore[arg-type]
     assert [file.name for file in tmp_path.iterdir()] == ["rules.yaml"]
     assert path.read_text() == "old"
-    with pytest.raises(ValueError, match="the type LSTM cannot be written to a file, only Linear, Conv1d"):
-        save_rules(path, [(nn.LSTM, None)])
+    with pytest.raises(ValueError, match="the type Bilinear cannot be written to a file, only Linear, Conv1d"):
+        save_rules(path, [(nn.Bilinear, None)])
 
 
 # Mistakes
@@ -190,7 +190,7 @@ ENTRY_ERRORS = {
     "- {match: '', float: true}": "entry 1: match must be a name, a glob",
     "- {match: 're:(', float: true}": r"entry 1: match 're:\(' is no regular expression",
     "- {type: Conv2D, float: true}": "entry 1: type 'Conv2D' cannot be converted; did you mean 'Conv2d'",
-    "- {type: LSTM, float: true}": "entry 1: type 'LSTM' cannot be converted; there are Linear, Conv1d",
+    "- {type: Bilinear, float: true}": "entry 1: type 'Bilinear' cannot be converted; did you mean 'Linear'",
     "- {type: [], float: true}": "entry 1: type is an empty list; name a layer type",
     "- {type: 2, float: true}": "entry 1: type must be a text, got 2",
     "- {match: a, float: false}": "entry 1: float must be true, got False; leave it out",

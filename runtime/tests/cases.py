@@ -681,6 +681,43 @@ def softmax(b: _Builder, name: str) -> None:
     b.add(operation, output=_Known(exact=False))
 
 
+def normalize(b: _Builder, name: str) -> None:
+    """Append a normalisation of the floats `name`, which are exact."""
+    height, width, channels = b.shape(name)
+    rows = int(b.choose((0, 0, 0, 1, 2, 7)))
+    operation: dict[str, Any] = {"op": "normalize", "input": name, "by": b.choose(("deviation", "deviation", "norm"))}
+    operation |= {"eps": float(b.choose((1e-5, 1e-6, 1e-12, 0, 1)))} | ({"rows": rows} if rows > 0 else {})
+    if b.chance(0.2):
+        operation["by"] = "root_mean_square"
+    if b.chance(0.3):
+        operation["groups"] = b.choose([g for g in range(1, channels + 1) if channels % g == 0])
+    places = 1 if rows == 0 else width if rows == 1 else height * width
+    for key in ("weight", "bias"):
+        if b.chance(0.6):
+            shape = (places, channels) if b.chance(0.3) else (channels,)
+            operation[key] = b.array(key, b.rng.normal(0.5, 0.5, shape).astype(np.float32))
+    trial = reference.apply({**operation, "float32": "y"}, b.tensors, b.arrays)["y"].values
+    _code_results(b, operation, trial, True)
+
+
+def reduction(b: _Builder, name: str) -> None:
+    """Append a reduction of the codes or exact floats `name`."""
+    known = b.known[name]
+    adding, extreme, placing = ["sum", "mean"], ["amax", "amin"], ["argmax", "argmin"]
+    function = b.choose([*adding, *extreme, *placing, *(["norm", "var", "std"] if known.bits is None else [])])
+    axes = (
+        [b.choose((0, -1, -2))] if function in placing else b.choose(([0], [-1], [-2], [0, -1], [-2, -1], [-1, 0, -2]))
+    )
+    operation: dict[str, Any] = {"op": "reduce", "input": name, "output": b.fresh(), "function": function}
+    operation["axes"] = axes
+    if function in ("var", "std") and b.chance(0.5):
+        operation["correction"] = b.choose((0, 1, 2))
+    if function in adding and known.bits is not None and b.chance(0.5):
+        operation["scale"] = 0.3
+    bits = known.bits if function in extreme else None
+    b.add(operation, output=_Known(bits, integers=function in placing))
+
+
 def _repeated(b: _Builder, name: str) -> str:
     """Floats of the shape of `name`, or with one place along some of its axes: a mean of it, channels, a constant."""
     height, width, channels = b.shape(name)
@@ -865,6 +902,7 @@ def _grow(b: _Builder) -> None:
         small = b.shape(name)[0] * b.shape(name)[1] ** 2 * (b.shape(name)[2] + 8) * max(b.batch, 1) < b.most_macs
         options += ["product", "attention"] * (_is_tame(b, name) and small)
         options += ["linear_float"] * 2 * vector + ["quantize"] * 4 * known.exact
+    options += ["normalize"] * 2 * (known.exact and known.bits is None) + ["reduce"] * known.exact
     if b.shape(name)[2] > 300:
         options = [option for option in options if option not in ("concat", "pad")]
     option = b.choose(options)
@@ -877,6 +915,7 @@ def _grow(b: _Builder) -> None:
         grow |= {"product": product, "attention": attention}
         grow |= {"affine": affine, "add": addition, "quantize": quantize}
         grow |= {"activation": activation, "softmax": softmax, "pair": pair, "select": select, "pad": pad}
+        grow |= {"normalize": normalize, "reduce": reduction}
         grow[option](b, name)
 
 
@@ -996,6 +1035,34 @@ def any_size(rng: np.random.Generator) -> Case:
     return Case(operations, arrays, [x], {name: np.ascontiguousarray(y) for name, y in expected.items()}, {})
 
 
+def indexed(rng: np.random.Generator) -> Case:
+    """Rows of a table, of floats or of packed codes, and a layer on them."""
+    b = _builder(rng)
+    rows, channels, bits = (int(b.choose(options)) for options in ((1, 2, 33, 300), CHANNELS, range(1, 9)))
+    shape = [int(b.choose(SIDES)) for _ in range(int(b.choose((1, 1, 2))))]
+    name, dtype = b.fresh(), str(b.choose(("int32", "int64")))
+    port = {"op": "input", "output": name, "dtype": dtype, "below": rows, "shape": [1, *shape], "order": "nhwc"}
+    b.inputs.append(rng.integers(0, rows, (b.batch, *shape, 1)).astype(dtype))
+    b.operations.append(port)
+    b.tensors[name], b.known[name] = reference.read_input(port, b.inputs[0]), _Known(integers=True)
+    embedding: dict[str, Any] = {"op": "embedding", "input": name, "output": b.fresh()}
+    if b.chance(0.4):
+        embedding["table"] = b.array("table", rng.normal(size=(rows, channels)).astype(np.float32))
+    else:
+        grid = str(b.choose(("odd", "signed")))
+        step, lowest = reference.code_line(bits, grid)
+        codes = lowest + step * rng.integers(0, 2**bits, (rows, channels))
+        scale = rng.normal(size=rows if b.chance(0.5) else 1).astype(np.float32)
+        embedding |= {"table": b.array("table", reference.pack_weights(codes, bits, grid)), "weight_bits": bits}
+        embedding |= {"channels": channels, "weight_grid": grid, "scale": b.array("scale", scale)}
+        if b.chance(0.4):
+            embedding["levels"] = b.array("levels", rng.normal(size=2**bits).astype(np.float32))
+    b.add(embedding, output=_Known())
+    quantized = b.fresh()
+    b.add({"op": "quantize", "input": embedding["output"], "output": quantized, "bits": bits}, output=_Known(bits))
+    return b.finish()
+
+
 def large_case(seed: int) -> Case:
     """The large case of a seed: enough work that several threads share each operation, along pixels and channels."""
     rng = np.random.default_rng(seed)
@@ -1021,4 +1088,4 @@ def random_case(seed: int) -> Case:
         return chain(rng)
     if kind == 14:
         return residual_net(rng)
-    return bound(rng) if group % 2 == 0 else any_size(rng)
+    return bound(rng) if group % 2 == 0 else any_size(rng) if group % 4 == 1 else indexed(rng)

@@ -22,6 +22,9 @@ WINDOW = {"stride": [1, 1], "padding": [0, 0, 0, 0]}
 CONV = {**WINDOW, "dilation": [1, 1], "groups": 1, "kernel_size": [1, 1]}
 
 
+LAYERS = ("conv2d", "conv_transpose", "linear", "conv2d_float", "conv_transpose_float", "linear_float")
+
+
 def floats(channels: int, height: int = 1, width: int = 1) -> list[Operation]:
     """One channel from outside, padded to a tensor "x"."""
     start: Operation = {"op": "input", "output": "in", "dtype": "float32", "shape": [1, height, width], "order": "nchw"}
@@ -62,7 +65,10 @@ def line(channels: int, bits: int = 8) -> Array:
 def convolutions(op: str) -> Iterator[Hostile]:
     """Weights that grow, that many layers share, and what stands beside them."""
     linear, low_bit = op.startswith("linear"), not op.endswith("_float")
+    transposed = op.startswith("conv_transpose")
     base: Operation = {"op": op, "input": "x", "weight": "w"} | ({} if linear else CONV)
+    if transposed:
+        base |= {"padding": [0, 0], "output_padding": [0, 0]}
     if low_bit:
         base |= {"weight_bits": 1}
     result = "int32" if low_bit else "float32"
@@ -104,11 +110,25 @@ def convolutions(op: str) -> Iterator[Hostile]:
     groups = wide
     head = codes(groups, bits=8) if low_bit else floats(groups)
     yield many(head, base | {"out_channels": groups, "groups": groups}, 3000, result), {"w": weights(groups, 1)}
+    if transposed:  # as many parts as there are strides, and a kernel for each of them or for none
+        head = codes(1, 1, 1, bits=8) if low_bit else floats(1)
+        most = base | {"stride": [2**20, 2**20], "output_padding": [0, 1023]}
+        yield many(head, most | {"out_channels": 1}, 3000, result), {"w": weights(1, 1)}
+        side = 512 if low_bit else 128
+        strided = base | {"kernel_size": [side, side], "stride": [side, side], "out_channels": 1}
+        yield many(head, strided, 3000, result), {"w": weights(1, 1, side, side)}
+    else:  # slices of the output that each see other ones of the input
+        side = 1024 if low_bit else 256
+        head = codes(1, side, 1, bits=8) if low_bit else floats(1, side, 1)
+        deep = {"kernel_size": [side, 1, 1], "stride": [1] * 3, "dilation": [1] * 3, "padding": [side // 2, 0, 0] * 2}
+        reshape = {"op": "reshape", "input": "x", "output": "deep", "shape": [1, side, 1, 1]}
+        layer = base | deep | {"input": "deep", "out_channels": 1}
+        yield many([*head, reshape], layer, 3000, result), {"w": weights(1, 1, side, 1, 1)}
     if not low_bit:
         return
     # Borders: a class of pixels for every row and column; or few classes, but all weights are summed for them.
     head = codes(1, 512, 512, bits=1)
-    padding = [[256 - i % 8] * 4 for i in range(8)]
+    padding = [[256 - i % 8] * (2 if transposed else 4) for i in range(8)]
     bordered = base | {"kernel_size": [512, 512], "out_channels": 16, "sign_activations": True}
     yield many(head, bordered, 3000, result, padding=padding), {"w": weights(16, 1, 512, 512)}
     head = codes(8192, bits=2)
@@ -118,10 +138,18 @@ def convolutions(op: str) -> Iterator[Hostile]:
     yield many(head, base | {"out_channels": 1, "sign_activations": True}, 6000, result), {"w": weights(1, 1)}
 
 
+def pairs(widest: int, op: str) -> Iterator[Hostile]:
+    """Results of the widest tensors, and of a row and a column that make much of little."""
+    base: Operation = {"op": op, **({"condition": "x"} if op == "where" else {})}
+    yield many(floats(widest), base | {"inputs": ["x", "x"]}, 5000), {}
+    column = {"op": "reshape", "input": "x", "output": "c", "shape": [1, 4096, 1, 1]}
+    yield many([*floats(4096), column], base | {"inputs": ["x", "c"]}, 5000), {}
+
+
 def pools(widest: int, op: str, **keys: Any) -> Iterator[Hostile]:
     base = {"op": op, "input": "x", **keys}
     yield many(floats(widest), base, 5000), {}
-    if op != "adaptive_avg_pool":
+    if op not in ("adaptive_avg_pool", "resize"):
         yield many(codes(widest, bits=8), base, 5000), {}
 
 
@@ -215,6 +243,14 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         yield many(floats(2**8), {"op": "concat", "inputs": ["x"] * 60000, "axis": -1}, 2), {}
         yield many(floats(2**16), {"op": "concat", "inputs": ["x"] * 256, "axis": -2}, 700), {}
 
+    def embeddings() -> Iterator[Hostile]:
+        """Rows of a table that is small, for many indices."""
+        head = {"op": "input", "output": "x", "dtype": "int64", "below": 1, "shape": [1, 2**20], "order": "nhwc"}
+        embedding = {"op": "embedding", "input": "x", "table": "t"}
+        yield many([head], embedding, 6000), {"t": np.zeros((1, 2**10), np.float32)}
+        packed = embedding | {"weight_bits": 1, "channels": 2**20, "scale": "s"}
+        yield many([head], packed, 6000), {"t": np.zeros((1, 2**17), np.uint8), "s": np.ones(1, np.float32)}
+
     def matrices(op: str, count: int) -> Iterator[Hostile]:
         """Scores, and panels, of sizes that no array backs."""
         operation = {"op": op, "inputs": ["x"] * count}
@@ -228,11 +264,13 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
     return {
         "input": inputs,
         "output": outputs,
-        **{op: lambda op=op: convolutions(op) for op in ("conv2d", "linear", "conv2d_float", "linear_float")},  # type: ignore[misc]
+        **{op: lambda op=op: convolutions(op) for op in LAYERS},  # type: ignore[misc]
         "max_pool": lambda: pools(widest, "max_pool", **square),
         "avg_pool": lambda: pools(widest, "avg_pool", **square, count_include_pad=True),
         "global_avg_pool": lambda: pools(widest, "global_avg_pool"),
         "adaptive_avg_pool": lambda: pools(widest, "adaptive_avg_pool", output_size=[2**10, 2**10]),
+        "adaptive_max_pool": lambda: pools(widest, "adaptive_max_pool", output_size=[2**10, 2**10]),
+        "resize": lambda: pools(1, "resize", output_size=[2**10, 2**10], mode="cubic"),
         "quantize": lambda: writers(widest, "quantize", {"input": "x"}, "output"),
         "add": lambda: writers(widest, "add", {"inputs": ["x", "x"]}),
         "affine": affines,
@@ -244,11 +282,20 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
             [(many(floats(1, 4096, 4096), {"op": "flatten", "input": "x", "order": "chw"}, 6000), {})]
         ),
         "softmax": lambda: iter([(many(floats(widest), {"op": "softmax", "input": "x"}, 6000), {})]),
-        "mul": lambda: iter([(many(floats(widest), {"op": "mul", "inputs": ["x", "x"]}, 6000), {})]),
+        **{op: lambda op=op: pairs(widest, op) for op in ("sub", "mul", "div", "minimum", "maximum", "where")},  # type: ignore[misc]
+        "constant": lambda: iter(
+            [
+                (
+                    many(floats(1), {"op": "constant", "values": "v"}, 6000),
+                    {"v": np.zeros((SHARED // 64, 16), np.float32)},
+                )
+            ]
+        ),
         "matmul": lambda: matrices("matmul", 2),
         "matmul_codes": code_matrices,
         "attention": lambda: matrices("attention", 3),
         "select": selects,
+        "embedding": embeddings,
         "take": takes,
         "permute": permutes,
         "reshape": lambda: iter(

@@ -21,7 +21,7 @@ def _port(name: str, shape: list[int], bits: int | None = None) -> Operation:
 
 
 #: What operations may read, as inputs of a program: floats, codes of two bits and of one; of images, then of vectors.
-TENSORS = {
+TENSORS: dict[str, Operation] = {
     "x": _port("x", [2, 4, 4]),
     "other": _port("other", [2, 4, 4]),
     "row": _port("row", [4, 1, 4]),
@@ -35,9 +35,11 @@ TENSORS = {
     "vector": _port("vector", [6]),
     "vector_codes": _port("vector_codes", [6], 2),
     "vector_signs": _port("vector_signs", [6], 1),
+    "indices": {"op": "input", "output": "indices", "dtype": "int64", "below": 4, "shape": [1, 5], "order": "nhwc"},
 }
 WINDOW = {"kernel_size": [1, 1], "stride": [1, 1], "padding": [0, 0, 0, 0]}
 CONV = {**WINDOW, "dilation": [1, 1], "groups": 1}
+TRANSPOSED = {**CONV, "padding": [0, 0], "output_padding": [0, 0]}
 #: Keys of steps, called as their arrays are.
 SCALE = {"multiply": "multiply", "offset": "offset"}
 NORM = {"norm_multiply": "norm_multiply", "norm_offset": "norm_offset"}
@@ -80,9 +82,10 @@ def example(operation: Operation, arrays: dict[str, Array]) -> Example:
 def _low_bit_layers() -> Iterator[Example]:
     for op, head, codes, signs, same in (
         ("conv2d", CONV, "q", "signs", "x"),
+        ("conv_transpose", TRANSPOSED, "q", "signs", "x"),
         ("linear", {}, "vector_codes", "vector_signs", "vector"),
     ):
-        channels = 2 if op == "conv2d" else 6
+        channels = 6 if op == "linear" else 2
         weight = (np.arange(channels * channels).reshape(channels, channels) % 3 == 0) * 2 - 1
         layer = {"op": op, "weight": "weight", "weight_bits": 1, "out_channels": channels, **head}
         arrays = {"weight": reference.pack_weights(weight, 1)}
@@ -100,9 +103,13 @@ def _low_bit_layers() -> Iterator[Example]:
 
 
 def _float_layers() -> Iterator[Example]:
-    for op, head, same in (("conv2d_float", CONV, "x"), ("linear_float", {}, "vector")):
-        channels = 2 if op == "conv2d_float" else 6
-        shape = (channels, 1, 1, channels) if op == "conv2d_float" else (channels, channels)
+    for op, head, same in (
+        ("conv2d_float", CONV, "x"),
+        ("conv_transpose_float", TRANSPOSED, "x"),
+        ("linear_float", {}, "vector"),
+    ):
+        channels = 6 if op == "linear_float" else 2
+        shape = (channels, channels) if op == "linear_float" else (channels, 1, 1, channels)
         weight = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         layer = {"op": op, "input": same, "weight": "weight", **head}
         arrays = {"weight": weight, **_steps(channels)}
@@ -110,6 +117,23 @@ def _float_layers() -> Iterator[Example]:
         yield example({**layer, "codes": "z", "bits": 1}, arrays)
         stages = {**SCALE, **NORM, "residual": same, "relu": True, "float32": "y"}
         yield example({**layer, "out_channels": channels, **stages, **BY_THRESHOLDS}, arrays)
+
+
+def _windows() -> Iterator[Example]:
+    """Layers along three axes, and those whose outputs lie between the pixels."""
+    deep = {"kernel_size": [2, 1, 2], "stride": [1, 2, 1], "dilation": [1, 1, 1], "groups": 1}
+    ordinary = {**deep, "padding": [1, 0, 0, 0, 1, 1]}
+    transposed = {**deep, "padding": [0, 1, 0], "output_padding": [0, 1, 0]}
+    flat = {"kernel_size": [2, 2], "stride": [2, 2], "dilation": [1, 1], "groups": 1}
+    between = {**flat, "padding": [0, 0], "output_padding": [1, 0]}
+    for op, head, count in (("conv2d", ordinary, 4), ("conv_transpose", transposed, 4), ("conv_transpose", between, 4)):
+        weight = (np.arange(2 * count * 2).reshape(2, count * 2) % 3 == 0) * 2 - 1
+        arrays = {"weight": reference.pack_weights(weight, 1)}
+        layer = {"op": op, "weight": "weight", "weight_bits": 1, "out_channels": 2, **head}
+        yield example({**layer, "input": "q", "zero_point": 2, "int32": "d"}, arrays)
+        axes = head["kernel_size"]
+        floats = {"weight": np.ones((2, *axes, 2), np.float32)}
+        yield example({"op": f"{op}_float", "input": "x", "weight": "weight", **head, "float32": "y"}, floats)
 
 
 def _codes() -> Iterator[Example]:
@@ -204,7 +228,47 @@ def _pools() -> Iterator[Example]:
         yield example({"op": "global_avg_pool", "input": name, "output": "y"}, {})
     yield example({"op": "avg_pool", "input": "q", **pool, "count_include_pad": False, "scale": 0.1}, {})
     yield example({"op": "global_avg_pool", "input": "q", "output": "y", "scale": 0.1}, {})
-    yield example({"op": "adaptive_avg_pool", "input": "x", "output": "y", "output_size": [3, 2]}, {})
+    for size in ([3, 2], [1, 3, 2]):
+        yield example({"op": "adaptive_avg_pool", "input": "x", "output": "y", "output_size": size}, {})
+        for name in ("x", "q"):
+            yield example({"op": "adaptive_max_pool", "input": name, "output": "y", "output_size": size}, {})
+    beyond = {**pool, "padding": [0, 0, 0, 0], "stride": [3, 1], "beyond": [1, 0]}
+    yield example({"op": "avg_pool", "input": "x", **beyond, "count_include_pad": True}, {})
+    yield example({"op": "avg_pool", "input": "q", **beyond, "count_include_pad": True, "divisor": 3}, {})
+    deep = {"output": "y", "kernel_size": [1, 2, 2], "stride": [1, 2, 2], "padding": [0, 0, 1, 0, 0, 0]}
+    yield example({"op": "max_pool", "input": "q", **deep}, {})
+    yield example({"op": "avg_pool", "input": "q", **deep, "count_include_pad": False}, {})
+
+
+def _norms() -> Iterator[Example]:
+    steps = _steps(2) | {"bias": np.linspace(-0.2, 0.3, 2, dtype=np.float32)}
+    by_place = {"weight": np.linspace(0.5, 1.5, 8, dtype=np.float32).reshape(4, 2)}
+    norm = {"op": "normalize", "input": "x", "eps": 1e-5}
+    scales = {"weight": "multiply", "bias": "bias"}
+    yield example({**norm, "by": "deviation", "float32": "y"}, {})
+    yield example({**norm, "by": "deviation", **scales, "float32": "y", **BY_THRESHOLDS}, steps)
+    yield example({**norm, "by": "root_mean_square", "weight": "multiply", "codes": "z", "bits": 3}, steps)
+    yield example({**norm, "by": "norm", "groups": 2, "float32": "y"}, {})
+    yield example({**norm, "by": "deviation", "rows": 1, "weight": "weight", "float32": "y"}, by_place)
+    whole = {"rows": 7, "groups": 2, **scales, "float32": "y", **BY_THRESHOLDS}
+    yield example({**norm, "by": "deviation", **whole}, steps)
+    yield example({**norm, "by": "root_mean_square", "rows": 2, "codes": "z", "bits": 8}, {})
+
+
+def _reductions() -> Iterator[Example]:
+    one = {"op": "reduce", "output": "y"}
+    for name in ("x", "q"):
+        for function in ("sum", "mean", "amax", "amin"):
+            for axes in ([0], [-1], [-2, 0], [-1, -2]):
+                yield example({**one, "input": name, "function": function, "axes": axes}, {})
+        for function in ("argmax", "argmin"):
+            for axis in (0, -1, -2, -3):
+                yield example({**one, "input": name, "function": function, "axes": [axis]}, {})
+    yield example({**one, "input": "q", "function": "mean", "axes": [-2], "scale": 0.3}, {})
+    for function in ("norm", "var", "std"):
+        for axes in ([0], [-1], [0, -1, -2]):
+            yield example({**one, "input": "x", "function": function, "axes": axes}, {})
+    yield example({**one, "input": "x", "function": "std", "axes": [0], "correction": 0}, {})
 
 
 def _moves() -> Iterator[Example]:
@@ -226,8 +290,33 @@ def _moves() -> Iterator[Example]:
         yield example(select, {"channels": np.array([1, 1, 0], np.int32)})
         for mode in ("constant", "reflect", "replicate", "circular"):
             yield example({"op": "pad", "input": name, "output": "y", "padding": [1, 0, 2, 1], "mode": mode}, {})
+        deep = {"op": "pad", "input": name, "output": "y", "padding": [1, 0, 1, 0, 2, 0], "mode": "replicate"}
+        yield example(deep, {})
         constant = {"op": "pad", "input": name, "output": "y", "padding": [0, 1, 0, 0], "mode": "constant"}
         yield example({**constant, "value": 1, "channels": [1, 2]}, {})
+
+
+def _resizes() -> Iterator[Example]:
+    resize = {"op": "resize", "input": "x", "output": "y", "output_size": [6, 3]}
+    yield example({**resize, "mode": "nearest"}, {})
+    yield example({**resize, "input": "q", "mode": "nearest", "output_size": [8, 8]}, {})
+    yield example({**resize, "mode": "linear"}, {})
+    yield example({**resize, "mode": "linear", "align_corners": True}, {})
+    yield example({**resize, "mode": "cubic", "scale": [1.6, 0.9]}, {})
+    yield example({**resize, "mode": "linear", "output_size": [2, 5, 3]}, {})
+
+
+def _embeddings() -> Iterator[Example]:
+    embedding = {"op": "embedding", "input": "indices", "output": "y", "table": "table"}
+    yield example(embedding, {"table": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)})
+    codes = np.arange(12).reshape(4, 3) % 4
+    scale: Array = np.linspace(0.3, 0.7, 4, dtype=np.float32)
+    packed = {**embedding, "weight_bits": 2, "channels": 3, "scale": "scale"}
+    odd: dict[str, Array] = {"table": reference.pack_weights(2 * codes - 3, 2), "scale": scale}
+    yield example(packed, odd)
+    yield example({**packed, "weight_grid": "odd"}, odd | {"scale": scale[:1]})
+    signed: dict[str, Array] = {"table": reference.pack_weights(codes - 2, 2, "signed"), "scale": scale[:1]}
+    yield example({**packed, "weight_grid": "signed", "levels": "levels"}, signed | {"levels": scale[::-1].copy()})
 
 
 def examples() -> list[Example]:
@@ -241,8 +330,13 @@ def examples() -> list[Example]:
         _constants(),
         _matrices(),
         _pools(),
+        _norms(),
+        _reductions(),
+        _moves(),
+        _windows(),
+        _resizes(),
+        _embeddings(),
     )
-    parts = (*parts, _moves())
     return [one for part in parts for one in part]
 
 
@@ -263,6 +357,8 @@ def port_programs() -> list[list[Operation]]:
         [{**image, "order": "nhwc", "array_shape": [24]}, {**leaves, "order": "nchw", "array_shape": [6, 4]}],
         [{"op": "input", "output": "i", "dtype": "float32", "shape": [5]}, leaves],
         [{"op": "input", "output": "i", "dtype": "uint8", "bits": 4, "shape": [1], "array_shape": []}, leaves],
+        [{**image, "dtype": "int32", "below": 9, "order": "nchw"}, {**leaves, "order": "nhwc"}],
+        [{**image, "dtype": "int64", "below": 9, "order": "nhwc"}, {**leaves, "order": "nhwc"}],
     ]
 
 
@@ -272,11 +368,11 @@ def arrays_for(operations: list[Operation]) -> list[Array]:
     inputs: list[Array] = []
     for one in (operation for operation in operations if operation["op"] == "input"):
         shape: list[int] = one["shape"]
-        if len(shape) == 3 and one["order"] == "nhwc":
+        if len(shape) > 1 and one["order"] == "nhwc":
             shape = [*shape[1:], shape[0]]
         outside: list[int] = one.get("array_shape", shape)
         full = (2, *outside)
-        codes = one["dtype"] == "uint8"
-        values = rng.integers(0, 2 ** one["bits"], full, np.uint8) if codes else rng.normal(0.5, 1, full)
+        below = 2 ** one["bits"] if one["dtype"] == "uint8" else one.get("below", 0)
+        values = rng.integers(0, below, full) if below > 0 else rng.normal(0.5, 1, full)
         inputs.append(values.astype(one["dtype"]))
     return inputs

@@ -60,11 +60,25 @@ GOOD: dict[str, tuple[dict[str, Any], dict[str, Array]]] = {
     "constant": ({"output": "y", "values": "c"}, {"c": f32(2, 3)}),
     "select": ({"input": "q", "output": "y", "channels": "c"}, {"c": i32(2, 0, 0)}),
     "pad": ({"input": "x", "output": "y", "padding": [1, 2, 1, 0], "mode": "constant"}, {}),
+    "adaptive_max_pool": ({"input": "q", "output": "y", "output_size": [2, 7]}, {}),
+    "resize": ({"input": "x", "output": "y", "output_size": [6, 7], "mode": "linear"}, {}),
+    "conv_transpose": (
+        {"input": "q", "weight": "w", "weight_bits": 1, "out_channels": 4, "kernel_size": [2, 2], "stride": [2, 2]}
+        | {"padding": [0, 0], "output_padding": [0, 0], "dilation": [1, 1], "groups": 1, "int32": "y"},
+        {"w": u8(4, 2)},
+    ),
+    "conv_transpose_float": (
+        {"input": "x", "weight": "w", "kernel_size": [2, 2], "stride": [2, 2], "padding": [0, 0]}
+        | {"output_padding": [0, 0], "dilation": [1, 1], "groups": 1, "float32": "y"},
+        {"w": f32(4, 2, 2, 3)},
+    ),
 }
 
 #: (operation, changed keys, arrays in place of its own, the key at fault, what the message says of it)
 Mistake = tuple[str, dict[str, Any], dict[str, Array], str | None, str]
 
+_TRANSPOSED = GOOD["conv_transpose"][1]
+_FLOAT_TRANSPOSED = GOOD["conv_transpose_float"][1]
 MISTAKES: list[Mistake] = [
     ("lookup", {"bits": 1}, {"t": np.array([0, 1, 2, 1], np.uint8)}, "table", "entry 2, but 1-bit codes are at most 1"),
     ("lookup", {}, {"t": u8(3)}, "table", "is uint8 [3], but must be uint8 [4]"),
@@ -303,6 +317,41 @@ MISTAKES: list[Mistake] = [
     ("pad", {"mode": "circular", "padding": [0, 0, 0, 6]}, {}, "padding", 'not be larger than the width of "x", 5'),
     ("pad", {"mode": "replicate", "value": 0.0}, {}, "value", 'has a meaning only with "mode": "constant"'),
     ("pad", {"mode": "circular", "channels": [1, 0]}, {}, "channels", 'has a meaning only with "mode": "constant"'),
+    ("pad", {"padding": [1, 1, 1]}, {}, "padding", "must have two numbers for each axis of rows"),
+    ("pad", {"padding": [0] * 16}, {}, "padding", "must have two numbers for each axis of rows"),
+    ("pad", {"padding": [1, 0, 0, 0, 0, 0], "mode": "reflect"}, {}, "padding", 'smaller than the depth of "x", 1'),
+    ("avg_pool", {"beyond": [1]}, {}, "beyond", "must be a list of 2 integers"),
+    ("avg_pool", {"beyond": [2, 0]}, {}, "beyond", 'smaller than the kernel together with "beyond"'),
+    ("avg_pool", {"divisor": 0}, {}, "divisor", "must be an integer from 1"),
+    ("avg_pool", {"kernel_size": [2]}, {}, "kernel_size", "must have a number for each axis of rows"),
+    ("adaptive_max_pool", {"output_size": [1, 2, 3, 4]}, {}, "output_size", "must be a list of 1 to 3 integers"),
+    ("adaptive_max_pool", {"output_size": [2, 0]}, {}, "output_size", "each must be an integer from 1"),
+    ("resize", {"mode": "bilinear"}, {}, "mode", 'must be one of "nearest", "linear", "cubic"'),
+    ("resize", {"input": "q"}, {}, "input", "but must be float32"),
+    ("resize", {"output_size": [0, 1]}, {}, "output_size", "each must be an integer from 1"),
+    ("resize", {"output_size": [3]}, {}, "output_size", "must have a number for each axis of rows"),
+    ("resize", {"output_size": [2, 3, 4], "mode": "cubic"}, {}, "mode", 'needs two axes to be "cubic"'),
+    ("resize", {"mode": "nearest", "align_corners": True}, {}, "align_corners", "has no meaning where no pixels"),
+    ("resize", {"mode": "nearest", "scale": [2, 2]}, {}, "scale", "has a meaning only where pixels are blended"),
+    ("resize", {"align_corners": True, "scale": [2, 2]}, {}, "scale", "has a meaning only where pixels are blended"),
+    ("resize", {"scale": [2]}, {}, "scale", "must be a list of 2 numbers"),
+    ("resize", {"scale": [2, "a"]}, {}, "scale", "must be numbers from 1e-6 to 1e6"),
+    ("resize", {"scale": [2, 0]}, {}, "scale", "must be numbers from 1e-6 to 1e6"),
+    ("conv_transpose", {"padding": [4, 0]}, _TRANSPOSED, "padding", "leaves nothing of the result: [0, 10] pixels"),
+    ("conv_transpose", {"padding": [0, 0, 0, 0]}, _TRANSPOSED, "padding", "must be a list of 2 integers"),
+    (
+        "conv_transpose",
+        {"output_padding": [2, 0]},
+        _TRANSPOSED,
+        "output_padding",
+        "smaller than the stride or the dilation",
+    ),
+    ("conv_transpose", {"output_padding": [-1, 0]}, _TRANSPOSED, "output_padding", "each must be an integer from 0"),
+    ("conv_transpose", {"stride": [0, 1]}, _TRANSPOSED, "stride", "each must be an integer from 1"),
+    ("conv_transpose", {"groups": 2}, _TRANSPOSED, "groups", "must divide the input's 3 channels"),
+    ("conv_transpose", {"kernel_size": [2, 3]}, _TRANSPOSED, "weight", "uint8"),
+    ("conv_transpose_float", {"kernel_size": [2, 3]}, _FLOAT_TRANSPOSED, "weight", "must be float32 [4, 2, 3, 3]"),
+    ("conv_transpose_float", {"int32": "z"}, _FLOAT_TRANSPOSED, "int32", "unknown key"),
     ("pad", {"channels": [1]}, {}, "channels", "must be a list of 2 integers"),
     ("pad", {"channels": [0, -1]}, {}, "channels", "each must be an integer from 0"),
     ("pad", {"value": "a"}, {}, "value", "must be a number"),
@@ -328,6 +377,9 @@ NEEDED = {
     "constant": ("output", "values"),
     "select": ("input", "output", "channels"),
     "pad": ("input", "output", "padding", "mode"),
+    "adaptive_max_pool": ("input", "output", "output_size"),
+    "resize": ("input", "output", "output_size", "mode"),
+    "conv_transpose": ("input", "weight", "kernel_size", "stride", "padding", "output_padding", "dilation", "groups"),
 }
 MISTAKES += [
     (op, {key: None}, GOOD[op][1], None, f'the key "{key}" is missing') for op, keys in NEEDED.items() for key in keys

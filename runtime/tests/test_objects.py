@@ -19,6 +19,9 @@ import pytest
 #: What each kernel file defines: a table, two that differ in little, or fused kernels.
 SYMBOLS = {
     "kernel_portable": {"kPortableKernels"},
+    "kernel_resize_portable": {"kPortableResize"},
+    "kernel_resize_avx2": {"kAvx2Resize"},
+    "kernel_resize_avx512": {"kAvx512Resize"},
     "kernel_avx2": {"kAvx2Kernels"},
     "kernel_avx512": {"kAvx512Kernels"},
     "kernel_avx512_vpopcntdq": {"kAvx512VpopcntdqKernels", "kAvx512AmxKernels"},

@@ -180,3 +180,14 @@ def test_only_factor_times_a_name_and_something_can_be_chosen() -> None:
     assert affine_in({"sum": [[2, "a"]]}) is None
     assert affine_in({"sum": [[2, "a"], [1, "b"], [1]]}) is None
     assert affine_in(7) is None
+
+
+def test_no_image_needs_next_to_no_memory() -> None:
+    """Of layers that are computed by fused kernels, too, which share pixels among workers."""
+    operations, arrays = open_program(np.random.default_rng(0), sizes(np.random.default_rng(0))[1])
+    program = bitorch_runtime.Program(operations, arrays)
+    shapes = [tuple(least + 7 * step for least, step in dimensions) for dimensions in program.sizes]
+    assert 0 < program.workspace_bytes(0, *shapes) < 1000 < program.workspace_bytes(1, *shapes)
+    found = program(np.zeros((0, *shapes[0]), np.float32))
+    assert isinstance(found, dict)
+    assert {name: len(y) for name, y in found.items()} == {"r": 0, "y": 0}

@@ -112,13 +112,8 @@ def test_what_is_inexact() -> None:
     inexact = {(one[0]["op"], one[0].get("function")) for one in EXAMPLES if why_inexact(one[0])}
     names = ("elu", "selu", "celu", "sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh", "softplus")
     functions = {("activation", function) for function in (*names, "erf", "exp", "log")}
-    assert inexact == functions | {
-        ("softmax", None),
-        ("conv2d_float", None),
-        ("linear_float", None),
-        ("matmul", None),
-        ("attention", None),
-    }
+    layers = {(name, None) for name in ("conv2d_float", "conv_transpose_float", "linear_float", "matmul", "attention")}
+    assert inexact == functions | layers | {("softmax", None)}
 
 
 def test_float_sums_are_no_others_than_those_called_inexact() -> None:

@@ -224,7 +224,7 @@ WRONG: list[tuple[Operation, dict[str, Array], str]] = [
     ({**X, "output": "z", "shape": [2**24, *[2**20] * 7]}, {}, "all but the last together"),
     ({**X, "output": "z", "order": "ncl"}, {}, '"order"'),
     ({**CONV, **WINDOW, "kernel_size": [1]}, {"w": np.ones((2, 1, 3), np.float32)}, "a number for each axis of rows"),
-    ({**CONV, **WINDOW, "kernel_size": [1, 1, 1]}, {"w": np.ones((2, 1, 3), np.float32)}, "1 or 2 integers"),
+    ({**CONV, **WINDOW, "kernel_size": [1, 1, 1, 1]}, {"w": np.ones((2, 1, 3), np.float32)}, "1 to 3 integers"),
     ({"op": "adaptive_avg_pool", "input": "x", "output": "y", "output_size": [2, 2]}, {}, "for each axis of rows"),
     ({"op": "pad", "input": "x", "output": "y", "padding": [1, 0, 0, 0], "mode": "constant"}, {}, "each axis of rows"),
     ({**TAKE, "axis": 0}, TEN, '"axis": 0'),

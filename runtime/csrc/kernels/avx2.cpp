@@ -16,7 +16,9 @@
 #include "../core/function_kernels.h"
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
+#include "../core/norm_kernels.h"
 #include "../core/pair_kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 
@@ -348,8 +350,10 @@ static constexpr const FusedKernel* kFused[] = {
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("avx2");
+  t.norms = &kAvx2Norms;
   t.functions = &kAvx2Functions;
   t.matrices = &kMatrixAvx2;
+  t.resizes = &kAvx2Resize;
   set_dot(&t, kPopcount, "popcount avx2", dot_popcount, 16);
   set_dot(&t, kBytes, "bytes avx2", dot_bytes, 32);
   set_dot(&t, kWords, "words avx2", dot_words, 32);

@@ -698,7 +698,9 @@ static void max_of_floats(float* out, const float* const* in, int count, int64_t
 // What both tables have in common.
 static constexpr KernelTable avx512_table(const char* name) {
   KernelTable t = generic_table(name);
+  t.norms = &kAvx512Norms;
   t.functions = &kAvx512Functions;
+  t.resizes = &kAvx512Resize;
   set_dot(&t, kBytes, "bytes avx512-vnni", dot_by_groups<ProductTile<BytesProduct>>, kMaxTilePixels);
   set_dot(&t, kWords, "words avx512-vnni", dot_by_groups<ProductTile<WordsProduct>>, kMaxTilePixels);
   set_dot(&t, kDepthwise, "depthwise avx512-vnni", dot_depthwise, kMaxTilePixels);

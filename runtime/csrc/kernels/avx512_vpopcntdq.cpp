@@ -16,7 +16,9 @@
 #include "../core/function_kernels.h"
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
+#include "../core/norm_kernels.h"
 #include "../core/pair_kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 

@@ -358,12 +358,22 @@ static void run(const FusedSpec* s, const FusedBand* whole) {
 struct AmxRates {
   FinishNanoseconds finish;
   double product, sums;        // a product of tiles of 16 rows; a tile of sums to memory and back into use
+  double single;               // both, where a tile of sums is one product
   double copied, run;          // 64 bytes copied, a run of adjoining ones begun
   double pixel, group, call;   // what a pixel takes besides, 64 channels of it; what a call takes
   double far_weight, widened;  // a byte of weights that no cache near holds; one that is widened
 };
-constexpr AmxRates kRates = {
-    {0.055, 4.17, 0.622, 1.33, 1.28, 2.5, 1, 3.24, 1.16}, 11.4, 10.2, 1.57, 0.875, 1.29, 1.83, 314, 0.0104, 0.0015};
+constexpr AmxRates kRates = {{0.0734, 0.889, 0.547, 1.17, 1.03, 1.88, 1, 1.69, 1.81},
+                             12.1,
+                             4.66,
+                             21.2,
+                             1.82,
+                             0.834,
+                             1.23,
+                             1.26,
+                             285,
+                             0.0153,
+                             0.0023};
 
 static double cost(const FusedSpec* s, Machine) {
   if (s->groups != 1 || s->input_planes || !fused_fits_bytes(s)) return -1;
@@ -383,8 +393,9 @@ static double cost(const FusedSpec* s, Machine) {
   const double bytes = static_cast<double>(p.tiles) * p.chunks * kTileBytes;
   const double far = bytes > kMostNear ? r.far_weight : 0;
   const double weights = bytes * (p.field == 8 ? far : rounds_of(t) * r.widened);
-  return tiles * columns * (p.chunks * r.product + r.sums) + pixels * (r.pixel + p.groups * r.group + copies) +
-         finish_nanoseconds(s, r.finish) + weights + r.call;
+  const double tile = p.chunks == 1 ? r.single : p.chunks * r.product + r.sums;
+  return tiles * columns * tile + pixels * (r.pixel + p.groups * r.group + copies) + finish_nanoseconds(s, r.finish) +
+         weights + r.call;
 }
 
 constexpr FusedKernel kKernel = {"bytes amx-int8", cost, prepared_bytes, prepare, scratch_bytes, run, true};

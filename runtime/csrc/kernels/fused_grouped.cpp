@@ -231,16 +231,16 @@ struct Rates {
 static Rates rates_of(Machine machine) {
   switch (machine) {
     case Machine::kZen4:
-      return {{1.3, 5, 1.5, 0.8, 0.8, 1, 1, 4, 0}, 0.28, 1, 3, 200};
+      return {{1.3, 2.2, 1.5, 0.8, 0.8, 1, 1, 4, 0}, 0.28, 1, 3, 200};
     case Machine::kZen5:
-      return {{0.55, 2.3, 0.8, 0.5, 0.5, 0.5, 0.5, 4, 0}, 0.14, 0.6, 3, 200};
+      return {{0.55, 0.9, 0.8, 0.5, 0.5, 0.5, 0.5, 4, 0}, 0.14, 0.6, 3, 200};
     case Machine::kIceLake:
     case Machine::kSapphireRapids:
-      return {{0.889, 3.36, 1.41, 0.742, 0.544, 1.71, 1, 3.2, 0.877}, 0.2, 1, 3, 160};
+      return {{1.04, 1.7, 1.3, 0.844, 0.61, 1.47, 1, 3.09, 1.52}, 0.237, 0.715, 3.38, 162};
     case Machine::kGeneric:
       break;
   }
-  return {{1.3, 5, 1.5, 1, 1, 1, 1, 4, 0}, 0.28, 1, 3, 200};
+  return {{1.3, 2.2, 1.5, 1, 1, 1, 1, 4, 0}, 0.28, 1, 3, 200};
 }
 
 static double cost(const FusedSpec* s, Machine machine) {

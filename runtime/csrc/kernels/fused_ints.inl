@@ -32,7 +32,7 @@ typedef __mmask64 __attribute__((aligned(1), may_alias)) MaskAnywhere;
 
 // Up to 8 bytes of a plane. Stores under a mask of bytes are slow on some CPUs: channels come in sixteens, mostly.
 template <bool tail>
-static inline void store_fused_plane(uint8_t* to, __mmask64 bits, int channels) {
+static inline __attribute__((always_inline)) void store_fused_plane(uint8_t* to, __mmask64 bits, int channels) {
   if (!tail) {
     *reinterpret_cast<MaskAnywhere*>(to) = bits;
     return;
@@ -50,7 +50,7 @@ static inline void store_fused_plane(uint8_t* to, __mmask64 bits, int channels) 
 }
 
 template <bool tail>
-static inline void store_fused_bytes(uint8_t* to, __m512i codes, int channels) {
+static inline __attribute__((always_inline)) void store_fused_bytes(uint8_t* to, __m512i codes, int channels) {
   if (!tail) {
     _mm512_storeu_si512(to, codes);
     return;
@@ -70,7 +70,7 @@ static inline void store_fused_bytes(uint8_t* to, __m512i codes, int channels) {
 
 // 64 codes of pixel p, in order.
 template <bool tail>
-static inline void store_fused_codes(const FusedPixels* t, int p, __m512i codes) {
+static inline __attribute__((always_inline)) void store_fused_codes(const FusedPixels* t, int p, __m512i codes) {
   if (!t->epilogue->planes) return store_fused_bytes<tail>(t->codes[p] + t->first_channel, codes, t->channels);
   uint8_t* to = t->codes[p] + t->first_channel / 8;
   const int bits = t->epilogue->bits;
@@ -80,7 +80,7 @@ static inline void store_fused_codes(const FusedPixels* t, int p, __m512i codes)
   }
 }
 
-static inline __m512i bytes_in_order(const __m512i (&codes)[4]) {
+static inline __attribute__((always_inline)) __m512i bytes_in_order(const __m512i (&codes)[4]) {
   const __m512i bytes =
       _mm512_packus_epi16(_mm512_packs_epi32(codes[0], codes[1]), _mm512_packs_epi32(codes[2], codes[3]));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -91,21 +91,50 @@ static inline __m512i bytes_in_order(const __m512i (&codes)[4]) {
 // becomes the least int32, as what is below all of them does.
 static inline __m512i rounded_code(__m512 v, __m512 n) { return _mm512_cvtps_epi32(_mm512_min_ps(n, v)); }
 
-static inline __mmask16 reaches(__m512 x, const void* threshold) {
-  return _mm512_cmp_ps_mask(x, _mm512_load_ps(threshold), _CMP_GE_OQ);
+// Thresholds of floats are these in the bits of integers.
+static inline __mmask16 reaches(__m512 x, __m512i threshold) {
+  return _mm512_cmp_ps_mask(x, _mm512_castsi512_ps(threshold), _CMP_GE_OQ);
 }
-static inline __mmask16 reaches(__m512i x, const void* threshold) {
-  return _mm512_cmpge_epi32_mask(x, _mm512_load_si512(threshold));
+static inline __mmask16 reaches(__m512i x, __m512i threshold) { return _mm512_cmpge_epi32_mask(x, threshold); }
+
+// Rows of thresholds of 16 channels. The one that tells bit `bits - 1 - depth` of a code, whose higher bits are those
+// of `path` and then k[known] .. k[depth - 1].
+template <int bits, int depth, int known, int path>
+static inline __attribute__((always_inline)) __m512i threshold_of_bit(const int32_t* rows, int padded,
+                                                                      const __mmask16* k) {
+  constexpr int kRow = (2 * path + 1) * (1 << (bits - 1 - depth)) - 1;
+  if constexpr (known == depth) {
+    return _mm512_load_si512(rows + kRow * padded);
+  } else {
+    return _mm512_mask_mov_epi32(threshold_of_bit<bits, depth, known + 1, 2 * path>(rows, padded, k), k[known],
+                                 threshold_of_bit<bits, depth, known + 1, 2 * path + 1>(rows, padded, k));
+  }
+}
+
+// How many of the thresholds x reaches: a comparison for each bit.
+template <int bits, class Vector>
+static inline __attribute__((always_inline)) __m512i bisect_thresholds(const int32_t* rows, int padded, Vector x) {
+  __mmask16 k[bits];
+  For<0, bits>::each([&](auto depth) __attribute__((always_inline)) {
+    k[depth] = reaches(x, threshold_of_bit<bits, depth.value, 0, 0>(rows, padded, k));
+  });
+  __m512i code = _mm512_maskz_set1_epi32(k[0], 1 << (bits - 1));
+  For<1, bits>::each([&](auto i) __attribute__((always_inline)) {
+    code = _mm512_mask_add_epi32(code, k[i], code, _mm512_set1_epi32(1 << (bits - 1 - i)));
+  });
+  return code;
 }
 
 // How many of the thresholds of 16 channels from c on x reaches.
 template <class Vector>
 static inline __m512i count_thresholds(const FusedEpilogue* e, int padded, int c, Vector x) {
   const int32_t* threshold = static_cast<const int32_t*>(e->thresholds) + c;
+  if (e->bits == 4) return bisect_thresholds<4>(threshold, padded, x);
+  if (e->bits == 3) return bisect_thresholds<3>(threshold, padded, x);
   const __m512i one = _mm512_set1_epi32(1);
   __m512i code = _mm512_setzero_si512();
   for (int j = (1 << e->bits) - 1; j > 0; --j, threshold += padded) {
-    code = _mm512_mask_add_epi32(code, reaches(x, threshold), code, one);
+    code = _mm512_mask_add_epi32(code, reaches(x, _mm512_load_si512(threshold)), code, one);
   }
   return code;
 }

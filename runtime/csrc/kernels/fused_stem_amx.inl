@@ -236,12 +236,11 @@ static void run(const FusedSpec* s, const FusedBand* b) {
 
 // ---- Cost ----
 
-// Nanoseconds of a product of tiles; of a tile of sums to memory; of a line that is kept, and of its sums; of what
-// becomes of 64 channels of a pixel, as codes and as floats, which are written to memory unless they are pooled; of 16
-// channels of a pixel that is pooled; of a call. Measured on Emerald Rapids: 7 x 7, 64 channels at 112 x 112, 8 bits,
-// 459 us as floats and 285 pooled; 3 x 3, 32 channels as codes 184.
-constexpr double kProduct = 9.5, kSums = 12, kLine = 3.5, kLineSums = 2, kCodes = 7, kFloats = 16, kPooledFloats = 6;
-constexpr double kPooled = 1.4, kCall = 400;
+// Nanoseconds of a product of tiles; of a tile of sums to memory; of a line that is kept, and of its sums; of 16
+// channels of a pixel that become codes of D, codes of y and nothing else, or floats, which are written to memory
+// unless they are pooled; of 16 channels of a pixel that is pooled; of a call. Fitted on Emerald Rapids.
+constexpr double kProduct = 9.9, kSums = 11.2, kLine = 2.6, kLineSums = 3.1, kCodes = 0.76, kUnit = 1.25;
+constexpr double kFloats = 2.6, kPooledFloats = 1.5, kPooled = 1.4, kCall = 130;
 
 static double cost(const FusedSpec* s, Machine) {
   if (!fused_fits_bytes(s) || !pool_suits(s) || s->groups != 1 || s->input_planes) return -1;
@@ -252,10 +251,11 @@ static double cost(const FusedSpec* s, Machine) {
   const double tiles = double{1} * p.tiles * p.pixels / kRows;
   const double row = tiles * (p.lines * kProduct + kSums) + p.kept * (kLine + (fused_halved(s) ? kLineSums : 0));
   const double all = kCall + s->height * row, pixels = double{1} * s->height * s->width;
-  const double codes = e->wants_codes ? kCodes : 0;
-  if (!fused_pools(s)) return all + pixels * p.groups * (codes + (e->has_float ? kFloats : 0));
-  const double pooled = double{1} * s->pool.height * s->pool.width;
-  return all + pixels * p.tiles * kPooled + pooled * p.groups * (codes + (e->has_float ? kPooledFloats : 0));
+  const bool alone = e->wants_codes && !e->codes_from_int && !e->wants_float && e->rule == kFusedLine;
+  const double floats = !e->has_float ? 0 : fused_pools(s) ? kPooledFloats : kFloats;
+  const double finish = p.tiles * (alone ? kUnit : (e->wants_codes ? kCodes : 0) + floats);
+  if (!fused_pools(s)) return all + pixels * finish;
+  return all + pixels * p.tiles * kPooled + double{1} * s->pool.height * s->pool.width * finish;
 }
 
 constexpr FusedKernel kKernel = {"stem amx-int8", cost, prepared_bytes, prepare, scratch_bytes, run, false, true};

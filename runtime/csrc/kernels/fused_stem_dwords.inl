@@ -153,32 +153,37 @@ static void run(const FusedSpec* s, const FusedBand* b) {
 
 // ---- Cost ----
 
-// Nanoseconds of a vpdpbusd on 64 bytes; of what becomes of 64 channels of a pixel, as codes and as floats; of a sum of
-// a window; of 16 channels of a pixel that is pooled. Zen 5 and Emerald Rapids measured: 7 x 7, 64 channels at 112 x
-// 112 as floats 328 and 614 us, 3 x 3, 32 channels as codes 52 and 146.
+// Nanoseconds of a vpdpbusd on 64 bytes; of 16 channels of a pixel that become codes of D, codes of y and nothing else,
+// or floats; of a window's sum; of 16 channels of a pixel that is pooled; of what a pixel takes besides. Zen 5
+// measured: 7 x 7, 64 channels at 112 x 112 as floats 328 us, 3 x 3, 32 channels as codes 52. Emerald Rapids fitted.
 struct StemCost {
-  double product, codes, floats, window, pooled;
+  double product, codes, unit, floats, window, pooled, pixel;
 };
 static inline StemCost stem_cost_of(Machine machine) {
   switch (machine) {
     case Machine::kZen5:
-      return {0.133, 1.4, 2.5, 0.7, 0.4};
+      return {0.133, 0.35, 0.7, 0.62, 0.7, 0.4, 0};
     case Machine::kZen4:
-      return {0.22, 2.0, 3.5, 1.0, 0.6};
+      return {0.22, 0.5, 1, 0.88, 1.0, 0.6, 0};
     default:
-      return {0.246, 4.5, 6.0, 2.0, 0.9};
+      return {0.216, 1.22, 1.82, 3.09, 2.2, 0.9, 1.25};
   }
+}
+
+// Of 16 channels of a pixel.
+static double stem_finish(const FusedEpilogue* e, const StemCost& ns) {
+  const bool alone = e->wants_codes && !e->codes_from_int && !e->wants_float && e->rule == kFusedLine;
+  return alone ? ns.unit : (e->wants_codes ? ns.codes : 0) + (e->has_float ? ns.floats : 0);
 }
 
 static double cost(const FusedSpec* s, Machine machine) {
   if (!stem_suits(s)) return -1;
   const StemCost ns = stem_cost_of(machine);
-  const double vectors = (s->out_channels + 15) / 16, groups = fused_padded(s) / kFusedChannels;
-  const double finish = (s->epilogue.wants_codes ? ns.codes : 0) + (s->epilogue.has_float ? ns.floats : 0);
-  const double pixel = vectors * stem_steps(s) * ns.product + (fused_halved(s) ? ns.window : 0);
+  const double vectors = (s->out_channels + 15) / 16, finish = vectors * stem_finish(&s->epilogue, ns);
+  const double pixel = vectors * stem_steps(s) * ns.product + (fused_halved(s) ? ns.window : 0) + ns.pixel;
   const double pixels = double{1} * s->height * s->width;
-  if (!fused_pools(s)) return pixels * (pixel + groups * finish);
-  return pixels * (pixel + vectors * ns.pooled) + double{1} * s->pool.height * s->pool.width * groups * finish;
+  if (!fused_pools(s)) return pixels * (pixel + finish);
+  return pixels * (pixel + vectors * ns.pooled) + double{1} * s->pool.height * s->pool.width * finish;
 }
 
 constexpr FusedKernel kKernel = {"stem avx512", cost, prepared_bytes, prepare, scratch_bytes, run, false, true};

@@ -10,11 +10,13 @@ constexpr int kCodeLanes = static_cast<int>(sizeof(Sums) / 4);
 
 static inline bool is_flipped(int32_t bits) { return kFlips && bits == 8; }
 
-// kCodeLanes columns, of which `columns` are there, to every width-th vector.
-static inline void pack_code_vector(const CodePanels* t, int64_t column, int64_t columns, uint8_t* out, int64_t width) {
+// Rows from `first` on, a multiple of 4, of kCodeLanes columns, of which `columns` are there, to every width-th vector.
+static inline void pack_code_vector(const CodePanels* t, int64_t first, int64_t column, int64_t columns, uint8_t* out,
+                                    int64_t width) {
   const uint8_t* in = t->matrix + column * t->column_step;
   const uint8_t flip = is_flipped(t->bits) ? 0x80 : 0;
-  for (int64_t k = 0; k < t->depth; k += 4, out += width * kCodeLanes * 4) {
+  out += first / 4 * width * kCodeLanes * 4;
+  for (int64_t k = first; k < t->depth; k += 4, out += width * kCodeLanes * 4) {
     const int64_t there = t->depth - k < 4 ? t->depth - k : 4;
     if (columns < kCodeLanes || there < 4) __builtin_memset(out, 0, kCodeLanes * 4);
     for (int64_t i = 0; i < there; ++i) {
@@ -35,6 +37,22 @@ static inline void pack_code_lines(const CodePanels* t, int64_t column, uint8_t*
       word ^= flip;
       __builtin_memcpy(out + c * 4, &word, 4);
     }
+  }
+}
+
+// Columns that lie side by side, whole vectors of them: four rows at a time.
+static inline void pack_code_rows(const CodePanels* t, int64_t column, uint8_t* out, int64_t width) {
+  const uint8_t* in = t->matrix + column;
+  const uint32_t flip = is_flipped(t->bits) ? 0x80808080u : 0;
+  for (int64_t k = 0; k + 4 <= t->depth; k += 4, out += width * kCodeLanes * 4) {
+    const uint8_t* rows = in + k * t->depth_step;
+    uint32_t words[kCodeLanes];
+    for (int c = 0; c < kCodeLanes; ++c) {
+      const uint32_t one = rows[c], two = rows[t->depth_step + c];
+      const uint32_t three = rows[2 * t->depth_step + c], four = rows[3 * t->depth_step + c];
+      words[c] = (one | two << 8 | three << 16 | four << 24) ^ flip;
+    }
+    __builtin_memcpy(out, words, sizeof(words));
   }
 }
 
@@ -66,8 +84,11 @@ static void pack_codes(const CodePanels* t) {
       uint8_t* out = t->panels + first * kCodeLanes * steps + v * kCodeLanes * 4;
       if (left >= kCodeLanes && t->depth_step == 1 && t->depth % 4 == 0) {
         pack_code_lines(t, column, out, width);
+      } else if (left >= kCodeLanes && t->column_step == 1) {
+        pack_code_rows(t, column, out, width);
+        pack_code_vector(t, t->depth / 4 * 4, column, kCodeLanes, out, width);
       } else {
-        pack_code_vector(t, column, left < kCodeLanes ? left : kCodeLanes, out, width);
+        pack_code_vector(t, 0, column, left < kCodeLanes ? left : kCodeLanes, out, width);
       }
     }
   }
@@ -105,18 +126,28 @@ static void multiply_code_tile(const CodeProduct* t, int64_t row, const uint8_t*
       for (int v = 0; v < V; ++v) sum[p][v] = add_products<kWide>(sum[p][v], a, w[v]);
     }
   }
+  typedef uint32_t Words __attribute__((vector_size(sizeof(Sums))));
   const uint32_t factor = static_cast<uint32_t>(t->factor);
+#pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
     uint32_t of_row = static_cast<uint32_t>(t->of_rows[row + p]);
     if (is_flipped(t->right_bits)) of_row += factor * 128u * static_cast<uint32_t>(sum_codes(x[p], t->depth));
     int32_t* to = t->out + (row + p) * t->out_step + column;
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const int64_t left = t->columns - column - v * kCodeLanes;
-      uint32_t sums[kCodeLanes];
-      __builtin_memcpy(sums, &sum[p][v], sizeof(sums));
-      for (int64_t c = 0; c < (left < kCodeLanes ? left : kCodeLanes); ++c) {
-        const uint32_t of_column = static_cast<uint32_t>(t->of_columns[column + v * kCodeLanes + c]);
-        to[v * kCodeLanes + c] = static_cast<int32_t>(factor * sums[c] + of_row + of_column);
+      const unsigned long bytes = static_cast<unsigned long>(left < kCodeLanes ? left : kCodeLanes) * 4;
+      Words of_columns = {};
+      if (left >= kCodeLanes) {
+        __builtin_memcpy(&of_columns, t->of_columns + column + v * kCodeLanes, sizeof(of_columns));
+      } else {
+        __builtin_memcpy(&of_columns, t->of_columns + column + v * kCodeLanes, bytes);
+      }
+      const Words d = reinterpret_cast<Words>(sum[p][v]) * factor + of_row + of_columns;
+      if (left >= kCodeLanes) {
+        __builtin_memcpy(to + v * kCodeLanes, &d, sizeof(d));
+      } else {
+        __builtin_memcpy(to + v * kCodeLanes, &d, bytes);
       }
     }
   }

@@ -464,7 +464,9 @@ struct DotNames {
 // What both tables have in common; stages and rows that are not named here are loops that compilers vectorise well.
 static constexpr KernelTable neon_table(const char* name, const DotNames& names, DotFunction dot_bytes) {
   KernelTable t = generic_table(name);
+  t.norms = &kNeonNorms;
   t.functions = &kPortableFunctions;
+  t.resizes = &kPortableResize;  // which has NEON as well: it is part of the baseline
   set_dot(&t, kPopcount, names.popcount, dot_popcount, kPixelsPerCall);
   set_dot(&t, kBytes, names.bytes, dot_bytes, kPixelsPerCall);
   set_dot(&t, kDepthwise, names.depthwise, dot_depthwise, kPixelsPerCall);

@@ -7,7 +7,9 @@
 #include "../core/function_kernels.h"
 #include "../core/kernels.h"
 #include "../core/matrix_kernels.h"
+#include "../core/norm_kernels.h"
 #include "../core/pair_kernels.h"
+#include "../core/resize_kernels.h"
 
 namespace bitorch {
 namespace portable {
@@ -109,8 +111,10 @@ static void dot_words(const DotTile* t, void* out) {
 static constexpr KernelTable table() {
   using namespace letters;
   KernelTable t = generic_table("portable");
+  t.norms = &kPortableNorms;
   t.functions = &kPortableFunctions;
   t.matrices = &kMatrixPortable;
+  t.resizes = &kPortableResize;
   set_dot(&t, kPopcount, "popcount portable", dot_popcount, kTile);
   set_dot(&t, kBytes, "bytes portable", dot_bytes, kTile);
   set_dot(&t, kWords, "words portable", dot_words, kTile);

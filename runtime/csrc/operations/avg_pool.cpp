@@ -10,11 +10,11 @@ namespace bitorch {
 
 namespace {
 
-void check_padding(const OperationReader& reader, const PoolAxis& axis) {
+void check_padding(const OperationReader& reader, const PoolAxis& axis, int64_t beyond, bool counts) {
   if (axis.before >= axis.kernel || axis.after >= axis.kernel) {
-    reader.fail("padding",
-                "must be smaller than the kernel where \"count_include_pad\" is false: a window of padding alone "
-                "has no average");
+    const std::string where = counts ? "together with \"beyond\"" : "where \"count_include_pad\" is false";
+    reader.fail(beyond > 0 ? "beyond" : "padding",
+                "must be smaller than the kernel " + where + ": a window of padding alone has no average");
   }
 }
 
@@ -24,14 +24,18 @@ AvgPoolSpec read_avg_pool(const OperationReader& reader) {
   AvgPoolSpec spec;
   spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
   spec.window = read_pool_window(reader, *spec.input, false);
-  const PoolAxis &y = spec.window.y, &x = spec.window.x;
+  PoolAxis* const axes[kWindowAxes] = {&spec.window.z, &spec.window.y, &spec.window.x};
+  if (reader.has("beyond")) spec.beyond = read_per_axis(reader, "beyond", spec.window.axes, 0, 0);
+  if (reader.has("divisor")) spec.divisor = reader.integer("divisor", 1, kMaxChannels);
   spec.count_padding = reader.flag("count_include_pad");
   spec.scale = read_code_scale(reader, *spec.input);
-  check_sum_of_codes(reader, *spec.input, checked_mul(y.kernel, x.kernel, "a pool"));
-  if (!spec.count_padding) {
-    check_padding(reader, y);
-    check_padding(reader, x);
+  int64_t pixels = 1;
+  for (size_t i = 0; i < kWindowAxes; ++i) {
+    pixels = checked_mul(pixels, axes[i]->kernel, "a pool");
+    axes[i]->after += spec.beyond[i];
+    if (!spec.count_padding || spec.beyond[i] > 0) check_padding(reader, *axes[i], spec.beyond[i], spec.count_padding);
   }
+  check_sum_of_codes(reader, *spec.input, pixels);
   spec.output = reader.output("output", Values::kFloat32, 0, spec.window.outputs(), spec.input->channels);
   return spec;
 }
@@ -63,10 +67,12 @@ class AvgPool : public RowOperation {
   }
 
  private:
-  bool reads_by_rows() const override { return true; }
+  bool reads_by_rows() const override { return !window_.has_depth(); }
   RowSpan rows_read(const Tensor&, RowSpan rows) const override { return window_.y.rows_read(rows); }
 
-  double row_cost() const override { return row_values(input_) * static_cast<double>(window_.y.kernel + 1) * 0.3; }
+  double row_cost() const override {
+    return row_values(input_) * static_cast<double>(window_.z.kernel * window_.y.kernel + 1) * 0.3;
+  }
 
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const override {
     if (input_.is_codes()) {
@@ -76,10 +82,18 @@ class AvgPool : public RowOperation {
     }
   }
 
-  float count(int64_t oy, int64_t ox) const {
-    if (spec_.count_padding) return static_cast<float>(window_.y.kernel * window_.x.kernel);
-    return static_cast<float>((window_.y.last_tap(oy) - window_.y.first_tap(oy)) *
-                              (window_.x.last_tap(ox) - window_.x.first_tap(ox)));
+  // What the mean of output o of an axis divides by.
+  int64_t counted(const PoolAxis& axis, int64_t beyond, int64_t o) const {
+    if (!spec_.count_padding) return axis.last_tap(o) - axis.first_tap(o);
+    return std::min(axis.kernel, axis.size + axis.after - beyond - axis.start(o));
+  }
+
+  // Of row r of the outputs, of all slices.
+  float count(int64_t r, int64_t ox) const {
+    if (spec_.divisor != 0) return static_cast<float>(spec_.divisor);
+    const int64_t oz = r / window_.y.outputs(), oy = r % window_.y.outputs();
+    return static_cast<float>(counted(window_.z, spec_.beyond[0], oz) * counted(window_.y, spec_.beyond[1], oy) *
+                              counted(window_.x, spec_.beyond[2], ox));
   }
 
   void run_codes(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const {
@@ -89,11 +103,10 @@ class AvgPool : public RowOperation {
     int32_t* pixel = reinterpret_cast<int32_t*>(scratch + sums_bytes_);
     uint8_t* codes = scratch + sums_bytes_ + pixel_bytes_;
     std::memset(sums, 0, static_cast<size_t>(sums_bytes_));
-    for (int64_t tap = window_.y.first_tap(oy); tap < window_.y.last_tap(oy); ++tap) {
-      const uint8_t* row = context.pixel(input_, n, window_.y.start(oy) + tap);
-      row = read_codes(rows, input_.layout, row, input_.width, codes);
+    window_.each_row(oy, [&](int64_t y) {
+      const uint8_t* row = read_codes(rows, input_.layout, context.pixel(input_, n, y), input_.width, codes);
       rows.add_bytes(sums + window_.x.before * channels, row, input_.width * channels);
-    }
+    });
     for (int64_t ox = 0; ox < spec_.output->width; ++ox) {
       const int32_t* taps = sums + ox * window_.x.stride * channels;
       std::memcpy(pixel, taps, static_cast<size_t>(channels) * sizeof(int32_t));
@@ -109,12 +122,11 @@ class AvgPool : public RowOperation {
       float* out = context.floats(*spec_.output, n, oy, ox);
       std::memset(out, 0, static_cast<size_t>(channels) * sizeof(float));
       const int64_t first = window_.x.first_tap(ox), last = window_.x.last_tap(ox);
-      for (int64_t tap_y = window_.y.first_tap(oy); tap_y < window_.y.last_tap(oy); ++tap_y) {
-        const int64_t y = window_.y.start(oy) + tap_y;
-        for (int64_t tap_x = first; tap_x < last; ++tap_x) {
-          rows.add_floats(out, context.floats(input_, n, y, window_.x.start(ox) + tap_x), channels);
+      window_.each_row(oy, [&](int64_t y) {
+        for (int64_t tap = first; tap < last; ++tap) {
+          rows.add_floats(out, context.floats(input_, n, y, window_.x.start(ox) + tap), channels);
         }
-      }
+      });
       mean_of_floats(out, channels, count(oy, ox));
     }
   }

@@ -8,6 +8,7 @@
 #include "core/conv/tuning.h"
 #include "core/graph/by_rows.h"
 #include "operations/max_pool.h"
+#include "operations/parted_convolution.h"
 
 namespace bitorch {
 
@@ -69,6 +70,7 @@ class Convolution : public Operation, private ByRows {
   bool take_over(const Operation& next, const KernelTable& kernels, Preparation& preparation) override {
     const MaxPoolSpec* pool = as_max_pool(next);
     if (pool == nullptr || pool->window.y.dilation != 1 || pool->window.x.dilation != 1) return false;
+    if (pool->window.has_depth()) return false;
     const Layout &between = outputs()[0]->layout, &result = pool->output->layout;
     if (result.kind == Kind::kPlanes && !can_write_planes(*spec_)) return false;
     const bool floats = out_float_ != nullptr;
@@ -153,6 +155,7 @@ class Convolution : public Operation, private ByRows {
 }  // namespace
 
 std::unique_ptr<Operation> make_convolution(const ConvolutionSpec& spec, Preparation& preparation) {
+  if (is_parted(spec)) return make_parted_convolution(spec, preparation);
   Tuning* const tuning = preparation.tuning();
   if (tuning != nullptr && tuning->measure) {
     measure_kernels(spec.conv, *tuning->kernels, preparation.budget(), tuning);

@@ -1,8 +1,9 @@
 // Reading what the four descriptions of convolutions have in common.
+#include <algorithm>
+
 #include "core/base/packing.h"
 #include "operations/code_keys.h"
 #include "operations/convolution.h"
-#include "operations/window_keys.h"
 
 namespace bitorch {
 
@@ -14,11 +15,6 @@ void read_input(const OperationReader& reader, Values values, ConvolutionSpec* s
   g.height = spec->input->height;
   g.width = spec->input->width;
   g.in_channels = spec->input->channels;
-}
-
-// A size that cannot be is an Error.
-int64_t checked_weights_per_channel(const ConvGeometry& g) {
-  return checked_mul(checked_mul(g.kernel_h, g.kernel_w, "the weights"), g.in_channels / g.groups, "the weights");
 }
 
 // What the codes of the input stand for.
@@ -59,21 +55,39 @@ void read_float_input(const OperationReader& reader, ConvolutionSpec* spec) {
   read_input(reader, Values::kFloat32, spec);
 }
 
+int64_t ConvolutionSpec::weights_per_channel() const {
+  const ConvGeometry& g = conv.geometry;
+  int64_t count = g.in_channels / g.groups;
+  for (const ConvAxis& axis : window) count = checked_mul(count, axis.kernel, "the weights");
+  return count;
+}
+
 void read_window(const OperationReader& reader, ConvolutionSpec* spec) {
   const WindowKeys keys = read_window_keys(reader, *spec->input, Dilation::kNeeded);
-  ConvGeometry* g = &spec->conv.geometry;
   spec->window_axes = keys.axes;
-  g->kernel_h = keys.kernel[0];
-  g->kernel_w = keys.kernel[1];
-  g->stride_h = keys.stride[0];
-  g->stride_w = keys.stride[1];
-  g->pad_top = keys.padding[0];
-  g->pad_left = keys.padding[1];
-  g->pad_bottom = keys.padding[2];
-  g->pad_right = keys.padding[3];
-  g->dilation_h = keys.dilation[0];
-  g->dilation_w = keys.dilation[1];
+  spec->window = keys.axis;
+  const ConvAxis &y = keys.axis[1], &x = keys.axis[2];
+  ConvGeometry* g = &spec->conv.geometry;
+  g->height = y.size;
+  g->width = x.size;
+  g->kernel_h = y.kernel;
+  g->kernel_w = x.kernel;
+  g->stride_h = y.stride;
+  g->stride_w = x.stride;
+  g->pad_top = y.before;
+  g->pad_left = x.before;
+  g->pad_bottom = y.after;
+  g->pad_right = x.after;
+  g->dilation_h = y.dilation;
+  g->dilation_w = x.dilation;
   g->groups = reader.integer("groups", 1, kMaxChannels);
+}
+
+void read_transposed_window(const OperationReader& reader, ConvolutionSpec* spec) {
+  const WindowKeys keys = read_transposed_keys(reader, *spec->input);
+  spec->window_axes = keys.axes;
+  spec->window = keys.axis;
+  spec->conv.geometry.groups = reader.integer("groups", 1, kMaxChannels);
 }
 
 void read_out_channels(const OperationReader& reader, bool low_bit, ConvGeometry* g) {
@@ -89,13 +103,24 @@ void read_out_channels(const OperationReader& reader, bool low_bit, ConvGeometry
   g->out_channels = shape[0];
 }
 
-void check_window(const OperationReader& reader, const ConvGeometry& g) {
-  const int64_t extent_h = g.dilation_h * (g.kernel_h - 1) + 1, extent_w = g.dilation_w * (g.kernel_w - 1) + 1;
-  const int64_t padded_h = g.height + g.pad_top + g.pad_bottom, padded_w = g.width + g.pad_left + g.pad_right;
-  if (extent_h > padded_h || extent_w > padded_w) {
-    reader.fail("kernel_size", "with its dilation it spans " + shape_text({extent_h, extent_w}) +
-                                   " pixels, more than the padded input's " + shape_text({padded_h, padded_w}));
+void check_window(const OperationReader& reader, const ConvolutionSpec& spec) {
+  std::vector<int64_t> extents, padded, made;
+  bool fits = true;
+  for (size_t i = kWindowAxes - std::max<size_t>(spec.window_axes, 2); i < kWindowAxes; ++i) {
+    const ConvAxis& axis = spec.window[i];
+    extents.push_back(axis.extent());
+    padded.push_back(axis.size + axis.before + axis.after);
+    made.push_back(axis.outputs());
+    fits = fits && axis.outputs() >= 1;
   }
+  if (!fits && spec.window[0].transposed) {
+    reader.fail("padding", "leaves nothing of the result: " + shape_text(made) + " pixels");
+  }
+  if (!fits) {
+    reader.fail("kernel_size", "with its dilation it spans " + shape_text(extents) +
+                                   " pixels, more than the padded input's " + shape_text(padded));
+  }
+  const ConvGeometry& g = spec.conv.geometry;
   if (g.in_channels % g.groups != 0 || g.out_channels % g.groups != 0) {
     reader.fail("groups", "must divide the input's " + std::to_string(g.in_channels) + " channels and the " +
                               std::to_string(g.out_channels) + " output channels");
@@ -109,10 +134,11 @@ void read_packed_weights(const OperationReader& reader, ConvolutionSpec* spec) {
     conv.weight_grid = WeightGrid::kSigned;
   }
   read_activations(reader, spec);
-  const int64_t count = checked_weights_per_channel(conv.geometry);
-  if (conv.largest_sum() >= int64_t{1} << 31) {
+  const int64_t count = spec->weights_per_channel();
+  const int64_t product = -int64_t{conv.lowest_code()} * ((1 << conv.activation_bits) - 1);
+  if (checked_mul(count, product, "the weights") >= int64_t{1} << 31) {
     reader.fail(std::to_string(count) + " weights per output, times the largest weight and activation code, " +
-                std::to_string(conv.largest_sum() / count) + ", must stay below 2^31: use fewer bits or more groups");
+                std::to_string(product) + ", must stay below 2^31: use fewer bits or more groups");
   }
   const int64_t row_bytes = packed_row_bytes(count, conv.weight_bits);
   conv.packed_weights = reader.bytes("weight", {conv.geometry.out_channels, row_bytes});
@@ -120,17 +146,26 @@ void read_packed_weights(const OperationReader& reader, ConvolutionSpec* spec) {
 }
 
 void read_float_weights(const OperationReader& reader, const std::vector<int64_t>& shape, ConvolutionSpec* spec) {
-  checked_weights_per_channel(spec->conv.geometry);
+  spec->weights_per_channel();
   spec->conv.float_weights = reader.floats("weight", shape);
+}
+
+void read_float_kernel(const OperationReader& reader, ConvolutionSpec* spec) {
+  const ConvGeometry& g = spec->conv.geometry;
+  std::vector<int64_t> shape = {g.out_channels};
+  for (size_t i = kWindowAxes - spec->window_axes; i < kWindowAxes; ++i) shape.push_back(spec->window[i].kernel);
+  shape.push_back(g.in_channels / g.groups);
+  read_float_weights(reader, shape, spec);
 }
 
 namespace {
 
 // A linear layer has the rows of its input.
 RowAxes output_axes(const ConvolutionSpec& spec) {
-  const ConvGeometry& g = spec.conv.geometry;
   if (spec.window_axes == 0) return spec.input->axes;
-  return spec.window_axes == 1 ? RowAxes{g.out_width()} : RowAxes{g.out_height(), g.out_width()};
+  RowAxes axes;
+  for (size_t i = kWindowAxes - spec.window_axes; i < kWindowAxes; ++i) axes.push_back(spec.window[i].outputs());
+  return axes;
 }
 
 void read_residual(const OperationReader& reader, ConvolutionSpec* spec) {
@@ -207,7 +242,7 @@ void read_stages(const OperationReader& reader, ConvolutionSpec* spec) {
     reader.fail("float32", "needs the float stage: \"multiply\" and \"offset\"");
   }
   define_outputs(reader, spec);
-  spec->conv.geometry.check();
+  if (!spec->window[0].transposed) spec->conv.geometry.check();
 }
 
 }  // namespace bitorch

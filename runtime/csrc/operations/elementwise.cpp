@@ -11,14 +11,14 @@ namespace {
 
 constexpr int64_t kSpanValues = 4096;
 
+}  // namespace
+
 std::vector<const Tensor*> tensors_of(const ElementwiseOutputs& outputs) {
   std::vector<const Tensor*> tensors;
   if (outputs.floats != nullptr) tensors.push_back(outputs.floats);
   if (outputs.codes != nullptr) tensors.push_back(outputs.codes);
   return tensors;
 }
-
-}  // namespace
 
 ElementwiseOutputs read_elementwise_codes(const OperationReader& reader, const char* key, const RowAxes& axes,
                                           int64_t channels) {

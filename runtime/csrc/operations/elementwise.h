@@ -16,6 +16,7 @@ struct ElementwiseOutputs {
   CodeSpec rule;                   // of the codes; no int32 thresholds
 };
 
+std::vector<const Tensor*> tensors_of(const ElementwiseOutputs& outputs);
 // The keys "float32", "codes" and what belongs to them, for tensors of this shape.
 ElementwiseOutputs read_elementwise_outputs(const OperationReader& reader, const RowAxes& axes, int64_t channels);
 // The codes alone, called `key`.

@@ -1,6 +1,7 @@
 #include "operations/embedding.h"
 
 #include <cstring>
+#include <utility>
 
 #include "core/base/packing.h"
 #include "core/graph/row_operation.h"
@@ -12,7 +13,7 @@ namespace {
 
 // The rows and channels that the table has.
 int64_t read_floats(const OperationReader& reader, const ArrayView& table, EmbeddingSpec* spec) {
-  for (const char* key : {"weight_bits", "scale", "weight_grid", "channels"}) {
+  for (const char* key : {"weight_bits", "scale", "weight_grid", "channels", "levels"}) {
     if (reader.has(key)) reader.fail(key, "has a meaning only beside a table of packed codes, uint8");
   }
   if (table.shape.size() != 2 || table.shape[0] < 1 || table.shape[1] < 1 || table.shape[1] > kMaxChannels) {
@@ -34,6 +35,7 @@ int64_t read_packed(const OperationReader& reader, const ArrayView& table, Embed
   }
   spec->rows = table.shape[0];
   spec->packed = reader.bytes("table", {spec->rows, packed_row_bytes(channels, bits)});
+  if (reader.has("levels")) spec->levels = reader.floats("levels", {int64_t{1} << bits});
   spec->scale_of_rows = reader.array("scale").shape != std::vector<int64_t>{1};
   spec->scale = reader.floats("scale", {spec->scale_of_rows ? spec->rows : 1});
   return channels;
@@ -50,6 +52,9 @@ EmbeddingSpec read_embedding(const OperationReader& reader) {
                              ", but must be indices from an input of int32 or int64, of one channel");
   }
   const ArrayView& table = reader.array("table");
+  if (table.dtype != Dtype::kFloat32 && table.dtype != Dtype::kUint8) {
+    reader.fail("table", "the array is " + table.describe() + ", but must be float32, or uint8 of packed codes");
+  }
   const bool low_bit = table.dtype == Dtype::kUint8;
   const int64_t channels = low_bit ? read_packed(reader, table, &spec) : read_floats(reader, table, &spec);
   if (index_count(input) > spec.rows) {
@@ -61,6 +66,14 @@ EmbeddingSpec read_embedding(const OperationReader& reader) {
 }
 
 namespace {
+
+Kept<float> make_levels(const EmbeddingSpec& spec, Preparation& preparation) {
+  const int64_t count = int64_t{1} << spec.weight_bits;
+  if (spec.levels != nullptr) return keep(preparation, spec.levels, count);
+  AlignedArray<float> levels(preparation.budget(), count, "the levels of a table");
+  for (int m = 0; m < count; ++m) levels[m] = static_cast<float>(spec.step * m + spec.lowest);
+  return std::make_shared<const AlignedArray<float>>(std::move(levels));
+}
 
 class Embedding : public RowOperation {
  public:
@@ -78,7 +91,9 @@ class Embedding : public RowOperation {
     row_bytes_ = packed_row_bytes(channels, spec.weight_bits);
     packed_ = keep(preparation, spec.packed, checked_mul(spec.rows, row_bytes_, what()));
     scale_ = keep(preparation, spec.scale, spec.scale_of_rows ? spec.rows : 1);
+    levels_ = make_levels(spec, preparation);
     spec_.packed = packed_->data();
+    spec_.levels = levels_->data();
     spec_.scale = scale_->data();
   }
 
@@ -104,8 +119,7 @@ class Embedding : public RowOperation {
       }
       unpack_row(spec_.packed + row * row_bytes_, channels, spec_.weight_bits, scratch);
       const float scale = spec_.scale[spec_.scale_of_rows ? row : 0];
-      for (int64_t c = 0; c < channels; ++c)
-        out[c] = static_cast<float>(spec_.step * scratch[c] + spec_.lowest) * scale;
+      for (int64_t c = 0; c < channels; ++c) out[c] = spec_.levels[scratch[c]] * scale;
     }
   }
 
@@ -113,7 +127,7 @@ class Embedding : public RowOperation {
   const Tensor& output_;
   EmbeddingSpec spec_;  // with what is kept in the place of arrays
   int64_t row_bytes_ = 0;
-  Kept<float> floats_, scale_;
+  Kept<float> floats_, scale_, levels_;
   Kept<uint8_t> packed_;
 };
 

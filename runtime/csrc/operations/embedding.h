@@ -4,8 +4,8 @@
 
 namespace bitorch {
 
-inline constexpr const char* kEmbeddingKeys[] = {"input", "output",      "table",   "weight_bits",
-                                                 "scale", "weight_grid", "channels"};
+inline constexpr const char* kEmbeddingKeys[] = {"input", "output",      "table",    "weight_bits",
+                                                 "scale", "weight_grid", "channels", "levels"};
 
 struct EmbeddingSpec {
   const Tensor* input = nullptr;   // indices of rows, of one channel
@@ -14,6 +14,7 @@ struct EmbeddingSpec {
   const float* floats = nullptr;   // [rows][channels]; else null, and below is there
   const uint8_t* packed = nullptr;
   int weight_bits = 0, step = 0, lowest = 0;  // a code is step * m + lowest
+  const float* levels = nullptr;              // [2^weight_bits], what each m is worth; null: its code
   const float* scale = nullptr;
   bool scale_of_rows = false;  // one for each row, else one
 };

@@ -7,7 +7,7 @@ ConvolutionSpec read_linear(const OperationReader& reader) {
   ConvGeometry& g = spec.conv.geometry;
   read_codes_input(reader, &spec);
   read_out_channels(reader, true, &g);
-  check_window(reader, g);
+  check_window(reader, spec);
   read_packed_weights(reader, &spec);
   read_stages(reader, &spec);
   return spec;

@@ -7,7 +7,7 @@ ConvolutionSpec read_linear_float(const OperationReader& reader) {
   ConvGeometry& g = spec.conv.geometry;
   read_float_input(reader, &spec);
   read_out_channels(reader, false, &g);
-  check_window(reader, g);
+  check_window(reader, spec);
   read_float_weights(reader, {g.out_channels, g.in_channels}, &spec);
   read_stages(reader, &spec);
   return spec;

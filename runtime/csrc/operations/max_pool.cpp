@@ -87,12 +87,12 @@ class MaxPool : public RowOperation {
   }
 
  private:
-  bool reads_by_rows() const override { return true; }
+  bool reads_by_rows() const override { return !window_.has_depth(); }
   RowSpan rows_read(const Tensor&, RowSpan rows) const override { return window_.y.rows_read(rows); }
 
   double row_cost() const override {
     const double bytes = static_cast<double>(padded_plane_ * planes_);
-    return bytes * static_cast<double>(window_.y.kernel + 2) * 0.05;
+    return bytes * static_cast<double>(window_.z.kernel * window_.y.kernel + 2) * 0.05;
   }
 
   // The paddings on the left and on the right stay what they are from row to row.
@@ -100,23 +100,22 @@ class MaxPool : public RowOperation {
 
   // Floats of small windows: each output from all of its taps at once, in the order of rows and columns.
   bool takes_taps() const {
-    return input_->layout.kind == Kind::kFloat && window_.y.kernel * window_.x.kernel <= kTaps && input_->channels >= 8;
+    const int64_t taps = window_.z.kernel * window_.y.kernel * window_.x.kernel;
+    return input_->layout.kind == Kind::kFloat && taps <= kTaps && input_->channels >= 8;
   }
 
   void run_row_of_taps(const RunContext& context, int64_t n, int64_t oy) const {
     const Layout& in = input_->layout;
-    const int64_t first_y = window_.y.first_tap(oy), last_y = window_.y.last_tap(oy);
-    const uint8_t* row = context.pixel(*input_, n, window_.y.start(oy) + first_y * window_.y.dilation);
-    const int64_t step_y = window_.y.dilation * in.row_bytes, step_x = window_.x.dilation * in.pixel_bytes;
+    const int64_t step_x = window_.x.dilation * in.pixel_bytes;
     for (int64_t ox = 0; ox < output_->width; ++ox) {
       float* out = context.floats(*output_, n, oy, ox);
       const int64_t first_x = window_.x.first_tap(ox), last_x = window_.x.last_tap(ox);
       const float* taps[kTaps];
       int count = 0;
-      for (int64_t y = 0; y < last_y - first_y; ++y) {
-        const uint8_t* tap = row + y * step_y + window_.x.start(ox) * in.pixel_bytes + first_x * step_x;
+      window_.each_row(oy, [&](int64_t y) {
+        const uint8_t* tap = context.pixel(*input_, n, y, window_.x.start(ox)) + first_x * step_x;
         for (int64_t x = first_x; x < last_x; ++x, tap += step_x) taps[count++] = reinterpret_cast<const float*>(tap);
-      }
+      });
       if (count == 0) {
         std::fill_n(out, input_->channels, -std::numeric_limits<float>::infinity());
       } else {
@@ -147,19 +146,19 @@ class MaxPool : public RowOperation {
 
   // The maximum over the window's rows, between the paddings on the left and on the right.
   void reduce_rows(const RunContext& context, const Run& padded, int64_t n, int64_t oy) const {
-    const int64_t first = window_.y.first_tap(oy), last = window_.y.last_tap(oy);
-    if (first == last) return fill_lowest(padded, window_.x.padded());
     const Layout& in = input_->layout;
     const Run inner = {padded.data + window_.x.before * in.pixel_bytes, padded.plane_bytes};
-    for (int64_t tap = first; tap < last; ++tap) {
-      const int64_t y = window_.y.start(oy) + tap * window_.y.dilation;
+    bool is_first = true;
+    window_.each_row(oy, [&](int64_t y) {
       const uint8_t* row = context.pixel(*input_, n, y);
-      if (tap == first) {
+      if (is_first) {
         copy(inner, row, in.plane_bytes, in.width);
       } else {
         maximum(context.kernels->rows, inner, row, in.plane_bytes, in.width);
       }
-    }
+      is_first = false;
+    });
+    if (is_first) fill_lowest(padded, window_.x.padded());
   }
 
   // The maximum over the window's columns. `taken` is room for one row of outputs.

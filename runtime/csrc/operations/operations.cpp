@@ -2,6 +2,7 @@
 
 #include "operations/activation.h"
 #include "operations/adaptive_avg_pool.h"
+#include "operations/adaptive_max_pool.h"
 #include "operations/add.h"
 #include "operations/affine.h"
 #include "operations/attention.h"
@@ -10,6 +11,8 @@
 #include "operations/constant.h"
 #include "operations/conv2d.h"
 #include "operations/conv2d_float.h"
+#include "operations/conv_transpose.h"
+#include "operations/conv_transpose_float.h"
 #include "operations/dequantize.h"
 #include "operations/embedding.h"
 #include "operations/flatten.h"
@@ -21,12 +24,15 @@
 #include "operations/matmul.h"
 #include "operations/matmul_codes.h"
 #include "operations/max_pool.h"
+#include "operations/normalize.h"
 #include "operations/output.h"
 #include "operations/pad.h"
 #include "operations/pairs.h"
 #include "operations/permute.h"
 #include "operations/quantize.h"
+#include "operations/reduce.h"
 #include "operations/reshape.h"
+#include "operations/resize.h"
 #include "operations/select.h"
 #include "operations/softmax.h"
 #include "operations/take.h"
@@ -40,11 +46,14 @@ const std::vector<OperationDefinition>& all_operations() {
       {"conv2d", kConv2dKeys, read_and_make<read_conv2d, make_convolution>},
       {"linear", kLinearKeys, read_and_make<read_linear, make_convolution>},
       {"conv2d_float", kConv2dFloatKeys, read_and_make<read_conv2d_float, make_convolution>},
+      {"conv_transpose", kConvTransposeKeys, read_and_make<read_conv_transpose, make_convolution>},
+      {"conv_transpose_float", kConvTransposeFloatKeys, read_and_make<read_conv_transpose_float, make_convolution>},
       {"linear_float", kLinearFloatKeys, read_and_make<read_linear_float, make_convolution>},
       {"max_pool", kMaxPoolKeys, read_and_make<read_max_pool, make_max_pool>},
       {"avg_pool", kAvgPoolKeys, read_and_make<read_avg_pool, make_avg_pool>},
       {"global_avg_pool", kGlobalAvgPoolKeys, read_and_make<read_global_avg_pool, make_global_avg_pool>},
       {"adaptive_avg_pool", kAdaptiveAvgPoolKeys, read_and_make<read_adaptive_avg_pool, make_adaptive_avg_pool>},
+      {"adaptive_max_pool", kAdaptiveMaxPoolKeys, read_and_make<read_adaptive_max_pool, make_adaptive_max_pool>},
       {"quantize", kQuantizeKeys, read_and_make<read_quantize, make_quantize>},
       {"dequantize", kDequantizeKeys, read_and_make<read_dequantize, make_dequantize>},
       {"lookup", kLookupKeys, read_and_make<read_lookup, make_lookup>},
@@ -69,7 +78,10 @@ const std::vector<OperationDefinition>& all_operations() {
       {"pad", kPadKeys, read_and_make<read_pad, make_pad>},
       {"take", kTakeKeys, read_and_make<read_take, make_take>},
       {"reshape", kReshapeKeys, read_and_make<read_reshape, make_reshape>},
+      {"resize", kResizeKeys, read_and_make<read_resize, make_resize>},
       {"permute", kPermuteKeys, read_and_make<read_permute, make_permute>},
+      {"normalize", kNormalizeKeys, read_and_make<read_normalize, make_normalize>},
+      {"reduce", kReduceKeys, read_and_make<read_reduce, make_reduce>},
   };
   return kOperations;
 }

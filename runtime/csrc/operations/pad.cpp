@@ -6,7 +6,6 @@
 
 #include "core/base/rows.h"
 #include "core/graph/row_operation.h"
-#include "operations/window_keys.h"
 
 namespace bitorch {
 
@@ -22,28 +21,39 @@ PadMode read_mode(const OperationReader& reader) {
   return mode == "replicate" ? PadMode::kReplicate : PadMode::kCircular;
 }
 
-// Along one axis, `pixels` long; which: "height" or "width".
-void check_room(const OperationReader& reader, const PadSpec& spec, int64_t before, int64_t after, int64_t pixels,
-                const std::string& which) {
-  const int64_t most = std::max(before, after);
-  const std::string size = "the " + which + " of \"" + spec.input->name + "\", " + std::to_string(pixels);
-  if (spec.mode == PadMode::kReflect && most >= pixels) {
+// Of the i-th axis.
+void check_room(const OperationReader& reader, const PadSpec& spec, size_t i) {
+  const PadAxis& axis = spec.axes[i];
+  constexpr const char* kNames[] = {"width", "height", "depth"};
+  const size_t from_last = spec.axes.size() - 1 - i;
+  const std::string which = from_last < 3 ? kNames[from_last] : "axis " + std::to_string(i);
+  const int64_t most = std::max(axis.before, axis.after);
+  const std::string size = "the " + which + " of \"" + spec.input->name + "\", " + std::to_string(axis.size);
+  if (spec.mode == PadMode::kReflect && most >= axis.size) {
     reader.fail("padding", "must be smaller than " + size + ", to reflect it: the border itself is not repeated");
   }
-  if (spec.mode == PadMode::kCircular && most > pixels) {
+  if (spec.mode == PadMode::kCircular && most > axis.size) {
     reader.fail("padding", "must not be larger than " + size + ", to go around it once at most");
   }
 }
 
-// [top, left, bottom, right]. Of more than two axes of rows there is nothing to pad but channels.
-std::vector<int64_t> read_padding(const OperationReader& reader, const Tensor& input) {
-  const size_t axes = reader.count("padding") == 2 ? 1 : 2;
-  const auto padding = read_borders(reader, "padding", axes);
-  const bool pads = std::any_of(padding.begin(), padding.end(), [](int64_t width) { return width > 0; });
-  if (pads && as_axes(input.axes, axes).empty()) {
+// Before each axis of rows, then after each. Where only channels are padded there may be fewer.
+std::vector<PadAxis> read_axes(const OperationReader& reader, const Tensor& input) {
+  const size_t numbers = reader.count("padding"), count = numbers / 2;
+  if (numbers % 2 != 0 || count < 1 || count > kMaxArrayRank - 1) {
     reader.fail("padding", "must have two numbers for each axis of rows: the tensor is " + input.describe());
   }
-  return padding;
+  const auto padding = reader.integers("padding", numbers, 0, kMaxExtent);
+  const bool pads = std::any_of(padding.begin(), padding.end(), [](int64_t width) { return width > 0; });
+  const RowAxes sizes = as_axes(input.axes, pads ? count : input.axes.size());
+  if (sizes.empty()) {
+    reader.fail("padding", "must have two numbers for each axis of rows: the tensor is " + input.describe());
+  }
+  std::vector<PadAxis> axes;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    axes.push_back({sizes[i], pads ? padding[i] : 0, pads ? padding[count + i] : 0});
+  }
+  return axes;
 }
 
 void read_value(const OperationReader& reader, PadSpec* spec) {
@@ -62,47 +72,19 @@ PadSpec read_pad(const OperationReader& reader) {
   spec.input = reader.input("input", {Values::kFloat32, Values::kCodes});
   const Tensor& input = *spec.input;
   spec.mode = read_mode(reader);
-  const auto padding = read_padding(reader, input);
-  spec.top = padding[0];
-  spec.left = padding[1];
-  spec.bottom = padding[2];
-  spec.right = padding[3];
-  check_room(reader, spec, spec.top, spec.bottom, input.height, "height");
-  check_room(reader, spec, spec.left, spec.right, input.width, "width");
+  spec.axes = read_axes(reader, input);
+  for (size_t i = 0; i < spec.axes.size(); ++i) check_room(reader, spec, i);
   const auto channels = reader.integers("channels", 2, 0, kMaxChannels, 0);
   spec.channels_before = channels[0];
   spec.channels_after = channels[1];
   read_value(reader, &spec);
-  RowAxes axes = input.axes;
-  if (spec.top + spec.bottom > 0) axes = {spec.top + input.height + spec.bottom, input.width};
-  axes.back() = spec.left + input.width + spec.right;
+  RowAxes axes;
+  for (const PadAxis& axis : spec.axes) axes.push_back(axis.padded());
   spec.output = reader.output("output", input.values, input.bits, axes, input.channels + channels[0] + channels[1]);
   return spec;
 }
 
 namespace {
-
-// Along one axis.
-struct PadAxis {
-  int64_t size = 1, before = 0, after = 0;
-
-  int64_t padded() const { return size + before + after; }
-  // Which of 0 .. size-1 is repeated at output o; -1: none, a constant stands there.
-  int64_t source(int64_t o, PadMode mode) const {
-    const int64_t i = o - before;
-    if (i >= 0 && i < size) return i;
-    switch (mode) {
-      case PadMode::kReflect:
-        return i < 0 ? -i : 2 * (size - 1) - i;
-      case PadMode::kReplicate:
-        return i < 0 ? 0 : size - 1;
-      case PadMode::kCircular:
-        return i < 0 ? i + size : i - size;
-      default:
-        return -1;
-    }
-  }
-};
 
 struct ConstantPixel {
   AlignedArray<uint8_t> bytes;
@@ -121,8 +103,7 @@ class Pad : public RowOperation {
         spec_(spec),
         input_(*spec.input),
         output_(*spec.output),
-        y_{spec.input->height, spec.top, spec.bottom},
-        x_{spec.input->width, spec.left, spec.right},
+        x_(spec.axes.back()),
         pads_channels_(spec.channels_before + spec.channels_after > 0) {}
 
   bool prefers_planes(const Tensor&, const KernelTable&) const override {
@@ -174,11 +155,25 @@ class Pad : public RowOperation {
     return constant_ == nullptr ? nullptr : constant_->bytes.data() + i * pixel_bytes_;
   }
 
+  // Which row of the input is at row r of the output, of all axes but the last one together; -1: constants.
+  int64_t source_row(int64_t r) const {
+    int64_t row = 0, rows = 1;
+    for (size_t i = spec_.axes.size() - 1; i-- > 0;) {
+      const PadAxis& axis = spec_.axes[i];
+      const int64_t source = axis.source(r % axis.padded(), spec_.mode);
+      if (source < 0) return -1;
+      row += source * rows;
+      rows *= axis.size;
+      r /= axis.padded();
+    }
+    return row;
+  }
+
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t oy) const override {
     const RowFunctions& rows = context.kernels->rows;
     const Layout& from = input_.layout;
     const Layout& to = output_.layout;
-    const int64_t y = y_.source(oy, spec_.mode);
+    const int64_t y = source_row(oy);
     const uint8_t* in = y < 0 ? nullptr : context.pixel(input_, n, y);
     uint8_t* out = context.pixel(output_, n, oy);
     if (copies_) {
@@ -232,7 +227,7 @@ class Pad : public RowOperation {
   PadSpec spec_;
   const Tensor& input_;
   const Tensor& output_;
-  PadAxis y_, x_;
+  PadAxis x_;
   bool pads_channels_;
   bool copies_ = true;  // whole pixels, in the layout that both have
   int64_t planes_ = 1, pixel_bytes_ = 0, codes_bytes_ = 0;

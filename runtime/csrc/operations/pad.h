@@ -1,5 +1,8 @@
 // pad: pixels around an image, constant or taken from it, and constant channels.
 #pragma once
+#include <cstdint>
+#include <vector>
+
 #include "operations/definition.h"
 
 namespace bitorch {
@@ -8,14 +11,36 @@ inline constexpr const char* kPadKeys[] = {"input", "output", "padding", "mode",
 
 enum class PadMode { kConstant, kReflect, kReplicate, kCircular };
 
+// Along one axis.
+struct PadAxis {
+  int64_t size = 1, before = 0, after = 0;
+
+  int64_t padded() const { return size + before + after; }
+  // Which of 0 .. size-1 is repeated at output o; -1: none, a constant stands there.
+  int64_t source(int64_t o, PadMode mode) const {
+    const int64_t i = o - before;
+    if (i >= 0 && i < size) return i;
+    switch (mode) {
+      case PadMode::kReflect:
+        return i < 0 ? -i : 2 * (size - 1) - i;
+      case PadMode::kReplicate:
+        return i < 0 ? 0 : size - 1;
+      case PadMode::kCircular:
+        return i < 0 ? i + size : i - size;
+      default:
+        return -1;
+    }
+  }
+};
+
 struct PadSpec {
   const Tensor* input = nullptr;   // float32 or codes
   const Tensor* output = nullptr;  // of the same values
   PadMode mode = PadMode::kConstant;
-  int64_t top = 0, left = 0, bottom = 0, right = 0;  // in pixels
-  int64_t channels_before = 0, channels_after = 0;   // kConstant only
-  float number = 0.0f;                               // the constant of floats
-  uint8_t code = 0;                                  // the constant of codes
+  std::vector<PadAxis> axes;                        // of rows, outermost first; the last one is that of columns
+  int64_t channels_before = 0, channels_after = 0;  // kConstant only
+  float number = 0.0f;                              // the constant of floats
+  uint8_t code = 0;                                 // the constant of codes
 };
 
 PadSpec read_pad(const OperationReader& reader);

@@ -1,6 +1,7 @@
 // The window of a pool: which pixels each output takes.
 #pragma once
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "core/graph/by_rows.h"
@@ -33,8 +34,24 @@ struct PoolAxis {
 struct PoolWindow {
   PoolAxis y, x;
   size_t axes = 2;  // 1 of a signal, whose y is its one row
+  PoolAxis z;       // of a volume, slices; of others one
 
-  RowAxes outputs() const { return axes == 1 ? RowAxes{x.outputs()} : RowAxes{y.outputs(), x.outputs()}; }
+  RowAxes outputs() const {
+    const RowAxes all = {z.outputs(), y.outputs(), x.outputs()};
+    return RowAxes(all.end() - static_cast<std::ptrdiff_t>(axes), all.end());
+  }
+  // Calls body(row) for each real row of the input, of all slices, that row r of the outputs is made of, in their
+  // order.
+  template <class F>
+  void each_row(int64_t r, const F& body) const {
+    const int64_t oz = r / y.outputs(), oy = r % y.outputs();
+    for (int64_t i = z.first_tap(oz); i < z.last_tap(oz); ++i) {
+      const int64_t slice = (z.start(oz) + i * z.dilation) * y.size + y.start(oy);
+      for (int64_t k = y.first_tap(oy); k < y.last_tap(oy); ++k) body(slice + k * y.dilation);
+    }
+  }
+  // Whether slices are more than images one behind the other.
+  bool has_depth() const { return z.kernel > 1 || z.stride > 1 || z.padded() > 1; }
 };
 
 // The keys "kernel_size", "stride", "padding" and, where it may be there, "dilation".

@@ -62,14 +62,15 @@ class Program:
     def kernels_name(self) -> str: ...
 
 class LayerCall:
-    """A program of one float32 input and output, called with addresses, and the bytes of arrays that it was made of.
+    """A program of one input, float32 as its outputs are, called with addresses, and the bytes that it was made of.
 
-    `run` trusts its caller: x is of `batch` inputs, y has room for as many outputs, and each of the addresses is of as
-    many bytes as its array has. It returns 0; 1 where x holds a NaN; 2 and does nothing where the bytes are others.
+    `run` trusts its caller: x is of `batch` inputs, the first addresses have room for as many results of each output,
+    and the others are of as many bytes as each array has. It returns 0; 1 where x holds a NaN; 2 and does nothing where
+    the bytes are others.
     """
 
     def __init__(self, program: Program, arrays: list[NDArray[Any]]) -> None: ...
-    def run(self, x: int, batch: int, y: int, /, *addresses: int) -> int: ...
+    def run(self, x: int, batch: int, /, *addresses: int) -> int: ...
 
 #: The plans, the format's version, the operations and the info as JSON, the SHA-256.
 Parts: TypeAlias = tuple[Plans, int, str, str, str]

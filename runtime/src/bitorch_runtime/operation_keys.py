@@ -41,13 +41,13 @@ def per_channel(name: str, doc: str, default: str = "this step is left out", bes
     return array(name, "float32 [N]", FLOATS, doc, default, beside)
 
 
-def pair(name: str, doc: str = "", default: str | None = None) -> Key:
-    """A setting with one number for each axis of an image."""
+def pair(name: str, doc: str = "", default: str | None = None, low: int = 1) -> Key:
+    """A setting with one number for each axis of a window."""
     return Key(
         name,
         "setting",
-        "[vertical, horizontal], or one number of one axis",
-        low=1,
+        "[vertical, horizontal]; of one axis or of three as many numbers",
+        low=low,
         high=MOST_EXTENT,
         default=default,
         doc=doc,
@@ -107,8 +107,24 @@ ARRAY_SHAPE = Key(
     doc="of one image of the array, where it is another one for the same numbers in the same order: [C, 1, 1] of a "
     "vector, [] of one number",
 )
-_BORDERS = "[top, left, bottom, right], or [before, after] of one axis"
+_BORDERS = "[top, left, bottom, right]: before each axis, then after each; [before, after] of one"
 PADDING = Key("padding", "setting", _BORDERS, low=0, high=MOST_EXTENT, doc="pixels around the image")
+GROUPS = Key(
+    "groups",
+    "setting",
+    "an integer",
+    low=1,
+    high=MOST_CHANNELS,
+    doc="divides the channels of the input and of the result",
+)
+PADDING_OF_ANY = Key(
+    "padding",
+    "setting",
+    "[top, left, bottom, right]: before each axis of rows, then after each; all 0 of any number",
+    low=0,
+    high=MOST_EXTENT,
+    doc="pixels around the image, along any axes",
+)
 #: Of pools: no dilation.
 POOL_WINDOW = (pair("kernel_size"), pair("stride"), PADDING)
 WINDOW = (
@@ -116,14 +132,16 @@ WINDOW = (
     pair("stride"),
     Key("padding", "setting", _BORDERS, low=0, high=MOST_EXTENT, doc="around the image; it contributes 0"),
     pair("dilation"),
-    Key(
-        "groups",
-        "setting",
-        "an integer",
-        low=1,
-        high=MOST_CHANNELS,
-        doc="divides the channels of the input and of the result",
-    ),
+    GROUPS,
+)
+#: Of a transposed convolution.
+TRANSPOSED_WINDOW = (
+    pair("kernel_size"),
+    pair("stride"),
+    pair("padding", "outputs that are cut off at both ends of each axis", low=0),
+    pair("output_padding", "outputs that are added at the end of each axis; smaller than stride or dilation", low=0),
+    pair("dilation"),
+    GROUPS,
 )
 #: Of codes that are made by thresholds or by the unit quantizer, where they are what an operation is for.
 THRESHOLDS = array(

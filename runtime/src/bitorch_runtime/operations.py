@@ -19,15 +19,29 @@ from bitorch_runtime.operation_rows.ends import ENDS
 from bitorch_runtime.operation_rows.layers import LAYERS
 from bitorch_runtime.operation_rows.matrices import MATRICES
 from bitorch_runtime.operation_rows.moves import MOVES
+from bitorch_runtime.operation_rows.norms import NORMS
 from bitorch_runtime.operation_rows.pairs import PAIRS
 from bitorch_runtime.operation_rows.pools import POOLS
+from bitorch_runtime.operation_rows.resizes import RESIZES
 from bitorch_runtime.sizes import is_runs
 
 #: Every operation, by name.
 OPERATIONS: Mapping[str, Op] = MappingProxyType(
     {
         row.name: row
-        for rows in (ENDS, LAYERS, BETWEEN_FLOATS_AND_CODES, ELEMENTWISE, PAIRS, MATRICES, POOLS, MOVES, EMBEDDINGS)
+        for rows in (
+            ENDS,
+            LAYERS,
+            BETWEEN_FLOATS_AND_CODES,
+            ELEMENTWISE,
+            PAIRS,
+            MATRICES,
+            POOLS,
+            RESIZES,
+            NORMS,
+            MOVES,
+            EMBEDDINGS,
+        )
         for row in rows
     }
 )

@@ -18,18 +18,19 @@ missing, wrong in type or out of its range: the error says which operation, whic
 
 A tensor is [rows …, C]: channels at each place of its row axes, of which there may be any number up to seven, such as
 height and width of images [H, W, C], the length of signals [L, C], tokens [T, F]. It is `float32`, `int32` (the exact
-sums of a layer, which can only leave the program), or *codes* of 1 to 8 bits: integers q, 0 ≤ q ≤ n, n = 2^bits − 1.
-Row axes of 1 in front of all others say nothing: a vector of F features is an image [1, 1, F], a signal an image of one
-row. Only windows (convolutions, pools, padding) know how many row axes there are, one or two: their keys have a number
-for each. Everything else sees rows × channels. Tensors have names; each is given once, and before it is read. In the
-tables C are the channels of the input, N those of the result.
+sums of a layer, or places, which can only leave the program), or *codes* of 1 to 8 bits: integers q, 0 ≤ q ≤ n, n =
+2^bits − 1. Row axes of 1 in front of all others say nothing: a vector of F features is an image [1, 1, F], a signal an
+image of one row. Only windows (convolutions, pools, padding) know how many row axes there are, one to three: their
+keys have a number for each. Everything else sees rows × channels. Tensors have names; each is given once, and before
+it is read. In the tables C are the channels of the input, N those of the result.
 
 ```python
 from bitorch_runtime.operations import OPERATIONS
 
 row = OPERATIONS["max_pool"]
 print(row.reads, row.gives, row.arrays)                     # ('input',) ('output',) ()
-print(row["dilation"].form, row["dilation"].default)        # [vertical, horizontal], or one number of one axis [1, 1]
+print(row["dilation"].default, row["dilation"].form)
+# [1, 1] [vertical, horizontal]; of one axis or of three as many numbers
 ```
 
 This page is made of that table: `make docs-operations` writes it anew.

@@ -72,7 +72,9 @@ def any_size(model: nn.Module, example: Sequence[Tensor], sizes: Sizes, *, pixel
 
 
 def _channels(operation: Operation) -> int | None:
-    """The dimension of channels in the array of an input, the batch being dimension 0."""
+    """The dimension of channels in the array of an input, the batch being dimension 0; indices have none."""
+    if "below" in operation:
+        return None
     shape = shape_outside(operation)
     if len(operation["shape"]) == 1:
         return 1 if len(shape) == 1 else None

@@ -105,8 +105,9 @@ def deploy(
         packed = _packed(model, found.example, found.operations, found.arrays, notes)
         verified = found.verified
     for inputs, at in verified:
-        given = [pixels_of(x) if pixels else x for x in inputs]
-        for trial in (given, *trial_inputs(given)):
+        given = [pixels_of(x) if pixels and x.is_floating_point() else x for x in inputs]
+        below = [op.get("below", 0) for op in at.operations if op["op"] == "input"]
+        for trial in (given, *trial_inputs(given, below)):
             verification = compare(model, at.compiled, at.program, packed, trial)
             if not verification:
                 raise DeploymentError(f"the packed program {verification}")

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..layers import QActivation, QConv1d, QConv2d, QLinear
+from ..layers import (
+    QActivation,
+    QConv1d,
+    QConv2d,
+    QConv3d,
+    QConvTranspose1d,
+    QConvTranspose2d,
+    QConvTranspose3d,
+    QLinear,
+)
 from ..layers.input_quantizer import gives_its_quantizers_values
 from ..layers.low_bit import LowBit
 from ..layers.qattention import QProjection
@@ -22,6 +31,9 @@ from ..quantizations.arithmetic import Arithmetic
 from ..quantizations.base import Grid
 from ..quantizations.own_values import is_as_made
 from .asked_arithmetic import LARGEST_CODE, Reason, arithmetic_of, gives_signs
+
+_CONVOLUTIONS = (QConv1d, QConv2d, QConv3d)
+_LAYERS = (QLinear, *_CONVOLUTIONS, QConvTranspose1d, QConvTranspose2d, QConvTranspose3d, QProjection, QGates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +72,7 @@ def packable(layer: LowBit) -> Packing | Reason:
     largest = layer.input_quantization.max_code
     assert largest is not None  # just checked
     with torch.no_grad():
-        weight = _packed_weight(layer)
+        weight = packed_codes(layer.weight_quantization, layer._current_weight())
     if isinstance(weight, Reason):
         return weight
     codes, weight_bits = weight
@@ -77,10 +89,10 @@ def packable(layer: LowBit) -> Packing | Reason:
 
 def _why_not_codes(layer: LowBit) -> Reason | None:
     """Why a layer computes something else than products of codes."""
-    if type(layer) not in (QLinear, QConv1d, QConv2d, QProjection, QGates):
+    if type(layer) not in _LAYERS:
         return Reason(
             f"{type(layer).__name__} is a subclass of a low-bit layer, and may compute something else",
-            "Use QConv1d, QConv2d or QLinear itself",
+            "Use the layer itself, or QConv1d, QConv2d or QLinear",
         )
     if not layer.exact:
         return Reason(
@@ -148,11 +160,14 @@ def _why_no_stored_codes(quantizer: Quantization, arithmetic: Reason) -> Reason 
     return None
 
 
-def _packed_weight(layer: LowBit) -> tuple[Tensor, int] | Reason:
-    """The weight's codes and the bits that hold them."""
-    quantizer = layer.weight_quantization
-    codes, largest = quantizer.codes(layer._current_weight()), quantizer.max_code
-    assert largest is not None  # checked before
+def packed_codes(quantizer: Quantization, weight: Tensor) -> tuple[Tensor, int] | Reason:
+    """Return a weight's codes and the bits that hold them, or why the runtime has none such.
+
+    Args:
+        quantizer: one that has codes.
+    """
+    codes, largest = quantizer.codes(weight), quantizer.max_code
+    assert largest is not None  # it has codes
     # NaN passes here: it is told with all other parameters that are not finite
     if quantizer.grid == "signed":
         bits = quantizer.bit_width
@@ -193,11 +208,7 @@ def _why_too_wide(codes: Tensor, largest: int, activation_bits: int) -> Reason |
 
 def _pad_code(layer: LowBit) -> int | Reason:
     """The code that borders are filled with, where the runtime has it; 0 where there are none."""
-    if (
-        not isinstance(layer, (QConv1d, QConv2d))
-        or layer.padding_mode != "zeros"
-        or not any(map(any, layer._borders()))
-    ):
+    if not isinstance(layer, _CONVOLUTIONS) or layer.padding_mode != "zeros" or not any(map(any, layer._borders())):
         return 0
     quantizer = layer.input_quantization
     grid = quantizer.max_code

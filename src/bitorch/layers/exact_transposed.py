@@ -47,6 +47,14 @@ def taps_per_output(kernel: int, stride: int, dilation: int) -> int:
     return (kernel + apart - 1) // apart
 
 
+def products_per_output(
+    channels: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> int:
+    """Return how many products an output sums at most, of so many channels of the input."""
+    axes = zip(kernel, stride, dilation, strict=True)
+    return channels * math.prod([taps_per_output(*axis) for axis in axes])
+
+
 class _ScaledTransposedConvolution(Function):
     @staticmethod
     def forward(

@@ -224,14 +224,14 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
                 "is_causal=True is a hint that attn_mask is the causal mask, and there is none; pass it too: "
                 "nn.Transformer.generate_square_subsequent_mask(length)"
             )
-        is_batched = query.dim() == 3
+        is_batched, is_of_itself = query.dim() == 3, query is key is value
         if not is_batched:
             query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
         elif not self.batch_first:
             query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
-        q = self._heads(self.q_projection(query))
-        k = self._heads(self._with_extra_position(self.k_projection(key), self.bias_k))
-        v = self._heads(self._with_extra_position(self.v_projection(value), self.bias_v))
+        q, k, v = self._projected(query, key, value, is_of_itself=is_of_itself)
+        k, v = self._with_extra_position(k, self.bias_k), self._with_extra_position(v, self.bias_v)
+        q, k, v = self._heads(q), self._heads(k), self._heads(v)
         extra = k.shape[2] - key.shape[1]
         if is_causal and key_padding_mask is None and not need_weights and extra == 0:
             mask = None  # the products know the causal mask, and are faster with it
@@ -254,6 +254,17 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
         if not is_batched:
             return y.squeeze(0), None if weights is None else weights.squeeze(0)
         return y if self.batch_first else y.transpose(0, 1), weights
+
+    def _projected(
+        self, query: Tensor, key: Tensor, value: Tensor, *, is_of_itself: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the three projections give; packed ones of one input are called together, if they can be."""
+        together = getattr(self.q_projection, "together", None) if is_of_itself else None
+        found = None if together is None else together([self.k_projection, self.v_projection], query)
+        if found is not None:
+            q, k, v = found
+            return q, k, v
+        return self.q_projection(query), self.k_projection(key), self.v_projection(value)
 
     def _heads(self, x: Tensor) -> Tensor:
         """[batch, length, embed_dim] as [batch, heads, length, head_dim]."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,9 +12,9 @@ from ..quantizations import Quantization
 from .exact_transposed import (
     TRANSPOSED_CONVOLUTIONS,
     Geometry,
+    products_per_output,
     scaled_transposed_convolution,
     swap_channels,
-    taps_per_output,
 )
 from .low_bit import LowBit, Values
 
@@ -80,8 +79,7 @@ class _ConvTranspose(LowBit):
         return swap_channels(self.weight, self.groups)
 
     def _inputs_per_output(self) -> int:
-        axes = zip(self.kernel_size, self.stride, self.dilation, strict=True)
-        return self.in_channels // self.groups * math.prod([taps_per_output(*axis) for axis in axes])
+        return products_per_output(self.in_channels // self.groups, self.kernel_size, self.stride, self.dilation)
 
     def _convolve(self, x: Tensor, output_padding: tuple[int, ...]) -> Tensor:
         assert isinstance(self.padding, tuple)  # a name such as "same" is for convolutions

@@ -33,8 +33,10 @@ class LastCall:
     Whoever keeps it drops it where the call's other arguments change, tensors and `order` aside.
     """
 
-    def __init__(self, program: LayerProgram, weights: WeightPrograms, x: Tensor, order: object) -> None:
-        self._program, self._weights, self._order = program, weights, order
+    def __init__(
+        self, program: LayerProgram, weights: WeightPrograms, generation: int, x: Tensor, order: object
+    ) -> None:
+        self._program, self._weights, self._generation, self._order = program, weights, generation, order
         self._dtype, self._shape = x.dtype, x.shape[x.dim() - program.input_axes :]
 
     def run(self, x: Tensor, weight: Tensor, stages: Stages, order: object) -> tuple[Tensor, bool] | None:
@@ -45,10 +47,11 @@ class LastCall:
             shape[len(images) :] != self._shape
             or order is not self._order
             or x.dtype is not self._dtype
+            or self._weights.generation != self._generation
             or not self._weights.are_of(weight)
             or not x.is_contiguous()
         ):
             return None
         y = x.new_empty((*images, *program.output_shape))
-        holds_nan = program.run(x, images.numel(), y, stages)
+        holds_nan = program.run(x, images.numel(), (y,), stages)
         return None if holds_nan is None else (y, holds_nan)

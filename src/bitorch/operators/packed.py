@@ -80,7 +80,7 @@ def packed_linear(
         x, weight, scale, bias, weight_bits, activation_bits, quantizer, zero_point, weight_grid, input_range
     )  # fmt: skip
     if last_call is not None and is_plain(x):
-        return _plain_call(_Linear, arguments, last_call, None)
+        return _plain_call(PackedLinearCall, arguments, last_call, None)
     y: Tensor = _PACKED_LINEAR(*arguments)
     return y
 
@@ -135,7 +135,7 @@ def packed_conv2d(
     return y
 
 
-class _Linear(NamedTuple):
+class PackedLinearCall(NamedTuple):
     """The arguments of packed_linear, in its order."""
 
     x: Tensor
@@ -254,7 +254,7 @@ class _Conv2d(NamedTuple):
         y.masked_fill_(seen.repeat_interleave(y.shape[1] // self.groups, dim=1), torch.nan)
 
 
-_Call: TypeAlias = _Linear | _Conv2d
+_Call: TypeAlias = PackedLinearCall | _Conv2d
 
 
 def _check(call: _Call, operator: str, channels: int) -> None:
@@ -316,50 +316,76 @@ def _check_row(operator: str, call: _Call, count: int) -> None:
 
 def _make_program(call: _Call, operation: dict[str, Any], shape: list[int], order: str) -> Program:
     """Make the program input → quantize → `operation`, whose own keys are its name and geometry → output."""
+    arrays: dict[str, Any] = {}
+    image = {"op": "input", "output": "x", "dtype": "float32", "shape": shape, "order": order}
+    quantize = _quantize(call, shape[0], "codes", arrays)
+    layer, result = _layer(call, operation, order, "", "codes", arrays)
+    program: Program = runtime().Program([image, quantize, layer, result], arrays)
+    return program
+
+
+def _layer(
+    call: _Call, operation: dict[str, Any], order: str, tag: str, codes: str, arrays: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the operations from codes to an output; their names end in a tag, and their arrays join the others."""
     channels = call.weight.shape[0]
     # Without a bias −0.0, the number whose sum with any other is that other, bit for bit.
     offset = torch.full((channels,), -0.0) if call.bias is None else call.bias.contiguous()
-    arrays = {
-        "weight": call.weight.contiguous().numpy(),
-        "multiply": call.scale.expand(channels).contiguous().numpy(),
-        "offset": offset.numpy(),
-    }
-    quantize = _quantize(call, shape[0], arrays)
+    arrays[f"weight{tag}"] = call.weight.contiguous().numpy()
+    arrays[f"multiply{tag}"] = call.scale.expand(channels).contiguous().numpy()
+    arrays[f"offset{tag}"] = offset.numpy()
     layer = {
         **operation,
-        "input": "codes",
-        "weight": "weight",
+        "input": codes,
+        "weight": f"weight{tag}",
         "weight_bits": call.weight_bits,
         "out_channels": channels,
         "weight_grid": call.weight_grid,
         "sign_activations": call.quantizer != "unit",
         "zero_point": call.zero_point,
-        "multiply": "multiply",
-        "offset": "offset",
-        "float32": "y",
+        "multiply": f"multiply{tag}",
+        "offset": f"offset{tag}",
+        "float32": f"y{tag}",
     }
-    image = {"op": "input", "output": "x", "dtype": "float32", "shape": shape, "order": order}
-    result = {"op": "output", "input": "y", "order": order}
-    program: Program = runtime().Program([image, quantize, layer, result], arrays)
-    return program
+    return layer, {"op": "output", "input": f"y{tag}", "order": order}
 
 
-def _quantize(call: _Call, channels: int, arrays: dict[str, Any]) -> dict[str, Any]:
-    """Return the operation from x to codes; its arrays join the others."""
-    quantize: dict[str, Any] = {"op": "quantize", "input": "x", "output": "codes", "bits": call.activation_bits}
+def _quantize(call: _Call, channels: int, codes: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation from x to codes; its arrays, whose names begin with that of the codes, join the others."""
+    quantize: dict[str, Any] = {"op": "quantize", "input": "x", "output": codes, "bits": call.activation_bits}
     if call.input_range is not None:
-        quantize = {"op": "affine", "input": "x", "codes": "codes", "bits": call.activation_bits}
+        quantize = {"op": "affine", "input": "x", "codes": codes, "bits": call.activation_bits}
         divide, plus = call.input_range.reshape(2, -1).expand(2, channels)
         steps = {"divide": divide, "multiply": torch.ones(channels), "offset": plus}
         for name in ("divide", "multiply", "offset") if bool(plus.any()) else ("divide",):
-            arrays[f"range {name}"] = steps[name].contiguous().numpy()
-            quantize[name] = f"range {name}"
+            arrays[f"{codes} {name}"] = steps[name].contiguous().numpy()
+            quantize[name] = f"{codes} {name}"
     if call.quantizer != "unit":
         # x ≥ 0 is +1; x > 0 is x ≥ the smallest number above 0.
         threshold = 0.0 if call.quantizer == "sign" else torch.finfo(torch.float32).smallest_normal * 2.0**-23
-        arrays["thresholds"] = torch.full((channels, 1), threshold).numpy()
-        quantize["thresholds"] = "thresholds"
+        arrays[f"{codes} thresholds"] = torch.full((channels, 1), threshold).numpy()
+        quantize["thresholds"] = f"{codes} thresholds"
     return quantize
+
+
+def program_of_several(calls: Sequence[PackedLinearCall]) -> Program:
+    """Make a program of one x, that of the calls, and an output for each call; equal quantizers are there once."""
+    features = calls[0].x.shape[-1]
+    arrays: dict[str, Any] = {}
+    operations: list[dict[str, Any]] = [
+        {"op": "input", "output": "x", "dtype": "float32", "shape": [features], "order": "nchw"}
+    ]
+    codes: dict[Hashable, str] = {}
+    for number, call in enumerate(calls):
+        call.size()  # which checks all
+        of_range = None if call.input_range is None else call.input_range.numpy().tobytes()
+        quantizer = call.activation_bits, call.quantizer, of_range
+        if quantizer not in codes:
+            codes[quantizer] = f"codes{number}"
+            operations.append(_quantize(call, features, codes[quantizer], arrays))
+        operations += _layer(call, {"op": "linear"}, "nchw", str(number), codes[quantizer], arrays)
+    program: Program = runtime().Program(operations, arrays)
+    return program
 
 
 def _run(call: _Call) -> Tensor:
@@ -379,8 +405,9 @@ def _plain_call(kind: type[_Call], arguments: tuple[Any, ...], last_call: Kept[L
         call = kind(*arguments)
         y = _run(call)
         programs = programs_of(weight)
+        generation = programs.generation  # first: a write from elsewhere after that is another one
         program = programs.find(weight, call.settings(), stages)
-        last_call.made = None if program is None else LastCall(program, programs, x, order)
+        last_call.made = None if program is None else LastCall(program, programs, generation, x, order)
         return y
     y, holds_nan = found
     if holds_nan:
@@ -393,7 +420,7 @@ def _computed(program: LayerProgram, call: _Call, stages: Stages) -> Tensor | No
     x = call.x if call.x.is_contiguous() else call.x.contiguous()
     images = x.shape[: x.dim() - program.input_axes]
     y = x.new_empty((*images, *program.output_shape))
-    holds_nan = program.run(x, images.numel(), y, stages)
+    holds_nan = program.run(x, images.numel(), (y,), stages)
     if holds_nan is None:
         return None
     if holds_nan:
@@ -410,7 +437,7 @@ def _computed_anew(programs: WeightPrograms, call: _Call, settings: Hashable) ->
     made_of = call._replace(scale=plain[0], bias=plain[1], input_range=plain[2])
 
     def make() -> LayerProgram:
-        axes = 1 if isinstance(call, _Linear) else 3
+        axes = 1 if isinstance(call, PackedLinearCall) else 3
         return LayerProgram(made_of.make_program(), settings, plain, axes, size[call.x.dim() - axes :])
 
     y = _computed(programs.make(call.weight, settings, stages, plain, make), call, plain)
@@ -432,5 +459,5 @@ def _register(name: str, arguments: type[_Call]) -> None:
     torch.library.register_fake(f"bitorch::{name}", fake, lib=_LIBRARY)
 
 
-_register("packed_linear", _Linear)
+_register("packed_linear", PackedLinearCall)
 _register("packed_conv2d", _Conv2d)

@@ -43,10 +43,10 @@ class LayerProgram:
     """A program from floats to floats, and what it was made of.
 
     Attributes:
-        program: with one input and one output.
+        program: with one input.
         settings: all that it was made of beside the weight and the stages.
         input_axes: of one input.
-        output_shape: of one output.
+        output_shape: of one result.
     """
 
     def __init__(
@@ -63,13 +63,14 @@ class LayerProgram:
         """Whether it computes what these say."""
         return self.settings == settings and self._bytes == _bytes_of(stages)
 
-    def run(self, x: Tensor, batch: int, y: Tensor, stages: Stages) -> bool | None:
-        """Compute y, and say whether x holds a NaN; None, and nothing is done, where the stages are others.
+    def run(self, x: Tensor, batch: int, results: Sequence[Tensor], stages: Stages) -> bool | None:
+        """Compute the results, and say whether x holds a NaN; None, and nothing is done, where the stages are others.
 
         Args:
-            x, y: contiguous float32, of `batch` inputs and outputs of the program.
+            x: contiguous float32, of `batch` inputs of the program.
+            results: likewise, as many as the program has outputs.
         """
-        addresses = []
+        addresses = [result.data_ptr() for result in results]
         for stage, size in zip(stages, self._sizes, strict=True):
             if stage is None:
                 if size is not None:
@@ -78,7 +79,7 @@ class LayerProgram:
                 return None
             else:
                 addresses.append(stage.data_ptr())
-        found = self._run(x.data_ptr(), batch, y.data_ptr(), *addresses)
+        found = self._run(x.data_ptr(), batch, *addresses)
         return None if found == _OTHER_ARRAYS else found == _HOLDS_NAN
 
 
@@ -92,10 +93,14 @@ class WeightPrograms:
 
     They are found by the settings and by which tensors the stages are, whose bytes each run compares. Another program
     of the same bytes does as well.
+
+    Attributes:
+        generation: how often the weight has become another one.
     """
 
     def __init__(self, weight: Tensor, gone: Callable[[object], None]) -> None:
         self.weight = weakref.ref(weight, gone)
+        self.generation = 0
         self._lock = threading.Lock()
         self._programs: OrderedDict[Hashable, LayerProgram] = OrderedDict()
         self._stamp: tuple[int, int] | None = None
@@ -122,6 +127,7 @@ class WeightPrograms:
         key = (settings, *map(id, stages))
         with self._lock:
             if not self.are_of(weight):
+                self.generation += 1
                 self._programs.clear()
                 self._remember(weight)
             other = next((other for other, one in self._programs.items() if one.is_of(settings, plain)), None)

@@ -102,6 +102,12 @@ bool same_layout(const Layout& a, const Layout& b) {
          a.halo.left == b.halo.left;
 }
 
+// Whether numbers in the order of memory have the same bytes, whatever their axes.
+bool same_bytes(const Layout& a, const Layout& b) {
+  return a.kind == b.kind && a.kind != Kind::kPlanes && !a.has_halo() && !b.has_halo() &&
+         a.height * a.row_bytes == b.height * b.row_bytes && a.image_bytes == b.image_bytes;
+}
+
 // Tensors that have the same bytes, and from when to when.
 struct Place {
   std::vector<Tensor*> tensors;
@@ -113,7 +119,8 @@ const Tensor* overwritten(const Tensor& tensor, const std::unordered_map<const T
   const Users& life = users.at(&tensor);
   const Tensor* before = life.producer->overwrites(tensor);
   if (before == nullptr || before->whole != nullptr || tensor.whole != nullptr) return nullptr;
-  return users.at(before).last == life.first && same_layout(before->layout, tensor.layout) ? before : nullptr;
+  const bool fits = same_layout(before->layout, tensor.layout) || same_bytes(before->layout, tensor.layout);
+  return fits && users.at(before).last == life.first ? before : nullptr;
 }
 
 // One place for each tensor of the arena, which those within chains are not, except for parts, which are in the whole

@@ -73,7 +73,7 @@ struct Program::State {
   }
 
   int64_t workspace_bytes(int64_t batch, int threads) const {
-    if (batch == 0) return piece_bytes(0, threads);
+    if (batch == 0) return checked_add(arena_bytes(0), kSlack, "the memory of a run");  // nothing is run
     const Pieces pieces = this->pieces(batch);
     const int64_t largest = pieces[0].count, smallest = pieces[pieces.count - 1].count;
     const int64_t bytes = piece_bytes(largest, threads);

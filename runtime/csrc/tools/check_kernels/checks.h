@@ -32,5 +32,13 @@ void check_pairs(Random& random, const KernelTable& table);
 void check_plane_rows(Random& random, const KernelTable& table);
 void check_activations(Random& random, const KernelTable& table);
 void check_softmax(Random& random, const KernelTable& table);
+void check_matrices(Random& random, const KernelTable& table);
+
+// Normalisations and reductions.
+void check_sums(Random& random, const KernelTable& table);
+void check_columns(Random& random, const KernelTable& table);
+void check_extremes(Random& random, const KernelTable& table);
+void check_normalize(Random& random, const KernelTable& table);
+void check_standardize(Random& random, const KernelTable& table);
 
 }  // namespace bitorch

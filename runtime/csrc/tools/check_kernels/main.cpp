@@ -55,6 +55,12 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_plane_rows(random, table);
     check_activations(random, table);
     check_softmax(random, table);
+    check_sums(random, table);
+    check_columns(random, table);
+    check_extremes(random, table);
+    check_normalize(random, table);
+    check_standardize(random, table);
+    check_matrices(random, table);
   }
 }
 

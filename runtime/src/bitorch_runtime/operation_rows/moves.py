@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from bitorch_runtime.operation_keys import FLOATS_OR_CODES, MOST_CHANNELS, PADDING, array, choice, gives, reads, shape
+from bitorch_runtime.operation_keys import (
+    FLOATS_OR_CODES,
+    MOST_CHANNELS,
+    PADDING_OF_ANY,
+    array,
+    choice,
+    gives,
+    reads,
+    shape,
+)
 from bitorch_runtime.operation_row import Choice, Key, Op
 
 MOVES: tuple[Op, ...] = (
@@ -96,7 +105,7 @@ MOVES: tuple[Op, ...] = (
         (
             reads("input", FLOATS_OR_CODES),
             gives("output", FLOATS_OR_CODES, "as the input"),
-            PADDING,
+            PADDING_OF_ANY,
             choice(
                 "mode",
                 (

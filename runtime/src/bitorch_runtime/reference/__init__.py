@@ -1,17 +1,18 @@
 """What a program computes, in plain NumPy: the definition that the compiled kernels are tested against.
 
 Everything here is written to be read. Integers are int64 and exact; floats are float32, and each `*`, `+` and `/` on
-them rounds once, in the order written. The compiled program gives the same numbers bit for bit, with two exceptions:
-where float convolutions, linear layers, matrix products and attention sum, the order of summation is free; and where
-the largest number of a max-pool's window is zero, −0 may be 0 and 0 may be −0.
+them rounds once, in the order written; sums of normalisations and reductions are float64, in the order of `sums`. The
+compiled program gives the same numbers bit for bit, with two exceptions: where float convolutions, linear layers,
+matrix products and attention sum, the order of summation is free; and where the largest number of a max-pool's window
+is zero, −0 may be 0 and 0 may be −0.
 
 Tensors are [batch, *rows, channels], of any number of row axes: images [batch, height, width, channels], signals
 [batch, length, channels], tokens [batch, tokens, features]. A feature vector is an image of one pixel, [batch, 1, 1,
 features]. Row axes of 1 in front of all others say nothing. Only windows (convolutions, pools, padding) know how many
-row axes there are, one or two; below, x of these is [B, H, W, C], and one row axis is an image of one row.
+row axes there are: their settings have a number for each, outermost first.
 Codes of k bits are the integers 0 … n, n = 2^k − 1. Weight codes of k bits are the odd integers −n, −n+2, … n, or on
 the signed grid −2^(k−1) … 2^(k−1) − 1.
-Padding is (top, left, bottom, right); kernel_size, stride and dilation are (vertical, horizontal).
+Padding is what stands before each axis, then what stands behind each: (top, left, bottom, right) of images.
 """
 
 from .applying import APPLY as APPLY
@@ -25,6 +26,8 @@ from .codes import lookup as lookup
 from .codes import table_entries as table_entries
 from .convolutions import conv2d_codes as conv2d_codes
 from .convolutions import conv2d_float as conv2d_float
+from .convolutions import conv_transpose_codes as conv_transpose_codes
+from .convolutions import conv_transpose_float as conv_transpose_float
 from .functions import absolute as absolute
 from .functions import celu as celu
 from .functions import elu as elu
@@ -54,16 +57,21 @@ from .functions import threshold as threshold
 from .matrices import attention as attention
 from .matrices import matmul as matmul
 from .matrices import matmul_codes as matmul_codes
+from .norms import normalize as normalize
 from .packed_weights import code_line as code_line
 from .packed_weights import pack_weights as pack_weights
 from .packed_weights import unpack_weights as unpack_weights
 from .pools import adaptive_avg_pool as adaptive_avg_pool
+from .pools import adaptive_max_pool as adaptive_max_pool
 from .pools import avg_pool as avg_pool
 from .pools import global_avg_pool as global_avg_pool
 from .pools import max_pool as max_pool
 from .programs import read_input as read_input
 from .programs import run as run
 from .programs import write_output as write_output
+from .reductions import reduce as reduce
+from .resizing import resize as resize
+from .resizing import resize_nearest as resize_nearest
 from .rows import as_one_row as as_one_row
 from .rows import concat as concat
 from .rows import flatten as flatten
@@ -72,11 +80,9 @@ from .rows import reshape as reshape
 from .rows import take as take
 from .rows import with_rows as with_rows
 from .rows import without_leading_ones as without_leading_ones
-from .sliding import as_image as as_image
-from .sliding import as_signal as as_signal
+from .sliding import borders as borders
 from .sliding import output_size as output_size
 from .sliding import pad as pad
-from .sliding import two_axes as two_axes
 from .sliding import windows as windows
 from .softmax import softmax as softmax
 from .stages import apply_thresholds as apply_thresholds

@@ -10,15 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import functions, pairs
-from .basics import Floats, Integers, Operation
+from .basics import Floats, Operation
 from .codes import dequantize, lookup, table_entries
-from .convolutions import conv2d_codes, conv2d_float
+from .convolutions import conv2d_codes, conv2d_float, conv_transpose_codes, conv_transpose_float
 from .embeddings import embedding, packed_table
 from .matrices import attention, matmul, matmul_codes
+from .norms import normalize
 from .packed_weights import unpack_weights
-from .pools import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
-from .rows import as_one_row, concat, flatten, permute, reshape, take
-from .sliding import as_image, as_signal, pad, two_axes
+from .pools import adaptive_avg_pool, adaptive_max_pool, avg_pool, global_avg_pool, max_pool
+from .reductions import reduce
+from .resizing import resize, resize_nearest
+from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
+from .sliding import pad
 from .softmax import softmax
 from .stages import at_least, at_most
 from .tensor import (
@@ -33,31 +36,38 @@ from .tensor import (
 )
 
 
-def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
-    """conv2d, linear, conv2d_float and linear_float; a linear layer is a 1×1 convolution of all rows."""
-    given = tensors[operation["input"]].values
-    axes = len(operation.get("kernel_size", ()))
-    x = as_image(given, axes) if axes > 0 else as_one_row(given)
-    geometry = two_axes(operation)
-    kernel = tuple(geometry.pop("kernel_size", (1, 1)))
+def _sums(operation: Operation, x: NDArray[Any], arrays: Arrays) -> NDArray[Any]:
+    """D of a layer on codes, or the sums of one on floats, of x [B, *rows, C] with an axis for each of the window's."""
+    axes = x.ndim - 2
+    kernel = operation.get("kernel_size", [1] * axes)
+    none = {"stride": [1] * axes, "padding": [0] * 2 * axes, "dilation": [1] * axes}
+    transposed = operation["op"].startswith("conv_transpose")
+    keys = [*none, "output_padding"] if transposed else none
     groups = operation.get("groups", 1)
-    geometry |= {"groups": groups}
+    geometry = {key: operation.get(key, none.get(key)) for key in keys} | {"groups": groups}
     weight = arrays[operation["weight"]]
-    d: Integers | None = None
+    if operation["op"].endswith("_float"):
+        convolve: Callable[..., NDArray[Any]] = conv_transpose_float if transposed else conv2d_float
+        return convolve(x, weight.reshape(len(weight), *kernel, x.shape[-1] // groups), **geometry)
+    shape, grid = (*kernel, x.shape[-1] // groups), operation.get("weight_grid", "odd")
+    codes = unpack_weights(weight, operation["weight_bits"], shape, grid)
+    meaning = {key: operation[key] for key in ("sign_activations", "zero_point") if key in operation}
+    return (conv_transpose_codes if transposed else conv2d_codes)(x, codes, **meaning, **geometry)
+
+
+def _convolve(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    """All layers; a linear one is a 1×1 convolution of all rows."""
+    given = tensors[operation["input"]].values
+    has_window = "kernel_size" in operation
+    x = with_rows(given, len(operation["kernel_size"])) if has_window else as_one_row(given)
+    sums = _sums(operation, x, arrays)
+    if not has_window:
+        sums = sums.reshape(*given.shape[:-1], sums.shape[-1])
+    is_float = operation["op"].endswith("_float")
     y: Floats | None = None
-    if operation["op"] in ("conv2d", "linear"):
-        shape, grid = (*kernel, x.shape[3] // groups), operation.get("weight_grid", "odd")
-        codes = unpack_weights(weight, operation["weight_bits"], shape, grid)
-        meaning = {key: operation[key] for key in ("sign_activations", "zero_point") if key in operation}
-        d = conv2d_codes(x, codes, **meaning, **geometry)
-    else:
-        y = conv2d_float(x, weight.reshape(len(weight), *kernel, x.shape[3] // groups), **geometry)
-    sums: NDArray[Any] = d if d is not None else y  # type: ignore[assignment]  # one of them is there
-    sums = as_signal(sums, axes) if axes > 0 else sums.reshape(*given.shape[:-1], sums.shape[-1])
-    d, y = (sums, None) if d is not None else (None, sums)
-    if y is not None or "multiply" in operation:
+    if is_float or "multiply" in operation:
         y = apply_float_stage(operation, tensors, arrays, sums)
-    return leaving(operation, arrays, y, d)
+    return leaving(operation, arrays, y, None if is_float else sums)
 
 
 def _affine(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -91,6 +101,20 @@ def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[s
     query, key, value, *bias = (tensors[name].values for name in operation["inputs"])
     settings = {key: operation[key] for key in ("scale", "causal") if key in operation}
     return {operation["output"]: Tensor(attention(query, key, value, *bias, **settings))}
+
+
+def _normalize(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
+    settings = {key: operation[key] for key in ("rows", "groups") if key in operation}
+    weights = {key: arrays[operation[key]] for key in ("weight", "bias") if key in operation}
+    x = tensors[operation["input"]].values
+    return leaving(operation, arrays, normalize(x, operation["by"], operation["eps"], **settings, **weights))
+
+
+def _reduce(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    function = operation["function"]
+    scale = operation.get("scale", x.code_scale) if function in ("sum", "mean") else None
+    values = reduce(x.values, function, operation["axes"], operation.get("correction", 1.0), scale)
+    return Tensor(values, x.bits if function in ("amax", "amin") else None)
 
 
 def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -164,16 +188,29 @@ def _softmax(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     return Tensor(softmax(x.values, operation.get("log", False)))
 
 
+def _window(operation: Operation) -> dict[str, Any]:
+    """The settings of a pool's window."""
+    keys = ("kernel_size", "stride", "padding")
+    return {key: operation[key] for key in keys}
+
+
 def _max_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     axes = len(operation["kernel_size"])
-    return Tensor(as_signal(max_pool(as_image(x.values, axes), **two_axes(operation)), axes), x.bits)
+    dilation = operation.get("dilation", [1] * axes)
+    return Tensor(max_pool(with_rows(x.values, axes), **_window(operation), dilation=dilation), x.bits)
 
 
 def _avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
-    scale, count_padding = operation.get("scale", x.code_scale), operation["count_include_pad"]
     axes = len(operation["kernel_size"])
-    image, window = as_image(x.values, axes), two_axes(operation)
-    return Tensor(as_signal(avg_pool(image, **window, count_include_pad=count_padding, scale=scale), axes))
+    means = avg_pool(
+        with_rows(x.values, axes),
+        **_window(operation),
+        count_include_pad=operation["count_include_pad"],
+        scale=operation.get("scale", x.code_scale),
+        beyond=operation.get("beyond", [0] * axes),
+        divisor=operation.get("divisor"),
+    )
+    return Tensor(means)
 
 
 def _global_avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
@@ -182,8 +219,12 @@ def _global_avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
 
 def _adaptive_avg_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     size = operation["output_size"]
-    means = adaptive_avg_pool(as_image(x.values, len(size)), size if len(size) == 2 else [1, *size])
-    return Tensor(as_signal(means, len(size)))
+    return Tensor(adaptive_avg_pool(with_rows(x.values, len(size)), size))
+
+
+def _adaptive_max_pool(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    size = operation["output_size"]
+    return Tensor(adaptive_max_pool(with_rows(x.values, len(size)), size), x.bits)
 
 
 def _flatten(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
@@ -206,29 +247,37 @@ def _permute(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     return Tensor(permute(x.values, operation["axes"]), x.bits)
 
 
+def _resize(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    size, mode = operation["output_size"], operation["mode"]
+    image = with_rows(x.values, len(size))
+    if mode == "nearest":
+        return Tensor(resize_nearest(image, size), x.bits)
+    return Tensor(resize(image, size, mode, operation.get("align_corners", False), operation.get("scale")))
+
+
 def _pad(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     keys = {key: operation[key] for key in ("value", "channels") if key in operation}
     padding = operation["padding"]
     if not any(padding):  # of any number of row axes
-        padded = pad(as_one_row(x.values), (0, 0, 0, 0), operation["mode"], **keys)
-        return Tensor(padded.reshape(*x.values.shape[:-1], padded.shape[-1]), x.bits)
-    axes = len(padding) // 2
-    around = padding if axes == 2 else [0, padding[0], 0, padding[1]]
-    return Tensor(as_signal(pad(as_image(x.values, axes), around, operation["mode"], **keys), axes), x.bits)
+        padding = [0] * 2 * (x.values.ndim - 2)
+    image = with_rows(x.values, len(padding) // 2)
+    return Tensor(pad(image, padding, operation["mode"], **keys), x.bits)
 
 
 def _embedding(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
     table = arrays[operation["table"]]
     if table.dtype == np.uint8:
         keys = operation["weight_bits"], operation["channels"], operation.get("weight_grid", "odd")
-        table = packed_table(table, *keys, arrays[operation["scale"]])
+        levels = arrays[operation["levels"]] if "levels" in operation else None
+        table = packed_table(table, *keys, arrays[operation["scale"]], levels)
     return Tensor(embedding(x.values, table))
 
 
 #: How each operation is applied; "input" and "output" are what `run` begins and ends with.
 APPLY: Mapping[str, Apply] = MappingProxyType(
     {
-        **dict.fromkeys(("conv2d", "linear", "conv2d_float", "linear_float"), _convolve),
+        **dict.fromkeys(("conv2d", "linear", "conv_transpose"), _convolve),
+        **dict.fromkeys(("conv2d_float", "linear_float", "conv_transpose_float"), _convolve),
         "affine": _affine,
         **dict.fromkeys(("sub", "mul", "div", "minimum", "maximum"), pairs.pair),
         "add": pairs.add,
@@ -247,12 +296,16 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
         "avg_pool": of_one(_avg_pool),
         "global_avg_pool": of_one(_global_avg_pool),
         "adaptive_avg_pool": of_one(_adaptive_avg_pool),
+        "adaptive_max_pool": of_one(_adaptive_max_pool),
         "flatten": of_one(_flatten),
         "select": of_one(_select),
         "pad": of_one(_pad),
         "take": of_one(_take),
+        "resize": of_one(_resize),
         "reshape": of_one(_reshape),
         "permute": of_one(_permute),
+        "normalize": _normalize,
+        "reduce": of_one(_reduce),
         "embedding": of_one(_embedding),
     }
 )

@@ -44,6 +44,7 @@ class Value:
         call: that made it; None for inputs.
         refusal: why it cannot be read.
         was_moved: by a movement that is a node by now.
+        only_leaves: they are integers, which nothing but an output can read.
         origin: of a moved tensor, what was known of the one that it was made of, and the last movement alone, as a
             function of positions.
     """
@@ -55,6 +56,7 @@ class Value:
     positions: Tensor | None = None
     refusal: Refusal | None = None
     was_moved: bool = False
+    only_leaves: bool = False
     origin: tuple[Value, Callable[[Tensor], Tensor]] | None = None
 
 
@@ -79,6 +81,8 @@ class Builder:
     #: By the name of an unsupported node, why it is one.
     refused: dict[str, Problem] = field(default_factory=dict)
     _made: dict[int, Tensor] = field(default_factory=dict)
+    #: Of constants that calls made, by id: the call, which result it is, and its version then.
+    _makers: dict[int, tuple[Call, int, int]] = field(default_factory=dict)
     #: By shape and numbers, the nodes of constants.
     _constants: dict[tuple[tuple[int, ...], bytes], str] = field(default_factory=dict)
     #: By node and positions: the node that has the numbers there.
@@ -100,7 +104,8 @@ class Builder:
     def input(self, name: str, tensor: Tensor, at: int) -> None:
         """Add an input node, and follow the tensor, which has this version, from now on."""
         name = self.unused(name)
-        shape, settings = tuple(tensor.shape[1:]), {"pixels": False}
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        shape, settings = tuple(tensor.shape[1:]), {"pixels": False, "dtype": dtype}
         self.nodes[name] = Node(name, "input", (), shape, _not_called, settings, f"input {name!r}")
         self.values[id(tensor)] = Value(tensor, name, at)
 
@@ -111,6 +116,10 @@ class Builder:
     def varies(self, tensor: object) -> bool:
         """Say whether an argument is a tensor that depends on the input."""
         return isinstance(tensor, Tensor) and id(tensor) in self.values
+
+    def only_leaves(self, tensor: Tensor) -> bool:
+        """Say whether a tensor is one of integers, which nothing but an output can read."""
+        return self.varies(tensor) and self.values[id(tensor)].only_leaves
 
     def name_of(self, call: Call) -> str:
         """Return the module's path for what a module of PyTorch does itself, else path and function."""
@@ -202,8 +211,34 @@ class Builder:
             self.values[id(tensor)] = replace(settled, was_moved=True)
         return settled.node
 
-    def _readable(self, tensor: Tensor, at: int) -> Value:
+    def read_indices(self, tensor: Tensor, at: int) -> str:
+        """Return the name of the input whose indices a tensor is.
+
+        Args:
+            at: as of `read`.
+
+        Raises:
+            Refusal: it is none, as it is.
+        """
+        value = self._readable(tensor, at, indices=True)
+        if self._is_of_indices(value) and value.positions is None and tensor.dtype in (torch.int32, torch.int64):
+            return value.node
+        raise Refusal(
+            "its indices are computed", f"Give the indices themselves as an input of int32 or int64, {PARTIAL}"
+        )
+
+    def _is_of_indices(self, value: Value) -> bool:
+        node = self.nodes[value.node]
+        return node.kind == "input" and node.settings["dtype"] != "float32"
+
+    def _readable(self, tensor: Tensor, at: int, *, indices: bool = False) -> Value:
         value = self.values[id(tensor)]
+        if self._is_of_indices(value) and not indices:
+            dtype = self.nodes[value.node].settings["dtype"]
+            raise Refusal(
+                f"it computes with input {value.node!r}, which is {dtype}: only embeddings take indices",
+                f"Pass x.float(), {PARTIAL}",
+            )
         if value.refusal is not None:
             raise value.refusal
         if value.version != at:
@@ -212,6 +247,17 @@ class Builder:
                 "Write the change without the trailing underscore, or inplace=False, or clone the tensor first",
             )
         return value
+
+    def version_before_write(self, tensor: Tensor, at: int, written: object) -> int:
+        """Return the version that a tensor is read at where a part of it is written.
+
+        It is an earlier one where nothing has changed since but that part, through a view of it that is written now, as
+        x[:, 0] += 1 does.
+        """
+        value, part = self.values[id(tensor)], self.values.get(id(written))
+        is_view = part is not None and part.version == at and part.tensor._base is not None
+        is_own = is_view and part is not None and part.tensor.untyped_storage().data_ptr() == _memory(tensor)
+        return at - 1 if is_own and value.version == at - 1 else at
 
     def read_moved(self, tensor: Tensor, at: int, move: Callable[[Tensor], Tensor]) -> str:
         """Return the name of the node whose value is a movement of a tensor, [batch, C, *rows].
@@ -275,11 +321,15 @@ class Builder:
             return replace(value, node=self._moved[key], positions=None, origin=None)
         call = value.call
         try:
-            moves = movement.moves(movement.of_one_image(positions, self.batch, at.shape), at.shape)
+            first = movement.of_one_image(positions, self.batch, at.shape)
+            try:
+                moves = movement.moves(first, at.shape)
+            except Refusal:
+                last_step = self._from_last_step(value)
+                if last_step is not None:
+                    return self._settled(last_step, arrange)
+                moves = movement.in_any_order(first, at.shape)
         except Refusal as refusal:
-            last_step = self._from_last_step(value)
-            if last_step is not None:
-                return self._settled(last_step, arrange)
             by = "" if call is None else f", by {function_name(call.function)} in {call.place}"
             raise Refusal(f"{refusal.what}{by}", refusal.remedy) from None
         for move in moves:
@@ -318,9 +368,18 @@ class Builder:
 
     def constants(self, call: Call) -> None:
         """Take the results of a call as constants."""
-        for tensor in tensors_in(call.result):
+        for index, tensor in enumerate(tensors_in(call.result)):
             if id(tensor) not in self.values:
                 self._made[id(tensor)] = tensor
+                if not call.changed:
+                    self._makers[id(tensor)] = call, index, call.after[id(tensor)]
+
+    def as_made(self, tensor: Tensor, at: int) -> Tensor | None:
+        """Return what a constant was that a call made and nothing changed up to this version; None: not known."""
+        call, index, made = self._makers.get(id(tensor), (None, 0, -1))
+        if call is None or made != at:
+            return None
+        return Result(replay(call, {}, ()), index)()
 
     def moved(self, call: Call, function: Callable[..., Any]) -> None:
         """Take the results of a call that only moves numbers.
@@ -330,7 +389,7 @@ class Builder:
         """
         source = call.args[0]
         value = self.values[id(source)]
-        if value.refusal is not None or value.version != call.before[id(source)]:
+        if value.refusal is not None or value.version != call.before[id(source)] or self._is_of_indices(value):
             self.read(source, call.before[id(source)])
         positions = value.positions
         if positions is None:
@@ -359,6 +418,8 @@ class Builder:
         channels: int = 1,
         placed: Callable[[Tensor], Tensor] | None = None,
         fold: Fold = PLAIN,
+        *,
+        only_leaves: bool = False,
     ) -> None:
         """Let the results of a call stand for a node; tensors that the call changed too, and views of them no more.
 
@@ -367,6 +428,7 @@ class Builder:
             placed: what moves the node's numbers, [batch, C, *rows], to where the first result has them; None where
                 `channels` says it.
             fold: how the results are folded.
+            only_leaves: they are integers.
         """
         positions = None
         if placed is not None or channels != 1 or not fold.is_plain:
@@ -378,7 +440,13 @@ class Builder:
         refusal = Refusal("it reads a second result of a function", f"Use the first result only, {PARTIAL}")
         for index, tensor in enumerate(tensors_in(call.result)):
             self.values[id(tensor)] = Value(
-                tensor, name, call.after[id(tensor)], call, positions, refusal=None if index == 0 else refusal
+                tensor,
+                name,
+                call.after[id(tensor)],
+                call,
+                positions,
+                refusal=None if index == 0 else refusal,
+                only_leaves=only_leaves,
             )
 
     def _spare_others(self, changed: Tensor, call: Call) -> None:
@@ -439,6 +507,10 @@ class Builder:
 def _one_of(function: Callable[..., Any], call: Call, index: int) -> Callable[[Tensor], Tensor]:
     """One of the tensors that a call of one argument and others makes, as a function of that argument."""
     return lambda x: list(tensors_in(function(x.contiguous(), *call.args[1:], **call.kwargs)))[index]
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -17,6 +17,7 @@ from .problems import PARTIAL, ReadsValues, Refusal
 from .reader import Reader
 from .rearrange import MOST_AXES
 from .replay import function_name
+from .rules import embeddings
 from .rules import low_bit as wholes
 from .rules.by_function import (
     ALIGNED,
@@ -31,10 +32,12 @@ from .rules.by_function import (
     RULES,
     SPELLED,
     Rule,
+    folded,
     is_movement,
     nearest,
     without_ones,
 )
+from .rules.reductions import OF_INTEGERS, REDUCING
 from .tape import Call, mapped, tensors_in
 from .unfolding import unfolded
 
@@ -43,12 +46,9 @@ _LARGEST_CHANNELS = 2**24
 
 #: By the name of a function: what to use instead.
 _INSTEAD = {
-    **dict.fromkeys(["layer_norm", "group_norm", "instance_norm", "local_response_norm", "rms_norm"], "Use BatchNorm"),
-    **dict.fromkeys(["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], "Use Conv1d or Conv2d"),
-    **dict.fromkeys(["max_pool3d", "avg_pool3d", "lp_pool2d"], "Use a max or average pool in one or two dimensions"),
+    "local_response_norm": "Use BatchNorm, or nn.RMSNorm",
     **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne"], "Use relu, leaky_relu, clamp or maximum"),
     **dict.fromkeys(["rand_like", "randn_like", "bernoulli"], "Leave out what is random"),
-    "interpolate": 'Use mode="nearest", or let the network work on images of one size',
 }
 
 
@@ -86,8 +86,15 @@ def _interpret(builder: Builder, call: Call) -> None:
         raise Refusal("it is a dropout at work, which is random", "Pass training=self.training, or use nn.Dropout")
     elif results and not call.changed and all(any(r is t for t in call.tensors) for r in results):
         return  # nothing happened, as in F.dropout(training=False) or x.contiguous()
+    elif any(map(builder.only_leaves, call.tensors)):
+        raise Refusal(
+            "it reads the places of largest or smallest numbers, which are integers and can only leave the network",
+            f"Return them as argmax and argmin give them, {PARTIAL}",
+        )
     elif is_movement(function, *call.args, **call.kwargs):
         _move(builder, call)
+    elif function is Tensor.__setitem__ and not call.kwargs:
+        _bind(builder, replace(call, result=call.args[0]), RULES[function])
     elif function in RULES and not _writes_elsewhere(call):
         _bind(builder, call, RULES[function])
     else:
@@ -109,11 +116,14 @@ def _check_whole(module: nn.Module) -> None:
 
 def _bind(builder: Builder, call: Call, rule: Rule) -> None:
     """Let the results of a call stand for the node that a rule makes of it."""
-    _check_type(call)
+    if rule not in OF_INTEGERS:
+        _check_type(call)
     images = call
     if rule not in SPELLED:
-        aligned = rule in BROADCASTING | ALIGNED
-        images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=rule in CHANNELS_SECOND)
+        reduces = rule in REDUCING and len(call.tensors) == 1  # max and min of two tensors do not
+        aligned = rule in BROADCASTING | ALIGNED and not reduces
+        second = rule in CHANNELS_SECOND or wholes.takes_second_axis(call.function)
+        images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=second, reduces=reduces)
     reader = _checked(builder, images)
     if rule in BROADCASTING:
         reader.call = images = _without_batch(builder, images)
@@ -123,7 +133,7 @@ def _bind(builder: Builder, call: Call, rule: Rule) -> None:
         raise _unknown(call) from None
     name = rule(*arguments.args, **arguments.kwargs)
     fold = PLAIN if images.folds is None else images.folds.result
-    builder.bind(call, name, reader.channels_at, reader.placed, fold)
+    builder.bind(call, name, reader.channels_at, reader.placed, fold, only_leaves=rule in OF_INTEGERS)
 
 
 def _without_batch(builder: Builder, call: Call) -> Call:
@@ -163,7 +173,8 @@ def _of_positions(function: Any) -> Any:
         return _as_it_is
     if function in REDUCTIONS:
         return without_ones
-    return nearest if function is F.interpolate else function
+    others = {F.interpolate: nearest, F.fold: folded}
+    return others.get(function, function)
 
 
 def _as_it_is(positions: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -175,8 +186,7 @@ def _gives_shape(call: Call) -> bool:
 
 
 def _checked(builder: Builder, call: Call) -> Reader:
-    """Return what a rule sees, of a call whose result can be a node."""
-    _check_type(call)
+    """Return what a rule sees, of a call whose result has the batch in front, and a size that can be a node's."""
     for result in list(tensors_in(call.result))[:1]:
         shape = tuple(result.shape)
         if len(shape) < 1 or shape[0] != builder.batch:
@@ -221,10 +231,10 @@ def _writes_elsewhere(call: Call) -> bool:
 
 def _unknown(call: Call) -> Refusal:
     name = function_name(call.function)
-    if name == "setitem":
-        return Refusal("it writes into a tensor", f"Build the tensor with torch.cat or F.pad, {PARTIAL}")
-    if name in ("embedding", "embedding_bag"):
-        return Refusal("the runtime has no embedding", f"Deploy the part behind it, {PARTIAL}")
+    if name == "embedding" and call.changed:
+        return embeddings.changing_table(call.kwargs.get("max_norm"))
+    if name == "embedding_bag":
+        return Refusal("the runtime has no embedding_bag", f"Use nn.Embedding, and mean(1) of what it gives, {PARTIAL}")
     full_name = str(getattr(call.function, "__name__", name))
     if full_name == f"{name}_" and getattr(Tensor, name, None) in MOVEMENTS:
         return Refusal(f"{full_name} cannot be deployed", "Use the function without the underscore")

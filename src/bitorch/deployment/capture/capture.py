@@ -33,7 +33,7 @@ from .tape import version
 
 _TAKEN = (
     "Pass an example that the model takes: float32 [batch, channels, height, width], [batch, channels, length] or "
-    "[batch, features]"
+    "[batch, features], or int64 [batch, tokens] of indices"
 )
 _ANY_BATCH = (
     "Let forward take any batch (x.flatten(1), x.view(x.shape[0], -1)), and pass an example with a batch dimension"
@@ -128,7 +128,7 @@ def _captured(model: nn.Module, example: Sequence[Tensor]) -> Capture:
         other, other_graph = _built(model, three)
         problems = list(differences(builder, other, _problems_in(other, other_graph)))
     if not problems:
-        problems = list(indices_remain(example))
+        problems = list(indices_remain(example, graph))
     if not problems:
         problems = list(disagreements(model, graph, (two, three, one, given)))
     made = two.returned

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .problems import PARTIAL, Refusal
-from .rearrange import Move, rearranged, select, take
+from .rearrange import Move, number_by_number, rearranged, select, take
 
 _WITHIN_IMAGES = (
     f"Keep the batch as the first dimension, as x.flatten(1), x.view(x.shape[0], -1) and x[:, a:b] do, {PARTIAL}"
@@ -99,11 +99,23 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
     found = rearranged(first, shape) if found is None else found
     if found is not None:
         return found
-    raise Refusal(
+    raise _not_at_once(shape, moved)
+
+
+def in_any_order(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
+    """Return what a movement means whatever it is, as `moves` does: a choice among all numbers, one by one."""
+    found = number_by_number(first, shape)
+    if found is None:
+        raise _not_at_once(shape, tuple(first.shape))
+    return found
+
+
+def _not_at_once(shape: tuple[int, ...], moved: tuple[int, ...]) -> Refusal:
+    return Refusal(
         f"the numbers of an image are moved from {_shape(shape)} to {_shape(moved)}, which is neither a choice along "
         "its axes nor a reshape or a permutation of them",
         "Slices, chunks and shuffles along any axis, permute, reshape and flatten, every n-th pixel, and pixels "
-        f"repeated can be deployed, {PARTIAL}",
+        f"repeated can be deployed, and of up to {2**24:,} numbers anything, {PARTIAL}",
     )
 
 
@@ -169,9 +181,9 @@ def _spread(pixel: Tensor, moved: tuple[int, ...]) -> Tensor:
 
 
 def _pixels(first: Tensor, shape: tuple[int, ...]) -> Move | None:
-    """Return what takes every n-th row and column, or each several times; None if it is neither."""
+    """Return what takes every n-th row and column, or the nearest of each; None if it is neither."""
     moved = tuple(first.shape)
-    if len(moved) != len(shape) or len(shape) not in (2, 3) or moved[0] != shape[0]:
+    if len(moved) != len(shape) or len(shape) not in (2, 3, 4) or moved[0] != shape[0]:
         return None
     places = _places(first, shape)[1:]
     if not torch.equal(first, _at(start(1, shape), places)[0]):
@@ -180,8 +192,8 @@ def _pixels(first: Tensor, shape: tuple[int, ...]) -> Move | None:
     def function(x: Tensor) -> Tensor:
         return _at(x, places)
 
-    if all(map(_is_repeated, places, shape[1:])):
-        return Move("adaptive_avg_pool", moved, function, {"output_size": moved[1:]})
+    if all(map(_is_nearest, places, shape[1:])) and all(map(int.__le__, shape[1:], moved[1:])):
+        return Move("nearest", moved, function, {"output_size": moved[1:]})
     steps = tuple(map(_step, places, shape[1:]))
     if None in steps:
         return None
@@ -219,10 +231,10 @@ def _at(x: Tensor, places: Sequence[Tensor]) -> Tensor:
     return x
 
 
-def _is_repeated(place: Tensor, size: int) -> bool:
-    """Say whether an axis shows each pixel equally often, one after the other."""
+def _is_nearest(place: Tensor, size: int) -> bool:
+    """Say whether an axis shows for each place the nearest pixel, as an image of another size does."""
     count = len(place)
-    return count % size == 0 and torch.equal(place, torch.arange(count) * size // count)
+    return torch.equal(place, torch.arange(count) * size // count)
 
 
 def _step(place: Tensor, size: int) -> int | None:

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from ...in_place import check_module
 from ...layers.weight_sources import computed_names, refresh
 from ...quantizations.ranges import RangeQuantization
+from ..graph.graph import Graph
 from .calls_to_nodes import check_size
 from .problems import PARTIAL, Problem, Refusal
 
@@ -82,12 +83,13 @@ def _model_cannot_run(model: nn.Module) -> Iterator[Problem]:
         yield Problem(other[0], "", f"{some(other)} are {dtype}", "Convert the model to float32: model.float()")
 
 
-def indices_remain(example: Sequence[Tensor]) -> Iterator[Problem]:
-    """Yield the inputs that are indices, which no program takes."""
-    for index, tensor in enumerate(example):
-        if tensor.dtype in _INDICES:
+def indices_remain(example: Sequence[Tensor], graph: Graph) -> Iterator[Problem]:
+    """Yield the inputs that are indices which no embedding reads."""
+    readers = graph.readers()
+    for index, (tensor, node) in enumerate(zip(example, graph.inputs, strict=True)):
+        if tensor.dtype in _INDICES and not readers[node.name]:
             name = f"example {index}" if len(example) > 1 else "example"
-            what = f"the {name} is {tensor.dtype}, but a model is deployed with float32 inputs"
+            what = f"the {name} is {tensor.dtype}, and no embedding reads it; others are deployed with float32 inputs"
             yield Problem(name, "", what, f"Pass x.float(), {PARTIAL}")
 
 

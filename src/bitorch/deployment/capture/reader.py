@@ -107,6 +107,14 @@ class Reader:
         function = replay(self.call, names, places)
         return lambda *values: function(*(o.of_node(value) for o, value in zip(operands, values, strict=True)))
 
+    def read_indices(self, tensor: Tensor) -> str:
+        """Return the input node of an argument that is indices."""
+        if not self.varies(tensor):
+            raise Refusal("its table is read at fixed places only", f"Take these rows once, as a constant, {PARTIAL}")
+        name = self.builder.read_indices(tensor, self.call.before[id(tensor)])
+        self._names[id(tensor)] = name
+        return name
+
     def read_pixels(self, tensor: Tensor) -> tuple[str, Callable[..., Tensor] | None]:
         """Return the node of an image whose pixels may have been put into one row, and the call from there."""
         before = self.builder.before(tensor, self.call, movement.row_of_pixels)
@@ -159,6 +167,7 @@ class Reader:
         shape: tuple[int, ...] | None = None,
         step: str = "",
         channels_at: int = 1,
+        kept: tuple[int, ...] | None = None,
         **settings: Any,
     ) -> str:
         """Add a node and return its name.
@@ -169,6 +178,8 @@ class Reader:
             shape: None: of the call's result, its channels first.
             step: what an intermediate result is called, behind the call's own name.
             channels_at: the axis of the call's result that the node has as channels.
+            kept: the shape of one image of the result where the node has axes of 1 that the result has not; then
+                `channels_at` is one of these axes, and so is `shape` made.
         """
         self.channels_at = channels_at
         name = self.builder.name_of(self.call)
@@ -176,32 +187,65 @@ class Reader:
             self.call,
             kind,
             inputs,
-            self.shape_along(channels_at) if shape is None else shape,
-            self._again(inputs, channels_at) if function is None else function,
+            _along(tuple(self.result.shape[1:]) if kept is None else kept, channels_at) if shape is None else shape,
+            self._again(inputs, channels_at, kept) if function is None else function,
             f"{name}.{step}" if step else name,
             settings,
         )
 
+    def read_written(self, tensor: Tensor, channels: int, written: object) -> str:
+        """Return the node of a tensor, or of a constant, as it was before a part of it was written, by `written`."""
+        at = self.call.before[id(tensor)]
+        if self.varies(tensor):
+            return self.builder.read(tensor, self.builder.version_before_write(tensor, at, written), channels)
+        made = self.builder.as_made(tensor, at)
+        if made is None:
+            raise Refusal(
+                "it writes into a tensor that was changed before, or that forward has not made",
+                f"Write into a copy, x.clone() or torch.zeros, {PARTIAL}",
+            )
+        return self.constant(made, channels)
+
+    def add_moves(self, name: str, first: Tensor) -> str:
+        """Add what a movement of a node means, and return the last node's name.
+
+        Args:
+            first: positions within the node's image, int64 [*moved shape].
+        """
+        shape = self.shape(name)
+        try:
+            found = movement.moves(first, shape)
+        except Refusal:
+            found = movement.in_any_order(first, shape)
+        for move in found:
+            name = self.add(move.kind, name, function=move.function, shape=move.shape, **move.settings)
+        return name
+
     def shape_along(self, channels: int) -> tuple[int, ...]:
         """Return the shape of one image of the call's result, with this axis of the result as channels in front."""
-        shape = tuple(self.result.shape[1:])
-        return (*shape[channels - 1 : channels], *shape[: channels - 1], *shape[channels:])
+        return _along(tuple(self.result.shape[1:]), channels)
 
-    def _again(self, inputs: tuple[str, ...], channels: int) -> Callable[..., Any]:
+    def _again(self, inputs: tuple[str, ...], channels: int, kept: tuple[int, ...] | None) -> Callable[..., Any]:
         function = replay(self.call, self._names, inputs)
         if not isinstance(self.call.result, Tensor):
             function = Result(function, 0)
         taken = [self._taken.get(name) for name in inputs]
-        if channels == 1 and not any(taken):
+        if channels == 1 and kept is None and not any(taken):
             return function
         again = function
 
         def moved(*values: Tensor) -> Tensor:
             given = (v if how is None else how.as_called(v) for v, how in zip(values, taken, strict=True))
             result: Tensor = again(*given)
+            result = result if kept is None else result.reshape(len(result), *kept)
             return result.movedim(channels, 1) if channels != 1 else result
 
         return moved
+
+
+def _along(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """The shape of an image, with this axis of a batch of it as channels in front."""
+    return (*shape[channels - 1 : channels], *shape[: channels - 1], *shape[channels:])
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .by_parts import grid_of
+
 #: Axes of one image, channels included, that a tensor of a program has at most.
 MOST_AXES = 8
+#: Features that a vector of a program has at most.
+_MOST_FEATURES = 2**24
 
 
 @dataclass(frozen=True)
@@ -89,22 +93,51 @@ def rearranged(first: Tensor, shape: tuple[int, ...]) -> list[Move] | None:
     coordinates = torch.stack(torch.unravel_index(first.flatten(), shape))
     used = [line.unique() for line in coordinates]
     if math.prod(map(len, used)) != first.numel():
-        return None
+        return _by_grid(first, shape)
     found = _by_choice(first, coordinates, used, shape)
     if found is None:  # perhaps an axis is turned round, or shuffled
         used = [torch.tensor(list(dict.fromkeys(line.tolist()))) for line in coordinates]
         found = _by_choice(first, coordinates, used, shape)
-    return found
+    return _by_grid(first, shape) if found is None else found
+
+
+def _by_grid(first: Tensor, shape: tuple[int, ...]) -> list[Move] | None:
+    """`rearranged`, of what takes places of each axis in a grid, some of them several times."""
+    grid = grid_of(first, shape)
+    if grid is None:
+        return None
+    moves = _choices(grid.places, shape)
+    order = _permuted(_in_memory(grid.positions, grid.shape), grid.shape, tuple(first.shape))
+    return None if order is None else [*moves, *order]
+
+
+def number_by_number(first: Tensor, shape: tuple[int, ...]) -> list[Move] | None:
+    """Return any movement as a choice among all numbers; None if there are too many of them.
+
+    Args:
+        first, shape: as of `rearranged`; of as many dimensions as there may be.
+    """
+    count = math.prod(shape)
+    if max(count, first.numel()) > _MOST_FEATURES or max(first.dim(), len(shape)) > MOST_AXES:
+        return None
+    flat = [] if len(shape) == 1 else [_reshape((count,))]
+    chosen = select(_in_memory(first, shape).flatten(), (count,))
+    return [*flat, chosen] if first.dim() == 1 else [*flat, chosen, _reshape(tuple(first.shape))]
+
+
+def _choices(places: Sequence[Tensor], shape: tuple[int, ...]) -> list[Move]:
+    """A choice along each axis of which not all places are taken in their order."""
+    moves: list[Move] = []
+    for axis, (indices, size) in enumerate(zip(places, shape, strict=True)):
+        before = moves[-1].shape if moves else shape
+        if not torch.equal(indices, torch.arange(size)):
+            moves.append(select(indices, before) if axis == 0 else take(axis, indices, before))
+    return moves
 
 
 def _by_choice(first: Tensor, coordinates: Tensor, used: Sequence[Tensor], shape: tuple[int, ...]) -> list[Move] | None:
     """`rearranged`, after a choice of these coordinates along each axis, in this order."""
-    moves: list[Move] = []
-    for axis, (indices, size) in enumerate(zip(used, shape, strict=True)):
-        before = moves[-1].shape if moves else shape
-        if not torch.equal(indices, torch.arange(size)):
-            moves.append(select(indices, before) if axis == 0 else take(axis, indices, before))
-    reduced = tuple(map(len, used))
+    moves, reduced = _choices(used, shape), tuple(map(len, used))
     kept = [_places_of(indices, size)[line] for indices, size, line in zip(used, shape, coordinates, strict=True)]
     steps = [math.prod(reduced[axis + 1 :]) for axis in range(len(reduced))]
     positions = sum((line * step for line, step in zip(kept, steps, strict=True)), torch.zeros_like(kept[0]))

@@ -19,7 +19,13 @@ _AXES = frozenset({"dim", "axis"})
 
 
 def unfolded(
-    builder: Builder, call: Call, rule: Callable[..., str], *, broadcasts: bool, channels_second: bool
+    builder: Builder,
+    call: Call,
+    rule: Callable[..., str],
+    *,
+    broadcasts: bool,
+    channels_second: bool,
+    reduces: bool,
 ) -> Call:
     """Return a call as it is with the batch in front of every tensor; the call itself where it is there.
 
@@ -27,6 +33,7 @@ def unfolded(
         rule: of the function, whose parameters tell which arguments are axes.
         broadcasts: its tensors are repeated along axes, and constants among them have the axes of the result.
         channels_second: it takes the second axis as channels, whatever the others are.
+        reduces: it takes one tensor, and its result may lack the axes that it names.
 
     Raises:
         Refusal: its tensors have the batch at different places, or it works along the axis that has the batch.
@@ -48,11 +55,26 @@ def unfolded(
         raise Refusal(
             "its second axis has the batch, where it takes channels", f"Bring the batch to the front, {PARTIAL}"
         )
-    return _as_images(builder, call, rule, replace(fold, channels_second=channels_second), broadcasts=broadcasts)
+    fold = replace(fold, channels_second=channels_second)
+    if not reduces:
+        return _as_images(builder, call, rule, fold, fold, rank, broadcasts=broadcasts)
+    before = given[0].dim()
+    dropped = [axis for axis in _axes(rule, call, before) if axis < fold.axis] if rank < before else []
+    made = replace(fold, axis=fold.axis - len(dropped))
+    return _as_images(builder, call, rule, fold, made, before, broadcasts=False)
 
 
-def _as_images(builder: Builder, call: Call, rule: Callable[..., str], fold: Fold, *, broadcasts: bool) -> Call:
-    rank = next(tensors_in(call.result)).dim()
+def _axes(rule: Callable[..., str], call: Call, rank: int) -> set[int]:
+    """The axes that a call names."""
+    found = inspect.signature(rule).bind(None, *call.args, **call.kwargs).arguments
+    named = [found[name] for name in _AXES & found.keys() if found[name] is not None]
+    return {axis % rank for value in named for axis in ([value] if isinstance(value, int) else value)}
+
+
+def _as_images(
+    builder: Builder, call: Call, rule: Callable[..., str], fold: Fold, made_as: Fold, rank: int, *, broadcasts: bool
+) -> Call:
+    """A call of tensors that are folded, and of a result that is: of arguments of so many axes."""
     made: dict[int, Tensor] = {}  # by the id of a tensor, what stands for it
 
     def unfold(x: Any) -> Any:
@@ -73,9 +95,9 @@ def _as_images(builder: Builder, call: Call, rule: Callable[..., str], fold: Fol
         fold if builder.varies(x) or (broadcasts and _has_axis(x, fold.axis, rank)) else None for x in taken
     )
     given = {id(new): kept[old] for old, new in made.items()}
-    folds = Folds(call.args, call.kwargs, tensors, constants, given, fold)
+    folds = Folds(call.args, call.kwargs, tensors, constants, given, made_as)
     args, kwargs = _with_axes(rule, args, kwargs, fold, rank)
-    result = mapped(call.result, lambda x: fold.unfolded(x.detach()) if isinstance(x, Tensor) else x)
+    result = mapped(call.result, lambda x: made_as.unfolded(x.detach()) if isinstance(x, Tensor) else x)
     before, after = (_of_new(versions, made) for versions in (call.before, call.after))
     return replace(call, args=args, kwargs=kwargs, result=result, before=before, after=after, folds=folds)
 

@@ -77,13 +77,14 @@ def _faults_of_settings(node: Node) -> Iterator[str]:
     row = node.row
     has_geometry = not row.geometry.keys().isdisjoint(node.settings)
     wanted = {**row.settings, **row.geometry} if has_geometry else row.settings
+    known = {**wanted, **row.optional}
     for key in wanted.keys() - node.settings.keys():
         yield f"lacks the setting {key!r}"
-    for key in node.settings.keys() - wanted.keys():
+    for key in node.settings.keys() - known.keys():
         yield f"has a setting {key!r}, which its kind does not"
-    for key in wanted.keys() & node.settings.keys():
-        if not _is_of(node.settings[key], wanted[key]):
-            names = " or ".join(one.__name__ for one in wanted[key])
+    for key in known.keys() & node.settings.keys():
+        if not _is_of(node.settings[key], known[key]):
+            names = " or ".join(one.__name__ for one in known[key])
             yield f"has {key!r} of type {type(node.settings[key]).__name__}, which must be {names}"
 
 

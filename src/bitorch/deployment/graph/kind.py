@@ -23,9 +23,12 @@ FLAG: Types = (bool,)
 TEXT: Types = (str,)
 NUMBER: Types = (float,)
 BOUND: Types = (float, NoneType)
+NUMBER: Types = (float, int)
 
 WINDOW = {"kernel_size": INTS, "stride": INTS, "padding": INTS}
 GEOMETRY = {**WINDOW, "dilation": INTS, "groups": INT}
+#: What a convolution has if it is a transposed one.
+TRANSPOSED = {"output_padding": INTS}
 CODES = {"bits": INT, "sign": FLAG}
 QUANTIZER = {
     "form": TEXT,
@@ -59,6 +62,7 @@ class Kind:
         arity: how many nodes it reads; None: one or more.
         settings: of each, the types that it may have. Tuples hold whole numbers.
         geometry: further settings, of which a node has all or none.
+        optional: settings that a node may have as well.
         shape: whether its shape follows from its settings and the shapes that it reads.
         captured: whether capture makes it; the others are made by passes.
         elementwise: it computes each number of its result from one number, of the same channel.
@@ -75,6 +79,7 @@ class Kind:
         keeps_channels: each number of its result is made of numbers of its own channel.
         weighs: it sums products with a weight.
         sums: its sum is one of floats, in an order that is free.
+        squares: whether with these settings it sums squares, which overflow where the numbers are smaller.
         exact: its value has the same bits wherever it is computed; False of free sums, and of a library's exp.
         lost: of what is not exact, how far a library's value may be from the true one beside its last bits, as
             PyTorch takes the tail of GELU from 1. Then huge numbers, too, become inf or NaN in some places of a tensor.
@@ -86,6 +91,7 @@ class Kind:
     arity: int | None = 1
     settings: Mapping[str, Types] = field(default_factory=dict)
     geometry: Mapping[str, Types] = field(default_factory=dict)
+    optional: Mapping[str, Types] = field(default_factory=dict)
     shape: shapes.Rule = shapes.anything
     captured: bool = True
     elementwise: bool = False
@@ -97,6 +103,7 @@ class Kind:
     keeps_channels: bool = False
     weighs: bool = False
     sums: bool = False
+    squares: Property = never
     exact: bool = True
     lost: float = 0.0
     makes_codes: bool = False

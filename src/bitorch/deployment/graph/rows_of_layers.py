@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import shapes
-from .kind import GEOMETRY, INT, QUANTIZER, TENSOR, TENSOR_OR_NONE, TEXT, WEIGHT, Kind
+from .kind import GEOMETRY, INT, QUANTIZER, TENSOR, TENSOR_OR_NONE, TEXT, TRANSPOSED, WEIGHT, Kind
 
 LAYERS: tuple[Kind, ...] = (
     Kind(
@@ -16,18 +16,22 @@ LAYERS: tuple[Kind, ...] = (
     ),
     Kind(
         "low_bit",
-        "A QConv1d, QConv2d or QLinear. Settings of its input's quantizer, and `weight`, integers as float32 "
-        "[C_out, …], of `weight_bits` on `weight_grid`; `largest` absolute codes of input and weight; `scale` [1] or "
-        "[C_out], of both; `bias` or None. Of convolutions the geometry of conv, `padding_mode` and `pad_code`.",
+        "A low-bit convolution, transposed or not, or a QLinear. Settings of its input's quantizer, and `weight`, "
+        "integers as float32 [C_out, …], of `weight_bits` on `weight_grid`; `largest` absolute codes of input and "
+        "weight; `scale` [1] or [C_out], of both; `bias` or None. Of convolutions the geometry of conv, `padding_mode` "
+        "and `pad_code`, which transposed ones have no use for.",
         settings={**QUANTIZER, **WEIGHT, "scale": TENSOR, "bias": TENSOR_OR_NONE},
         geometry={**GEOMETRY, "padding_mode": TEXT, "pad_code": INT},
+        optional=TRANSPOSED,
         shape=shapes.weighted,
     ),
     Kind(
         "conv",
-        "A float convolution, 1d or 2d. `weight` [C_out, C_in / groups, …], `bias` or None; `padding` before and after "
-        "each dimension, outermost first.",
+        "A float convolution, of one dimension to three. `weight` [C_out, C_in / groups, …], `bias` or None; `padding` "
+        "before and after each dimension, outermost first. With `output_padding` a transposed one: then `padding` has "
+        "one number for each dimension.",
         settings={"weight": TENSOR, "bias": TENSOR_OR_NONE, **GEOMETRY},
+        optional=TRANSPOSED,
         shape=shapes.weighted,
         weighs=True,
         sums=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import shapes
-from .kind import FLAG, INTS, WINDOW, Kind
+from .kind import FLAG, INT, INTS, WINDOW, Kind
 
 POOLS: tuple[Kind, ...] = (
     Kind(
@@ -16,8 +16,10 @@ POOLS: tuple[Kind, ...] = (
     ),
     Kind(
         "avg_pool",
-        "The mean of a window, row by row. `count_include_pad`: borders count.",
+        "The mean of a window, row by row. `count_include_pad`: borders count. `beyond`: pixels behind the borders of "
+        "each dimension that windows reach, and that never count; `divisor`: what to divide by, whatever counts.",
         settings={**WINDOW, "count_include_pad": FLAG},
+        optional={"beyond": INTS, "divisor": INT},
         shape=shapes.pooled,
         keeps_channels=True,
     ),
@@ -34,6 +36,14 @@ POOLS: tuple[Kind, ...] = (
         "Means of windows that cover the image, to `output_size` pixels.",
         settings={"output_size": INTS},
         shape=shapes.resized,
+        keeps_channels=True,
+    ),
+    Kind(
+        "adaptive_max_pool",
+        "The largest numbers of windows that cover the image, to `output_size` pixels.",
+        settings={"output_size": INTS},
+        shape=shapes.resized,
+        moves=True,
         keeps_channels=True,
     ),
 )

@@ -40,11 +40,21 @@ def flattened(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool
     return shape == (math.prod(inputs[0]),)
 
 
+def _transposed(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """What a transposed convolution makes of the rows, in any number of channels."""
+    keys = ("kernel_size", "stride", "dilation", "padding", "output_padding")
+    rows = zip(inputs[0][1:], *(settings[key] for key in keys), strict=True)
+    return shape[1:] == tuple((size - 1) * s + d * (k - 1) + 1 - 2 * p + more for size, k, s, d, p, more in rows)
+
+
 def windowed(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """That of a window's places, in any number of channels."""
+    if "output_padding" in settings:
+        return _transposed(settings, inputs, shape)
     kernel, strides, padding = (settings[key] for key in ("kernel_size", "stride", "padding"))
     dilation = settings.get("dilation", (1,) * len(kernel))
-    before, after = padding[::2], padding[1::2]
+    beyond = settings.get("beyond", (0,) * len(kernel))
+    before, after = padding[::2], tuple(a + more for a, more in zip(padding[1::2], beyond, strict=True))
     rows = zip(inputs[0][1:], kernel, strides, before, after, dilation, strict=True)
     return shape[1:] == tuple((size + b + a - d * (k - 1) - 1) // step + 1 for size, k, step, b, a, d in rows)
 
@@ -69,6 +79,13 @@ def one_pixel(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool
 def resized(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """(C, *output_size)."""
     return shape == (*inputs[0][:1], *settings["output_size"])
+
+
+def reduced(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """That of the input, with 1 for each of the axes."""
+    axes = settings["axes"]
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(inputs[0]))
+    return shape == kept and all(0 <= axis < len(kept) for axis in axes)
 
 
 def together(shapes: Sequence[Shape]) -> Shape | None:
@@ -105,6 +122,11 @@ def taken(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
     """As many places of a row axis as are taken."""
     axis = settings["axis"]
     return axis > 0 and shape == (*inputs[0][:axis], len(settings["indices"]), *inputs[0][axis + 1 :])
+
+
+def embedded(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:
+    """As many channels as a row of the table has, at each place of the indices."""
+    return shape == (settings["table"].shape[1], *inputs[0])
 
 
 def permuted(settings: Settings, inputs: Sequence[Shape], shape: Shape) -> bool:

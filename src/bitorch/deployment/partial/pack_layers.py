@@ -15,6 +15,11 @@ from ...in_place import check_module
 from ...layers import (
     QConv1d,
     QConv2d,
+    QConv3d,
+    QConvTranspose1d,
+    QConvTranspose2d,
+    QConvTranspose3d,
+    QEmbedding,
     QLinear,
     QMultiheadAttention,
 )
@@ -101,6 +106,16 @@ class PartialDeployment(nn.Module):
         header = ("layer", "was", "is", "bits", "reason")
         cells = [header, *((row.name, row.layer, row.became, row.bits, row.reason) for row in self.rows)]
         return ruled(aligned(cells))
+
+
+_TRANSPOSED = "a transposed convolution is packed in a model that is deployed whole, not alone"
+#: Layers that the runtime computes as parts of a program, and that have no packed form of their own.
+_ONLY_WHOLE: dict[type[nn.Module], str] = {
+    QConv3d: "a convolution in three dimensions is packed in a model that is deployed whole, not alone",
+    QConvTranspose1d: _TRANSPOSED,
+    QConvTranspose2d: _TRANSPOSED,
+    QConvTranspose3d: _TRANSPOSED,
+}
 
 
 def pack_layers(model: nn.Module) -> PartialDeployment:
@@ -190,6 +205,10 @@ def _pack(layer: nn.Module) -> PackedLayer:
         raise NotPackableError("its gates and states stay in PyTorch; its matrices have rows of their own")
     if type(layer) is QMultiheadAttention:
         raise NotPackableError("softmax and its products stay in PyTorch; the projections have rows of their own")
+    if type(layer) in _ONLY_WHOLE:
+        raise NotPackableError(_ONLY_WHOLE[type(layer)])
+    if type(layer) is QEmbedding:
+        raise NotPackableError("tables stay in PyTorch; deployed whole, they are packed")
     if type(layer) in NOT_IN_THE_RUNTIME:
         raise NotPackableError(NOT_IN_THE_RUNTIME[type(layer)][0])
     if isinstance(layer, LowBit):

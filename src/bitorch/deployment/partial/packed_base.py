@@ -198,19 +198,26 @@ def _input_range(arithmetic: Arithmetic | Reason) -> Tensor | None:
 
 
 class _Source:
-    """The tensors of a quantizer, and how often each was written to; of one made in inference mode nobody counts it."""
+    """The tensors of a quantizer, and how often each was written to; copies of those that nobody counts it of."""
 
     def __init__(self, quantizer: nn.Module) -> None:
         kinds = [kind for module in quantizer.modules() for kind in (module._parameters, module._buffers)]
         members = [(kind, name, tensor) for kind in kinds for name, tensor in kind.items() if tensor is not None]
-        self._members = [(*member, None if member[2].is_inference() else member[2]._version) for member in members]
+        self._members = [(*member, _stamp(member[2])) for member in members]
 
     def is_as_it_was(self) -> bool:
         """Whether these are the same tensors, which nobody has written to since."""
-        for kind, name, tensor, version in self._members:
-            if kind.get(name) is not tensor or (version is not None and tensor._version != version):
+        for kind, name, tensor, stamp in self._members:
+            if kind.get(name) is not tensor:
+                return False
+            is_same = torch.equal(tensor, stamp) if isinstance(stamp, Tensor) else tensor._version == stamp
+            if not is_same:
                 return False
         return True
+
+
+def _stamp(tensor: Tensor) -> int | Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor._version
 
 
 def _kind(packing: Packing, *, is_in_runtime: bool, is_unsigned: bool) -> str:

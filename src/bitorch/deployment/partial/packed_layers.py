@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...kept import Kept
 from ...layers import QConv1d, QConv2d, QLinear
 from ...layers.qattention import QProjection
 from ...layers.qrecurrent import QGates
-from ...operators.packed import packed_conv2d, packed_linear
+from ...layers.watched import is_watched
+from ...operators.last_call import is_plain
+from ...operators.packed import PackedLinearCall, packed_conv2d, packed_linear
+from ...operators.packed_together import Together
 from .packed_base import NotPackableError, Packed
 
 
@@ -34,6 +39,7 @@ class PackedLinear(Packed):
             raise NotPackableError(f"PackedLinear packs a QLinear, not a {type(layer).__name__}")
         super().__init__(layer)
         self.in_features, self.out_features = layer.in_features, layer.out_features
+        self._together: Kept[Together] = Kept()
 
     def forward(self, input: Tensor) -> Tensor:
         """Return y, shape [..., out_features], for x of shape [..., in_features] and any floating dtype."""
@@ -57,6 +63,36 @@ class PackedLinear(Packed):
             last_call=self._last_call,
         )
         return self._finished(y, input, (-1,))
+
+    def together(self, others: Sequence[nn.Module], input: Tensor) -> list[Tensor] | None:
+        """Return what this layer and others give for one input, by one call; None where each has to be called."""
+        layers: list[PackedLinear] = [self]
+        for layer in others:
+            if not isinstance(layer, PackedLinear):
+                return None
+            layers.append(layer)
+        if not is_plain(input) or input.dtype != torch.float32 or is_watched(*layers):
+            return None
+        if not all(layer._can_be_together(input) for layer in layers):
+            return None
+        calls = [layer._call(input) for layer in layers]
+        made = self._together.made
+        results = None if made is None else made.run(calls)
+        if results is None:
+            made = self._together.made = Together(calls)
+            results = made.run(calls)
+        return results
+
+    def _can_be_together(self, input: Tensor) -> bool:
+        is_plain_layer = self._is_in_runtime and self.output_dtype == torch.float32
+        return is_plain_layer and self.in_features == input.shape[-1] and not self.packed_weight.is_inference()
+
+    def _call(self, input: Tensor) -> PackedLinearCall:
+        buffers, input_range = self._buffers, self._current_range()  # first: it sets the zero point
+        return PackedLinearCall(
+            input, cast(Tensor, buffers["packed_weight"]), cast(Tensor, buffers["scale"]), buffers["bias"],
+            self.weight_bits, self.activation_bits, self._kind, self._zero_point, self._weight_grid, input_range,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self._bits_repr()}"

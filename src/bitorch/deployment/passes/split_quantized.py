@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...layers.exact import scaled_convolution, scaled_linear
+from ...layers.exact_transposed import Geometry, products_per_output, scaled_transposed_convolution
 from ...quantizations.arithmetic import is_sign
 from ...quantizations.levels import divide
 from ..graph.graph import Graph, Node
@@ -33,9 +34,9 @@ def read_pixels(graph: Graph) -> Graph:
     nodes: list[Node] = []
     names: dict[str, str] = {}
     for node in graph:
-        if node.kind == "input":
+        if node.kind == "input" and node.settings["dtype"] == "float32":
             names[node.name] = f"{node.name}/float"
-            nodes += [replace(node, settings={"pixels": True}), _floats(names[node.name], node)]
+            nodes += [replace(node, settings={**node.settings, "pixels": True}), _floats(names[node.name], node)]
         elif node.kind == "permute" and node.inputs[0] in names:
             moved = replace(node, name=f"{node.name}/pixels")
             nodes += [moved, _floats(node.name, moved)]
@@ -127,14 +128,14 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
 def _product(node: Node, codes: Node, geometry: dict[str, Any]) -> Node:
     kept = ("weight", "weight_bits", "weight_grid", "largest", "zero_point")
     settings = {name: node.settings[name] for name in kept} | {"sign": is_sign(node.settings["form"]), **geometry}
-    function = _convolution_product(settings) if geometry else _linear_product(settings)
+    function = _product_of_window(settings) if geometry else _linear_product(settings)
     return Node(f"{node.name}/sum", "product", (codes.name,), node.shape, function, settings, node.place, node.module)
 
 
 def _explicit_pad(node: Node, codes: Node) -> list[Node]:
     """A node that pads codes, where it is more than the zeros that the product takes borders for."""
     padding, mode, value = (node.settings[name] for name in ("padding", "padding_mode", "pad_code"))
-    if not any(padding) or (mode == "zeros" and value == 0):
+    if not any(padding) or (mode == "zeros" and value == 0) or "output_padding" in node.settings:
         return []
     sizes = tuple(
         size + before + after for size, before, after in zip(codes.shape[1:], padding[::2], padding[1::2], strict=True)
@@ -157,7 +158,8 @@ def _padded(padding: tuple[int, ...], mode: str, value: float) -> Callable[[Tens
 
 
 def _geometry(node: Node, *, padded: bool) -> dict[str, Any]:
-    geometry = {name: node.settings[name] for name in ("kernel_size", "stride", "padding", "dilation", "groups")}
+    names = ("kernel_size", "stride", "padding", "dilation", "groups", "output_padding")
+    geometry = {name: node.settings[name] for name in names if name in node.settings}
     return geometry | {"padding": (0,) * len(geometry["padding"])} if padded else geometry
 
 
@@ -168,6 +170,23 @@ def _linear_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     def function(codes: Tensor) -> Tensor:  # [batch, F, *rows]
         features_last = (codes.to(weight.dtype) - zero).movedim(1, -1)
         return scaled_linear(features_last, weight, one, one, largest).movedim(-1, 1)
+
+    return function
+
+
+def _product_of_window(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    return _transposed_product(product) if "output_padding" in product else _convolution_product(product)
+
+
+def _transposed_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    weight, zero, largest = product["weight"], product["zero_point"], product["largest"]
+    geometry = Geometry(*(product[name] for name in Geometry._fields))
+    inputs = products_per_output(weight.shape[1], product["kernel_size"], geometry.stride, geometry.dilation)
+    one = torch.ones(())
+
+    def function(codes: Tensor) -> Tensor:
+        x = codes.to(weight.dtype) - zero
+        return scaled_transposed_convolution(x, weight, one, one, largest, inputs, geometry)
 
     return function
 

@@ -73,7 +73,7 @@ class _Grouping:
             self._take_integer_codes(group)
         for kinds in _stage_order(anchor):
             self._take_stage(group, kinds)
-        if anchor.row.weighs or anchor.kind == "add" or anchor.kind in AFFINE:
+        if anchor.row.weighs or anchor.kind in ("add", "normalize") or anchor.kind in AFFINE:
             self._take_codes(group)
         self.groups.append(group)
 

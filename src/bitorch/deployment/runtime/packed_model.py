@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bitorch_runtime._native import Operation, Port
 
-_DTYPES = {"float32": torch.float32, "uint8": torch.uint8, "int32": torch.int32}
+_DTYPES = {"float32": torch.float32, "uint8": torch.uint8, "int32": torch.int32, "int64": torch.int64}
 
 
 @dataclass(frozen=True)
@@ -290,6 +290,8 @@ def _check(spec: TensorSpec, value: object) -> None:
 
 
 def _remedy(got: torch.dtype, wanted: torch.dtype) -> str:
+    if wanted in (torch.int32, torch.int64):
+        return f"use x.to({wanted}): it takes indices"
     if wanted == torch.uint8:
         return "it takes the pixels 0 to 255 themselves; for floats deploy with pixels=False"
     return "use bitorch.data.to_float(pixels), or deploy with pixels=True" if got == torch.uint8 else "use x.float()"

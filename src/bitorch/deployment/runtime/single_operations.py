@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bitorch_runtime import pack_weights
 from bitorch_runtime.operations import OPERATIONS
 
 from ..graph.graph import Node
@@ -71,12 +73,14 @@ def window_keys(node: Node) -> Operation:
 
 
 def _borders(padding: tuple[int, ...]) -> list[int]:
-    """[top, left, bottom, right] of (before, after) of two axes; [before, after] of one."""
-    if len(padding) == 4:
-        top, bottom, left, right = padding
-        return [top, left, bottom, right]
-    # Of a vector, or of more than two axes, only the channels are padded.
-    return list(padding) if len(padding) == 2 else [0, 0, 0, 0]
+    """Before each axis, then after each, of (before, after) of each: [top, left, bottom, right] of two."""
+    return [*padding[::2], *padding[1::2]]
+
+
+def transposed_keys(node: Node) -> Operation:
+    """The keys of the window of a transposed convolution."""
+    keys = ("kernel_size", "stride", "padding", "output_padding", "dilation")
+    return {key: list(node.settings[key]) for key in keys}
 
 
 def table_operation(arrays: Arrays, node: Node) -> tuple[str, Operation]:
@@ -129,16 +133,36 @@ def _max_pool(arrays: Arrays, node: Node) -> tuple[str, Operation]:
 
 
 def _avg_pool(arrays: Arrays, node: Node) -> tuple[str, Operation]:
-    return "avg_pool", window_keys(node) | {"count_include_pad": node.settings["count_include_pad"]}
+    settings = node.settings
+    keys = window_keys(node) | {"count_include_pad": settings["count_include_pad"]}
+    if "beyond" in settings:
+        keys["beyond"] = list(settings["beyond"])
+    return "avg_pool", keys | ({"divisor": settings["divisor"]} if "divisor" in settings else {})
 
 
-def _adaptive_avg_pool(arrays: Arrays, node: Node) -> tuple[str, Operation]:
-    return "adaptive_avg_pool", {"output_size": list(node.settings["output_size"])}
+def _to_size(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return node.kind, {"output_size": list(node.settings["output_size"])}
+
+
+def _nearest(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "resize", {"output_size": list(node.settings["output_size"]), "mode": "nearest"}
+
+
+def _resize(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    keys: Operation = {"output_size": list(settings["output_size"]), "mode": settings["mode"]}
+    if settings["align_corners"]:
+        keys["align_corners"] = True
+    elif settings["scale"] is not None:
+        keys["scale"] = settings["scale"].tolist()
+    return "resize", keys
 
 
 def _pad(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     settings = node.settings
-    keys: Operation = {"padding": _borders(settings["padding"]), "mode": settings["mode"]}
+    # Where only channels are padded, as of a vector, the axes of rows are not counted.
+    rows = _borders(settings["padding"]) if any(settings["padding"]) else [0, 0, 0, 0]
+    keys: Operation = {"padding": rows, "mode": settings["mode"]}
     if settings["mode"] == "constant":
         keys |= {"value": settings["value"], "channels": list(settings["channels"])}
     return "pad", keys
@@ -167,6 +191,15 @@ def _permute(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "permute", {"axes": list(node.settings["axes"])}
 
 
+def _reduce(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    axes = [axis - len(node.shape) if axis > 0 else 0 for axis in settings["axes"]]
+    keys: Operation = {"function": settings["reduction"], "axes": axes}
+    if settings["reduction"] in ("var", "std"):
+        keys["correction"] = settings["correction"]
+    return "reduce", keys
+
+
 def _concat(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     # Counted from the last axis: row axes of 1 in front of all others say nothing.
     axis = node.settings["axis"]
@@ -190,6 +223,22 @@ def _attention(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "attention", {"scale": settings["scale"]} | ({"causal": True} if settings["causal"] else {})
 
 
+def _embedding(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    if "codes" not in settings:
+        return "embedding", {"table": arrays.floats(node, "table", settings["table"])}
+    bits, grid = settings["weight_bits"], settings["weight_grid"]
+    packed = pack_weights(as_array(settings["codes"].to(torch.int16)), bits, grid)
+    keys: Operation = {
+        "table": arrays.array(node, "table", packed),
+        "weight_bits": bits,
+        "channels": node.channels,
+        "levels": arrays.floats(node, "levels", settings["levels"]),
+        "scale": arrays.floats(node, "scale", settings["scale"]),
+    }
+    return "embedding", keys if grid == "odd" else keys | {"weight_grid": grid}
+
+
 _SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
 _NUMBERS = {
     "celu": ("alpha",),
@@ -211,12 +260,15 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "lookup": table_operation,
         "max_pool": _max_pool,
         "avg_pool": _avg_pool,
-        "adaptive_avg_pool": _adaptive_avg_pool,
+        "adaptive_avg_pool": _to_size,
+        "adaptive_max_pool": _to_size,
         "global_avg_pool": _as_it_is,
         **dict.fromkeys(("sub", "mul", "div", "minimum", "maximum"), _as_it_is),
         "where": _as_it_is,
         "constant": _constant,
         "softmax": _softmax,
+        "nearest": _nearest,
+        "resize": _resize,
         "matmul": _matmul,
         "attention": _attention,
         "pad": _pad,
@@ -226,5 +278,7 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "reshape": _reshape,
         "permute": _permute,
         "concat": _concat,
+        **dict.fromkeys(("reduce", "extreme", "place"), _reduce),
+        "embedding": _embedding,
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from .compile import Compiled
 from .lower import Lowered
 from .packed_model import PackedModel
 from .same_network import as_floats, compiled_as
+from .sizes_of_terms import sizes_of_terms
 from .subnormals import subnormals_kept
 
 if TYPE_CHECKING:
@@ -131,7 +133,8 @@ def verify(model: nn.Module, packed: PackedModel, *inputs: Tensor) -> Verificati
     taken right from D through a function of free last bits, such as SiLU, must be those of its value, or of one that is
     2⁻²¹ of it larger or smaller. Likewise, where
     the model quantizes NaN, what follows is computed from the program's code, the lowest one. A float sum is not
-    compared in images whose numbers are so huge (beyond 10²⁴) that it may overflow in one order and not in another.
+    compared in images whose numbers are so huge (beyond 10²⁴, and 10¹² where squares are added) that it may overflow in
+    one order and not in another.
 
     Args:
         model: in eval mode.
@@ -224,7 +227,8 @@ class _Walk:
                 is_inexact = not node.row.exact or any(name in inexact for name in node.inputs)
                 values[node.name] = value
                 if node.row.sums:
-                    unsure |= _of_any(node, [_may_overflow(values[name]) for name in node.inputs])
+                    limit = math.sqrt(_HUGE) if node.row.squares(node.settings) else _HUGE
+                    unsure |= _of_any(node, [_may_overflow(values[name], limit) for name in node.inputs])
                 elif node.row.lost:
                     unsure[node.name] = (values[node.inputs[0]].abs() > _HUGE).flatten(1).any(1)
                 elif is_inexact:
@@ -241,7 +245,7 @@ class _Walk:
                     value = _between(value, found, *node.between(*(values[name] for name in node.inputs)))
                 if node.name in unsure:
                     value = torch.where(unsure[node.name].reshape(-1, *[1] * (value.dim() - 1)), found, value)
-                terms = _terms(node, [values[name] for name in node.inputs])
+                terms = sizes_of_terms(node, [values[name] for name in node.inputs])
                 comparisons.append(
                     _comparison(node.name, operation, kind, value, found, exact=not is_inexact, terms=terms)
                 )
@@ -261,19 +265,14 @@ class _Walk:
         return 2 * codes - 1 if self.signs[node.name] else codes
 
 
-def _terms(node: Node, inputs: Sequence[Tensor]) -> Tensor | None:
-    """What a sum without a weight would be if nothing that is added up cancelled; None where its own size is told."""
-    return node.function(*(x.abs() for x in inputs)) if node.kind in ("global_avg_pool", "matmul") else None
-
-
 def _between(value: Tensor, found: Tensor, least: Tensor, most: Tensor) -> Tensor:
     """The codes that the model may have: those that were found, where its last bits decide between them and others."""
     return torch.where((found >= least) & (found <= most), found, value)
 
 
-def _may_overflow(x: Tensor) -> Tensor:
+def _may_overflow(x: Tensor, limit: float) -> Tensor:
     """Say of which images x, [batch, …], a float sum is not compared: bool [batch]."""
-    return (x.isfinite() & (x.abs() > _HUGE)).flatten(1).any(1)
+    return (x.isfinite() & (x.abs() > limit)).flatten(1).any(1)
 
 
 def _of_any(node: Node, unsure: Sequence[Tensor]) -> dict[str, Tensor]:

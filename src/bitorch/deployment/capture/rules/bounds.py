@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from ..problems import PARTIAL, Refusal
 from ..reader import Reader
 from .numbers import float32
 from .pairs import Number, aligned, channels_of, operand, pair, with_constant
-from .remedies import instead_of_maximum
 
 
 def relu6(call: Reader, input: Tensor, inplace: bool = False) -> str:
@@ -26,21 +24,14 @@ def hardtanh(call: Reader, input: Tensor, min_val: float = -1.0, max_val: float 
     return _clamp(call, input, min_val, max_val)
 
 
-def minimum(call: Reader, input: Tensor, other: Any = None, **rest: Any) -> str:
-    """The rule of torch.minimum, and of torch.min with two tensors."""
-    _check_two(call, input, other, "a minimum")
+def minimum(call: Reader, input: Tensor, other: Tensor) -> str:
+    """The rule of torch.minimum."""
     return _bounded(call, "minimum", torch.minimum, input, other)
 
 
-def maximum(call: Reader, input: Tensor, other: Any = None, **rest: Any) -> str:
-    """The rule of torch.maximum, and of torch.max with two tensors."""
-    _check_two(call, input, other, "a maximum")
+def maximum(call: Reader, input: Tensor, other: Tensor) -> str:
+    """The rule of torch.maximum."""
     return _bounded(call, "maximum", torch.maximum, input, other)
-
-
-def _check_two(call: Reader, one: Tensor, other: Any, what: str) -> None:
-    if not isinstance(other, Tensor):
-        raise Refusal(f"{what} of several numbers of an image cannot be deployed", instead_of_maximum(one))
 
 
 def _bounded(call: Reader, kind: str, function: Callable[..., Tensor], one: Tensor, other: Tensor) -> str:

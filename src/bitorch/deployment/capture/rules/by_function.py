@@ -9,7 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import attention, bounds, choosing, einsum, elementwise, functions, joining, matrices, pairs, windows
+from . import (
+    attention,
+    bounds,
+    choosing,
+    einsum,
+    elementwise,
+    embeddings,
+    functions,
+    joining,
+    matrices,
+    norms,
+    pairs,
+    reductions,
+    resizes,
+    windows,
+    writing,
+)
 
 Rule = Callable[..., str]
 _torch: Any = torch  # of which the stubs do not know everything
@@ -46,31 +62,57 @@ RULES: dict[Any, Rule] = _rules(
     {
         "conv1d": windows.conv(1),
         "conv2d": windows.conv(2),
+        "conv3d": windows.conv(3),
+        "conv_transpose1d": windows.conv_transpose(1),
+        "conv_transpose2d": windows.conv_transpose(2),
+        "conv_transpose3d": windows.conv_transpose(3),
         "linear": windows.linear,
+        "embedding": embeddings.embedding,
         "max_pool1d": windows.max_pool(1),
         "max_pool2d": windows.max_pool(2),
+        "max_pool3d": windows.max_pool(3),
         "max_pool1d_with_indices": windows.max_pool(1),
         "max_pool2d_with_indices": windows.max_pool(2),
+        "max_pool3d_with_indices": windows.max_pool(3),
         "avg_pool1d": windows.avg_pool(1),
         "avg_pool2d": windows.avg_pool(2),
+        "avg_pool3d": windows.avg_pool(3),
         "adaptive_avg_pool1d": windows.adaptive_avg_pool(1),
         "adaptive_avg_pool2d": windows.adaptive_avg_pool(2),
+        "adaptive_avg_pool3d": windows.adaptive_avg_pool(3),
         "adaptive_max_pool1d": windows.adaptive_max_pool(1),
         "adaptive_max_pool2d": windows.adaptive_max_pool(2),
+        "adaptive_max_pool3d": windows.adaptive_max_pool(3),
         "adaptive_max_pool1d_with_indices": windows.adaptive_max_pool(1),
         "adaptive_max_pool2d_with_indices": windows.adaptive_max_pool(2),
-        "mean": windows.mean,
-        "amax": windows.amax,
+        "adaptive_max_pool3d_with_indices": windows.adaptive_max_pool(3),
+        "mean": reductions.mean,
+        "sum": reductions.sum,
+        "amax": reductions.amax,
+        "amin": reductions.amin,
+        "max": reductions.largest_or_maximum,
+        "min": reductions.smallest_or_minimum,
+        "argmax": reductions.argmax,
+        "argmin": reductions.argmin,
+        "var": reductions.var,
+        "std": reductions.std,
+        "norm": reductions.norm,
+        "layer_norm": norms.layer_norm,
+        "group_norm": norms.group_norm,
+        "instance_norm": norms.instance_norm,
+        "rms_norm": norms.rms_norm,
         "cat concat concatenate": joining.cat,
         "stack": joining.stack,
+        "hstack column_stack": joining.hstack,
+        "dstack": joining.dstack,
         "relu": elementwise.activation("relu"),
         "relu6": bounds.relu6,
         "hardtanh": bounds.hardtanh,
         "clamp clip": bounds.clamp,
         "clamp_min": bounds.clamp_min,
         "clamp_max": bounds.clamp_max,
-        "minimum min": bounds.minimum,
-        "maximum max": bounds.maximum,
+        "minimum": bounds.minimum,
+        "maximum": bounds.maximum,
         "leaky_relu": elementwise.leaky_relu,
         "prelu": elementwise.prelu,
         "elu": elementwise.elu,
@@ -102,6 +144,7 @@ RULES: dict[Any, Rule] = _rules(
         "triu": choosing.triu,
         "masked_fill": choosing.masked_fill,
         "neg negative __neg__": elementwise.neg,
+        "addcmul": elementwise.addcmul,
         "matmul bmm mm __matmul__ __imatmul__": matrices.matmul,
         "__rmatmul__": matrices.rmatmul,
         "addmm": matrices.addmm,
@@ -112,7 +155,12 @@ RULES: dict[Any, Rule] = _rules(
 ) | {
     F.batch_norm: elementwise.batch_norm,
     F.pad: joining.pad,
+    F.unfold: joining.unfold,
+    Tensor.__setitem__: writing.setitem,
     _torch._C._nn.pad: joining.pad,
+    F.normalize: norms.normalize,
+    _torch.linalg.vector_norm: reductions.vector_norm,
+    F.interpolate: resizes.interpolate,
     torch.where: choosing.where,
     Tensor.where: choosing.where_of,
 }
@@ -121,23 +169,33 @@ RULES: dict[Any, Rule] = _rules(
 BROADCASTING = frozenset(
     {pairs.add, pairs.sub, pairs.rsub, pairs.mul, pairs.div, functions.divided_by, bounds.clamp, bounds.clamp_min}
     | {bounds.clamp_max, bounds.minimum, bounds.maximum, choosing.where, choosing.where_of, choosing.masked_fill}
+    | {reductions.largest_or_maximum, reductions.smallest_or_minimum}
 )
 
 #: Further rules of functions whose constants have the axes of the result, or the last ones of them.
 ALIGNED = frozenset({joining.cat, matrices.matmul, matrices.baddbmm, attention.scaled_dot_product_attention})
 
-#: Rules of functions that are told their axes by letters.
-SPELLED = frozenset({einsum.einsum})
+#: Rules of functions that are told their axes by letters, or by where they stand in an index.
+SPELLED = frozenset({einsum.einsum, writing.setitem})
 
 #: Rules of functions that take the second axis as channels, however many there are behind it.
-CHANNELS_SECOND = frozenset({elementwise.batch_norm, elementwise.prelu})
+CHANNELS_SECOND = frozenset(
+    {elementwise.batch_norm, elementwise.prelu, norms.group_norm, norms.instance_norm, resizes.interpolate}
+) | frozenset(
+    RULES[function]
+    for kind in ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
+    for dimensions in (1, 2, 3)
+    for function in _named(f"{kind}{dimensions}d {kind}{dimensions}d_with_indices", _torch, _F)
+    if function in RULES
+)
 
 #: Functions whose first argument is a tensor, and which only put its numbers elsewhere.
 MOVEMENTS = frozenset(
     _named(
         "view view_as reshape reshape_as flatten unflatten squeeze unsqueeze transpose permute movedim moveaxis "
         "swapaxes swapdims t chunk split split_with_sizes tensor_split hsplit vsplit unbind narrow select index_select "
-        "take_along_dim __getitem__ flip roll expand expand_as broadcast_to repeat tile repeat_interleave "
+        "take_along_dim gather diagonal __getitem__ flip fliplr flipud rot90 roll "
+        "expand expand_as broadcast_to repeat tile repeat_interleave "
         "channel_shuffle native_channel_shuffle pixel_shuffle pixel_unshuffle ravel contiguous clone detach alias",
         _torch,
         _Tensor,
@@ -156,6 +214,22 @@ def nearest(positions: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return F.interpolate(positions.double(), *args, **kwargs).long()
 
 
+def is_fold_without_sums(function: Any, *args: Any, **kwargs: Any) -> bool:
+    """Say whether a call is F.fold of windows that do not overlap, and cover all, which only puts numbers elsewhere."""
+    if function is not F.fold:
+        return False
+    given = dict(zip(_OF_FOLD, args, strict=False)) | kwargs
+    return bool((F.fold(**{**given, "input": torch.ones_like(given["input"])}) == 1).all())
+
+
+_OF_FOLD = ("input", "output_size", "kernel_size", "dilation", "padding", "stride")
+
+
+def folded(positions: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """F.fold of int64 positions, which it does not take itself."""
+    return F.fold(positions.double(), *args, **kwargs).long()
+
+
 #: Functions that make one number of several; of one number they make the same.
 REDUCTIONS = frozenset(_named("sum mean amax amin prod", _torch, _Tensor))
 
@@ -164,7 +238,8 @@ def is_movement(function: Any, *args: Any, **kwargs: Any) -> bool:
     """Say whether a call only puts the numbers of its first argument elsewhere."""
     if function in REDUCTIONS:
         return _is_of_ones(*args, **kwargs)
-    return function in MOVEMENTS or function in CASTS or is_nearest(function, *args, **kwargs)
+    is_other = is_nearest(function, *args, **kwargs) or is_fold_without_sums(function, *args, **kwargs)
+    return function in MOVEMENTS or function in CASTS or is_other
 
 
 def _is_of_ones(input: Tensor, dim: Any = None, *_: Any, axis: Any = None, dtype: Any = None, **__: Any) -> bool:

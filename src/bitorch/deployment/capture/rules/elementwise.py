@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from .numbers import channel_count, finite, minus_one, the_same_everywhere, with_channels
+from .numbers import channel_count, finite, minus_one, per_channel, the_same_everywhere, with_channels
 
 _Number = int | float | Tensor
 
@@ -89,6 +89,21 @@ def batch_norm(
     offset = F.batch_norm(0 * ones, running_mean, running_var, weight, bias, False, 0.0, eps)[0]
     _check_factors(multiply, offset)
     return call.add("batch_norm", name, multiply=multiply.detach(), offset=offset.detach())
+
+
+def addcmul(call: Reader, input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> str:
+    """The rule of torch.addcmul: constant + constant·x, which PyTorch rounds once."""
+    x, weight = (tensor2, tensor1) if call.varies(tensor2) else (tensor1, tensor2)
+    told = Refusal("this addcmul is not one number per channel + one per channel * x", f"Write x + a * b, {PARTIAL}")
+    if value != 1 or not call.varies(x) or call.varies(input) or call.varies(weight):
+        raise told
+    multiply, offset = per_channel(call, weight, x), per_channel(call, input, x)
+    if multiply is None or offset is None or multiply[1] != offset[1]:
+        raise told
+    _check_factors(multiply[0], offset[0])
+    channels = multiply[1]
+    name = call.read(x, channels)
+    return call.add("batch_norm", name, channels_at=channels, multiply=multiply[0], offset=offset[0])
 
 
 def _check_factors(*factors: Tensor) -> None:

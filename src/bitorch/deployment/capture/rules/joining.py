@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import movement
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
+from ..rearrange import select, take
 from .numbers import float32
-from .windows import Pairs, flat
+from .windows import Pairs, flat, sizes
 
 
 def cat(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -> str:
@@ -61,6 +63,42 @@ def stack(call: Reader, tensors: Sequence[Tensor], dim: int = 0, **other: Any) -
     return cat(call, columns, dim)
 
 
+def hstack(call: Reader, tensors: Sequence[Tensor]) -> str:
+    """The rule of torch.hstack and torch.column_stack."""
+    return cat(call, tensors, 1)
+
+
+def dstack(call: Reader, tensors: Sequence[Tensor]) -> str:
+    """The rule of torch.dstack, of three dimensions or more."""
+    if any(t.dim() < 3 for t in tensors):
+        raise Refusal("it stacks tensors of fewer than three dimensions", f"Use torch.stack, {PARTIAL}")
+    return cat(call, tensors, 2)
+
+
+def unfold(call: Reader, input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> str:
+    """The rule of F.unfold: windows of a padded image, [batch, C·kernel, windows]."""
+    x = call.read(input)
+    if len(call.shape(x)) != 3:
+        raise Refusal(f"it takes windows of {['batch', *call.shape(x)]}", f"Give [batch, C, H, W], {PARTIAL}")
+    borders = [(width, width) for width in sizes(padding, 2)]
+    if any(map(any, borders)):
+        widths = flat(borders[::-1])
+        x = call.add(
+            "pad",
+            x,
+            function=lambda v: torch.nn.functional.pad(v, widths),
+            shape=(call.shape(x)[0], *(n + a + b for n, (a, b) in zip(call.shape(x)[1:], borders, strict=True))),
+            step="padded",
+            padding=flat(borders),
+            channels=(0, 0),
+            mode="constant",
+            value=0.0,
+        )
+    places = movement.start(1, call.shape(x)).double()
+    first = torch.nn.functional.unfold(places, kernel_size, dilation, 0, stride)[0].long()
+    return call.add_moves(x, first)
+
+
 def _may_be_padded(ends: tuple[Sequence[Tensor], Sequence[Tensor]], axis: int, rank: int) -> bool:
     """Whether constants at the ends are all one finite number, along an axis that can be padded."""
     values = torch.cat([t.detach().flatten() for end in ends for t in end])
@@ -90,33 +128,63 @@ def _pad_with_constants(
 
 
 def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
-    """The rule of F.pad."""
-    channels = call.channel_axis(input)
-    x = call.read(input, channels)
+    """The rule of F.pad: along any axes but the batch; negative widths cut."""
     pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
     pairs = [*reversed(pairs)]  # outermost dimension first
     pairs = [*[(0, 0)] * (input.dim() - len(pairs)), *pairs]
-    if any(width < 0 for pair in pairs for width in pair):
-        raise Refusal(
-            f"F.pad with negative widths {list(pad)} cuts the image",
-            f"Cut the images before the network, or pad less in front, {PARTIAL}",
-        )
     if any(pairs[0]):
         raise Refusal("it pads the batch", "Pad channels, rows or columns only")
-    rows = [*pairs[1:channels], *pairs[channels + 1 :]]
-    if mode != "constant" and any(pairs[channels]):
-        raise Refusal(f"padding of channels in mode {mode!r} cannot be deployed", f'Use mode="constant", {PARTIAL}')
-    if not any(width for pair in pairs for width in pair):
-        return call.add("identity", x, channels_at=channels)
-    _check_rows(rows)
+    channels = _channels_not_padded(call, input, pairs) if mode != "constant" else call.channel_axis(input)
+    x = call.read(input, channels)
+    ordered = [pairs[channels], *pairs[1:channels], *pairs[channels + 1 :]]
+    function = None
+    if any(width < 0 for pair in ordered for width in pair):
+        x = _cut(call, x, ordered, channels)
+        ordered = [(max(before, 0), max(after, 0)) for before, after in ordered]
+        function = _padding(ordered, mode, value)
+    if not any(width for pair in ordered for width in pair):
+        return call.add("identity", x, channels_at=channels, function=function)
     fill = 0.0 if value is None else _fill(value)
-    return call.add("pad", x, channels_at=channels, padding=flat(rows), channels=pairs[channels], mode=mode, value=fill)
+    rows = flat(ordered[1:])
+    return call.add(
+        "pad", x, channels_at=channels, function=function, padding=rows, channels=ordered[0], mode=mode, value=fill
+    )
 
 
-def _check_rows(rows: Pairs) -> None:
-    """Refuse to pad more axes than two beside the channels."""
-    if len(rows) > 2 and any(map(any, rows)):
-        raise Refusal("it pads an image of more than two dimensions of pixels", f"Pad with torch.cat, {PARTIAL}")
+def _channels_not_padded(call: Reader, input: Tensor, pairs: Pairs) -> int:
+    """The axis to read as channels, whose places cannot be mirrored."""
+    free = [axis for axis in (call.channel_axis(input), *range(1, input.dim())) if not any(pairs[axis])]
+    if not free:
+        raise Refusal("all axes of an image are padded, channels too", f'Use mode="constant", {PARTIAL}')
+    return free[0]
+
+
+def _padding(pairs: Pairs, mode: str, value: float | None) -> Callable[[Tensor], Tensor]:
+    """Pad [batch, C, *rows] by (before, after) of each axis but the batch."""
+    last = next((axis for axis, pair in enumerate(pairs) if any(pair)), 0)  # other modes take no more than there are
+    widths = flat([*pairs[last:]][::-1])
+    return lambda x: torch.nn.functional.pad(x, widths, mode, value)
+
+
+def _cut(call: Reader, x: str, pairs: Pairs, channels: int) -> str:
+    """Cut as many places from both ends of each axis of a node as widths are negative."""
+    for axis, (before, after) in enumerate(pairs):
+        shape = call.shape(x)
+        first, last = max(-before, 0), shape[axis] - max(-after, 0)
+        if (first, last) == (0, shape[axis]):
+            continue
+        places = torch.arange(first, last)
+        move = select(places, shape) if axis == 0 else take(axis, places, shape)
+        x = call.add(
+            move.kind,
+            x,
+            function=move.function,
+            shape=move.shape,
+            step=f"cut{axis}",
+            channels_at=channels,
+            **move.settings,
+        )
+    return x
 
 
 def _fill(value: float) -> float:

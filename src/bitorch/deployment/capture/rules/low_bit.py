@@ -36,28 +36,28 @@ from ..problems import PARTIAL, Refusal
 from ..reader import Reader
 from . import low_bit_matmul
 from .asked import computed, refusal
+from .embeddings import low_bit_embedding
 from .low_bit_settings import layer_settings, quantizer_settings
-from .windows import features_axis
+from .windows import features_axis, leading_axes
 
-_NO_TRANSPOSED = "the runtime has no transposed convolution", "Deploy the part in front of it"
 _NO_RECURRENT = "the runtime has no recurrent layer", "Deploy the part in front of it"
-_NO_EMBEDDING = "the runtime has no embedding", "Deploy the part behind it"
 #: Low-bit layers without a counterpart: the reason, and what to do.
 NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
-    QConv3d: ("the runtime has no convolution in three dimensions", "Use QConv2d"),
-    QConvTranspose1d: _NO_TRANSPOSED,
-    QConvTranspose2d: _NO_TRANSPOSED,
-    QConvTranspose3d: _NO_TRANSPOSED,
     QLSTM: _NO_RECURRENT,
     QGRU: _NO_RECURRENT,
     QRNN: _NO_RECURRENT,
     QLSTMCell: _NO_RECURRENT,
     QGRUCell: _NO_RECURRENT,
     QRNNCell: _NO_RECURRENT,
-    QEmbedding: _NO_EMBEDDING,
-    QEmbeddingBag: _NO_EMBEDDING,
+    QEmbeddingBag: ("the runtime has no bags of embeddings", "Use QEmbedding, and mean(1) of what it gives"),
 }
-_DIMENSIONS: dict[type[nn.Module], int] = {QConv1d: 1, QConv2d: 2}
+_CONVOLUTIONS = (QConv1d, QConv2d, QConv3d)
+_TRANSPOSED = (QConvTranspose1d, QConvTranspose2d, QConvTranspose3d)
+
+
+def takes_second_axis(module: object) -> bool:
+    """Say whether a module takes the second axis as channels, whatever the others are."""
+    return isinstance(module, _CONVOLUTIONS + _TRANSPOSED)
 
 
 def is_whole(module: nn.Module) -> bool:
@@ -69,7 +69,7 @@ def is_whole(module: nn.Module) -> bool:
         module = module.activation_function
     if isinstance(module, Quantization):
         return module.exact_max_code is not None or isinstance(module, GradientQuantization)
-    return isinstance(module, LowBit | QMatmul) or type(module) in NOT_IN_THE_RUNTIME
+    return isinstance(module, LowBit | QMatmul) or type(module) is QEmbedding or type(module) in NOT_IN_THE_RUNTIME
 
 
 def check(module: nn.Module) -> None:
@@ -77,6 +77,8 @@ def check(module: nn.Module) -> None:
     if type(module) in NOT_IN_THE_RUNTIME:
         what, remedy = NOT_IN_THE_RUNTIME[type(module)]
         raise Refusal(what, f"{remedy}, {PARTIAL}")
+    if isinstance(module, QEmbedding):
+        return
     if isinstance(module, QMatmul):
         low_bit_matmul.check(module)
     elif isinstance(module, LowBit):
@@ -88,6 +90,8 @@ def check(module: nn.Module) -> None:
 def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     """The rule of calls of modules that `check` has let through."""
     module = call.call.function
+    if isinstance(module, QEmbedding):
+        return low_bit_embedding(call, input, module)
     if isinstance(module, QMatmul):
         return low_bit_matmul.rule(call, module, input, *rest, **options)
     if isinstance(module, QLinear):
@@ -95,7 +99,7 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     else:
         channels = 1 if isinstance(module, LowBit) else _axis_of_quantizer(call, input, _quantizer(module))
     x = call.read(input, channels)
-    if isinstance(module, (QLinear, QConv1d, QConv2d)):
+    if isinstance(module, (QLinear, *_CONVOLUTIONS, *_TRANSPOSED)):
         return _layer(call, x, channels, module, input)
     quantizer = _quantizer(module)
     if isinstance(quantizer, GradientQuantization):
@@ -105,14 +109,15 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     return call.add("quantizer", x, channels_at=channels, **quantizer_settings(arithmetic))
 
 
-def _layer(call: Reader, x: str, channels: int, layer: QLinear | QConv1d | QConv2d, input: Tensor) -> str:
+def _layer(call: Reader, x: str, channels: int, layer: LowBit, input: Tensor) -> str:
     packing = _packed(layer)
     arithmetic = computed(packing.arithmetic)
     _check_channels(input, channels, layer.input_quantization, arithmetic)
-    _check_hooks(layer, input)
-    if not isinstance(layer, QLinear) and len(call.shape(x)) != _DIMENSIONS[type(layer)] + 1:
-        raise Refusal(f"{type(layer).__name__} gets {['batch', *call.shape(x)]}", "Give images with a batch dimension")
-    return call.add("low_bit", x, channels_at=channels, **layer_settings(layer, packing, arithmetic))
+    _check_hooks(layer, call.as_called(input))
+    if not isinstance(layer, QLinear):
+        leading_axes(call, x, layer.weight.dim() - 2)
+    rows = tuple(input.shape[2:]), tuple(call.result.shape[2:])
+    return call.add("low_bit", x, channels_at=channels, **layer_settings(layer, packing, arithmetic, rows))
 
 
 def _axis_of_quantizer(call: Reader, x: Tensor, quantizer: Quantization) -> int:

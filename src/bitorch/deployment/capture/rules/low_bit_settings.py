@@ -7,17 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....layers import QConv1d, QConv2d, QLinear
+from ....layers import QConvTranspose1d, QConvTranspose2d, QConvTranspose3d, QLinear
+from ....layers.low_bit import LowBit
 from ....quantizations.arithmetic import Arithmetic
 from ...packable import Packing
+from .windows import with_leading_axes
+
+_Rows = tuple[int, ...]
 
 
-def layer_settings(layer: QConv1d | QConv2d | QLinear, packing: Packing, arithmetic: Arithmetic) -> dict[str, Any]:
-    """Return the settings of a `low_bit` node, see `kinds`."""
+def layer_settings(
+    layer: LowBit, packing: Packing, arithmetic: Arithmetic, rows: tuple[_Rows, _Rows]
+) -> dict[str, Any]:
+    """Return the settings of a `low_bit` node, see `kinds`.
+
+    Args:
+        rows: the row axes of its input and of its result, [batch, C, *rows] both.
+    """
     largest = layer._max_codes()
     assert largest is not None  # it can be packed
     with torch.no_grad():
-        scale = layer.weight_quantization.scale(layer.weight)
+        scale = layer.weight_quantization.scale(layer._quantizer_weight())
         scale = layer.input_quantization.scale(layer.weight).to(scale.dtype) * scale
         settings = quantizer_settings(arithmetic) | {
             "weight": packing.weight,
@@ -27,7 +37,21 @@ def layer_settings(layer: QConv1d | QConv2d | QLinear, packing: Packing, arithme
             "scale": scale.flatten(),
             "bias": None if layer.bias is None else layer.bias.clone(),
         }
-    return settings if isinstance(layer, QLinear) else settings | _geometry(layer) | {"pad_code": packing.pad_code}
+    if isinstance(layer, QLinear):
+        return settings
+    is_transposed = isinstance(layer, QConvTranspose1d | QConvTranspose2d | QConvTranspose3d)
+    lead = len(rows[0]) - (layer.weight.dim() - 2)  # row axes of which the layer's window knows nothing
+    own = rows[0][lead:], rows[1][lead:]
+    geometry = _transposed_geometry(layer, *own) if is_transposed else _geometry(layer)
+    settings["weight"] = with_leading_axes(settings["weight"], lead)
+    return settings | _behind(geometry, lead) | {"pad_code": packing.pad_code}
+
+
+def _behind(geometry: dict[str, Any], lead: int) -> dict[str, Any]:
+    """A geometry with as many axes in front, along which the window is one place."""
+    ones = {"kernel_size": (1,), "stride": (1,), "dilation": (1,), "output_padding": (0,)}
+    ones["padding"] = (0,) if "output_padding" in geometry else (0, 0)
+    return {key: ones[key] * lead + value if key in ones else value for key, value in geometry.items()}
 
 
 def quantizer_settings(arithmetic: Arithmetic) -> dict[str, Any]:
@@ -47,12 +71,24 @@ def _flat(numbers: Tensor | None) -> Tensor | None:
     return None if numbers is None else numbers.flatten()
 
 
-def _geometry(layer: QConv1d | QConv2d) -> dict[str, Any]:
+def _geometry(layer: Any) -> dict[str, Any]:
+    return _window(layer) | {"padding": tuple(width for border in layer._borders() for width in border)}
+
+
+def _window(layer: Any) -> dict[str, Any]:
     return {
         "kernel_size": tuple(layer.kernel_size),
         "stride": tuple(layer.stride),
-        "padding": tuple(width for border in layer._borders() for width in border),
         "dilation": tuple(layer.dilation),
         "groups": layer.groups,
         "padding_mode": layer.padding_mode,
     }
+
+
+def _transposed_geometry(layer: Any, rows: _Rows, result: _Rows) -> dict[str, Any]:
+    """What the layer adds to its result is told from the result's size, which its caller may have asked for."""
+    window = _window(layer)
+    settings = (window[key] for key in ("kernel_size", "stride", "dilation"))
+    axes = zip(rows, result, *settings, layer.padding, strict=True)
+    more = tuple(made - ((size - 1) * s + d * (k - 1) + 1 - 2 * p) for size, made, k, s, d, p in axes)
+    return window | {"padding": tuple(layer.padding), "output_padding": more}

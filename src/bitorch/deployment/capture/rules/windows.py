@@ -1,4 +1,4 @@
-"""Rules for functions that look at windows of an image: convolutions, pools; and linear layers."""
+"""Rules for functions that look at windows of an image, signal or volume: convolutions, pools; and linear layers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ....layers.exact_transposed import swap_channels
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from .remedies import instead_of_maximum, instead_of_mean
 
 _Size = int | Sequence[int]
 Pairs = Sequence[tuple[int, int]]
 
 
 def conv(dimensions: int) -> Any:
-    """Return the rule of conv1d or conv2d."""
+    """Return the rule of conv1d, conv2d or conv3d."""
 
     def rule(
         call: Reader,
@@ -32,19 +32,57 @@ def conv(dimensions: int) -> Any:
         groups: int = 1,
     ) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
-        _check_constant(call, "weight", weight)
-        _check_constant(call, "bias", bias)
-        kernel, dilations = tuple(weight.shape[2:]), sizes(dilation, dimensions)
+        lead = leading_axes(call, x, dimensions)
+        check_constant(call, "weight", weight)
+        check_constant(call, "bias", bias)
+        weight = with_leading_axes(weight.detach(), lead)
+        kernel, dilations = tuple(weight.shape[2:]), _led(lead, 1, dilation, dimensions)
+        if not isinstance(padding, str):
+            padding = _led(lead, 0, padding, dimensions)
         return call.add(
             "conv",
             x,
-            weight=weight.detach(),
+            weight=weight,
             bias=None if bias is None else bias.detach(),
             kernel_size=kernel,
-            stride=sizes(stride, dimensions),
+            stride=_led(lead, 1, stride, dimensions),
             padding=flat(_conv_borders(padding, kernel, dilations)),
             dilation=dilations,
+            groups=int(groups),
+        )
+
+    return rule
+
+
+def conv_transpose(dimensions: int) -> Any:
+    """Return the rule of conv_transpose1d, 2d or 3d."""
+
+    def rule(
+        call: Reader,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: _Size = 1,
+        padding: _Size = 0,
+        output_padding: _Size = 0,
+        groups: int = 1,
+        dilation: _Size = 1,
+    ) -> str:
+        x = call.read(input)
+        lead = leading_axes(call, x, dimensions)
+        check_constant(call, "weight", weight)
+        check_constant(call, "bias", bias)
+        weight = with_leading_axes(swap_channels(weight.detach(), int(groups)), lead)
+        return call.add(
+            "conv",
+            x,
+            weight=weight,
+            bias=None if bias is None else bias.detach(),
+            kernel_size=tuple(weight.shape[2:]),
+            stride=_led(lead, 1, stride, dimensions),
+            padding=_led(lead, 0, padding, dimensions),
+            output_padding=_led(lead, 0, output_padding, dimensions),
+            dilation=_led(lead, 1, dilation, dimensions),
             groups=int(groups),
         )
 
@@ -70,14 +108,14 @@ def linear(call: Reader, input: Tensor, weight: Tensor, bias: Tensor | None = No
     """The rule of F.linear: of features, [batch, F], or of the last axis, [batch, *rows, F]."""
     channels = features_axis(input, "a linear layer")
     x = call.read(input, channels)
-    _check_constant(call, "weight", weight)
-    _check_constant(call, "bias", bias)
+    check_constant(call, "weight", weight)
+    check_constant(call, "bias", bias)
     fixed = None if bias is None else bias.detach()
     return call.add("linear", x, channels_at=channels, weight=weight.detach(), bias=fixed)
 
 
 def max_pool(dimensions: int) -> Any:
-    """Return the rule of max_pool1d or 2d."""
+    """Return the rule of max_pool1d, 2d or 3d."""
 
     def rule(
         call: Reader,
@@ -90,9 +128,9 @@ def max_pool(dimensions: int) -> Any:
         return_indices: bool = False,
     ) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
-        kernel, paddings, dilations = (sizes(s, dimensions) for s in (kernel_size, padding, dilation))
-        strides = _strides(stride, kernel)
+        lead = leading_axes(call, x, dimensions)
+        kernel, dilations = (_led(lead, 1, s, dimensions) for s in (kernel_size, dilation))
+        paddings, strides = _led(lead, 0, padding, dimensions), _strides(stride, kernel, lead)
         extents = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
         beyond = _beyond(call, x, extents, strides, paddings)
         borders = flat([(p, p + more) for p, more in zip(paddings, beyond, strict=True)])
@@ -113,7 +151,7 @@ def _sees_nothing(size: int, count: int, kernel: int, stride: int, padding: int,
 
 
 def avg_pool(dimensions: int) -> Any:
-    """Return the rule of avg_pool1d or 2d."""
+    """Return the rule of avg_pool1d, 2d or 3d."""
 
     def rule(
         call: Reader,
@@ -126,13 +164,13 @@ def avg_pool(dimensions: int) -> Any:
         divisor_override: int | None = None,
     ) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
+        lead = leading_axes(call, x, dimensions)
+        kernel, paddings = _led(lead, 1, kernel_size, dimensions), _led(lead, 0, padding, dimensions)
+        strides = _strides(stride, kernel, lead)
+        beyond = _beyond(call, x, kernel, strides, paddings)
+        optional: dict[str, Any] = {"beyond": beyond} if any(beyond) else {}
         if divisor_override is not None:
-            raise Refusal("its average divides by a number of its own", "Leave divisor_override out")
-        kernel, paddings = sizes(kernel_size, dimensions), sizes(padding, dimensions)
-        strides = _strides(stride, kernel)
-        if any(_beyond(call, x, kernel, strides, paddings)):
-            raise Refusal("ceil_mode=True lets windows of an average reach beyond the image", "Leave ceil_mode out")
+            optional["divisor"] = int(divisor_override)
         borders = flat([(p, p) for p in paddings])
         return call.add(
             "avg_pool",
@@ -141,14 +179,15 @@ def avg_pool(dimensions: int) -> Any:
             stride=strides,
             padding=borders,
             count_include_pad=bool(count_include_pad),
+            **optional,
         )
 
     return rule
 
 
-def _strides(stride: _Size | None, kernel: tuple[int, ...]) -> tuple[int, ...]:
+def _strides(stride: _Size | None, kernel: tuple[int, ...], lead: int) -> tuple[int, ...]:
     is_default = stride is None or (not isinstance(stride, int) and len(stride) == 0)
-    return kernel if stride is None or is_default else sizes(stride, len(kernel))
+    return kernel if stride is None or is_default else _led(lead, 1, stride, len(kernel) - lead)
 
 
 def _beyond(
@@ -162,42 +201,44 @@ def _beyond(
     )
 
 
+_ADAPTIVE: tuple[Any, ...] = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+
+
 def adaptive_avg_pool(dimensions: int) -> Any:
-    """Return the rule of adaptive_avg_pool1d or 2d."""
+    """Return the rule of adaptive_avg_pool1d, 2d or 3d."""
 
     def rule(call: Reader, input: Tensor, output_size: Any) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
+        lead = leading_axes(call, x, dimensions)
         if tuple(call.result.shape) == tuple(input.shape):
             return call.add("identity", x)
         if math.prod(call.result.shape[2:]) == 1:
             return call.add("global_avg_pool", x)
-        if not input.is_contiguous():
+        if not call.as_called(input).is_contiguous():
             raise Refusal(
                 "adaptive average pooling of an image that is not contiguous rounds in a way of its own",
                 "Call x.contiguous() before it, or leave channels_last out",
             )
         size = tuple(call.result.shape[2:])
-        pool: Any = F.adaptive_avg_pool1d if dimensions == 1 else F.adaptive_avg_pool2d
+        if lead > 0:
+            return call.add("adaptive_avg_pool", x, output_size=size)
+        pool = _ADAPTIVE[dimensions - 1]
         return call.add("adaptive_avg_pool", x, function=lambda v: pool(v.contiguous(), size), output_size=size)
 
     return rule
 
 
 def adaptive_max_pool(dimensions: int) -> Any:
-    """Return the rule of adaptive_max_pool1d or 2d."""
+    """Return the rule of adaptive_max_pool1d, 2d or 3d."""
 
     def rule(call: Reader, input: Tensor, output_size: Any, return_indices: bool = False) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
+        leading_axes(call, x, dimensions)
         image, result = call.shape(x)[1:], call.result.shape[2:]
         if any(size % count for size, count in zip(image, result, strict=True)):
-            raise Refusal(
-                "adaptive max pooling whose windows differ in size cannot be deployed",
-                f"Use F.max_pool{dimensions}d with a kernel_size, or an output size that divides the image, {PARTIAL}",
-            )
+            return call.add("adaptive_max_pool", x, output_size=tuple(result))
         kernel = tuple(size // count for size, count in zip(image, result, strict=True))
-        ones, none = (1,) * dimensions, (0,) * 2 * dimensions
+        ones, none = (1,) * len(kernel), (0,) * 2 * len(kernel)
         return call.add("max_pool", x, kernel_size=kernel, stride=kernel, padding=none, dilation=ones)
 
     return rule
@@ -212,30 +253,31 @@ def mean(
     axis: _Size | None = None,
     dtype: torch.dtype | None = None,
 ) -> str:
-    """The rule of torch.mean: over all pixels, or over pixels that were put into one row before."""
-    dims = dim if axis is None else axis
-    channels, over = _channels_beside(input, dims)
-    if channels is None:
-        raise Refusal("a mean over other dimensions than all pixels cannot be deployed", instead_of_mean(input, over))
+    """The rule of torch.mean over all pixels, or over pixels that were put into one row before."""
+    channels = _channels_beside(input, dim if axis is None else axis)
+    assert channels is not None  # `leaves_channels` has said so
     if channels == 1:
         x, function = call.read_pixels(input)
         return call.add("global_avg_pool", x, function=function)
     return call.add("global_avg_pool", call.read(input, channels), channels_at=channels if keepdim else 1)
 
 
-def _channels_beside(x: Tensor, dims: _Size | None) -> tuple[int | None, set[int]]:
-    """The one axis beside the batch that a reduction over `dims` leaves, None if it is another number of them; dims."""
+def leaves_channels(x: Tensor, dims: _Size | None) -> bool:
+    """Whether a reduction over `dims` leaves the batch and one more axis: then it is one over all pixels."""
+    return _channels_beside(x, dims) is not None
+
+
+def _channels_beside(x: Tensor, dims: _Size | None) -> int | None:
+    """The one axis beside the batch that a reduction over `dims` leaves, None if it is another number of them."""
     over = set() if dims is None else {d % x.dim() for d in ((dims,) if isinstance(dims, int) else dims)}
     left = set(range(x.dim())) - over
-    is_one = len(over) > 0 and 0 in left and len(left) == 2
-    return (max(left) if is_one else None), over
+    return max(left) if len(over) > 0 and 0 in left and len(left) == 2 else None
 
 
 def amax(call: Reader, input: Tensor, dim: _Size = (), keepdim: bool = False) -> str:
     """The rule of torch.amax over all pixels."""
-    channels, _ = _channels_beside(input, dim)
-    if channels is None or input.dim() > 4:
-        raise Refusal("a maximum over other dimensions than all pixels cannot be deployed", instead_of_maximum(input))
+    channels = _channels_beside(input, dim)
+    assert channels is not None  # `leaves_channels` has said so
     x = call.read(input, channels)
     image = call.shape(x)[1:]
     ones = (1,) * len(image)
@@ -263,11 +305,38 @@ def sizes(value: _Size, dimensions: int) -> tuple[int, ...]:
     return numbers * dimensions if len(numbers) == 1 else numbers
 
 
-def _check_image(call: Reader, x: str, dimensions: int) -> None:
+#: That a window has in the runtime.
+_MOST_DIMENSIONS = 3
+_IMAGES = ("[batch, channels, length]", "[batch, channels, height, width]", "[batch, channels, depth, height, width]")
+
+
+def leading_axes(call: Reader, x: str, dimensions: int) -> int:
+    """Return how many row axes a node has in front of those of a window: places of the batch that are part of an image.
+
+    Raises:
+        Refusal: it is no image of so many dimensions, or has too many of these axes.
+    """
     shape = call.shape(x)
-    if len(shape) != dimensions + 1:
-        wanted = "[batch, channels, height, width]" if dimensions == 2 else "[batch, channels, length]"
-        raise Refusal(f"it takes {wanted}, but gets {['batch', *shape]}", "Give images, with a batch dimension")
+    lead = len(shape) - 1 - dimensions
+    if lead != 0 and (call.call.folds is None or lead < 0):
+        what = f"it takes {_IMAGES[dimensions - 1]}, but gets {['batch', *shape]}"
+        raise Refusal(what, "Give images, with a batch dimension")
+    if lead + dimensions > _MOST_DIMENSIONS:
+        raise Refusal(
+            f"its batch is part of an axis of images of {dimensions} dimensions, {['batch', *shape]}",
+            f"Keep the batch an axis of its own in front of it, {PARTIAL}",
+        )
+    return lead
+
+
+def with_leading_axes(weight: Tensor, lead: int) -> Tensor:
+    """Return a weight [C_out, C_in/groups, *kernel] whose kernel has as many axes of one place in front."""
+    return weight.reshape(*weight.shape[:2], *(1,) * lead, *weight.shape[2:])
+
+
+def _led(lead: int, filler: int, value: _Size, dimensions: int) -> tuple[int, ...]:
+    """`sizes`, behind as many numbers for the leading axes."""
+    return (*(filler,) * lead, *sizes(value, dimensions))
 
 
 def features_axis(x: Tensor, what: str) -> int:
@@ -277,7 +346,7 @@ def features_axis(x: Tensor, what: str) -> int:
     return x.dim() - 1
 
 
-def _check_constant(call: Reader, argument: str, value: Tensor | None) -> None:
+def check_constant(call: Reader, argument: str, value: Tensor | None) -> None:
     if call.varies(value):
         raise Refusal(
             f"its {argument} depends on the image", f"Use a {argument} that is fixed after training, {PARTIAL}"
