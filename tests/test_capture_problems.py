@@ -361,7 +361,7 @@ def test_all_problems_at_once() -> None:
     model = nn.Sequential(Sine(), QConv2d(4, 4, 1, exact=False, **LOW_BIT), Sine(), nn.Flatten())
     found = can_deploy(model, image())
     assert not found
-    assert [problem.name for problem in found.problems] == ["", "0", "1", "2"]
+    assert [problem.name for problem in found.problems] == ["", "0.sin", "1", "2.sin"]
     assert str(found).splitlines()[0] == "4 things stand in the way:"
     assert "- 0 (Sine), called from test_capture_problems.py" in str(found)
     assert "sin cannot be deployed. Use functions that can be deployed (see docs/deploying.md), or pass" in str(found)
@@ -373,7 +373,7 @@ def test_all_problems_at_once() -> None:
 def test_a_problem_is_told_once() -> None:
     act = Sine()
     found = problems(nn.Sequential(act, nn.ReLU(), act).eval(), image())
-    assert [p.name for p in found] == ["0", "0@2"]
+    assert [p.name for p in found] == ["0.sin", "0.sin@2"]
     found = problems(Net(lambda m, x: torch.where(x > 0, x, x.sum()) * 2).eval(), image())
     assert [p.name for p in found] == ["gt", "sum"]
 

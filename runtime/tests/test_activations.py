@@ -241,7 +241,8 @@ def true_softmax(x: Array, log: bool) -> Array:
     most = wide[:, -1:]
     others = np.exp(wide[:, :-1] - most).sum(axis=-1, keepdims=True)
     shifted = np.where(np.isposinf(most), np.nan, x.astype(np.float64) - most)
-    return shifted - np.log1p(others) if log else np.exp(shifted) / (1 + others)
+    y: Array = shifted - np.log1p(others) if log else np.exp(shifted) / (1 + others)
+    return y
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -316,7 +316,8 @@ def absolute(x: Floats) -> Floats:
 
 def sign(x: Floats) -> Floats:
     """−1, 0 or 1; 0 of NaN."""
-    return np.where(x > 0, np.float32(1), np.where(x < 0, np.float32(-1), np.float32(0)))
+    y: Floats = np.where(x > 0, np.float32(1), np.where(x < 0, np.float32(-1), np.float32(0)))
+    return y
 
 
 def softsign(x: Floats) -> Floats:

@@ -52,7 +52,8 @@ def _log_of_one_plus(wide: NDArray[np.float64]) -> Floats:
     for j in range(21, 0, -2):
         total = total * square + 1 / j
     whole = np.where(is_small, 0, k) * float.fromhex("0x1.62e42fefa39efp-1")
-    return (whole + 2 * f * total).astype(np.float32)
+    y: Floats = (whole + 2 * f * total).astype(np.float32)
+    return y
 
 
 def softmax(x: Floats, log: bool = False) -> Floats:

@@ -49,7 +49,7 @@ def softshrink(call: Reader, input: Tensor, lambd: float = 0.5) -> str:
 
 
 def _with_numbers(call: Reader, kind: str, input: Tensor, **numbers: float) -> str:
-    settings = {key: float32(value) for key, value in numbers.items()}
+    settings: dict[str, Any] = {key: float32(value) for key, value in numbers.items()}
     for key, value in settings.items():
         if not math.isfinite(value):
             raise Refusal(f"its {key} is {value}, which no file can hold", f"Use finite numbers, {PARTIAL}")
