@@ -95,7 +95,8 @@ class QMatmul(nn.Module):
         """
         pair = self.operands(left, right)
         if pair is None:
-            return self.left(left) @ self.right(right) * scale
+            values: Tensor = self.left(left) @ self.right(right) * scale
+            return values
         y = scaled_matmul(pair.left, pair.right, pair.left_scale, pair.right_scale, scale, pair.max_codes)
         return y.to(left.dtype)
 

@@ -98,9 +98,10 @@ def _matmul_codes(operation: Operation, tensors: Tensors, arrays: Arrays) -> dic
 
 
 def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
-    query, key, value, *bias = (tensors[name].values for name in operation["inputs"])
-    settings = {key: operation[key] for key in ("scale", "causal") if key in operation}
-    return {operation["output"]: Tensor(attention(query, key, value, *bias, **settings))}
+    query, key, value, *others = (tensors[name].values for name in operation["inputs"])
+    bias = others[0] if others else None
+    scale, causal = operation.get("scale", 1.0), operation.get("causal", False)
+    return {operation["output"]: Tensor(attention(query, key, value, bias, scale, causal))}
 
 
 def _normalize(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Products of two tensors, and attention. Float sums are float64 here, rounded once; those of codes are exact."""
+"""Products of two tensors, and attention. Float sums are in float64 here, rounded once; those of codes are exact."""
 
 from __future__ import annotations
 

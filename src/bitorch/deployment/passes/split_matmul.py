@@ -54,7 +54,7 @@ def _product(settings: dict[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
     one = torch.ones(())
 
     def numbers(codes: Tensor, index: int) -> Tensor:
-        last = (codes.to(torch.float32) - settings["zero_points"][index]).movedim(1, -1)
+        last: Tensor = (codes.to(torch.float32) - settings["zero_points"][index]).movedim(1, -1)
         return last.transpose(-2, -1) if settings["transposed"][index] else last
 
     def function(left: Tensor, right: Tensor) -> Tensor:

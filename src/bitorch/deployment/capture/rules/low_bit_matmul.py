@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def check(module: QMatmul) -> None:
 def rule(call: Reader, module: QMatmul, left: Tensor, right: Tensor, scale: float = 1.0) -> str:
     """Add the product of two tensors [batch, *rows, M, K] and [batch, *rows, K, N]."""
     check_operands(left, right)
-    settings = {}
+    settings: dict[str, Any] = {}
     with torch.no_grad():
         pair = module.operands(left, right)
         if pair is None:
