@@ -6,7 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -200,7 +200,7 @@ def test_what_inference_mode_has_made_has_no_counters_and_is_seen_all_the_same()
     with torch.inference_mode():
         packed = pack_layers(copy.deepcopy(layer)).model
         clone = copy.deepcopy(packed)
-        step: Any = clone.input_quantization.step
+        step: Any = cast(Any, clone).input_quantization.step
         assert step.is_inference()
         y = clone(x)
         assert torch.equal(y, packed(x))

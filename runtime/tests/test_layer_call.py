@@ -15,7 +15,7 @@ CODES = np.array([[1, -1, 3], [-3, 1, 1]], np.int16)
 
 def program(inputs: int = 1) -> tuple[Program, list[Any]]:
     stages = [np.array([0.5, 0.25], np.float32), np.array([1.0, -2.0], np.float32)]
-    arrays = {"weight": pack_weights(CODES, 2, grid="odd"), "multiply": stages[0], "offset": stages[1]}
+    arrays: dict[str, Any] = {"weight": pack_weights(CODES, 2, grid="odd"), "multiply": stages[0], "offset": stages[1]}
     operations: list[dict[str, Any]] = [
         {"op": "input", "output": f"x{i}", "dtype": "float32", "shape": [3], "order": "nchw"} for i in range(inputs)
     ]

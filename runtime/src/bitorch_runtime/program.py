@@ -264,7 +264,7 @@ def program_of_frozen(operations: Sequence[Mapping[str, Any]], arrays: Mapping[s
 
 
 def layer_call(program: Program, arrays: Sequence[Array]) -> _native.LayerCall:
-    """Return a program of one input, float32 as its outputs are, called with addresses; see `_native.LayerCall`.
+    """Return a program of one input, float32 as its outputs are, to be called with addresses: `_native.LayerCall`.
 
     Args:
         arrays: C-contiguous; a call compares their bytes with what it is given.
