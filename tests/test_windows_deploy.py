@@ -271,7 +271,7 @@ def test_indices_of_a_maximum_are_refused() -> None:
     class Indices(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             values, places = F.max_pool2d(x, 2, return_indices=True)
-            return F.max_unpool2d(values, places, 2)
+            return F.max_unpool2d(values, places, [2, 2])
 
     x = image(8, 8)
     with pytest.raises(ValueError, match="max_unpool2d cannot be deployed"):
@@ -376,7 +376,7 @@ def test_degenerate_values(value: float) -> None:
     x[0, 0, 2, 3] = value
     for model in (UNet(), nn.Sequential(nn.Conv2d(1, 4, 1), nn.Upsample(scale_factor=2, mode="bilinear"), UNet().head)):
         if isinstance(model, nn.Sequential):
-            model = nn.Sequential(model[0], nn.Conv2d(4, 8, 1), *model[1:])
+            model = nn.Sequential(model[0], nn.Conv2d(4, 8, 1), *list(model)[1:])
         quantized = low_bit(model, x.nan_to_num(0.5, 0.5).clamp(-1, 1))
         packed = bitorch.deploy(quantized, x.nan_to_num(0.5, 0.5).clamp(-1, 1))
         assert bitorch.verify(quantized, packed, x).first_difference is None

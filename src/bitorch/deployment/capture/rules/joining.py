@@ -153,7 +153,7 @@ def pad(call: Reader, input: Tensor, pad: Sequence[int], mode: str = "constant",
 
 def _channels_not_padded(call: Reader, input: Tensor, pairs: Pairs) -> int:
     """The axis to read as channels, whose places cannot be mirrored."""
-    free = [axis for axis in (call.channel_axis(input), *range(1, input.dim())) if not any(pairs[axis])]
+    free: list[int] = [axis for axis in (call.channel_axis(input), *range(1, input.dim())) if not any(pairs[axis])]
     if not free:
         raise Refusal("all axes of an image are padded, channels too", f'Use mode="constant", {PARTIAL}')
     return free[0]

@@ -29,13 +29,15 @@ def layer_settings(
     with torch.no_grad():
         scale = layer.weight_quantization.scale(layer._quantizer_weight())
         scale = layer.input_quantization.scale(layer.weight).to(scale.dtype) * scale
-        settings = quantizer_settings(arithmetic) | {
+        bias = layer.bias
+        assert bias is None or isinstance(bias, Tensor)
+        settings: dict[str, Any] = quantizer_settings(arithmetic) | {
             "weight": packing.weight,
             "weight_bits": packing.weight_bits,
             "weight_grid": packing.weight_grid,
             "largest": largest,
             "scale": scale.flatten(),
-            "bias": None if layer.bias is None else layer.bias.clone(),
+            "bias": None if bias is None else bias.clone(),
         }
     if isinstance(layer, QLinear):
         return settings
@@ -49,7 +51,7 @@ def layer_settings(
 
 def _behind(geometry: dict[str, Any], lead: int) -> dict[str, Any]:
     """A geometry with as many axes in front, along which the window is one place."""
-    ones = {"kernel_size": (1,), "stride": (1,), "dilation": (1,), "output_padding": (0,)}
+    ones: dict[str, tuple[int, ...]] = {"kernel_size": (1,), "stride": (1,), "dilation": (1,), "output_padding": (0,)}
     ones["padding"] = (0,) if "output_padding" in geometry else (0, 0)
     return {key: ones[key] * lead + value if key in ones else value for key, value in geometry.items()}
 
