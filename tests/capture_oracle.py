@@ -136,7 +136,7 @@ def _normalized(x: Array, settings: dict[str, Any]) -> Array:
         "root_mean_square": np.sqrt((groups**2).mean(axes, keepdims=True) + settings["eps"]),
         "norm": np.maximum(np.sqrt((groups**2).sum(axes, keepdims=True)), settings["eps"]),
     }
-    y = ((groups - mean) / sizes[settings["by"]]).reshape(x.shape)
+    y: Array = ((groups - mean) / sizes[settings["by"]]).reshape(x.shape)
     for key, combined in (("weight", np.multiply), ("bias", np.add)):
         if settings[key] is not None:
             numbers = _numpy(settings[key])

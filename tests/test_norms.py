@@ -37,6 +37,15 @@ def tracked(x: Tensor) -> Tensor:
     return F.instance_norm(x, mean, weight.square() + 0.1, weight, mean, use_input_stats=False)
 
 
+def scaled(x: Tensor) -> Tensor:
+    plus, weight = (w.view(-1, 1, 1) for w in weights(4))
+    return torch.addcmul(plus, weight, x)
+
+
+def mean_of_columns(x: Any) -> Any:  # PyTorch's annotations of mean have no `axis`
+    return x.mean(axis=3)
+
+
 NORMS: dict[str, tuple[tuple[int, ...], Function, str]] = {
     "layer norm of tokens": ((7, 12), lambda m, x: F.layer_norm(x, (12,), *weights(12)), "normalize"),
     "without weights": ((7, 12), lambda m, x: F.layer_norm(x, (12,)), "normalize"),
@@ -62,7 +71,7 @@ NORMS: dict[str, tuple[tuple[int, ...], Function, str]] = {
     "RMS norm with its own eps": ((7, 12), lambda m, x: nn.RMSNorm(12)(x), "normalize"),
     "length 1": ((7, 12), lambda m, x: F.normalize(x, dim=-1), "normalize"),
     "length 1 of channels": ((4, 6, 5), lambda m, x: F.normalize(x), "normalize"),
-    "addcmul": ((4, 6, 5), lambda m, x: torch.addcmul(*(w.view(-1, 1, 1) for w in weights(4)), x), "batch_norm"),
+    "addcmul": ((4, 6, 5), lambda m, x: scaled(x), "batch_norm"),
 }
 
 
@@ -82,7 +91,7 @@ REDUCTIONS: dict[str, tuple[tuple[int, ...], Function, str]] = {
     "mean over all but channels": ((4, 6, 5), lambda m, x: x.mean((2, 3)), "global_avg_pool"),
     "mean over tokens": ((7, 12), lambda m, x: x.mean(1), "global_avg_pool"),
     "mean over heads": ((3, 7, 4), lambda m, x: x.mean(1), "reduce"),
-    "mean by numpy's name": ((4, 6, 5), lambda m, x: x.mean(axis=3), "reduce"),
+    "mean by numpy's name": ((4, 6, 5), lambda m, x: mean_of_columns(x), "reduce"),
     "sum of tokens": ((7, 12), lambda m, x: x.sum(1), "reduce"),
     "sum of features": ((7, 12), lambda m, x: torch.sum(x, -1, keepdim=True), "reduce"),
     "sum of a vector": ((9,), lambda m, x: x.sum(1), "reduce"),

@@ -94,7 +94,8 @@ class Words(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = torch.erfinv(self.norm(self.words(x)))
-        return self.hidden(torch.lgamma(y.softmax(-1))).cumsum(-1)
+        z: Tensor = self.hidden(torch.lgamma(y.softmax(-1))).cumsum(-1)
+        return z
 
 
 def test_all_that_stands_behind_an_embedding() -> None:

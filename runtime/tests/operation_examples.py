@@ -121,10 +121,10 @@ def _float_layers() -> Iterator[Example]:
 
 def _windows() -> Iterator[Example]:
     """Layers along three axes, and those whose outputs lie between the pixels."""
-    deep = {"kernel_size": [2, 1, 2], "stride": [1, 2, 1], "dilation": [1, 1, 1], "groups": 1}
+    deep: Operation = {"kernel_size": [2, 1, 2], "stride": [1, 2, 1], "dilation": [1, 1, 1], "groups": 1}
     ordinary = {**deep, "padding": [1, 0, 0, 0, 1, 1]}
     transposed = {**deep, "padding": [0, 1, 0], "output_padding": [0, 1, 0]}
-    flat = {"kernel_size": [2, 2], "stride": [2, 2], "dilation": [1, 1], "groups": 1}
+    flat: Operation = {"kernel_size": [2, 2], "stride": [2, 2], "dilation": [1, 1], "groups": 1}
     between = {**flat, "padding": [0, 0], "output_padding": [1, 0]}
     for op, head, count in (("conv2d", ordinary, 4), ("conv_transpose", transposed, 4), ("conv_transpose", between, 4)):
         weight = (np.arange(2 * count * 2).reshape(2, count * 2) % 3 == 0) * 2 - 1

@@ -143,7 +143,7 @@ def test_planes_of_an_image_become_pixels_at_every_width(channels: int) -> None:
     rng = np.random.default_rng(0)
     for width in range(1, 70):
         shape = [channels, 2, width]
-        operations = [
+        operations: Operations = [
             {"op": "input", "output": "x", "dtype": "uint8", "bits": 8, "shape": shape, "order": "nchw"},
             {"op": "output", "input": "x", "order": "nhwc"},
         ]

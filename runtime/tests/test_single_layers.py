@@ -294,11 +294,12 @@ def test_a_zero_keeps_its_sign_where_codes_fall() -> None:
         "descending": np.ones(4, bool),
     }
     layer = {"op": "conv2d", "input": "x", "weight_bits": 1, "out_channels": 4, **window, **results}
-    operations = [
+    operations: list[dict[str, Any]] = [
         {"op": "input", "output": "x", "dtype": "uint8", "bits": 2, "shape": [2, 1, 2], "order": "nhwc"},
         {**layer, **{name: name for name in arrays}},
         {"op": "output", "input": "y", "order": "nhwc"},
     ]
     y = Program(operations, arrays)(np.array([[[[2, 2], [2, 1]]]], np.uint8))
+    assert isinstance(y, np.ndarray)
     np.testing.assert_array_equal(y[0, 0], [[0, 0, 0, 0], [1, 1, -1, -1]])
     np.testing.assert_array_equal(np.signbit(y[0, 0, 0]), [False, False, True, False])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .basics import Floats, Integers
-from .sliding import windows
+from .sliding import in_rows, windows
 
 
 def _product(pixels: NDArray[Any], weight: NDArray[Any], groups: int) -> NDArray[Any]:
@@ -48,7 +48,7 @@ def conv2d_codes(
     """
     c = weight.astype(np.int64)
     taps = windows(_meant(codes, sign_activations, zero_point), c.shape[1:-1], stride, padding, dilation)
-    d: Integers = reduce(np.add, (_product(pixels, c[(slice(None), *tap)], groups) for tap, pixels in taps))
+    d: Integers = reduce(np.add, (_product(pixels, c[in_rows(tap)], groups) for tap, pixels in taps))
     return d
 
 
@@ -68,9 +68,7 @@ def conv2d_float(
     """Σ w·x, summed in float64 and rounded once: x [B, *rows, C], weight [N, *kernel, C/groups]."""
     w = weight.astype(np.float64)
     taps = windows(x.astype(np.float64), w.shape[1:-1], stride, padding, dilation)
-    total: NDArray[np.float64] = reduce(
-        np.add, (_product(pixels, w[(slice(None), *tap)], groups) for tap, pixels in taps)
-    )
+    total: NDArray[np.float64] = reduce(np.add, (_product(pixels, w[in_rows(tap)], groups) for tap, pixels in taps))
     return total.astype(np.float32)
 
 
@@ -126,5 +124,5 @@ def _transposed(
     total = np.zeros((len(x), *whole, len(weight)), x.dtype)
     for tap in product(*map(range, kernel)):
         places = (slice(k * d, k * d + n, s) for k, d, n, s in zip(tap, dilation, spans, stride, strict=True))
-        total[(slice(None), *places)] += _product(x, weight[(slice(None), *tap)], groups)
-    return total[(slice(None), *(slice(p, size - p) for p, size in zip(padding, whole, strict=True)))]
+        total[in_rows(places)] += _product(x, weight[in_rows(tap)], groups)
+    return total[in_rows(slice(p, size - p) for p, size in zip(padding, whole, strict=True))]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .basics import Floats, Integers
 from .rows import as_one_row
-from .sliding import borders, windows
+from .sliding import borders, in_rows, windows
 
 
 def max_pool(
@@ -93,9 +93,9 @@ def adaptive_avg_pool(x: Floats, output_size: Sequence[int]) -> Floats:
     for place in np.ndindex(*output_size):
         window = [axis[i] for axis, i in zip(axes, place, strict=True)]
         for pixel in product(*window):
-            y[(slice(None), *place)] += x[(slice(None), *pixel)]
+            y[in_rows(place)] += x[in_rows(pixel)]
         for pixels in window:
-            y[(slice(None), *place)] /= np.float32(len(pixels))
+            y[in_rows(place)] /= np.float32(len(pixels))
     return y
 
 
@@ -105,5 +105,5 @@ def adaptive_max_pool(x: NDArray[Any], output_size: Sequence[int]) -> NDArray[An
     y = np.empty((x.shape[0], *output_size, x.shape[-1]), x.dtype)
     for place in np.ndindex(*output_size):
         window = (slice(axis[i].start, axis[i].stop) for axis, i in zip(axes, place, strict=True))
-        y[(slice(None), *place)] = x[(slice(None), *window)].max(axis=tuple(range(1, x.ndim - 1)))
+        y[in_rows(place)] = x[in_rows(window)].max(axis=tuple(range(1, x.ndim - 1)))
     return y

@@ -57,10 +57,12 @@ def _sources(size: int, count: int, align_corners: bool, scale: float | None) ->
     at = np.arange(count, dtype=np.float32)
     if align_corners:
         step = np.float32(size - 1) / np.float32(count - 1) if count > 1 else np.float32(0)
-        return step * at
+        places: Floats = step * at
+        return places
     step = np.float32(size) / np.float32(count) if scale is None else np.float32(1 / scale)
     exact = np.float64(step) * (at + np.float32(0.5)).astype(np.float64) - 0.5
-    return exact.astype(np.float32)
+    rounded: Floats = exact.astype(np.float32)
+    return rounded
 
 
 def _blend(
@@ -83,8 +85,10 @@ def _blend(
 
 
 def _near(x: Floats) -> Floats:
-    return ((_A + _TWO) * x - (_A + _THREE)) * x * x + _ONE
+    weight: Floats = ((_A + _TWO) * x - (_A + _THREE)) * x * x + _ONE
+    return weight
 
 
 def _far(x: Floats) -> Floats:
-    return ((_A * x - _FIVE * _A) * x + _EIGHT * _A) * x - _FOUR * _A
+    weight: Floats = ((_A * x - _FIVE * _A) * x + _EIGHT * _A) * x - _FOUR * _A
+    return weight

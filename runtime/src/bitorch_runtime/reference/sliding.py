@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -19,6 +19,11 @@ def borders(padding: Sequence[int]) -> list[tuple[int, int]]:
     """(before, after) of each axis, of the numbers before all axes, then after them."""
     axes = len(padding) // 2
     return list(zip(padding[:axes], padding[axes:], strict=True))
+
+
+def in_rows(places: Iterable[int | slice]) -> tuple[int | slice, ...]:
+    """The index of these places along the axes of rows of [B, *rows, C]."""
+    return (slice(None), *places)
 
 
 def windows(
@@ -47,7 +52,7 @@ def windows(
             slice(i * d, i * d + (count - 1) * step + 1, step)
             for i, d, step, count in zip(tap, dilation, stride, counts, strict=True)
         )
-        yield tap, padded[(slice(None), *places)]
+        yield tap, padded[in_rows(places)]
 
 
 def pad(

@@ -21,9 +21,8 @@ INTS: Types = (tuple,)
 INT: Types = (int,)
 FLAG: Types = (bool,)
 TEXT: Types = (str,)
-NUMBER: Types = (float,)
-BOUND: Types = (float, NoneType)
 NUMBER: Types = (float, int)
+BOUND: Types = (float, NoneType)
 
 WINDOW = {"kernel_size": INTS, "stride": INTS, "padding": INTS}
 GEOMETRY = {**WINDOW, "dilation": INTS, "groups": INT}

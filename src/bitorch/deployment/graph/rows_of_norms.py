@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from . import shapes
-from .kind import INT, INTS, NUMBER, TENSOR_OR_NONE, TEXT, Kind, Settings, always
+from .kind import INT, INTS, NUMBER, TENSOR_OR_NONE, TEXT, Kind, always
+from .shapes import Settings
 
 _SQUARES = frozenset({"norm", "var", "std"})
 

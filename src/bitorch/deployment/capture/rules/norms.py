@@ -13,7 +13,7 @@ from ..reader import Reader
 from . import elementwise
 from .windows import check_constant
 
-_NO_WEIGHTS: dict[str, Tensor | None] = {"weight": None, "bias": None}
+_NO_WEIGHTS: dict[str, Any] = {"weight": None, "bias": None}
 
 
 def layer_norm(
@@ -53,7 +53,7 @@ def _of_last_axes(call: Reader, x: Tensor, count: int, weights: dict[str, Tensor
     channels = call.channel_axis(x) if whole else x.dim() - 1
     name = call.read(x, channels)
     first = channels - (x.dim() - count)  # of the weight's axes, that of the channels
-    arrays = {key: _by_place(call, key, value, first) for key, value in weights.items()}
+    arrays: dict[str, Any] = {key: _by_place(call, key, value, first) for key, value in weights.items()}
     return call.add("normalize", name, channels_at=channels, by=by, rows=count - 1, groups=1, eps=float(eps), **arrays)
 
 
@@ -99,7 +99,9 @@ def instance_norm(
 
 def _of_groups(call: Reader, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> str:
     name = call.read(x)
-    arrays = {key: _by_place(call, key, value, 0) for key, value in {"weight": weight, "bias": bias}.items()}
+    arrays: dict[str, Any] = {
+        key: _by_place(call, key, value, 0) for key, value in {"weight": weight, "bias": bias}.items()
+    }
     return call.add(
         "normalize", name, by="deviation", rows=call.as_called(x).dim() - 2, groups=groups, eps=float(eps), **arrays
     )

@@ -48,7 +48,7 @@ def extreme(function: str) -> Callable[..., str]:
     """Return the rule of torch.amax or amin; amax over all pixels is a pool."""
 
     def rule(call: Reader, input: Tensor, dim: _Dims = (), keepdim: bool = False) -> str:
-        if function == "amax" and input.dim() <= 5 and windows.leaves_channels(input, dim):
+        if function == "amax" and dim is not None and input.dim() <= 5 and windows.leaves_channels(input, dim):
             return windows.amax(call, input, dim, keepdim)
         return _reduced(call, input, dim, "extreme", reduction=function)
 
