@@ -166,7 +166,7 @@ struct KeptSums {
   int64_t channels;
   const int32_t* const* border;  // [pixels], channel 0 of the group; or null
 
-  inline __m512i load(int p, int h) const {
+  inline __attribute__((always_inline)) __m512i load(int p, int h) const {
     const uint8_t* at = from + (ints ? 4 : 1) * (p * channels + 16 * h);
     const __m512i d =
         ints ? _mm512_loadu_si512(at) : _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));

@@ -127,7 +127,8 @@ static inline __attribute__((always_inline)) __m512i bisect_thresholds(const int
 
 // How many of the thresholds of 16 channels from c on x reaches.
 template <class Vector>
-static inline __m512i count_thresholds(const FusedEpilogue* e, int padded, int c, Vector x) {
+static inline __attribute__((always_inline)) __m512i count_thresholds(const FusedEpilogue* e, int padded, int c,
+                                                                      Vector x) {
   const int32_t* threshold = static_cast<const int32_t*>(e->thresholds) + c;
   if (e->bits == 4) return bisect_thresholds<4>(threshold, padded, x);
   if (e->bits == 3) return bisect_thresholds<3>(threshold, padded, x);
@@ -144,7 +145,8 @@ static inline __m512 as_float(__m512i x) { return _mm512_cvtepi32_ps(x); }
 
 // Codes of x, D or y, of 16 channels from c on.
 template <FusedCodes kind, class Vector>
-static inline __m512i fused_code(const FusedEpilogue* e, int padded, int c, __m512 n, Vector x) {
+static inline __attribute__((always_inline)) __m512i fused_code(const FusedEpilogue* e, int padded, int c, __m512 n,
+                                                                Vector x) {
   if (kind == kThresholdCodes) return count_thresholds(e, padded, c, x);
   const __m512 scaled = _mm512_mul_ps(as_float(x), _mm512_load_ps(e->line_multiply + c));
   return rounded_code(_mm512_add_ps(scaled, _mm512_load_ps(e->line_offset + c)), n);

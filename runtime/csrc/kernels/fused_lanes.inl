@@ -180,7 +180,7 @@ struct LaneSums {
   int64_t pixel_bytes;
   const int32_t* shift;
 
-  inline __m512i lanes(int p, int v) const {
+  inline __attribute__((always_inline)) __m512i lanes(int p, int v) const {
     const __m512i sum = _mm512_load_si512(acc + p * pixel_bytes + 64 * v);
     if (bytes == 1) return _mm512_sub_epi8(sum, _mm512_set1_epi8(*reinterpret_cast<const int8_t*>(shift + p)));
     return _mm512_sub_epi16(sum, _mm512_set1_epi16(*reinterpret_cast<const int16_t*>(shift + p)));

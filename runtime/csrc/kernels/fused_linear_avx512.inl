@@ -174,7 +174,7 @@ struct LinearSums {
   const int32_t* tile;           // [pixels][64]
   const int32_t* const* border;  // [pixels], of the tile's first channel's row; null without
   int32_t first_channel;
-  inline __m512i load(int p, int h) const {
+  inline __attribute__((always_inline)) __m512i load(int p, int h) const {
     const __m512i d = _mm512_load_si512(tile + p * kFusedChannels + 16 * h);
     if (border == nullptr) return d;
     return _mm512_add_epi32(d, _mm512_load_si512(border[p] + first_channel + 16 * h));

@@ -43,7 +43,9 @@ static void list_pixels(const FusedSpec* s, const FusedBand* b, int y, int x, in
 // D is the accumulator.
 struct PlainSums {
   const int32_t *sums, *row;
-  inline __m512i load(int p, int h) const { return _mm512_load_si512(sums + row[p] * kSumRow + 16 * h); }
+  inline __attribute__((always_inline)) __m512i load(int p, int h) const {
+    return _mm512_load_si512(sums + row[p] * kSumRow + 16 * h);
+  }
 };
 
 // The odd grid of 8 bits, of which m - 128 are multiplied: D = 2 * accumulator + the sum of the window's codes, which
@@ -51,7 +53,7 @@ struct PlainSums {
 struct HalvedSums {
   const int32_t *sums, *row, *windows;
   int32_t step;
-  inline __m512i load(int p, int h) const {
+  inline __attribute__((always_inline)) __m512i load(int p, int h) const {
     const __m512i x = _mm512_load_si512(sums + row[p] * kSumRow + 16 * h);
     return _mm512_add_epi32(_mm512_add_epi32(x, x), _mm512_set1_epi32(windows[row[p] * step]));
   }
@@ -62,7 +64,7 @@ struct BorderedSums {
   const int32_t *sums, *row, *windows;
   int32_t step, first_channel;
   const int32_t* const* border;
-  inline __m512i load(int p, int h) const {
+  inline __attribute__((always_inline)) __m512i load(int p, int h) const {
     __m512i x = _mm512_load_si512(sums + row[p] * kSumRow + 16 * h);
     x = _mm512_add_epi32(x, _mm512_loadu_si512(border[p] + first_channel + 16 * h));
     if (windows == nullptr) return x;

@@ -38,7 +38,7 @@ struct RowSums {
   const int32_t* column_class;
   int64_t padded;
 
-  inline __m512i load(int x, int h) const {
+  inline __attribute__((always_inline)) __m512i load(int x, int h) const {
     __m512i d = _mm512_load_si512(sums + (x - first) * kFusedChannels + 16 * h);
     if (windows != nullptr) d = _mm512_add_epi32(_mm512_add_epi32(d, d), _mm512_set1_epi32(windows[x * step]));
     if (border == nullptr) return d;

@@ -131,7 +131,7 @@ struct LaneFloats {
   int64_t first_channel;
   bool border;
 
-  inline __m512 load(int p, int h) const {
+  inline __attribute__((always_inline)) __m512 load(int p, int h) const {
     const uint8_t* at = acc + p * pixel_bytes + 16 * bytes * h;
     const __m512i sum = bytes == 1 ? _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)))
                                    : _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
@@ -151,7 +151,7 @@ struct IntSums {
   int64_t first_channel;
   bool border;
 
-  inline __m512i load(int p, int h) const {
+  inline __attribute__((always_inline)) __m512i load(int p, int h) const {
     const __m512i sum = _mm512_sll_epi32(_mm512_load_si512(acc + p * pixel_bytes + 64 * h), shift);
     const __m512i d = _mm512_add_epi32(sum, _mm512_set1_epi32(terms->base[p]));
     if (!border) return d;

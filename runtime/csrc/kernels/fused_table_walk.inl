@@ -179,7 +179,7 @@ struct TableSums {
   __m128i log_step;
   int32_t step, first_channel;
 
-  inline __m512i lanes(int p, int v) const {
+  inline __attribute__((always_inline)) __m512i lanes(int p, int v) const {
     const __m512i at = _mm512_load_si512(sums + p * kSumBytes + 64 * v);
     if (kind == kWords || v == 1) return at;
     return _mm512_sub_epi16(at, _mm512_slli_epi16(_mm512_load_si512(sums + p * kSumBytes + 64), 8));
@@ -194,7 +194,7 @@ struct TableSums {
         _mm512_cvtepi16_epi32(h % 2 == 0 ? _mm512_castsi512_si256(half) : _mm512_extracti64x4_epi64(half, 1));
     return _mm512_sub_epi32(_mm512_sll_epi32(x, log_step), _mm512_set1_epi32(offset[p].parity));
   }
-  inline __m512i load(int p, int h) const {
+  inline __attribute__((always_inline)) __m512i load(int p, int h) const {
     const __m512i d = scaled(p, h);
     if (border == nullptr) return d;
     return _mm512_add_epi32(d, _mm512_loadu_si512(border[p] + first_channel + 16 * h));
