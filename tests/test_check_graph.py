@@ -33,11 +33,14 @@ class Net(nn.Module):
         self.third = nn.Conv2d(4, 4, 1)
         self.act = bitorch.layers.QActivation(bitorch.quantizations.InputDoReFa(2))
         self.last = nn.Linear(16, 3)
+        codes = bitorch.quantizations.InputDoReFa
+        self.product = bitorch.layers.QMatmul(codes(2), codes(2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.nn.functional.max_pool2d(self.norm(self.first(x)).relu(), 2)
         x = self.second(x) * 0.5 + self.third(self.act(x) * 0.75)
-        y: Tensor = self.last(torch.nn.functional.max_pool2d(x, 2).flatten(1))
+        tokens = torch.nn.functional.max_pool2d(x, 2).flatten(2)
+        y: Tensor = self.last(self.product(tokens, tokens).flatten(1))
         return y
 
 
@@ -72,7 +75,7 @@ def test_a_captured_graph_is_fine(captured: Graph) -> None:
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("relu", lambda n: replace(n, kind="mish"), "of kind 'mish' is of no kind that there is"),
+        ("relu", lambda n: replace(n, kind="sinc"), "of kind 'sinc' is of no kind that there is"),
         ("relu", lambda n: replace(n, kind="lookup"), "of kind 'lookup' must not occur any more"),
         ("relu", lambda n: replace(n, inputs=()), "reads 0 nodes, but must read 1"),
         ("add", lambda n: replace(n, inputs=n.inputs[:1]), "reads 1 nodes, but must read 2"),
@@ -144,7 +147,7 @@ def test_passes_make_all_that_they_say(captured: Graph) -> None:
 
 def test_passes_print_what_they_do() -> None:
     lines = [str(one) for one in PASSES]
-    assert "split_quantized: low_bit, quantizer → codes, product, scale, values" in lines
+    assert "split_quantized: low_bit, low_bit_matmul, quantizer → code_matmul, codes, product, scale, values" in lines
     assert "swap_pools" in lines
     assert str(Pass(lambda graph: graph)) == "<lambda>"
 
@@ -167,6 +170,14 @@ SETTINGS: list[tuple[str, dict[str, Any], bool, bool]] = [
     ("silu", {}, False, False),
     ("gelu", {}, False, False),
     ("gelu_tanh", {}, False, False),
+    *((kind, {}, False, False) for kind in ("selu", "mish", "logsigmoid", "softsign", "erf", "exp", "log", "sqrt")),
+    *((kind, {}, False, False) for kind in ("rsqrt", "reciprocal", "abs", "sign")),
+    ("celu", {"alpha": 0.5}, False, False),
+    ("softplus", {"beta": 0.5, "threshold": 20.0}, False, False),
+    ("threshold", {"threshold": 0.5, "value": 0.25}, True, True),
+    ("threshold", {"threshold": 0.5, "value": 0.75}, False, False),
+    ("hardshrink", {"lambda": 0.5}, True, True),
+    ("softshrink", {"lambda": 0.5}, True, True),
     ("elu", {"alpha": [1.0, 0.5]}, False, False),
     ("clamp", {"low": -0.5, "high": None}, True, True),
     ("clamp", {"low": 1.0, "high": -1.0}, True, True),

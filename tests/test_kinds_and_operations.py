@@ -33,6 +33,8 @@ class Mixed(nn.Module):
         y = self.slopes(self.middle(y))
         y = torch.cat([F.silu(y)[:, :4], F.hardswish(F.gelu(y))[:, 4:]], 1) * F.hardsigmoid(y)
         y = F.gelu(y, approximate="tanh")
+        y = F.selu(y) + F.celu(y, 0.5) + F.softplus(y) + F.mish(y) + F.logsigmoid(y)
+        y = y + torch.erf(y).exp().sqrt().log()
         y = F.pad(F.avg_pool2d(F.elu(torch.tanh(y), 0.5), 2), (1, 1, 1, 1), "replicate")
         gate = torch.sigmoid(self.narrow(F.adaptive_avg_pool2d(y, 1).flatten(1)))
         tokens = y.flatten(2)

@@ -14,9 +14,10 @@ _LANES, _BLOCK = 16, 64
 def _sum(values: Floats) -> NDArray[np.float64]:
     """Sum the last axis: blocks of 64, whose 16 lanes each add four; their lanes by Kahan's rule; these in float64."""
     length = values.shape[-1]
-    padded = np.zeros((*values.shape[:-1], -(-length // _BLOCK) * _BLOCK), np.float32)
+    count = -(-length // _BLOCK)
+    padded = np.zeros((*values.shape[:-1], count * _BLOCK), np.float32)
     padded[..., :length] = values
-    blocks = padded.reshape(*values.shape[:-1], -1, _BLOCK // _LANES, _LANES)
+    blocks = padded.reshape(*values.shape[:-1], count, _BLOCK // _LANES, _LANES)
     total = np.zeros((*values.shape[:-1], _LANES), np.float32)
     excess = np.zeros_like(total)
     for i in range(blocks.shape[-3]):
