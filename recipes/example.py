@@ -27,11 +27,11 @@ Make = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 class Budget:
     """How long an example trains, and on how much it is measured."""
 
-    steps: int = 400
+    steps: int = 200
     """Of the float net from scratch, and of the low-bit net that begins with its weights."""
-    batch: int = 32
+    batch: int = 16
     """Examples of a step; each is new."""
-    test: int = 256
+    test: int = 128
     """Examples that the figures are of."""
     lr: float = 4e-3
     """Of Adam; it falls to 0 with a cosine."""

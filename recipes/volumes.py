@@ -83,7 +83,7 @@ class Options:
     activation_bits: int = 2
     out: Path | None = None
     """Where the packed file goes."""
-    budget: Budget = field(default_factory=lambda: Budget(steps=150, batch=16))
+    budget: Budget = field(default_factory=lambda: Budget(steps=150))
 
 
 def main(options: Options, console: Console | None = None) -> Outcome:

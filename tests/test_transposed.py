@@ -518,11 +518,10 @@ def test_quantize_converts_them() -> None:
     assert torch.equal(model(x), autoencoder()(x))
 
 
-def test_deployment_says_that_the_runtime_has_none() -> None:
+def test_an_autoencoder_can_be_deployed() -> None:
     model = autoencoder()
     quantize_(model, LowBitConfig(1, 2))
-    found = can_deploy(model.eval(), torch.rand(1, 1, 8, 8))
-    assert any(p.name == "2" and "no transposed convolution" in p.what for p in found.problems), str(found)
+    assert can_deploy(model.eval(), torch.rand(1, 1, 8, 8))
 
 
 def test_partial_deployment_leaves_them() -> None:
@@ -533,6 +532,7 @@ def test_partial_deployment_leaves_them() -> None:
     quantize_(model, LowBitConfig(1, 2))
     packed = pack_layers(model.eval())
     row = packed.rows[1]
-    assert (row.became, row.bits, row.reason) == ("as it was", "W1A2", "the runtime has no transposed convolution")
+    assert (row.became, row.bits) == ("as it was", "W1A2")
+    assert "a transposed convolution is packed in a model that is deployed whole" in row.reason
     x = torch.rand(2, 1, 8, 8)
     assert torch.equal(packed.model(x), model(x))

@@ -241,6 +241,32 @@ def test_adaptive_maxima_of_codes() -> None:
     assert pool["outputs"][0]["dtype"] == "codes"
 
 
+class Frames(nn.Module):
+    """[batch, frames, C, H, W]: windows over the pictures of each frame, then over the frames of each pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.spatial = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=2), nn.BatchNorm2d(8), nn.ReLU())
+        self.up = nn.ConvTranspose2d(8, 8, 2, 2)
+        self.temporal = nn.Conv3d(8, 8, (3, 1, 1), padding=(1, 0, 0))
+        self.last = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, frames = x.shape[:2]
+        y = F.max_pool2d(self.first(x.flatten(0, 1)), 3, 2, 1)
+        y = F.avg_pool2d(self.up(self.spatial(y)), 2, ceil_mode=True)
+        y = self.temporal(y.unflatten(0, (batch, frames)).transpose(1, 2)).transpose(1, 2)
+        z: Tensor = self.last(F.adaptive_max_pool2d(y.flatten(0, 1), (2, 3))).unflatten(0, (batch, frames))
+        return z
+
+
+def test_windows_of_frames() -> None:
+    """The batch may be part of an axis: windows then leave the frames in front of theirs alone."""
+    x = torch.rand(2, 4, 2, 10, 12, generator=torch.Generator().manual_seed(1))
+    deployed(low_bit(Frames(), x, (2, 2)), x)
+
+
 def test_indices_of_a_maximum_are_refused() -> None:
     class Indices(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -118,7 +118,8 @@ def _bind(builder: Builder, call: Call, rule: Rule) -> None:
     images = call
     if rule not in SPELLED:
         reduces = rule in REDUCING and len(call.tensors) == 1  # max and min of two tensors do not
-        aligned, second = rule in BROADCASTING | ALIGNED and not reduces, rule in CHANNELS_SECOND
+        aligned = rule in BROADCASTING | ALIGNED and not reduces
+        second = rule in CHANNELS_SECOND or wholes.takes_second_axis(call.function)
         images = unfolded(builder, call, rule, broadcasts=aligned, channels_second=second, reduces=reduces)
     reader = _checked(builder, images)
     if rule in BROADCASTING:

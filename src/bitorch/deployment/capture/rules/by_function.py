@@ -174,7 +174,15 @@ ALIGNED = frozenset({joining.cat, matrices.matmul, matrices.baddbmm, attention.s
 SPELLED = frozenset({einsum.einsum})
 
 #: Rules of functions that take the second axis as channels, however many there are behind it.
-CHANNELS_SECOND = frozenset({elementwise.batch_norm, elementwise.prelu, norms.group_norm, norms.instance_norm})
+CHANNELS_SECOND = frozenset(
+    {elementwise.batch_norm, elementwise.prelu, norms.group_norm, norms.instance_norm, resizes.interpolate}
+) | frozenset(
+    RULES[function]
+    for kind in ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
+    for dimensions in (1, 2, 3)
+    for function in _named(f"{kind}{dimensions}d {kind}{dimensions}d_with_indices", _torch, _F)
+    if function in RULES
+)
 
 #: Functions whose first argument is a tensor, and which only put its numbers elsewhere.
 MOVEMENTS = frozenset(

@@ -38,7 +38,7 @@ from . import low_bit_matmul
 from .asked import computed, refusal
 from .embeddings import low_bit_embedding
 from .low_bit_settings import layer_settings, quantizer_settings
-from .windows import features_axis
+from .windows import features_axis, leading_axes
 
 _NO_RECURRENT = "the runtime has no recurrent layer", "Deploy the part in front of it"
 #: Low-bit layers without a counterpart: the reason, and what to do.
@@ -53,6 +53,11 @@ NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
 }
 _CONVOLUTIONS = (QConv1d, QConv2d, QConv3d)
 _TRANSPOSED = (QConvTranspose1d, QConvTranspose2d, QConvTranspose3d)
+
+
+def takes_second_axis(module: object) -> bool:
+    """Say whether a module takes the second axis as channels, whatever the others are."""
+    return isinstance(module, _CONVOLUTIONS + _TRANSPOSED)
 
 
 def is_whole(module: nn.Module) -> bool:
@@ -108,9 +113,9 @@ def _layer(call: Reader, x: str, channels: int, layer: LowBit, input: Tensor) ->
     packing = _packed(layer)
     arithmetic = computed(packing.arithmetic)
     _check_channels(input, channels, layer.input_quantization, arithmetic)
-    _check_hooks(layer, input)
-    if not isinstance(layer, QLinear) and len(call.shape(x)) != layer.weight.dim() - 1:
-        raise Refusal(f"{type(layer).__name__} gets {['batch', *call.shape(x)]}", "Give images with a batch dimension")
+    _check_hooks(layer, call.as_called(input))
+    if not isinstance(layer, QLinear):
+        leading_axes(call, x, layer.weight.dim() - 2)
     rows = tuple(input.shape[2:]), tuple(call.result.shape[2:])
     return call.add("low_bit", x, channels_at=channels, **layer_settings(layer, packing, arithmetic, rows))
 

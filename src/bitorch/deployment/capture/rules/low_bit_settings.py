@@ -11,6 +11,7 @@ from ....layers import QConvTranspose1d, QConvTranspose2d, QConvTranspose3d, QLi
 from ....layers.low_bit import LowBit
 from ....quantizations.arithmetic import Arithmetic
 from ...packable import Packing
+from .windows import with_leading_axes
 
 _Rows = tuple[int, ...]
 
@@ -39,8 +40,18 @@ def layer_settings(
     if isinstance(layer, QLinear):
         return settings
     is_transposed = isinstance(layer, QConvTranspose1d | QConvTranspose2d | QConvTranspose3d)
-    geometry = _transposed_geometry(layer, *rows) if is_transposed else _geometry(layer)
-    return settings | geometry | {"pad_code": packing.pad_code}
+    lead = len(rows[0]) - (layer.weight.dim() - 2)  # row axes of which the layer's window knows nothing
+    own = rows[0][lead:], rows[1][lead:]
+    geometry = _transposed_geometry(layer, *own) if is_transposed else _geometry(layer)
+    settings["weight"] = with_leading_axes(settings["weight"], lead)
+    return settings | _behind(geometry, lead) | {"pad_code": packing.pad_code}
+
+
+def _behind(geometry: dict[str, Any], lead: int) -> dict[str, Any]:
+    """A geometry with as many axes in front, along which the window is one place."""
+    ones = {"kernel_size": (1,), "stride": (1,), "dilation": (1,), "output_padding": (0,)}
+    ones["padding"] = (0,) if "output_padding" in geometry else (0, 0)
+    return {key: ones[key] * lead + value if key in ones else value for key, value in geometry.items()}
 
 
 def quantizer_settings(arithmetic: Arithmetic) -> dict[str, Any]:

@@ -30,16 +30,19 @@ def interpolate(
             "antialias=True makes images smaller with windows of its own",
             f"Leave antialias out, or use F.avg_pool2d or adaptive_avg_pool2d, {PARTIAL}",
         )
+    x = call.read(input)
     output_size = tuple(call.result.shape[2:])
     if mode == "area":
-        rule: Any = adaptive_avg_pool(len(output_size))
+        rule: Any = adaptive_avg_pool(call.as_called(input).dim() - 2)
         name: str = rule(call, input, output_size)
         return name
+    if call.as_called(input).dim() != input.dim():
+        raise Refusal("its batch is part of an axis", f"Keep the batch an axis of its own in front of it, {PARTIAL}")
     given = scale_factor is not None and not recompute_scale_factor
     factors = scale_factor if isinstance(scale_factor, tuple | list) else [scale_factor] * len(output_size)
     return call.add(
         "resize",
-        call.read(input),
+        x,
         output_size=output_size,
         mode=_MODES[mode],
         align_corners=bool(align_corners),

@@ -32,17 +32,20 @@ def conv(dimensions: int) -> Any:
         groups: int = 1,
     ) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
+        lead = leading_axes(call, x, dimensions)
         check_constant(call, "weight", weight)
         check_constant(call, "bias", bias)
-        kernel, dilations = tuple(weight.shape[2:]), sizes(dilation, dimensions)
+        weight = with_leading_axes(weight.detach(), lead)
+        kernel, dilations = tuple(weight.shape[2:]), _led(lead, 1, dilation, dimensions)
+        if not isinstance(padding, str):
+            padding = _led(lead, 0, padding, dimensions)
         return call.add(
             "conv",
             x,
-            weight=weight.detach(),
+            weight=weight,
             bias=None if bias is None else bias.detach(),
             kernel_size=kernel,
-            stride=sizes(stride, dimensions),
+            stride=_led(lead, 1, stride, dimensions),
             padding=flat(_conv_borders(padding, kernel, dilations)),
             dilation=dilations,
             groups=int(groups),
@@ -66,19 +69,20 @@ def conv_transpose(dimensions: int) -> Any:
         dilation: _Size = 1,
     ) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
+        lead = leading_axes(call, x, dimensions)
         check_constant(call, "weight", weight)
         check_constant(call, "bias", bias)
+        weight = with_leading_axes(swap_channels(weight.detach(), int(groups)), lead)
         return call.add(
             "conv",
             x,
-            weight=swap_channels(weight.detach(), int(groups)),
+            weight=weight,
             bias=None if bias is None else bias.detach(),
             kernel_size=tuple(weight.shape[2:]),
-            stride=sizes(stride, dimensions),
-            padding=sizes(padding, dimensions),
-            output_padding=sizes(output_padding, dimensions),
-            dilation=sizes(dilation, dimensions),
+            stride=_led(lead, 1, stride, dimensions),
+            padding=_led(lead, 0, padding, dimensions),
+            output_padding=_led(lead, 0, output_padding, dimensions),
+            dilation=_led(lead, 1, dilation, dimensions),
             groups=int(groups),
         )
 
@@ -124,9 +128,9 @@ def max_pool(dimensions: int) -> Any:
         return_indices: bool = False,
     ) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
-        kernel, paddings, dilations = (sizes(s, dimensions) for s in (kernel_size, padding, dilation))
-        strides = _strides(stride, kernel)
+        lead = leading_axes(call, x, dimensions)
+        kernel, dilations = (_led(lead, 1, s, dimensions) for s in (kernel_size, dilation))
+        paddings, strides = _led(lead, 0, padding, dimensions), _strides(stride, kernel, lead)
         extents = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
         beyond = _beyond(call, x, extents, strides, paddings)
         borders = flat([(p, p + more) for p, more in zip(paddings, beyond, strict=True)])
@@ -160,9 +164,9 @@ def avg_pool(dimensions: int) -> Any:
         divisor_override: int | None = None,
     ) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
-        kernel, paddings = sizes(kernel_size, dimensions), sizes(padding, dimensions)
-        strides = _strides(stride, kernel)
+        lead = leading_axes(call, x, dimensions)
+        kernel, paddings = _led(lead, 1, kernel_size, dimensions), _led(lead, 0, padding, dimensions)
+        strides = _strides(stride, kernel, lead)
         beyond = _beyond(call, x, kernel, strides, paddings)
         optional: dict[str, Any] = {"beyond": beyond} if any(beyond) else {}
         if divisor_override is not None:
@@ -181,9 +185,9 @@ def avg_pool(dimensions: int) -> Any:
     return rule
 
 
-def _strides(stride: _Size | None, kernel: tuple[int, ...]) -> tuple[int, ...]:
+def _strides(stride: _Size | None, kernel: tuple[int, ...], lead: int) -> tuple[int, ...]:
     is_default = stride is None or (not isinstance(stride, int) and len(stride) == 0)
-    return kernel if stride is None or is_default else sizes(stride, len(kernel))
+    return kernel if stride is None or is_default else _led(lead, 1, stride, len(kernel) - lead)
 
 
 def _beyond(
@@ -205,17 +209,19 @@ def adaptive_avg_pool(dimensions: int) -> Any:
 
     def rule(call: Reader, input: Tensor, output_size: Any) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
+        lead = leading_axes(call, x, dimensions)
         if tuple(call.result.shape) == tuple(input.shape):
             return call.add("identity", x)
         if math.prod(call.result.shape[2:]) == 1:
             return call.add("global_avg_pool", x)
-        if not input.is_contiguous():
+        if not call.as_called(input).is_contiguous():
             raise Refusal(
                 "adaptive average pooling of an image that is not contiguous rounds in a way of its own",
                 "Call x.contiguous() before it, or leave channels_last out",
             )
         size = tuple(call.result.shape[2:])
+        if lead > 0:
+            return call.add("adaptive_avg_pool", x, output_size=size)
         pool = _ADAPTIVE[dimensions - 1]
         return call.add("adaptive_avg_pool", x, function=lambda v: pool(v.contiguous(), size), output_size=size)
 
@@ -227,12 +233,12 @@ def adaptive_max_pool(dimensions: int) -> Any:
 
     def rule(call: Reader, input: Tensor, output_size: Any, return_indices: bool = False) -> str:
         x = call.read(input)
-        _check_image(call, x, dimensions)
+        leading_axes(call, x, dimensions)
         image, result = call.shape(x)[1:], call.result.shape[2:]
         if any(size % count for size, count in zip(image, result, strict=True)):
             return call.add("adaptive_max_pool", x, output_size=tuple(result))
         kernel = tuple(size // count for size, count in zip(image, result, strict=True))
-        ones, none = (1,) * dimensions, (0,) * 2 * dimensions
+        ones, none = (1,) * len(kernel), (0,) * 2 * len(kernel)
         return call.add("max_pool", x, kernel_size=kernel, stride=kernel, padding=none, dilation=ones)
 
     return rule
@@ -299,14 +305,38 @@ def sizes(value: _Size, dimensions: int) -> tuple[int, ...]:
     return numbers * dimensions if len(numbers) == 1 else numbers
 
 
+#: That a window has in the runtime.
+_MOST_DIMENSIONS = 3
 _IMAGES = ("[batch, channels, length]", "[batch, channels, height, width]", "[batch, channels, depth, height, width]")
 
 
-def _check_image(call: Reader, x: str, dimensions: int) -> None:
+def leading_axes(call: Reader, x: str, dimensions: int) -> int:
+    """Return how many row axes a node has in front of those of a window: places of the batch that are part of an image.
+
+    Raises:
+        Refusal: it is no image of so many dimensions, or has too many of these axes.
+    """
     shape = call.shape(x)
-    if len(shape) != dimensions + 1:
+    lead = len(shape) - 1 - dimensions
+    if lead != 0 and (call.call.folds is None or lead < 0):
         what = f"it takes {_IMAGES[dimensions - 1]}, but gets {['batch', *shape]}"
         raise Refusal(what, "Give images, with a batch dimension")
+    if lead + dimensions > _MOST_DIMENSIONS:
+        raise Refusal(
+            f"its batch is part of an axis of images of {dimensions} dimensions, {['batch', *shape]}",
+            f"Keep the batch an axis of its own in front of it, {PARTIAL}",
+        )
+    return lead
+
+
+def with_leading_axes(weight: Tensor, lead: int) -> Tensor:
+    """Return a weight [C_out, C_in/groups, *kernel] whose kernel has as many axes of one place in front."""
+    return weight.reshape(*weight.shape[:2], *(1,) * lead, *weight.shape[2:])
+
+
+def _led(lead: int, filler: int, value: _Size, dimensions: int) -> tuple[int, ...]:
+    """`sizes`, behind as many numbers for the leading axes."""
+    return (*(filler,) * lead, *sizes(value, dimensions))
 
 
 def features_axis(x: Tensor, what: str) -> int:
