@@ -104,7 +104,7 @@ class Options:
     """Of queries, keys, probabilities and values, whose products are computed on codes; 32: in float."""
     out: Path | None = None
     """Where the packed file goes."""
-    budget: Budget = field(default_factory=lambda: Budget(steps=400, batch=32, test=360, lr=2e-3))
+    budget: Budget = field(default_factory=lambda: Budget(steps=300, batch=32, test=360, lr=2e-3))
 
 
 def main(options: Options, console: Console | None = None) -> Outcome:
