@@ -44,13 +44,15 @@ class Task:
     """What is learned.
 
     Attributes:
-        make: inputs and targets.
+        make: inputs and targets to train on.
+        test: those that the figures are of.
         loss: of results and targets.
         metric: the name of what `score` gives, as the table shows it.
         score: of results and targets of all test examples.
     """
 
     make: Make
+    test: Make
     loss: Callable[[Tensor, Tensor], Tensor]
     metric: str
     score: Callable[[Tensor, Tensor], str]
@@ -84,10 +86,75 @@ def train(model: nn.Module, task: Task, budget: Budget) -> nn.Module:
     return model.eval()
 
 
+def learn(
+    build: Callable[[], nn.Module], task: Task, config: LowBitConfig, budget: Budget
+) -> tuple[nn.Module, nn.Module]:
+    """Train a net in float, and a low-bit one that begins with its weights.
+
+    Args:
+        config: where its ranges are calibrated or learned, they begin with what 256 examples bring.
+    """
+    torch.manual_seed(budget.seed)
+    floats = train(build(), task, budget)
+    low_bit = build()
+    low_bit.load_state_dict(floats.state_dict())
+    bitorch.quantize_(low_bit, config)
+    if config.range != "unit":
+        x, _ = task.make(256, torch.Generator().manual_seed(budget.seed + 2))
+        bitorch.calibrate(low_bit, x.split(32))
+    return floats, train(low_bit, task, budget)
+
+
+def check(low_bit: nn.Module, packed: PackedModel, x: Tensor) -> str:
+    """Compare every tensor of the packed net with the trained net's, and say how many numbers are equal.
+
+    Raises:
+        ValueError: one is not.
+    """
+    verification = bitorch.verify(low_bit, packed, x)
+    if verification.first_difference is not None:
+        raise ValueError(f"the packed net is not the trained one: {verification}")
+    return f"verified on {len(x)} examples: {str(verification).splitlines()[0]}"
+
+
+def nets_of(floats: nn.Module, low_bit: nn.Module, packed: PackedModel, config: LowBitConfig) -> dict[str, Net]:
+    """Return the three nets that a table compares, by name."""
+    bits = f"W{config.weight_bits}A{config.activation_bits}"
+    return {
+        "float, PyTorch": _inferred(floats),
+        f"{bits}, PyTorch": _inferred(low_bit),
+        f"{bits}, packed": lambda x: _only(packed(x)),
+    }
+
+
+def bytes_of(nets: dict[str, Net], floats: nn.Module, packed: PackedModel) -> dict[str, int]:
+    """Bytes of the state dict of a PyTorch net, which is as large in training with few bits, and of the packed file."""
+    stored = sum(tensor.nbytes for tensor in floats.state_dict().values())
+    return dict(zip(nets, (stored, stored, packed.nbytes), strict=True))
+
+
+def seconds_of(nets: dict[str, Net], one: Tensor) -> dict[str, float]:
+    """How long each net takes for one input, on one thread."""
+    with using_threads(1):
+        return seconds_per_call({name: _call(net, one) for name, net in nets.items()}, _ROUNDS)
+
+
+def table_of(title: str, task: Task, scores: dict[str, str], sizes: dict[str, int], seconds: dict[str, float]) -> Table:
+    """Return a table of the nets that the scores, bytes and seconds are of."""
+    table = Table(title=title)
+    for header in ("net", task.metric, "bytes", "ms", "speed"):
+        table.add_column(header, justify="left" if header == "net" else "right")
+    first = next(iter(seconds.values()))
+    for name, score in scores.items():
+        cells = (f"{sizes[name]:,}", f"{1e3 * seconds[name]:.3f}", f"{first / seconds[name]:.3g}×")
+        table.add_row(name, score, *cells)
+    return table
+
+
 def run_example(
     build: Callable[[], nn.Module],
     task: Task,
-    bits: tuple[int, int],
+    config: LowBitConfig,
     budget: Budget,
     out: Path | None,
     console: Console,
@@ -95,35 +162,23 @@ def run_example(
     """Train a net in float, then low-bit, deploy it whole, verify it on the test examples, and print all of it.
 
     Args:
-        bits: of weights and of activations.
+        config: of the low-bit net.
         out: where the packed file goes; None: nowhere.
 
     Raises:
         ValueError: a tensor of the packed net is not the trained net's.
     """
-    torch.manual_seed(budget.seed)
-    x, target = task.make(budget.test, torch.Generator().manual_seed(budget.seed + 1))
-    floats = train(build(), task, budget)
-    low_bit = build()
-    low_bit.load_state_dict(floats.state_dict())
-    bitorch.quantize_(low_bit, LowBitConfig(weight_bits=bits[0], activation_bits=bits[1]))
-    train(low_bit, task, budget)
+    x, target = task.test(budget.test, torch.Generator().manual_seed(budget.seed + 1))
+    floats, low_bit = learn(build, task, config, budget)
     packed = bitorch.deploy(low_bit, x[:2])
-    verification = bitorch.verify(low_bit, packed, x)
-    if verification.first_difference is not None:
-        raise ValueError(f"the packed net is not the trained one: {verification}")
+    verified = check(low_bit, packed, x)
     if out is not None:
         packed.save(out)
-    nets: dict[str, Net] = {
-        "float, PyTorch": _inferred(floats),
-        f"W{bits[0]}A{bits[1]}, PyTorch": _inferred(low_bit),
-        f"W{bits[0]}A{bits[1]}, packed": lambda images: _only(packed(images)),
-    }
+    nets = nets_of(floats, low_bit, packed, config)
     scores = {name: task.score(net(x), target) for name, net in nets.items()}
-    stored = sum(tensor.nbytes for tensor in floats.state_dict().values())
-    sizes = dict(zip(nets, (stored, stored, packed.nbytes), strict=True))
-    console.print(_table(task, nets, scores, sizes, x[:1]))
-    console.print(f"verified on {len(x)} examples: {str(verification).splitlines()[0]}", highlight=False)
+    sizes, seconds = bytes_of(nets, floats, packed), seconds_of(nets, x[:1])
+    console.print(table_of("one example at a time, one thread", task, scores, sizes, seconds))
+    console.print(verified, highlight=False)
     float_score, low_bit_score, packed_score = scores.values()
     return Outcome(packed, (float_score, low_bit_score, packed_score))
 
@@ -140,19 +195,6 @@ def _inferred(model: nn.Module) -> Net:
 def _only(results: Tensor | dict[str, Tensor]) -> Tensor:
     assert isinstance(results, Tensor)  # the nets of the examples return one
     return results
-
-
-def _table(task: Task, nets: dict[str, Net], scores: dict[str, str], sizes: dict[str, int], one: Tensor) -> Table:
-    table = Table(title="one example at a time, one thread")
-    for header in ("net", task.metric, "bytes", "ms", "speed"):
-        table.add_column(header, justify="left" if header == "net" else "right")
-    with using_threads(1):
-        seconds = seconds_per_call({name: _call(net, one) for name, net in nets.items()}, _ROUNDS)
-    first = next(iter(seconds.values()))
-    for name in nets:
-        cells = (f"{sizes[name]:,}", f"{1e3 * seconds[name]:.3f}", f"{first / seconds[name]:.3g}×")
-        table.add_row(name, scores[name], *cells)
-    return table
 
 
 def _call(net: Net, x: Tensor) -> Callable[[], object]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
+from bitorch import LowBitConfig
 from example import Budget, Outcome, Task, run_example, uniform
 from recipe import run
 
@@ -82,7 +83,7 @@ class UNet(nn.Module):
         return scores
 
 
-TASK = Task(shapes, F.cross_entropy, "IoU", lambda results, labels: f"{iou(results, labels):.3f}")
+TASK = Task(shapes, shapes, F.cross_entropy, "IoU", lambda results, labels: f"{iou(results, labels):.3f}")
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ class Options:
 
 
 def main(options: Options, console: Console | None = None) -> Outcome:
-    bits = options.weight_bits, options.activation_bits
+    config = LowBitConfig(weight_bits=options.weight_bits, activation_bits=options.activation_bits)
     shown = Console() if console is None else console
-    return run_example(UNet, TASK, bits, options.budget, options.out, shown)
+    return run_example(UNet, TASK, config, options.budget, options.out, shown)
 
 
 def _main(options: Options) -> None:

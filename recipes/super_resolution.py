@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
+from bitorch import LowBitConfig
 from example import Budget, Outcome, Task, run_example, uniform
 from recipe import run
 
@@ -68,7 +69,7 @@ class SuperResolution(nn.Module):
         return larger
 
 
-TASK = Task(pictures, F.mse_loss, "PSNR", lambda results, large: f"{psnr(results, large):.2f} dB")
+TASK = Task(pictures, pictures, F.mse_loss, "PSNR", lambda results, large: f"{psnr(results, large):.2f} dB")
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class Options:
 
 
 def main(options: Options, console: Console | None = None) -> Outcome:
-    bits = options.weight_bits, options.activation_bits
+    config = LowBitConfig(weight_bits=options.weight_bits, activation_bits=options.activation_bits)
     shown = Console() if console is None else console
-    outcome = run_example(SuperResolution, TASK, bits, options.budget, options.out, shown)
+    outcome = run_example(SuperResolution, TASK, config, options.budget, options.out, shown)
     x, large = pictures(options.budget.test, torch.Generator().manual_seed(options.budget.seed + 1))
     shown.print(f"bicubic alone: {psnr(bicubic(x), large):.2f} dB", highlight=False)
     return outcome

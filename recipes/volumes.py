@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
+from bitorch import LowBitConfig
 from example import Budget, Outcome, Task, run_example, uniform
 from recipe import run
 
@@ -72,7 +73,7 @@ class Classifier(nn.Module):
         return scores
 
 
-TASK = Task(volumes, F.cross_entropy, "accuracy", lambda results, labels: f"{accuracy(results, labels):.1%}")
+TASK = Task(volumes, volumes, F.cross_entropy, "accuracy", lambda results, labels: f"{accuracy(results, labels):.1%}")
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,9 @@ class Options:
 
 
 def main(options: Options, console: Console | None = None) -> Outcome:
-    bits = options.weight_bits, options.activation_bits
+    config = LowBitConfig(weight_bits=options.weight_bits, activation_bits=options.activation_bits)
     shown = Console() if console is None else console
-    return run_example(Classifier, TASK, bits, options.budget, options.out, shown)
+    return run_example(Classifier, TASK, config, options.budget, options.out, shown)
 
 
 def _main(options: Options) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitorch.deployment.graph.graph import Node
+from capture_oracle_functions import FUNCTIONS
 
 Array = NDArray[Any]
 _PAIRS: dict[str, Any] = {
@@ -78,6 +79,8 @@ def _value(kind: str, settings: dict[str, Any], shape: tuple[int, ...], x: Array
         case "gelu_tanh":
             wide = x.astype(np.float64)
             return wide * (1 + np.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3))) / 2
+        case _ if kind in FUNCTIONS:
+            return FUNCTIONS[kind](x.astype(np.float64), settings)
         case "plus":
             return x + _channels(settings["constant"], x)
         case "times":

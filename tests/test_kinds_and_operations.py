@@ -66,7 +66,8 @@ def pairs() -> set[tuple[str, str, bool]]:
 def test_operations_are_exact_where_their_kinds_are(pairs: set[tuple[str, str, bool]]) -> None:
     """But for sums of floats in one order: the runtime's have the same bits everywhere, PyTorch's have not."""
     differ = {(kind, op) for kind, op, exact in pairs if KINDS[kind].exact != exact}
-    assert differ == {(name, name) for name in ("global_avg_pool", "normalize", "reduce", "resize")}
+    sums = {(name, name) for name in ("global_avg_pool", "normalize", "reduce", "resize")}
+    assert differ == sums | {("sqrt", "activation")}  # of which PyTorch may give the other neighbour
     assert {kind for kind, row in KINDS.items() if not row.exact} <= {kind for kind, _, _ in pairs}
 
 

@@ -67,9 +67,11 @@ def test_headers_do_not_include_each_other() -> None:
 
 
 def test_each_operation_has_its_file() -> None:
+    """But for those of two tensors, number by number, which differ in the number alone."""
     table = (CSRC / "operations" / "operations.cpp").read_text()
     readers = re.findall(r'^ +\{"\w+", k\w+Keys, read_and_make<read_(\w+),', table, re.MULTILINE)
     assert len(readers) > 20
-    for name in readers:
+    for name in set(readers) - {"pair"}:
         assert (CSRC / "operations" / f"{name}.h").is_file()
         assert f"read_{name}(" in (CSRC / "operations" / f"{name}.cpp").read_text()
+    assert "read_pair(" in (CSRC / "operations" / "pairs.cpp").read_text()
