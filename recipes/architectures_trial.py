@@ -35,13 +35,11 @@ class Architecture:
     Attributes:
         name: as `build_external` takes it.
         side: of the images.
-        is_cnn: made of convolutions, pools, batch norm and elementwise functions: so it is to become one program.
         options: of the architecture.
     """
 
     name: str
     side: int
-    is_cnn: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:

@@ -741,6 +741,13 @@ def _repeated(b: _Builder, name: str) -> str:
         if all(size in (1, whole) for size, whole in zip(b.shape(other), (height, width, channels), strict=True))
         and _is_tame(b, name, other)
     ]
+    if not options:  # beside numbers so large that even they themselves are too much
+        nothing = b.fresh()
+        b.add(
+            {"op": "constant", "output": nothing, "values": b.array("nothing", np.zeros((1, 1, 1), np.float32))},
+            output=_Known(),
+        )
+        return nothing
     return options[-1] if b.chance(0.5) else b.choose(options)
 
 

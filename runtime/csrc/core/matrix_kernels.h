@@ -1,5 +1,5 @@
-// Products of two matrices, of floats or of codes, that are both made at run time, and what attention does between two of
-// them.
+// Products of two matrices, of floats or of codes, that are both made at run time, and what attention does between two
+// of them.
 #pragma once
 #include <cstdint>
 
