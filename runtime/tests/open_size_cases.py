@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bitorch_runtime import reference
-from bitorch_runtime.sizes import evaluated
+from bitorch_runtime.reference.sizes import evaluated
 
 Operation = dict[str, Any]
 Array = np.ndarray[Any, Any]

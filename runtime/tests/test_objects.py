@@ -60,6 +60,7 @@ ARM = {
     "kernel_neon",
     "kernel_neon_dotprod",
     "kernel_fused_linear_neon",
+    "kernel_norms_neon",
 }
 DEFAULT_BUILD = Path(__file__).parents[2] / "build" / "runtime"
 

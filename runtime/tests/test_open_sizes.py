@@ -12,7 +12,7 @@ import pytest
 
 import bitorch_runtime
 from bitorch_runtime import reference
-from bitorch_runtime.sizes import affine_in, evaluated
+from bitorch_runtime.reference.sizes import affine_in, evaluated
 from open_size_cases import H, W, open_case, open_program, sizes, upsampling
 
 

@@ -23,7 +23,7 @@ from bitorch_runtime.operation_rows.norms import NORMS
 from bitorch_runtime.operation_rows.pairs import PAIRS
 from bitorch_runtime.operation_rows.pools import POOLS
 from bitorch_runtime.operation_rows.resizes import RESIZES
-from bitorch_runtime.sizes import is_runs
+from bitorch_runtime.reference.sizes import is_runs
 
 #: Every operation, by name.
 OPERATIONS: Mapping[str, Op] = MappingProxyType(

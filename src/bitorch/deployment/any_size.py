@@ -9,7 +9,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bitorch_runtime.sizes import shape_outside
+from bitorch_runtime.reference.sizes import shape_outside
 
 from .at_size import AtSize, at_size
 from .capture.problems import PARTIAL

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.sizes import at_shapes
-
 from .applying import apply
 from .basics import Operation, levels
+from .sizes import at_shapes
 from .tensor import Tensor
 
 

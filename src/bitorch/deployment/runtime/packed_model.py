@@ -13,7 +13,7 @@ from torch import Tensor
 try:
     import bitorch_runtime
     from bitorch_runtime.model import MEMORY_LIMIT
-    from bitorch_runtime.sizes import at_shapes
+    from bitorch_runtime.reference.sizes import at_shapes
 except ModuleNotFoundError as error:
     raise ImportError(
         f"bitorch.deploy needs {error.name}: pip install ./runtime in a checkout of bitorch", name=error.name

@@ -1,6 +1,6 @@
 """Integers of a program that was compiled at several sizes, as formulas of the sizes.
 
-Formulas are those of `bitorch_runtime.sizes`: sums of products of an integer and names.
+Formulas are those of `bitorch_runtime.reference.sizes`: sums of products of an integer and names.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bitorch_runtime.arguments import Array
-
+Array = NDArray[Any]
 Operation = Mapping[str, Any]
 Formulas = Sequence[Any]
 
