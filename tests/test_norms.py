@@ -98,7 +98,7 @@ REDUCTIONS: dict[str, tuple[tuple[int, ...], Function, str]] = {
     "largest over channels": ((4, 6, 5), lambda m, x: x.amax(1, keepdim=True), "extreme"),
     "largest over rows": ((4, 6, 5), lambda m, x: x.amax(2), "extreme"),
     "largest over pixels": ((4, 6, 5), lambda m, x: x.amax((2, 3)), "max_pool"),
-    "largest of a volume": ((4, 3, 4, 5), lambda m, x: x.amax((2, 3, 4)), "extreme"),
+    "largest of a volume": ((4, 3, 4, 5), lambda m, x: x.amax((2, 3, 4)), "max_pool"),
     "smallest": ((4, 6, 5), lambda m, x: x.amin((1, 3)), "extreme"),
     "max along an axis": ((4, 6, 5), lambda m, x: x.max(2)[0], "extreme"),
     "max, by name": ((7, 12), lambda m, x: torch.max(x, dim=2, keepdim=True).values, "max_pool"),

@@ -140,7 +140,6 @@ def test_pixels() -> None:
 
 MIXED: dict[str, tuple[int, Callable[[Tensor], Tensor], str]] = {
     "view(-1) of five": (5, lambda y: y.view(-1), "the images of a batch are taken apart or mixed"),
-    "sum of five": (5, lambda y: y.sum(1), "sum cannot be deployed"),
     "squeeze": (1, lambda y: y.squeeze(), r"for a batch of 1 the model gives \[\].* not x.squeeze\(\)"),
     "a mean of all": (1, lambda y: y.mean(), "."),
     "by a column": (1, lambda y: y.squeeze(1) + y, "broadcasts"),
