@@ -30,7 +30,7 @@ PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "do
 API_PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 MEASURED_PAGES = sorted((ROOT / "docs" / "kernels").glob("*.md"))
 # Pages of results.
-NUMBERS = ("results.md", "architectures.md")
+NUMBERS = ("results.md", "architectures.md", "examples.md", "examples-audio.md", "examples-detector.md")
 # What a shell snippet may hold besides bitorch: make targets that exist, and installation.
 OTHER_COMMANDS = ("make", "pip", "python")
 
