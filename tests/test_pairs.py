@@ -36,7 +36,7 @@ def mask() -> Tensor:
 PAIRS: dict[str, tuple[Callable[[Any, Tensor], Any], str | None]] = {
     "pixels": (lambda m, x: x + plane(), "constant add"),
     "pixels first": (lambda m, x: plane() - x, "constant sub"),
-    "number / x": (lambda m, x: 2 / x, "constant div"),
+    "number / x": (lambda m, x: 2 / x, "reciprocal times"),
     "x / y": (lambda m, x: x / (x.relu() + 1), "relu plus div"),
     "rows": (lambda m, x: x.relu() * torch.arange(6.0).view(6, 1), "relu constant mul"),
     "channels that widen": (lambda m, x: x[:, :1] + m.mean, "select constant add"),

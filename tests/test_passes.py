@@ -143,7 +143,7 @@ class TestDropIdentities:
         draft.relu("relu", "two")
         before = draft.graph("relu", "two")
         after = drop_identities(before)
-        assert str(after) == "x [4×4×4] = input(pixels=False)\nrelu [4×4×4] = relu(x)\nreturn relu, x"
+        assert str(after) == "x [4×4×4] = input(pixels=False, dtype=float32)\nrelu [4×4×4] = relu(x)\nreturn relu, x"
         same_numbers(before, after)
 
     def test_one_that_adds_a_dimension_stays(self) -> None:

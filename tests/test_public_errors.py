@@ -72,7 +72,6 @@ FORWARDS: dict[str, tuple[Callable[..., Any], str, str | None]] = {
     ),
     "no tensor": (lambda y: 3, "returns no tensor, but int", "returns no tensor, but int"),
     "nothing": (lambda y: None, "returns no tensor, but NoneType", "returns no tensor, but NoneType"),
-    "indices": (lambda y: y.argmax(1), "argmax", None),
     "an empty tensor": (lambda y: y[:, :0], "0×2×2", None),
     "five dimensions": (lambda y: y[None], "taken apart or mixed", None),
     "a sparse tensor": (lambda y: y.to_sparse(), "to_sparse", None),
