@@ -71,7 +71,7 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
     """
     moved = tuple(first.shape)
     if 0 in moved:
-        raise Refusal(f"an image of {_shape(moved)} is empty", f"Choose at least one number, {PARTIAL}")
+        raise _empty(moved)
     if shape == () != moved:
         return [_identity((1,)), *moves(first, (1,))]
     if moved == () != shape:
@@ -104,10 +104,16 @@ def moves(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
 
 def in_any_order(first: Tensor, shape: tuple[int, ...]) -> list[Move]:
     """Return what a movement means whatever it is, as `moves` does: a choice among all numbers, one by one."""
+    if 0 in first.shape:
+        raise _empty(tuple(first.shape))
     found = number_by_number(first, shape)
     if found is None:
         raise _not_at_once(shape, tuple(first.shape))
     return found
+
+
+def _empty(moved: tuple[int, ...]) -> Refusal:
+    return Refusal(f"an image of {_shape(moved)} is empty", f"Choose at least one number, {PARTIAL}")
 
 
 def _not_at_once(shape: tuple[int, ...], moved: tuple[int, ...]) -> Refusal:
