@@ -44,6 +44,10 @@ def codes(channels: int, height: int = 1, width: int = 1, bits: int = 1) -> list
     return [{"op": "input", "output": "x", "dtype": "uint8", "bits": bits, "shape": shape, "order": "nchw"}]
 
 
+NORMALIZE: Operation = {"op": "normalize", "input": "x", "by": "deviation", "rows": 7, "eps": 1e-5}
+SUM: Operation = {"function": "sum", "axes": [0, -1]}
+
+
 def many(
     head: list[Operation], operation: Operation, count: int, result: str = "output", **varied: list[Any]
 ) -> list[Operation]:
@@ -281,6 +285,8 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         "flatten": lambda: iter(
             [(many(floats(1, 4096, 4096), {"op": "flatten", "input": "x", "order": "chw"}, 6000), {})]
         ),
+        "normalize": lambda: iter([(many(floats(widest), NORMALIZE, 5000, "float32"), {})]),
+        "reduce": lambda: iter([(many(floats(widest), {"op": "reduce", "input": "x", **SUM}, 5000), {})]),
         "softmax": lambda: iter([(many(floats(widest), {"op": "softmax", "input": "x"}, 6000), {})]),
         **{op: lambda op=op: pairs(widest, op) for op in ("sub", "mul", "div", "minimum", "maximum", "where")},  # type: ignore[misc]
         "constant": lambda: iter(
