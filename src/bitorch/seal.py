@@ -72,6 +72,8 @@ def _check_parts(file: IO[bytes], size: int, *, compare: bool) -> None:
         parts = archive.infolist()
         if sum(part.file_size for part in parts) > size or any(part.compress_type for part in parts):
             raise ValueError("it claims to hold more than it has bytes, or is compressed")
+        if not all(0 <= part.header_offset < size for part in parts):
+            raise ValueError("its list of parts names one that lies outside the file")
         # torch.serialization.set_crc32_options(False) leaves them out.
         if not compare or not any(part.CRC for part in parts):
             return

@@ -121,7 +121,7 @@ class QAttention(Converted, Attention):
             raise ValueError("is_causal=True makes the mask; leave attn_mask out, or is_causal")
         if enable_gqa:
             key, value = _for_groups(query, key), _for_groups(query, value)
-        mask = _causal(query, key) if is_causal else _additive(attn_mask, query, key)
+        mask = causal(query, key) if is_causal else _checked(attn_mask, query, key)
         return self.attend(query, key, value, mask, dropout_p, scale)[0]
 
     def attend(
@@ -154,14 +154,14 @@ def _for_groups(query: Tensor, x: Tensor) -> Tensor:
     return x if heads == own else x.repeat_interleave(heads // own, -3)
 
 
-def _causal(query: Tensor, key: Tensor) -> Tensor:
+def causal(query: Tensor, key: Tensor) -> Tensor:
     """What hides from each query the keys behind it, [queries, keys]."""
     hidden = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).triu(1)
     return torch.zeros(hidden.shape, dtype=query.dtype, device=query.device).masked_fill(hidden, -torch.inf)
 
 
-def _additive(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
-    """Return a mask as numbers to add: of bools 0 where True, else −∞."""
+def _checked(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
+    """Return a mask of F.scaled_dot_product_attention, whose True is seen, as numbers to add."""
     if mask is None:
         return None
     if mask.dim() < 2 or mask.shape[-1] not in (1, key.shape[-2]) or mask.shape[-2] not in (1, query.shape[-2]):
@@ -169,8 +169,21 @@ def _additive(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
             f"attn_mask must have shape [..., {query.shape[-2]}, {key.shape[-2]}], or 1 in place of either, "
             f"got {list(mask.shape)}"
         )
+    return additive(mask, query, "attn_mask", "True is seen")
+
+
+def additive(mask: Tensor, like: Tensor, name: str, meaning: str) -> Tensor:
+    """Return a mask as numbers to add: of bools 0 where True, else −∞.
+
+    Args:
+        like: what has the dtype of the result.
+        name, meaning: of the argument and of its True, for the error.
+
+    Raises:
+        TypeError: a mask that is neither bool nor floating point.
+    """
     if mask.dtype == torch.bool:
-        return torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -torch.inf)
+        return torch.zeros_like(mask, dtype=like.dtype).masked_fill(~mask, -torch.inf)
     if not mask.is_floating_point():
-        raise TypeError(f"attn_mask must be bool (True is seen) or floating point (it is added), got {mask.dtype}")
-    return mask.to(query.dtype)
+        raise TypeError(f"{name} must be bool ({meaning}) or floating point (it is added), got {mask.dtype}")
+    return mask.to(like.dtype)

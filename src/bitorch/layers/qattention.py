@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ..quantizations import Quantization
-from .attention import QAttention, _causal
-from .composed import Composed, PartLinear
+from .attention import QAttention, additive, causal
+from .composed import Composed, PartLinear, copied
 from .qlinear import QLinear
 from .weight_sources import is_in, load_parametrization
-
-_Given = TypeVar("_Given")
 
 #: The submodules that project, in the order of the rows of in_proj_weight, and what comes out.
 INPUT_PROJECTIONS = ("q_projection", "k_projection", "v_projection")
@@ -130,9 +127,9 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
         self._set_quantization(
             {
                 name: {
-                    "input_quantization": _copied(input_quantization),
-                    "weight_quantization": _copied(weight_quantization),
-                    "gradient_quantization": _copied(gradient_quantization),
+                    "input_quantization": copied(input_quantization),
+                    "weight_quantization": copied(weight_quantization),
+                    "gradient_quantization": copied(gradient_quantization),
                     "gradient_cancellation_threshold": gradient_cancellation_threshold,
                     "exact": exact,
                 }
@@ -241,7 +238,7 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
         dropout = self.dropout if self.training else 0.0
         weights = None
         if self.attention is not None:
-            mask = _causal(q, k) if is_causal else mask
+            mask = causal(q, k) if is_causal else mask
             attended, weights = self.attention.attend(q, k, v, mask, dropout)
             weights = weights if need_weights else None
         elif need_weights:
@@ -281,12 +278,6 @@ class QMultiheadAttention(Composed, nn.MultiheadAttention):
         return torch.cat(parts, 1) if len(parts) > 1 else x
 
 
-def _copied(quantization: _Given) -> _Given:
-    """Return a copy of a quantizer, whose random generator stays the same one."""
-    kept = vars(quantization).values() if isinstance(quantization, Quantization) else ()
-    return copy.deepcopy(quantization, {id(value): value for value in kept if isinstance(value, torch.Generator)})
-
-
 def float_projections(attention: nn.MultiheadAttention) -> dict[str, nn.Linear]:
     """Return linear layers of the sizes of an attention's projections, on the meta device, by their names."""
     widths = attention.embed_dim, attention.kdim, attention.vdim, attention.embed_dim
@@ -323,9 +314,9 @@ def _merged_mask(
     masks = []
     if attn_mask is not None:
         if attn_mask.shape == (batch * heads, queries, keys):
-            masks.append(_additive(attn_mask, q, "attn_mask").unflatten(0, (batch, heads)))
+            masks.append(_hiding(attn_mask, q, "attn_mask").unflatten(0, (batch, heads)))
         elif attn_mask.shape == (queries, keys):
-            masks.append(_additive(attn_mask, q, "attn_mask"))
+            masks.append(_hiding(attn_mask, q, "attn_mask"))
         else:
             raise ValueError(
                 f"attn_mask must have shape {[queries, keys]} or {[batch * heads, queries, keys]}, "
@@ -334,20 +325,16 @@ def _merged_mask(
     if key_padding_mask is not None:
         if key_padding_mask.shape not in ((batch, keys), (keys,)) or key_padding_mask.dim() == 1 < batch:
             raise ValueError(f"key_padding_mask must have shape {[batch, keys]}, got {list(key_padding_mask.shape)}")
-        masks.append(_additive(key_padding_mask, q, "key_padding_mask").view(batch, 1, 1, keys))
+        masks.append(_hiding(key_padding_mask, q, "key_padding_mask").view(batch, 1, 1, keys))
     if not masks:
         return None
     merged = masks[0] if len(masks) == 1 else masks[0] + masks[1]
     return F.pad(merged, (0, extra)) if extra else merged
 
 
-def _additive(mask: Tensor, like: Tensor, name: str) -> Tensor:
-    """Return a mask as numbers to add: of bools 0 and −∞ where True hides."""
-    if mask.dtype == torch.bool:
-        return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, -torch.inf)
-    if not mask.is_floating_point():
-        raise TypeError(f"{name} must be bool (True hides) or floating point (it is added), got {mask.dtype}")
-    return mask.to(like.dtype)
+def _hiding(mask: Tensor, like: Tensor, name: str) -> Tensor:
+    """Return a mask of nn.MultiheadAttention, whose True hides, as numbers to add."""
+    return additive(~mask if mask.dtype == torch.bool else mask, like, name, "True hides")
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> tuple[Tensor, Tensor]:

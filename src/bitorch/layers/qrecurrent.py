@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ..quantizations import Quantization
-from .composed import Composed, PartLinear
-from .qattention import _copied
+from .composed import Composed, PartLinear, copied
 from .qlinear import QLinear
 from .recurrent_steps import STEPS, State, run, run_backwards
 from .weight_sources import is_in, load_parametrization
@@ -58,6 +57,27 @@ class Recurrent(Composed):
 
     hidden_size: int
 
+    def __init__(
+        self,
+        *arguments: Any,
+        input_quantization: Quantization | str | None = None,
+        weight_quantization: Quantization | str | None = None,
+        gradient_cancellation_threshold: float | None = None,
+        gradient_quantization: Quantization | None = None,
+        exact: bool = True,
+        **named: Any,
+    ) -> None:
+        super().__init__(*arguments, **named)
+        quantization = {
+            "input_quantization": input_quantization,
+            "weight_quantization": weight_quantization,
+            "gradient_quantization": gradient_quantization,
+            "gradient_cancellation_threshold": gradient_cancellation_threshold,
+            "exact": exact,
+        }
+        copies = ({key: copied(value) for key, value in quantization.items()} for _ in self._matrices())
+        self._set_quantization(dict(zip(self._matrices(), copies, strict=True)))
+
     def _matrices(self) -> list[str]:
         """Return the names of the parts."""
         raise NotImplementedError(f"{type(self).__name__} does not define _matrices()")
@@ -74,11 +94,6 @@ class Recurrent(Composed):
         """
         for name in self._matrices():
             self.add_module(name, QGates(self, name, **projections[name]))
-
-    def _set_all(self, quantization: Mapping[str, Any]) -> None:
-        """Make parts that each have copies of the same quantizers."""
-        copies = [{key: _copied(value) for key, value in quantization.items()} for _ in self._matrices()]
-        self._set_quantization(dict(zip(self._matrices(), copies, strict=True)))
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
@@ -113,27 +128,6 @@ class Recurrent(Composed):
 
 class _Layer(Recurrent, nn.RNNBase):
     """A recurrent layer; documented at QLSTM."""
-
-    def __init__(
-        self,
-        *arguments: Any,
-        input_quantization: Quantization | str | None = None,
-        weight_quantization: Quantization | str | None = None,
-        gradient_cancellation_threshold: float | None = None,
-        gradient_quantization: Quantization | None = None,
-        exact: bool = True,
-        **named: Any,
-    ) -> None:
-        super().__init__(*arguments, **named)
-        self._set_all(
-            {
-                "input_quantization": input_quantization,
-                "weight_quantization": weight_quantization,
-                "gradient_quantization": gradient_quantization,
-                "gradient_cancellation_threshold": gradient_cancellation_threshold,
-                "exact": exact,
-            }
-        )
 
     def _matrices(self) -> list[str]:
         return [name.removeprefix("weight_") for name in self._flat_weights_names if name.startswith("weight_")]

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..quantizations import Quantization
 from .qrecurrent import Recurrent
 from .recurrent_steps import STEPS, State
 
@@ -17,27 +16,6 @@ class _Cell(Recurrent, nn.RNNCellBase):
     hidden_size: int
     #: Tensors of the state.
     _count = 1
-
-    def __init__(
-        self,
-        *arguments: Any,
-        input_quantization: Quantization | str | None = None,
-        weight_quantization: Quantization | str | None = None,
-        gradient_cancellation_threshold: float | None = None,
-        gradient_quantization: Quantization | None = None,
-        exact: bool = True,
-        **named: Any,
-    ) -> None:
-        super().__init__(*arguments, **named)
-        self._set_all(
-            {
-                "input_quantization": input_quantization,
-                "weight_quantization": weight_quantization,
-                "gradient_quantization": gradient_quantization,
-                "gradient_cancellation_threshold": gradient_cancellation_threshold,
-                "exact": exact,
-            }
-        )
 
     @property
     def _mode(self) -> str:

@@ -201,7 +201,7 @@ class _Lowering:
             tensor = self.tensor(node)
             if names.must_copy(tensor, name):
                 copied = f"{node}/output {len(tensors)}"
-                self.emit({"op": "concat", "inputs": [tensor], "output": copied}, node)
+                self.emit(self._again(tensor) | {"output": copied}, node)
                 names.leave(copied, name, copy_of=tensor)
                 tensor = copied
             else:
@@ -213,6 +213,12 @@ class _Lowering:
         names.settle()
         self.result.operations = [renamed(operation, names.names) for operation in self.result.operations]
         self.result.names = names.names
+
+    def _again(self, tensor: str) -> Operation:
+        """Have a tensor once more. Nothing moves the int32 of a place, which is looked for a second time."""
+        if self.graph[tensor].kind != "place":
+            return {"op": "concat", "inputs": [tensor]}
+        return next(operation for operation in self.result.operations if operation.get("output") == tensor)
 
     def add(self, one: Group) -> None:
         node = one.anchor

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..problems import PARTIAL, Refusal
 from ..reader import Operand, Reader
-from .matrices import constant_operand, constant_or_matrix, matrix
+from .matrices import add_product, constant_operand, constant_or_matrix, matrix
 
 
 def scaled_dot_product_attention(
@@ -34,15 +34,8 @@ def scaled_dot_product_attention(
     is_causal = is_causal or _is_causal(attn_mask, query, key)
     if attn_mask is not None and not _is_causal(attn_mask, query, key):
         operands.append(_mask(call, attn_mask, query, key))
-    again, last = call.again_with(operands), call.result.dim() - 1
-    return call.add(
-        "attention",
-        *(operand.name for operand in operands),
-        function=lambda *values: again(*values).movedim(last, 1),
-        channels_at=last,
-        scale=float(1 / math.sqrt(query.shape[-1]) if scale is None else scale),
-        causal=is_causal,
-    )
+    factor = float(1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    return add_product(call, "attention", operands, scale=factor, causal=is_causal)
 
 
 def _check_dimensions(*tensors: Tensor) -> None:

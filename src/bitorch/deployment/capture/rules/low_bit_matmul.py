@@ -16,7 +16,7 @@ from ..problems import PARTIAL, Refusal
 from ..reader import Reader
 from .asked import computed
 from .low_bit_settings import quantizer_settings
-from .matrices import check_operands, constant_or_matrix
+from .matrices import add_product, check_operands, constant_or_matrix
 
 
 def check(module: QMatmul) -> None:
@@ -48,12 +48,10 @@ def rule(call: Reader, module: QMatmul, left: Tensor, right: Tensor, scale: floa
         settings |= {f"{side}_{key}": value for key, value in own.items()}
     transposed = tuple(int(call.innermost_axis(x) == x.dim() - 2) for x in (left, right))
     operands = [constant_or_matrix(call, x, turned=bool(t)) for x, t in zip((left, right), transposed, strict=True)]
-    again, last = call.again_with(operands), call.result.dim() - 1
-    return call.add(
+    return add_product(
+        call,
         "low_bit_matmul",
-        *(operand.name for operand in operands),
-        function=lambda *values: again(*values).movedim(last, 1),
-        channels_at=last,
+        operands,
         transposed=transposed,
         largest=pair.max_codes,
         scale=matmul_scale(pair.left_scale, pair.right_scale, scale),

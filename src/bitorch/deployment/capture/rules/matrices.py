@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ def product(call: Reader, one: Tensor, two: Tensor, scale: float) -> str:
     check_operands(one, two)
     transposed = tuple(int(call.innermost_axis(x) == x.dim() - 2) for x in (one, two))
     operands = [matrix(call, x, turned=bool(turned)) for x, turned in zip((one, two), transposed, strict=True)]
-    return add_product(call, operands, transposed, scale)
+    return add_product(call, "matmul", operands, transposed=transposed, scale=scale)
 
 
 def check_operands(one: Tensor, two: Tensor) -> None:
@@ -78,16 +79,15 @@ def matrix(call: Reader, x: Tensor, *, turned: bool) -> Operand:
     return call.operand(x, lambda x: x.movedim(axis, 1), lambda value: value.movedim(1, axis))
 
 
-def add_product(call: Reader, operands: list[Operand], transposed: tuple[int, ...], scale: float) -> str:
-    """Add a matmul whose result is the call's, [batch, *rows, M, N]."""
+def add_product(call: Reader, kind: str, operands: list[Operand], **settings: Any) -> str:
+    """Add a node of several matrices, whose result is the call's, [batch, *rows, M, N]."""
     again, last = call.again_with(operands), call.result.dim() - 1
     return call.add(
-        "matmul",
+        kind,
         *(operand.name for operand in operands),
         function=lambda *values: again(*values).movedim(last, 1),
         channels_at=last,
-        transposed=transposed,
-        scale=scale,
+        **settings,
     )
 
 
@@ -105,7 +105,7 @@ def _by_constant(call: Reader, x: Tensor, constant: Tensor) -> str:
     transposed = (int(call.innermost_axis(x) == x.dim() - 2), 0)
     _check_axes(x, constant)
     operands = [matrix(call, x, turned=bool(transposed[0])), constant_operand(call, constant, x.dim())]
-    return add_product(call, operands, transposed, 1.0)
+    return add_product(call, "matmul", operands, transposed=transposed, scale=1.0)
 
 
 def _of_constant(call: Reader, constant: Tensor, x: Tensor) -> str:
@@ -123,7 +123,7 @@ def _of_constant(call: Reader, constant: Tensor, x: Tensor) -> str:
     _check_axes(x, constant)
     transposed = (0, int(call.innermost_axis(x) == x.dim() - 2))
     operands = [constant_operand(call, constant, x.dim()), matrix(call, x, turned=bool(transposed[1]))]
-    return add_product(call, operands, transposed, 1.0)
+    return add_product(call, "matmul", operands, transposed=transposed, scale=1.0)
 
 
 def _check_axes(x: Tensor, constant: Tensor) -> None:

@@ -33,9 +33,8 @@ def conv(dimensions: int) -> Any:
     ) -> str:
         x = call.read(input)
         lead = leading_axes(call, x, dimensions)
-        check_constant(call, "weight", weight)
-        check_constant(call, "bias", bias)
-        weight = with_leading_axes(weight.detach(), lead)
+        weight, fixed = _fixed(call, weight, bias)
+        weight = with_leading_axes(weight, lead)
         kernel, dilations = tuple(weight.shape[2:]), _led(lead, 1, dilation, dimensions)
         if not isinstance(padding, str):
             padding = _led(lead, 0, padding, dimensions)
@@ -43,7 +42,7 @@ def conv(dimensions: int) -> Any:
             "conv",
             x,
             weight=weight,
-            bias=None if bias is None else bias.detach(),
+            bias=fixed,
             kernel_size=kernel,
             stride=_led(lead, 1, stride, dimensions),
             padding=flat(_conv_borders(padding, kernel, dilations)),
@@ -70,14 +69,13 @@ def conv_transpose(dimensions: int) -> Any:
     ) -> str:
         x = call.read(input)
         lead = leading_axes(call, x, dimensions)
-        check_constant(call, "weight", weight)
-        check_constant(call, "bias", bias)
-        weight = with_leading_axes(swap_channels(weight.detach(), int(groups)), lead)
+        weight, fixed = _fixed(call, weight, bias)
+        weight = with_leading_axes(swap_channels(weight, int(groups)), lead)
         return call.add(
             "conv",
             x,
             weight=weight,
-            bias=None if bias is None else bias.detach(),
+            bias=fixed,
             kernel_size=tuple(weight.shape[2:]),
             stride=_led(lead, 1, stride, dimensions),
             padding=_led(lead, 0, padding, dimensions),
@@ -108,10 +106,8 @@ def linear(call: Reader, input: Tensor, weight: Tensor, bias: Tensor | None = No
     """The rule of F.linear: of features, [batch, F], or of the last axis, [batch, *rows, F]."""
     channels = features_axis(input, "a linear layer")
     x = call.read(input, channels)
-    check_constant(call, "weight", weight)
-    check_constant(call, "bias", bias)
-    fixed = None if bias is None else bias.detach()
-    return call.add("linear", x, channels_at=channels, weight=weight.detach(), bias=fixed)
+    weight, fixed = _fixed(call, weight, bias)
+    return call.add("linear", x, channels_at=channels, weight=weight, bias=fixed)
 
 
 def max_pool(dimensions: int) -> Any:
@@ -351,3 +347,14 @@ def check_constant(call: Reader, argument: str, value: Tensor | None) -> None:
         raise Refusal(
             f"its {argument} depends on the image", f"Use a {argument} that is fixed after training, {PARTIAL}"
         )
+
+
+def _fixed(call: Reader, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias of a layer, without gradients.
+
+    Raises:
+        Refusal: one of them depends on the image.
+    """
+    check_constant(call, "weight", weight)
+    check_constant(call, "bias", bias)
+    return weight.detach(), None if bias is None else bias.detach()
