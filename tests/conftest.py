@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import signal
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
+from bitorch.signal_stack import kept_signal_stack
 from bitorch.torchvision_operators import import_torchvision_if_installed
 
 # Tests that import Lightning by themselves need what `bitorch.train` does first.
@@ -39,17 +38,8 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-class _SignalStack(ctypes.Structure):
-    _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
 @pytest.fixture(autouse=True)
 def _signals_have_room() -> Iterator[None]:
-    """Take away OpenVINO's stack for signals, which is too small for Python's handlers on CPUs with AMX.
-
-    The process would die of the next signal, such as that of a worker process that has ended.
-    """
-    yield
-    if "openvino" in sys.modules and sys.platform == "linux":
-        disabled = 2
-        assert ctypes.CDLL(None).sigaltstack(ctypes.byref(_SignalStack(flags=disabled)), None) == 0
+    """Let no test leave another stack for signals: OpenVINO's is too small for Python's handlers."""
+    with kept_signal_stack():
+        yield

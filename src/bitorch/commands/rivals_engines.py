@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..signal_stack import kept_signal_stack
 from .rivals import Call
 from .rivals_exported import exported, in_8_bits
 
@@ -118,10 +119,11 @@ def _request(twin: Twin, model: bytes, *, precision: str | None = None, count: b
         "PERF_COUNT": count,
         **({} if precision is None else {"INFERENCE_PRECISION_HINT": precision}),
     }
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(model), "CPU", properties).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(twin.images.numpy()))
-    request.infer()
+    with kept_signal_stack():
+        core = openvino.Core()
+        request = core.compile_model(core.read_model(model), "CPU", properties).create_infer_request()
+        request.set_input_tensor(openvino.Tensor(twin.images.numpy()))
+        request.infer()
     return request
 
 
