@@ -178,21 +178,6 @@ struct TakeRow {
   const TakeWindows* windows;  // [groups]
 };
 
-// Activation functions of n floats: the same bits in every table.
-struct ActivationFunctions {
-  void (*leaky_relu)(float* out, const float* in, const float* slope, int64_t n);
-  void (*elu)(float* out, const float* in, const float* slope, int64_t n);
-  void (*hardswish)(float* out, const float* in, int64_t n);
-  void (*hardsigmoid)(float* out, const float* in, int64_t n);
-  void (*sigmoid)(float* out, const float* in, int64_t n);
-  void (*tanh)(float* out, const float* in, int64_t n);
-  void (*silu)(float* out, const float* in, int64_t n);
-  void (*gelu)(float* out, const float* in, int64_t n);
-  void (*gelu_tanh)(float* out, const float* in, int64_t n);
-  // of one pixel, with its logarithm or without; `room` holds the channels, rounded up to a multiple of 8
-  void (*softmax)(float* out, const float* in, double* room, int64_t channels, int log);
-};
-
 // Loops over rows that the compiler vectorises with the flags of the kernel file.
 struct RowFunctions {
   // out[i] = max(out[i], in[i])
@@ -218,7 +203,6 @@ struct RowFunctions {
   void (*widen_bytes)(int16_t* out, const uint8_t* in, int64_t n);  // staging of kWords
   // out[i] = table[codes[i]][i], i = 0 .. n - 1; table [entries][period], n <= period; codes are below entries
   void (*look_up)(uint8_t* out, const uint8_t* codes, const uint8_t* table, int64_t n, int64_t period, int entries);
-  ActivationFunctions activations;
 };
 
 // Pixels of n floats that share what belongs to their channels.

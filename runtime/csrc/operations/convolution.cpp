@@ -14,19 +14,6 @@ namespace bitorch {
 
 namespace {
 
-std::vector<const Tensor*> inputs_of(const ConvolutionSpec& spec) {
-  if (spec.residual == nullptr) return {spec.input};
-  return {spec.input, spec.residual};
-}
-
-std::vector<const Tensor*> outputs_of(const ConvolutionSpec& spec) {
-  std::vector<const Tensor*> outputs;
-  for (const Tensor* tensor : {spec.out_int, spec.out_float, spec.out_codes}) {
-    if (tensor != nullptr) outputs.push_back(tensor);
-  }
-  return outputs;
-}
-
 ConvPool pool_of(const MaxPoolSpec& spec) {
   const PoolAxis &y = spec.window.y, &x = spec.window.x;
   return {y.kernel, x.kernel, y.stride, x.stride, y.before, x.before, spec.output->height, spec.output->width};
@@ -41,7 +28,7 @@ constexpr double kPooledFloat = 0.7, kPooledCode = 0.15;
 class Convolution : public Operation, private ByRows {
  public:
   Convolution(const ConvolutionSpec& spec, const Tuning* tuning)
-      : Operation(inputs_of(spec), outputs_of(spec)),
+      : Operation(spec.inputs(), spec.outputs()),
         spec_(std::make_unique<ConvSpec>(spec.conv)),
         input_(spec.input),
         residual_(spec.residual),

@@ -4,6 +4,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/conv/conv.h"
 #include "operations/definition.h"
@@ -23,6 +24,8 @@ struct ConvolutionSpec {
 
   bool low_bit() const { return conv.weight_bits != 0; }
   int64_t weights_per_channel() const;  // K; Error beyond int64
+  std::vector<const Tensor*> inputs() const;
+  std::vector<const Tensor*> outputs() const;
   bool has_float_values() const { return !low_bit() || conv.multiply != nullptr; }
 };
 

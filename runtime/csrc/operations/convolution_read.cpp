@@ -55,6 +55,19 @@ void read_float_input(const OperationReader& reader, ConvolutionSpec* spec) {
   read_input(reader, Values::kFloat32, spec);
 }
 
+std::vector<const Tensor*> ConvolutionSpec::inputs() const {
+  if (residual == nullptr) return {input};
+  return {input, residual};
+}
+
+std::vector<const Tensor*> ConvolutionSpec::outputs() const {
+  std::vector<const Tensor*> made;
+  for (const Tensor* tensor : {out_int, out_float, out_codes}) {
+    if (tensor != nullptr) made.push_back(tensor);
+  }
+  return made;
+}
+
 int64_t ConvolutionSpec::weights_per_channel() const {
   const ConvGeometry& g = conv.geometry;
   int64_t count = g.in_channels / g.groups;

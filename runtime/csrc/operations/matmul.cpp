@@ -19,23 +19,31 @@ RowAxes met_axes(const OperationReader& reader, const MatrixOperand& left, const
   return axes;
 }
 
-MatmulSpec read_matmul(const OperationReader& reader) {
+Operands read_operands(const OperationReader& reader, Values values) {
+  const char* what = "a product of matrices";
   const std::vector<std::string> names = reader.names("inputs");
   if (names.size() != 2) reader.fail("inputs", "must be two tensors");
-  MatmulSpec spec;
-  spec.left.tensor = reader.input_named("inputs", names[0], {Values::kFloat32});
-  spec.right.tensor = reader.input_named("inputs", names[1], {Values::kFloat32});
+  Operands operands;
+  operands.left.tensor = reader.input_named("inputs", names[0], {values});
+  operands.right.tensor = reader.input_named("inputs", names[1], {values});
   const std::vector<int64_t> transposed = reader.integers("transposed", 2, 0, 1, 0);
-  spec.left.transposed = transposed[0] != 0;
-  spec.right.transposed = transposed[1] != 0;
+  operands.left.transposed = transposed[0] != 0;
+  operands.right.transposed = transposed[1] != 0;
+  operands.axes = met_axes(reader, operands.left, operands.right);
+  operands.of_left = ItemsOf(operands.axes, leading_axes(*operands.left.tensor));
+  operands.of_right = ItemsOf(operands.axes, leading_axes(*operands.right.tensor));
+  operands.macs = checked_mul(checked_mul(items(operands.axes), operands.left.rows(), what),
+                              checked_mul(operands.left.columns(), operands.right.columns(), what), what);
+  return operands;
+}
+
+MatmulSpec read_matmul(const OperationReader& reader) {
+  MatmulSpec spec;
+  spec.operands = read_operands(reader, Values::kFloat32);
   if (reader.has("scale")) spec.scale = reader.number("scale");
-  RowAxes axes = met_axes(reader, spec.left, spec.right);
-  spec.of_left = ItemsOf(axes, leading_axes(*spec.left.tensor));
-  spec.of_right = ItemsOf(axes, leading_axes(*spec.right.tensor));
-  spec.macs = checked_mul(checked_mul(items(axes), spec.left.rows(), "a matmul"),
-                          checked_mul(spec.left.columns(), spec.right.columns(), "a matmul"), "a matmul");
-  axes.push_back(spec.left.rows());
-  spec.output = reader.output("output", Values::kFloat32, 0, axes, spec.right.columns());
+  RowAxes axes = spec.operands.axes;
+  axes.push_back(spec.operands.left.rows());
+  spec.output = reader.output("output", Values::kFloat32, 0, axes, spec.operands.right.columns());
   return spec;
 }
 
@@ -49,23 +57,23 @@ class Matmul : public RowOperation {
  public:
   Matmul(const MatmulSpec& spec, const RowBlocks& blocks)
       : RowOperation("a matmul", checked_mul(spec.output->height, blocks.count, "a matmul"),
-                     {spec.left.tensor, spec.right.tensor}, {spec.output}),
+                     {spec.operands.left.tensor, spec.operands.right.tensor}, {spec.output}),
         spec_(spec),
         blocks_(blocks),
-        depth_(spec.left.columns()) {}
+        depth_(spec.operands.left.columns()) {}
 
   void plan(const KernelTable& kernels, Preparation&) override {
-    const int64_t columns = round_up(spec_.right.columns(), kernels.matrices->lanes);
+    const int64_t columns = round_up(spec_.operands.right.columns(), kernels.matrices->lanes);
     part_bytes_ = kHead + room(checked_mul(depth_, columns, what()), 4);
   }
   std::string kernel(const KernelTable& kernels) const override { return std::string("matrices ") + kernels.name; }
-  int64_t macs() const override { return spec_.macs; }
+  int64_t macs() const override { return spec_.operands.macs; }
 
  private:
   static constexpr int64_t kHead = 64;  // which matrix is packed
 
   double row_cost() const override {
-    return static_cast<double>(blocks_.size(0)) * static_cast<double>(depth_ * spec_.right.columns()) * 0.02;
+    return static_cast<double>(blocks_.size(0)) * static_cast<double>(depth_ * spec_.operands.right.columns()) * 0.02;
   }
 
   void start_part(uint8_t* scratch) const override { *reinterpret_cast<const float**>(scratch) = nullptr; }
@@ -73,18 +81,15 @@ class Matmul : public RowOperation {
   void run_row(const RunContext& context, uint8_t* scratch, int64_t n, int64_t y) const override {
     const MatrixKernels& kernels = *context.kernels->matrices;
     const int64_t item = y / blocks_.count, first = blocks_.begin(y % blocks_.count);
-    const FloatMatrix left(context, *spec_.left.tensor, n, spec_.of_left(item));
-    const FloatMatrix right(context, *spec_.right.tensor, n, spec_.of_right(item));
+    const FloatMatrix left(context, *spec_.operands.left.tensor, n, spec_.operands.of_left(item));
+    const FloatMatrix right(context, *spec_.operands.right.tensor, n, spec_.operands.of_right(item));
     float* panels = reinterpret_cast<float*>(scratch + kHead);
     const float** packed = reinterpret_cast<const float**>(scratch);
-    const bool left_turned = spec_.left.transposed, right_turned = spec_.right.transposed;
+    const bool left_turned = spec_.operands.left.transposed, right_turned = spec_.operands.right.transposed;
     if (*packed != right.data) {
-      const MatrixPanels packing = {right.data,
-                                    right_turned ? 1 : right.pixel_step,
-                                    right_turned ? right.pixel_step : 1,
-                                    depth_,
-                                    spec_.right.columns(),
-                                    panels};
+      const MatrixPanels packing = {
+          right.data, right_turned ? 1 : right.pixel_step, right_turned ? right.pixel_step : 1,
+          depth_,     spec_.operands.right.columns(),      panels};
       kernels.pack(&packing);
       *packed = right.data;
     }
@@ -94,12 +99,12 @@ class Matmul : public RowOperation {
                                    left_turned ? left.pixel_step : 1,
                                    panels,
                                    depth_,
-                                   spec_.right.columns(),
+                                   spec_.operands.right.columns(),
                                    context.floats(*spec_.output, n, item, first),
                                    spec_.output->layout.pixel_bytes / 4,
                                    blocks_.size(y % blocks_.count),
                                    depth_,
-                                   spec_.right.columns(),
+                                   spec_.operands.right.columns(),
                                    spec_.scale,
                                    nullptr};
     kernels.multiply(&product);

@@ -15,16 +15,24 @@ struct MatrixOperand {
   int64_t columns() const { return transposed ? tensor->width : tensor->channels; }
 };
 
-struct MatmulSpec {
-  MatrixOperand left, right;       // [.., M, K] and [.., K, N]
-  const Tensor* output = nullptr;  // [.., M, N]
+// Both operands, [.., M, K] and [.., K, N], whose leading axes have met.
+struct Operands {
+  MatrixOperand left, right;
+  RowAxes axes;  // in front of the matrices of the result
   ItemsOf of_left, of_right;
   int64_t macs = 0;
+};
+
+struct MatmulSpec {
+  Operands operands;
+  const Tensor* output = nullptr;  // [.., M, N]
   float scale = 1.0f;
 };
 
 // The leading axes of a product, where its operands have met; Error where they do not fit.
 RowAxes met_axes(const OperationReader& reader, const MatrixOperand& left, const MatrixOperand& right);
+// "inputs" and "transposed", of tensors of these values.
+Operands read_operands(const OperationReader& reader, Values values);
 
 MatmulSpec read_matmul(const OperationReader& reader);
 std::unique_ptr<Operation> make_matmul(const MatmulSpec& spec, Preparation& preparation);

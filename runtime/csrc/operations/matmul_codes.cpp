@@ -44,32 +44,20 @@ void read_outputs(const OperationReader& reader, const RowAxes& axes, int64_t co
 }  // namespace
 
 MatmulCodesSpec read_matmul_codes(const OperationReader& reader) {
-  const char* what = "a matmul_codes";
-  const std::vector<std::string> names = reader.names("inputs");
-  if (names.size() != 2) reader.fail("inputs", "must be two tensors");
   MatmulCodesSpec spec;
-  spec.left.tensor = reader.input_named("inputs", names[0], {Values::kCodes});
-  spec.right.tensor = reader.input_named("inputs", names[1], {Values::kCodes});
-  const std::vector<int64_t> transposed = reader.integers("transposed", 2, 0, 1, 0);
-  spec.left.transposed = transposed[0] != 0;
-  spec.right.transposed = transposed[1] != 0;
-  RowAxes axes = met_axes(reader, spec.left, spec.right);
-  spec.of_left = ItemsOf(axes, leading_axes(*spec.left.tensor));
-  spec.of_right = ItemsOf(axes, leading_axes(*spec.right.tensor));
-  spec.of_left_codes = read_meaning(reader, 0, *spec.left.tensor);
-  spec.of_right_codes = read_meaning(reader, 1, *spec.right.tensor);
-  const int64_t depth = spec.left.columns();
-  const int64_t most =
-      largest(spec.of_left_codes, spec.left.tensor->bits) * largest(spec.of_right_codes, spec.right.tensor->bits);
-  if (checked_mul(depth, most, what) > std::numeric_limits<int32_t>::max()) {
+  spec.operands = read_operands(reader, Values::kCodes);
+  const Tensor &left = *spec.operands.left.tensor, &right = *spec.operands.right.tensor;
+  spec.of_left_codes = read_meaning(reader, 0, left);
+  spec.of_right_codes = read_meaning(reader, 1, right);
+  const int64_t depth = spec.operands.left.columns();
+  const int64_t most = largest(spec.of_left_codes, left.bits) * largest(spec.of_right_codes, right.bits);
+  if (checked_mul(depth, most, "a matmul_codes") > std::numeric_limits<int32_t>::max()) {
     reader.fail("inputs", "sums of " + std::to_string(depth) + " products of up to " + std::to_string(most) +
                               " do not fit in 32 bits");
   }
-  spec.items = items(axes);
-  spec.macs = checked_mul(checked_mul(spec.items, spec.left.rows(), what),
-                          checked_mul(depth, spec.right.columns(), what), what);
-  axes.push_back(spec.left.rows());
-  read_outputs(reader, axes, spec.right.columns(), &spec);
+  RowAxes axes = spec.operands.axes;
+  axes.push_back(spec.operands.left.rows());
+  read_outputs(reader, axes, spec.operands.right.columns(), &spec);
   return spec;
 }
 
@@ -92,12 +80,12 @@ std::vector<const Tensor*> given_by(const MatmulCodesSpec& spec) {
 class MatmulCodes : public RowOperation {
  public:
   MatmulCodes(const MatmulCodesSpec& spec, const RowBlocks& blocks)
-      : RowOperation("a matmul_codes", checked_mul(spec.items, blocks.count, "a matmul_codes"),
-                     {spec.left.tensor, spec.right.tensor}, given_by(spec)),
+      : RowOperation("a matmul_codes", checked_mul(items(spec.operands.axes), blocks.count, "a matmul_codes"),
+                     {spec.operands.left.tensor, spec.operands.right.tensor}, given_by(spec)),
         spec_(spec),
         blocks_(blocks),
-        depth_(spec.left.columns()),
-        columns_(spec.right.columns()) {}
+        depth_(spec.operands.left.columns()),
+        columns_(spec.operands.right.columns()) {}
 
   bool reads_planes(const Tensor&, const KernelTable&) const override { return false; }
 
@@ -106,13 +94,14 @@ class MatmulCodes : public RowOperation {
     of_columns_at_ = kHead + room(checked_mul(round_up(depth_, 4), columns, what()), 1);
     of_rows_at_ = of_columns_at_ + room(columns_, 4);
     left_at_ = of_rows_at_ + room(blocks_.size(0), 4);
-    const int64_t turned = spec_.left.transposed ? room(checked_mul(blocks_.size(0), depth_, what()), 1) + 64 : 0;
+    const int64_t turned =
+        spec_.operands.left.transposed ? room(checked_mul(blocks_.size(0), depth_, what()), 1) + 64 : 0;
     sums_at_ = left_at_ + turned;
     const int64_t sums = spec_.sums == nullptr ? room(checked_mul(blocks_.size(0), columns_, what()), 4) : 0;
     part_bytes_ = sums_at_ + sums;
   }
   std::string kernel(const KernelTable& kernels) const override { return std::string("matrices ") + kernels.name; }
-  int64_t macs() const override { return spec_.macs; }
+  int64_t macs() const override { return spec_.operands.macs; }
 
  private:
   static constexpr int64_t kHead = 64;  // which matrix is packed
@@ -151,8 +140,8 @@ class MatmulCodes : public RowOperation {
                                  depth_,
                                  columns_,
                                  rows,
-                                 spec_.left.tensor->bits,
-                                 spec_.right.tensor->bits,
+                                 spec_.operands.left.tensor->bits,
+                                 spec_.operands.right.tensor->bits,
                                  l.factor * r.factor,
                                  of_rows,
                                  reinterpret_cast<const int32_t*>(scratch + of_columns_at_),
@@ -168,14 +157,14 @@ class MatmulCodes : public RowOperation {
 
   // Brings the right matrix into panels, and what its columns add to every sum.
   void pack(const RunContext& context, uint8_t* scratch, int64_t n, int64_t item) const {
-    const Tensor& tensor = *spec_.right.tensor;
-    const uint8_t* data = context.pixel(tensor, n, spec_.of_right(item));
+    const Tensor& tensor = *spec_.operands.right.tensor;
+    const uint8_t* data = context.pixel(tensor, n, spec_.operands.of_right(item));
     const uint8_t** packed = reinterpret_cast<const uint8_t**>(scratch);
     if (*packed == data) return;
     *packed = data;
     int32_t* sums = reinterpret_cast<int32_t*>(scratch + of_columns_at_);
     const int64_t step = tensor.layout.pixel_bytes;
-    const bool turned = spec_.right.transposed;
+    const bool turned = spec_.operands.right.transposed;
     const CodePanels packing = {data,     turned ? 1 : step, turned ? step : 1, depth_,
                                 columns_, tensor.bits,       scratch + kHead,   sums};
     context.kernels->matrices->pack_codes(&packing);
@@ -186,10 +175,10 @@ class MatmulCodes : public RowOperation {
   // Rows of the left matrix, columns side by side.
   const uint8_t* left_rows(const RunContext& context, uint8_t* scratch, int64_t n, int64_t item, int64_t first,
                            int64_t rows, int64_t* row_step) const {
-    const Tensor& tensor = *spec_.left.tensor;
+    const Tensor& tensor = *spec_.operands.left.tensor;
     const int64_t step = tensor.layout.pixel_bytes;
-    const uint8_t* data = context.pixel(tensor, n, spec_.of_left(item));
-    if (!spec_.left.transposed) {
+    const uint8_t* data = context.pixel(tensor, n, spec_.operands.of_left(item));
+    if (!spec_.operands.left.transposed) {
       *row_step = step;
       return data + first * step;
     }
@@ -207,7 +196,7 @@ class MatmulCodes : public RowOperation {
 }  // namespace
 
 std::unique_ptr<Operation> make_matmul_codes(const MatmulCodesSpec& spec, Preparation&) {
-  return std::make_unique<MatmulCodes>(spec, RowBlocks(spec.left.rows(), kMostRows));
+  return std::make_unique<MatmulCodes>(spec, RowBlocks(spec.operands.left.rows(), kMostRows));
 }
 
 }  // namespace bitorch

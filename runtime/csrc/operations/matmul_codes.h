@@ -15,12 +15,10 @@ struct CodeMeaning {
 };
 
 struct MatmulCodesSpec {
-  MatrixOperand left, right;  // of codes
+  Operands operands;  // of codes
   CodeMeaning of_left_codes, of_right_codes;
   const Tensor* sums = nullptr;    // int32 [.., M, N]; or null
   const Tensor* floats = nullptr;  // float32, the sums times `scale`; or null
-  ItemsOf of_left, of_right;
-  int64_t items = 1, macs = 0;
   float scale = 1.0f;
 };
 

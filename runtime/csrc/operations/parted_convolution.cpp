@@ -114,21 +114,8 @@ class PartedConvolution : public Operation {
   int64_t blind_bytes_ = 0, stage_bytes_ = 0, row_bytes_ = 0, conv_bytes_ = 0;
 };
 
-std::vector<const Tensor*> inputs_of(const ConvolutionSpec& spec) {
-  if (spec.residual == nullptr) return {spec.input};
-  return {spec.input, spec.residual};
-}
-
-std::vector<const Tensor*> outputs_of(const ConvolutionSpec& spec) {
-  std::vector<const Tensor*> outputs;
-  for (const Tensor* tensor : {spec.out_int, spec.out_float, spec.out_codes}) {
-    if (tensor != nullptr) outputs.push_back(tensor);
-  }
-  return outputs;
-}
-
 PartedConvolution::PartedConvolution(const ConvolutionSpec& spec, Preparation& preparation)
-    : Operation(inputs_of(spec), outputs_of(spec)),
+    : Operation(spec.inputs(), spec.outputs()),
       spec_(std::make_unique<ConvolutionSpec>(spec)),
       preparation_(&preparation),
       input_(spec.input),
