@@ -121,6 +121,10 @@ class Body:
         reads = [name for name in read_names(self.operation) if self.places.key(name) == self.places.key(source.name)]
         return len(reads) == 1 and self.places.overwrite(result.name, source.name)
 
+    def scalar(self, value: float) -> str:
+        """Return a float32 in C."""
+        return float_text(value)
+
     # What it says
 
     def use(self, *fragments: str) -> None:

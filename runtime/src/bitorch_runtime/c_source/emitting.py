@@ -7,7 +7,22 @@ from types import MappingProxyType
 from typing import Any
 
 from .body import Body
-from .emitters import codes, elementwise, ends, float_layers, functions, layers, moves, pairs, pools
+from .emitters import (
+    codes,
+    elementwise,
+    embeddings,
+    ends,
+    float_layers,
+    functions,
+    layers,
+    matrices,
+    moves,
+    norms,
+    pairs,
+    pools,
+    reductions,
+    resizes,
+)
 
 #: By the operation's name.
 EMITTERS: Mapping[str, Callable[[Body], None]] = MappingProxyType(
@@ -38,25 +53,21 @@ EMITTERS: Mapping[str, Callable[[Body], None]] = MappingProxyType(
         "select": moves.select,
         "take": moves.take,
         "pad": moves.pad,
+        "matmul": matrices.matmul,
+        "matmul_codes": matrices.matmul_codes,
+        "attention": matrices.attention,
+        "resize": resizes.resize,
+        "normalize": norms.normalize,
+        "reduce": reductions.reduce,
+        "embedding": embeddings.embedding,
     }
 )
 
 
-def emitter_of(operation: Mapping[str, Any]) -> Callable[[Body], None] | None:
-    """Return what writes an operation, None where there is no C of it."""
-    if operation["op"] == "resize" and operation["mode"] == "nearest":
-        return moves.nearest
-    return EMITTERS.get(operation["op"])
-
-
 def check_all(operations: Iterable[Mapping[str, Any]]) -> None:
     """Raise a ValueError that names every operation of which there is no C."""
-    missing = dict.fromkeys(_name(one) for one in operations if emitter_of(one) is None)
+    missing = dict.fromkeys(str(one["op"]) for one in operations if one["op"] not in EMITTERS)
     if missing:
         raise ValueError(
             f"there is no C of {', '.join(missing)}: such a network cannot become a header; bitorch_runtime runs it"
         )
-
-
-def _name(operation: Mapping[str, Any]) -> str:
-    return f"{operation['op']} of mode {operation['mode']}" if operation["op"] == "resize" else str(operation["op"])

@@ -12,7 +12,7 @@ from bitorch_runtime.program import Program
 
 from .body import Body
 from .constants import Constants
-from .emitting import check_all, emitter_of
+from .emitting import EMITTERS, check_all
 from .header import Sizes, write_header
 from .memory_plan import Buffer, Plan, peak, plan
 from .names import check_name
@@ -94,9 +94,7 @@ def _bodies(
     bodies = []
     for index, operation in enumerate(operations):
         body = Body(index, operation, tensors, arrays, constants, places)
-        emit = emitter_of(operation)
-        assert emit is not None  # check_all has seen
-        emit(body)
+        EMITTERS[operation["op"]](body)
         bodies.append(body)
     return bodies, constants, places
 

@@ -1,6 +1,6 @@
 #include "float_bits.c"
 /* |y| with the sign of x. */
-static float net_with_sign_of(float y, float x)
+static inline float net_with_sign_of(float y, float x)
 {
     uint32_t sign = UINT32_C(0x80000000);
     return net_float_of((net_bits_of(y) & ~sign) | (net_bits_of(x) & sign));
