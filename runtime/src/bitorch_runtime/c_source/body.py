@@ -161,7 +161,7 @@ class Body:
     def title(self) -> str:
         """What the operation's function is called by: the tensor that it gives first."""
         keys = ("output", "codes", "float32", "int32", "input")
-        return next(self.operation[key] for key in keys if key in self.operation)
+        return str(next(self.operation[key] for key in keys if key in self.operation))
 
     @property
     def is_empty(self) -> bool:

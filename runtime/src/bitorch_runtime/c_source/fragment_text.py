@@ -41,4 +41,5 @@ def text_of(names: Iterable[str]) -> str:
 
 def renamed(text: str, name: str) -> str:
     """Return C whose names begin with `name` in the place of `net`."""
-    return re.sub(r"\bNET_", f"{name.upper()}_", re.sub(r"\bnet_", f"{name}_", text))
+    prefixes = {"net_": f"{name}_", "NET_": f"{name.upper()}_"}
+    return re.sub(r"\b(net_|NET_)", lambda found: prefixes[found[1]], text)

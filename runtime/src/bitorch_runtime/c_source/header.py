@@ -16,6 +16,9 @@ from .fragment_text import renamed, text_of
 from .names import Names
 from .ports import Port
 
+#: What the comment says until a compiler has been asked.
+NOT_MEASURED = "code: not measured"
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -64,28 +67,27 @@ def _frame(name: str) -> str:
     return (files("bitorch_runtime.c_source") / "frame" / f"{name}.c").read_text(encoding="utf-8")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text that may stand in a comment."""
-    return text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").replace("\n", " ")
+    return text.replace("*/", "* /").replace("/*", "/ *").replace("\n", " ")
 
 
 def _comment(ports: Sequence[Port], sizes: Sizes, info: dict[str, Any]) -> str:
     lines = ["net_run computes a network of bitorch. This file was written by `bitorch export`; do not edit it.", ""]
     for port in ports:
         shape = ", ".join(map(str, port.shape))
-        lines.append(f"{port.name}: {port.c_type} [{shape}], {port.says}: {_plain(port.tensor.name)}")
-    lines += ["", f"constants: {sizes.constants} bytes", f"arena: {sizes.arena} bytes of memory"]
+        lines.append(f"{port.name}: {port.c_type} [{shape}], {port.says}: {plain(port.tensor.name)}")
+    lines += ["", NOT_MEASURED, f"constants: {sizes.constants} bytes", f"arena: {sizes.arena} bytes of memory"]
     for title, nbytes in sizes.float_weights.items():
-        lines.append(f"of the constants {nbytes} bytes are float weights of {_plain(title)}")
+        lines.append(f"of the constants {nbytes} bytes are float weights of {plain(title)}")
     for key in ("preprocessing", "class_names"):
         if key in info:
-            lines.append(f"{key.replace('_', ' ')}: {_plain(json.dumps(info[key], ensure_ascii=True))}")
+            lines.append(f"{key.replace('_', ' ')}: {plain(json.dumps(info[key], ensure_ascii=True))}")
     lines += [
         "",
-        "In one file of C, and in one only:",
+        "In one file of C, and in one only, NET_IMPLEMENTATION must be defined before this file is included:",
         "    #define NET_IMPLEMENTATION",
-        '    #include "net.h"',
-        "In all others #include alone. The arena is static: one call at a time. C99, no heap, no threads.",
+        "In all others it is included alone. The arena is static: one call at a time. C99, no heap, no threads.",
     ]
     return "/*\n" + "\n".join(f" * {line}".rstrip() for line in lines) + "\n */"
 
@@ -147,14 +149,15 @@ static void *net_at(uint32_t offset)
 
 def _function(title: str, body: Body) -> str:
     parameters = ", ".join(argument.declaration for argument in body.arguments)
-    says = f"/* {body.operation['op']} {_plain(body.title)} */"
+    says = f"/* {body.operation['op']} {plain(body.title)} */"
     kind = "int" if body.may_fail else "void"
     return f"{says}\nstatic {kind} net_{title}({parameters})\n{{\n{body.text}\n}}\n"
 
 
 def _run(ports: Sequence[Port], bodies: Sequence[Body], titles: Sequence[str], where: Callable[[str], str]) -> str:
     inputs = [port.tensor.name for port in ports if port.side == "in"]
-    lines = []
+    homes = {where(argument.buffer) for body in bodies for argument in body.arguments}
+    lines = [f"    (void){port.name};" for port in ports if port.name not in homes]
     for title, body in zip(titles, bodies, strict=True):
         arguments = ", ".join(where(argument.buffer) for argument in body.arguments)
         call = f"net_{title}({arguments})"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 
 #: Of C99 and C++: a header is included by both.
-_KEYWORDS = frozenset(
-    """
+_WORDS = """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
     alignas alignof and and_eq asm bitand bitor bool catch char16_t char32_t class compl constexpr const_cast decltype
     delete dynamic_cast explicit export false friend mutable namespace new noexcept not not_eq nullptr operator or or_eq
     private protected public reinterpret_cast static_assert static_cast template this thread_local throw true try typeid
     typename using virtual wchar_t xor xor_eq
-    """.split()
-)
+"""
+_KEYWORDS = frozenset(_WORDS.split())
 
 
 def check_name(name: str) -> str:

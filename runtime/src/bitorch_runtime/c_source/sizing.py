@@ -31,9 +31,7 @@ def of_one_size(
         _check_same(planned, shapes)
         return [dict(operation) for operation in operations], dict(arrays)
     if shapes is None:
-        smallest = " and ".join(
-            "x".join(str(least) for least, _ in dimensions) for dimensions in planned.sizes
-        )
+        smallest = " and ".join("x".join(str(least) for least, _ in dimensions) for dimensions in planned.sizes)
         raise ValueError(
             f"the network takes images of many sizes, and a header has one: say which with shapes (on the command line "
             f"--size); the smallest is {smallest}"

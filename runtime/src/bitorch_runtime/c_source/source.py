@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from bitorch_runtime.program import Program
 from .body import Body
 from .constants import Constants
 from .emitting import EMITTERS, check_all
-from .header import Sizes, write_header
+from .header import NOT_MEASURED, Sizes, plain, write_header
 from .memory_plan import Buffer, Plan, peak, plan
 from .names import check_name
 from .places import Places
@@ -80,6 +80,11 @@ def c_source(
     sizes = Sizes(constants.nbytes, arena.nbytes, floats)
     text = write_header(name, ports, bodies, constants, _Where(places, arena), sizes, dict(info) if info else {})
     return CSource(text, constants.nbytes, arena.nbytes, floats)
+
+
+def with_code_bytes(source: CSource, code: int, compiler: str) -> CSource:
+    """Return a header that says how large its code is."""
+    return replace(source, text=source.text.replace(NOT_MEASURED, f"code: {code} bytes by {plain(compiler)}", 1))
 
 
 def _bodies(

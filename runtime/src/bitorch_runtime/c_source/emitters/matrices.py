@@ -20,7 +20,7 @@ def _leading(first: CTensor, second: CTensor, shape: Sequence[int]) -> list[Axis
 
 
 def _matrices(body: Body, y: CTensor, write: str) -> None:
-    """Write a loop over the matrices of a product, and what is done with each, `{a}` and `{b}` being where they begin."""
+    """Write a loop over the matrices of a product, and what is done with each; {size} is how many numbers it gives."""
     a, b = body.inputs()
     turned = body.operation.get("transposed", [0, 0])
     leading = y.rows[:-1]
@@ -106,10 +106,10 @@ def _shared(one: CTensor | None, other: CTensor, leading: Sequence[int]) -> list
         return [Axis(axis.size, 0 if one is None else axis.source, axis.target) for axis in axes]
     share = leading[-1] // own
     split = [*leading[:-1], own, share]
-    steps = [0 if size == 1 else step for size, step in zip(sizes, strides_of(sizes), strict=True)][: count]
+    steps = [0 if size == 1 else step for size, step in zip(sizes, strides_of(sizes), strict=True)][:count]
     first: list[int] = [0] * (count + 1)
     if one is not None:
         shape = [*one.axes(count + 1), one.channels]
-        by_axis = [0 if size == 1 else step for size, step in zip(shape, strides_of(shape), strict=True)][: count]
+        by_axis = [0 if size == 1 else step for size, step in zip(shape, strides_of(shape), strict=True)][:count]
         first = [*by_axis[:-1], by_axis[-1] * share, by_axis[-1]]
     return [Axis(*each) for each in zip(split, first, [*steps, 0], strict=True)]

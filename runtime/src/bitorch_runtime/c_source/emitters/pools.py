@@ -51,7 +51,9 @@ def global_avg_pool(body: Body) -> None:
     _mean(body, whole(x), [np.array([x.places])])
 
 
-def _counts(window: Window, padding: Sequence[int], *, inside: bool) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _counts(
+    window: Window, padding: Sequence[int], *, inside: bool
+) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """How many pixels count along each axis, for each output: of the image, or of its padding too."""
     found, axes = [], len(window.size)
     for axis, (before, after) in enumerate(zip(padding[:axes], padding[axes:], strict=True)):

@@ -109,5 +109,3 @@ def as_words(
     padded = np.concatenate([packed, np.zeros((*packed.shape[:-1], missing), np.uint8)], axis=-1)
     words: np.ndarray[tuple[int, ...], np.dtype[np.uint32]] = padded.view("<u4").astype(np.uint32)
     return words
-
-

@@ -48,9 +48,7 @@ class Window:
 
 def _of_axes(x: CTensor, y: CTensor, kernel: Sequence[int], **settings: Sequence[int]) -> Window:
     axes = len(kernel)
-    return Window(
-        x.axes(axes), y.axes(axes), tuple(kernel), **{key: tuple(value) for key, value in settings.items()}
-    )
+    return Window(x.axes(axes), y.axes(axes), tuple(kernel), **{key: tuple(value) for key, value in settings.items()})
 
 
 def sliding(operation: dict[str, Any], x: CTensor, y: CTensor) -> Window:

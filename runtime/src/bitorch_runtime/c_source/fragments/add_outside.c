@@ -1,8 +1,7 @@
 #include "as_signed.c"
 #include "plane_layer.c"
 /* Add what signs beside the image must not have taken away: codes 0 there stand for 0, not for -1. */
-static void net_add_outside(const net_plane_layer *layer, uint32_t group, const uint32_t *outside,
-                            int32_t *sums)
+static void net_add_outside(const net_plane_layer *layer, uint32_t group, const uint32_t *outside, int32_t *sums)
 {
     uint32_t words = layer->words, first = group * layer->channels;
     uint32_t count = net_count_bits(outside, outside, words);

@@ -1,6 +1,6 @@
 #include "shifted_exponential.c"
-/* y = softmax(scale*q*k + bias)*v of one head: `queries` rows of `depth` numbers, `keys` rows of `depth` and of `width`
- * numbers. Sums are made one after the other. A query that sees nothing gets zeros. */
+/* y = softmax(scale*q*k + bias)*v of one head: `queries` rows of `depth` numbers, `keys` rows of `depth` and of
+ * `width` numbers. Sums are made one after the other. A query that sees nothing gets zeros. */
 static void net_attend(const float *q, uint32_t queries, const float *k, const float *v, uint32_t keys,
                        uint32_t depth, uint32_t width, const float *bias, uint32_t bias_step, float scale, int causal,
                        float *scores, float *y)

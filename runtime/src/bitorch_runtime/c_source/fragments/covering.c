@@ -1,4 +1,4 @@
-/* Windows that cover an axis evenly: window i of `count` along `size` places begins here, and ends before the next. */
+/* Windows that cover an axis evenly: where window i of `count` along `size` places begins, and where it ends. */
 static inline uint32_t net_covering_first(uint32_t i, uint32_t size, uint32_t count)
 {
     return i * size / count;

@@ -1,6 +1,6 @@
 #include "double_bits.c"
-/* x*multiply + offset, rounded once: by an instruction where the machine has one. Else the product is exact in float64;
- * what its sum with the offset loses makes the last bit of it odd, so that a second rounding does no harm. */
+/* x*multiply + offset, rounded once: by an instruction where the machine has one. Else the product is exact in
+ * float64; what its sum with the offset loses makes its last bit odd, and a second rounding does no harm. */
 static float net_fused(float x, float multiply, float offset)
 {
 #if defined(__FP_FAST_FMAF)

@@ -1,7 +1,7 @@
 #include "fill_words.c"
 #include "set_code.c"
 #include "window.c"
-/* Set the bits of the weights whose taps lie beside the image, of `channels` weights each; say whether there are any. */
+/* Set the bits of weights whose taps lie beside the image, `channels` for each tap; say whether there are any. */
 static int net_gather_outside(const net_window *window, uint32_t pixel, uint32_t channels, uint32_t *to)
 {
     uint32_t taps = net_taps(window);

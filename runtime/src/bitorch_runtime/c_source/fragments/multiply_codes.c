@@ -1,6 +1,6 @@
 #include "code.c"
 #include "matrices.c"
-/* What a tensor of codes is: its field, the first code of the matrix, and what a code q stands for, scale*q - zero. */
+/* A tensor of codes: its field, and what a code q stands for, scale*q - zero. */
 typedef struct {
     const uint32_t *codes;
     uint32_t field;

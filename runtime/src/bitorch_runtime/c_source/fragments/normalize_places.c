@@ -1,7 +1,7 @@
 #include "norm_factor.c"
 #include "total.c"
-/* y = (x - m)*f of `count` numbers at each of `places` places, `channels` apart, all in float64: of each channel place
- * after place, in `sums`, then of the channels. */
+/* y = (x - m)*f of `count` numbers at each of `places` places, `channels` apart, all in float64: of each channel
+ * place after place, in `sums`, then of the channels. */
 static void net_normalize_places(const float *x, uint32_t places, uint32_t channels, uint32_t count, int center,
                                  int by_norm, float eps, double *sums, float *y)
 {

@@ -1,6 +1,6 @@
 #include "axes.c"
-/* y = function(a, b), number by number; an axis where one of them has one place repeats it. The axes say where a and b
- * are read. */
+/* y = function(a, b), number by number; an axis where one of them has one place repeats it. The axes say where a and
+ * b are read. */
 static void net_pairs(float (*function)(float, float), const net_axis *axes, uint32_t axis_count, uint32_t count,
                       const float *a, const float *b, float *y)
 {

@@ -1,6 +1,7 @@
 #include "popcount.c"
-/* Weights, bit by bit: [groups*channels][weight_bits][words], `channels` of them for a group. The stored m is the weight step*m + lowest, and
- * the code q stands for scale*q - zero. `totals` has the sum of each channel's weights, where zero is not 0. */
+/* Weights, bit by bit: [groups*channels][weight_bits][words], `channels` of them for a group. The stored m is the
+ * weight step*m + lowest, and the code q stands for scale*q - zero. `totals` has the sum of each channel's weights,
+ * where zero is not 0. */
 typedef struct {
     const uint32_t *weight;
     const int32_t *totals;

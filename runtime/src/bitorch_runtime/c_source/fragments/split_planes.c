@@ -22,7 +22,7 @@ static uint32_t net_lowest_bits(uint32_t word, uint32_t field)
     return word;
 }
 
-/* Make planes of codes: plane j has bit j of each, zeros behind the last, in as many words as 32 codes a word need. */
+/* Make planes of codes: plane j has bit j of each, 32 in a word, and zeros behind the last. */
 static void net_split_planes(const uint32_t *codes, uint32_t count, uint32_t field, uint32_t bits, uint32_t *planes)
 {
     uint32_t words = (count + 31) / 32, source = (count * field + 31) / 32;

@@ -1,9 +1,8 @@
 #include "as_signed.c"
 #include "plane_layer.c"
-/* The sums D of the channels of a group for the codes of a window, as planes: with P, the sum of m*q, and Q, the sum of q,
- * D = scale*(step*P + lowest*Q) - zero*total. */
-static void net_sum_planes(const net_plane_layer *layer, uint32_t group, const uint32_t *planes,
-                           int32_t *sums)
+/* The sums D of the channels of a group for the codes of a window, as planes: with P, the sum of m*q, and Q, the sum
+ * of q, D = scale*(step*P + lowest*Q) - zero*total. */
+static void net_sum_planes(const net_plane_layer *layer, uint32_t group, const uint32_t *planes, int32_t *sums)
 {
     uint32_t words = layer->words, first = group * layer->channels, codes = 0;
     const uint32_t *weight = layer->weight + first * layer->weight_bits * words;

@@ -1,6 +1,6 @@
 #include "set_code.c"
-/* Codes from `first` on: round(levels*clip(y, 0, 1)), half to even; 0 of NaN. Behind 2^23 floats are integers, and their
- * sums are rounded so. */
+/* Codes from `first` on: round(levels*clip(y, 0, 1)), half to even; 0 of NaN. Behind 2^23 floats are integers, and
+ * their sums are rounded so. */
 static void net_unit_codes(const float *y, uint32_t levels, uint32_t count, uint32_t *codes, uint32_t field,
                            uint32_t first)
 {

@@ -1,6 +1,6 @@
 #include "covering.c"
 #include "window.c"
-/* Make the window of output `pixel`, of those that cover an image of three axes evenly, so that it sees its place 0. */
+/* Make the window of output `pixel`, one of those that cover an image of three axes evenly. */
 static void net_window_of_cover(const uint32_t *size, const uint32_t *result, uint32_t pixel, net_window *window)
 {
     uint32_t at[3];
