@@ -72,8 +72,9 @@ class Net:
 def main(options: Options) -> None:
     console = Console()
     torch.manual_seed(0)
-    table = Table(title=f"headers of W{options.weight_bits}A{options.activation_bits} nets, bytes")
-    for column in ("net", "packed file", "code, Cortex-M4", "constants", "float weights", "arena", *options.machines):
+    bits = f"W{options.weight_bits}A{options.activation_bits}"
+    table = Table(title=f"headers of {bits} nets: bytes for a Cortex-M4; codes and classes that differ")
+    for column in ("net", "file", "code", "constants", "of floats", "arena", *options.machines):
         table.add_column(column, justify="left" if column == "net" else "right")
     for net in nets(options):
         table.add_row(net.name, *sizes(net.packed), *(compared(net, machine) for machine in options.machines))
@@ -90,10 +91,10 @@ def nets(options: Options) -> list[Net]:
 
     sounds = clips(max(count, 8), 0)[0]
     found = [
-        ("LeNet, digits 8×8", trained_on_digits(config, options.epochs), digits().test.images, True),
-        ("LeNet, Fashion-MNIST 28×28", with_statistics(LeNet28(), config, images(1, 28, 28)), images(1, 28, 28), True),
-        ("SVHN net D, 40×40", with_statistics(SVHNNet("D"), config, images(3, 40, 40)), images(3, 40, 40), True),
-        ("keywords, 1,600 samples", with_statistics(ConvNet(16), config, sounds), sounds[:count], False),
+        ("LeNet, digits", trained_on_digits(config, options.epochs), digits().test.images, True),
+        ("LeNet, Fashion-MNIST", with_statistics(LeNet28(), config, images(1, 28, 28)), images(1, 28, 28), True),
+        ("SVHN net D", with_statistics(SVHNNet("D"), config, images(3, 40, 40)), images(3, 40, 40), True),
+        ("keywords", with_statistics(ConvNet(16), config, sounds), sounds[:count], False),
     ]
     return [deployed(*each) for each in found]
 
@@ -157,7 +158,7 @@ def compared(net: Net, machine: Machine) -> str:
     other_codes = sum(int((found[name] != expected[name]).sum()) for name in codes)
     other_classes = int((found[scores].argmax(1) != expected[scores].argmax(1)).sum())
     count = sum(expected[name].size for name in codes)
-    return f"{other_codes} of {count:,} codes differ, {other_classes} of {len(net.inputs)} classes"
+    return f"{other_codes} of {count:,}\n{other_classes} of {len(net.inputs)}"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from bitorch_runtime.c_source import ArenaError, c_source, emitting, export_c
 from bitorch_runtime.c_source.fragment_text import with_needed
 from bitorch_runtime.c_source.memory_plan import Buffer, peak, plan
 from bitorch_runtime.c_source.names import check_name, identifier
+from bitorch_runtime.c_source.read_codes import with_codes_read
 from c_headers import CORTEX_M4, STRICT, call, library, needs
 from operation_examples import FUNCTIONS, FUNCTIONS_WITH_NUMBERS, Array, Operation
 
@@ -147,6 +148,7 @@ def test_constants_say_sizes_classes_and_bytes(tmp_path: Path) -> None:
     assert f"#define DIGITS_ARENA_BYTES {source.arena_bytes}\n" in text
     assert "int digits_run(const uint8_t *in, int32_t *out);" in text
     assert source.float_weights == {"a": 864}
+    assert "dequantize" not in text  # the layer reads pixels
     assert "net_" not in text.replace("net_run", "").partition("#ifdef DIGITS_IMPLEMENTATION")[2]
     needs("gcc")
     loop = "for (int i = 0; i < DIGITS_CLASSES; i++) puts(names[i]);"
@@ -277,6 +279,19 @@ def test_files_that_cannot_be_replaced(tmp_path: Path) -> None:
 
 def test_the_same_network_gives_the_same_text() -> None:
     assert c_source(*small_net()).text == c_source(*small_net()).text
+
+
+def test_codes_are_read_as_floats_by_layers_alone() -> None:
+    """A dequantize stays where others need its floats: an operation, an output, or the same layer again."""
+    operations, _ = small_net()
+    assert [one["op"] for one in with_codes_read(operations)] == [
+        one["op"] for one in operations if one != operations[1]
+    ]
+    layer = operations[2]
+    for more in ({"op": "output", "input": "x"}, {"op": "affine", "input": "x", "low": 0.0, "float32": "y"}):
+        assert with_codes_read([*operations, more]) == [*operations, more]
+    assert with_codes_read([*operations[:2], {**layer, "residual": "x"}])[1] == operations[1]
+    assert with_codes_read(operations[:2]) == operations[:2]
 
 
 def test_arrays_that_are_equal_are_there_once() -> None:

@@ -78,6 +78,10 @@ class Body:
         """The array that a key of the operation names."""
         return self._arrays[self.operation[key]]
 
+    def constant(self, name: str) -> NDArray[Any]:
+        """An array of the program."""
+        return self._arrays[name]
+
     # What it uses
 
     def read(self, tensor: CTensor, name: str) -> str:

@@ -18,6 +18,7 @@ from .memory_plan import Buffer, Plan, peak, plan
 from .names import check_name
 from .places import Places
 from .ports import Port, ports_of
+from .read_codes import with_codes_read
 from .sizing import of_one_size
 from .tensors import CTensor, tensors_of
 
@@ -72,7 +73,7 @@ def c_source(
     planned = Program(sized, given)
     tensors = tensors_of(planned, sized)
     ports = ports_of(sized, tensors, planned)
-    bodies, constants, places = _bodies(sized, given, tensors, ports)
+    bodies, constants, places = _bodies(with_codes_read(sized), given, tensors, ports)
     buffers = [*places.buffers(), *_scratch(bodies)]
     arena = plan(buffers)
     _check_arena(arena, buffers, bodies, arena_limit)
@@ -115,7 +116,7 @@ def _check_arena(arena: Plan, buffers: Sequence[Buffer], bodies: Sequence[Body],
     body = bodies[index]
     raise ArenaError(
         f"the network needs an arena of {arena.nbytes} bytes, more than the limit of {limit}; {arena.nbytes} would do. "
-        f"Most, {nbytes} bytes, is needed at operation {index}, {body.operation['op']} {body.title!r}"
+        f"Most, {nbytes} bytes, is needed by {body.operation['op']} {body.title!r}"
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from bitorch_runtime.operations import given_names
 
 from ..body import Body
+from ..read_codes import VALUES
+from ..tensors import CTensor
+from .codes import table_of
 from .stages import Leaving
 from .windows import sliding, transposed, write_window
 
@@ -15,22 +18,34 @@ def float_layer(body: Body) -> None:
     """Write conv2d_float, linear_float or conv_transpose_float."""
     operation, x = dict(body.operation), body.tensor("input")
     y = body.tensor(next(iter(given_names(operation))))
+    groups, source, weight = operation.get("groups", 1), body.read(x, "x"), body.floats("weight")
+    if "kernel_size" not in operation:
+        leaving = Leaving(body, y.channels, floats=True)
+        with body.loop("p", y.places):
+            body.call("sum_floats", weight, f"{source} + p * {x.channels}", x.channels, y.channels, leaving.y)
+            leaving.finish()
+        return
     window = (transposed if operation["op"] == "conv_transpose_float" else sliding)(operation, x, y)
-    groups, outputs = operation.get("groups", 1), y.channels
-    inputs, count = x.channels // groups, int(np.prod(window.kernel)) * x.channels // groups
-    source, weight = body.read(x, "x"), body.floats("weight")
-    is_linear = "kernel_size" not in operation
-    address = "" if is_linear else write_window(body, window)
-    seen = f"{source} + p * {count}" if is_linear else body.working("float", count, "seen")
-    leaving = Leaving(body, outputs, floats=True)
+    inputs, outputs = x.channels // groups, y.channels // groups
+    count = math.prod(window.kernel) * inputs
+    address, seen = write_window(body, window), body.working("float", count, "seen")
+    leaving = Leaving(body, y.channels, floats=True)
     with body.loop("p", y.places):
         if groups == 1:
-            if not is_linear:
-                body.call("gather_floats", address, "p", source, x.channels, 0, inputs, seen)
+            _gather(body, x, f"{address}, p, {source}", "0", inputs, seen)
             body.call("sum_floats", weight, seen, count, outputs, leaving.y)
         else:
-            own = outputs // groups
             with body.loop("g", groups):
-                body.call("gather_floats", address, "p", source, x.channels, f"g * {inputs}", inputs, seen)
-                body.call("sum_floats", f"{weight} + g * {own * count}", seen, count, own, f"{leaving.y} + g * {own}")
+                _gather(body, x, f"{address}, p, {source}", f"g * {inputs}", inputs, seen)
+                rows = f"{weight} + g * {outputs * count}"
+                body.call("sum_floats", rows, seen, count, outputs, f"{leaving.y} + g * {outputs}")
         leaving.finish()
+
+
+def _gather(body: Body, x: CTensor, window: str, first: str, count: int, seen: str) -> None:
+    """Write how a window's numbers are gathered, from floats, or from codes by what they stand for."""
+    if x.bits:
+        table = table_of(body, x, body.operation[VALUES])
+        body.call("gather_table", window, x.field, x.channels, first, count, *table, seen)
+    else:
+        body.call("gather_floats", window, x.channels, first, count, seen)
