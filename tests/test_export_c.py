@@ -16,7 +16,7 @@ from bitorch.cli import main
 from bitorch.data import digits
 from bitorch_runtime import Program
 from bitorch_runtime.c_source import c_source, export_c
-from controller import MACHINES, Machine, deployed, trained_on_digits
+from controller import MACHINES, Machine, Net, compared, deployed, sizes, trained_on_digits
 from controller_runs import STRICT, Array, executable, execute, with_all_codes
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +70,13 @@ def test_digits_give_every_code_of_the_packed_net(
     scores = found[packed.outputs[0].name]
     assert np.array_equal(scores, last_layer(packed, expected[last]))
     assert np.allclose(scores, expected[packed.outputs[0].name], rtol=1e-5, atol=1e-5)
+
+
+def test_the_recipe_counts_what_differs(packed: bitorch.PackedModel) -> None:
+    needs("gcc")
+    assert compared(Net("digits", packed, digits().test.images[:20].numpy()), "here") == "0, 0"
+    constants, floats, arena = (int(text.replace(",", "")) for text in sizes(packed)[2:])
+    assert constants > floats > 0 < arena < 4096
 
 
 CORTEX_M4 = "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard -Os"

@@ -53,8 +53,11 @@ def test_functions_of_floats_have_one_result(machine: str, tmp_path: Path) -> No
     scales = np.array([1, 1, 0.01, 10, 100, 1e-40])[:, np.newaxis]
     x = (rng.normal(size=(6, 300)) * scales).astype(np.float32)
     x[3, :6] = [0.0, -0.0, 3.4375, -3.4375, 88.7, -103.9]
+    x[4] = 1000 + x[4] / 1e4  # a mean whose rounding matters beside the deviation
     operations = functions_of_floats()
     arrays: dict[str, Array] = {name: rng.normal(size=300).astype(np.float32) for name in "mo"}
+    # Products in the middle of two float32 numbers, and offsets that float64 loses beside them.
+    x[0, :4], arrays["m"][:4], arrays["o"][:4] = 1 + 2**-12, 1 + 2**-12, [2**-60, -(2**-60), 0, 2**-70]
     expected = reference.run(operations, arrays, x)
     assert isinstance(expected, dict)
     found = run_on(machine, c_source(operations, arrays).text, Program(operations, arrays), [x], tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,36 @@ from operation_examples import Array, Operation, arrays_for, examples, port_prog
 
 #: Whose sums of floats have another order in the reference.
 FLOAT_SUMS = ("conv2d_float", "conv_transpose_float", "linear_float", "matmul", "attention")
+
+
+def layers_at_borders() -> list[tuple[list[Operation], dict[str, Array]]]:
+    """Convolutions whose windows leave the image, by planes and by products, of codes with every meaning, in groups."""
+    found: list[tuple[list[Operation], dict[str, Array]]] = []
+    rng = np.random.default_rng(0)
+    window = {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1], "dilation": [1, 2]}
+    meanings = (
+        (1, {"sign_activations": True}),
+        (2, {"zero_point": 3}),
+        (3, {"zero_point": 5}),
+        (8, {"zero_point": 77}),
+    )
+    for (bits, meaning), weight_bits, grid, groups in itertools.product(
+        meanings, (1, 3, 5, 8), ("odd", "signed"), (1, 2, 6)
+    ):
+        step, lowest = reference.code_line(weight_bits, grid)
+        codes = step * rng.integers(0, 2**weight_bits, (6, 3 * 2 * 6 // groups)) + lowest
+        layer: Operation = {"op": "conv2d", "input": "q", "weight": "w", "weight_bits": weight_bits, "out_channels": 6}
+        layer |= {**window, "groups": groups, "weight_grid": grid, **meaning, "int32": "d"}
+        port: Operation = {"op": "input", "output": "q", "dtype": "uint8", "bits": bits, "shape": [6, 5, 4]}
+        ends = [{**port, "order": "nchw"}, layer, {"op": "output", "input": "d", "order": "nchw"}]
+        found.append((ends, {"w": reference.pack_weights(codes, weight_bits, grid)}))
+    return found
+
+
 PROGRAMS: list[tuple[list[Operation], dict[str, Array]]] = [
     *((program(one, read_names(one), [*given_names(one).values()]), arrays) for one, arrays in examples()),
     *((ports, {}) for ports in port_programs()),
+    *layers_at_borders(),
 ]
 SEEDS = range(20)
 
@@ -84,6 +112,12 @@ class _OfOneSize:
         self.outputs: list[dict[str, Any]] = [
             {"name": name, "shape": array.shape[1:], "dtype": array.dtype} for name, array in case.expected.items()
         ]
+
+
+def test_layers_at_borders_are_made_in_both_ways() -> None:
+    texts = [c_source(*whole).text for whole in layers_at_borders()]
+    for function in ("net_sum_planes", "net_sum_values", "net_add_outside"):
+        assert 8 <= sum(function in text for text in texts) < len(texts), function
 
 
 # Sums of floats have one order, which docs/c-header.md tells
