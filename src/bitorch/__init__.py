@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .deployment.can_deploy import can_deploy as can_deploy
     from .deployment.deploy import DeploymentError as DeploymentError
     from .deployment.deploy import deploy as deploy
+    from .deployment.export_c import export_c as export_c
     from .deployment.partial.pack_layers import PartialDeployment as PartialDeployment
     from .deployment.runtime.packed_model import PackedModel as PackedModel
     from .deployment.runtime.verification import Verification as Verification
@@ -81,6 +82,7 @@ _HOMES = {
     "can_deploy": "deployment.can_deploy",
     "check": "checking.check",
     "deploy": "deployment.deploy",
+    "export_c": "deployment.export_c",
     "float_": "conversion.restore",
     "load_rules": "conversion.rules_file",
     "quantize_": "conversion.quantize",

@@ -41,7 +41,7 @@ def resize(
     axes = len(output_size)
     scales = [None] * axes if scale is None else list(scale)
     for axis in reversed(range(axes)):
-        places, weights = _blend(x.shape[axis + 1], output_size[axis], mode, align_corners, scales[axis])
+        places, weights = blend(x.shape[axis + 1], output_size[axis], mode, align_corners, scales[axis])
         taps = [x.take(places[:, k], axis + 1) for k in range(places.shape[1])]
         shape = [1] * x.ndim
         shape[axis + 1] = output_size[axis]
@@ -65,7 +65,7 @@ def _sources(size: int, count: int, align_corners: bool, scale: float | None) ->
     return rounded
 
 
-def _blend(
+def blend(
     size: int, count: int, mode: str, align_corners: bool, scale: float | None
 ) -> tuple[NDArray[np.int64], Floats]:
     """The pixels along an axis that each output is made of, and their weights, [count, 2] or [count, 4] both."""

@@ -1,0 +1,1 @@
+"""How the operations of a program become calls of C functions: a file for each family."""

@@ -1,0 +1,6 @@
+#include "with_sign_of.c"
+/* |x| */
+static float net_abs(float x)
+{
+    return net_absolute(x);
+}

@@ -1,0 +1,5 @@
+/* a + b */
+static float net_add(float a, float b)
+{
+    return a + b;
+}

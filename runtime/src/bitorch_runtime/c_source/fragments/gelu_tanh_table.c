@@ -1,0 +1,21 @@
+/* 1/(1 + e^z), z = sqrt(8/pi)*(a + 0.044715*a^3): polynomials near 0, as `net_by_table` takes them. */
+static const float net_gelu_tanh_table[72] = {
+    -0x1.634cd8p-12f, 0x1.6c0254p-4f, -0x1.f28066p-8f, -0x1.5ed43p-8f,
+    0x1.5fc09cp-9f, 0x1.f7ce3ep-16f, 0x1.8b8d5p-14f, -0x1.f31cp-19f,
+    0x1.b0b206p-10f, 0x1.e4270ep-10f, -0x1.8c7488p-10f, -0x1.364ffp-10f,
+    0x1.769cd4p-12f, 0x1.13a582p-12f, 0x1.ada4bp-14f, -0x1.75e0f8p-18f,
+    0x1.36c6a8p-15f, -0x1.161e2ep-7f, 0x1.8b8f7ap-9f, 0x1.f47fcp-16f,
+    -0x1.a99946p-10f, -0x1.025758p-11f, 0x1.69c85ap-15f, 0x1.6b92d4p-13f,
+    -0x1.4fc82ep-7f, -0x1.32109ap-8f, 0x1.1d4b3ep-8f, 0x1.7aeda2p-8f,
+    0x1.10a696p-9f, -0x1.21c81ap-11f, -0x1.14fc84p-10f, -0x1.41a5fp-11f,
+    -0x1.36b356p-20f, -0x1.48203cp-6f, -0x1.489beap-6f, -0x1.7a8bcp-8f,
+    0x1.1af2a2p-8f, 0x1.788394p-8f, 0x1.bda7bep-9f, 0x1.46c256p-10f,
+    0x1.11b2dp-4f, 0x1.67848ep-5f, -0x1.b0de0ap-12f, -0x1.b5df9p-6f,
+    -0x1.b3eae4p-6f, -0x1.fa6b6ep-7f, -0x1.906d4ep-8f, -0x1.b21286p-10f,
+    0x1.37142cp-27f, 0x1.697d3ap-4f, 0x1.ee61bcp-4f, 0x1.8c0b0ap-4f,
+    0x1.bbbfd4p-5f, 0x1.6d253cp-6f, 0x1.b82b34p-8f, 0x1.77c7c6p-10f,
+    -0x1.988454p-2f, -0x1.685438p-2f, -0x1.ef2634p-3f, -0x1.09c7acp-3f,
+    -0x1.bda58p-5f, -0x1.20431p-6f, -0x1.178bf2p-8f, -0x1.8546c2p-11f,
+    0x1p-1f, 0x1.3bfa4cp-2f, 0x1.453d22p-3f, 0x1.123c8ep-4f,
+    0x1.73ef8ap-6f, 0x1.8b6cccp-8f, 0x1.3dd716p-10f, 0x1.71379ap-13f,
+};

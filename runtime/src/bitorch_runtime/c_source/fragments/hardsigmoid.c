@@ -1,0 +1,7 @@
+/* clip(x + 3, 0, 6)/6; NaN stays NaN. */
+static float net_hardsigmoid(float x)
+{
+    float y = x + 3.0f;
+    y = y < 0.0f ? 0.0f : y > 6.0f ? 6.0f : y;
+    return y / 6.0f;
+}

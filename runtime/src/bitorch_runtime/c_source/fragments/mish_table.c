@@ -1,0 +1,19 @@
+/* tanh(ln(1 + e^x)): polynomials near 0, as `net_by_table` takes them. */
+static const float net_mish_table[64] = {
+    -0x1.4e8e56p-10f, 0x1.fe5732p-11f, -0x1.d6d252p-13f, -0x1.febcccp-17f,
+    -0x1.3b2a5p-19f, -0x1.141104p-16f, -0x1.22308p-14f, 0x1.dc44f4p-12f,
+    0x1.6f40cap-11f, -0x1.565a8cp-10f, 0x1.7909d8p-11f, -0x1.15b362p-15f,
+    0x1.1ce6bep-17f, -0x1.211cc8p-15f, -0x1.709dc2p-12f, 0x1.b92096p-12f,
+    0x1.00f512p-7f, -0x1.2a4c0ep-8f, -0x1.4ebf6cp-11f, 0x1.13bda4p-11f,
+    0x1.c83acp-14f, 0x1.8ecc58p-14f, -0x1.bb0b48p-11f, -0x1.5f701ep-9f,
+    -0x1.69660cp-12f, 0x1.c27528p-7f, -0x1.dd9f44p-9f, -0x1.f4a2c8p-10f,
+    0x1.56076p-11f, 0x1.4aeec8p-10f, 0x1.6f14d6p-13f, -0x1.4a9edcp-7f,
+    -0x1.77c334p-5f, 0x1.75f40ap-8f, 0x1.1ccb02p-6f, 0x1.308c5cp-8f,
+    0x1.72d41cp-9f, 0x1.b47c8ep-8f, 0x1.69739ap-7f, -0x1.4ce284p-8f,
+    -0x1.062c62p-6f, -0x1.772e6cp-4f, -0x1.3d94ap-5f, -0x1.02716ep-7f,
+    0x1.21189p-7f, 0x1.6f6e48p-6f, 0x1.98bc6p-5f, 0x1.1bfb8p-4f,
+    0x1.47ae16p-2f, 0x1.78b466p-3f, 0x1.8eb2c4p-5f, 0x1.17917cp-7f,
+    0x1.2696cap-6f, 0x1.8398d6p-5f, 0x1.e07906p-4f, 0x1.f4171ep-3f,
+    0x1.333334p-1f, 0x1.baee2ep-1f, 0x1.f1a74cp-1f, 0x1.fdb3b4p-1f,
+    0x1.2955f6p-6f, 0x1.8db6f4p-5f, 0x1.028fcp-3f, 0x1.36aeep-2f,
+};

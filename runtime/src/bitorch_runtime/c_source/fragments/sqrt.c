@@ -1,0 +1,5 @@
+/* The square root. */
+static float net_sqrt(float x)
+{
+    return sqrtf(x);
+}
