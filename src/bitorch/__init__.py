@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from .deployment.can_deploy import can_deploy as can_deploy
     from .deployment.deploy import DeploymentError as DeploymentError
     from .deployment.deploy import deploy as deploy
+    from .deployment.onnx.export import OnnxExport as OnnxExport
+    from .deployment.onnx.export import can_export as can_export
+    from .deployment.onnx.export import export_onnx as export_onnx
     from .deployment.partial.pack_layers import PartialDeployment as PartialDeployment
     from .deployment.runtime.packed_model import PackedModel as PackedModel
     from .deployment.runtime.verification import Verification as Verification
@@ -70,6 +73,7 @@ _HOMES = {
     "LayerConversion": "conversion.table",
     "LayerSensitivity": "allocation.sensitivity",
     "LowBitConfig": "config.low_bit_config",
+    "OnnxExport": "deployment.onnx.export",
     "PackedModel": "deployment.runtime.packed_model",
     "PartialDeployment": "deployment.partial.pack_layers",
     "Report": "reporting.report",
@@ -79,8 +83,10 @@ _HOMES = {
     "allocate": "allocation.allocate",
     "calibrate": "calibration.calibrate",
     "can_deploy": "deployment.can_deploy",
+    "can_export": "deployment.onnx.export",
     "check": "checking.check",
     "deploy": "deployment.deploy",
+    "export_onnx": "deployment.onnx.export",
     "float_": "conversion.restore",
     "load_rules": "conversion.rules_file",
     "quantize_": "conversion.quantize",

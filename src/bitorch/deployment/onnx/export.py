@@ -1,0 +1,159 @@
+"""From a trained model to an ONNX file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...atomic_file import takes_stream, write_and_rename
+from ...wrappers import unwrapped
+from ..can_deploy import Deployability
+from ..capture.capture import Capture, capture, listing
+from ..capture.problems import Problem
+from ..graph.graph import Graph, Node
+from ..passes.pipeline import READ_PIXELS, steps
+from ..provenance import provenance_of
+from .dialect import Dialect
+from .dialects import dialect_named
+from .metadata import metadata, seal
+from .output_values import with_output_names
+from .require_onnx import onnx
+from .writer import Writer
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What `export_onnx` has written.
+
+    Attributes:
+        path: of the file.
+        dialect, opset: what it is written in.
+        nbytes: of the file.
+        inputs, outputs: their names, in order.
+        values: of each node of `graph` that has a tensor in the file, its name there.
+        graph: what the file computes, behind the dialect's passes.
+    """
+
+    path: Path
+    dialect: str
+    opset: int
+    nbytes: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    values: Mapping[str, str]
+    graph: Graph
+
+
+def export_onnx(
+    model: nn.Module,
+    *example: Tensor,
+    path: str | os.PathLike[str],
+    dialect: str = "integer",
+    opset: int | None = None,
+    pixels: bool = False,
+    class_names: Sequence[str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> OnnxExport:
+    """Write a trained low-bit model as an ONNX file, of any batch.
+
+    What `deploy` takes whole can be written, but for what the dialect has no words for: `can_export` tells. The file is
+    checked by onnx, shapes and types too, and stands there as a whole or not at all. The model is not changed.
+
+    Args:
+        model, example: as of `deploy`.
+        path: of the file; its name should end in .onnx.
+        dialect: "integer", stock operators, every integer that of the packed net.
+        opset: of ONNX's operators; None: the dialect's own, which ONNX Runtime has had for long.
+        pixels: the net takes uint8 pixels q where the model takes floats q/255.
+        class_names, preprocessing, provenance: as of `deploy`; kept in the file's metadata, with the versions, the bits
+            of each layer and a hash of all of it.
+
+    Raises:
+        ValueError: what `can_export` finds, all of it; an opset or a dialect that there is not.
+        TypeError: no module, no tensors; notes of types that JSON has not.
+        OSError: the file cannot be written. One that was there before is then still there.
+        ImportError: onnx is not installed.
+    """
+    model = unwrapped(model)
+    chosen = dialect_named(dialect)
+    version = _checked_opset(chosen, opset)
+    takes_stream(path)  # raises, before any work is done
+    captured, graph, problems = _understood(model, example, chosen, version, pixels=pixels)
+    if problems:
+        raise ValueError(listing(problems))
+    notes = metadata(chosen.name, class_names, preprocessing, _provenance(model, captured, provenance))
+    writer = Writer(version)
+    values = _written(writer, graph, chosen, captured)
+    proto = writer.model(type(model).__name__, notes)
+    seal(proto)
+    onnx.checker.check_model(proto, full_check=True)
+    content = proto.SerializeToString()
+    write_and_rename(Path(path), lambda file: file.write(content))
+    inputs, outputs = ([value.name for value in ends] for ends in (proto.graph.input, proto.graph.output))
+    return OnnxExport(Path(path), chosen.name, version, len(content), tuple(inputs), tuple(outputs), values, graph)
+
+
+def can_export(model: nn.Module, *example: Tensor, dialect: str = "integer", opset: int | None = None) -> Deployability:
+    """Say whether `export_onnx` takes a model, and all that has to change if it does not; arguments as there.
+
+    Raises:
+        TypeError: no module, no tensors.
+        ValueError: an opset or a dialect that there is not.
+        ImportError: onnx is not installed.
+    """
+    chosen = dialect_named(dialect)
+    captured, _, problems = _understood(unwrapped(model), example, chosen, _checked_opset(chosen, opset), pixels=False)
+    return Deployability(tuple(problems), captured.left_out)
+
+
+def _provenance(model: nn.Module, captured: Capture, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    own = {**provenance_of(model, captured), "onnx": onnx.__version__}
+    return own if given is None else {**own, **given}
+
+
+def _checked_opset(dialect: Dialect, opset: int | None) -> int:
+    if opset is None:
+        return dialect.opset
+    newest = onnx.defs.onnx_opset_version()
+    if type(opset) is not int or not dialect.least_opset <= opset <= newest:
+        raise ValueError(
+            f"opset must be {dialect.least_opset} to {newest} with dialect={dialect.name!r} and "
+            f"onnx {onnx.__version__}, got {opset!r}; leave it out for {dialect.opset}"
+        )
+    return opset
+
+
+def _understood(
+    model: nn.Module, example: Sequence[Tensor], dialect: Dialect, opset: int, *, pixels: bool
+) -> tuple[Capture, Graph, list[Problem]]:
+    """Capture a model; the second result is its graph behind the dialect's passes, the third what is in the way."""
+    captured = capture(model, *example)
+    if captured.problems:
+        return captured, captured.graph, list(captured.problems)
+    passes = (READ_PIXELS, *dialect.passes) if pixels else dialect.passes
+    *_, (_, graph) = steps(captured.graph, passes)
+    return captured, graph, dialect.refusals(graph, opset)
+
+
+def _written(writer: Writer, graph: Graph, dialect: Dialect, captured: Capture) -> dict[str, str]:
+    """Write a graph, with its inputs and outputs; returns the names of its nodes' tensors."""
+    named, outputs = with_output_names(graph, captured.tensor_names)
+    inputs = {node.name: writer.input(node.name, _dtype(node), node.shape) for node in named.inputs}
+    values = dialect.write(named, writer, inputs)
+    for name, node in zip(outputs, named.outputs, strict=True):
+        writer.output(name, values[node], _dtype(named[node]), named[node].shape)
+    by_new_name = zip(graph, named, strict=True)
+    return {old.name: values[new.name] for old, new in by_new_name if new.name in values}
+
+
+def _dtype(node: Node) -> str:
+    """The dtype of what enters or leaves as a node."""
+    if node.kind == "input":
+        return "uint8" if node.settings["pixels"] else str(node.settings["dtype"])
+    return "int32" if node.kind == "place" else "float32"
