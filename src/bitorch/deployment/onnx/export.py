@@ -88,9 +88,11 @@ def export_onnx(
     if problems:
         raise ValueError(listing(problems))
     notes = metadata(chosen.name, class_names, preprocessing, _provenance(model, captured, provenance))
-    writer = Writer(version)
+    writer = Writer(version, chosen.batch)
     values = _written(writer, graph, chosen, captured)
     proto = writer.model(type(model).__name__, notes)
+    if chosen.finish is not None:
+        chosen.finish(proto)
     seal(proto)
     onnx.checker.check_model(proto, full_check=True)
     content = proto.SerializeToString()
