@@ -25,7 +25,7 @@ from bitorch.deployment.runtime.all_tensors import all_tensors
 from bitorch.deployment.runtime.compile import compile_graph
 from bitorch.deployment.runtime.fold_tables import fold_tables
 from bitorch.deployment.runtime.fuse_stages import group
-from bitorch.deployment.runtime.fuse_thresholds import _reach
+from bitorch.deployment.runtime.fuse_thresholds import reach
 from bitorch.deployment.runtime.verification import Verification, compare, verify_batches
 from bitorch.layers import QConv1d, QConv2d, QLinear
 from bitorch.models import LeNet8, LeNet28, ResNet20, SVHNNet
@@ -574,7 +574,7 @@ def test_pad_values_beyond_the_levels_are_problems(quantizer: Quantization, valu
 def test_the_reach_of_a_wide_layer_is_exact() -> None:
     weight = torch.full((1, 70001), 255.0)
     node = Node("sum", "product", ("codes",), (1,), lambda x: x, {"weight": weight, "largest": (1, 255)})
-    assert _reach(node) == (-17850255, 17850255)  # beyond 2^24, and odd
+    assert reach(node) == (-17850255, 17850255)  # beyond 2^24, and odd
 
 
 def test_names_that_no_file_can_hold_are_problems() -> None:
