@@ -200,4 +200,5 @@ INTEGER = Dialect(
     least_opset=21,
     refusals=refusals,
     write=write,
+    plus_one=2,
 )
