@@ -15,7 +15,7 @@ from .net_flags import NetFlags
 from .options import parse
 
 if TYPE_CHECKING:
-    from ..deployment.runtime.verification import Comparison
+    from ..deployment.runtime.walk import Comparison
     from .packed_verification import PackedVerification
 
 _SHOWN_IMAGES = 5

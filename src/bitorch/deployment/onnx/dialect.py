@@ -24,6 +24,7 @@ class Dialect:
         least_opset: the oldest that has all operators that it uses.
         refusals: of a graph behind all passes all that the dialect cannot say, by name of place; [] if it can be
             written. Given the opset, too.
+        plus_one: as what a code of +1 is stored, where codes are ±1, in uint8; −1 is 0.
         write: writes all nodes but the inputs, of a graph without refusals, from the values of its inputs, by name, and
             returns for each node that has a value its name; outputs must be among them.
         batch: that files are for; the name of any.
@@ -37,6 +38,7 @@ class Dialect:
     least_opset: int
     refusals: Callable[[Graph, int], list[Problem]]
     write: Callable[[Graph, Writer, dict[str, str]], dict[str, str]]
+    plus_one: int = 1
     batch: int | str = BATCH
     finish: Callable[[Any], None] | None = None
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 
 from .dialect import Dialect
+from .integer import INTEGER
 
-DIALECTS: tuple[Dialect, ...] = ()
+DIALECTS: tuple[Dialect, ...] = (INTEGER,)
 
 
 def dialect_named(name: str) -> Dialect:

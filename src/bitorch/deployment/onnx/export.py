@@ -13,17 +13,14 @@ from torch import Tensor, nn
 from ...atomic_file import takes_stream, write_and_rename
 from ...wrappers import unwrapped
 from ..can_deploy import Deployability
-from ..capture.capture import Capture, capture, listing
-from ..capture.problems import Problem
-from ..graph.graph import Graph, Node
-from ..passes.pipeline import READ_PIXELS, steps
+from ..capture.capture import Capture, listing
+from ..graph.graph import Graph
 from ..provenance import provenance_of
+from .build import understood, written
 from .dialect import Dialect
 from .dialects import dialect_named
 from .metadata import metadata, seal
-from .output_values import with_output_names
 from .require_onnx import onnx
-from .writer import Writer
 
 
 @dataclass(frozen=True)
@@ -84,21 +81,20 @@ def export_onnx(
     chosen = dialect_named(dialect)
     version = _checked_opset(chosen, opset)
     takes_stream(path)  # raises, before any work is done
-    captured, graph, problems = _understood(model, example, chosen, version, pixels=pixels)
-    if problems:
-        raise ValueError(listing(problems))
-    notes = metadata(chosen.name, class_names, preprocessing, _provenance(model, captured, provenance))
-    writer = Writer(version, chosen.batch)
-    values = _written(writer, graph, chosen, captured)
-    proto = writer.model(type(model).__name__, notes)
+    found = understood(model, example, chosen, version, pixels=pixels)
+    if found.problems:
+        raise ValueError(listing(found.problems))
+    notes = metadata(chosen.name, class_names, preprocessing, _provenance(model, found.captured, provenance))
+    made = written(found, chosen, version)
+    proto = made.writer.model(type(model).__name__, notes)
     if chosen.finish is not None:
         chosen.finish(proto)
     seal(proto)
     onnx.checker.check_model(proto, full_check=True)
     content = proto.SerializeToString()
     write_and_rename(Path(path), lambda file: file.write(content))
-    inputs, outputs = ([value.name for value in ends] for ends in (proto.graph.input, proto.graph.output))
-    return OnnxExport(Path(path), chosen.name, version, len(content), tuple(inputs), tuple(outputs), values, graph)
+    inputs, outputs = (tuple(value.name for value in ends) for ends in (proto.graph.input, proto.graph.output))
+    return OnnxExport(Path(path), chosen.name, version, len(content), inputs, outputs, made.values, found.graph)
 
 
 def can_export(model: nn.Module, *example: Tensor, dialect: str = "integer", opset: int | None = None) -> Deployability:
@@ -110,8 +106,8 @@ def can_export(model: nn.Module, *example: Tensor, dialect: str = "integer", ops
         ImportError: onnx is not installed.
     """
     chosen = dialect_named(dialect)
-    captured, _, problems = _understood(unwrapped(model), example, chosen, _checked_opset(chosen, opset), pixels=False)
-    return Deployability(tuple(problems), captured.left_out)
+    found = understood(unwrapped(model), example, chosen, _checked_opset(chosen, opset), pixels=False)
+    return Deployability(found.problems, found.captured.left_out)
 
 
 def _provenance(model: nn.Module, captured: Capture, given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -129,33 +125,3 @@ def _checked_opset(dialect: Dialect, opset: int | None) -> int:
             f"onnx {onnx.__version__}, got {opset!r}; leave it out for {dialect.opset}"
         )
     return opset
-
-
-def _understood(
-    model: nn.Module, example: Sequence[Tensor], dialect: Dialect, opset: int, *, pixels: bool
-) -> tuple[Capture, Graph, list[Problem]]:
-    """Capture a model; the second result is its graph behind the dialect's passes, the third what is in the way."""
-    captured = capture(model, *example)
-    if captured.problems:
-        return captured, captured.graph, list(captured.problems)
-    passes = (READ_PIXELS, *dialect.passes) if pixels else dialect.passes
-    *_, (_, graph) = steps(captured.graph, passes)
-    return captured, graph, dialect.refusals(graph, opset)
-
-
-def _written(writer: Writer, graph: Graph, dialect: Dialect, captured: Capture) -> dict[str, str]:
-    """Write a graph, with its inputs and outputs; returns the names of its nodes' tensors."""
-    named, outputs = with_output_names(graph, captured.tensor_names)
-    inputs = {node.name: writer.input(node.name, _dtype(node), node.shape) for node in named.inputs}
-    values = dialect.write(named, writer, inputs)
-    for name, node in zip(outputs, named.outputs, strict=True):
-        writer.output(name, values[node], _dtype(named[node]), named[node].shape)
-    by_new_name = zip(graph, named, strict=True)
-    return {old.name: values[new.name] for old, new in by_new_name if new.name in values}
-
-
-def _dtype(node: Node) -> str:
-    """The dtype of what enters or leaves as a node."""
-    if node.kind == "input":
-        return "uint8" if node.settings["pixels"] else str(node.settings["dtype"])
-    return "int32" if node.kind == "place" else "float32"
