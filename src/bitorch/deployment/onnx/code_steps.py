@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..graph.graph import Node
+from .lines import FloatLines
 from .require_onnx import onnx
 from .writer import Writer
 
@@ -40,6 +41,21 @@ def compared(writer: Writer, node: Node, x: str, dtype: type[np.generic]) -> str
     if node.settings["table"] is not None:
         return looked_up(writer, node, total, node.settings["table"], is_code=True)
     return stored_codes(writer, node, total)
+
+
+def on_float_line(writer: Writer, node: Node, x: str, lines: FloatLines, ends: tuple[int, int]) -> str:
+    """Write a node of kind `thresholds` behind a sum as a line; x: int32, `ends`: see `cut_off`."""
+    number = writer.node("Cast", [x], to=_FLOAT)
+    moved = writer.node("Add", [number, writer.constant("offset", along(lines.offset, node))])
+    zeros = writer.constant("zeros", np.zeros(len(lines.step), np.uint8))
+    codes = writer.node("QuantizeLinear", [moved, writer.constant("step", lines.step), zeros], axis=1)
+    return cut_off(writer, node, codes, ends)
+
+
+def cut_off(writer: Writer, node: Node, codes: str, ends: tuple[int, int]) -> str:
+    """Write the codes of a line, 0 to 255, as those of a node, which has them between two ends only."""
+    lowest = writer.constant("end", np.uint8(ends[0])) if ends[0] > 0 else ""
+    return writer.node("Clip", [codes, lowest, writer.constant("end", np.uint8(ends[1]))], node.name)
 
 
 def stored_codes(writer: Writer, node: Node, q: str) -> str:
