@@ -58,18 +58,20 @@ def understood(
 
 def written(found: Understood, dialect: Dialect, opset: int) -> Written:
     """Write what has no problems, with its inputs and outputs."""
-    writer = Writer(opset)
+    writer = Writer(opset, dialect.batch)
     named, outputs = with_output_names(found.graph, found.captured.tensor_names)
-    inputs = {node.name: writer.input(node.name, _dtype(node), node.shape) for node in named.inputs}
+    inputs = {node.name: writer.input(node.name, _dtype(named, node), node.shape) for node in named.inputs}
     values = dialect.write(named, writer, inputs)
     for name, node in zip(outputs, named.outputs, strict=True):
-        writer.output(name, values[node], _dtype(named[node]), named[node].shape)
+        writer.output(name, values[node], _dtype(named, named[node]), named[node].shape)
     by_new_name = zip(found.graph, named, strict=True)
     return Written(writer, {old.name: values[new.name] for old, new in by_new_name if new.name in values})
 
 
-def _dtype(node: Node) -> str:
+def _dtype(graph: Graph, node: Node) -> str:
     """The dtype of what enters or leaves as a node."""
+    while node.row.moves or node.kind == "identity":
+        node = graph[node.inputs[0]]
     if node.kind == "input":
         return "uint8" if node.settings["pixels"] else str(node.settings["dtype"])
     return "int32" if node.kind == "place" else "float32"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..capture.problems import Problem
 from ..graph.graph import Graph, Node
 from ..passes.pipeline import Pass
-from .writer import Writer
+from .writer import BATCH, Writer
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Dialect:
         plus_one: as what a code of +1 is stored, where codes are ±1, in uint8; −1 is 0.
         write: writes all nodes but the inputs, of a graph without refusals, from the values of its inputs, by name, and
             returns for each node that has a value its name; outputs must be among them.
+        batch: that files are for; the name of any.
+        finish: changes the onnx.ModelProto before it is sealed and checked, where the dialect's readers want more.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Dialect:
     refusals: Callable[[Graph, int], list[Problem]]
     write: Callable[[Graph, Writer, dict[str, str]], dict[str, str]]
     plus_one: int = 1
+    batch: int | str = BATCH
+    finish: Callable[[Any], None] | None = None
 
 
 def cannot_say(dialect: str, node: Node, why: str) -> Problem:

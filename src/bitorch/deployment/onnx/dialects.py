@@ -6,8 +6,10 @@ import difflib
 
 from .dialect import Dialect
 from .integer import INTEGER
+from .qcdq import QCDQ
+from .qonnx import QONNX
 
-DIALECTS: tuple[Dialect, ...] = (INTEGER,)
+DIALECTS: tuple[Dialect, ...] = (INTEGER, QCDQ, QONNX)
 
 
 def dialect_named(name: str) -> Dialect:

@@ -87,6 +87,8 @@ def export_onnx(
     notes = metadata(chosen.name, class_names, preprocessing, _provenance(model, found.captured, provenance))
     made = written(found, chosen, version)
     proto = made.writer.model(type(model).__name__, notes)
+    if chosen.finish is not None:
+        chosen.finish(proto)
     seal(proto)
     onnx.checker.check_model(proto, full_check=True)
     content = proto.SerializeToString()

@@ -24,11 +24,13 @@ class Writer:
 
     Attributes:
         opset: the version of the operators, of ONNX's own domain.
+        batch: of inputs and outputs: a number, or the name of any.
         domains: versions of further domains, by name; a dialect sets them.
     """
 
-    def __init__(self, opset: int) -> None:
+    def __init__(self, opset: int, batch: int | str = BATCH) -> None:
         self.opset = opset
+        self.batch = batch
         self.domains: dict[str, int] = {}
         self._nodes: list[Any] = []
         self._initializers: list[Any] = []
@@ -97,6 +99,10 @@ class Writer:
             self._shared[key] = name
         return self._shared[key]
 
+    def is_constant(self, name: str) -> bool:
+        """Say whether a value is one of the constants, which are the same for every image."""
+        return name in self._shared.values()
+
     def input(self, name: str, dtype: str, shape: Sequence[int]) -> str:
         """Add an input of any batch.
 
@@ -104,14 +110,14 @@ class Writer:
             dtype: "float32", "uint8", "int32" or "int64".
             shape: of one image.
         """
-        self._inputs.append(_value_info(self._new(name, is_given=True), dtype, shape))
+        self._inputs.append(_value_info(self._new(name, is_given=True), dtype, (self.batch, *shape)))
         return name
 
     def output(self, name: str, value: str, dtype: str, shape: Sequence[int]) -> None:
         """Let a value leave as an output of this name; the rest as of `input`."""
         if name != value:
             self.node("Identity", [value], name)
-        self._outputs.append(_value_info(name, dtype, shape))
+        self._outputs.append(_value_info(name, dtype, (self.batch, *shape)))
 
     def model(self, name: str, metadata: Mapping[str, str]) -> Any:
         """Return the onnx.ModelProto.
@@ -148,6 +154,6 @@ class Writer:
         return unique
 
 
-def _value_info(name: str, dtype: str, shape: Sequence[int]) -> Any:
+def _value_info(name: str, dtype: str, shape: Sequence[int | str]) -> Any:
     elements = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    return helper.make_tensor_value_info(name, elements, [BATCH, *shape])
+    return helper.make_tensor_value_info(name, elements, [*shape])
