@@ -212,5 +212,6 @@ INTEGER = Dialect(
     least_opset=21,
     refusals=refusals,
     write=write,
+    is_exact=True,
     plus_one=2,
 )
