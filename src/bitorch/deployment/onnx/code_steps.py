@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..graph.graph import Node
+from .lines import FloatLines
 from .require_onnx import onnx
 from .writer import Writer
 
@@ -32,14 +33,37 @@ def compared(writer: Writer, node: Node, x: str, dtype: type[np.generic]) -> str
         sign = np.where(falls, -1, 1).astype(dtype)
         x = writer.node("Mul", [x, writer.constant("sign", along(sign, node))])
         thresholds = thresholds * sign[:, None]
-    total = ""
-    for column in thresholds.T:
-        reached = writer.node("GreaterOrEqual", [x, writer.constant("threshold", along(column, node))])
-        counted = writer.node("Cast", [reached], to=_UINT8 if thresholds.shape[1] == 1 else _INT32)
-        total = writer.node("Add", [total, counted]) if total else counted
+    if thresholds.shape[1] == 1:
+        total = _reached(writer, x, along(thresholds[:, 0], node))
+    else:
+        # Thresholds lie along an axis of their own, behind the channels.
+        beside = writer.node("Unsqueeze", [x, writer.constant("axis", np.array([2], np.int64))])
+        reached = _reached(writer, beside, thresholds.reshape(*thresholds.shape, *[1] * (len(node.shape) - 1)))
+        total = writer.node("ReduceSum", [reached, writer.constant("axis", np.array([2], np.int64))], keepdims=0)
     if node.settings["table"] is not None:
         return looked_up(writer, node, total, node.settings["table"], is_code=True)
     return stored_codes(writer, node, total)
+
+
+def _reached(writer: Writer, x: str, thresholds: NDArray[np.generic]) -> str:
+    """1 where a number is a threshold or more, else 0, as int32."""
+    is_reached = writer.node("GreaterOrEqual", [x, writer.constant("thresholds", thresholds)])
+    return writer.node("Cast", [is_reached], to=_INT32)
+
+
+def on_float_line(writer: Writer, node: Node, x: str, lines: FloatLines, ends: tuple[int, int]) -> str:
+    """Write a node of kind `thresholds` behind a sum as a line; x: int32, `ends`: see `cut_off`."""
+    number = writer.node("Cast", [x], to=_FLOAT)
+    moved = writer.node("Add", [number, writer.constant("offset", along(lines.offset, node))])
+    zeros = writer.constant("zeros", np.zeros(len(lines.step), np.uint8))
+    codes = writer.node("QuantizeLinear", [moved, writer.constant("step", lines.step), zeros], axis=1)
+    return cut_off(writer, node, codes, ends)
+
+
+def cut_off(writer: Writer, node: Node, codes: str, ends: tuple[int, int]) -> str:
+    """Write the codes of a line, 0 to 255, as those of a node, which has them between two ends only."""
+    lowest = writer.constant("end", np.uint8(ends[0])) if ends[0] > 0 else ""
+    return writer.node("Clip", [codes, lowest, writer.constant("end", np.uint8(ends[1]))], node.name)
 
 
 def stored_codes(writer: Writer, node: Node, q: str) -> str:

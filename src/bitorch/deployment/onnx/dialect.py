@@ -24,6 +24,9 @@ class Dialect:
         least_opset: the oldest that has all operators that it uses.
         refusals: of a graph behind all passes all that the dialect cannot say, by name of place; [] if it can be
             written. Given the opset, too.
+        is_exact: whether every tensor of the graph is in the file, with the model's numbers; else only what leaves is
+            compared, as sums of floats are.
+        runs_in_onnx_runtime: whether that has all its operators.
         plus_one: as what a code of +1 is stored, where codes are ±1, in uint8; −1 is 0.
         write: writes all nodes but the inputs, of a graph without refusals, from the values of its inputs, by name, and
             returns for each node that has a value its name; outputs must be among them.
@@ -38,6 +41,8 @@ class Dialect:
     least_opset: int
     refusals: Callable[[Graph, int], list[Problem]]
     write: Callable[[Graph, Writer, dict[str, str]], dict[str, str]]
+    is_exact: bool = False
+    runs_in_onnx_runtime: bool = True
     plus_one: int = 1
     batch: int | str = BATCH
     finish: Callable[[Any], None] | None = None

@@ -45,6 +45,16 @@ class OnnxExport:
     values: Mapping[str, str]
     graph: Graph
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the exact sums of the graph, a low-bit layer each; none in dialects that write layers of floats."""
+        return tuple(node.name for node in self.graph if node.kind in ("product", "code_matmul"))
+
+    @property
+    def on_lines(self) -> tuple[str, ...]:
+        """Those of them that one operator turns into the codes behind them, by a line that was proved."""
+        return tuple(name for name in self.layers if name not in self.values)
+
 
 def export_onnx(
     model: nn.Module,
@@ -65,7 +75,8 @@ def export_onnx(
     Args:
         model, example: as of `deploy`.
         path: of the file; its name should end in .onnx.
-        dialect: "integer", stock operators, every integer that of the packed net.
+        dialect: "integer", stock operators, every integer that of the packed net; "qcdq", layers of floats between
+            QuantizeLinear and DequantizeLinear, which toolchains for 8 bits read; "qonnx", for FINN and hls4ml.
         opset: of ONNX's operators; None: the dialect's own, which ONNX Runtime has had for long.
         pixels: the net takes uint8 pixels q where the model takes floats q/255.
         class_names, preprocessing, provenance: as of `deploy`; kept in the file's metadata, with the versions, the bits

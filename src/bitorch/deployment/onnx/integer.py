@@ -9,11 +9,11 @@ import numpy as np
 from ..capture.problems import Problem
 from ..graph.graph import Graph, Node
 from ..runtime.fuse_thresholds import reach
-from .code_steps import coded, compared, looked_up, values
+from .code_steps import coded, compared, cut_off, looked_up, on_float_line, values
 from .dialect import Dialect, cannot_say
 from .float_kinds import what_is_missing, write_float
 from .integer_passes import PASSES
-from .lines import Lines, Staircases, proved_lines
+from .lines import Lines, Staircases, proved_float_lines, proved_lines
 from .low_bit_sums import Product, exact_sum, weight_in_32_bits, window
 from .require_onnx import onnx
 from .writer import Writer
@@ -62,6 +62,15 @@ class _Line:
 
     product: Product
     lines: Lines
+    ends: tuple[int, int]
+
+
+def _staircases(product: Node, thresholds: Node) -> Staircases:
+    """The thresholds behind a sum."""
+    settings, (low, high) = thresholds.settings, reach(product)
+    numbers = settings["thresholds"].numpy().astype(np.int64)
+    worth = 2 if settings["sign"] else 1
+    return Staircases(numbers, settings["descending"].numpy(), low, high, worth).trimmed()
 
 
 class _Writing:
@@ -95,7 +104,7 @@ class _Writing:
             shape = (-1, *[1] * (len(node.shape) - 1)) if scale.size > 1 else ()
             return writer.node("Mul", [number, writer.constant("scale", scale.reshape(shape))], node.name)
         if node.kind == "thresholds":
-            return compared(writer, node, x[0], np.int32 if self._is_sum(node.inputs[0]) else np.float32)
+            return self._thresholds(node, x[0])
         if node.kind == "codes":
             return coded(writer, node, x[0])
         if node.kind == "values":
@@ -117,6 +126,18 @@ class _Writing:
         inner = replace(node, name=f"{node.name}/float32")
         return self.writer.node("Cast", [write_float(self.writer, inner, [numbers], shapes)], node.name, to=_UINT8)
 
+    def _thresholds(self, node: Node, x: str) -> str:
+        """Codes of sums by a line of float32 where one is proved, else by comparisons, as of floats."""
+        if not self._is_sum(node.inputs[0]):
+            return compared(self.writer, node, x, np.float32)
+        anchor = self.graph[node.inputs[0]]
+        if anchor.kind == "product" and node.settings["table"] is None:
+            staircases = _staircases(anchor, node)
+            lines = proved_float_lines(staircases)
+            if lines is not None:
+                return on_float_line(self.writer, node, x, lines, staircases.ends)
+        return compared(self.writer, node, x, np.int32)
+
     def _line(self, node: Node) -> _Line | None:
         """What gives the codes behind a sum; None if the sum itself is needed, or has no line."""
         readers, product = self.readers[node.name], Product.of(node)
@@ -126,16 +147,9 @@ class _Writing:
         thresholds = readers[0]
         if thresholds.kind != "thresholds" or thresholds.settings["table"] is not None:
             return None
-        low, high = reach(node)
-        staircases = Staircases(
-            thresholds.settings["thresholds"].numpy().astype(np.int64),
-            thresholds.settings["descending"].numpy(),
-            low,
-            high,
-            2 if thresholds.settings["sign"] else 1,
-        )
+        staircases = _staircases(node, thresholds)
         lines = proved_lines(staircases, product.most_factor)
-        return None if lines is None else _Line(product, lines)
+        return None if lines is None else _Line(product, lines, staircases.ends)
 
     def _on_line(self, node: Node, line: _Line) -> str:
         """Write a convolution of codes that gives codes."""
@@ -154,9 +168,7 @@ class _Writing:
             one, writer.constant("zero", np.uint8(0)),
             writer.constant("bias", lines.bias.astype(np.int32)),
         ]  # fmt: skip
-        top = (2 if node.settings["sign"] else 1) * node.settings["thresholds"].shape[1]
-        codes = writer.node("QLinearConv", inputs, **window(product))
-        return writer.node("Clip", [codes, "", writer.constant("top", np.uint8(top))], node.name)
+        return cut_off(writer, node, writer.node("QLinearConv", inputs, **window(product)), line.ends)
 
     def _code_matmul(self, node: Node, x: list[str]) -> str:
         """The exact product of two tensors of codes, int32."""
@@ -200,5 +212,6 @@ INTEGER = Dialect(
     least_opset=21,
     refusals=refusals,
     write=write,
+    is_exact=True,
     plus_one=2,
 )

@@ -106,6 +106,7 @@ QONNX = Dialect(
     least_opset=15,
     refusals=refusals,
     write=write,
+    runs_in_onnx_runtime=False,
     batch=1,
     finish=finish,
 )

@@ -17,7 +17,7 @@ from ..graph.graph import Graph
 from ..runtime.same_network import as_floats
 from ..runtime.subnormals import subnormals_kept
 from ..runtime.verification import Verification, compared_outputs
-from ..runtime.walk import Found, Walk
+from ..runtime.walk import Comparison, Found, Walk, compared
 from .build import understood, written
 from .dialects import dialect_named
 from .onnx_net import OnnxNet
@@ -37,6 +37,14 @@ class OnnxVerification(Verification):
 
     def __bool__(self) -> bool:
         return super().__bool__() and not self.is_edited
+
+    @classmethod
+    def of_batches(cls, verifications: Iterable[Verification]) -> OnnxVerification:
+        """Sum up what `verify_onnx_batches` found."""
+        batches = list(verifications)
+        summed = Verification.of_batches(batches)
+        is_edited = any(isinstance(batch, OnnxVerification) and batch.is_edited for batch in batches)
+        return cls(summed.comparisons, is_edited)
 
     def __str__(self) -> str:
         found = super().__str__()
@@ -79,11 +87,9 @@ def verify_onnx_batches(
         if beside is None:
             beside = _Beside(model, net, inputs)
         with subnormals_kept():
-            found = beside.found(feed)
-            comparisons, values = Walk(found, inputs).compare()
             results = net(*inputs)
             given = results if isinstance(results, dict) else {net.outputs[0].name: results}
-            comparisons.extend(compared_outputs(model, found.graph, given, values, inputs))
+            comparisons = beside.compare(model, feed, given, inputs)
         yield OnnxVerification(tuple(comparisons), net.is_edited)
 
 
@@ -97,6 +103,7 @@ class _Beside:
         if understanding.problems:
             raise ValueError(listing(understanding.problems))
         values = written(understanding, dialect, net.opset).values
+        self._is_exact = dialect.is_exact
         self._graph: Graph = understanding.graph
         self._makers = {name: node.op_type for node in net.proto.graph.node for name in node.output}
         self._values = self._found_in_file(values, net)
@@ -126,7 +133,24 @@ class _Beside:
             raise ValueError(f"{net.path} is of another network: it takes {ports}, and the model {wanted}")
         return {node: value for node, value in values.items() if value in self._makers}
 
-    def found(self, feed: Mapping[str, NDArray[Any]]) -> Found:
+    def compare(
+        self,
+        model: nn.Module,
+        feed: Mapping[str, NDArray[Any]],
+        results: Mapping[str, Tensor],
+        inputs: Sequence[Tensor],
+    ) -> list[Comparison]:
+        """Compare every tensor of an exact dialect, and the results of every one."""
+        if self._is_exact:
+            comparisons, values = Walk(self._found(feed), inputs).compare()
+            return comparisons + compared_outputs(model, self._graph, results, values, inputs)
+        values = self._graph.replay(inputs)
+        return [
+            compared(f"{name} (result)", "output", "floats", values[node], result, exact=False)
+            for (name, result), node in zip(results.items(), self._graph.outputs, strict=True)
+        ]
+
+    def _found(self, feed: Mapping[str, NDArray[Any]]) -> Found:
         """Run the file on inputs."""
         names = [output.name for output in self._session.get_outputs()]
         results = dict(zip(names, self._session.run(names, feed), strict=True))
