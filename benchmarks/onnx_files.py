@@ -1,4 +1,4 @@
-"""ONNX files of low-bit nets: how large beside the packed file, and how fast beside ONNX Runtime's int8 of the float net.
+"""ONNX files of low-bit nets: how large beside the packed file, how fast beside ONNX Runtime's int8 of the float net.
 
 Weights are random, statistics of BatchNorms those of random images. Each file is compared with its model in every
 tensor over the images before it is timed; a time is that of one image on one thread, the median of rounds in which both

@@ -15,7 +15,7 @@ from PIL import Image
 import bitorch
 import bitorch_runtime
 from bitorch.cli import main
-from bitorch.commands import bench, deploy, evaluate, init, predict, verify
+from bitorch.commands import bench, deploy, evaluate, export, init, predict, verify
 from bitorch.commands.arguments import ReportArguments, _CheckArguments, _TrainArguments
 from bitorch.commands.options import _OTHER_NAMES, wrong_option
 from bitorch.known_names import DATA_NAMES
@@ -29,6 +29,7 @@ KINDS = {
     "report": ReportArguments,
     "eval": evaluate._Arguments,
     "deploy": deploy._Arguments,
+    "export": export._Arguments,
     "verify": verify._Arguments,
     "predict": predict._Arguments,
     "bench": bench._Arguments,
@@ -137,7 +138,8 @@ def test_every_option_of_a_command_is_known(command: str, capsys: pytest.Capture
         (["eval", "x.ckpt", "--data", "celeba"], f"data must be one of {DATA}, got 'celeba'"),
         (["trian"], "unknown command 'trian'; did you mean train?"),
         (["evaluate"], "unknown command 'evaluate'; did you mean eval?"),
-        (["export"], "unknown command 'export'; did you mean deploy?"),
+        (["convert"], "unknown command 'convert'; did you mean deploy?"),
+        (["to-onnx"], "unknown command 'to-onnx'; did you mean export?"),
         (["benchmark"], "unknown command 'benchmark'; did you mean bench?"),
         (["train", "--width", "1e9"], "width must be at most 64, got 1000000000.0"),
         (["train", "--pad-to", "100000"], "pad_to must be at most 1024, got 100000"),
@@ -163,7 +165,7 @@ WITHOUT_TORCH = {
     "check --model lenet": 2,
     "deploy net.ckpt --output x": 2,
     "bench net --threads 0": 2,
-    **{f"{command} --help": 0 for command in ("eval", "deploy", "verify", "predict", "bench", "doctor")},
+    **{f"{command} --help": 0 for command in ("eval", "deploy", "export", "verify", "predict", "bench", "doctor")},
 }
 
 
@@ -238,6 +240,9 @@ PLACES = {
     "deploy": (["deploy", "FILE", "-o", "OUT"], ()),
     "deploy beside": (["deploy", "FILE"], ()),
     "deploy over": (["deploy", "net.bit.safetensors", "-o", "FILE"], ()),
+    "export": (["export", "FILE", "--onnx", "OUT"], ()),
+    "export over": (["export", "missing", "--onnx", "FILE"], ()),
+    "verify onnx": (["verify", "missing", "none.onnx"], ()),
     "report page": (["report", "missing", "--html", "FILE"], ()),
     "verify checkpoint": (["verify", "FILE", "net.bit.safetensors"], ()),
     "predict net": (["predict", "FILE", "image.png"], ("net.bit.safetensors", "packed.ckpt")),

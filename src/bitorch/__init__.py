@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from .deployment.onnx.export import OnnxExport as OnnxExport
     from .deployment.onnx.export import can_export as can_export
     from .deployment.onnx.export import export_onnx as export_onnx
+    from .deployment.onnx.verification import OnnxVerification as OnnxVerification
+    from .deployment.onnx.verification import verify_onnx as verify_onnx
     from .deployment.partial.pack_layers import PartialDeployment as PartialDeployment
     from .deployment.runtime.packed_model import PackedModel as PackedModel
     from .deployment.runtime.verification import Verification as Verification
@@ -74,6 +76,7 @@ _HOMES = {
     "LayerSensitivity": "allocation.sensitivity",
     "LowBitConfig": "config.low_bit_config",
     "OnnxExport": "deployment.onnx.export",
+    "OnnxVerification": "deployment.onnx.verification",
     "PackedModel": "deployment.runtime.packed_model",
     "PartialDeployment": "deployment.partial.pack_layers",
     "Report": "reporting.report",
@@ -95,6 +98,7 @@ _HOMES = {
     "sensitivity": "allocation.sensitivity",
     "set_bits": "conversion.set_bits",
     "verify": "deployment.runtime.verification",
+    "verify_onnx": "deployment.onnx.verification",
 }
 #: Whose names are public too.
 _PACKAGES = ("data", "layers", "models", "quantizations", "train")

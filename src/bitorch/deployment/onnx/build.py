@@ -60,6 +60,7 @@ def written(found: Understood, dialect: Dialect, opset: int) -> Written:
     """Write what has no problems, with its inputs and outputs."""
     writer = Writer(opset, dialect.batch)
     named, outputs = with_output_names(found.graph, found.captured.tensor_names)
+    writer.reserve([*outputs, *(node.name for node in named)])
     inputs = {node.name: writer.input(node.name, _dtype(named, node), node.shape) for node in named.inputs}
     values = dialect.write(named, writer, inputs)
     for name, node in zip(outputs, named.outputs, strict=True):

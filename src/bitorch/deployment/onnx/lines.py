@@ -44,7 +44,7 @@ class Staircases:
 
     @property
     def levels(self) -> int:
-        return self.thresholds.shape[1]
+        return int(self.thresholds.shape[1])
 
     def codes(self, d: Ints) -> Ints:
         """Return the numbers that stand for D, [C, P]."""
@@ -79,7 +79,8 @@ class Staircases:
     @property
     def middles(self) -> Floats:
         """Halfway to each code from the one below, [n]."""
-        return self.worth * (self.base + np.arange(1, self.levels + 1) - 0.5)
+        middles: Floats = self.worth * (self.base + np.arange(1, self.levels + 1, dtype=np.float64) - 0.5)
+        return middles
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -104,7 +105,8 @@ class Lines:
     def value(self, d: Ints) -> Ints:
         """Return what QLinearConv makes of D, [C, P], before it is cut off at 0 and 255."""
         total = (self.factor[:, None] * d + self.bias[:, None]).astype(np.float32)
-        return np.rint(total * self.scale[:, None]).astype(np.int64)
+        value: Ints = np.rint(total * self.scale[:, None]).astype(np.int64)
+        return value
 
 
 def proved_lines(staircases: Staircases, most: int) -> Lines | None:
@@ -158,7 +160,8 @@ class FloatLines:
     def value(self, d: Ints) -> Ints:
         """Return what QuantizeLinear makes of D, [C, P], before it is cut off at 0 and 255."""
         total = d.astype(np.float32) + self.offset[:, None]
-        return np.rint(np.clip(total / self.step[:, None], -1e6, 1e6)).astype(np.int64)
+        value: Ints = np.rint(np.clip(total / self.step[:, None], -1e6, 1e6)).astype(np.int64)
+        return value
 
 
 def proved_float_lines(staircases: Staircases) -> FloatLines | None:

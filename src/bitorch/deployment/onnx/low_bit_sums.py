@@ -26,6 +26,7 @@ from .writer import Writer
 
 _INT32, _INT8, _FLOAT = onnx.TensorProto.INT32, onnx.TensorProto.INT8, onnx.TensorProto.FLOAT
 _UINT8 = onnx.TensorProto.UINT8
+_FEW_CHANNELS = 16
 #: float32 has all integers up to here.
 EXACT = 2**24
 #: Kernels without VNNI add two products in 16 bits.
@@ -103,10 +104,12 @@ def weight_in_32_bits(writer: Writer, product: Product, order: tuple[int, ...]) 
 
 def exact_sum(writer: Writer, graph: Graph, product: Product, x: str) -> str:
     """Write the sums of a node, int32 [batch, *shape]; x: the stored codes, uint8."""
-    if product.is_transposed or product.groups > 1:
-        return _in_floats(writer, product, x)
-    spatial = product.spatial
     before = graph[product.node.inputs[0]].shape
+    spatial = product.spatial
+    # Where a pixel has few channels, gathering it takes longer than a convolution of floats.
+    is_thin = spatial > 0 and before[0] < _FEW_CHANNELS and product.fits_float
+    if product.is_transposed or product.groups > 1 or is_thin:
+        return _in_floats(writer, product, x)
     rows = _patches(writer, product, x, before) if spatial else _channels_last(writer, x, len(before))
     sums = _times_weight(writer, product, rows)
     if len(before) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,8 +37,13 @@ class Writer:
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
         self._names: set[str] = set()
+        self._reserved: set[str] = set()
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._place = ""
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep names for values that get them as they are, such as those of a graph's nodes."""
+        self._reserved.update(names)
 
     @contextmanager
     def inside(self, place: str) -> Iterator[None]:
@@ -147,7 +152,7 @@ class Writer:
             return name
         stem = f"{self._place}/{name}" if self._place else name
         unique, count = stem, 1
-        while unique in self._names:
+        while unique in self._names or unique in self._reserved:
             count += 1
             unique = f"{stem} {count}"
         self._names.add(unique)
