@@ -20,12 +20,12 @@ import bitorch_runtime
 from bitorch import DeploymentError, can_deploy, deploy, verify
 from bitorch.deployment.capture.capture import Capture, capture
 from bitorch.deployment.graph.graph import Graph, Node
-from bitorch.deployment.runtime import verification
+from bitorch.deployment.runtime import walk
 from bitorch.deployment.runtime.all_tensors import all_tensors
 from bitorch.deployment.runtime.compile import compile_graph
 from bitorch.deployment.runtime.fold_tables import fold_tables
 from bitorch.deployment.runtime.fuse_stages import group
-from bitorch.deployment.runtime.fuse_thresholds import _reach
+from bitorch.deployment.runtime.fuse_thresholds import reach
 from bitorch.deployment.runtime.verification import Verification, compare, verify_batches
 from bitorch.layers import QConv1d, QConv2d, QLinear
 from bitorch.models import LeNet8, LeNet28, ResNet20, SVHNNet
@@ -210,9 +210,7 @@ def test_one_batch_that_differs_shows_in_the_sum() -> None:
 def test_what_counts_as_a_difference(
     expected: list[float], found: list[float], exact: bool, different: int, ok: bool
 ) -> None:
-    comparison = verification._comparison(
-        "x", "add", "floats", torch.tensor(expected), torch.tensor(found), exact=exact
-    )
+    comparison = walk.compared("x", "add", "floats", torch.tensor(expected), torch.tensor(found), exact=exact)
     assert (comparison.elements, comparison.different, comparison.ok) == (len(expected), different, ok)
 
 
@@ -574,7 +572,7 @@ def test_pad_values_beyond_the_levels_are_problems(quantizer: Quantization, valu
 def test_the_reach_of_a_wide_layer_is_exact() -> None:
     weight = torch.full((1, 70001), 255.0)
     node = Node("sum", "product", ("codes",), (1,), lambda x: x, {"weight": weight, "largest": (1, 255)})
-    assert _reach(node) == (-17850255, 17850255)  # beyond 2^24, and odd
+    assert reach(node) == (-17850255, 17850255)  # beyond 2^24, and odd
 
 
 def test_names_that_no_file_can_hold_are_problems() -> None:
@@ -651,13 +649,11 @@ def test_leaky_relus_of_slope_zero_behind_falling_batch_norms() -> None:
 def test_a_mean_of_what_cancels_is_held_to_the_size_of_its_terms() -> None:
     """What is left of it is rounding, which says nothing about how large the numbers were."""
     expected, found = torch.tensor([[1e-8, -3e-8]]), torch.tensor([[2e-8, -3e-8]])
-    beside = verification._comparison("mean", "global_avg_pool", "floats", expected, found, exact=False)
+    beside = walk.compared("mean", "global_avg_pool", "floats", expected, found, exact=False)
     assert not beside.ok
     terms = torch.tensor([[0.5, 0.7]])
-    beside = verification._comparison("mean", "global_avg_pool", "floats", expected, found, exact=False, terms=terms)
+    beside = walk.compared("mean", "global_avg_pool", "floats", expected, found, exact=False, terms=terms)
     assert beside.ok
     assert (beside.elements, beside.different) == (2, 1)
-    far = verification._comparison(
-        "mean", "global_avg_pool", "floats", expected, found + 1e-3, exact=False, terms=terms
-    )
+    far = walk.compared("mean", "global_avg_pool", "floats", expected, found + 1e-3, exact=False, terms=terms)
     assert not far.ok

@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("commands",),
 )
 #: Within deployment, likewise.
-DEPLOYMENT: tuple[tuple[str, ...], ...] = (("graph",), ("capture", "passes"), ("runtime",), ("partial",))
+DEPLOYMENT: tuple[tuple[str, ...], ...] = (("graph",), ("capture", "passes"), ("runtime",), ("partial", "onnx"))
 #: Lines of a function without its docstring.
 MOST_LINES = 50
 

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
     from .deployment.deploy import DeploymentError as DeploymentError
     from .deployment.deploy import deploy as deploy
     from .deployment.export_c import export_c as export_c
+    from .deployment.onnx.export import OnnxExport as OnnxExport
+    from .deployment.onnx.export import can_export as can_export
+    from .deployment.onnx.export import export_onnx as export_onnx
+    from .deployment.onnx.verification import OnnxVerification as OnnxVerification
+    from .deployment.onnx.verification import verify_onnx as verify_onnx
     from .deployment.partial.pack_layers import PartialDeployment as PartialDeployment
     from .deployment.runtime.packed_model import PackedModel as PackedModel
     from .deployment.runtime.verification import Verification as Verification
@@ -71,6 +76,8 @@ _HOMES = {
     "LayerConversion": "conversion.table",
     "LayerSensitivity": "allocation.sensitivity",
     "LowBitConfig": "config.low_bit_config",
+    "OnnxExport": "deployment.onnx.export",
+    "OnnxVerification": "deployment.onnx.verification",
     "PackedModel": "deployment.runtime.packed_model",
     "PartialDeployment": "deployment.partial.pack_layers",
     "Report": "reporting.report",
@@ -80,9 +87,11 @@ _HOMES = {
     "allocate": "allocation.allocate",
     "calibrate": "calibration.calibrate",
     "can_deploy": "deployment.can_deploy",
+    "can_export": "deployment.onnx.export",
     "check": "checking.check",
     "deploy": "deployment.deploy",
     "export_c": "deployment.export_c",
+    "export_onnx": "deployment.onnx.export",
     "float_": "conversion.restore",
     "load_rules": "conversion.rules_file",
     "quantize_": "conversion.quantize",
@@ -91,6 +100,7 @@ _HOMES = {
     "sensitivity": "allocation.sensitivity",
     "set_bits": "conversion.set_bits",
     "verify": "deployment.runtime.verification",
+    "verify_onnx": "deployment.onnx.verification",
 }
 #: Whose names are public too.
 _PACKAGES = ("data", "layers", "models", "quantizations", "train")

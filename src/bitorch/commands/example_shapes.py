@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..deployment.runtime.packed_model import PackedModel
+from ..deployment.deployed_net import DeployedNet
 
 
-def example_shapes(packed: PackedModel) -> list[tuple[int, ...]]:
+def example_shapes(packed: DeployedNet) -> list[tuple[int, ...]]:
     """Return the shape of one image of each input.
 
     Where sizes are open: that of the example which the net was deployed with, as its file notes it; or the smallest.

@@ -37,7 +37,7 @@ _SETTINGS = (
 )  # fmt: skip
 #: And these, unless rules say it.
 _BITS = (
-    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "sign",
+    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "scale", "sign",
     "pad_value", "gradients",
 )  # fmt: skip
 _TRIED_IMAGES = 16
@@ -54,7 +54,57 @@ class Deployed:
     verification: Verification
 
 
-def deploy_checkpoint(
+@dataclass(frozen=True)
+class Prepared:
+    """A checkpoint's model, and all that a file of it is made of.
+
+    Attributes:
+        trained: the checkpoint and its model.
+        example: inputs as the model takes them, of one image.
+        tried: inputs as the file takes them, which it is compared on.
+        pixels: the file takes uint8 pixels.
+        class_names, preprocessing, provenance: what the file is to say.
+    """
+
+    trained: Trained
+    example: tuple[Tensor, ...]
+    tried: tuple[Tensor, ...]
+    pixels: bool
+    class_names: tuple[str, ...] | None
+    preprocessing: dict[str, Any] | None
+    provenance: dict[str, Any]
+
+
+def deploy_checkpoint(path: str | Path, *, sizes: Sizes | None = None, **options: Any) -> Deployed:
+    """Deploy a checkpoint, with its class names, preprocessing and provenance, and verify it on random images.
+
+    The net of a run on data of the user's own is deployed for inputs like the first test samples, and verified on them.
+
+    Args:
+        path: the checkpoint.
+        sizes: as of `bitorch.deploy`.
+        options: as of `prepared`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `prepared` and `bitorch.deploy`.
+        DeploymentError: see `bitorch.deploy`.
+    """
+    made = prepared(path, **options)
+    net = made.trained.model
+    packed = deploy(
+        net,
+        *made.example,
+        pixels=made.pixels,
+        sizes=sizes,
+        class_names=made.class_names,
+        preprocessing=made.preprocessing,
+        provenance=made.provenance,
+    )
+    verification = verify(net, packed, *made.tried)
+    return Deployed(made.trained.checkpoint, made.trained.source.name, net, packed, verification)
+
+
+def prepared(
     path: str | Path,
     *,
     pixels: bool = True,
@@ -64,30 +114,25 @@ def deploy_checkpoint(
     input_shape: tuple[int, int, int] | None = None,
     data: str | None = None,
     folder: str | Path | None = None,
-    sizes: Sizes | None = None,
-) -> Deployed:
-    """Deploy a checkpoint, with its class names, preprocessing and provenance, and verify it on random images.
-
-    The net of a run on data of the user's own is deployed for inputs like the first test samples, and verified on them.
+) -> Prepared:
+    """Read a checkpoint, and say all that a file of its net is made of.
 
     Args:
         path: the checkpoint.
-        pixels: the packed net takes uint8 pixels; False: floats, pixels/255.
+        pixels: the file takes uint8 pixels; False: floats, pixels/255.
         image_size: height and width of the images before they were padded; None: read from the run's data set.
         model, config, input_shape: see `load_model`, for a checkpoint of a Trainer of one's own.
         data, folder: as in Settings, of the user's own; None for both: those of the run.
-        sizes: as of `bitorch.deploy`.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_checkpoint`, `load_model` and `bitorch.deploy`; ValueError too for an
-            image_size that does not fit, or that has to be given because the data set is not there; and without an
-            input_shape where the checkpoint does not say it.
-        DeploymentError: see `bitorch.deploy`.
+        FileNotFoundError, ValueError: see `read_checkpoint` and `load_model`; ValueError too for an image_size that
+            does not fit, or that has to be given because the data set is not there; and without an input_shape where
+            the checkpoint does not say it.
     """
     trained = load_trained(path, model, config=config, input_shape=input_shape)
     if (samples := _own_samples(trained.checkpoint, data, folder)) is not None:
-        return _deployed_for(trained, samples, pixels=pixels, sizes=sizes)
-    checkpoint, net, shape = trained.checkpoint, trained.model, trained.input_shape
+        return _prepared_for(trained, samples, pixels=pixels)
+    checkpoint, shape = trained.checkpoint, trained.input_shape
     settings = checkpoint.settings
     if shape is None:
         raise ValueError(f"{path} does not say which images its model takes; say it with --input-shape C H W")
@@ -98,17 +143,15 @@ def deploy_checkpoint(
     names = checkpoint.class_names
     if names is None and settings is not None:
         names = _CLASS_NAMES.get(settings.data)
-    packed = deploy(
-        net,
-        to_float(images[:1]),
+    return Prepared(
+        trained,
+        example=(to_float(images[:1]),),
+        tried=(images if pixels else to_float(images),),
         pixels=pixels,
-        sizes=sizes,
-        class_names=names if names is not None and len(names) == classes else None,
+        class_names=tuple(names) if names is not None and len(names) == classes else None,
         preprocessing=_preprocessing(checkpoint, shape, image_size).to_dict(),
         provenance=_provenance(trained, shape, classes),
     )
-    verification = verify(net, packed, images if pixels else to_float(images))
-    return Deployed(checkpoint, trained.source.name, net, packed, verification)
 
 
 def _own_samples(checkpoint: Checkpoint, data: str | None, folder: str | Path | None) -> Dataset | None:
@@ -124,23 +167,22 @@ def _own_samples(checkpoint: Checkpoint, data: str | None, folder: str | Path | 
     return dataset if is_structured(dataset) else None
 
 
-def _deployed_for(trained: Trained, dataset: Dataset, *, pixels: bool, sizes: Sizes | None) -> Deployed:
-    """Deploy for inputs like the first test samples, and verify on these."""
+def _prepared_for(trained: Trained, dataset: Dataset, *, pixels: bool) -> Prepared:
+    """What a file for inputs like the first test samples is made of."""
     checkpoint, net = trained.checkpoint, trained.model
     call = first_call(dataset, net, _TRIED_IMAGES, part="test")
     inputs = call.in_order(net, call.where)
     given = first_inputs(dataset)
     pixels = pixels and len(inputs) == 1 and len(given) == 1 and given[0].dtype == torch.uint8
-    packed = deploy(
-        net,
-        *(x[:1] for x in inputs),
+    return Prepared(
+        trained,
+        example=tuple(x[:1] for x in inputs),
+        tried=tuple(pixels_of(x) if pixels else x for x in inputs),
         pixels=pixels,
-        sizes=sizes,
         class_names=_names_of_scores(net, inputs, dataset),
+        preprocessing=None,
         provenance=_provenance(trained, trained.input_shape, checkpoint.num_classes),
     )
-    verification = verify(net, packed, *(pixels_of(x) if pixels else x for x in inputs))
-    return Deployed(checkpoint, trained.source.name, net, packed, verification)
 
 
 def _names_of_scores(net: nn.Module, inputs: Sequence[Tensor], dataset: Dataset) -> tuple[str, ...] | None:

@@ -13,6 +13,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from ..data import DataOptions, Dataset, load, loader
+from ..deployment.deployed_net import DeployedNet
 from ..deployment.runtime.packed_model import PackedModel
 from ..known_names import PICTURE_DATA
 from ..own_code import is_own
@@ -159,7 +160,7 @@ def score(packed: PackedModel, dataset: Dataset) -> tuple[float, float, float | 
     return float(mean.compute()), float(accuracy[1].compute()), top5
 
 
-def check_images(packed: PackedModel, dataset: Dataset) -> None:
+def check_images(packed: DeployedNet, dataset: Dataset) -> None:
     """Raise ValueError unless a net takes the images of a data set, and gives one score for each of their classes."""
     preprocessing = Preprocessing.of(packed)
     expected, found = (preprocessing.channels, *preprocessing.size), dataset.input_shape

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..deployment.deploy import pixels_of
-from ..deployment.runtime.packed_model import PackedModel
+from ..deployment.deployed_net import DeployedNet
 
 
 class PackedModule(nn.Module):
@@ -17,7 +17,7 @@ class PackedModule(nn.Module):
     It returns the only output, or a dict of several.
     """
 
-    def __init__(self, packed: PackedModel) -> None:
+    def __init__(self, packed: DeployedNet) -> None:
         super().__init__()
         self.packed = packed
         self.forward = _Forward(packed)
@@ -26,7 +26,7 @@ class PackedModule(nn.Module):
 class _Forward:
     """The call of a packed net, with the signature that what reads batches asks forward for."""
 
-    def __init__(self, packed: PackedModel) -> None:
+    def __init__(self, packed: DeployedNet) -> None:
         self._packed = packed
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         self.__signature__ = inspect.Signature([inspect.Parameter(spec.name, kind) for spec in packed.inputs])

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..conversion.layer_configs import Configs
 from ..data import Dataset, Split, load, loader
-from ..deployment.runtime.packed_model import PackedModel
+from ..deployment.deployed_net import DeployedNet
 from ..deployment.runtime.same_network import as_floats
-from ..deployment.runtime.verification import Verification, verify_batches
+from ..deployment.runtime.verification import Verification
 from ..models.own import GivenNet
 from ..outputs import logits_of
 from ..train import read_checkpoint
@@ -25,6 +25,7 @@ from ..train.evaluation import data_of, evaluation_options, task_of
 from ..train.run_data import is_structured, picture_shape
 from ..train.task import Task
 from ..train.trained import load_trained
+from .compared_nets import compared_batches, load_net
 from .example_shapes import example_shapes
 from .packed_evaluation import check_images
 from .preprocessing import Preprocessing
@@ -91,7 +92,7 @@ def verify_packed(
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    packed = PackedModel.load(net)
+    packed = load_net(net)
     read = read_checkpoint(checkpoint, any_module=model is not None)
     data, folder = data_of(read, data, folder)
     # What the run's padding does, the packed file's preprocessing says.
@@ -111,9 +112,11 @@ def verify_packed(
         net=str(net),
         data=data,
         images=len(images),
-        verification=Verification.of_batches(verifications),
+        verification=type(verifications[0]).of_batches(verifications),
         batch=batch,
-        first_batch=next((batch * index for index, v in enumerate(verifications) if not v), None),
+        first_batch=next(
+            (batch * index for index, v in enumerate(verifications) if v.first_difference is not None), None
+        ),
         checkpoint_top1=found.correct[0] / len(images),
         net_top1=found.correct[1] / len(images),
         other_predictions=tuple(found.other_predictions),
@@ -122,7 +125,7 @@ def verify_packed(
 
 
 def _verify_batches(
-    checkpoint: str, net: str, model: nn.Module, packed: PackedModel, dataset: Dataset, task: Task, batch: int
+    checkpoint: str, net: str, model: nn.Module, packed: DeployedNet, dataset: Dataset, task: Task, batch: int
 ) -> PackedVerification:
     """Compare on batches of the user's own data."""
     batches = loader(dataset.test, min(batch, len(dataset.test)), shuffle=False)
@@ -134,9 +137,11 @@ def _verify_batches(
         net=net,
         data=dataset.name,
         images=found.samples,
-        verification=Verification.of_batches(verifications),
+        verification=type(verifications[0]).of_batches(verifications),
         batch=batch,
-        first_batch=next((batch * index for index, v in enumerate(verifications) if not v), None),
+        first_batch=next(
+            (batch * index for index, v in enumerate(verifications) if v.first_difference is not None), None
+        ),
         checkpoint_top1=metrics[0].get("acc"),
         net_top1=metrics[1].get("acc"),
         other_predictions=tuple(found.other_predictions),
@@ -149,7 +154,7 @@ def _verify_batches(
 class _Found:
     """What is counted on the way."""
 
-    def __init__(self, model: nn.Module, packed: PackedModel, images: Split, batch: int) -> None:
+    def __init__(self, model: nn.Module, packed: DeployedNet, images: Split, batch: int) -> None:
         self.model, self.packed, self.images, self.batch = model, packed, images, batch
         self.preprocessing = Preprocessing.of(packed)
         self.correct = [0, 0]
@@ -159,7 +164,7 @@ class _Found:
     def verify(self) -> list[Verification]:
         """Return what was found for each batch; a bar on a terminal says how far it is."""
         batches = track(
-            verify_batches(self.model, self.packed, self._inputs()),
+            compared_batches(self.model, self.packed, self._inputs()),
             "comparing",
             total=-(-len(self.images) // self.batch),
             console=Console(stderr=True),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import to_float
-from ..deployment.runtime.packed_model import PackedModel
+from ..deployment.deployed_net import DeployedNet
 from .example_shapes import example_shapes
 
 _KEYS = ("channels", "size", "padding", "scale", "mean", "std", "crop_share")
@@ -49,7 +49,7 @@ class Preprocessing:
         return cls(channels, size, (top, left, height - size[0] - top, width - size[1] - left), crop_share=crop_share)
 
     @classmethod
-    def of(cls, packed: PackedModel) -> Preprocessing:
+    def of(cls, packed: DeployedNet) -> Preprocessing:
         """Return that of a packed net; without any in its file: images as large as its input.
 
         Raises:

@@ -15,10 +15,11 @@ from ..batches import Batch, read_batch
 from ..containers import tensors_in
 from ..data.epoch_loader import EpochLoader
 from ..deployment.deploy import pixels_of
-from ..deployment.runtime.packed_model import PackedModel
-from ..deployment.runtime.verification import Verification, verify_batches
+from ..deployment.deployed_net import DeployedNet
+from ..deployment.runtime.verification import Verification
 from ..outputs import logits_of
 from ..train.task import Task
+from .compared_nets import compared_batches
 from .packed_module import PackedModule
 
 
@@ -32,7 +33,7 @@ class TaskComparison:
         largest_difference: between their outputs.
     """
 
-    def __init__(self, model: nn.Module, packed: PackedModel, task: Task, loader: EpochLoader) -> None:
+    def __init__(self, model: nn.Module, packed: DeployedNet, task: Task, loader: EpochLoader) -> None:
         self._model, self._packed, self._task, self._loader = model, packed, task, loader
         self._module = PackedModule(packed)
         self._metrics = [{name: make() for name, make in task.metrics.items()} for _ in range(2)]
@@ -49,7 +50,7 @@ class TaskComparison:
     def verify(self) -> list[Verification]:
         """Return what was found for each batch; a bar on a terminal says how far it is."""
         batches = track(
-            verify_batches(self._model, self._packed, self._inputs()),
+            compared_batches(self._model, self._packed, self._inputs()),
             "comparing",
             total=len(self._loader),
             console=Console(stderr=True),

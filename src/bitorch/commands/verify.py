@@ -15,7 +15,7 @@ from .net_flags import NetFlags
 from .options import parse
 
 if TYPE_CHECKING:
-    from ..deployment.runtime.verification import Comparison
+    from ..deployment.runtime.walk import Comparison
     from .packed_verification import PackedVerification
 
 _SHOWN_IMAGES = 5
@@ -23,7 +23,8 @@ _SHOWN_IMAGES = 5
 
 @dataclass(frozen=True)
 class _Arguments:
-    """Compare a packed net with the model of its checkpoint on all test images: every tensor, number by number.
+    """Compare a packed net, or an ONNX file, with the model of its checkpoint on all test images: every tensor, number
+    by number.
 
     Exit code 0: no sum, code or exact float differs, and both predict the same class for every image; 1: something
     differs; 2: wrong arguments or files, or the packed net is of another network.
@@ -32,7 +33,7 @@ class _Arguments:
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CHECKPOINT")]
     """Written by bitorch train."""
     net: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NET")]
-    """Packed file that bitorch deploy made of it."""
+    """Packed file that bitorch deploy made of it, or NAME.onnx of bitorch export."""
     data: str | None = None
     """Data set; the run's own if not given."""
     folder: Path | None = None
@@ -64,7 +65,7 @@ def run(arguments: list[str]) -> int:
             model=options.made.model,
             config=options.made.config,
         )
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)
     if options.json:
         print(json.dumps(_as_json(found), indent=2))
@@ -118,7 +119,9 @@ def _counted(comparisons: Sequence[Comparison]) -> str:
 
 def _difference(found: PackedVerification) -> str:
     """What differs first, and where."""
-    if found.first_batch is not None:
+    if not found.verification:
+        if found.first_batch is None:
+            return f"the net {found.verification}"
         last = min(found.first_batch + found.batch, found.images) - 1
         return f"the packed net {found.verification}\nFirst seen in images {found.first_batch} to {last}."
     others = found.other_predictions

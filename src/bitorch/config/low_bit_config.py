@@ -18,6 +18,7 @@ from .quantizer_choice import (
     Gradients,
     LearnedBy,
     Range,
+    Scale,
     SignGradient,
     Weights,
     activation_quantizer,
@@ -54,6 +55,9 @@ class LowBitConfig:
             range learned by "lsq" or "lsq+", or InputLSQ activations, else "dorefa". Or a prototype: `WeightLSQ(2)`;
             with `channels`, whatever their number, it has a step for each of the layer's.
         weight_scale: "layer", or "channel" for statistics or steps of each output channel (BWN and XNOR-Net at 1 bit).
+        scale: "free", or "pow2" for steps that are powers of two, which scale exactly and are a shift in hardware:
+            weights learn theirs by "lsq" then (the default), and activations by a range learned by "lsq" or "lsq+"; at
+            1 bit with range "unit" or a sign theirs is 1 anyway. WeightPowerOfTwo takes its scale from the weight.
         sign: None, or ±1 activations in place of 0 and 1, with the gradient of "sign", "approxsign" or "rsign" (a
             learned shift per channel); activation_bits must be 1, and range "unit".
         gradients: "dorefa" (the paper), "signed" (a grid with a zero) or "luq" (powers of two); the last two take 2
@@ -104,6 +108,7 @@ class LowBitConfig:
     pad_value: float = 0.0
     activations: Quantization | None = None
     attention_bits: int = FLOAT_BITS
+    scale: Scale = "free"
 
     def __post_init__(self) -> None:
         self._agree_on_bits()
@@ -143,7 +148,7 @@ class LowBitConfig:
     def _check_methods(self) -> None:
         choices = {"range": get_args(Range), "learned_by": get_args(LearnedBy), "weights": (None, *get_args(Weights)),
                    "weight_scale": ("layer", "channel"), "sign": (None, *get_args(SignGradient)),
-                   "gradients": get_args(Gradients)}  # fmt: skip
+                   "gradients": get_args(Gradients), "scale": get_args(Scale)}  # fmt: skip
         for field, allowed in choices.items():
             value = getattr(self, field)
             if value not in allowed and self._prototype(field) is None:
@@ -151,6 +156,8 @@ class LowBitConfig:
                 raise ValueError(f"{field} must be one of {', '.join(map(repr, allowed))}{more}, got {value!r}")
         self._check_prototypes()
         self._check_names()
+        if self.scale == "pow2":
+            self._check_powers()
         self._check_pad_value()
 
     def _check_prototypes(self) -> None:
@@ -190,6 +197,29 @@ class LowBitConfig:
                 f"activation_bits={self.activation_bits} and range={self.range!r}"
             )
 
+    def _check_powers(self) -> None:
+        """Raise a ValueError for methods whose scales are no powers of two."""
+        if self.weight_bits != FLOAT_BITS and self.weight_method != "lsq":
+            raise ValueError(
+                f'scale="pow2" is for weights="lsq", got weights={self.weights!r}; a prototype says it itself, as '
+                "WeightLSQ(2, power_of_two=True) and WeightPowerOfTwo(2) do"
+            )
+        if self.activations is not None:
+            raise ValueError(
+                f'scale="pow2" is for methods by name, got activations={self.activations}; a prototype says it itself, '
+                "as InputLSQ(2, power_of_two=True) does"
+            )
+        if self.range == "learned" and self.learned_by != "pact":
+            return
+        is_one = self.range == "unit" and self.activation_bits in (1, FLOAT_BITS)
+        if not is_one or 8 in (self.first, self.last) or self.attention_bits not in (1, FLOAT_BITS):
+            raise ValueError(
+                'scale="pow2" needs activations whose step may be a power of two: range="learned" by "lsq" or "lsq+", '
+                f"or 1 bit everywhere; got activation_bits={self.activation_bits}, range={self.range!r}, "
+                f"learned_by={self.learned_by!r}, first={self.first!r}, last={self.last!r}, "
+                f"attention_bits={self.attention_bits}"
+            )
+
     def _check_pad_value(self) -> None:
         value = self.pad_value
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -208,7 +238,12 @@ class LowBitConfig:
         if self.weights is not None:
             return self.weights
         is_learned = self.range == "learned" and self.learned_by != "pact"
-        return "lsq" if is_learned or isinstance(self.activations, InputLSQ) else "dorefa"
+        has_steps = is_learned or self.scale == "pow2" or isinstance(self.activations, InputLSQ)
+        return "lsq" if has_steps else "dorefa"
+
+    @property
+    def _has_powers(self) -> bool:
+        return self.scale == "pow2"
 
     @property
     def is_float(self) -> bool:
@@ -278,12 +313,19 @@ class LowBitConfig:
             return None
         found: dict[str, Quantization] = {
             f"{name}_quantization": attention_quantizer(
-                self.attention_bits, self.range, self.sign, self.calibration, self.percentile
+                self.attention_bits, self.range, self.sign, self.calibration, self.percentile, self._has_powers
             )
             for name in ("query", "key", "value")
         }
         found["probability_quantization"] = activation_quantizer(
-            self.attention_bits, self.range, self.learned_by, None, layer, self.calibration, self.percentile
+            self.attention_bits,
+            self.range,
+            self.learned_by,
+            None,
+            layer,
+            self.calibration,
+            self.percentile,
+            self._has_powers,
         )
         return found
 
@@ -294,13 +336,16 @@ class LowBitConfig:
         if is_end and method != "lsq":
             method = "dorefa"
         bits = 8 if is_end else self.weight_bits
-        return weight_quantizer(bits, method, layer, per_channel=self.weight_scale == "channel")
+        per_channel = self.weight_scale == "channel"
+        return weight_quantizer(bits, method, layer, per_channel=per_channel, power_of_two=self._has_powers)
 
     def _activation_quantizer(self, layer: nn.Module, *, is_end: bool) -> Quantization:
         if self.activations is not None:
             return for_end(self.activations, layer, "activations") if is_end else self.activations.for_layer(layer)
         bits, sign = (8, None) if is_end else (self.activation_bits, self.sign)
-        return activation_quantizer(bits, self.range, self.learned_by, sign, layer, self.calibration, self.percentile)
+        return activation_quantizer(
+            bits, self.range, self.learned_by, sign, layer, self.calibration, self.percentile, self._has_powers
+        )
 
     def _gradient_quantizer(self, layer: nn.Module) -> Quantization | None:
         if isinstance(self.gradients, GradientQuantization):

@@ -32,12 +32,15 @@ LearnedBy = Literal["lsq", "lsq+", "pact"]
 Weights = Literal["dorefa", "lsq", "twn", "ttq"]
 SignGradient = Literal["sign", "approxsign", "rsign"]
 Gradients = Literal["dorefa", "signed", "luq"]
+Scale = Literal["free", "pow2"]
 
 
-def weight_quantizer(bits: int, method: Weights, layer: nn.Module, *, per_channel: bool) -> Quantization:
+def weight_quantizer(
+    bits: int, method: Weights, layer: nn.Module, *, per_channel: bool, power_of_two: bool
+) -> Quantization:
     """Return a new quantizer of a layer's weight."""
     if method == "lsq":
-        return WeightLSQ(bits, output_channels(layer) if per_channel else None)
+        return WeightLSQ(bits, output_channels(layer) if per_channel else None, power_of_two)
     if method == "dorefa" or bits == FLOAT_BITS:
         return WeightDoReFa(bits, variant="paper", per_channel=per_channel)
     return WeightTWN(per_channel) if method == "twn" else WeightTTQ()
@@ -51,6 +54,7 @@ def activation_quantizer(
     layer: nn.Module,
     calibration: str,
     percentile: float,
+    power_of_two: bool,
 ) -> Quantization:
     """Return a new quantizer of a layer's input."""
     if sign == "sign":
@@ -65,18 +69,19 @@ def activation_quantizer(
         return InputDoReFa(bits, variant="paper")
     if learned_by == "pact":
         return InputPACT(bits, calibration=calibration, percentile=percentile)
-    return InputLSQ(bits, offset=learned_by == "lsq+", calibration=calibration, percentile=percentile)
+    offset = learned_by == "lsq+"
+    return InputLSQ(bits, offset=offset, calibration=calibration, percentile=percentile, power_of_two=power_of_two)
 
 
 def attention_quantizer(
-    bits: int, range: Range, sign: SignGradient | None, calibration: str, percentile: float
+    bits: int, range: Range, sign: SignGradient | None, calibration: str, percentile: float, power_of_two: bool
 ) -> Quantization:
     """Return a new quantizer of queries, keys or values, which have signs."""
     if bits == 1:
         return ApproxSign() if sign == "approxsign" else Sign()
     if range == "calibrated":
         return InputCalibrated(bits, calibration=calibration, percentile=percentile)
-    return InputLSQ(bits, calibration=calibration, percentile=percentile)
+    return InputLSQ(bits, calibration=calibration, percentile=percentile, power_of_two=power_of_two)
 
 
 def gradient_quantizer(bits: int, method: Gradients, *, noise: bool) -> GradientQuantization | None:

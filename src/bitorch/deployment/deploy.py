@@ -10,17 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import bitorch_runtime
-
-from ..layers.low_bit import LowBit
-from ..version import __version__
 from ..wrappers import unwrapped
 from .any_size import Sizes, any_size
 from .at_size import AtSize, at_size
-from .capture.capture import Capture
 from .capture.preconditions import check_types
 from .partial.pack_layers import PartialDeployment, pack_layers
 from .partial.partial_trial import first_difference
+from .provenance import provenance_of
 from .runtime.packed_model import PackedModel
 from .runtime.subnormals import subnormals_kept
 from .runtime.trial_inputs import trial_inputs
@@ -148,21 +144,10 @@ def _packed(
         arrays,
         class_names=notes.class_names,
         preprocessing=notes.preprocessing,
-        provenance={**_provenance(model, at.captured), **provenance},
+        provenance={**provenance_of(model, at.captured), **provenance},
         passes=[*steps, ("lower", listing)],
         owners=lowered.owners,
     )
-
-
-def _provenance(model: nn.Module, captured: Capture) -> dict[str, Any]:
-    bits = {
-        name: [layer.weight_quantization.bit_width, layer.input_quantization.bit_width]
-        for name, layer in model.named_modules()
-        if isinstance(layer, LowBit)
-    }
-    versions = {"bitorch": __version__, "bitorch_runtime": bitorch_runtime.__version__, "torch": torch.__version__}
-    left_out = {"left_out": list(captured.left_out)} if captured.left_out else {}
-    return {"model": type(model).__name__, "bits": bits, **left_out, **versions}
 
 
 def pixels_of(x: Tensor) -> Tensor:

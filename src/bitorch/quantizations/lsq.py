@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from .arithmetic import Arithmetic
 from .base import as_internal, gradient_inside
 from .own_arguments import arguments_of
+from .power_of_two import nearest_power
 from .range_fit import Fit, fit_symmetric, fit_unsigned, fit_with_offset
 from .ranges import RangeQuantization, at_least_smallest, codes_at, position
 
@@ -24,16 +26,28 @@ class _InputCodes(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, step: Tensor, offset: Tensor | None, zero: Tensor | None, n: int, factor: float
+        ctx: Any,
+        x: Tensor,
+        step: Tensor,
+        offset: Tensor | None,
+        zero: Tensor | None,
+        n: int,
+        factor: float,
+        power: Tensor | None,
     ) -> Tensor:
-        width = at_least_smallest(step).to(x.dtype) * n
+        s = at_least_smallest(step).to(x.dtype) if power is None else power
+        width = s * n
         ctx.save_for_backward(x, width, zero)
         ctx.n, ctx.factor, ctx.dtypes = n, factor, (step.dtype, None if offset is None else offset.dtype)
-        return codes_at(position(x, width, zero, n), zero, n)
+        if power is None:
+            return codes_at(position(x, width, zero, n), zero, n)
+        # x/s is exact, so that only one number is rounded.
+        lowest = 0.0 if zero is None else -zero
+        return (x / power).round_().clamp_(lowest, n + lowest)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None, None]:
         x, width, zero = ctx.saved_tensors
         n = ctx.n
         u = position(x, width, zero, n)
@@ -50,7 +64,7 @@ class _InputCodes(Function):
                 offset_gradient = (ctx.factor * outside).to(of_offset)
             else:  # the bounds are −z·s and (n − z)·s, and move with s
                 step_gradient = step_gradient - zero * outside
-        return inside, (ctx.factor * step_gradient).to(of_step), offset_gradient, None, None, None
+        return inside, (ctx.factor * step_gradient).to(of_step), offset_gradient, None, None, None, None
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
@@ -84,14 +98,24 @@ class InputLSQ(RangeQuantization):
 
     Gradients of s and β are multiplied by 1/√(N·Q_P), N numbers in one sample's input. s is the Parameter `step`,
     β the Parameter `offset`, both 0-dim. `fit_` starts both with the range of least error (LSQ+, section 3),
-    where LSQ takes 2·mean|x|/√Q_P. A step at 0 or below counts as 2^-60. bits=32: the identity. The rest: see
-    `RangeQuantization`.
+    where LSQ takes 2·mean|x|/√Q_P. With power_of_two=True s is the power of two nearest to `step` in its exponent,
+    2^⌊log2(step) + ½⌋, which the gradients pass straight through, and x/s is exact. A step at 0 or below counts as
+    2^-60. bits=32: the identity. The rest: see `RangeQuantization`.
     """
 
     name = "lsq"
 
-    def __init__(self, bits: int, *, offset: bool = False, calibration: str = "mse", percentile: float = 99.9) -> None:
+    def __init__(
+        self,
+        bits: int,
+        *,
+        offset: bool = False,
+        calibration: str = "mse",
+        percentile: float = 99.9,
+        power_of_two: bool = False,
+    ) -> None:
         super().__init__(bits, calibration=calibration, percentile=percentile)
+        self.power_of_two = power_of_two
         self.step = nn.Parameter(torch.tensor(float("nan")))
         self.offset = nn.Parameter(torch.tensor(0.0)) if offset else None
         self.moves_zero = offset
@@ -100,20 +124,31 @@ class InputLSQ(RangeQuantization):
 
     range_zero: Tensor
 
+    def _step(self) -> Tensor:
+        """s, without gradient."""
+        step = at_least_smallest(self.step)
+        return nearest_power(step) if self.power_of_two else step
+
     def width(self) -> Tensor:
-        return at_least_smallest(self.step) * (self.levels() if self.max_code is None else self.max_code)
+        return self._step() * (self.levels() if self.max_code is None else self.max_code)
+
+    def arithmetic(self) -> Arithmetic | None:
+        if not self.power_of_two or self.max_code is None or self.not_ready() is not None:
+            return super().arithmetic()
+        step = self.scale(torch.zeros(1))
+        return Arithmetic("round", self.bit_width, divide=step, zero_point=self.zero_point(), step=step)
 
     def scale(self, x: Tensor) -> Tensor:
         if self.max_code is None:
             return super().scale(x)
         self._check_set()
-        return at_least_smallest(self.step).to(as_internal(x, "InputLSQ").dtype)
+        return self._step().to(as_internal(x, "InputLSQ").dtype)
 
     def zero(self) -> Tensor:
         n = self.levels() if self.max_code is None else self.max_code
         if self.offset is None:  # at 1 bit it only says that the range is signed with more
             return self.range_zero if n > 1 else torch.zeros_like(self.range_zero)
-        return (-self.offset.detach() / at_least_smallest(self.step)).round_().clamp_(0, n)
+        return (-self.offset.detach() / self._step()).round_().clamp_(0, n)
 
     def fitted(self, x: Tensor, n: int) -> Fit:
         if self.offset is not None:
@@ -152,11 +187,13 @@ class InputLSQ(RangeQuantization):
             largest //= 2
         features = x.numel() // x.shape[0] if x.dim() > 1 and x.shape[0] > 0 else x.numel()
         factor = 1 / math.sqrt(max(1, features) * largest)
-        codes: Tensor = _InputCodes.apply(x, self.step, self.offset, zero, self.max_code, factor)
+        power = self._step().to(x.dtype) if self.power_of_two else None
+        codes: Tensor = _InputCodes.apply(x, self.step, self.offset, zero, self.max_code, factor, power)
         return codes
 
     def arguments(self) -> dict[str, Any]:
         return arguments_of(self, offset=self.offset is not None)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, offset={self.offset is not None}"
+        power = ", power_of_two=True" if self.power_of_two else ""
+        return f"{super().extra_repr()}, offset={self.offset is not None}{power}"

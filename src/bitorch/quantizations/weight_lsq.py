@@ -18,6 +18,7 @@ from .bits import FLOAT_BITS, check_bits
 from .layer_sizes import output_channels
 from .learned_start import LearnedStart
 from .levels import sign_plus
+from .power_of_two import nearest_power
 from .range_fit import SMALLEST, least_error_steps
 from .ranges import FINEST, at_least_smallest
 
@@ -29,15 +30,14 @@ class _WeightCodes(Function):
     """Codes of a weight, 0-dim step or [C_out, 1, …]; ∂(code·s)/∂s as of activations."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, step: Tensor, low: int, high: int, factor: float) -> Tensor:
-        s = at_least_smallest(step).to(weight.dtype)
+    def forward(ctx: Any, weight: Tensor, step: Tensor, s: Tensor, low: int, high: int, factor: float) -> Tensor:
         ctx.save_for_backward(weight, s)
         ctx.bounds, ctx.factor, ctx.dtype = (low, high), factor, step.dtype
         return sign_plus(weight) if low == -high else (weight / s).clamp_(low, high).round_()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         weight, s = ctx.saved_tensors
         low, high = ctx.bounds
         y = weight / s
@@ -46,7 +46,7 @@ class _WeightCodes(Function):
         each = (sign_plus(weight) if low == -high else y.round_()).mul_(output_gradient).sub_(of_inside)
         axes = tuple(range(1, weight.dim())) if s.dim() > 0 else tuple(range(weight.dim()))
         step_gradient = each.sum(axes, keepdim=s.dim() > 0).mul_(ctx.factor)
-        return inside, step_gradient.to(ctx.dtype), None, None, None
+        return inside, step_gradient.to(ctx.dtype), None, None, None, None
 
 
 class WeightLSQ(LearnedStart):
@@ -73,6 +73,8 @@ class WeightLSQ(LearnedStart):
     Args:
         bits: 1…8, or 32 for none.
         channels: None for one step; else the number of output channels, dim 0 of the weight.
+        power_of_two: whether s is the power of two nearest to `step` in its exponent, 2^⌊log2(step) + ½⌋; the gradient
+            of s is that of the Parameter then, so that rounding passes it straight through.
 
     Raises:
         ValueError, TypeError: bits outside the set, channels below 1; a weight that is not floating point, or has
@@ -81,8 +83,9 @@ class WeightLSQ(LearnedStart):
 
     name = "weightlsq"
 
-    def __init__(self, bits: int, channels: int | None = None) -> None:
+    def __init__(self, bits: int, channels: int | None = None, power_of_two: bool = False) -> None:
         super().__init__()
+        self.power_of_two = power_of_two
         self.bit_width = check_bits(bits)
         if channels is not None and channels < 1:
             raise ValueError(f"channels must be at least 1, or None for one step per layer, got {channels}")
@@ -160,6 +163,11 @@ class WeightLSQ(LearnedStart):
             raise RuntimeError("WeightLSQ has no step yet; call initialize_(weight), or give it to a layer")
         return self.step if self.channels is None else self.step.view(-1, *[1] * (x.dim() - 1))
 
+    def _step(self, x: Tensor) -> Tensor:
+        """s as it broadcasts against a weight, in its dtype, without gradient."""
+        s = at_least_smallest(self._shaped(x))
+        return (nearest_power(s) if self.power_of_two else s).to(x.dtype)
+
     def codes(self, x: Tensor) -> Tensor:
         if self.max_code is None:
             return super().codes(x)
@@ -168,13 +176,13 @@ class WeightLSQ(LearnedStart):
         low, high = _bounds(self.bit_width)
         shared = weight.numel() if self.channels is None else weight[0].numel()
         factor = 1 / math.sqrt(max(1, shared) * _positive(self.bit_width))
-        codes: Tensor = _WeightCodes.apply(weight, self._shaped(weight), low, high, factor)
+        codes: Tensor = _WeightCodes.apply(weight, self._shaped(weight), self._step(weight), low, high, factor)
         return codes
 
     def scale(self, x: Tensor) -> Tensor:
         if self.max_code is None:
             return super().scale(x)
-        return at_least_smallest(self._shaped(x)).to(as_internal(x, "WeightLSQ").dtype)
+        return self._step(as_internal(x, "WeightLSQ"))
 
     def quantize(self, x: Tensor) -> Tensor:
         """Quantize a float weight, [C_out, …]; see the class for the formula."""
@@ -184,7 +192,8 @@ class WeightLSQ(LearnedStart):
         return value.to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"bits={self.bit_width}, channels={self.channels}"
+        power = ", power_of_two=True" if self.power_of_two else ""
+        return f"bits={self.bit_width}, channels={self.channels}{power}"
 
 
 def _start(bits: int) -> float:

@@ -10,9 +10,7 @@ from torch import Tensor
 from .base import STE, CodeValue, Grid, Quantization, as_internal
 from .bits import FLOAT_BITS, check_bits
 from .levels import sign_plus
-
-#: Exponents of the scale: the smallest that a quantizer has, and float32's largest.
-_LEAST, _LARGEST = 2.0**-60, 2.0**127
+from .power_of_two import LEAST, nearest_power, power_of_two
 
 
 class _PowerOfTwoCodes(STE):
@@ -83,11 +81,11 @@ class WeightPowerOfTwo(Quantization):
             return super().scale(x)
         size = as_internal(x.detach(), "WeightPowerOfTwo").abs()
         if x.numel() == 0:
-            return torch.full((), _LEAST, dtype=size.dtype, device=x.device)
+            return torch.full((), LEAST, dtype=size.dtype, device=x.device)
         axes = tuple(range(1, x.dim())) if self.per_channel else tuple(range(x.dim()))
         if self.bit_width == 1:
-            return _power_of_two(size.mean(axes, keepdim=self.per_channel), 0.5**0.5)
-        return _power_of_two(size.amax(axes, keepdim=self.per_channel) / ((1 << self.bit_width - 1) - 1), 0.5)
+            return nearest_power(size.mean(axes, keepdim=self.per_channel))
+        return power_of_two(size.amax(axes, keepdim=self.per_channel) / ((1 << self.bit_width - 1) - 1), 0.5)
 
     def quantize(self, x: Tensor) -> Tensor:
         """Quantize a float weight, [C_out, …]; see the class for the formula."""
@@ -98,14 +96,3 @@ class WeightPowerOfTwo(Quantization):
 
     def extra_repr(self) -> str:
         return f"bits={self.bit_width}, per_channel={self.per_channel}"
-
-
-def _power_of_two(size: Tensor, half: float) -> Tensor:
-    """Return 2^k for size = m·2^k with half < m ≤ 2·half, between the least and the largest; NaN for NaN and inf.
-
-    size/m is 2^k exactly, where a library's log2 and exp2 might round.
-    """
-    mantissa, _ = torch.frexp(size.clamp(min=_LEAST))  # ½ ≤ mantissa < 1
-    power = size.clamp(min=_LEAST) / mantissa
-    power = torch.where(mantissa <= half, power / 2, power).clamp(max=_LARGEST)
-    return torch.where(size.isfinite(), power, torch.nan)

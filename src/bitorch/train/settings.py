@@ -16,6 +16,7 @@ from ..config.quantizer_choice import (
     Gradients,
     LearnedBy,
     Range,
+    Scale,
     SignGradient,
     Weights,
 )
@@ -41,7 +42,7 @@ METRIC_NAMES: tuple[str, ...] = (
 _MOST_PIXELS = 1024
 #: What rules say, and so not these.
 _SAID_BY_RULES = (
-    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "sign",
+    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "scale", "sign",
     "pad_value", "gradients", "calibration", "percentile", "exact",
 )  # fmt: skip
 
@@ -121,6 +122,8 @@ class Settings:
     your own, from a file that --quantizers names."""
     weight_scale: WeightScale = "layer"
     """One scale for a layer's weights, or one for each output channel."""
+    scale: Scale = "free"
+    """pow2: learned steps are powers of two, for weights-method lsq and a range learned by lsq or lsq+."""
     sign: SignGradient | None = None
     """Activations of ±1 in place of 0 and 1, with the gradient of sign, approxsign or rsign; for 1-bit activations."""
     pad_value: float = 0.0
@@ -247,6 +250,7 @@ class Settings:
             weights=self._weights,
             activations=None if self.activations is None else named(self.activations, "activations", self.bits[1], {}),
             weight_scale=self.weight_scale,
+            scale=self.scale,
             sign=self.sign,
             pad_value=self.pad_value,
             gradients=self.gradients,

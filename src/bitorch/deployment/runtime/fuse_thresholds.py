@@ -39,14 +39,19 @@ def fuse_thresholds(graph: Graph) -> Graph:
     them whatever their levels, behind what is monotone.
     """
     claimed: set[str] = set()  # sums D whose codes are fused: a layer writes one tensor of codes
-    alone = {name for name, readers in graph.readers().items() if len(readers) == 1 and name not in graph.outputs}
+    alone = read_once(graph)
     nodes: list[Node] = []
     for node in graph:
         if node.kind == "codes":
-            of_sum = _of_sum(graph, node, claimed)
-            node = _of_floats(graph, node, alone) if of_sum is None else of_sum
+            fused = of_sum(graph, node, claimed)
+            node = of_floats(graph, node, alone) if fused is None else fused
         nodes.append(node)
     return Graph(tuple(nodes), graph.outputs).pruned()
+
+
+def read_once(graph: Graph) -> set[str]:
+    """The nodes that one other reads, and that do not leave."""
+    return {name for name, readers in graph.readers().items() if len(readers) == 1 and name not in graph.outputs}
 
 
 def _levels(node: Node) -> int:
@@ -54,27 +59,27 @@ def _levels(node: Node) -> int:
     return (1 << bits) - 1
 
 
-def _of_sum(graph: Graph, node: Node, claimed: set[str]) -> Node | None:
-    """Codes from D; None where they must come from floats."""
+def of_sum(graph: Graph, node: Node, claimed: set[str]) -> Node | None:
+    """Codes from D; None where they must come from floats. `claimed`: the sums that have such codes, with this one."""
     levels = _levels(node)
     start, chain = source(graph, node, lambda at: True)
     if levels > _MOST_LEVELS or start.kind != "product" or start.name in claimed or not is_bounded(chain):
         return None
-    codes, reach = _stored([*map(steadied, chain)], node), _reach(start)
+    codes, ends = _stored([*map(steadied, chain)], node), reach(start)
     if not all(map(is_monotone, chain)):
-        staircase = staircase_of_every_integer(codes, node.shape, levels, *reach)
-    elif makes_nan(codes, node.shape, *reach):
+        staircase = staircase_of_every_integer(codes, node.shape, levels, *ends)
+    elif makes_nan(codes, node.shape, *ends):
         staircase = None
     else:
-        staircase = integer_staircase(codes, node.shape, levels, *reach)
+        staircase = integer_staircase(codes, node.shape, levels, *ends)
     if staircase is None:
         return None
     claimed.add(start.name)
     return _with(node, start, chain, staircase)
 
 
-def _of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
-    """Codes from the float tensor that is furthest up."""
+def of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
+    """Codes from the float tensor that is furthest up. `alone`: see `read_once`."""
     levels = _levels(node)
     is_few = levels <= _MOST_LEVELS
     start, chain = source(graph, node, lambda at: at.kind != "scale" and (is_few or is_monotone(at)))
@@ -137,7 +142,7 @@ def _stored(chain: Sequence[Node], node: Node) -> Callable[[Tensor], Tensor]:
     return lambda x: stored(codes(x), sign=node.settings["sign"])
 
 
-def _reach(product: Node) -> tuple[int, int]:
+def reach(product: Node) -> tuple[int, int]:
     """The least and largest D: all inputs of an output at their largest codes."""
     inputs, _ = product.settings["largest"]
     largest = int(product.settings["weight"].abs().flatten(1).sum(1, dtype=torch.float64).max()) * inputs

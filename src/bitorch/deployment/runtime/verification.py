@@ -2,66 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import bitorch_runtime
 
 from ...running import as_it_was
-from ...same_numbers import same_numbers
 from ...text_table import aligned
 from ...wrappers import unwrapped
 from ..capture.runs import run_or_raise
-from ..graph.chains import without_nan
-from ..graph.graph import Node
+from ..graph.graph import Graph
 from ..graph.last_bits import behind_free_bits
 from .all_tensors import all_tensors
 from .compile import Compiled
 from .lower import Lowered
 from .packed_model import PackedModel
 from .same_network import as_floats, compiled_as
-from .sizes_of_terms import sizes_of_terms
 from .subnormals import subnormals_kept
+from .walk import Comparison, Found, Walk, compared
 
 if TYPE_CHECKING:
     from bitorch_runtime._native import Port
-
-_KINDS = {"int32": "sums", "uint8": "codes"}
-#: Largest difference of a float sum, as a share of the largest number in its tensor.
-_TOLERANCE = 1e-4
-#: From where on a finite number in an image lets it depend on the order of a float sum whether it overflows.
-_HUGE = 1e24
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One tensor of the program beside the model's.
-
-    Attributes:
-        tensor: its name; of a layer's exact sums the layer's name and "/sum".
-        operation: what computes it.
-        kind: "sums" (integers D), "codes" or "floats".
-        exact: False where floats are summed, in an order that is free: there a small difference is none.
-        elements, different: how many numbers, and how many of them differ in any bit.
-        largest: the largest difference; of codes and sums in units of one code.
-        ok: no difference, or a small one where it is not exact.
-    """
-
-    tensor: str
-    operation: str
-    kind: str
-    exact: bool
-    elements: int
-    different: int
-    largest: float
-    ok: bool
 
 
 @dataclass(frozen=True)
@@ -191,93 +157,21 @@ def compare(
         program: that of `all_tensors`.
     """
     with subnormals_kept():
-        comparisons, values = _Walk(compiled, program, inputs).compare()
-        comparisons.extend(_outputs(model, compiled, packed, values, inputs))
+        comparisons, values = Walk(_found(compiled, program, inputs), inputs).compare()
+        results = packed(*inputs)
+        given = list(results.values()) if isinstance(results, dict) else [results]
+        named = dict(zip((spec.name for spec in packed.outputs), given, strict=True))
+        comparisons.extend(compared_outputs(model, compiled.graph, named, values, inputs))
     return Verification(tuple(comparisons))
 
 
-class _Walk:
-    """The model's nodes one after the other, beside the program's tensors."""
-
-    def __init__(self, compiled: Compiled, program: bitorch_runtime.Program, inputs: Sequence[Tensor]) -> None:
-        self.compiled = compiled
-        results = program(*(_as_input(x, port) for x, port in zip(inputs, program.inputs, strict=True)))
-        self.results = results if isinstance(results, dict) else {program.outputs[0]["name"]: results}
-        self.inputs = inputs
-        self.operation = _operation_of(compiled.lowered)
-        self.signs: dict[str, bool] = {}  # whether codes are ±1 in the model, and 0 and 1 in the program
-
-    def compare(self) -> tuple[list[Comparison], dict[str, Tensor]]:
-        """Compare every tensor; the second result are the model's values, inexact ones as the program has them."""
-        graph = self.compiled.graph
-        values: dict[str, Tensor] = dict(zip((node.name for node in graph.inputs), self.inputs, strict=True))
-        comparisons = []
-        inexact: set[str] = set()  # floats that follow a free sum within one operation
-        unsure: dict[str, Tensor] = {}  # of those and the sums: in which images it is not compared
-        with torch.no_grad():
-            for node in graph:
-                if node.kind == "input":
-                    continue
-                value = node.value(len(self.inputs[0]), *(values[name] for name in node.inputs))
-                self.signs[node.name] = node.settings.get(
-                    "sign", any(self.signs.get(n, False) for n in node.inputs[:1])
-                )
-                if node.row.makes_codes:
-                    value = without_nan(value, sign=self.signs[node.name])
-                is_inexact = not node.row.exact or any(name in inexact for name in node.inputs)
-                values[node.name] = value
-                if node.row.sums:
-                    limit = math.sqrt(_HUGE) if node.row.squares(node.settings) else _HUGE
-                    unsure |= _of_any(node, [_may_overflow(values[name], limit) for name in node.inputs])
-                elif node.row.lost:
-                    unsure[node.name] = (values[node.inputs[0]].abs() > _HUGE).flatten(1).any(1)
-                elif is_inexact:
-                    unsure |= _of_any(node, [unsure[name] for name in node.inputs if name in inexact & unsure.keys()])
-                tensor = self.compiled.lowered.tensor(node.name)
-                if tensor not in self.results:
-                    if is_inexact:
-                        inexact.add(node.name)
-                    continue
-                found = self._found(node, tensor)
-                kind = _KINDS.get(self.results[tensor].dtype.name, "floats")
-                operation = self.operation[node.name]
-                if node.between is not None:
-                    value = _between(value, found, *node.between(*(values[name] for name in node.inputs)))
-                if node.name in unsure:
-                    value = torch.where(unsure[node.name].reshape(-1, *[1] * (value.dim() - 1)), found, value)
-                terms = sizes_of_terms(node, [values[name] for name in node.inputs])
-                comparisons.append(
-                    _comparison(node.name, operation, kind, value, found, exact=not is_inexact, terms=terms)
-                )
-                if is_inexact and comparisons[-1].ok:
-                    values[node.name] = found
-                elif node.between is not None:
-                    values[node.name] = value
-        return comparisons, values
-
-    def _found(self, node: Node, tensor: str) -> Tensor:
-        """The program's tensor, as the model would have it."""
-        found = torch.from_numpy(self.results[tensor])
-        found = found.reshape(len(found), *node.shape)
-        if found.dtype != torch.uint8:
-            return found.to(torch.float32)
-        codes = found.to(torch.float32)
-        return 2 * codes - 1 if self.signs[node.name] else codes
-
-
-def _between(value: Tensor, found: Tensor, least: Tensor, most: Tensor) -> Tensor:
-    """The codes that the model may have: those that were found, where its last bits decide between them and others."""
-    return torch.where((found >= least) & (found <= most), found, value)
-
-
-def _may_overflow(x: Tensor, limit: float) -> Tensor:
-    """Say of which images x, [batch, …], a float sum is not compared: bool [batch]."""
-    return (x.isfinite() & (x.abs() > limit)).flatten(1).any(1)
-
-
-def _of_any(node: Node, unsure: Sequence[Tensor]) -> dict[str, Tensor]:
-    """What holds for a node, by its name, if some of its inputs are not compared in these images."""
-    return {node.name: torch.stack(list(unsure)).any(0)} if unsure else {}
+def _found(compiled: Compiled, program: bitorch_runtime.Program, inputs: Sequence[Tensor]) -> Found:
+    """Run a program of which every tensor leaves."""
+    results = program(*(_as_input(x, port) for x, port in zip(inputs, program.inputs, strict=True)))
+    named = results if isinstance(results, dict) else {program.outputs[0]["name"]: results}
+    tensors = {node.name: compiled.lowered.tensor(node.name) for node in compiled.graph}
+    of_nodes = {node: named[tensor] for node, tensor in tensors.items() if tensor in named}
+    return Found(compiled.graph, of_nodes, _operation_of(compiled.lowered))
 
 
 def _operation_of(lowered: Lowered) -> dict[str, str]:
@@ -309,46 +203,29 @@ def _summed(batches: Sequence[Comparison]) -> Comparison:
     )
 
 
-def _comparison(
-    tensor: str,
-    operation: str,
-    kind: str,
-    expected: Tensor,
-    found: Tensor,
-    *,
-    exact: bool,
-    terms: Tensor | None = None,
-) -> Comparison:
-    """Compare a tensor; `terms` are what it would be if nothing that is added up cancelled, None for its own size."""
-    if torch.equal(expected, found):
-        return Comparison(tensor, operation, kind, exact, expected.numel(), 0, 0.0, ok=True)
-    differs = ~same_numbers(expected, found)
-    gaps = (expected[differs].double() - found[differs].double()).abs()
-    largest = float(gaps.max()) if gaps.numel() else 0.0
-    sizes = expected if terms is None else terms
-    finite = sizes[sizes.isfinite()].abs()
-    is_near = largest <= _TOLERANCE * (float(finite.max()) if finite.numel() else 0.0)
-    ok = gaps.numel() == 0 or (is_near and not exact)
-    return Comparison(tensor, operation, kind, exact, expected.numel(), gaps.numel(), largest, ok)
-
-
-def _outputs(
-    model: nn.Module, compiled: Compiled, packed: PackedModel, values: dict[str, Tensor], inputs: Sequence[Tensor]
+def compared_outputs(
+    model: nn.Module,
+    graph: Graph,
+    results: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
 ) -> list[Comparison]:
-    """Compare the packed model's results with those of the walk, and the model's own with those of its graph."""
-    names = [spec.name for spec in packed.outputs]
-    results = packed(*inputs)
-    given = list(results.values()) if isinstance(results, dict) else [results]
+    """Compare results with those of a walk, and the model's own with those of its graph.
+
+    Args:
+        results: of what was made of the model, by the names of the outputs, in order.
+        values: of the walk.
+    """
     rows = [
-        _comparison(f"{name} (result)", "output", "floats", values[node], found, exact=True)
-        for name, node, found in zip(names, compiled.graph.outputs, given, strict=True)
+        compared(f"{name} (result)", "output", "floats", values[node], found, exact=True)
+        for (name, found), node in zip(results.items(), graph.outputs, strict=True)
     ]
-    replayed = compiled.graph.replay(inputs)
+    replayed = graph.replay(inputs)
     with as_it_was(model):
         own = run_or_raise(model, [*map(as_floats, inputs)], "the inputs", "Give inputs that the model takes").tensors
-    free = behind_free_bits(compiled.graph)
+    free = behind_free_bits(graph)
     rows.extend(
-        _comparison(f"{name} (graph)", "", "floats", expected, replayed[node], exact=node not in free)
-        for name, node, expected in zip(names, compiled.graph.outputs, own, strict=True)
+        compared(f"{name} (graph)", "", "floats", expected, replayed[node], exact=node not in free)
+        for name, node, expected in zip(results, graph.outputs, own, strict=True)
     )
     return rows

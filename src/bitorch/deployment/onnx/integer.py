@@ -1,0 +1,217 @@
+"""Dialect `integer`: stock operators, small files, and every integer that of the packed net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..capture.problems import Problem
+from ..graph.graph import Graph, Node
+from ..runtime.fuse_thresholds import reach
+from .code_steps import coded, compared, cut_off, looked_up, on_float_line, values
+from .dialect import Dialect, cannot_say
+from .float_kinds import what_is_missing, write_float
+from .integer_passes import PASSES
+from .lines import Lines, Staircases, proved_float_lines, proved_lines
+from .low_bit_sums import Product, exact_sum, weight_in_32_bits, window
+from .require_onnx import onnx
+from .writer import Writer
+
+_INT8, _UINT8, _FLOAT = onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
+#: Kinds that pass codes on as they are.
+_MOVES = frozenset({"max_pool", "concat", "flatten", "select", "take", "reshape", "permute"})
+#: And those that are computed on codes as floats, which are codes again.
+_AS_FLOATS = frozenset({"adaptive_max_pool", "extreme", "nearest", "pad", "identity"})
+_OWN = frozenset({"input", "codes", "thresholds", "values", "lookup", "product", "code_matmul", "scale"})
+
+
+def refusals(graph: Graph, opset: int) -> list[Problem]:
+    """Return what has no stock operator, or would not be exact."""
+    problems = []
+    for node in graph:
+        why = _why_not(node)
+        if why is not None:
+            problems.append(cannot_say("integer", node, why))
+    return problems
+
+
+def _why_not(node: Node) -> str | None:
+    if node.kind == "product":
+        product = Product.of(node)
+        is_in_floats = product.is_transposed or product.groups > 1
+        if is_in_floats and not product.fits_float:
+            return f"its sums reach {reach(node)[1]:,}, and float32 has not every integer beyond 2^24"
+        return None
+    return None if node.kind in _OWN else what_is_missing(node)
+
+
+def write(graph: Graph, writer: Writer, inputs: dict[str, str]) -> dict[str, str]:
+    """Write all nodes, see `Dialect.write`."""
+    writing = _Writing(graph, writer, inputs)
+    for node in graph:
+        if node.kind != "input":
+            with writer.inside(node.name):
+                writing.add(node)
+    return writing.values
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The sum of codes of which QLinearConv gives the codes behind its thresholds right away."""
+
+    product: Product
+    lines: Lines
+    ends: tuple[int, int]
+
+
+def _staircases(product: Node, thresholds: Node) -> Staircases:
+    """The thresholds behind a sum."""
+    settings, (low, high) = thresholds.settings, reach(product)
+    numbers = settings["thresholds"].numpy().astype(np.int64)
+    worth = 2 if settings["sign"] else 1
+    return Staircases(numbers, settings["descending"].numpy(), low, high, worth).trimmed()
+
+
+class _Writing:
+    def __init__(self, graph: Graph, writer: Writer, inputs: dict[str, str]) -> None:
+        self.graph, self.writer = graph, writer
+        self.values = dict(inputs)
+        self.lines: dict[str, _Line] = {}  # by the name of the product
+        self.readers = graph.readers()
+
+    def add(self, node: Node) -> None:
+        """Write a node, unless it is a sum that only leads to thresholds on a line."""
+        if node.kind == "product":
+            line = self._line(node)
+            if line is not None:
+                self.lines[node.name] = line
+                return
+        self.values[node.name] = self._written(node)
+
+    def _written(self, node: Node) -> str:
+        writer = self.writer
+        if node.kind == "thresholds" and node.inputs[0] in self.lines:
+            return self._on_line(node, self.lines[node.inputs[0]])
+        x = [self.values[name] for name in node.inputs]
+        if node.kind == "product":
+            return exact_sum(writer, self.graph, Product.of(node), x[0])
+        if node.kind == "code_matmul":
+            return self._code_matmul(node, x)
+        if node.kind == "scale":
+            scale = node.settings["scale"].numpy().astype(np.float32)
+            number = writer.node("Cast", x, to=_FLOAT)
+            shape = (-1, *[1] * (len(node.shape) - 1)) if scale.size > 1 else ()
+            return writer.node("Mul", [number, writer.constant("scale", scale.reshape(shape))], node.name)
+        if node.kind == "thresholds":
+            return self._thresholds(node, x[0])
+        if node.kind == "codes":
+            return coded(writer, node, x[0])
+        if node.kind == "values":
+            return values(writer, node, x[0])
+        if node.kind == "lookup":
+            reads_sign = self._is_sign(node.inputs[0])
+            return looked_up(writer, node, x[0], node.settings["table"], is_code=True, reads_sign=reads_sign)
+        return self._other(node, x)
+
+    def _other(self, node: Node, x: list[str]) -> str:
+        """A float kind, or a move of codes."""
+        shapes = [self.graph[name].shape for name in node.inputs]
+        is_of_codes = bool(node.inputs) and self._is_code(node.inputs[0])
+        if not is_of_codes or node.kind in _MOVES:
+            return write_float(self.writer, node, x, shapes)
+        numbers = self.writer.node("Cast", x, to=_FLOAT)
+        if node.kind == "pad" and self._is_sign(node.inputs[0]):
+            node = replace(node, settings={**node.settings, "value": 2 * node.settings["value"]})
+        inner = replace(node, name=f"{node.name}/float32")
+        return self.writer.node("Cast", [write_float(self.writer, inner, [numbers], shapes)], node.name, to=_UINT8)
+
+    def _thresholds(self, node: Node, x: str) -> str:
+        """Codes of sums by a line of float32 where one is proved, else by comparisons, as of floats."""
+        if not self._is_sum(node.inputs[0]):
+            return compared(self.writer, node, x, np.float32)
+        anchor = self.graph[node.inputs[0]]
+        if anchor.kind == "product" and node.settings["table"] is None:
+            staircases = _staircases(anchor, node)
+            lines = proved_float_lines(staircases)
+            if lines is not None:
+                return on_float_line(self.writer, node, x, lines, staircases.ends)
+        return compared(self.writer, node, x, np.int32)
+
+    def _line(self, node: Node) -> _Line | None:
+        """What gives the codes behind a sum; None if the sum itself is needed, or has no line."""
+        readers, product = self.readers[node.name], Product.of(node)
+        is_only = len(readers) == 1 and node.name not in self.graph.outputs
+        if not is_only or not product.spatial or product.is_transposed or product.most_factor < 1:
+            return None
+        thresholds = readers[0]
+        if thresholds.kind != "thresholds" or thresholds.settings["table"] is not None:
+            return None
+        staircases = _staircases(node, thresholds)
+        lines = proved_lines(staircases, product.most_factor)
+        return None if lines is None else _Line(product, lines, staircases.ends)
+
+    def _on_line(self, node: Node, line: _Line) -> str:
+        """Write a convolution of codes that gives codes."""
+        writer, product, lines = self.writer, line.product, line.lines
+        channels = product.node.shape[0]
+        with writer.inside(product.node.name):
+            weight = weight_in_32_bits(writer, product, tuple(range(2 + product.spatial)))
+            if (lines.factor != 1).any():
+                factor = lines.factor.astype(np.int32).reshape(-1, *[1] * (1 + product.spatial))
+                weight = writer.node("Mul", [weight, writer.constant("factor", factor)])
+            weight = writer.node("Cast", [weight], to=_INT8)
+        one, zero = writer.constant("one", np.float32(1)), writer.constant("zero", np.uint8(product.zero))
+        inputs = [
+            self.values[product.node.inputs[0]], one, zero,
+            weight, writer.constant("scale", lines.scale), writer.constant("zeros", np.zeros(channels, np.int8)),
+            one, writer.constant("zero", np.uint8(0)),
+            writer.constant("bias", lines.bias.astype(np.int32)),
+        ]  # fmt: skip
+        return cut_off(writer, node, writer.node("QLinearConv", inputs, **window(product)), line.ends)
+
+    def _code_matmul(self, node: Node, x: list[str]) -> str:
+        """The exact product of two tensors of codes, int32."""
+        writer, settings = self.writer, node.settings
+        sides, last = [], len(node.shape)
+        for value, transposed in zip(x, settings["transposed"], strict=True):
+            axes = [0, *range(2, last + 1), 1]
+            if transposed:
+                axes[-2:] = axes[:-3:-1]
+            sides.append(writer.node("Transpose", [value], perm=axes))
+        pairs = zip(settings["signs"], settings["zero_points"], strict=True)
+        zeros = [writer.constant("zero", np.uint8(1 if sign else zero)) for sign, zero in pairs]
+        product = writer.node("MatMulInteger", [*sides, *zeros])
+        return writer.node("Transpose", [product], node.name, perm=[0, last, *range(1, last)])
+
+    def _is_sum(self, name: str) -> bool:
+        return self.graph[name].kind in ("product", "code_matmul")
+
+    def _is_sign(self, name: str) -> bool:
+        """Whether a node's codes are ±1."""
+        node = self.graph[name]
+        while "sign" not in node.settings and node.inputs:
+            node = self.graph[node.inputs[0]]
+        return bool(node.settings.get("sign", False))
+
+    def _is_code(self, name: str) -> bool:
+        """Whether a node's value is one of codes: made by a quantizer, pixels, or moved from there."""
+        node = self.graph[name]
+        while not node.row.makes_codes and node.kind != "input":
+            if node.kind not in _MOVES | _AS_FLOATS or not node.inputs:
+                return False
+            node = self.graph[node.inputs[0]]
+        return node.row.makes_codes or bool(node.settings.get("pixels", False))
+
+
+INTEGER = Dialect(
+    "integer",
+    "stock operators on integers, every code that of the packed net",
+    PASSES,
+    opset=21,
+    least_opset=21,
+    refusals=refusals,
+    write=write,
+    is_exact=True,
+    plus_one=2,
+)
