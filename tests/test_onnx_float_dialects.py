@@ -207,7 +207,7 @@ def test_quantizers_of_qonnx_say_their_bits(tmp_path: Path) -> None:
     images = torch.rand(4, 1, 8, 8)
     model = lenet({"weight_bits": 2, "activation_bits": 2}, images)
     export = bitorch.export_onnx(model, images, path=tmp_path / "net.onnx", dialect="qonnx")
-    net = ModelWrapper(str(export.path)).transform(InferDataTypes())
+    net = ModelWrapper(str(export.path)).transform(InferDataTypes(allow_scaledint_dtypes=True))
     types = {net.get_tensor_datatype(node.output[0]).name for node in net.get_nodes_by_op_type("Quant")}
     assert types == {"SCALEDINT<2>", "SCALEDINT<3>"}  # −3, −1, 1 and 3 are of 3 bits
 

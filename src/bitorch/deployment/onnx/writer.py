@@ -96,7 +96,7 @@ class Writer:
         Returns:
             Its name.
         """
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")  # which leaves a number without axes as it is
         key = array.dtype.name, array.shape, array.tobytes()
         if key not in self._shared:
             name = self._new(stem, is_given=False)
