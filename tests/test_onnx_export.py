@@ -251,3 +251,14 @@ def test_metadata_is_json(file: Path) -> None:
     notes = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
     assert json.loads(notes["bitorch.class_names"])[3] == "3"
     assert len(notes["bitorch.sha256"]) == 64
+
+
+def test_a_dialect_of_floats_is_compared_in_its_results(model: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    bitorch.export_onnx(model, IMAGE, path=path, dialect="qcdq")
+    verification = verify_onnx(model, path, torch.rand(8, 1, 8, 8))
+    assert verification, str(verification)
+    assert [one.exact for one in verification.comparisons] == [False]
+    bitorch.export_onnx(model, IMAGE, path=path, dialect="qonnx")
+    with pytest.raises(ValueError, match="dialect 'qonnx', whose operators ONNX Runtime has not"):
+        verify_onnx(model, path, IMAGE)
