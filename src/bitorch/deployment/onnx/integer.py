@@ -16,6 +16,7 @@ from .integer_passes import PASSES
 from .lines import Lines, Staircases, proved_float_lines, proved_lines
 from .low_bit_sums import Product, exact_sum, weight_in_32_bits, window
 from .require_onnx import onnx
+from .rounded_once import behind_sums, is_safe_in_float64, write_rounded_once
 from .writer import Writer
 
 _INT8, _UINT8, _FLOAT = onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
@@ -79,6 +80,7 @@ class _Writing:
         self.values = dict(inputs)
         self.lines: dict[str, _Line] = {}  # by the name of the product
         self.readers = graph.readers()
+        self.inexact = behind_sums(graph)
 
     def add(self, node: Node) -> None:
         """Write a node, unless it is a sum that only leads to thresholds on a line."""
@@ -117,6 +119,8 @@ class _Writing:
     def _other(self, node: Node, x: list[str]) -> str:
         """A float kind, or a move of codes."""
         shapes = [self.graph[name].shape for name in node.inputs]
+        if node.kind == "batch_norm" and not is_safe_in_float64(self.graph, node, self.inexact):
+            return write_rounded_once(self.writer, node, x[0])
         is_of_codes = bool(node.inputs) and self._is_code(node.inputs[0])
         if not is_of_codes or node.kind in _MOVES:
             return write_float(self.writer, node, x, shapes)
