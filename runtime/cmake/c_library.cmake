@@ -26,15 +26,17 @@ endif()
 
 # Whoever links the archive links what is behind it: the C++ library that this compiler would add, and threads where they are a
 # library of their own. As names, not as a language: a project that knows C only has no rule to link C++.
-set(behind)
+set(BITORCH_CXX_LIBRARY "" CACHE STRING "The C++ library behind the archive, such as stdc++, where the compiler does not say")
+set(behind ${BITORCH_CXX_LIBRARY})
 foreach(library IN LISTS CMAKE_CXX_IMPLICIT_LINK_LIBRARIES)
-  if(library MATCHES "^(stdc\\+\\+|c\\+\\+.*|supc\\+\\+|m)$")
+  string(REGEX REPLACE "^.*/lib|\\.(a|so)$" "" library "${library}") # of static programs it is the path of an archive
+  if(library STREQUAL "m" OR (NOT BITORCH_CXX_LIBRARY AND library MATCHES "^(stdc\\+\\+|c\\+\\+.*|supc\\+\\+)$"))
     list(APPEND behind ${library})
   endif()
 endforeach()
 if(NOT behind MATCHES "c\\+\\+")
-  message(FATAL_ERROR "${CMAKE_CXX_COMPILER} does not say which C++ library it links; CMake reads it from \"${CMAKE_CXX_COMPILER} -v\", "
-    "and found: ${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES}. -DCMAKE_CXX_IMPLICIT_LINK_LIBRARIES=stdc++ (or c++) tells")
+  message(FATAL_ERROR "${CMAKE_CXX_COMPILER} does not say which C++ library it links, but only "
+    "\"${CMAKE_CXX_IMPLICIT_LINK_LIBRARIES}\"; tell by -DBITORCH_CXX_LIBRARY=stdc++ (or c++)")
 endif()
 string(REGEX MATCHALL "[^ ;]+" threads "${CMAKE_THREAD_LIBS_INIT}") # not Threads::Threads, a target that users' folders may lack
 list(APPEND behind ${threads})
