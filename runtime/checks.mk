@@ -15,8 +15,8 @@ COUNT ?= 100000
 SEED ?= 0
 # Where the builds go, and what they are told.
 BUILDS ?= build
-NEON_FLAGS ?= -DCMAKE_BUILD_TYPE=Release
-SANITIZE_FLAGS ?= -DCMAKE_BUILD_TYPE=RelWithDebInfo
+NEON_FLAGS ?= -DCMAKE_BUILD_TYPE=Release -DBITORCH_WERROR=ON
+SANITIZE_FLAGS ?= -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_WERROR=ON
 # As many compilers at once as there are CPUs, and two at least: one waits for the disk now and then.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((n > 2 ? n : 2)))
 
@@ -44,7 +44,7 @@ $(CASE_STAMP): $(CASE_SOURCES) | $(RUNTIME_STAMP)
 # less; the kernels for ARM are those that users have. Warnings are errors in the build that is installed; compilers that optimise less give others. Two parts are made at a
 # time, and each is printed when it has ended. Without a cross compiler, `make checks NEON=` leaves its part out.
 NEON ?= neon
-QUICK := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1 -DBITORCH_WERROR=OFF
+QUICK := -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1
 checks: $(RUNTIME_STAMP)
 	@test -n "$(NEON)" || echo "make checks: the ARM kernels are NOT checked, since NEON is empty"
 	$(MAKE) --jobs=2 --output-sync=target $(NEON) fuzz-file-built \
@@ -86,7 +86,7 @@ sanitize-memory: sanitize-build $(CASE_STAMP)
 	$(BUILDS)/sanitize/run_cases --threads 2 $(CASE_DIR)
 
 sanitize-threads: $(CASE_STAMP)
-	$(CMAKE) -S runtime -B build/sanitize-threads -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_TOOLS=ON \
+	$(CMAKE) -S runtime -B build/sanitize-threads -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_TOOLS=ON -DBITORCH_WERROR=ON \
 	  -DCMAKE_CXX_FLAGS=-fsanitize=thread
 	$(CMAKE) --build build/sanitize-threads --target check_threads run_cases --parallel $(JOBS)
 	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/check_threads

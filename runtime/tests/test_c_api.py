@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +11,10 @@ import pytest
 
 import bitorch_runtime
 import golden
+from c_builds import BUILD, COMPILER, RUNTIME, command, find_cmake, flags_of, install, needs_compiler
 from open_size_cases import upsampling
 
-RUNTIME = Path(__file__).parents[1]
-BUILD = Path(os.environ.get("BITORCH_RUNTIME_BUILD", RUNTIME.parent / "build" / "runtime"))
-COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler (cc, gcc or clang)")
+pytestmark = needs_compiler
 
 #: A C program that prints what every function says when it is used wrongly, and when a file is damaged.
 MISUSE = r"""
@@ -194,27 +188,15 @@ version [0-9.]+
 """
 
 
-def command(*arguments: str | Path, cwd: Path | None = None) -> str:
-    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, cwd=cwd)
-    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def cmake() -> str:
-    beside = Path(sys.executable).with_name("cmake")
-    found = str(beside) if beside.exists() else shutil.which("cmake")
-    assert found is not None, "cmake is missing: run `make test`"
-    return found
+    return find_cmake()
 
 
 @pytest.fixture(scope="module")
 def prefix(cmake: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library, installed from the build directory."""
-    folder = tmp_path_factory.mktemp("prefix")
-    command(cmake, "--build", BUILD, "--target", "bitorch_runtime")
-    command(cmake, "--install", BUILD, "--prefix", folder, "--component", "c")
-    return folder
+    return install(cmake, tmp_path_factory.mktemp("prefix"))
 
 
 @pytest.fixture
@@ -250,19 +232,6 @@ def test_example_with_cmake(cmake: str, prefix: Path, network: Path, tmp_path: P
         done = subprocess.run([build / "classify", *arguments], capture_output=True, text=True)
         assert done.returncode == 1
         assert re.search(said, done.stderr), done.stderr
-
-
-def flags_of(prefix: Path) -> list[str]:
-    """What a compiler must be told to use the library."""
-    (description,) = prefix.rglob("bitorch_runtime.pc")
-    if shutil.which("pkg-config"):
-        os.environ["PKG_CONFIG_PATH"] = str(description.parent)
-        flags = command("pkg-config", "--cflags", "--libs", "bitorch_runtime").split()
-        del os.environ["PKG_CONFIG_PATH"]
-        return flags
-    libraries = re.search("^Libs: .*?(-lbitorch_runtime.*)$", description.read_text(), re.MULTILINE)
-    assert libraries is not None
-    return [f"-I{prefix}/include", f"-L{description.parents[1]}", *libraries[1].split()]
 
 
 def check_program(source: str, expected: str, prefix: Path, network: Path, folder: Path) -> None:

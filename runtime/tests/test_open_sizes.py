@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 import threading
 from pathlib import Path
@@ -67,6 +68,55 @@ def test_plans_that_need_more_than_the_limit_together_are_not_kept() -> None:
     with pytest.raises(ValueError, match="raise the limit"):
         small(large)
     np.testing.assert_equal(small(np.zeros((1, 2, 8, 2), np.float32)), np.zeros((1, 2, 8, 2), np.float32))
+
+
+def one_large_layer(low_bit: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A convolution of 512 channels, of codes or of floats, on images of open sizes."""
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {"floats": rng.normal(size=(512, 3, 3, 512)).astype(np.float32)}
+    conv = {"kernel_size": [3, 3], "stride": [1, 1], "padding": [1] * 4, "dilation": [1, 1], "groups": 1}
+    layer: dict[str, Any] = {"op": "conv2d_float", "input": "x", "weight": "floats", **conv, "float32": "y"}
+    before = []
+    if low_bit:
+        before = [{"op": "quantize", "input": "x", "output": "q", "bits": 4}]
+        arrays = {"codes": bitorch_runtime.pack_weights(2 * rng.integers(0, 16, (512, 3, 3, 512)) - 15, 4)}
+        arrays |= {name: rng.normal(size=512).astype(np.float32) for name in ("multiply", "offset")}
+        layer |= {"op": "conv2d", "input": "q", "weight": "codes", "weight_bits": 4, "out_channels": 512}
+        layer |= {"multiply": "multiply", "offset": "offset"}
+    port: dict[str, Any] = {"op": "input", "output": "x", "dtype": "float32", "shape": [512, H, W], "order": "nchw"}
+    return [port, *before, layer, {"op": "output", "input": "y", "order": "nchw", "array_shape": port["shape"]}], arrays
+
+
+@pytest.mark.parametrize("low_bit", [False, True])
+def test_plans_keep_weights_together(low_bit: bool) -> None:
+    """Memory that is said, memory that is there, and results after the plan that made the weights is gone."""
+    operations, arrays = one_large_layer(low_bit)
+    program = bitorch_runtime.Program(operations, arrays)
+    smallest = program.operations((512, 8, 2))
+    weights = max(operation["weight_bytes"] for operation in smallest)
+    assert weights >= 2**16
+    kept, resident = program.kept_bytes(), resident_bytes()
+    images = [np.random.default_rng(i).normal(size=(1, 512, 8 + 4 * i, 2)).astype(np.float32) for i in range(7)]
+    for image in images[1:4]:
+        program(image)
+    assert program._plans.count() == 4
+    assert program.kept_bytes() - kept < weights // 2
+    if not low_bit:  # nine megabytes each
+        assert resident_bytes() - resident < weights
+    for image in images:
+        shape = list(image.shape[1:])
+        fixed = [{**operations[0], "shape": shape}, *operations[1:-1], {**operations[-1], "array_shape": shape}]
+        np.testing.assert_equal(program(image), bitorch_runtime.Program(fixed, arrays)(image))
+
+
+def resident_bytes() -> int:
+    """Memory of this process, without what is free again; 0 where the system does not say."""
+    libc = ctypes.CDLL(None)
+    if not Path("/proc/self/status").is_file() or not hasattr(libc, "malloc_trim"):
+        return 0
+    libc.malloc_trim(0)
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
 @pytest.mark.parametrize(

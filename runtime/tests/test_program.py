@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bitorch_runtime
-from bitorch_runtime import Conv2d, Program
+from bitorch_runtime import Conv2d, Program, reference
 from cases import Case, random_case
 
 Array = np.ndarray[Any, Any]
@@ -235,3 +235,32 @@ def test_large_kernel_of_sign_activations_loads_in_no_time() -> None:
     sums = layer(np.ones((1, size, size, 1), np.uint8))
     assert sums[0, size // 2, size // 2, 0] == size**2
     assert sums[0, 0, 0, 0] == (size - size // 2) ** 2
+
+
+def layer_plus_input(op: str) -> tuple[list[dict[str, Any]], dict[str, np.ndarray[Any, Any]]]:
+    """A float layer of 96 channels whose residual is its input, which nothing else needs; sums are exact."""
+    rng = np.random.default_rng(0)
+    kernel = [] if op == "linear_float" else [1, 1] if op == "conv_transpose_float" else [3, 3]
+    window: dict[str, Any] = {"kernel_size": kernel, "stride": [1, 1], "dilation": [1, 1], "groups": 1}
+    window |= {"padding": [0, 0], "output_padding": [0, 0]} if op == "conv_transpose_float" else {"padding": [1] * 4}
+    arrays = {
+        "weight": (rng.integers(-8, 9, (96, *kernel, 96)) / 8).astype(np.float32),
+        "multiply": np.full(96, 0.5, np.float32),
+        "offset": np.ones(96, np.float32),
+    }
+    shape: dict[str, Any] = {"shape": [96], "array_shape": [96]}
+    port: dict[str, Any] = {"op": "input", "output": "x", "dtype": "float32", "order": "nchw"}
+    port |= shape if op == "linear_float" else {"shape": [96, 5, 6]}
+    scale = {"multiply": "multiply", "offset": "offset"}
+    layer: dict[str, Any] = {"op": op, "input": "x", "weight": "weight", **scale, "residual": "x", "float32": "y"}
+    layer |= {} if op == "linear_float" else window
+    return [port, layer, {"op": "output", "input": "y", "order": "nchw"}], arrays
+
+
+@pytest.mark.parametrize("op", ["linear_float", "conv2d_float", "conv_transpose_float"])
+def test_a_layer_may_add_its_own_input(op: str) -> None:
+    """Where the sum were written over the input, channels behind the first ones would read it instead."""
+    operations, arrays = layer_plus_input(op)
+    shape = tuple(operations[0]["shape"])
+    x = (np.random.default_rng(1).integers(-8, 9, (2, *shape)) / 4).astype(np.float32)
+    np.testing.assert_array_equal(Program(operations, arrays)(x), reference.run(operations, arrays, x))

@@ -51,7 +51,10 @@ class Convolution : public Operation, private ByRows {
   bool reads_part(const Tensor& tensor) const override { return &tensor == residual_ && &tensor != input_; }
   Halo halo(const Tensor& tensor) const override { return &tensor == input_ ? pads_ : Halo(); }
 
-  const Tensor* overwrites(const Tensor& output) const override { return &output == out_float_ ? residual_ : nullptr; }
+  // Not what is read as the input, too: later channels and pixels need it.
+  const Tensor* overwrites(const Tensor& output) const override {
+    return &output == out_float_ && residual_ != input_ ? residual_ : nullptr;
+  }
 
   // A max-pool, where that is cheaper than to run both.
   bool take_over(const Operation& next, const KernelTable& kernels, Preparation& preparation) override {

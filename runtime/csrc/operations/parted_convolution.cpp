@@ -67,7 +67,10 @@ class PartedConvolution : public Operation {
   bool writes_part(const Tensor&) const override { return true; }
   bool reads_part(const Tensor& tensor) const override { return &tensor == residual_ && &tensor != input_; }
   Halo halo(const Tensor& tensor) const override { return &tensor == input_ && !staged_ ? halo_ : Halo(); }
-  const Tensor* overwrites(const Tensor& output) const override { return &output == out_float_ ? residual_ : nullptr; }
+  // Not what is read as the input, too: later channels and pixels need it.
+  const Tensor* overwrites(const Tensor& output) const override {
+    return &output == out_float_ && residual_ != input_ ? residual_ : nullptr;
+  }
 
   void plan(const KernelTable& kernels, Preparation& preparation) override;
   int64_t scratch_bytes(int64_t batch, int threads) const override;

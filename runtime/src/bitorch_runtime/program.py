@@ -215,7 +215,7 @@ class Program:
         """Return how much memory the operations keep: weights in the kernels' order, tables, and they themselves.
 
         Operations that use the same array in the same way share what they keep of it. Where sizes are open it is that
-        of all plans that are kept at the moment, and of the arrays.
+        of all plans that are kept at the moment, what is the same in several of them once, and of the arrays.
         """
         return self._plans.kept_bytes()
 

@@ -12,6 +12,7 @@
 #include "core/base/aligned.h"
 #include "core/base/budget.h"
 #include "core/base/pages.h"
+#include "core/base/shared_arrays.h"
 
 namespace bitorch {
 
@@ -19,9 +20,11 @@ struct Tuning;
 
 class Preparation {
  public:
-  // tuning: what kernels were measured to take; null: they say themselves.
-  explicit Preparation(int64_t memory_limit, int64_t array_bytes, Tuning* tuning = nullptr)
-      : budget_(memory_limit, array_bytes), tuning_(tuning) {}
+  // tuning: what kernels were measured to take; null: they say themselves. shared: what other plans of the same file
+  // keep; null: there are none.
+  explicit Preparation(int64_t memory_limit, int64_t array_bytes, Tuning* tuning = nullptr,
+                       SharedArrays* shared = nullptr)
+      : budget_(memory_limit, array_bytes), tuning_(tuning), shared_(shared) {}
   Preparation(const Preparation&) = delete;
   Preparation& operator=(const Preparation&) = delete;
 
@@ -56,12 +59,28 @@ class Preparation {
     return std::static_pointer_cast<const T>(made);
   }
 
+  // For operations to keep: the array, or an equal one that another plan keeps. It stays charged either way, as the
+  // other plan may be dropped.
+  template <class T>
+  Kept<T> kept(AlignedArray<T> array) {
+    const int64_t bytes = array.bytes_for(array.size(), "an array");
+    if (shared_ == nullptr || bytes < kLeastShared) return std::make_shared<const AlignedArray<T>>(std::move(array));
+    Kept<T> one = shared_->one_of(std::move(array));
+    uses_.push_back({one.get(), bytes});
+    return one;
+  }
+  // Of arrays that others may keep as well.
+  std::vector<SharedUse> take_uses() { return std::move(uses_); }
+
  private:
+  static constexpr int64_t kLeastShared = 1024;  // beneath, what is known of an array takes as much
   // Addresses; pages that are not touched are not there.
   static constexpr int64_t kLeastRoom = int64_t{16} << 20;
 
   Budget budget_;
   Tuning* tuning_;
+  SharedArrays* shared_;
+  std::vector<SharedUse> uses_;
   std::unique_ptr<Pages> room_;
   int64_t room_bytes_ = 0;
   std::map<std::pair<std::type_index, Key>, std::shared_ptr<const void>> made_;
@@ -71,10 +90,10 @@ class Preparation {
 template <class T>
 Kept<T> keep(Preparation& preparation, const T* values, int64_t count, int64_t period) {
   const auto key = {Preparation::address(values), count, period};
-  return preparation.share<AlignedArray<T>>(key, [&] {
+  return *preparation.share<Kept<T>>(key, [&] {
     AlignedArray<T> copy(preparation.budget(), period, "copies of arrays");
     for (int64_t i = 0; i < period; i += count) std::copy_n(values, std::min(count, period - i), copy.data() + i);
-    return copy;
+    return preparation.kept(std::move(copy));
   });
 }
 

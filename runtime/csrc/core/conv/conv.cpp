@@ -381,6 +381,8 @@ const char* Conv::kernel_name() const {
 int64_t Conv::macs() const {
   return geometry_.out_height() * geometry_.out_width() * geometry_.out_channels * geometry_.inputs_per_output();
 }
-int64_t Conv::weight_bytes() const { return fused_ != nullptr ? fused_->weight_bytes() : state_->weights->data.size(); }
+int64_t Conv::weight_bytes() const {
+  return fused_ != nullptr ? fused_->weight_bytes() : state_->weights->data->size();
+}
 
 }  // namespace bitorch

@@ -287,7 +287,7 @@ class Part {
     DotTile dot;
     dot.pixel = band_->input + i;
     dot.step = s_.steps.data();
-    dot.weights = s_.weights->data.data() + block.weight_offset;
+    dot.weights = s_.weights->data->data() + block.weight_offset;
     dot.plane_bytes = s_.input.plane_bytes;
     dot.pixels = pixels;
     dot.steps = static_cast<int32_t>(s_.steps.size());
@@ -442,7 +442,7 @@ ConvParts ConvState::parts(int64_t batch, int threads) const {
   const int64_t limit = workers_for(parts.nanoseconds, threads);
   // Large weights are better divided than streamed by every thread; staged input is better divided by pixels, as each
   // part stages what it reads.
-  const bool by_blocks = !staged() && weights->data.size() > 512 * 1024;
+  const bool by_blocks = !staged() && weights->data->size() > 512 * 1024;
   int64_t least = tiles * blocks;
   for (int64_t i = 1; i <= limit; ++i) {
     const int64_t a = i, b = limit / i;  // a along the better axis: of two equal loads the later one divides it more

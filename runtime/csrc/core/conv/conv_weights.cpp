@@ -316,7 +316,8 @@ int64_t tiling_steps(const ConvSpec& spec, Method method, const Window& window) 
 }
 
 ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable& kernels, const PixelFormat& format,
-                         const Window& window, const uint8_t* negate, Budget& budget) {
+                         const Window& window, const uint8_t* negate, Preparation& preparation) {
+  Budget& budget = preparation.budget();
   const ConvGeometry& g = spec.geometry;
   const bool merged = merges_groups(spec, method);
   const int64_t out_per_group = g.out_channels / g.groups, in_per_group = g.in_channels / g.groups;
@@ -327,8 +328,8 @@ ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable&
   const int64_t block_bytes = checked_mul(window.size(), step_weight_bytes(method, spec.weight_bits, lanes), "weights");
   const int64_t count = static_cast<int64_t>(ranges.size());
   const int64_t parts = method == kTables ? ceil_div(g.out_channels, lanes) : count;
-  ConvWeights weights = {{budget, count, "blocks of channels"},
-                         {budget, checked_mul(block_bytes, parts, "weights"), "the weights, prepared for this CPU"}};
+  AlignedArray<ConvBlock> blocks(budget, count, "blocks of channels");
+  AlignedArray<uint8_t> data(budget, checked_mul(block_bytes, parts, "weights"), "the weights, prepared for this CPU");
   budget.work(tiling_steps(spec, method, window));
   Writer writer(budget, spec, method, window, lanes, negate);
   for (int64_t b = 0; b < count; ++b) {
@@ -339,14 +340,14 @@ ConvWeights tile_weights(const ConvSpec& spec, Method method, const KernelTable&
     const int64_t channel_offset = method == kTables ? 0 : first_group * in_per_group * format.channel_bits / 8;
     const int64_t lane = range.first_channel % lanes;  // of its first channel, kTables with wide parts only
     const int64_t at = method == kTables ? range.first_channel / lanes * block_bytes : b * block_bytes;
-    weights.blocks[b] = {range.first_channel, range.channels, channel_offset, at, group};
+    blocks[b] = {range.first_channel, range.channels, channel_offset, at, group};
     for (int c = 0; c < range.channels; ++c) {
       const int64_t channel = range.first_channel + c;
       const int64_t group_in_block = depthwise ? 0 : channel / out_per_group - first_group;
-      writer.write(channel, group_in_block, (method == kTables ? lane : 0) + c, weights.data.data() + at);
+      writer.write(channel, group_in_block, (method == kTables ? lane : 0) + c, data.data() + at);
     }
   }
-  return weights;
+  return {std::move(blocks), preparation.kept(std::move(data))};
 }
 
 }  // namespace
@@ -376,7 +377,7 @@ PreparedWeights prepare_weights(const ConvSpec& spec, Method method, const Kerne
                     format.pixel_bytes,
                     int64_t{adjoins(g, channels)}};
   auto weights = preparation.share<ConvWeights>(
-      key, [&] { return tile_weights(spec, method, kernels, format, window, negate, budget); });
+      key, [&] { return tile_weights(spec, method, kernels, format, window, negate, preparation); });
   return {std::move(weights), std::move(window.steps)};
 }
 

@@ -42,7 +42,7 @@ struct ConvBlock {
 // The same for images of any size, so that layers with the same weights can share it.
 struct ConvWeights {
   AlignedArray<ConvBlock> blocks;
-  AlignedArray<uint8_t> data;
+  Kept<uint8_t> data;
 };
 
 // Depthwise in the sense of kDepthwise: one input channel per output channel.

@@ -76,9 +76,10 @@ FusedWeights prepare(const ConvSpec& spec, const FusedKernel& kernel, const Layo
   budget.work(checked_mul(count, 4, "weights"));
   std::unique_ptr<FusedLayer> layer = make_fused_layer(spec, input, out_codes, preparation, m);
   if (layer == nullptr || kernel.cost(&layer->spec, machine()) < 0) return weights;
-  weights.prepared =
-      AlignedArray<uint8_t>(budget, kernel.prepared_bytes(&layer->spec), "the weights, prepared for this CPU");
-  if (kernel.prepare(&layer->spec, m, weights.prepared.data())) weights.layer = std::move(layer);
+  AlignedArray<uint8_t> prepared(budget, kernel.prepared_bytes(&layer->spec), "the weights, prepared for this CPU");
+  if (!kernel.prepare(&layer->spec, m, prepared.data())) return weights;
+  weights.prepared = preparation.kept(std::move(prepared));
+  weights.layer = std::move(layer);
   return weights;
 }
 
@@ -235,7 +236,7 @@ int64_t FusedConv::result_rows() const {
 // All that is the same for every band.
 FusedBand FusedConv::band_of_layer() const {
   FusedBand band = {};
-  band.prepared = weights_->prepared.data();
+  band.prepared = weights_->prepared->data();
   band.row_bytes = input_.row_bytes;
   band.pixel_bytes = input_.pixel_bytes;
   band.plane_bytes = input_.plane_bytes;

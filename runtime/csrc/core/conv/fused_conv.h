@@ -11,7 +11,7 @@ namespace bitorch {
 // What a kernel prepared for a layer; layers with the same weights and numbers share it. No layer: they do not suit it.
 struct FusedWeights {
   std::unique_ptr<const FusedLayer> layer;
-  AlignedArray<uint8_t> prepared;
+  Kept<uint8_t> prepared;
 };
 
 class FusedConv {
@@ -28,7 +28,7 @@ class FusedConv {
   int64_t rows_scratch() const { return part_bytes_; }
 
   const FusedKernel& kernel() const { return *kernel_; }
-  int64_t weight_bytes() const { return weights_->prepared.size(); }
+  int64_t weight_bytes() const { return weights_->prepared->size(); }
   double nanoseconds() const { return nanoseconds_; }
 
  private:

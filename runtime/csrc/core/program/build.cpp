@@ -86,7 +86,7 @@ std::map<std::string, std::vector<std::string>> Program::operations() {
 }
 
 BuiltProgram build_program(const Json& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
-                           int64_t memory_limit, Tuning* tuning) {
+                           int64_t memory_limit, Tuning* tuning, SharedArrays* shared) {
   const IeeeFloats floats;
   int64_t array_bytes = 0;
   for (const auto& [name, array] : arrays) {
@@ -94,7 +94,7 @@ BuiltProgram build_program(const Json& json, const std::map<std::string, ArrayVi
     array_bytes = checked_add(array_bytes, bytes, "the arrays");
   }
   if (tuning != nullptr) tuning->kernels = &kernels;
-  Preparation preparation(memory_limit, array_bytes, tuning);
+  Preparation preparation(memory_limit, array_bytes, tuning, shared);
   BuiltProgram program;
   {
     ArrayTable table(arrays, preparation.budget());  // until plan() is done, which reads arrays too
@@ -119,6 +119,7 @@ BuiltProgram build_program(const Json& json, const std::map<std::string, ArrayVi
   }
   program.arena_bytes = plan_arena(program.graph);
   program.kept_bytes = preparation.budget().charged();
+  program.uses = preparation.take_uses();
   return program;
 }
 

@@ -2,12 +2,33 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "core/base/checked.h"
 #include "core/program/memory_limit.h"
 
 namespace bitorch {
+
+namespace {
+
+// What plans keep together, one after the other: an array that several keep counts once.
+class KeptTogether {
+ public:
+  // What this one adds to it.
+  int64_t add(const Program& program) {
+    int64_t bytes = program.kept_bytes();
+    for (const SharedUse& use : program.uses()) {
+      if (!counted_.insert(use.array).second) bytes -= use.bytes;
+    }
+    return bytes;
+  }
+
+ private:
+  std::set<const void*> counted_;
+};
+
+}  // namespace
 
 struct Plans::State {
   std::shared_ptr<const Program> only;  // where no size is open; else null, and all below is there
@@ -27,6 +48,7 @@ struct Plans::State {
     std::shared_ptr<const Program> program;
   };
   std::mutex planning;  // held while a plan is made, so that one size is planned once
+  SharedArrays shared;  // by all plans; used while one is made
   std::mutex looking;   // held while the list is read or changed
   std::list<Plan> plans;
 
@@ -56,7 +78,8 @@ struct Plans::State {
       all.emplace(name, ArrayView{Dtype::kInt32, {static_cast<int64_t>(indices.size())}, indices.data()});
     }
     Tuning* measured = tuning.has_value() ? &*tuning : nullptr;
-    return std::make_shared<const Program>(description.json, all, *kernels, limit_of_plans(), measured);
+    shared.forget();
+    return std::make_shared<const Program>(description.json, all, *kernels, limit_of_plans(), measured, &shared);
   }
 
   std::shared_ptr<const Program> find(const SizeSteps& steps) {
@@ -67,19 +90,17 @@ struct Plans::State {
     return plans.front().program;
   }
 
-  static int64_t bytes_of(const Program& program) {
-    return checked_add(program.kept_bytes(), program.workspace_bytes(1), "a plan");
-  }
-
   void remember(const SizeSteps& steps, const std::shared_ptr<const Program>& program) {
     std::list<Plan> dropped;  // destroyed when nobody waits for the lock
     const int64_t most = memory_limit == Program::kNoLimit ? kMemoryLimit : limit_of_plans();
     const std::lock_guard<std::mutex> lock(looking);
     plans.push_front({steps, program});
+    KeptTogether together;
     int64_t bytes = 0;
     size_t kept = 0;
     for (auto plan = plans.begin(); plan != plans.end(); ++kept) {
-      bytes = checked_add(bytes, bytes_of(*plan->program), "plans");
+      const int64_t workspace = plan->program->workspace_bytes(1);
+      bytes = checked_add(bytes, checked_add(together.add(*plan->program), workspace, "a plan"), "plans");
       const auto next = std::next(plan);
       if (kept >= kMost || (kept > 0 && bytes > most)) dropped.splice(dropped.end(), plans, plan);
       plan = next;
@@ -146,8 +167,9 @@ std::shared_ptr<const Program> Plans::smallest() const {
 int64_t Plans::kept_bytes() const {
   if (!is_open()) return state_->only->kept_bytes();
   const std::lock_guard<std::mutex> lock(state_->looking);
+  KeptTogether together;
   int64_t bytes = state_->array_bytes;
-  for (const State::Plan& plan : state_->plans) bytes = checked_add(bytes, plan.program->kept_bytes(), "plans");
+  for (const State::Plan& plan : state_->plans) bytes = checked_add(bytes, together.add(*plan.program), "plans");
   return bytes;
 }
 

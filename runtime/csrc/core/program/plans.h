@@ -24,7 +24,8 @@ class Plans {
   static constexpr size_t kMost = 4;
 
   // As of Program. A description without open sizes (open_sizes.h) is one program, and nothing else is kept of it; of
-  // others the arrays are kept as well, and the plan for the smallest sizes is made, which tells what is wrong.
+  // others the arrays are kept as well, and the plan for the smallest sizes is made, which tells what is wrong. Plans
+  // keep together what does not depend on the size, above all the weights as this CPU likes them.
   Plans(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
         int64_t memory_limit = Program::kNoLimit, Tuning* tuning = nullptr);
   ~Plans();

@@ -113,12 +113,12 @@ int64_t port_bytes(const Program::Port& port, int64_t batch) {
 }  // namespace
 
 Program::Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
-                 int64_t memory_limit, Tuning* tuning)
-    : Program(Json::parse(json), arrays, kernels, memory_limit, tuning) {}
+                 int64_t memory_limit, Tuning* tuning, SharedArrays* shared)
+    : Program(Json::parse(json), arrays, kernels, memory_limit, tuning, shared) {}
 
 Program::Program(const Json& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
-                 int64_t memory_limit, Tuning* tuning)
-    : state_(new State(build_program(json, arrays, kernels, memory_limit, tuning), &kernels)) {
+                 int64_t memory_limit, Tuning* tuning, SharedArrays* shared)
+    : state_(new State(build_program(json, arrays, kernels, memory_limit, tuning, shared), &kernels)) {
   if (memory_limit == kNoLimit) return;
   int64_t bytes = workspace_bytes(1);
   for (const Port& port : outputs()) bytes = checked_add(bytes, port_bytes(port, 1), "the results");
@@ -283,6 +283,7 @@ int64_t Program::workspace_bytes(int64_t batch) const {
 }
 
 int64_t Program::kept_bytes() const { return state_->program.kept_bytes; }
+const std::vector<SharedUse>& Program::uses() const { return state_->program.uses; }
 
 const char* Program::kernels_name() const { return state_->kernels->name; }
 

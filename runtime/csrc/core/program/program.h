@@ -10,6 +10,7 @@
 
 #include "core/base/array.h"
 #include "core/base/kernel_time.h"
+#include "core/base/shared_arrays.h"
 #include "core/graph/port.h"
 #include "core/kernels.h"
 
@@ -27,11 +28,12 @@ class Program {
   // where what the operations keep, what they need meanwhile, and the memory of a run with one image, its results
   // included, take more than memory_limit bytes together, before they are allocated; and where preparing it all would
   // take many seconds (budget.h). tuning: measured times of kernels to choose by, to which is added what it asks to
-  // measure; null: kernels are chosen by what they reckon.
+  // measure; null: kernels are chosen by what they reckon. shared: what other programs of the same arrays keep, and
+  // where this one's is added; null: it keeps all for itself.
   Program(const std::string& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
-          int64_t memory_limit = kNoLimit, Tuning* tuning = nullptr);
+          int64_t memory_limit = kNoLimit, Tuning* tuning = nullptr, SharedArrays* shared = nullptr);
   Program(const Json& json, const std::map<std::string, ArrayView>& arrays, const KernelTable& kernels,
-          int64_t memory_limit = kNoLimit, Tuning* tuning = nullptr);
+          int64_t memory_limit = kNoLimit, Tuning* tuning = nullptr, SharedArrays* shared = nullptr);
   ~Program();
   Program(Program&&) noexcept;
   Program& operator=(Program&&) noexcept;
@@ -82,6 +84,7 @@ class Program {
 
   int64_t workspace_bytes(int64_t batch) const;  // what one concurrent call needs, with get_num_threads() threads
   int64_t kept_bytes() const;                    // all that the operations keep: weights, tables, and they themselves
+  const std::vector<SharedUse>& uses() const;    // of these, what other programs may keep as well
   // What "op" may be, and which keys a description may have besides it, in the order of the alphabet.
   static std::map<std::string, std::vector<std::string>> operations();
   const char* kernels_name() const;  // KernelTable::name

@@ -34,6 +34,10 @@ void check_activations(Random& random, const KernelTable& table);
 void check_softmax(Random& random, const KernelTable& table);
 void check_matrices(Random& random, const KernelTable& table);
 
+// Images of another size.
+void check_resize_columns(Random& random, const KernelTable& table);
+void check_resize_rows(Random& random, const KernelTable& table);
+
 // Normalisations and reductions.
 void check_sums(Random& random, const KernelTable& table);
 void check_columns(Random& random, const KernelTable& table);

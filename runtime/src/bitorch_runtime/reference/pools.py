@@ -55,7 +55,8 @@ def avg_pool(
     """
     axes, ones = len(kernel_size), (1,) * len(kernel_size)
     around = [*padding[:axes], *(after + more for after, more in zip(padding[axes:], beyond, strict=True))]
-    total: NDArray[Any] = reduce(np.add, (pixels for _, pixels in windows(x, kernel_size, stride, around, ones)))
+    pixels = (pixels for _, pixels in windows(x, kernel_size, stride, around, ones))
+    total: NDArray[Any] = reduce(np.add, pixels, x.dtype.type(0))  # so that a mean of −0 alone is 0
     inside = np.ones((1, *x.shape[1:-1], 1), np.int64)
     counted = np.pad(inside, ((0, 0), *borders(padding), (0, 0)), constant_values=1 if count_include_pad else 0)
     taps = windows(counted, kernel_size, stride, [0] * axes + [*beyond], ones)
