@@ -85,7 +85,7 @@ include runtime/checks.mk
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'constraints.txt needs Python 3.11 or newer; call make with PYTHON=python3.11'; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train,plots,models,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train,plots,models,onnx,qonnx,dev]"
 	touch $(STAMP)
 
 # Without build isolation, which would put nanobind into a new temporary directory and so compile everything again each time.
