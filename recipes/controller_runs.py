@@ -75,8 +75,8 @@ def executable(header: str, name: str, program: Program, out: Path, command: Seq
 
 
 def _bytes(port: Any) -> int:
-    itemsize: int = np.dtype(port["dtype"]).itemsize
-    return math.prod(port["shape"]) * itemsize
+    nbytes: int = math.prod(port["shape"]) * np.dtype(port["dtype"]).itemsize
+    return nbytes
 
 
 def execute(command: Sequence[str], program: Program, images: Array) -> dict[str, Array]:
