@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,7 +75,8 @@ def executable(header: str, name: str, program: Program, out: Path, command: Seq
 
 
 def _bytes(port: Any) -> int:
-    return int(np.prod(port["shape"], dtype=int)) * np.dtype(port["dtype"]).itemsize
+    nbytes: int = math.prod(port["shape"]) * np.dtype(port["dtype"]).itemsize
+    return nbytes
 
 
 def execute(command: Sequence[str], program: Program, images: Array) -> dict[str, Array]:

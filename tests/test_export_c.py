@@ -43,7 +43,8 @@ def last_layer(packed: bitorch.PackedModel, x: Array) -> Array:
     weight, total = arrays[layer["weight"]], np.zeros((len(x), layer.get("out_channels", 10)), np.float32)
     for k in range(weight.shape[1]):
         total = total + x[:, k, np.newaxis] * weight[np.newaxis, :, k]
-    return total * arrays[layer["multiply"]] + arrays[layer["offset"]]
+    scores: Array = total * arrays[layer["multiply"]] + arrays[layer["offset"]]
+    return scores
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -141,7 +141,7 @@ def test_inputs_out_of_range_are_told(tmp_path: Path) -> None:
 
 
 def test_constants_say_sizes_classes_and_bytes(tmp_path: Path) -> None:
-    source = c_source(*small_net(), "digits", info={"class_names": ['a"b', "\\", "ü?", "*/"]})
+    source = c_source(*small_net(), "digits", info={"class_names": ['a"b', "\\", "ü?", "*/", "net_NET_"]})
     text = source.text
     assert "#define DIGITS_INPUT_SIZE 192\n" in text
     assert "#define DIGITS_OUTPUT_SIZE 4\n" in text
@@ -149,13 +149,16 @@ def test_constants_say_sizes_classes_and_bytes(tmp_path: Path) -> None:
     assert "int digits_run(const uint8_t *in, int32_t *out);" in text
     assert source.float_weights == {"a": 864}
     assert "dequantize" not in text  # the layer reads pixels
-    assert "net_" not in text.replace("net_run", "").partition("#ifdef DIGITS_IMPLEMENTATION")[2]
+    assert "net_" not in text.partition("#ifdef DIGITS_IMPLEMENTATION")[2]
     needs("gcc")
     loop = "for (int i = 0; i < DIGITS_CLASSES; i++) puts(names[i]);"
     main = f"#include <stdio.h>\nint main(void) {{ const char *names[] = DIGITS_CLASS_NAMES; {loop} return 0; }}\n"
     (tmp_path / "main.c").write_text(text + main)
     subprocess.run(["gcc", *STRICT, "main.c", "-o", "main"], cwd=tmp_path, check=True)
-    assert subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout.decode() == 'a"b\n\\\nü?\n*/\n'
+    assert (
+        subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout.decode()
+        == 'a"b\n\\\nü?\n*/\nnet_NET_\n'
+    )
 
 
 def test_several_ports_have_names_of_their_own() -> None:

@@ -27,7 +27,7 @@ def layers_at_borders() -> list[tuple[list[Operation], dict[str, Array]]]:
     found: list[tuple[list[Operation], dict[str, Array]]] = []
     rng = np.random.default_rng(0)
     window = {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1], "dilation": [1, 2]}
-    meanings = (
+    meanings: tuple[tuple[int, Operation], ...] = (
         (1, {"sign_activations": True}),
         (2, {"zero_point": 3}),
         (3, {"zero_point": 5}),

@@ -18,6 +18,8 @@ from .ports import Port
 
 #: What the comment says until a compiler has been asked.
 NOT_MEASURED = "code: not measured"
+#: Within words of the user's that begin like our names, which they keep.
+_KEPT = "\0"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def write_header(
         ]
     )
     parts = [_comment(ports, sizes, info), _declarations(ports, sizes, info), _implementation(implementation)]
-    return renamed("\n".join(parts), name)
+    return renamed("\n".join(parts), name).replace(_KEPT, "")
 
 
 def _frame(name: str) -> str:
@@ -68,21 +70,30 @@ def _frame(name: str) -> str:
 
 
 def plain(text: str) -> str:
-    """A text that may stand in a comment."""
+    """A text of the user's that may stand in a comment."""
     return text.replace("*/", "* /").replace("/*", "/ *").replace("\n", " ")
+
+
+def _kept(text: str) -> str:
+    return text.replace("net_", f"net{_KEPT}_").replace("NET_", f"NET{_KEPT}_")
+
+
+def _said(text: str) -> str:
+    """`plain`, of a text that is yet to get the header's own name."""
+    return _kept(plain(text))
 
 
 def _comment(ports: Sequence[Port], sizes: Sizes, info: dict[str, Any]) -> str:
     lines = ["net_run computes a network of bitorch. This file was written by `bitorch export`; do not edit it.", ""]
     for port in ports:
         shape = ", ".join(map(str, port.shape))
-        lines.append(f"{port.name}: {port.c_type} [{shape}], {port.says}: {plain(port.tensor.name)}")
+        lines.append(f"{port.name}: {port.c_type} [{shape}], {port.says}: {_said(port.tensor.name)}")
     lines += ["", NOT_MEASURED, f"constants: {sizes.constants} bytes", f"arena: {sizes.arena} bytes of memory"]
     for title, nbytes in sizes.float_weights.items():
-        lines.append(f"of the constants {nbytes} bytes are float weights of {plain(title)}")
+        lines.append(f"of the constants {nbytes} bytes are float weights of {_said(title)}")
     for key in ("preprocessing", "class_names"):
         if key in info:
-            lines.append(f"{key.replace('_', ' ')}: {plain(json.dumps(info[key], ensure_ascii=True))}")
+            lines.append(f"{key.replace('_', ' ')}: {_said(json.dumps(info[key], ensure_ascii=True))}")
     lines += [
         "",
         "In one file of C, and in one only, NET_IMPLEMENTATION must be defined before this file is included:",
@@ -128,8 +139,8 @@ def _declarations(ports: Sequence[Port], sizes: Sizes, info: dict[str, Any]) -> 
 
 def _c_string(text: str) -> str:
     """A text as C writes it: its bytes in UTF-8, octal where they are no plain letters."""
-    plain = set(range(32, 127)) - set(b'"\\?')
-    return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + '"'
+    letters = set(range(32, 127)) - set(b'"\\?')
+    return '"' + _kept("".join(chr(byte) if byte in letters else f"\\{byte:03o}" for byte in text.encode())) + '"'
 
 
 def _arena(nbytes: int) -> str:
@@ -149,7 +160,7 @@ static void *net_at(uint32_t offset)
 
 def _function(title: str, body: Body) -> str:
     parameters = ", ".join(argument.declaration for argument in body.arguments)
-    says = f"/* {body.operation['op']} {plain(body.title)} */"
+    says = f"/* {body.operation['op']} {_said(body.title)} */"
     kind = "int" if body.may_fail else "void"
     return f"{says}\nstatic {kind} net_{title}({parameters})\n{{\n{body.text}\n}}\n"
 
