@@ -54,7 +54,7 @@ def _difference(name: str, result: Array, expected: Array, tolerance: float | No
     if result.dtype != expected.dtype or result.shape != expected.shape:
         return f"{name}: {result.dtype}{result.shape} instead of {expected.dtype}{expected.shape}"
     if tolerance is None:
-        wrong = _other_bits(result, expected, signs_of_zero)
+        wrong = other_bits(result, expected, signs_of_zero)
     else:
         wrong = ~np.isclose(result, expected, rtol=1e-4, atol=tolerance, equal_nan=True)
     if not wrong.any():
@@ -66,7 +66,7 @@ def _difference(name: str, result: Array, expected: Array, tolerance: float | No
     )
 
 
-def _other_bits(result: Array, expected: Array, signs_of_zero: bool) -> NDArray[np.bool_]:
+def other_bits(result: Array, expected: Array, signs_of_zero: bool) -> NDArray[np.bool_]:
     """Where numbers are not the same to the last bit; NaN is NaN whatever its bits."""
     wrong: NDArray[np.bool_] = result != expected
     if result.dtype.kind == "f":

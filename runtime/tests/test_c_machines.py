@@ -11,7 +11,8 @@ import pytest
 from bitorch_runtime import Program, reference
 from bitorch_runtime.c_source import c_source
 from c_headers import executable, execute, needs, on_cortex_m4
-from cases import Case, _other_bits, random_case
+from case_builder import other_bits
+from cases import Case, random_case
 from operation_examples import FUNCTIONS, FUNCTIONS_WITH_NUMBERS, Array, Operation
 
 MACHINES = {
@@ -64,7 +65,7 @@ def test_functions_of_floats_have_one_result(machine: str, tmp_path: Path) -> No
     assert found.keys() == expected.keys()
     assert len(found) >= 28
     for name, result in found.items():
-        assert not _other_bits(result, expected[name], True).any(), name
+        assert not other_bits(result, expected[name], True).any(), name
 
 
 @pytest.mark.parametrize("seed", [1, 4, 11])

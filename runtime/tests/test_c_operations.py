@@ -15,7 +15,8 @@ from bitorch_runtime.c_source import c_source
 from bitorch_runtime.c_source.emitting import EMITTERS
 from bitorch_runtime.operations import OPERATIONS, given_names, read_names
 from c_headers import call, library, needs
-from cases import Case, _other_bits, random_case
+from case_builder import other_bits
+from cases import Case, random_case
 from operation_examples import Array, Operation, arrays_for, examples, port_programs, program
 
 #: Whose sums of floats have another order in the reference.
@@ -79,7 +80,7 @@ def test_examples_give_what_the_reference_gives(number: int, nets: ctypes.CDLL) 
             assert np.allclose(result, wanted[name], rtol=1e-5, atol=1e-6, equal_nan=True), name
         else:
             assert result.dtype == wanted[name].dtype
-            assert not _other_bits(result, wanted[name], True).any(), name
+            assert not other_bits(result, wanted[name], True).any(), name
 
 
 @pytest.fixture(scope="module")
