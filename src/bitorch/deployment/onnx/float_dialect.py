@@ -172,8 +172,9 @@ def _convolution(call: Call, words: Words, x: str, levels: Levels, *, pads: bool
         return convolution(call, x, words.weight(call, codes), fixed, pads=pads)
     # A transposed weight has the channels of all groups in one place, so their scales come behind.
     codes = _codes(call, weight.detach().numpy().astype(np.int64), np.ones(1, np.float32), 1)
-    value = call.op("Mul", convolution(call, x, words.weight(call, codes), is_last=False), _along(call, scale))
-    return value if bias is None else call.op("Add", value, call.constant("bias", along_channels(bias, call.rank)))
+    sums = convolution(call, x, words.weight(call, codes), is_last=False)
+    value = (call.last if bias is None else call.op)("Mul", sums, _along(call, scale))
+    return value if bias is None else call.last("Add", value, call.constant("bias", along_channels(bias, call.rank)))
 
 
 def _along(call: Call, numbers: NDArray[np.float32]) -> str:
@@ -184,15 +185,17 @@ def _linear(call: Call, words: Words, x: str, levels: Levels) -> str:
     """[batch, F]·[F, F_out], or [F_out, F]·[batch, F, rows]: in neither an axis has to go elsewhere."""
     codes, scale, bias = weight_codes_of(call.node), _weight_scale(call, levels), call.setting("bias")
     rows, features = call.shapes[0][1:], call.shapes[0][0]
+    is_flat = len(rows) > 1
     if not rows:
-        value = call.op("MatMul", x, words.weight(call, _codes(call, codes.T, scale, 1)))
+        operands = x, words.weight(call, _codes(call, codes.T, scale, 1))
     else:
-        x = call.reshaped(x, (features, -1)) if len(rows) > 1 else x
-        value = call.op("MatMul", words.weight(call, _codes(call, codes, scale, 0)), x)
+        x = call.reshaped(x, (features, -1)) if is_flat else x
+        operands = words.weight(call, _codes(call, codes, scale, 0)), x
+    value = (call.op if is_flat or bias is not None else call.last)("MatMul", *operands)
     if bias is not None:
         numbers = floats(bias).reshape(-1, 1) if rows else floats(bias)
-        value = call.op("Add", value, call.constant("bias", numbers))
-    return call.reshaped(value, call.node.shape, is_last=True) if len(rows) > 1 else value
+        value = (call.op if is_flat else call.last)("Add", value, call.constant("bias", numbers))
+    return call.reshaped(value, call.node.shape, is_last=True) if is_flat else value
 
 
 def _product(call: Call, words: Words) -> str:
