@@ -86,7 +86,7 @@ def test_unit_quantizers_round_as_quantize_linear_does(bits: int) -> None:
     """On both sides of where codes change; every step keeps order, so everywhere."""
     n = 2**bits - 1
     found = float_staircase(lambda x: x.clamp(0, 1).mul(n).round(), (1,), n).thresholds[0].numpy()
-    at = np.concatenate([found, np.nextafter(found, np.float32(-np.inf)), np.float32([-3, 0, 1, 7, 1e30])])
+    at = np.concatenate([found, np.nextafter(found, np.float32(-np.inf)), np.array([-3, 0, 1, 7, 1e30], np.float32)])
     expected = np.rint(np.clip(at, 0, 1) * np.float32(n))
     step = np.float32(1) / np.float32(3) if bits == 2 else np.float32(1)
     number = at if bits == 2 else at * np.float32(n)
