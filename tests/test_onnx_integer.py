@@ -131,8 +131,8 @@ def test_windows(arguments: dict[str, Any], channels: int, is_needed: bool, tmp_
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = torch.relu(self.norm(self.window(torch.relu(self.first(x)))))
             z = self.end(y)
-            scores: torch.Tensor = self.last(torch.relu(z + y if is_needed else z)).flatten(1)
-            return scores
+            scores: torch.Tensor = self.last(torch.relu(z + y if is_needed else z))
+            return scores.flatten(1)
 
     x = torch.rand(4, 3, 9, 8)
     model = settled(Net(), weight_bits=2, activation_bits=2)
@@ -143,12 +143,13 @@ def test_windows(arguments: dict[str, Any], channels: int, is_needed: bool, tmp_
 
 
 def test_transposed_convolutions_with_groups(tmp_path: Path) -> None:
-    net = nn.Sequential(
+    model = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ReLU(),
         nn.ConvTranspose2d(8, 12, 3, 2, padding=1, output_padding=1, groups=2), nn.ReLU(),
         nn.Conv2d(12, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1),
     )  # fmt: skip
-    model, x = settled(net, weight_bits=2, activation_bits=2), torch.rand(3, 3, 7, 6)
+    settled(model, weight_bits=2, activation_bits=2)
+    x = torch.rand(3, 3, 7, 6)
     written = bitorch.export_onnx(model, x[:1], path=tmp_path / "net.onnx")
     verification = verify_onnx(model, written.path, x)
     assert verification, str(verification)
