@@ -25,9 +25,9 @@ from torch import Tensor, nn
 import bitorch
 from bitorch.commands.rivals_exported import exported, in_8_bits
 from bitorch.deployment.onnx.verification import verify_onnx
-from bitorch.models import build
+from bitorch.models import build, is_external
 
-#: Channels, height and width, and classes.
+#: Channels, height and width, and classes; of other names, "torchvision:resnet18", see `_shape`.
 _SHAPES = {
     "lenet-8": ((1, 8, 8), 10),
     "lenet-28": ((1, 28, 28), 10),
@@ -58,6 +58,16 @@ class Options:
     rounds: int = 15
     """Of timing; 0: nothing is timed."""
 
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: a name is not valid.
+        """
+        for given, names in ((self.nets, tuple(_SHAPES)), (self.settings, tuple(_SETTINGS))):
+            for one in given:
+                if one not in names and not is_external(one):
+                    raise ValueError(f"there is no {one!r}, but {', '.join(names)}")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -81,10 +91,15 @@ class Row:
         return [self.net, self.setting, self.verified, *sizes, self.on_lines, *times, ratio]
 
 
+def _shape(net: str) -> tuple[tuple[int, int, int], int]:
+    """Of one image, and the number of classes; those of timm and torchvision get small images."""
+    return ((3, 64, 64), 10) if is_external(net) else _SHAPES[net]
+
+
 def model_of(net: str, setting: str, images: Tensor) -> nn.Module:
     """A net in a setting, with random weights, in eval mode."""
     torch.manual_seed(0)
-    shape, classes = _SHAPES[net]
+    shape, classes = _shape(net)
     model = build(net, shape[0], classes)
     bitorch.quantize_(model, bitorch.LowBitConfig(**_SETTINGS[setting]))
     for norm in model.modules():
@@ -105,7 +120,7 @@ def measure(net: str, setting: str, options: Options, folder: Path) -> Row:
     Raises:
         RuntimeError: a tensor of the file differs from the model's.
     """
-    shape, classes = _SHAPES[net]
+    shape, classes = _shape(net)
     images = torch.rand(options.images, *shape, generator=torch.Generator().manual_seed(1))
     model = model_of(net, setting, images[:4])
     path = folder / f"{net}.onnx"
@@ -148,6 +163,7 @@ def in_turn(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
 
 def main(options: Options) -> None:
     """Print the table."""
+    options.check()
     heads = ("net", "bits", "numbers equal", "packed", "ONNX", "≤ 1.25 + 20 kB", "on lines", "ms", "int8 ms", "ratio")
     table = Table(*heads)
     with tempfile.TemporaryDirectory() as folder:

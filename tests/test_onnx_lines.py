@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("onnx")
 
 from bitorch.deployment.onnx.lines import Staircases, is_proved, proved_float_lines, proved_lines
+from bitorch.deployment.runtime.threshold_search import float_staircase
 
 
 def staircases(seed: int, levels: int, reach: int, *, channels: int = 8, worth: int = 1) -> Staircases:
@@ -78,3 +79,15 @@ def test_a_relu_in_front_of_a_zero_point_leaves_a_line_that_begins_higher() -> N
     one = Staircases(np.array([[-999, -999, -5, 2, 9]]), np.array([False]), -50, 50).trimmed()
     assert (one.base, one.ends) == (2, (2, 5))
     assert proved_lines(one, 20) is not None
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_unit_quantizers_round_as_quantize_linear_does(bits: int) -> None:
+    """On both sides of where codes change; every step keeps order, so everywhere."""
+    n = 2**bits - 1
+    found = float_staircase(lambda x: x.clamp(0, 1).mul(n).round(), (1,), n).thresholds[0].numpy()
+    at = np.concatenate([found, np.nextafter(found, np.float32(-np.inf)), np.float32([-3, 0, 1, 7, 1e30])])
+    expected = np.rint(np.clip(at, 0, 1) * np.float32(n))
+    step = np.float32(1) / np.float32(3) if bits == 2 else np.float32(1)
+    number = at if bits == 2 else at * np.float32(n)
+    assert (np.clip(np.rint(number / step), 0, n) == expected).all()

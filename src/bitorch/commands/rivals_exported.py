@@ -29,7 +29,26 @@ def exported(twin: nn.Module, images: Tensor) -> bytes:
         path = Path(folder) / "twin.onnx"
         # The newer exporter, dynamo=True, would need onnxscript besides.
         torch.onnx.export(twin, (images,), path, dynamo=False, opset_version=_OPSET, input_names=[_INPUT])
-        return path.read_bytes()
+        return _with_numbers_of_their_own(path.read_bytes())
+
+
+def _with_numbers_of_their_own(model: bytes) -> bytes:
+    """Give equal numbers of several layers, such as biases of 0, back to each: the exporter keeps one and Identities.
+
+    Behind an Identity a bias stays float32 in ONNX Runtime's quantizer, and with it the whole convolution.
+    """
+    import onnx
+
+    proto = onnx.load_model_from_string(model)
+    kept = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in [node for node in proto.graph.node if node.op_type == "Identity" and node.input[0] in kept]:
+        copy = onnx.TensorProto()
+        copy.CopyFrom(kept[node.input[0]])
+        copy.name = node.output[0]
+        proto.graph.initializer.append(copy)
+        proto.graph.node.remove(node)
+    content: bytes = proto.SerializeToString()
+    return content
 
 
 def in_8_bits(model: bytes, images: Tensor, operations: Sequence[str] | None) -> bytes:

@@ -75,22 +75,22 @@ def stored_codes(writer: Writer, node: Node, q: str) -> str:
 
 
 def coded(writer: Writer, node: Node, x: str) -> str:
-    """Write a node of kind `codes` step by step, as its quantizer rounds."""
+    """Write a node of kind `codes` of more than one level, as its quantizer rounds.
+
+    QuantizeLinear rounds x/step half to even, adds the zero point and cuts off at 0 and 255; what is beyond the unit
+    range is beyond it after the multiplication, too. Of 3 levels a step of 1/3 makes the same codes of every float32.
+    """
     settings = node.settings
-    largest = float(2 ** settings["bits"] - 1)
-
-    def floats(value: float) -> str:
-        return writer.constant("number", np.float32(value))
-
-    if settings["form"] == "unit":
-        clipped = writer.node("Clip", [x, floats(0), floats(1)])
-        rounded = writer.node("Round", [writer.node("Mul", [clipped, floats(largest)])])
-    else:
-        rounded = writer.node("Round", [x])
-        if settings["zero_point"]:
-            rounded = writer.node("Add", [rounded, floats(settings["zero_point"])])
-        rounded = writer.node("Clip", [rounded, floats(0), floats(largest)])
-    return stored_codes(writer, node, rounded)
+    largest = 2 ** settings["bits"] - 1
+    is_unit = settings["form"] == "unit"
+    step = np.float32(1)
+    if is_unit and largest == 3:
+        step = np.float32(1) / np.float32(3)
+    elif is_unit:
+        x = writer.node("Mul", [x, writer.constant("levels", np.float32(largest))])
+    zero = writer.constant("zero", np.uint8(0 if is_unit else settings["zero_point"]))
+    codes = writer.node("QuantizeLinear", [x, writer.constant("step", step), zero])
+    return cut_off(writer, node, codes, (0, largest))
 
 
 def values(writer: Writer, node: Node, q: str) -> str:

@@ -16,6 +16,7 @@ from .integer_passes import PASSES
 from .lines import Lines, Staircases, proved_float_lines, proved_lines
 from .low_bit_sums import Product, exact_sum, weight_in_32_bits, window
 from .require_onnx import onnx
+from .rounded_once import behind_sums, is_safe_in_float64, write_rounded_once
 from .writer import Writer
 
 _INT8, _UINT8, _FLOAT = onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
@@ -65,6 +66,15 @@ class _Line:
     ends: tuple[int, int]
 
 
+def folded(conv: Node, norm: Node) -> Node:
+    """A float convolution and the batch normalisation behind it as one convolution."""
+    multiply, offset = (norm.settings[key].double() for key in ("multiply", "offset"))
+    weight, bias = conv.settings["weight"].detach().double(), conv.settings["bias"]
+    moved = offset if bias is None else offset + bias.detach().double() * multiply
+    scaled = weight * multiply.reshape(-1, *[1] * (weight.dim() - 1))
+    return replace(conv, name=norm.name, settings={**conv.settings, "weight": scaled.float(), "bias": moved.float()})
+
+
 def _staircases(product: Node, thresholds: Node) -> Staircases:
     """The thresholds behind a sum."""
     settings, (low, high) = thresholds.settings, reach(product)
@@ -79,6 +89,7 @@ class _Writing:
         self.values = dict(inputs)
         self.lines: dict[str, _Line] = {}  # by the name of the product
         self.readers = graph.readers()
+        self.inexact = behind_sums(graph)
 
     def add(self, node: Node) -> None:
         """Write a node, unless it is a sum that only leads to thresholds on a line."""
@@ -87,12 +98,17 @@ class _Writing:
             if line is not None:
                 self.lines[node.name] = line
                 return
+        if self._folds(node):
+            return
         self.values[node.name] = self._written(node)
 
     def _written(self, node: Node) -> str:
         writer = self.writer
         if node.kind == "thresholds" and node.inputs[0] in self.lines:
             return self._on_line(node, self.lines[node.inputs[0]])
+        if node.kind == "batch_norm" and self._folds(self.graph[node.inputs[0]]):
+            conv = folded(self.graph[node.inputs[0]], node)
+            return write_float(self.writer, conv, [self.values[n] for n in conv.inputs], [self._shape(conv.inputs[0])])
         x = [self.values[name] for name in node.inputs]
         if node.kind == "product":
             return exact_sum(writer, self.graph, Product.of(node), x[0])
@@ -117,14 +133,32 @@ class _Writing:
     def _other(self, node: Node, x: list[str]) -> str:
         """A float kind, or a move of codes."""
         shapes = [self.graph[name].shape for name in node.inputs]
+        if node.kind == "batch_norm" and not is_safe_in_float64(self.graph, node, self.inexact):
+            return write_rounded_once(self.writer, node, x[0])
         is_of_codes = bool(node.inputs) and self._is_code(node.inputs[0])
-        if not is_of_codes or node.kind in _MOVES:
+        if not is_of_codes or (node.kind in _MOVES and not self._is_slow_pool(node)):
             return write_float(self.writer, node, x, shapes)
         numbers = self.writer.node("Cast", x, to=_FLOAT)
         if node.kind == "pad" and self._is_sign(node.inputs[0]):
             node = replace(node, settings={**node.settings, "value": 2 * node.settings["value"]})
         inner = replace(node, name=f"{node.name}/float32")
         return self.writer.node("Cast", [write_float(self.writer, inner, [numbers], shapes)], node.name, to=_UINT8)
+
+    def _folds(self, node: Node) -> bool:
+        """Whether a float convolution leads to a batch normalisation only: its last bits are free, so both are one."""
+        readers = self.readers[node.name]
+        is_only = len(readers) == 1 and node.name not in self.graph.outputs and readers[0].kind == "batch_norm"
+        return is_only and node.kind == "conv" and "output_padding" not in node.settings
+
+    def _is_slow_pool(self, node: Node) -> bool:
+        """Whether it is a max-pool of codes that no QLinearConv has made, which is slow but in its memory layout."""
+        if node.kind != "max_pool":
+            return False
+        before = self.graph[node.inputs[0]]
+        return not any(name in self.lines for name in before.inputs)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.graph[name].shape
 
     def _thresholds(self, node: Node, x: str) -> str:
         """Codes of sums by a line of float32 where one is proved, else by comparisons, as of floats."""

@@ -15,8 +15,6 @@ from ..passes.quantizer_codes import over_channels
 from ..runtime.fold_tables import drop_lookups, fold_tables
 from ..runtime.fuse_thresholds import of_floats, of_sum, read_once
 
-#: More comparisons take longer than the steps behind a batch normalisation.
-_FEW = 3
 #: There are no thresholds of more levels.
 _MOST = 15
 
@@ -46,7 +44,7 @@ def _of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
     if levels > _MOST or (levels > 1 and not has_norm):
         return node
     fused = of_floats(graph, node, alone)
-    if levels <= _FEW or fused.kind != "thresholds":
+    if levels == 1 or fused.kind != "thresholds":
         return fused
     chain = _between(graph, fused.inputs[0], node)
     is_exact = all(at.row.exact for at in chain)

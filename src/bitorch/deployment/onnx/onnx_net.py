@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..runtime.packed_model import TensorSpec
+from .dialects import dialect_named
 from .metadata import CLASS_NAMES, DIALECT, PREPROCESSING, PROVENANCE, is_sealed
 from .require_onnx import onnx
 from .session import opset_of, session
@@ -53,6 +54,8 @@ class OnnxNet:
         self.outputs = tuple(map(_spec, self.proto.graph.output))
         self.sizes: tuple[tuple[tuple[int, int], ...], ...] = ()
         self.smallest_shapes: list[tuple[int, ...]] = []
+        if not dialect_named(self.dialect).runs_in_onnx_runtime:
+            raise ValueError(f"{path} is of dialect {self.dialect!r}, whose operators ONNX Runtime has not")
         self._session = session(self.proto, str(path))
 
     def __call__(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
