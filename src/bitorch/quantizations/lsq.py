@@ -42,8 +42,8 @@ class _InputCodes(Function):
         if power is None:
             return codes_at(position(x, width, zero, n), zero, n)
         # x/s is exact, so that only one number is rounded.
-        lowest = 0.0 if zero is None else -zero
-        return (x / power).round_().clamp_(lowest, n + lowest)
+        lowest = torch.zeros_like(power) if zero is None else -zero
+        return (x / power).round_().clamp_(lowest, lowest + n)
 
     @staticmethod
     @once_differentiable
