@@ -132,7 +132,7 @@ def test_the_command_prints_bytes(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "nothing to write: name a header with --c net.h"),
+        ([], "nothing to write: name an ONNX file with --onnx net.onnx, or a header with --c net.h"),
         (["--c", "FOLDER"], "is a folder; name a file in it with --c"),
         (["--c", "FOLDER/none/net.h"], "there is no folder"),
         (["--c", "FOLDER/net.h", "--name", "1"], "name='1': must be a name of C"),
