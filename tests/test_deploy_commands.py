@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import save_file
 from torch import Tensor
 
 import bitorch_runtime
@@ -147,17 +148,19 @@ class TestDeploy:
         assert path.read_bytes() == before
 
     def test_user_errors(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        checkpoint = str(folder / "run" / "last.ckpt")
+        checkpoint, packed = str(folder / "run" / "last.ckpt"), str(tmp_path / "net.safetensors")
+        save_file({"x": torch.zeros(1)}, packed)
         for arguments, message in (
             (["missing.ckpt"], "there is no checkpoint missing.ckpt"),
             ([str(folder / "mnist" / "t10k-labels-idx1-ubyte")], "is not a checkpoint, or a damaged one"),
+            ([packed], "it is a safetensors file, such as a packed net; name the checkpoint that it was deployed from"),
             ([checkpoint, "-o", str(tmp_path)], "is a folder; name a file in it with --out"),
             ([checkpoint, "-o", str(tmp_path / "no" / "net")], "make it first"),
             ([checkpoint, "-o", checkpoint], "is the checkpoint itself"),
             ([checkpoint, "--image-size", "6", "6"], "as the run padded nothing, 8×8, got 6×6"),
         ):
             assert message in error_of(["deploy", *arguments], capsys)
-        assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.iterdir()) == [Path(packed)]
 
     def test_a_float_net_is_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         fit(Settings(bits=(32, 32, 32), epochs=1, batch_size=700, out=tmp_path / "float"), show=False)

@@ -283,7 +283,10 @@ def test_bool_of_other_bytes() -> None:
 
 
 def test_no_safetensors() -> None:
-    check_refused(b"PK\3\4" + bytes(100), "safetensors: ")
+    check_refused(
+        b"PK\3\4" + bytes(100), "this is a PyTorch file, such as a checkpoint; a packed file of it is written by"
+    )
+    check_refused(b"\x89PNG" + bytes(100), "is this a safetensors file?")
     check_refused(b"", "has 0 bytes")
 
 

@@ -29,6 +29,13 @@ _DTYPES = (
 )  # fmt: skip
 
 
+def _what_it_is(beginning: bytes) -> str:
+    """Say what a file is that begins so."""
+    if beginning[8:] == b"{":
+        return "it is a safetensors file, such as a packed net; name the checkpoint that it was deployed from"
+    return "it does not begin like a PyTorch file"
+
+
 def load_tensor_file(path: Path, kind: str) -> Any:
     """Return what torch.save has put into a file, on the CPU. Its hash, or its checksums, are compared first.
 
@@ -42,7 +49,7 @@ def load_tensor_file(path: Path, kind: str) -> Any:
     with path.open("rb") as file:
         beginning = file.read(2)
         if not beginning.startswith((_ARCHIVE, _PICKLE)):
-            raise ValueError(f"{path} is {kind}, or a damaged one: it does not begin like a PyTorch file")
+            raise ValueError(f"{path} is {kind}, or a damaged one: {_what_it_is(beginning + file.read(7))}")
         try:
             if beginning == _ARCHIVE:
                 check_seal(file)

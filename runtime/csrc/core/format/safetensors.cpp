@@ -135,6 +135,9 @@ void parse_metadata(const Json& value, std::map<std::string, std::string>* metad
 std::string_view header_text(const uint8_t* bytes, size_t size) {
   if (size < kLengthBytes)
     fail("the file has " + std::to_string(size) + " bytes; it begins with 8 bytes of header length");
+  if (std::string_view(reinterpret_cast<const char*>(bytes), 4) == "PK\x03\x04") {
+    fail("this is a PyTorch file, such as a checkpoint; a packed file of it is written by bitorch deploy");
+  }
   uint64_t length = 0;
   for (int i = kLengthBytes - 1; i >= 0; --i) length = length << 8 | bytes[i];
   if (length > kMaxSafetensorsHeader) {
