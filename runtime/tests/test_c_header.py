@@ -18,7 +18,8 @@ from bitorch_runtime.c_source.fragment_text import with_needed
 from bitorch_runtime.c_source.memory_plan import Buffer, peak, plan
 from bitorch_runtime.c_source.names import check_name, identifier
 from bitorch_runtime.c_source.read_codes import with_codes_read
-from c_headers import CORTEX_M4, STRICT, call, library, needs
+from bitorch_runtime.c_source.standalone import STRICT
+from c_headers import CORTEX_M4, call, library, needs
 from operation_examples import FUNCTIONS, FUNCTIONS_WITH_NUMBERS, Array, Operation
 
 
