@@ -42,7 +42,9 @@ class Options:
     svhn: Path | None = None
     """Folder with train_32x32.mat and test_32x32.mat; without it net D is not trained."""
     images: int = 10_000
-    """Of Fashion-MNIST and of SVHN that are trained on; all test images are compared."""
+    """Of Fashion-MNIST and of SVHN that are trained on."""
+    compared: int = 0
+    """Test images that are compared, the first ones; 0: all. An emulated machine takes minutes for 10,000 images."""
     weight_bits: int = 1
     """Of the low-bit layers."""
     activation_bits: int = 2
@@ -56,13 +58,15 @@ class Options:
 def main(options: Options) -> None:
     torch.set_num_threads(1)
     bitorch_runtime.set_num_threads(1)
+    if options.compared < 0:
+        raise ValueError(f"compared must be 0 or more, got {options.compared}")
     console, bits = Console(), f"W{options.weight_bits}A{options.activation_bits}, ends {options.ends}"
     table = Table(title=f"headers of {bits}: bytes for a Cortex-M4; numbers that are compared, and that differ")
     for column in (*_COLUMNS, *options.machines):
         table.add_column(column, justify="left" if column == "net" else "right")
     differ = 0
     for net in nets(options):
-        cells, differs = _row(net, options.machines)
+        cells, differs = _row(net, options)
         table.add_row(*cells)
         differ += differs
     console.print(table)
@@ -86,15 +90,16 @@ def _plan(options: Options) -> Plan:
     return Plan(**bits, **data, ends=options.ends, images=options.images)  # type: ignore[arg-type]
 
 
-def _row(net: Net, machines: tuple[Machine, ...]) -> tuple[list[str], int]:
+def _row(net: Net, options: Options) -> tuple[list[str], int]:
     """Return a row of the table, and how many numbers differ in it."""
     cells, differ = [net.name, accuracy(net), *sizes(net.packed)], 0
-    for machine in machines:
+    inputs = net.inputs[: options.compared] if options.compared else net.inputs
+    for machine in options.machines:
         missing = missing_on(machine)
         if missing is not None:
             cells.append(f"no {missing}")
             continue
-        counts = compare(net.packed, net.inputs, machine)
+        counts = compare(net.packed, inputs, machine)
         cells.append(str(counts))
         differ += counts.differ
     return cells, differ

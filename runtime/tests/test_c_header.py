@@ -305,6 +305,21 @@ def test_arrays_that_are_equal_are_there_once() -> None:
     assert c_source(more, arrays).constant_bytes == c_source(operations, arrays).constant_bytes
 
 
+@pytest.mark.parametrize("name", ["norm_row", "run", "at", "arena", "n1_affine", "data", "float", "x y"])
+def test_arrays_with_the_names_of_functions(name: str, tmp_path: Path) -> None:
+    needs("gcc")
+    port: Operation = {"op": "input", "output": "x", "dtype": "float32", "shape": [4]}
+    affine: Operation = {"op": "affine", "input": "x", "norm_multiply": name, "norm_offset": "o", "float32": "y"}
+    operations = [port, affine, {"op": "output", "input": "y"}]
+    arrays: dict[str, Array] = {name: np.arange(4, dtype=np.float32), "o": np.ones(4, np.float32)}
+    x: Array = np.full((1, 4), 3, np.float32)
+    nets = library({"net": c_source(operations, arrays).text}, tmp_path)
+    assert call(nets, "net", Program(operations, arrays), [x])["y"].tolist() == [[1, 4, 7, 10]]
+    assert not [
+        path.name for path in (files("bitorch_runtime.c_source") / "fragments").iterdir() if "data_" in path.name
+    ]
+
+
 def test_every_fragment_has_a_comment_and_a_use() -> None:
     folder = files("bitorch_runtime.c_source") / "fragments"
     names = {path.name.removesuffix(".c") for path in folder.iterdir() if path.name.endswith(".c")}

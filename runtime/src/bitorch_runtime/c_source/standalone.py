@@ -105,4 +105,5 @@ def results_in(data: bytes, program: Program) -> dict[str, NDArray[Any]]:
 
 
 def _nbytes(port: Any) -> int:
-    return math.prod(port["shape"]) * np.dtype(port["dtype"]).itemsize
+    nbytes: int = math.prod(port["shape"]) * np.dtype(port["dtype"]).itemsize
+    return nbytes
