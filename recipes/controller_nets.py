@@ -80,13 +80,11 @@ def svhn_net(plan: Plan, epochs: int = 2) -> Net:
     return _of_images("SVHN net D", SVHNNet("D"), plan, "svhn", plan.svhn, epochs)
 
 
-def keyword_net(plan: Plan, epochs: int = 5, sounds: int = 2000, tests: int = 1000) -> Net:
-    """Return convolutions over synthetic words, in float first, whose inputs are floats; tested with other voices."""
+def keyword_net(plan: Plan, epochs: int = 6, sounds: int = 2000, tests: int = 1000) -> Net:
+    """Return convolutions over synthetic words, whose inputs are floats; tested with other words by other voices."""
     given, words = clips(sounds, 0)
     heard, answers = clips(tests, 1)
-    model = ConvNet(16).train()
-    _train(model, given, words, epochs, batch_size=50)
-    _in_few_bits(model, plan, learned=True)
+    model = _in_few_bits(ConvNet(16), plan, learned=True)
     bitorch.calibrate(model, list(given[:200].split(50)))
     _train(model, given, words, epochs, batch_size=50)
     return _deployed("keywords", model, heard, answers)
