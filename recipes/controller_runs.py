@@ -1,38 +1,87 @@
-"""A header in C, compiled as a program of its own, which may run on an emulated machine."""
+"""A packed net and its header in C, compared number by number, here or on an emulated machine."""
 
 from __future__ import annotations
 
-import math
-import subprocess
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitorch import PackedModel
 from bitorch_runtime import Program
+from bitorch_runtime.c_source import c_source
+from bitorch_runtime.c_source.standalone import executable, execute
 from bitorch_runtime.operations import given_names
 
-STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")
 Array = NDArray[Any]
+Machine = Literal["here", "arm", "arm64"]
+#: What compiles for a machine, and what runs it.
+MACHINES: dict[Machine, tuple[Sequence[str], Sequence[str]]] = {
+    "here": (("gcc", "-O2"), ()),
+    "arm": (("arm-linux-gnueabihf-gcc", "-O2", "-static"), ("qemu-arm",)),
+    "arm64": (("aarch64-linux-gnu-gcc", "-O2", "-static"), ("qemu-aarch64",)),
+}
+#: Images whose numbers are in memory at once.
+_BATCH = 500
 
-_MAIN = """
-#define {NAME}_IMPLEMENTATION
-#include "{name}.h"
-#include <stdio.h>
-{buffers}
-int main(void)
-{{
-    while ({reads}) {{
-        if ({name}_run({arguments}) != 0) {{
-            return 1;
-        }}
-{writes}
-    }}
-    return 0;
-}}
-"""
+
+@dataclass(frozen=True)
+class Counts:
+    """How many numbers were compared, all codes and all results, and how many of them have other bits."""
+
+    compared: int
+    differ: int
+
+    def __str__(self) -> str:
+        return f"{self.compared:,}, {self.differ:,}"
+
+
+def missing_on(machine: Machine) -> str | None:
+    """Return the first command that a machine needs and that is not installed, None if all are."""
+    compiler, emulator = MACHINES[machine]
+    return next((command for command in (compiler[0], *emulator) if shutil.which(command) is None), None)
+
+
+def compare(packed: PackedModel, inputs: Array, machine: Machine) -> Counts:
+    """Run a header and the packed net, and count.
+
+    Args:
+        packed: of one input.
+        inputs: a batch for it.
+        machine: whose compiler and emulator are installed.
+    """
+    compiler, emulator = MACHINES[machine]
+    operations, arrays = packed.program()
+    program = Program(with_all_codes(operations), arrays)
+    header = c_source(program.description, arrays).text
+    compared = differ = 0
+    with tempfile.TemporaryDirectory() as folder:
+        made = executable(header, "net", program, Path(folder) / "net", compiler)
+        for first in range(0, len(inputs), _BATCH):
+            batch = inputs[first : first + _BATCH]
+            found = execute([*emulator, str(made)], program, [batch])
+            for name, expected in outputs_of(program, batch).items():
+                compared += expected.size
+                differ += other_bits(found[name], expected)
+    return Counts(compared, differ)
+
+
+def outputs_of(program: Program, inputs: Array) -> dict[str, Array]:
+    """Return what a program gives, by the names of its outputs, of which it may have one."""
+    given = program(inputs)
+    return given if isinstance(given, dict) else {program.outputs[0]["name"]: given}
+
+
+def other_bits(found: Array, expected: Array) -> int:
+    """Return how many numbers of two arrays of one type and shape have other bits; -0.0 is not 0.0."""
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    bits = np.dtype(f"u{expected.dtype.itemsize}")
+    return int((np.ascontiguousarray(found).view(bits) != np.ascontiguousarray(expected).view(bits)).sum())
 
 
 def with_all_codes(operations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -48,45 +97,3 @@ def _codes_of(operation: Mapping[str, Any]) -> list[str]:
     given = given_names(operation)
     made = operation["op"] in ("quantize", "lookup")
     return [name for key, name in given.items() if key == "codes" or (made and key == "output")]
-
-
-def executable(header: str, name: str, program: Program, out: Path, command: Sequence[str]) -> Path:
-    """Compile a program that reads images from its input and writes results to its output.
-
-    Raises:
-        subprocess.CalledProcessError: the compiler has something to say, if only a warning.
-        OSError: there is no such compiler.
-    """
-    (out.parent / f"{name}.h").write_text(header, encoding="utf-8")
-    sizes = [_bytes(port) for port in (*program.inputs, *program.outputs)]
-    given = range(len(program.inputs))
-    text = _MAIN.format(
-        NAME=name.upper(),
-        name=name,
-        buffers="\n".join(f"static union {{ double d; char b[{n}]; }} port{i};" for i, n in enumerate(sizes)),
-        reads=" && ".join(f"fread(port{i}.b, 1, {sizes[i]}, stdin) == {sizes[i]}" for i in given),
-        arguments=", ".join(f"(void *)port{i}.b" for i in range(len(sizes))),
-        writes="\n".join(f"        fwrite(port{i}.b, 1, {n}, stdout);" for i, n in enumerate(sizes) if i not in given),
-    )
-    source = out.with_suffix(".c")
-    source.write_text(text, encoding="utf-8")
-    subprocess.run([*command, *STRICT, str(source), "-o", str(out), "-lm"], check=True)
-    return out
-
-
-def _bytes(port: Any) -> int:
-    nbytes: int = math.prod(port["shape"]) * np.dtype(port["dtype"]).itemsize
-    return nbytes
-
-
-def execute(command: Sequence[str], program: Program, images: Array) -> dict[str, Array]:
-    """Return what such a program, of one input, gives for a batch."""
-    done = subprocess.run(list(command), input=np.ascontiguousarray(images).tobytes(), capture_output=True, check=True)
-    rows = np.frombuffer(done.stdout, np.uint8).reshape(len(images), -1)
-    results, first = {}, 0
-    for port in program.outputs:
-        last = first + _bytes(port)
-        values = np.ascontiguousarray(rows[:, first:last]).view(port["dtype"])
-        results[port["name"]] = values.reshape(len(images), *port["shape"])
-        first = last
-    return results

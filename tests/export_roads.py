@@ -20,7 +20,8 @@ import bitorch
 from bitorch.models import LeNet8
 from bitorch_runtime import Program
 from bitorch_runtime.c_source import c_source
-from controller_runs import executable, execute, with_all_codes
+from bitorch_runtime.c_source.standalone import executable, execute
+from controller_runs import with_all_codes
 from onnx_dialect_runs import outputs_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "export.md"
@@ -161,7 +162,7 @@ def _c(model: nn.Module, x: Tensor, folder: Path) -> str:
     program = Program(with_all_codes(operations), arrays)
     header = c_source(with_all_codes(operations), arrays, "net").text
     run = executable(header, "net", program, folder / "net", ("gcc", "-O1"))
-    found, wanted = execute([str(run)], program, x.numpy()), program(x.numpy())
+    found, wanted = execute([str(run)], program, [x.numpy()]), program(x.numpy())
     given = wanted if isinstance(wanted, dict) else {program.outputs[0]["name"]: wanted}
     for name, expected in given.items():
         if said == BITS or expected.dtype != np.float32:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from bitorch.cli import main
 from bitorch.data import digits
 from bitorch_runtime import Program
 from bitorch_runtime.c_source import c_source, export_c
-from controller import MACHINES, Machine, Net, compared, deployed, sizes, trained_on_digits
-from controller_runs import STRICT, Array, executable, execute, with_all_codes
+from bitorch_runtime.c_source.standalone import STRICT, executable, execute
+from controller import CORTEX_M4, accuracy, measured, sizes
+from controller_nets import Net, Plan, digits_net, fashion_net, keyword_net, svhn_net
+from controller_runs import MACHINES, Array, Machine, compare, other_bits, with_all_codes
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,10 +34,73 @@ def needs(*commands: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def packed() -> bitorch.PackedModel:
-    """LeNet on digits, trained for some seconds, from pixels, in few bits but for its ends."""
+def digits_in_few_bits() -> Net:
+    """LeNet on digits, trained for some seconds, from pixels, its ends in 8 bits."""
     torch.manual_seed(0)
-    return deployed("", trained_on_digits(bitorch.LowBitConfig(1, 2), 3), digits().test.images, True).packed
+    return digits_net(Plan(), epochs=3)
+
+
+@pytest.fixture(scope="module")
+def packed() -> bitorch.PackedModel:
+    """The same with float ends."""
+    torch.manual_seed(0)
+    return digits_net(Plan(ends="float"), epochs=3).packed
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_all_numbers_of_digits_are_those_of_the_packed_net(machine: Machine, digits_in_few_bits: Net) -> None:
+    """All codes and scores of all test images, to the bit, where nothing sums floats."""
+    needs(*MACHINES[machine][0][:1], *MACHINES[machine][1])
+    net = digits_in_few_bits
+    operations, _ = net.packed.program()
+    assert not [one["op"] for one in operations if one["op"].endswith("_float")]
+    assert net.answers is not None
+    assert len(net.inputs) == len(net.answers) == len(digits().test.images)
+    counts = compare(net.packed, net.inputs, machine)
+    assert counts.compared > 5000 * len(net.inputs)
+    assert counts.differ == 0
+
+
+@pytest.mark.parametrize("make", [fashion_net, svhn_net], ids=["fashion", "svhn"])
+def test_nets_of_random_images_give_the_same_numbers(make: Callable[[Plan], Net]) -> None:
+    needs("gcc")
+    torch.manual_seed(0)
+    net = make(Plan(random=12))
+    assert net.name.endswith("not trained")
+    assert net.answers is None
+    counts = compare(net.packed, net.inputs, "here")
+    assert counts.compared > 10_000 * 12
+    assert counts.differ == 0
+
+
+def test_a_net_of_sounds_gives_the_same_numbers() -> None:
+    needs("gcc")
+    torch.manual_seed(0)
+    net = keyword_net(Plan(), epochs=1, sounds=200, tests=50)
+    counts = compare(net.packed, net.inputs, "here")
+    assert counts.compared > 1000 * 50
+    assert counts.differ == 0
+
+
+def test_data_sets_are_trained_on_where_they_are(tmp_path: Path) -> None:
+    """Of the MNIST family, from IDX files; all test images are compared."""
+    for part, count in (("train", 40), ("t10k", 7)):
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = np.random.default_rng(count).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        head = struct.pack(">4i", 0x803, count, 28, 28)
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x801, count) + labels.tobytes())
+    net = fashion_net(Plan(fashion_mnist=tmp_path, images=30), epochs=1)
+    assert net.inputs.shape == (7, 1, 28, 28)
+    assert net.answers is not None
+    assert net.answers.tolist() == list(range(7))
+    assert re.fullmatch(r"\d+\.\d%", accuracy(net))
+
+
+def test_numbers_with_other_bits_are_counted() -> None:
+    one, other = np.array([0.0, 1.0, 2.0, np.nan], np.float32), np.array([-0.0, 1.0, 2.5, np.nan], np.float32)
+    assert other_bits(one, one) == 0
+    assert other_bits(one, other) == 2
 
 
 def last_layer(packed: bitorch.PackedModel, x: Array) -> Array:
@@ -48,7 +115,7 @@ def last_layer(packed: bitorch.PackedModel, x: Array) -> Array:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_digits_give_every_code_of_the_packed_net(
+def test_float_ends_give_every_code_of_the_packed_net(
     machine: Machine, packed: bitorch.PackedModel, tmp_path: Path
 ) -> None:
     """All codes of all test images, the floats that follow from integers, and scores in the order of weights."""
@@ -61,7 +128,7 @@ def test_digits_give_every_code_of_the_packed_net(
     expected = program(images)
     assert isinstance(expected, dict)
     made = executable(c_source(all_of_them, arrays).text, "net", program, tmp_path / "net", compiler)
-    found = execute([*emulator, str(made)], program, images)
+    found = execute([*emulator, str(made)], program, [images])
     assert found.keys() == expected.keys()
     assert len(found) >= 5
     for name, array in found.items():
@@ -73,19 +140,27 @@ def test_digits_give_every_code_of_the_packed_net(
     assert np.allclose(scores, expected[packed.outputs[0].name], rtol=1e-5, atol=1e-5)
 
 
-def test_the_recipe_counts_what_differs(packed: bitorch.PackedModel) -> None:
-    needs("gcc")
-    assert compared(Net("digits", packed, digits().test.images[:20].numpy()), "here") == "0, 0"
-    constants, floats, arena = (int(text.replace(",", "")) for text in sizes(packed)[2:])
-    assert constants > floats > 0 < arena < 4096
+def test_the_recipe_counts_what_differs(packed: bitorch.PackedModel, digits_in_few_bits: Net) -> None:
+    """Float ends: only scores, and not their classes."""
+    needs("gcc", "arm-none-eabi-gcc")
+    counts = compare(packed, digits().test.images[:20].numpy(), "here")
+    assert 0 < counts.differ <= 20 * 10
+    assert measured(packed).float_weights
+    header = measured(digits_in_few_bits.packed)
+    assert header.float_weights == {}
+    assert header.code_bytes is not None
+    assert header.stack_bytes is not None
+    flash, ram = header.code_bytes + header.constant_bytes, header.arena_bytes + header.stack_bytes
+    cells = sizes(digits_in_few_bits.packed)
+    assert cells[1:] == [
+        f"{n:,}" for n in (flash, header.code_bytes, header.constant_bytes, ram, header.arena_bytes, header.stack_bytes)
+    ]
 
 
-CORTEX_M4 = "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard -Os"
-
-
-def test_digits_fit_a_small_controller(packed: bitorch.PackedModel, tmp_path: Path) -> None:
-    """A whole program for a Cortex-M4: below 64 KB of flash, and of 16 KB of memory without the stack."""
+def test_digits_fit_a_small_controller(digits_in_few_bits: Net, tmp_path: Path) -> None:
+    """A whole program for a Cortex-M4: below 64 KB of flash, and of 16 KB of memory with the stack."""
     needs("arm-none-eabi-gcc", "arm-none-eabi-size")
+    packed = digits_in_few_bits.packed
     written = bitorch.export_c(packed, tmp_path / "net.h", compiler=CORTEX_M4, arena_limit=16 * 1024)
     (tmp_path / "main.c").write_text(
         '#define NET_IMPLEMENTATION\n#include "net.h"\nvolatile uint8_t image[NET_INPUT_SIZE];\n'
@@ -97,10 +172,14 @@ def test_digits_fit_a_small_controller(packed: bitorch.PackedModel, tmp_path: Pa
     listed = subprocess.run(["arm-none-eabi-size", "main"], cwd=tmp_path, capture_output=True, text=True, check=True)
     text, data, bss = map(int, listed.stdout.splitlines()[1].split()[:3])
     assert written.code_bytes is not None
+    assert written.stack_bytes is not None
     assert text >= written.code_bytes + written.constant_bytes
     assert bss >= written.arena_bytes
+    assert 100 < written.stack_bytes < 1024
     assert text + data < 64 * 1024
-    assert data + bss < 16 * 1024
+    assert data + bss + written.stack_bytes < 16 * 1024
+    header = (tmp_path / "net.h").read_text()
+    assert f"\n * stack: {written.stack_bytes} bytes by the same\n" in header
 
 
 def test_a_file_and_a_model_give_the_same_header(packed: bitorch.PackedModel, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from bitorch_runtime import Program
+from bitorch_runtime.c_source.compiling import compile_c
+from bitorch_runtime.c_source.standalone import STRICT, executable, images_in, results_in
 
 Array = np.ndarray[Any, Any]
-STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")
 
 
 def needs(*commands: str) -> None:
@@ -25,22 +26,13 @@ def needs(*commands: str) -> None:
         pytest.skip(f"{', '.join(missing)} not installed")
 
 
-def compile_c(text: str, out: Path, command: Sequence[str]) -> Path:
-    """Compile C, of headers that lie beside it, without a warning."""
-    source = out.with_suffix(".c")
-    source.write_text(text, encoding="utf-8")
-    done = subprocess.run([*command, *STRICT, str(source), "-o", str(out), "-lm"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[:4000]
-    return out
-
-
 def library(headers: Mapping[str, str], folder: Path, command: Sequence[str] = ("gcc", "-O1")) -> ctypes.CDLL:
     """Return a library of networks, by their names; each has a header of its own."""
     lines = []
     for name, text in headers.items():
         (folder / f"{name}.h").write_text(text, encoding="utf-8")
         lines.append(f'#define {name.upper()}_IMPLEMENTATION\n#include "{name}.h"\n')
-    return ctypes.CDLL(str(compile_c("".join(lines), folder / "nets.so", [*command, "-shared", "-fPIC"])))
+    return ctypes.CDLL(str(compile_c([*command, *STRICT, "-shared", "-fPIC"], "".join(lines), folder / "nets.so")))
 
 
 def _outputs(program: Program) -> dict[str, Array]:
@@ -58,63 +50,6 @@ def call(nets: ctypes.CDLL, name: str, program: Program, inputs: Sequence[Array]
         for key, array in outputs.items():
             results[key].append(array)
     return {key: np.stack(arrays) for key, arrays in results.items()}
-
-
-def executable(header: str, name: str, program: Program, out: Path, command: Sequence[str]) -> Path:
-    """Compile a program that reads images from its input and writes results to its output.
-
-    With -DIN and -DOUT, texts of C, it reads and writes files: a bare machine has nothing else.
-    """
-    (out.parent / f"{name}.h").write_text(header, encoding="utf-8")
-    inputs = [int(np.prod(port["shape"], dtype=int)) * np.dtype(port["dtype"]).itemsize for port in program.inputs]
-    outputs = [array.nbytes for array in _outputs(program).values()]
-    sizes = [*inputs, *outputs]
-    buffers = "\n".join(f"static union {{ double d; unsigned char b[{size}]; }} p{i};" for i, size in enumerate(sizes))
-    reads = " || ".join(f"fread(p{i}.b, 1, {size}, in) != {size}" for i, size in enumerate(inputs))
-    writes = "\n".join(f"fwrite(p{len(inputs) + i}.b, 1, {size}, out);" for i, size in enumerate(outputs))
-    arguments = ", ".join(f"(void *)p{i}.b" for i in range(len(sizes)))
-    text = f"""
-#define {name.upper()}_IMPLEMENTATION
-#include "{name}.h"
-#include <stdio.h>
-{buffers}
-int main(void) {{
-#ifdef IN
-    FILE *in = fopen(IN, "rb"), *out = fopen(OUT, "wb");
-#else
-    FILE *in = stdin, *out = stdout;
-#endif
-    while (!({reads})) {{
-        if ({name}_run({arguments}) != 0) return 1;
-        {writes}
-    }}
-    return fclose(out) != 0;
-}}
-"""
-    return compile_c(text, out, command)
-
-
-def execute(command: Sequence[str], program: Program, inputs: Sequence[Array]) -> dict[str, Array]:
-    """Return what such a program gives."""
-    done = subprocess.run(list(command), input=_images(inputs), capture_output=True, check=True, timeout=300)
-    return _results(done.stdout, program, len(inputs[0]))
-
-
-def _images(inputs: Sequence[Array]) -> bytes:
-    return b"".join(
-        b"".join(np.ascontiguousarray(array[i]).tobytes() for array in inputs) for i in range(len(inputs[0]))
-    )
-
-
-def _results(data: bytes, program: Program, images: int) -> dict[str, Array]:
-    outputs = _outputs(program)
-    rows = np.frombuffer(data, np.uint8).reshape(images, sum(array.nbytes for array in outputs.values()))
-    results, first = {}, 0
-    for key, array in outputs.items():
-        values = np.ascontiguousarray(rows[:, first : first + array.nbytes])
-        results[key] = values.view(array.dtype).reshape(images, *array.shape)
-        first += array.nbytes
-    return results
 
 
 #: A Cortex-M4 with floats in single precision, as a compiler calls it.
@@ -136,14 +71,27 @@ __attribute__((section(".vectors"), used)) const struct {
 """
 
 
-def on_cortex_m4(header: str, name: str, program: Program, inputs: Sequence[Array], folder: Path) -> dict[str, Array]:
-    """Return what a header gives on an emulated board with a Cortex-M4, which reads and writes files here."""
+#: What a program of such a board is linked with, and what runs it.
+_LINKED = ("--specs=rdimon.specs", "-Wl,--section-start=.vectors=0")
+_BOARD = ("qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "null")
+_SEMIHOSTING = ("-semihosting-config", "enable=on,target=native")
+
+
+def for_cortex_m4(folder: Path) -> list[str]:
+    """Return the command that compiles a program which reads folder/in.bin and writes folder/out.bin."""
     (folder / "start.c").write_text(_START)
-    (folder / "in.bin").write_bytes(_images(inputs))
     files = (f'-DIN="{folder}/in.bin"', f'-DOUT="{folder}/out.bin"')
-    board = ("--specs=rdimon.specs", "-Wl,--section-start=.vectors=0", str(folder / "start.c"))
-    out = executable(header, name, program, folder / f"{name}-m4", [*CORTEX_M4, "-Os", *files, *board])
-    machine = ("-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "null")
-    semihosting = ("-semihosting-config", "enable=on,target=native")
-    subprocess.run(["qemu-system-arm", *machine, *semihosting, "-kernel", str(out)], check=True, timeout=300)
-    return _results((folder / "out.bin").read_bytes(), program, len(inputs[0]))
+    return [*CORTEX_M4, "-Os", *files, *_LINKED, str(folder / "start.c")]
+
+
+def run_cortex_m4(program: Path, given: bytes) -> bytes:
+    """Return what such a program writes, on an emulated board with a Cortex-M4."""
+    (program.parent / "in.bin").write_bytes(given)
+    subprocess.run([*_BOARD, *_SEMIHOSTING, "-kernel", str(program)], check=True, timeout=300)
+    return (program.parent / "out.bin").read_bytes()
+
+
+def on_cortex_m4(header: str, name: str, program: Program, inputs: Sequence[Array], folder: Path) -> dict[str, Array]:
+    """Return what a header gives on such a board."""
+    out = executable(header, name, program, folder / f"{name}-m4", for_cortex_m4(folder))
+    return results_in(run_cortex_m4(out, images_in(inputs)), program)

@@ -18,7 +18,8 @@ from bitorch_runtime.c_source.fragment_text import with_needed
 from bitorch_runtime.c_source.memory_plan import Buffer, peak, plan
 from bitorch_runtime.c_source.names import check_name, identifier
 from bitorch_runtime.c_source.read_codes import with_codes_read
-from c_headers import CORTEX_M4, STRICT, call, library, needs
+from bitorch_runtime.c_source.standalone import STRICT
+from c_headers import CORTEX_M4, call, library, needs
 from operation_examples import FUNCTIONS, FUNCTIONS_WITH_NUMBERS, Array, Operation
 
 
@@ -302,6 +303,21 @@ def test_arrays_that_are_equal_are_there_once() -> None:
     twin = dict(operations[3], input="b", codes="b2")
     more = [*operations[:4], twin, dict(operations[4], input="b2"), *operations[5:]]
     assert c_source(more, arrays).constant_bytes == c_source(operations, arrays).constant_bytes
+
+
+@pytest.mark.parametrize("name", ["norm_row", "run", "at", "arena", "n1_affine", "data", "float", "x y"])
+def test_arrays_with_the_names_of_functions(name: str, tmp_path: Path) -> None:
+    needs("gcc")
+    port: Operation = {"op": "input", "output": "x", "dtype": "float32", "shape": [4]}
+    affine: Operation = {"op": "affine", "input": "x", "norm_multiply": name, "norm_offset": "o", "float32": "y"}
+    operations = [port, affine, {"op": "output", "input": "y"}]
+    arrays: dict[str, Array] = {name: np.arange(4, dtype=np.float32), "o": np.ones(4, np.float32)}
+    x: Array = np.full((1, 4), 3, np.float32)
+    nets = library({"net": c_source(operations, arrays).text}, tmp_path)
+    assert call(nets, "net", Program(operations, arrays), [x])["y"].tolist() == [[1, 4, 7, 10]]
+    assert not [
+        path.name for path in (files("bitorch_runtime.c_source") / "fragments").iterdir() if "data_" in path.name
+    ]
 
 
 def test_every_fragment_has_a_comment_and_a_use() -> None:

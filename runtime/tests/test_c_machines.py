@@ -10,7 +10,8 @@ import pytest
 
 from bitorch_runtime import Program, reference
 from bitorch_runtime.c_source import c_source
-from c_headers import executable, execute, needs, on_cortex_m4
+from bitorch_runtime.c_source.standalone import executable, execute
+from c_headers import needs, on_cortex_m4
 from case_builder import other_bits
 from cases import Case, random_case
 from operation_examples import FUNCTIONS, FUNCTIONS_WITH_NUMBERS, Array, Operation

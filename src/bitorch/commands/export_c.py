@@ -28,7 +28,7 @@ class CFlags:
     size: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CxHxW")] = ()
     """Of a net that takes images of every size: the shape of one image of each input, such as 3x64x64."""
     compiler: str | None = None
-    """A command, by which the size of the code is measured: "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -Os"."""
+    """A command, by which code and stack are measured: "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -Os"."""
 
 
 def export_header(net: Path, flags: CFlags) -> int:
@@ -50,9 +50,17 @@ def export_header(net: Path, flags: CFlags) -> int:
         "constants": f"{written.constant_bytes:,} bytes",
         "of these float weights": ", ".join(floats),
         "arena": f"{written.arena_bytes:,} bytes",
+        "stack": _stack(flags.compiler, written.stack_bytes),
     }
     print_table(str(flags.c), rows)
     return 0
+
+
+def _stack(compiler: str | None, nbytes: int | None) -> str:
+    """Say how deep the stack gets, or why that is not known."""
+    if nbytes is not None:
+        return f"{nbytes:,} bytes"
+    return "not measured; see --compiler" if compiler is None else "not known: GCC from 10 on tells it"
 
 
 def _shapes(texts: Sequence[str]) -> list[tuple[int, ...]] | None:

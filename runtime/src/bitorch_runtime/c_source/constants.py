@@ -70,7 +70,7 @@ class Constants:
         flat = np.ascontiguousarray(values, _DTYPES[c_type]).reshape(-1)
         key = (c_type, flat.tobytes())
         if key not in self._names:
-            name = f"net_{self._taken.new(hint)}"
+            name = f"net_data_{self._taken.new(hint)}"  # an array may have the name of a function
             self._names[key] = name
             self.nbytes += flat.nbytes
             self._texts.append(f"static const {c_type} {name}[{len(flat)}] = {{\n{self._rows(flat, c_type)}\n}};\n")

@@ -13,9 +13,9 @@ from bitorch_runtime import atomic_file, format
 from bitorch_runtime.arguments import check_integer
 from bitorch_runtime.model import load
 
-from .code_size import code_bytes
+from .measuring import measured
 from .names import check_name
-from .source import c_source, with_code_bytes
+from .source import c_source, with_measured
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class CHeader:
         constant_bytes: of weights, thresholds and tables: read-only memory, beside the code.
         arena_bytes: of memory that tensors share.
         code_bytes: of code, by the compiler that was named; None where none was.
+        stack_bytes: of the deepest chain of calls from `net_run` on, by the same; None where it does not tell, as GCC
+            does from 10 on.
         float_weights: layers that keep floats, with the bytes of their weights, which are among the constants.
     """
 
@@ -34,15 +36,16 @@ class CHeader:
     constant_bytes: int
     arena_bytes: int
     code_bytes: int | None
+    stack_bytes: int | None
     float_weights: dict[str, int]
 
     def __str__(self) -> str:
         code = "" if self.code_bytes is None else f"code {self.code_bytes:,} bytes, "
         floats = sum(self.float_weights.values())
         of_floats = f" ({floats:,} of them float weights of {', '.join(self.float_weights)})" if floats else ""
-        return (
-            f"{self.path}: {code}constants {self.constant_bytes:,} bytes{of_floats}, arena {self.arena_bytes:,} bytes"
-        )
+        stack = "" if self.stack_bytes is None else f", stack {self.stack_bytes:,} bytes"
+        constants, arena = f"constants {self.constant_bytes:,} bytes", f"arena {self.arena_bytes:,} bytes"
+        return f"{self.path}: {code}{constants}{of_floats}, {arena}{stack}"
 
 
 def export_c(
@@ -62,8 +65,8 @@ def export_c(
         name: that its names begin with: `net_run`, `NET_INPUT_SIZE`.
         shapes: of one image of each input, where the network leaves sizes open.
         arena_limit: the most bytes of memory that its tensors may share; None: any.
-        compiler: a command, by which the size of the code is measured, such as "arm-none-eabi-gcc -mcpu=cortex-m4
-            -mthumb -Os"; None: it is not measured.
+        compiler: a command, by which code and stack are measured, such as "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb
+            -Os"; None: they are not.
 
     Raises:
         TypeError: an argument is of another type.
@@ -92,9 +95,10 @@ def write_c(
     if arena_limit is not None:
         check_integer("arena_limit", arena_limit, 0, 2**40)
     source = c_source(operations, arrays, name, shapes=shapes, info=info, arena_limit=arena_limit)
-    code = None
+    code = stack = None
     if compiler is not None:
-        code = code_bytes(source.text, name, compiler)
-        source = with_code_bytes(source, code, compiler)
+        found = measured(source.text, name, compiler)
+        code, stack = found.code, found.stack
+        source = with_measured(source, found)
     atomic_file.write(os.fspath(path), source.text.encode("ascii", "backslashreplace"))
-    return CHeader(os.fspath(path), source.constant_bytes, source.arena_bytes, code, source.float_weights)
+    return CHeader(os.fspath(path), source.constant_bytes, source.arena_bytes, code, stack, source.float_weights)

@@ -14,6 +14,7 @@ from .body import Body
 from .constants import Constants
 from .emitting import EMITTERS, check_all
 from .header import NOT_MEASURED, Sizes, plain, write_header
+from .measuring import Measured
 from .memory_plan import Buffer, Plan, peak, plan
 from .names import check_name
 from .places import Places
@@ -83,9 +84,12 @@ def c_source(
     return CSource(text, constants.nbytes, arena.nbytes, floats)
 
 
-def with_code_bytes(source: CSource, code: int, compiler: str) -> CSource:
-    """Return a header that says how large its code is."""
-    return replace(source, text=source.text.replace(NOT_MEASURED, f"code: {code} bytes by {plain(compiler)}", 1))
+def with_measured(source: CSource, found: Measured) -> CSource:
+    """Return a header that says how large its code is, and how deep its stack."""
+    lines = [f"code: {found.code} bytes by {plain(found.compiler)}"]
+    if found.stack is not None:
+        lines.append(f"stack: {found.stack} bytes by the same")
+    return replace(source, text=source.text.replace(NOT_MEASURED, "\n * ".join(lines), 1))
 
 
 def _bodies(
