@@ -95,10 +95,11 @@ def packed(folder: Path) -> dict[str, PackedModel]:
 
 
 @pytest.fixture(scope="module", params=KERNELS)
-def planned(request: pytest.FixtureRequest, folder: Path, packed: dict[str, PackedModel]) -> tuple[str, Plans]:
+def planned(request: pytest.FixtureRequest, folder: Path) -> tuple[str, Plans]:
     kernels: str = request.param
     if kernels not in HERE:
         pytest.skip(f"this CPU cannot run {kernels}")
+    request.getfixturevalue("packed")  # only here: it takes most of a minute, and a skipped test needs none
     return kernels, plans(folder, kernels, fused=False)
 
 

@@ -710,6 +710,15 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return programs
 
 
+@pytest.fixture
+def collected_quickly() -> Iterator[None]:
+    """Let the collector pass over all that other tests of this process have left: it would take half a minute."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("collected_quickly")
 def test_programs_are_made_once_and_freed(made: list[Any]) -> None:
     packed = PackedConv2d(QConv2d(2, 2, 3, **paper(1, 1)).eval())
     for size in (5, 6, 5, 6, 5):
