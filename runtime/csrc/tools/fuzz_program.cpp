@@ -141,6 +141,14 @@ void run_short_of_memory(Random& random, const Program& program, const std::vect
   allocations_until_failure = -1;
 }
 
+// Whether a program has sums of floats whose order depends on the kernels.
+bool adds_floats(const std::string& program) {
+  for (const char* name : {"_float\"", "\"matmul\"", "\"attention\""}) {
+    if (program.find(name) != std::string::npos) return true;
+  }
+  return false;
+}
+
 void run_program(Random& random, const Program& program, const Program* other, const CaseFile& c, Counts* counts) {
   int64_t batch = static_cast<int64_t>(random.below(4));
   const std::vector<OwnedArray> inputs = make_inputs(random, program, c, &batch);
@@ -182,7 +190,7 @@ void try_case(const std::vector<uint8_t>& bytes, Counts* counts) {
     const CaseFile c = CaseFile::parse(bytes);
     const KernelTable& table = kernels(random.of(names));
     const KernelTable& other_table = kernels(random.of(names));
-    const bool has_float_sums = c.program.find("_float\"") != std::string::npos;
+    const bool has_float_sums = adds_floats(c.program);
     set_num_threads(1 + static_cast<int>(random.below(2)));
     if (random.one_in(8)) allocations_until_failure = static_cast<int64_t>(random.below(random.one_in(2) ? 100 : 2000));
     const Plans plans(c.program, c.array_views(), table);
