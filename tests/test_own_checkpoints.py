@@ -226,7 +226,9 @@ def test_what_is_passed_in_python() -> None:
         load_model("own.ckpt", net, input_shape=(8, 8))
     with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module or a function that returns one, got 3"):
         load_model("own.ckpt", 3)  # type: ignore[arg-type]  # the mistake under test
-    with pytest.raises(ValueError, match="model lenet-8 needs the shape of the images"):
+    with pytest.raises(
+        ValueError, match="does not say the shape of its images, which model lenet-8 needs; pass input_shape"
+    ):
         load_model("own.ckpt", "lenet-8", config=bitorch.LowBitConfig(1, 2))
     with pytest.raises(ValueError, match="does not fit the model LeNet8: it has the layers body 1 2"):
         load_model("own.ckpt", "lenet-8", config=bitorch.LowBitConfig(1, 2), input_shape=(1, 8, 8))

@@ -93,14 +93,30 @@ def load_trained(
     shape = _shape(checkpoint, input_shape)
     classes = num_classes if checkpoint.num_classes is None else checkpoint.num_classes
     source = _source(checkpoint, model, what, option)
-    if source.given is None and model is None:
-        check_builds(checkpoint)
+    if source.given is None:
+        _check_known(checkpoint, source, shape, classes, option)
+        if model is None:
+            check_builds(checkpoint)
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away, so they must not cost random numbers
         net = source.build(shape, classes)
     net = _made_low_bit(net, checkpoint, config)
     checkpoint = of_this_net(net, checkpoint)
     load_weights(net, checkpoint)
     return Trained(checkpoint, net.eval(), source, shape)
+
+
+def _check_known(
+    checkpoint: Checkpoint, source: NetSource, shape: tuple[int, int, int] | None, classes: int | None, option: str
+) -> None:
+    """Refuse to build an architecture by its name from a checkpoint that says too little."""
+    if shape is not None and classes is not None:
+        return
+    missing = "the shape of its images" if shape is None else "the number of its classes"
+    remedy = "pass input_shape=[C, H, W] (--input-shape C H W), or name" if shape is None else "name"
+    raise ValueError(
+        f"{checkpoint.path} does not say {missing}, which model {source.name} needs; {remedy} what makes the net with "
+        f"{option} FILE.py:NAME"
+    )
 
 
 def _source(checkpoint: Checkpoint, model: GivenNet | str | None, what: str, option: str) -> NetSource:
