@@ -13,7 +13,7 @@ from ..passes.pipeline import PASSES as SHARED
 from ..passes.pipeline import Pass
 from ..passes.quantizer_codes import over_channels
 from ..runtime.fold_tables import drop_lookups, fold_tables
-from ..runtime.fuse_thresholds import of_floats, of_sum, read_once
+from ..runtime.fuse_thresholds import of_floats, with_thresholds
 
 #: There are no thresholds of more levels.
 _MOST = 15
@@ -25,15 +25,7 @@ def fuse_few_thresholds(graph: Graph) -> Graph:
     ONNX has each step of a quantizer as an operator of its own, with the same rounding. Of batch normalisation it has
     none that rounds once: in float64 the sum is rounded twice, which is proved to give the same codes, or not.
     """
-    claimed: set[str] = set()
-    alone = read_once(graph)
-    nodes: list[Node] = []
-    for node in graph:
-        if node.kind == "codes":
-            fused = of_sum(graph, node, claimed)
-            node = _of_floats(graph, node, alone) if fused is None else fused
-        nodes.append(node)
-    return Graph(tuple(nodes), graph.outputs).pruned()
+    return with_thresholds(graph, _of_floats)
 
 
 def _of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:

@@ -38,18 +38,23 @@ def fuse_thresholds(graph: Graph) -> Graph:
     such as inf·0: it is no staircase. The runtime has no other quantizer without thresholds, so the other forms get
     them whatever their levels, behind what is monotone.
     """
+    return with_thresholds(graph, of_floats)
+
+
+def with_thresholds(graph: Graph, of_floats: Callable[[Graph, Node, set[str]], Node]) -> Graph:
+    """Let codes come from D by thresholds where they can, and else as `of_floats` says, given what is read once."""
     claimed: set[str] = set()  # sums D whose codes are fused: a layer writes one tensor of codes
-    alone = read_once(graph)
+    alone = _read_once(graph)
     nodes: list[Node] = []
     for node in graph:
         if node.kind == "codes":
-            fused = of_sum(graph, node, claimed)
+            fused = _of_sum(graph, node, claimed)
             node = of_floats(graph, node, alone) if fused is None else fused
         nodes.append(node)
     return Graph(tuple(nodes), graph.outputs).pruned()
 
 
-def read_once(graph: Graph) -> set[str]:
+def _read_once(graph: Graph) -> set[str]:
     """The nodes that one other reads, and that do not leave."""
     return {name for name, readers in graph.readers().items() if len(readers) == 1 and name not in graph.outputs}
 
@@ -59,7 +64,7 @@ def _levels(node: Node) -> int:
     return (1 << bits) - 1
 
 
-def of_sum(graph: Graph, node: Node, claimed: set[str]) -> Node | None:
+def _of_sum(graph: Graph, node: Node, claimed: set[str]) -> Node | None:
     """Codes from D; None where they must come from floats. `claimed`: the sums that have such codes, with this one."""
     levels = _levels(node)
     start, chain = source(graph, node, lambda at: True)
@@ -79,7 +84,7 @@ def of_sum(graph: Graph, node: Node, claimed: set[str]) -> Node | None:
 
 
 def of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
-    """Codes from the float tensor that is furthest up. `alone`: see `read_once`."""
+    """Codes from the float tensor that is furthest up. `alone`: see `_read_once`."""
     levels = _levels(node)
     is_few = levels <= _MOST_LEVELS
     start, chain = source(graph, node, lambda at: at.kind != "scale" and (is_few or is_monotone(at)))
