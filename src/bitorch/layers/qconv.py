@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from ..quantizations import Quantization, RangeQuantization
 from .config import config
 from .exact import CONVOLUTIONS, scaled_convolution
+from .extensions.layer_recipe import LayerRecipe
 from .input_quantizer import quantizer_of
-from .low_bit import LowBit, Values, WeightQuantized
+from .low_bit import Values, WeightQuantized
+from .register import q_conv1d_registry, q_conv2d_registry, q_conv3d_registry
+from .registered import Registered, arguments_by_name
 
 _Size = int | tuple[int, ...]
 
@@ -130,8 +133,20 @@ class _ConvNoAct(_Convolution):
         return self._convolve_values(input, self.weight_quantization(self.weight))
 
 
-class _Conv(_Convolution, LowBit):
+class _Conv(_Convolution, Registered):
     """A convolution with quantized weight, input and gradient; documented at QConv2d."""
+
+    _required_arguments = ("in_channels", "out_channels", "kernel_size")
+    _other_arguments = {  # noqa: RUF012 - a ClassVar of Registered
+        "stride": 1,
+        "padding": 0,
+        "dilation": 1,
+        "groups": 1,
+        "bias": False,
+        "padding_mode": "zeros",
+        "device": None,
+        "dtype": None,
+    }
 
     def __init__(
         self,
@@ -166,6 +181,15 @@ class _Conv(_Convolution, LowBit):
             exact=exact,
         )
 
+    @staticmethod
+    def get_args_as_kwargs(recipe: LayerRecipe) -> dict[str, Any]:
+        """Return a recipe's arguments by name, without those of quantizers.
+
+        Raises:
+            IndexError: in_channels, out_channels or kernel_size is missing.
+        """
+        return arguments_by_name(recipe, _Conv)
+
     def _set_quantization(self, *, pad_value: float | None = None, **quantization: object) -> None:
         self._pad_value = 0.0  # a level of every grid, until the input quantizer is known
         super()._set_quantization(**quantization)  # type: ignore[arg-type]  # passed on as they came
@@ -174,6 +198,9 @@ class _Conv(_Convolution, LowBit):
     def _default_pad_value(self, activation: nn.Module | None) -> float:
         assert activation is not None  # these layers have one
         return 0.0 if quantizer_of(activation).unsigned else config.padding_value
+
+    def _is_default_pad_value(self) -> bool:
+        return not self._is_pad_value_given and self._pad_value == self._default_pad_value(self.activation)
 
     def _going_with(self, activation: nn.Module) -> dict[str, Any]:
         return {} if self._is_pad_value_given else {"_pad_value": self._default_pad_value(activation)}
@@ -221,12 +248,14 @@ class _Conv(_Convolution, LowBit):
         return self._quantize_gradient(self._convolve(input))
 
 
+@q_conv1d_registry.of
 class QConv1d(_Conv, nn.Conv1d):
     """QConv2d in one dimension."""
 
     _float_class = nn.Conv1d
 
 
+@q_conv2d_registry.of
 class QConv2d(_Conv, nn.Conv2d):
     """y = conv(x_q, w_q) + b in two dimensions, computed on the integer codes and scaled once: D·(s_x·s_w) + b.
 
@@ -252,6 +281,7 @@ class QConv2d(_Conv, nn.Conv2d):
     _float_class = nn.Conv2d
 
 
+@q_conv3d_registry.of
 class QConv3d(_Conv, nn.Conv3d):
     """QConv2d in three dimensions."""
 
