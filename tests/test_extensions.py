@@ -67,6 +67,10 @@ class PlainLayer(DefaultImplementationMixin, Plain):
     """Found by pickle, although the name is that of a factory."""
 
 
+#: For type checkers, who take no notice of what a decorator makes of a class.
+FACTORY: Any = PlainLayer
+
+
 class Fast(CustomImplementationMixin, Plain):
     """Takes no device."""
 
@@ -127,7 +131,7 @@ def test_the_implementation_is_exchanged() -> None:
 
 
 def test_a_container_around_a_module_is_a_child() -> None:
-    layer = LayerContainer(nn.Linear, 4, 3)
+    layer: Any = LayerContainer(nn.Linear, 4, 3)
     net = nn.Sequential(layer, nn.ReLU())
     x = torch.randn(2, 4)
     assert torch.equal(net(x), layer.layer_implementation(x).relu())
@@ -142,7 +146,7 @@ def test_a_container_around_a_module_is_a_child() -> None:
 
 @pytest.mark.parametrize("copied", COPIES)
 def test_containers_are_copied(copied: Any) -> None:
-    for layer in (LayerContainer(nn.Linear, 4, 3), PlainLayer(1, factor=3)):
+    for layer in (LayerContainer(nn.Linear, 4, 3), FACTORY(1, factor=3)):
         other = copied(layer)
         assert type(other) is LayerContainer
         assert other.recipe.layer is other
@@ -166,25 +170,25 @@ def test_recipes() -> None:
 
 
 def test_a_factory_builds_for_the_mode() -> None:
-    layer = PlainLayer(1, factor=3)
+    layer = FACTORY(1, factor=3)
     assert isinstance(layer, LayerContainer)
-    assert isinstance(layer, PlainLayer.class_)
+    assert isinstance(layer, FACTORY.class_)
     assert layer in registry
     assert registry.layer_instances == {layer}
     assert registry.get_recipe_for(layer) is layer.recipe is registry.get_recipe_for(layer.layer_implementation)
     assert registry.get_recipe_for(Plain(1)) is None
     with pause_wrapping():
-        assert type(PlainLayer(1)) is PlainLayer.class_
+        assert type(FACTORY(1)) is FACTORY.class_
     with change_mode(AUTO), pytest.raises(RuntimeError, match=r"Plain: no implementation\(s\) .* inference_auto"):
-        PlainLayer(1)
+        FACTORY(1)
     PlainImplementation(AUTO)(Fast)
     with change_mode(AUTO):
-        assert isinstance(PlainLayer(1), Fast)
+        assert isinstance(FACTORY(1), Fast)
 
 
 def test_layers_are_converted_and_back() -> None:
     PlainImplementation(AUTO + RuntimeMode.GPU)(Fast)
-    one, other = PlainLayer(1, factor=3), PlainLayer(2)
+    one, other = FACTORY(1, factor=3), FACTORY(2)
     registry.convert_layers_to(RuntimeMode.GPU, only=[one.layer_implementation], device="cpu")
     assert isinstance(one, Fast)
     assert not isinstance(other, Fast)
@@ -194,12 +198,12 @@ def test_layers_are_converted_and_back() -> None:
     assert (one.factor, other.factor) == (3, 2)
     assert registry.layer_instances == {one, other}
     registry.convert_layers_to(RuntimeMode.RAW)
-    assert type(one.layer_implementation) is type(other.layer_implementation) is PlainLayer.class_
+    assert type(one.layer_implementation) is type(other.layer_implementation) is FACTORY.class_
 
 
 def test_a_refusal_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     PlainImplementation(AUTO)(Fast)
-    layers = [PlainLayer(number, 13 if number == 2 else 3) for number in range(5)]
+    layers = [FACTORY(number, 13 if number == 2 else 3) for number in range(5)]
     with pytest.raises(RuntimeError, match=r"Plain: .*implementation\(s\).* inference_auto .*Fast: 13 is bad luck"):
         registry.convert_layers_to(AUTO)
     assert not any(isinstance(layer, Fast) for layer in layers)
@@ -218,21 +222,21 @@ def test_the_first_that_takes_it() -> None:
     PlainImplementation(AUTO)(Second)
     assert registry.get_layer(AUTO).class_ is Fast  # nothing is to be cloned
     assert registry.get_layer(AUTO, LayerRecipe(None, (1, 13), {})).class_ is Second
-    assert registry.get_layer().class_ is PlainLayer.class_
+    assert registry.get_layer().class_ is FACTORY.class_
     assert len(registry.layer_implementations) == 3
     registry.unregister_custom_implementations()
-    assert registry.layer_implementations == {PlainLayer}
+    assert registry.layer_implementations == {FACTORY}
 
 
 def test_a_registry_keeps_no_layer_alive() -> None:
-    layer = PlainLayer(1)
+    layer = FACTORY(1)
     inside = weakref.ref(layer.layer_implementation)
     assert len(registry.layer_instances) == 1
     del layer
     gc.collect()
     assert inside() is None
     assert not registry.layer_instances
-    kept = PlainLayer(1)
+    kept = FACTORY(1)
     registry.clear()
     assert kept is not None
     assert not registry.layer_instances
@@ -245,7 +249,7 @@ def test_weights_go_along() -> None:
     class Own(DefaultImplementationMixin, nn.Linear):
         pass
 
-    layer = Own(4, 3).eval()
+    layer: Any = Own(4, 3).eval()
     weight = layer.weight
     own.convert_layers_to(RuntimeMode.DEFAULT)
     assert layer.weight is not weight
@@ -381,7 +385,7 @@ def test_layers_stay_ordinary_classes() -> None:
     assert gone() is None  # at once: nothing holds it, and it is in no circle
 
 
-def engine(registered_for: int = AUTO) -> type[nn.Module]:
+def engine(registered_for: int = AUTO) -> Any:
     @QLinearImplementation(registered_for)
     class Engine(CustomImplementationMixin, QLinear):
         """As one of bitorch-engine: derived from BITorch's QLinearBase."""

@@ -50,7 +50,7 @@ def test_order(one: RuntimeMode, other: RuntimeMode) -> None:
 
 
 def test_other_types_do_not_compare() -> None:
-    assert DEFAULT != "default"
+    assert DEFAULT != "default"  # type: ignore[comparison-overlap]
     with pytest.raises(TypeError):
         _ = DEFAULT < "cpu"  # type: ignore[operator]
     with pytest.raises(TypeError):

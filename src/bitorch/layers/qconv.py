@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from ..quantizations import Quantization, RangeQuantization
 from .config import config
 from .exact import CONVOLUTIONS, scaled_convolution
-from .extensions.layer_recipe import LayerRecipe
 from .input_quantizer import quantizer_of
 from .low_bit import Values, WeightQuantized
+from .qconv_mixin import QConvArgsProviderMixin
 from .register import q_conv1d_registry, q_conv2d_registry, q_conv3d_registry
-from .registered import Registered, arguments_by_name
 
 _Size = int | tuple[int, ...]
 
@@ -133,20 +132,8 @@ class _ConvNoAct(_Convolution):
         return self._convolve_values(input, self.weight_quantization(self.weight))
 
 
-class _Conv(_Convolution, Registered):
+class _Conv(_Convolution, QConvArgsProviderMixin):
     """A convolution with quantized weight, input and gradient; documented at QConv2d."""
-
-    _required_arguments = ("in_channels", "out_channels", "kernel_size")
-    _other_arguments = {  # noqa: RUF012 - a ClassVar of Registered
-        "stride": 1,
-        "padding": 0,
-        "dilation": 1,
-        "groups": 1,
-        "bias": False,
-        "padding_mode": "zeros",
-        "device": None,
-        "dtype": None,
-    }
 
     def __init__(
         self,
@@ -180,15 +167,6 @@ class _Conv(_Convolution, Registered):
             pad_value=pad_value,
             exact=exact,
         )
-
-    @staticmethod
-    def get_args_as_kwargs(recipe: LayerRecipe) -> dict[str, Any]:
-        """Return a recipe's arguments by name, without those of quantizers.
-
-        Raises:
-            IndexError: in_channels, out_channels or kernel_size is missing.
-        """
-        return arguments_by_name(recipe, _Conv)
 
     def _set_quantization(self, *, pad_value: float | None = None, **quantization: object) -> None:
         self._pad_value = 0.0  # a level of every grid, until the input quantizer is known

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ...runtime_mode import RuntimeMode, current_mode
+from .layer_container import LayerContainer
 from .layer_recipe import LayerRecipe
 from .layer_registry import Implementation, LayerRegistry
 from .reference import reference_of, stands_for
@@ -108,7 +109,7 @@ class ClassRegistry(LayerRegistry):
         """Return a layer of one implementation in the place of the recipe's, which it keeps for the way back."""
         with self._replacing():
             new = implementation.get_replacement(recipe, device)
-        if new is not recipe.layer:
+        if new is not recipe.layer and not isinstance(recipe.layer, LayerContainer):
             stands_for(new, recipe.layer)
         return new
 
