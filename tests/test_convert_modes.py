@@ -47,7 +47,7 @@ def _clean() -> Iterator[None]:
     assert bitorch.mode is DEFAULT
 
 
-def net(**config: Any) -> nn.Sequential:
+def net(**config: Any) -> Any:
     layers = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(),
         nn.Linear(6 * 36, 8), nn.LayerNorm(8), nn.Linear(8, 3),
@@ -61,7 +61,12 @@ def names(model: nn.Module) -> list[str]:
 
 
 ON_BITS = ["PackedConv2d", "PackedConv2d", "PackedLinear", "PackedLinear"]
-RANGES = ({}, {"range": "calibrated"}, {"range": "learned", "weight_bits": 2}, {"scale": "pow2", "range": "learned"})
+RANGES: tuple[dict[str, Any], ...] = (
+    {},
+    {"range": "calibrated"},
+    {"range": "learned", "weight_bits": 2},
+    {"scale": "pow2", "range": "learned"},
+)
 
 
 @pytest.mark.parametrize("config", RANGES, ids=str)
@@ -119,7 +124,7 @@ def test_training_goes_on_behind_it() -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_copies_go_their_own_way(copied: Callable[[nn.Sequential], nn.Sequential]) -> None:
+def test_copies_go_their_own_way(copied: Callable[[Any], Any]) -> None:
     model = net().eval()
     expected = model(X)
     other = copied(convert(model, CPU))
@@ -388,7 +393,7 @@ def test_containers_in_a_model_are_converted() -> None:
     convert_layers_to(DEFAULT, only=model.modules())
     assert type(container.layer_implementation) is Wrapped.class_  # type: ignore[attr-defined]
     assert type(model[0]) is QLinear
-    q_linear_registry._implementations.remove(Wrapped)
+    q_linear_registry._implementations.remove(Wrapped)  # type: ignore[arg-type]  # a factory, for who knows the decorator
 
 
 def test_registries_find_layers_in_models(capsys: pytest.CaptureFixture[str]) -> None:
@@ -431,3 +436,22 @@ def test_what_is_no_model_and_no_mode() -> None:
         convert([QLinear(4, 3)], CPU)
     with pytest.raises(ValueError, match="new_mode must be a RuntimeMode or a sum of them, got 'cpu'"):
         convert(QLinear(4, 3), "cpu")  # type: ignore[arg-type]
+
+
+def test_what_needs_the_layers_themselves() -> None:
+    model = net().eval()
+    convert(model, CPU)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: bitorch.deploy(model, X),
+        lambda: bitorch.deploy(model, X, partial=True),
+        lambda: bitorch.set_bits(model, (2, 2)),
+        lambda: bitorch.float_(model),
+        lambda: bitorch.calibrate(model, [X]),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="is a PackedConv2d in the place of a QConv2d, and so are 3"):
+            call()
+    (problem,) = bitorch.can_deploy(model, X).problems
+    assert "bitorch.convert(model, bitorch.RuntimeMode.DEFAULT)" in str(problem)
+    convert(model, DEFAULT)
+    bitorch.deploy(model, X)

@@ -24,6 +24,7 @@ from ...layers import (
 )
 from ...layers.composed import Composed, PartLinear
 from ...layers.low_bit import LowBit, WeightQuantized
+from ...layers.own_mode import check_own_mode
 from ...layers.qattention import QProjection
 from ...layers.qrecurrent import QGates, Recurrent
 from ...layers.weight_readers import reads_weights
@@ -169,6 +170,7 @@ def _checked_layers(model: nn.Module) -> dict[str, nn.Module]:
     training = in_training_mode(model)
     if training:
         raise ValueError(f"the model is in training mode ({some(training)}); call model.eval() first")
+    check_own_mode(model)
     layers = {name: module for name, module in model.named_modules() if _has_weight(module)}
     if not any(isinstance(layer, WeightQuantized) for layer in layers.values()):
         raise ValueError(

@@ -138,10 +138,15 @@ class ClassRegistry(LayerRegistry):
         implementation = self.get_layer(mode, recipe)
         class_ = implementation.class_
         if not issubclass(class_, self.reference):
-            return self.replacement_by(implementation, recipe, None)
+            return self.replacement_by(implementation, recipe, _device_of(recipe))
         torch.set_rng_state(numbers)  # the layer itself draws them
         if class_ is self.reference:
             return None
         new = class_.__new__(class_)
         stands_for(new, reference)
         return new
+
+
+def _device_of(recipe: LayerRecipe) -> Any:
+    """Return the device that a layer was constructed with; None where it was not said."""
+    return recipe.layer.get_args_as_kwargs(recipe)["device"]
