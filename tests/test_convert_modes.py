@@ -25,7 +25,13 @@ from bitorch.layers import (
     QEmbedding,
     QLinear,
 )
-from bitorch.layers.extensions import DefaultImplementationMixin, LayerContainer, LayerRecipe
+from bitorch.layers.extensions import (
+    DefaultImplementationMixin,
+    LayerContainer,
+    LayerImplementation,
+    LayerRecipe,
+    LayerRegistry,
+)
 from bitorch.layers.register import (
     QLinearImplementation,
     all_layer_registries,
@@ -106,6 +112,7 @@ def test_the_training_flag_survives(is_training: bool) -> None:
     assert all(module.training == is_training for module in model)
     assert torch.equal(model.eval()(X), expected)
     model.train(not is_training)
+    assert not any(part.training for layer in model for part in layer.children())  # quantizers, which might learn
     convert(model, RuntimeMode.RAW)
     assert all(module.training != is_training for module in model.modules())
 
@@ -376,6 +383,31 @@ def test_layers_inside_of_an_engines_layer_stay() -> None:
     convert(model, GPU)
     assert model[0].inner is inner
     assert convert(model, DEFAULT)[0] is inner
+
+
+def test_an_engines_layer_itself() -> None:
+    engine(GPU)
+    layer = QLinear(4, 3, bias=False)
+    converted = convert(layer, GPU)
+    assert convert(converted, DEFAULT) is layer
+    assert type(convert(converted, CPU)).__name__ == "PackedLinear"
+
+
+def test_layers_inside_of_other_containers_are_found() -> None:
+    own = LayerRegistry("Block")
+
+    @LayerImplementation(own, DEFAULT)
+    class Block(DefaultImplementationMixin, nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = QLinear(4, 3)
+
+    block: Any = Block()
+    for model in (block, nn.Sequential(block)):
+        assert convert(model, CPU) is model
+        assert type(block.inner).__name__ == "PackedLinear"
+        convert(model, DEFAULT)
+        assert type(block.inner) is QLinear
 
 
 def test_containers_in_a_model_are_converted() -> None:

@@ -355,8 +355,13 @@ def test_converted_layers_have_a_recipe(kind: type[nn.Module]) -> None:
     again.load_state_dict(layer.state_dict())
     x = torch.rand(2, 4) if kind is nn.Linear else torch.rand(2, 4, 5, 5)
     assert torch.equal(again(x), layer(x))
+
+
+def test_float_layers_have_no_recipe() -> None:
+    net = nn.Sequential(QLinear(4, 3))
     bitorch.float_(net)
-    assert not hasattr(net[0], "_constructed_with")
+    assert type(net[0]) is nn.Linear
+    assert vars(net[0]).keys() == vars(nn.Linear(4, 3)).keys()
 
 
 def test_layers_stay_ordinary_classes() -> None:

@@ -56,10 +56,10 @@ class Change:
         return f"{self.path}: {type(old).__name__} → {type(self.new).__name__}"
 
 
-def open_modules(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield a module and those in it, with their paths, but not what is inside of layers that stand for others."""
+def open_modules(module: nn.Module, registries: Collection[ClassRegistry]) -> Iterator[tuple[str, nn.Module]]:
+    """Yield a module and those in it, with their paths, but for layers of the registries and what is inside of them."""
     seen: set[int] = set()
-    waiting = [(path, module)]
+    waiting = [] if is_closed(module, registries) else [("", module)]
     while waiting:
         path, one = waiting.pop()
         if id(one) in seen:
@@ -67,13 +67,13 @@ def open_modules(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Mo
         seen.add(id(one))
         yield path, one
         for name, child in one._modules.items():
-            if child is not None and not is_closed(child):
+            if child is not None and not is_closed(child, registries):
                 waiting.append((joined(path, name), child))
 
 
-def is_closed(module: object) -> bool:
-    """Return whether what is inside of a layer is that layer's own business."""
-    return isinstance(module, LayerContainer | BaseImplementation) or reference_of(module) is not None
+def is_closed(module: object, registries: Collection[ClassRegistry]) -> bool:
+    """Return whether this is a layer of one of the registries: what is inside of it is its own business."""
+    return reference_of(module) is not None or any(module in registry for registry in registries)
 
 
 def replace_layers(
@@ -114,12 +114,13 @@ def joined(path: str, name: str) -> str:
 
 
 def _put(parents: Sequence[tuple[str, nn.Module]], changes: list[Change]) -> None:
+    for change in changes:  # first, since a warning may be an error
+        _warn_of_hooks(change)
     new = {}
     for change in changes:
         if isinstance(change.old, LayerContainer):
             change.old.replace_layer_implementation(change.new)
         else:
-            _warn_of_hooks(change)
             new[id(change.old)] = change.new
     for _, parent in parents:
         for name, child in parent._modules.items():
@@ -185,7 +186,11 @@ def _warn_of_hooks(change: Change) -> None:
 
 def _warn_of_subclass(path: str, layer: object, request: Request) -> None:
     kinds = [registry.reference for registry in request.registries if isinstance(layer, registry.reference)]
-    if not kinds or is_closed(layer) or RuntimeMode.mode_compatible(request.mode, RuntimeMode.DEFAULT):
+    if (
+        not kinds
+        or isinstance(layer, BaseImplementation)
+        or RuntimeMode.mode_compatible(request.mode, RuntimeMode.DEFAULT)
+    ):
         return
     if vars(type(layer)).get("_registry") is None:
         warnings.warn(
