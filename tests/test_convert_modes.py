@@ -470,6 +470,33 @@ def test_what_is_no_model_and_no_mode() -> None:
         convert(QLinear(4, 3), "cpu")  # type: ignore[arg-type]
 
 
+def test_layers_that_stay_are_moved_and_codes_are_forgotten() -> None:
+    engine(GPU)
+    model = nn.Sequential(QLinear(4, 3, bias=False)).eval()
+    with torch.no_grad():
+        model(torch.rand(1, 4))
+    assert model[0]._weight_codes.made is not None  # type: ignore[union-attr]
+    convert(convert(model, CPU), GPU)
+    assert model[0].recipe.layer._weight_codes.made is None  # type: ignore[union-attr]
+    convert(model, GPU, device="meta")
+    assert model[0].weight.is_meta
+
+
+def test_an_engine_gives_modules() -> None:
+    class Plain(CustomImplementationMixin):
+        @classmethod
+        def can_clone(cls, recipe: LayerRecipe) -> tuple[bool, str]:
+            return True, ""
+
+        @classmethod
+        def create_clone_from(cls, recipe: LayerRecipe, device: Any = None) -> Plain:
+            return cls()
+
+    QLinearImplementation(GPU)(Plain)
+    with pytest.raises(TypeError, match=r"Plain\.create_clone_from must return a torch\.nn\.Module"):
+        convert(nn.Sequential(QLinear(4, 3)), GPU)
+
+
 def test_what_needs_the_layers_themselves() -> None:
     model = net().eval()
     convert(model, CPU)

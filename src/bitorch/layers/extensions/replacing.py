@@ -94,7 +94,8 @@ def replace_layers(
             if child is not None and is_wanted(child):
                 layers.setdefault(id(child), (joined(path, name), child))
     read = {id(inner) for _, parent in parents if reads_weights(parent) for inner in parent.modules()}
-    changes, refusals = [], []
+    changes: list[Change] = []
+    refusals = []
     for path, layer in layers.values():
         try:
             change = _change(path, layer, request, is_read=id(layer) in read)
@@ -104,8 +105,12 @@ def replace_layers(
             changes.extend([change] if change is not None else [])
     if refusals:
         raise NoImplementationError("\n".join(refusals))
-    _put(parents, changes)
-    return changes
+    _put(parents, [change for change in changes if change.new is not change.old])
+    if request.device is not None:
+        for change in changes:
+            if change.new is change.old:
+                change.old.to(request.device)
+    return [change for change in changes if change.new is not change.old]
 
 
 def joined(path: str, name: str) -> str:
@@ -129,7 +134,7 @@ def _put(parents: Sequence[tuple[str, nn.Module]], changes: list[Change]) -> Non
 
 
 def _change(path: str, layer: Any, request: Request, *, is_read: bool) -> Change | None:
-    """Return what to change about a layer; None of one that stays, or is no business of the registries."""
+    """Return what to change about a layer, which may be nothing; None where it is no business of the registries."""
     if isinstance(layer, LayerContainer):
         registry = next((one for one in request.registries if layer in one), None)
         if registry is None:
@@ -142,9 +147,7 @@ def _change(path: str, layer: Any, request: Request, *, is_read: bool) -> Change
         _warn_of_subclass(path, layer, request)
         return None
     new = _new_layer(path, layer, reference, registry, request)
-    if new is layer:
-        return None
-    if is_read:
+    if is_read and new is not layer:
         raise NoImplementationError(
             f"{registry.name}: no implementation(s) of this layer for the mode {request.mode!s} can be taken: "
             "its parent reads the weight without calling it"
@@ -160,15 +163,14 @@ def _new_layer(path: str, layer: Any, reference: nn.Module, registry: ClassRegis
     else:  # a part of another layer, which engines know nothing of
         implementation = registry.get_layer_of_part(request.mode, recipe)
     if type(layer) is implementation.class_:
-        return layer if request.device is None else layer.to(request.device)
+        return layer
     if layer is not reference:
         give_back(reference, layer, path)
     new = registry.replacement_by(implementation, recipe, request.device)
-    if isinstance(new, nn.Module):
-        if request.device is not None:
-            new = new.to(request.device)
-        if new.training != layer.training:
-            new.train(layer.training)
+    if request.device is not None:
+        new = new.to(request.device)
+    if new.training != layer.training:
+        new.train(layer.training)
     return new
 
 
