@@ -6,8 +6,11 @@ import copy
 import gc
 import inspect
 import pickle
+import re
 import weakref
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,6 +93,17 @@ def _clean() -> Iterator[None]:
         one.unregister_custom_implementations()
         one.clear()
     assert bitorch.mode is RuntimeMode.DEFAULT
+
+
+def test_import_paths_of_the_page() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "bitorch.md").read_text(encoding="utf-8")
+    section = page.split("## Modes and engines")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(bitorch[\w.]*)` \| (.*) \|$", section, re.MULTILINE)
+    assert len(rows) == 11
+    for module, names in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            assert hasattr(import_module(module), name), f"{module}.{name}"
+    assert bitorch.convert is bitorch.layers.convert
 
 
 def test_a_container_stands_for_its_implementation() -> None:
