@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from ...layers.low_bit import LowBit
-from ...layers.own_mode import REMEDY, displaced
 from ...running import as_it_was
 from ...wrappers import unwrapped
 from ..graph.graph import Graph
@@ -102,9 +101,6 @@ def capture(model: nn.Module, *example: Tensor) -> Capture:
     problems = list(why_not_run(model, example))
     if problems:
         return Capture(_NO_GRAPH, tuple(problems))
-    elsewhere = displaced(model)
-    if elsewhere:
-        return Capture(_NO_GRAPH, (Problem("", "", elsewhere, REMEDY),))
     problems = list(faults(model))
     if not any(isinstance(module, LowBit) for module in model.modules()):
         problems.append(
