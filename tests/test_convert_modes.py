@@ -518,6 +518,7 @@ def test_what_needs_the_layers_themselves() -> None:
         lambda: bitorch.deploy(model, X, partial=True),
         lambda: bitorch.set_bits(model, (2, 2)),
         lambda: bitorch.float_(model),
+        lambda: bitorch.quantize_(model, LowBitConfig(weight_bits=1, activation_bits=2)),
         lambda: bitorch.calibrate(model, [X]),
     )
     for call in calls:
