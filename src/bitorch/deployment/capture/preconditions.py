@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ...in_place import check_module
+from ...layers.own_mode import REMEDY, displaced
 from ...layers.weight_sources import computed_names, refresh
 from ...quantizations.ranges import RangeQuantization
 from ..graph.graph import Graph
@@ -66,6 +67,9 @@ def _model_cannot_run(model: nn.Module) -> Iterator[Problem]:
             scripted[0], "", f"scripted modules cannot be looked into ({some(scripted)})", "Pass the Python module"
         )
         return
+    others = displaced(model)
+    if others:
+        yield Problem("", "", others, REMEDY)
     tensors = [*model.named_parameters(), *model.named_buffers()]
     lazy = [name for name, tensor in tensors if is_lazy(tensor)]
     if lazy:
