@@ -12,10 +12,10 @@ from ..known_names import wrong_model
 from .external import PACKAGES
 from .external import build_external as build_external
 from .external import external_names as external_names
-from .lenet import LeNet8 as LeNet8
-from .lenet import LeNet28 as LeNet28
+from .lenet28 import LeNet8 as LeNet8
+from .lenet28 import LeNet28 as LeNet28
 from .mobilenet import MobileNetV2 as MobileNetV2
-from .resnet import ResNet20 as ResNet20
+from .resnet20 import ResNet20 as ResNet20
 from .resnet18 import ResNet18 as ResNet18
 from .svhn import SVHNNet as SVHNNet
 from .svhn import SVHNVariant as SVHNVariant
