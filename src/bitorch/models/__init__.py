@@ -1,4 +1,4 @@
-"""Architectures, each written once as a float net; `bitorch.quantize_` makes them low-bit."""
+"""Architectures: float nets that `bitorch.quantize_` makes low-bit, and BITorch's zoo, low-bit as it is built."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from torch import nn
 
 from ..known_names import MODEL_NAMES as MODEL_NAMES
 from ..known_names import wrong_model
+from .base import Model as Model
+from .base import NoArgparseArgsMixin as NoArgparseArgsMixin
+from .by_name import model_from_name as model_from_name
+from .by_name import model_names as model_names
+from .by_name import models_by_name as models_by_name
+from .by_name import register_custom_model as register_custom_model
 from .external import PACKAGES
 from .external import build_external as build_external
 from .external import external_names as external_names
 from .lenet28 import LeNet8 as LeNet8
 from .lenet28 import LeNet28 as LeNet28
 from .mobilenet import MobileNetV2 as MobileNetV2
-from .resnet20 import ResNet20 as ResNet20
 from .resnet18 import ResNet18 as ResNet18
+from .resnet20 import ResNet20 as ResNet20
 from .svhn import SVHNNet as SVHNNet
 from .svhn import SVHNVariant as SVHNVariant
 
