@@ -3,8 +3,71 @@
 from __future__ import annotations
 
 from .base import Model
+from .bireal import BiRealNet18
+from .densenet import DenseNet, DenseNet28, DenseNet37, DenseNet45, DenseNetFlex
+from .lenet import LeNet
+from .meliusnet import (
+    MeliusNet,
+    MeliusNet22,
+    MeliusNet23,
+    MeliusNet29,
+    MeliusNet42,
+    MeliusNet59,
+    MeliusNetA,
+    MeliusNetB,
+    MeliusNetC,
+    MeliusNetFlex,
+)
+from .quicknet import QuickNet, QuickNetLarge, QuickNetSmall
+from .reactnet import ReActNetA
+from .resnet import (
+    Resnet,
+    Resnet18V1,
+    Resnet18V2,
+    Resnet34V1,
+    Resnet34V2,
+    Resnet50V1,
+    Resnet50V2,
+    Resnet152V1,
+    Resnet152V2,
+)
+from .resnet_e import ResnetE, ResnetE18, ResnetE34
 
-_BUILT_IN: tuple[type[Model], ...] = ()
+_BUILT_IN: tuple[type[Model], ...] = (
+    BiRealNet18,
+    DenseNet,
+    DenseNet28,
+    DenseNet37,
+    DenseNet45,
+    DenseNetFlex,
+    LeNet,
+    MeliusNet,
+    MeliusNet22,
+    MeliusNet23,
+    MeliusNet29,
+    MeliusNet42,
+    MeliusNet59,
+    MeliusNetA,
+    MeliusNetB,
+    MeliusNetC,
+    MeliusNetFlex,
+    QuickNet,
+    QuickNetLarge,
+    QuickNetSmall,
+    ReActNetA,
+    Resnet,
+    Resnet18V1,
+    Resnet18V2,
+    Resnet34V1,
+    Resnet34V2,
+    Resnet50V1,
+    Resnet50V2,
+    Resnet152V1,
+    Resnet152V2,
+    ResnetE,
+    ResnetE18,
+    ResnetE34,
+)
 
 #: By the names in lower case.
 models_by_name: dict[str, type[Model]] = {cls.name.lower(): cls for cls in _BUILT_IN}
