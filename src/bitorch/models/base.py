@@ -5,12 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..layers.low_bit import WeightQuantized
+from .arguments import keeping_arguments
+from .backbone import Layers, Size, check_ends, check_runs, with_ends
+from .common_layers import IMAGENET_CLASSES, IMAGENET_INPUT_SHAPE
+from .pretrained import build_pretrained
+
+if TYPE_CHECKING:
+    import os
+
+    from typing_extensions import Self
 
 #: Side of the kernel of the stem on large images, whose input is no activation.
 _LARGE_KERNEL = 7
@@ -35,7 +44,17 @@ class Model(nn.Module):
     #: Of a table with links to trained weights.
     version_table_url: ClassVar[str] = ""
 
+    #: Shape of a batch and number of classes of the weights that `as_backbone` begins with.
+    _default_arguments: ClassVar[tuple[tuple[int, ...], int]] = (IMAGENET_INPUT_SHAPE, IMAGENET_CLASSES)
+
     _model: nn.Module
+    #: That the net was built with, by name.
+    _arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            setattr(cls, "__init__", keeping_arguments(cls.__init__))  # noqa: B010  # mypy takes no assignment to it
 
     def __init__(self, input_shape: Sequence[int], num_classes: int = 0) -> None:
         super().__init__()
@@ -74,6 +93,100 @@ class Model(nn.Module):
         """
         import_module("bitorch.layers").convert(self, new_mode, device=device, verbose=verbose)
         return self
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str] | None = None,
+        mode: Any = None,
+        *,
+        pad_value: float | None = None,
+        download_path: str | os.PathLike[str] = "bitorch_models",
+        **arguments: Any,
+    ) -> Self:
+        """Return a new net with trained weights. No code in any file is run.
+
+        Weights fit whose keys are the net's, with or without what a training script puts in front of them ("model." of
+        Lightning, "module.", "_orig_mod."), or those of `model()`.
+
+        Args:
+            source: a file of weights, safetensors or what torch.save has written; a folder of `bitorch.hub.save`; or
+                the name of a repository "owner/name" of the Hugging Face hub with such a folder's files. None takes
+                what the table at `version_table_url` has for a net of this name and arguments.
+            mode: a `bitorch.RuntimeMode` that the net is converted to; None leaves it as it is built.
+            pad_value: of low-bit convolutions that pad and say nothing of it, see `model_hub.set_pad_value`; −1 for
+                weights that BITorch has trained with InputDoReFa.
+            download_path: folder that weights of the table are kept in.
+            arguments: of the constructor; a folder has them too.
+
+        Raises:
+            RuntimeError: the table has no such weights, or they cannot be read.
+            FileNotFoundError: there is no such source. OSError: the repository cannot be read.
+            ValueError: the source holds no weights, or those of another net; the message lists what differs.
+            ImportError: a repository without huggingface_hub, or safetensors without the package.
+        """
+        net = build_pretrained(
+            cls,
+            source,
+            arguments,
+            name=cls.name,
+            table_url=cls.version_table_url,
+            pad_value=pad_value,
+            download_path=download_path,
+        )
+        if mode is not None:
+            net.convert(mode)
+        return net
+
+    @classmethod
+    def as_backbone(
+        cls,
+        input_size: Size | None = None,
+        output_size: Size | None = None,
+        prepend_layers: Layers | None = None,
+        append_layers: Layers | None = None,
+        sanity_check: bool = True,
+        as_feature_extractor: bool = False,
+        *,
+        source: str | os.PathLike[str] | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Return a trained net with other ends, whose new layers are float and not trained.
+
+        Args:
+            input_size: of an input without its batch axis, [channels, height, width] or [features], for a new first
+                layer, see `model_hub.apply_input_size`.
+            output_size: of the result, likewise, for a new last layer.
+            prepend_layers, append_layers: layers in front of the net, or behind it, instead; one that converts channels
+                or features stands in between where they differ.
+            sanity_check: run the net on a random batch of two. It is left as it was.
+            as_feature_extractor: take the last layer, and what stands behind it, out.
+            source, arguments: as of `from_pretrained`. Without both it is the net of `version_table_url` that is for
+                ImageNet, or for the MNIST family where the class is.
+
+        Raises:
+            ValueError: two arguments say something about one end, or a size does not fit the layer.
+            NotImplementedError: sizes of other lengths; there is no source, and the class has no `version_table_url`.
+            RuntimeError: the net does not run with its new ends; what `from_pretrained` says.
+        """
+        check_ends(input_size, output_size, prepend_layers, append_layers, as_feature_extractor)
+        from_default = source is None and not arguments
+        net = cls._load_default_model() if from_default else cls.from_pretrained(source, **arguments)
+        net._model = with_ends(net._model, input_size, output_size, prepend_layers, append_layers, as_feature_extractor)
+        if sanity_check:
+            check_runs(net, input_size, net._input_shape)
+        return net
+
+    @classmethod
+    def _load_default_model(cls) -> Self:
+        """Return the net that `as_backbone` begins with: what the version table has for `_default_arguments`."""
+        if not cls.version_table_url:
+            raise NotImplementedError(
+                f"{cls.__name__} has no version_table_url, so there are no weights to begin with: give a source, such "
+                "as a file of weights, or set the URL of a version table"
+            )
+        input_shape, num_classes = cls._default_arguments
+        return cls.from_pretrained(input_shape=input_shape, num_classes=num_classes)
 
     @staticmethod
     def add_argparse_arguments(parser: argparse.ArgumentParser) -> None:

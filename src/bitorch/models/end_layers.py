@@ -218,9 +218,9 @@ def _as_module(layers: nn.Module | Sequence[nn.Module]) -> nn.Module:
 def _sizes(layer: nn.Module) -> _Sizes | None:
     """Return a leaf's sizes, None where it has none."""
     for inputs, outputs in (("in_features", "out_features"), ("in_channels", "out_channels")):
-        found = getattr(layer, inputs, None), getattr(layer, outputs, None)
-        if isinstance(found[0], int) and isinstance(found[1], int):
-            return _Sizes(*found)
+        gives, takes = getattr(layer, outputs, None), getattr(layer, inputs, None)
+        if isinstance(takes, int) and isinstance(gives, int):
+            return _Sizes(takes, gives)
     return None
 
 

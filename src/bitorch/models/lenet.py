@@ -41,6 +41,7 @@ class LeNet(Model):
     """
 
     name = "LeNet"
+    _default_arguments = ((1, 1, 28, 28), 10)
     num_channels_conv: ClassVar[int] = 64
     num_fc: ClassVar[int] = 1000
     activation_function: ClassVar[type[nn.Module]] = nn.Tanh

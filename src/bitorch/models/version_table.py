@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import IO, Any
 from urllib.error import URLError
 from urllib.parse import unquote, urljoin, urlsplit
@@ -50,7 +51,11 @@ def _value(value: Any) -> Any:
     return tuple(map(_value, value)) if isinstance(value, list | tuple) else value
 
 
-def get_matching_row(table: Sequence[Mapping[str, str]], arguments: Mapping[str, Any]) -> Mapping[str, str] | None:
+def get_matching_row(
+    table: Sequence[Mapping[str, str]],
+    arguments: Mapping[str, Any],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Mapping[str, str] | None:
     """Return the first row whose columns say what the arguments do; None for none.
 
     A column that there is not is empty, and an empty one is None. The name of the model has any case, and the batch
@@ -59,11 +64,13 @@ def get_matching_row(table: Sequence[Mapping[str, str]], arguments: Mapping[str,
     Args:
         table: as `download_version_table` gives it.
         arguments: "model_name", and those of the constructor.
+        defaults: of those that are not given. They fit an empty column too.
     """
-    wanted = _comparable(arguments)
+    wanted, left = _comparable(arguments), _comparable(defaults)
     for row in table:
         found = _comparable(row)
-        if all(found.get(name) == value for name, value in wanted.items()):
+        says = all(found.get(name) == value for name, value in wanted.items())
+        if says and all(found.get(name) in (None, value) for name, value in left.items() if name not in wanted):
             return row
     return None
 
@@ -77,13 +84,17 @@ def _comparable(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def get_model_path(table: Sequence[Mapping[str, str]], arguments: Mapping[str, Any]) -> tuple[str, str]:
+def get_model_path(
+    table: Sequence[Mapping[str, str]],
+    arguments: Mapping[str, Any],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[str, str]:
     """Return URL and digest, the MD5 in base64, of the weights that `get_matching_row` finds.
 
     Raises:
         RuntimeError: there are none; the message lists the rows of that model. Or the row lacks one of both.
     """
-    row = get_matching_row(table, arguments)
+    row = get_matching_row(table, arguments, defaults)
     if row is None:
         raise RuntimeError(
             f"the version table has no weights for {_shown(arguments)}; {_of_this_model(table, arguments)}"
@@ -153,9 +164,19 @@ def load_from_hub(
         RuntimeError: no table, no row, no file, or one whose MD5 is not that of the table.
         ValueError: the file holds no state dict. OSError: the folder cannot be written to.
     """
+    return read_state_dict(fetch_weights(table_url, download_path, arguments))
+
+
+def fetch_weights(
+    table_url: str | os.PathLike[str],
+    download_path: str | os.PathLike[str],
+    arguments: Mapping[str, Any],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """Return the file of the weights that a version table has for a model, downloaded; as `load_from_hub`."""
     if not os.fspath(table_url):
         raise RuntimeError(f"there is no version table for {_shown(arguments)}; name one, or a file of weights")
-    url, digest = get_model_path(download_version_table(table_url), arguments)
+    url, digest = get_model_path(download_version_table(table_url), arguments, defaults)
     source = urljoin(_table_url(table_url), url)
     name = PurePosixPath(unquote(urlsplit(source).path)).name
     if not name:
@@ -163,7 +184,7 @@ def load_from_hub(
     file = Path(download_path) / name
     if not (file.is_file() and _digest(file.read_bytes()) == digest):
         _download(source, file, digest)
-    return read_state_dict(file)
+    return file
 
 
 def _download(source: str, file: Path, digest: str) -> None:

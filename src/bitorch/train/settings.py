@@ -11,7 +11,6 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 from ..config.low_bit_config import EndLayer, LowBitConfig
-from ..config.prototypes import named
 from ..config.quantizer_choice import (
     Gradients,
     LearnedBy,
@@ -27,6 +26,7 @@ from ..own_code import is_own
 from ..quantizations import Quantization
 from ..quantizations.bits import check_bits
 from ..quantizations.range_fit import CalibrationMethod
+from ..quantizations.spelling import named
 from .distillation import Distillation
 from .fields import convert_fields, plain, reject_unknown
 
