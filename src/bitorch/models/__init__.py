@@ -21,6 +21,8 @@ from .densenet import DenseNet28 as DenseNet28
 from .densenet import DenseNet37 as DenseNet37
 from .densenet import DenseNet45 as DenseNet45
 from .densenet import DenseNetFlex as DenseNetFlex
+from .dlrm import DLRM as DLRM
+from .dlrm import SingleIndexDLRM as SingleIndexDLRM
 from .external import PACKAGES
 from .external import build_external as build_external
 from .external import external_names as external_names

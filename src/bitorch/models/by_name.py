@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Model
 from .bireal import BiRealNet18
 from .densenet import DenseNet, DenseNet28, DenseNet37, DenseNet45, DenseNetFlex
+from .dlrm import DLRM
 from .lenet import LeNet
 from .meliusnet import (
     MeliusNet,
@@ -34,6 +35,7 @@ from .resnet import (
 from .resnet_e import ResnetE, ResnetE18, ResnetE34
 
 _BUILT_IN: tuple[type[Model], ...] = (
+    DLRM,
     BiRealNet18,
     DenseNet,
     DenseNet28,

@@ -95,9 +95,10 @@ def build_pretrained(
     if path.is_file():
         return _loaded(cls(**arguments), path, pad_value)
     content = read_config(path)
-    if content.get("kind") != "zoo" or content.get("model") != name:
+    if content.get("kind") != "zoo" or content.get("model") != name or "conversion" in content:
         what = content.get("model", f"a net of kind {content.get('kind')}")
-        raise ValueError(f"{source} holds {what}, and no {name}; bitorch.hub.load reads what is there")
+        what += ", converted" if "conversion" in content else ""
+        raise ValueError(f"{source} holds {what}, and not a plain {name}; bitorch.hub.load reads what is there")
     return build_from_folder(cls, path, content, arguments, pad_value)
 
 
