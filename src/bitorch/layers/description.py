@@ -85,13 +85,10 @@ def _numbers(module: nn.Module) -> list[str]:
 
 
 def _set(path: str, module: nn.Module, wanted: Mapping[str, Any], quantizers: Quantizers) -> None:
-    has = _described(path, module, quantizers)
     for name, value in wanted.items():
-        if has.get(name) == value:
-            continue
-        if name in _NUMBERS:
-            setattr(module, name, value)
-        elif hasattr(module, name):
-            setattr(module, name, named(value, f"{name} of {path}", None, quantizers))
-        else:
+        if name not in _NUMBERS and not hasattr(module, name):
             raise ValueError(f"{path} is a {type(module).__name__}, which has no {name}")
+        # One after the other: an input quantizer brings a pad_value.
+        if _described(path, module, quantizers).get(name) != value:
+            new = value if name in _NUMBERS else named(value, f"{name} of {path}", None, quantizers)
+            setattr(module, name, new)
