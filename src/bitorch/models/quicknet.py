@@ -46,7 +46,7 @@ class TransitionBlock(nn.Sequential):
         out_channels: of the output.
         strides: by which the sides shrink.
 
-    Shapes: float [B, in_channels, H, W] to [B, out_channels, ⌈H/strides⌉, ⌈W/strides⌉] for strides of 2.
+    Shapes: float [B, in_channels, H, W] to [B, out_channels, ⌊H/strides⌋, ⌊W/strides⌋].
     """
 
     def __init__(self, in_channels: int, out_channels: int, strides: int) -> None:
