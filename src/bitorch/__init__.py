@@ -55,8 +55,16 @@ if TYPE_CHECKING:
     from .deployment.runtime.packed_model import PackedModel as PackedModel
     from .deployment.runtime.verification import Verification as Verification
     from .deployment.runtime.verification import verify as verify
+    from .layers.mode_conversion import convert as convert
     from .reporting.report import Report as Report
     from .reporting.report import report as report
+    from .runtime_mode import RuntimeMode as RuntimeMode
+    from .runtime_mode import change_mode as change_mode
+    from .runtime_mode import pause_wrapping as pause_wrapping
+    from .runtime_mode import runtime_mode_type as runtime_mode_type
+
+    #: What layers that are built from now on run on; it can be set.
+    mode: int
 
 
 # Only when they are asked for: PyTorch takes seconds, for which a mistyped name on the command line need not wait, and
@@ -82,20 +90,25 @@ _HOMES = {
     "PartialDeployment": "deployment.partial.pack_layers",
     "Report": "reporting.report",
     "Rule": "conversion.rules",
+    "RuntimeMode": "runtime_mode",
     "Sensitivity": "allocation.sensitivity",
     "Verification": "deployment.runtime.verification",
     "allocate": "allocation.allocate",
     "calibrate": "calibration.calibrate",
     "can_deploy": "deployment.can_deploy",
     "can_export": "deployment.onnx.export",
+    "change_mode": "runtime_mode",
     "check": "checking.check",
+    "convert": "layers.mode_conversion",
     "deploy": "deployment.deploy",
     "export_c": "deployment.export_c",
     "export_onnx": "deployment.onnx.export",
     "float_": "conversion.restore",
     "load_rules": "conversion.rules_file",
+    "pause_wrapping": "runtime_mode",
     "quantize_": "conversion.quantize",
     "report": "reporting.report",
+    "runtime_mode_type": "runtime_mode",
     "save_rules": "conversion.rules_file",
     "sensitivity": "allocation.sensitivity",
     "set_bits": "conversion.set_bits",
@@ -111,6 +124,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
         globals()[name] = value
         return value
+    if name == "mode":
+        return globals().setdefault("mode", __getattr__("RuntimeMode").DEFAULT)
     if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f".{name}", __name__)  # a submodule, such as bitorch.models
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -119,4 +134,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """The public names, and not what this file imports; `bitorch.reporting` and the like are there when asked for."""
     special = [name for name in globals() if name.startswith("__")]
-    return sorted({*special, *_HOMES, *_PACKAGES})
+    return sorted({*special, *_HOMES, *_PACKAGES, "mode"})

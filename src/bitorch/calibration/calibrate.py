@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..batches import read_batch
 from ..in_place import InPlaceTable, check_module
 from ..layers.low_bit import WeightQuantized
+from ..layers.own_mode import check_own_mode
 from ..quantizations import RangeQuantization
 from ..quantizations.learned_start import LearnedStart
 from ..text_table import aligned, ruled
@@ -110,6 +111,7 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
         raise TypeError(
             f"batches must be batches of inputs, such as a loader or the list [batch], got {type(batches).__name__}"
         )
+    check_own_mode(model)
     names = _quantizer_names(model)
     learned = {name: layer for name, layer in model.named_modules() if _has_learned_step(layer)}
     if not names and learned:

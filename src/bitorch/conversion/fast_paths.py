@@ -1,4 +1,4 @@
-"""Containers of PyTorch that read the weights of their layers in place of calling them, and how to prevent it."""
+"""How to prevent that containers of PyTorch read the weights of their layers in place of calling them."""
 
 from __future__ import annotations
 
@@ -42,10 +42,3 @@ def _containers(model: nn.Module) -> list[tuple[nn.Module, str, object]]:
 
 def _holds_low_bit(container: nn.Module) -> bool:
     return any(isinstance(module, Converted) for module in container.modules())
-
-
-def reads_weights(module: nn.Module) -> bool:
-    """Return whether a container may read the weights of its layers, so that others in their places have no effect."""
-    if isinstance(module, nn.TransformerEncoderLayer):
-        return bool(module.activation_relu_or_gelu)
-    return isinstance(module, nn.MultiheadAttention) and not isinstance(module, Converted)

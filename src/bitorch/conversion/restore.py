@@ -10,6 +10,7 @@ from torch import nn
 from ..in_place import check_module
 from ..layers import QActivation
 from ..layers.low_bit import Converted
+from ..layers.own_mode import check_own_mode
 from ..quantizations import Quantization
 from ..wrappers import unwrapped_to_change
 from .absorb_relus import restore_relus
@@ -48,6 +49,7 @@ def float_(model: nn.Module, filter_fn: FilterFn | Collection[str] | None = None
             f"model is itself a {type(model).__name__}, which cannot be replaced in place; "
             "wrap it: nn.Sequential(model)"
         )
+    check_own_mode(model)
     layers = converted_layers(model)
     if not layers:
         raise ValueError("the model has no low-bit layer to take out; it is float already")

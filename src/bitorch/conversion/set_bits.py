@@ -11,6 +11,7 @@ from torch import nn
 from ..in_place import check_module
 from ..layers import QActivation
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
+from ..layers.own_mode import check_own_mode
 from ..lost_zeros import lost_zeros
 from ..model_copy import copied
 from ..quantizations import GradientDoReFa, Quantization
@@ -53,6 +54,7 @@ def set_bits(model: nn.Module, rules: BitsLike | Sequence[Rule | tuple[Match, Bi
     """
     model = unwrapped_to_change(model, "set_bits")
     check_module(model)
+    check_own_mode(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WeightQuantized)}
     if not layers:
         raise ValueError(

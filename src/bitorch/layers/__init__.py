@@ -3,6 +3,8 @@
 from .absorbed import AbsorbedReLU as AbsorbedReLU
 from .attention import Attention as Attention
 from .attention import QAttention as QAttention
+from .extensions.layer_implementation import CustomImplementationMixin as CustomImplementationMixin
+from .mode_conversion import convert as convert
 from .qactivation import QActivation as QActivation
 from .qattention import QMultiheadAttention as QMultiheadAttention
 from .qconv1d import QConv1d as QConv1d

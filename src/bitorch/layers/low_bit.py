@@ -44,6 +44,7 @@ class Converted(nn.Module):
             "_weight_codes",
             "_pad_value",
             "_is_pad_value_given",
+            "_constructed_with",
         }
     )
 

@@ -14,6 +14,7 @@ from ..quantizations import Quantization
 from .attention import QAttention, additive, causal
 from .composed import Composed, PartLinear, copied
 from .qlinear import QLinear
+from .register import q_linear_registry
 from .weight_sources import is_in, load_parametrization
 
 #: The submodules that project, in the order of the rows of in_proj_weight, and what comes out.
@@ -35,6 +36,8 @@ class QProjection(PartLinear):
         weight: [embed_dim, in_features], a view of the attention's parameter.
         bias: [embed_dim], or None.
     """
+
+    _registry = q_linear_registry
 
     def __init__(self, attention: nn.MultiheadAttention, name: str, **quantization: Any) -> None:
         nn.Module.__init__(self)  # not nn.Linear's, which makes parameters

@@ -14,7 +14,9 @@ from ..quantizations import Quantization, RangeQuantization
 from .config import config
 from .exact import CONVOLUTIONS, scaled_convolution
 from .input_quantizer import quantizer_of
-from .low_bit import LowBit, Values, WeightQuantized
+from .low_bit import Values, WeightQuantized
+from .qconv_mixin import QConvArgsProviderMixin
+from .register import q_conv1d_registry, q_conv2d_registry, q_conv3d_registry
 
 _Size = int | tuple[int, ...]
 
@@ -130,7 +132,7 @@ class _ConvNoAct(_Convolution):
         return self._convolve_values(input, self.weight_quantization(self.weight))
 
 
-class _Conv(_Convolution, LowBit):
+class _Conv(_Convolution, QConvArgsProviderMixin):
     """A convolution with quantized weight, input and gradient; documented at QConv2d."""
 
     def __init__(
@@ -174,6 +176,9 @@ class _Conv(_Convolution, LowBit):
     def _default_pad_value(self, activation: nn.Module | None) -> float:
         assert activation is not None  # these layers have one
         return 0.0 if quantizer_of(activation).unsigned else config.padding_value
+
+    def _is_default_pad_value(self) -> bool:
+        return not self._is_pad_value_given and self._pad_value == self._default_pad_value(self.activation)
 
     def _going_with(self, activation: nn.Module) -> dict[str, Any]:
         return {} if self._is_pad_value_given else {"_pad_value": self._default_pad_value(activation)}
@@ -221,12 +226,14 @@ class _Conv(_Convolution, LowBit):
         return self._quantize_gradient(self._convolve(input))
 
 
+@q_conv1d_registry.of
 class QConv1d(_Conv, nn.Conv1d):
     """QConv2d in one dimension."""
 
     _float_class = nn.Conv1d
 
 
+@q_conv2d_registry.of
 class QConv2d(_Conv, nn.Conv2d):
     """y = conv(x_q, w_q) + b in two dimensions, computed on the integer codes and scaled once: D·(s_x·s_w) + b.
 
@@ -252,6 +259,7 @@ class QConv2d(_Conv, nn.Conv2d):
     _float_class = nn.Conv2d
 
 
+@q_conv3d_registry.of
 class QConv3d(_Conv, nn.Conv3d):
     """QConv2d in three dimensions."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +11,16 @@ from torch import Tensor, nn
 
 from ..quantizations import Quantization
 from .exact import scaled_linear
-from .low_bit import LowBit, ReadWeight, Values
+from .extensions.layer_recipe import LayerRecipe
+from .low_bit import ReadWeight, Values
+from .register import QLinearImplementation as QLinearImplementation
+from .register import q_linear_registry
+from .registered import Registered, arguments_by_name
 from .watched import is_watched
 
 
-class QLinear(LowBit, nn.Linear):
+@q_linear_registry.of
+class QLinear(Registered, nn.Linear):
     """y = x_q·w_qᵀ + b, computed on the integer codes and scaled once: D·(s_x·s_w) + b.
 
     A drop-in for nn.Linear with the same parameters and state_dict keys. In backward the gradient passes the gradient
@@ -34,6 +40,8 @@ class QLinear(LowBit, nn.Linear):
     """
 
     _float_class = nn.Linear
+    _required_arguments = ("in_features", "out_features")
+    _other_arguments = {"bias": True, "device": None, "dtype": None}  # noqa: RUF012 - a ClassVar of Registered
 
     def __init__(
         self,
@@ -57,6 +65,21 @@ class QLinear(LowBit, nn.Linear):
             gradient_cancellation_threshold=gradient_cancellation_threshold,
             exact=exact,
         )
+
+    @staticmethod
+    def get_args_as_kwargs(recipe: LayerRecipe) -> dict[str, Any]:
+        """Return a recipe's arguments by name, and the quantizers of its layer: the same objects.
+
+        Raises:
+            IndexError: in_features or out_features is missing.
+        """
+        layer = recipe.layer
+        return {
+            **arguments_by_name(recipe, QLinear),
+            "input_quantization": layer.input_quantization,
+            "gradient_cancellation_threshold": layer.gradient_cancellation_threshold,
+            "weight_quantization": layer.weight_quantization,
+        }
 
     def _product(self, x: Tensor, read: ReadWeight | None = None) -> Tensor:
         operands = self._operands(x, read)

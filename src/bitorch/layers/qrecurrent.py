@@ -14,6 +14,7 @@ from ..quantizations import Quantization
 from .composed import Composed, PartLinear, copied
 from .qlinear import QLinear
 from .recurrent_steps import STEPS, State, run, run_backwards
+from .register import q_linear_registry
 from .weight_sources import is_in, load_parametrization
 
 
@@ -23,6 +24,8 @@ class QGates(PartLinear):
     Attributes:
         weight, bias: the layer's `weight_NAME` [out_features, in_features] and `bias_NAME`, which may be missing.
     """
+
+    _registry = q_linear_registry
 
     def __init__(self, layer: nn.Module, name: str, **quantization: Any) -> None:
         nn.Module.__init__(self)  # not nn.Linear's, which makes parameters

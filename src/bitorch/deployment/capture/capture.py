@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from ...layers.own_mode import REMEDY, displaced
 from ...running import as_it_was
 from ...wrappers import unwrapped
 from ..graph.graph import Graph
@@ -101,6 +102,9 @@ def capture(model: nn.Module, *example: Tensor) -> Capture:
     problems = list(why_not_run(model, example))
     if problems:
         return Capture(_NO_GRAPH, tuple(problems))
+    elsewhere = displaced(model)
+    if elsewhere:
+        return Capture(_NO_GRAPH, (Problem("", "", elsewhere, REMEDY),))
     problems = [*faults(model), *no_low_bit(model)]
     try:
         with as_it_was(model):

@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from ...conversion.convertible import holds_weight
-from ...conversion.fast_paths import reads_weights
 from ...in_place import check_module
 from ...layers import (
     QConv1d,
@@ -25,8 +24,10 @@ from ...layers import (
 )
 from ...layers.composed import Composed, PartLinear
 from ...layers.low_bit import LowBit, WeightQuantized
+from ...layers.own_mode import check_own_mode
 from ...layers.qattention import QProjection
 from ...layers.qrecurrent import QGates, Recurrent
+from ...layers.weight_readers import reads_weights
 from ...model_copy import copied
 from ...operators.packed_programs import runtime
 from ...text_table import aligned, ruled
@@ -148,7 +149,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
         try:
             if id(layer) in inside_opaque and isinstance(layer, WeightQuantized):
                 raise NotPackableError("its parent reads the weight without calling it")
-            packed[id(layer)] = new = _pack(layer)
+            packed[id(layer)] = new = pack(layer)
         except NotPackableError as error:
             rows.append(LayerPacking(name, type(layer).__name__, "as it was", _bits(layer), str(error)))
         except ValueError as error:
@@ -169,6 +170,7 @@ def _checked_layers(model: nn.Module) -> dict[str, nn.Module]:
     training = in_training_mode(model)
     if training:
         raise ValueError(f"the model is in training mode ({some(training)}); call model.eval() first")
+    check_own_mode(model)
     layers = {name: module for name, module in model.named_modules() if _has_weight(module)}
     if not any(isinstance(layer, WeightQuantized) for layer in layers.values()):
         raise ValueError(
@@ -194,13 +196,14 @@ def _has_weight(module: nn.Module) -> bool:
     return isinstance(module, WeightQuantized) or holds_weight(module)
 
 
-def _pack(layer: nn.Module) -> PackedLayer:
+def packed_class(layer: nn.Module) -> type[PackedLayer]:
+    """Return the class of a layer's packed form; NotPackableError, with the reason, where there is none."""
     if isinstance(layer, QLinear) and type(layer) in (QLinear, QProjection, QGates):
-        return PackedLinear(layer)
+        return PackedLinear
     if type(layer) is QConv1d:
-        return PackedConv1d(layer)
+        return PackedConv1d
     if type(layer) is QConv2d:
-        return PackedConv2d(layer)
+        return PackedConv2d
     if isinstance(layer, Recurrent):
         raise NotPackableError("its gates and states stay in PyTorch; its matrices have rows of their own")
     if type(layer) is QMultiheadAttention:
@@ -214,6 +217,11 @@ def _pack(layer: nn.Module) -> PackedLayer:
     if isinstance(layer, LowBit):
         raise NotPackableError("a subclass may compute something else")
     raise NotPackableError("its input is not quantized" if isinstance(layer, WeightQuantized) else "a float layer")
+
+
+def pack(layer: nn.Module) -> PackedLayer:
+    """Return a layer's packed form; errors as its class's, and NotPackableError where there is none."""
+    return packed_class(layer)(layer)  # type: ignore[arg-type]  # the class is that of the layer
 
 
 def _bits(layer: nn.Module) -> str:

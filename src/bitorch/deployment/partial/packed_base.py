@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...kept import Kept
 from ...layers import QConv1d, QConv2d, QLinear
+from ...layers.extensions.reference import WithRecipe
 from ...layers.low_bit import LowBit
 from ...layers.weight_sources import computes_tensor, refresh
 from ...model_copy import copied
@@ -17,6 +18,8 @@ from ...operators.last_call import LastCall
 from ...operators.packed_programs import runtime
 from ...quantizations.arithmetic import Arithmetic
 from ...quantizations.levels import divide
+from ...running import as_it_was
+from ...same_numbers import same_numbers
 from ..asked_arithmetic import Reason, arithmetic_of
 from ..packable import Packing, packable
 
@@ -28,7 +31,7 @@ class NotPackableError(ValueError):
     """A low-bit layer that the runtime cannot compute, and why."""
 
 
-class Packed(nn.Module):
+class Packed(WithRecipe, nn.Module):
     """A low-bit layer for inference: what those of all shapes have in common.
 
     `.to(dtype)` changes the dtype of the result, as it does for any layer; scale and bias stay float32, because the
@@ -42,7 +45,7 @@ class Packed(nn.Module):
 
     def __init__(self, layer: QLinear | QConv1d | QConv2d) -> None:
         super().__init__()
-        packing = _packing(layer)
+        packing = packing_of(layer)
         quantizer = layer.input_quantization
         self.activation_bits = packing.activation_bits
         # Other quantizers, and float64 input, are quantized in PyTorch first.
@@ -70,12 +73,36 @@ class Packed(nn.Module):
             self.register_buffer("input_range", found, persistent=False)
         self._range_source: Kept[_Source] = Kept()
         self._last_call: Kept[LastCall] = Kept()
+        self._was_loaded = False
+        self.input_quantization.eval()
         self.eval()
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if "_last_call" in self.__dict__:  # which was of the attributes as they were
             self._last_call.made = None
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or eval mode, which changes nothing: the quantizer stays in eval mode."""
+        self.training = mode
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self._was_loaded = True
+        super()._load_from_state_dict(*arguments)
+
+    def check_made_from(self, layer: nn.Module) -> None:
+        """Raise a ValueError if this is not the packed form of a layer any more: another state_dict was loaded."""
+        if not self._was_loaded:
+            return
+        with as_it_was(layer):
+            again = type(self)(layer)  # type: ignore[arg-type]  # the layer that it was made from
+        other = again.state_dict()
+        if not all(bool(same_numbers(value, other[name]).all()) for name, value in self.state_dict().items()):
+            raise ValueError(
+                f"another state_dict was loaded into the {type(self).__name__}, whose bits are not those of the "
+                f"{type(layer).__name__} that it was made from; convert back first, and load float weights then"
+            )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         kept = {name: getattr(self, name) for name in ("scale", "bias", "input_range")}
@@ -143,7 +170,7 @@ class Packed(nn.Module):
         return f"weight_bits={self.weight_bits}, activation_bits={self.activation_bits}, bias={self.bias is not None}"
 
 
-def _packing(layer: LowBit) -> Packing:
+def packing_of(layer: LowBit) -> Packing:
     """Return what a layer is in the runtime; raise if it is nothing there, or not as it stands."""
     if layer.training or layer.input_quantization.training or layer.weight_quantization.training:
         raise ValueError("the layer is in training mode; call .eval() first")

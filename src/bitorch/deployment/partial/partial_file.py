@@ -46,7 +46,9 @@ def description(layer: nn.Module) -> str:
     return json.dumps({"class": type(layer).__name__, **own}, default=str, sort_keys=True)
 
 
-_OF_ANY_MODULE = frozenset({*vars(nn.Module()), "_range_source", "_last_call", "_together"})
+_OF_ANY_MODULE = frozenset(
+    {*vars(nn.Module()), "_range_source", "_last_call", "_together", "_was_loaded", "_reference_layer"}
+)
 
 
 class PartialFile:

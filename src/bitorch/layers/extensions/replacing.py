@@ -1,0 +1,195 @@
+"""Layers of a model in the places of others, for a mode: all of them, or none."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ...runtime_mode import RuntimeMode
+from ..weight_readers import reads_weights
+from ..weight_sources import computes_tensor
+from .class_registry import ClassRegistry
+from .layer_container import LayerContainer
+from .layer_implementation import BaseImplementation
+from .layer_recipe import LayerRecipe
+from .layer_registry import NoImplementationError
+from .reference import give_back, reference_of
+
+if TYPE_CHECKING:
+    import torch
+
+#: What is called when a module is called, or its tensors are saved or loaded, by the attribute of nn.Module.
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a conversion was asked for: a mode for the layers of some registries, and where they shall be."""
+
+    registries: Collection[ClassRegistry]
+    mode: int
+    device: torch.device | str | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A layer, and what comes in its place: in a container, if the layer is one, and else in its parents."""
+
+    path: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        old = self.old.layer_implementation if isinstance(self.old, LayerContainer) else self.old
+        return f"{self.path}: {type(old).__name__} → {type(self.new).__name__}"
+
+
+def open_modules(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield a module and those in it, with their paths, but not what is inside of layers that stand for others."""
+    seen: set[int] = set()
+    waiting = [(path, module)]
+    while waiting:
+        path, one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield path, one
+        for name, child in one._modules.items():
+            if child is not None and not is_closed(child):
+                waiting.append((joined(path, name), child))
+
+
+def is_closed(module: object) -> bool:
+    """Return whether what is inside of a layer is that layer's own business."""
+    return isinstance(module, LayerContainer | BaseImplementation) or reference_of(module) is not None
+
+
+def replace_layers(
+    parents: Sequence[tuple[str, nn.Module]], request: Request, is_wanted: Callable[[Any], bool] = lambda layer: True
+) -> list[Change]:
+    """Exchange layers for those of a mode, in all of their parents.
+
+    Args:
+        parents: paths and modules, in which layers are looked for.
+        is_wanted: says of a layer whether it is to be changed.
+
+    Raises:
+        RuntimeError: a layer for which there is no implementation that takes it; then nothing is changed.
+    """
+    layers: dict[int, tuple[str, Any]] = {}
+    for path, parent in parents:
+        for name, child in parent._modules.items():
+            if child is not None and is_wanted(child):
+                layers.setdefault(id(child), (joined(path, name), child))
+    read = {id(inner) for _, parent in parents if reads_weights(parent) for inner in parent.modules()}
+    changes, refusals = [], []
+    for path, layer in layers.values():
+        try:
+            change = _change(path, layer, request, is_read=id(layer) in read)
+        except NoImplementationError as error:
+            refusals.append(f"{path}: {error}" if path else str(error))
+        else:
+            changes.extend([change] if change is not None else [])
+    if refusals:
+        raise NoImplementationError("\n".join(refusals))
+    _put(parents, changes)
+    return changes
+
+
+def joined(path: str, name: str) -> str:
+    """Return the path of a child."""
+    return f"{path}.{name}" if path else name
+
+
+def _put(parents: Sequence[tuple[str, nn.Module]], changes: list[Change]) -> None:
+    new = {}
+    for change in changes:
+        if isinstance(change.old, LayerContainer):
+            change.old.replace_layer_implementation(change.new)
+        else:
+            _warn_of_hooks(change)
+            new[id(change.old)] = change.new
+    for _, parent in parents:
+        for name, child in parent._modules.items():
+            if id(child) in new:
+                parent._modules[name] = new[id(child)]
+
+
+def _change(path: str, layer: Any, request: Request, *, is_read: bool) -> Change | None:
+    """Return what to change about a layer; None of one that stays, or is no business of the registries."""
+    if isinstance(layer, LayerContainer):
+        registry = next((one for one in request.registries if layer in one), None)
+        if registry is None:
+            return None
+        return Change(path, layer, registry.replacement_in(layer, request.mode, request.device))
+    reference = reference_of(layer)
+    reference = layer if reference is None else reference
+    registry = next((one for one in request.registries if vars(type(reference)).get("_registry") is one), None)
+    if registry is None:
+        _warn_of_subclass(path, layer, request)
+        return None
+    new = _new_layer(path, layer, reference, registry, request)
+    if new is layer:
+        return None
+    if is_read:
+        raise NoImplementationError(
+            f"{registry.name}: no implementation(s) of this layer for the mode {request.mode!s} can be taken: "
+            "its parent reads the weight without calling it"
+        )
+    return Change(path, layer, new)
+
+
+def _new_layer(path: str, layer: Any, reference: nn.Module, registry: ClassRegistry, request: Request) -> Any:
+    """Return what is to stand in the place of a layer, which was made from the reference, or is it."""
+    recipe: LayerRecipe = reference.recipe  # type: ignore[assignment]  # a property of these classes
+    if type(reference) is registry.reference:
+        implementation = registry.get_layer(request.mode, recipe)
+    else:  # a part of another layer, which engines know nothing of
+        implementation = registry.get_layer_of_part(request.mode, recipe)
+    if type(layer) is implementation.class_:
+        return layer if request.device is None else layer.to(request.device)
+    if layer is not reference:
+        give_back(reference, layer, path)
+    new = registry.replacement_by(implementation, recipe, request.device)
+    if isinstance(new, nn.Module):
+        if request.device is not None:
+            new = new.to(request.device)
+        if new.training != layer.training:
+            new.train(layer.training)
+    return new
+
+
+def _warn_of_hooks(change: Change) -> None:
+    kept = [
+        name for name in _HOOKS if any(not computes_tensor(hook) for hook in getattr(change.old, name, {}).values())
+    ]
+    if kept:
+        warnings.warn(
+            f"{change.path or 'the layer'} has hooks ({', '.join(name.strip('_') for name in kept)}), which stay with "
+            f"the {type(change.old).__name__} and are not called while a {type(change.new).__name__} is in its place",
+            stacklevel=5,
+        )
+
+
+def _warn_of_subclass(path: str, layer: object, request: Request) -> None:
+    kinds = [registry.reference for registry in request.registries if isinstance(layer, registry.reference)]
+    if not kinds or is_closed(layer) or RuntimeMode.mode_compatible(request.mode, RuntimeMode.DEFAULT):
+        return
+    if vars(type(layer)).get("_registry") is None:
+        warnings.warn(
+            f"{path or 'the layer'} stays as it is: {type(layer).__name__} is derived from {kinds[0].__name__}, and "
+            "may compute something else",
+            stacklevel=5,
+        )
