@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitorch import can_deploy, deploy, verify
+from bitorch import RuntimeMode, can_deploy, deploy, verify
 from bitorch.layers import QConv2d, QConv2d_NoAct, QLinear
 from bitorch.models import Model
 from bitorch.models.lenet import LeNet
@@ -354,6 +354,16 @@ def test_from_a_file(prefix: str, tmp_path: Path) -> None:
     assert same(Small.from_pretrained(str(file), input_shape=SHAPE, num_classes=5), net)
     with pytest.raises(ValueError, match="do not fit Small: other shapes in"):
         Small.from_pretrained(file, input_shape=SHAPE, num_classes=6)
+
+
+def test_in_another_mode(tmp_path: Path) -> None:
+    net = trained()
+    torch.save(net.state_dict(), tmp_path / "small.pt")
+    packed = Small.from_pretrained(tmp_path / "small.pt", RuntimeMode.CPU, input_shape=SHAPE, num_classes=5).eval()
+    assert type(packed._model[3]).__name__ == "PackedConv2d"
+    x = torch.rand(2, *SHAPE[1:])
+    with torch.no_grad():
+        assert torch.equal(packed(x), net(x))
 
 
 def test_wrong_sources(tmp_path: Path) -> None:

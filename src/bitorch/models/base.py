@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..layers.low_bit import WeightQuantized
+from ..layers.mode_conversion import convert
 from .arguments import keeping_arguments
 from .backbone import Layers, Size, check_ends, check_runs, with_ends
 from .common_layers import IMAGENET_CLASSES, IMAGENET_INPUT_SHAPE
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import os
 
     from typing_extensions import Self
+
+    from ..runtime_mode import runtime_mode_type
 
 #: Side of the kernel of the stem on large images, whose input is no activation.
 _LARGE_KERNEL = 7
@@ -86,19 +88,21 @@ class Model(nn.Module):
         Nothing, unless a subclass says it.
         """
 
-    def convert(self, new_mode: Any, device: torch.device | str | None = None, verbose: bool = False) -> Model:
+    def convert(
+        self, new_mode: runtime_mode_type, device: torch.device | str | None = None, verbose: bool = False
+    ) -> Model:
         """Give each quantized layer the implementation of another `bitorch.RuntimeMode`, in place, and return the net.
 
         As `bitorch.layers.convert(net, new_mode, device, verbose)`, which tells of modes and errors.
         """
-        import_module("bitorch.layers").convert(self, new_mode, device=device, verbose=verbose)
+        convert(self, new_mode, device=device, verbose=verbose)
         return self
 
     @classmethod
     def from_pretrained(
         cls,
         source: str | os.PathLike[str] | None = None,
-        mode: Any = None,
+        mode: runtime_mode_type | None = None,
         *,
         pad_value: float | None = None,
         download_path: str | os.PathLike[str] = "bitorch_models",
