@@ -93,8 +93,8 @@ class ScheduledQuantizer(Quantization):
         """Return x."""
         return x
 
-    def extra_repr(self) -> str:
-        return f"factor={self.factor:g}, steps={self.steps}"
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self.quantizations)}, steps={self.steps}, factor={self.factor:g})"
 
 
 class MixLinearScheduling(ScheduledQuantizer):
