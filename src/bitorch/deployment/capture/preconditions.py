@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from ...in_place import check_module
 from ...layers import QConv1d_NoAct, QConv2d_NoAct, QConv3d_NoAct
+from ...layers.bembedding import BEmbedding
 from ...layers.low_bit import LowBit
 from ...layers.weight_sources import computed_names, refresh
 from ...quantizations.ranges import RangeQuantization
@@ -49,7 +50,7 @@ def _instead(example: object) -> str:
 def why_not_run(model: nn.Module, example: Sequence[Tensor]) -> Iterator[Problem]:
     """Yield what keeps a model from being run on its example here."""
     yield from _model_cannot_run(model)
-    has_embeddings = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
+    has_embeddings = any(isinstance(module, nn.Embedding | nn.EmbeddingBag | BEmbedding) for module in model.modules())
     for index, tensor in enumerate(example):
         name = f"example {index}" if len(example) > 1 else "example"
         yield from _example_is_wrong(name, tensor, may_be_indices=has_embeddings)
