@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models",),
     ("config", "conversion", "calibration"),
     ("deployment",),
-    ("checking", "reporting", "allocation"),
+    ("checking", "reporting", "allocation", "hub"),
     ("train",),
     ("commands",),
 )

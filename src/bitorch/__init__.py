@@ -130,7 +130,7 @@ _HOMES = {
     "verify_onnx": "deployment.onnx.verification",
 }
 #: Whose names are public too.
-_PACKAGES = ("data", "layers", "models", "quantizations", "train")
+_PACKAGES = ("data", "hub", "layers", "models", "quantizations", "train")
 
 
 def __getattr__(name: str) -> Any:
