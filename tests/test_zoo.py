@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bitorch.layers import QConv2d, QConv2d_NoAct, QLinear
 from bitorch.known_names import ZOO_NAMES, wrong_model
+from bitorch.layers import QConv2d, QConv2d_NoAct, QLinear
 from bitorch.models import (
     Model,
     QuickNet,
@@ -195,7 +195,9 @@ class TestByNameOnly:
         net = NetSource("lenet").build((1, 16, 16), 10)
         rows = {row.name: (row.weight_bits, row.activation_bits) for row in make_low_bit(net, settings, None).layers}
         assert rows == {"_model.0": (None, None), "_model.4": (1, 1), "_model.10": (1, 1), "_model.13": (None, None)}
-        with pytest.raises(ValueError, match=r"model lenet has low-bit layers already \(_model\.4, _model\.10\), which"):
+        with pytest.raises(
+            ValueError, match=r"model lenet has low-bit layers already \(_model\.4, _model\.10\), which"
+        ):
             make_low_bit(net, Settings(model="lenet", bits=(2, 2, 32)), None)
 
     def test_what_a_net_does_after_a_step_is_done(self) -> None:
