@@ -30,7 +30,7 @@ PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "do
 API_PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 MEASURED_PAGES = sorted((ROOT / "docs" / "kernels").glob("*.md"))
 # Pages of results.
-NUMBERS = ("results.md", "architectures.md", "examples.md", "examples-audio.md", "examples-detector.md")
+NUMBERS = ("results.md", "architectures.md", "zoo.md", "examples.md", "examples-audio.md", "examples-detector.md")
 # What a shell snippet may hold besides bitorch: make targets that exist, and installation.
 OTHER_COMMANDS = ("make", "pip", "python")
 
@@ -134,7 +134,7 @@ def test_every_public_name_has_its_docstring_in_the_site() -> None:
         exported = set(re.findall(r"import (\w+) as \1$", source, re.MULTILINE))
         # Other names of classes, such as QLinearBase, and what is no class or function.
         aliases = {name for name in exported if getattr(getattr(module, name), "__name__", name) != name}
-        constants = {"MODEL_NAMES", "SVHNVariant"}
+        constants = {"MODEL_NAMES", "ZOO_NAMES", "SVHNVariant"}
         assert documented(f"{short}.md", module.__name__) >= exported - aliases - constants
     exported = {"Settings", *bitorch.train._HOMES}
     assert documented("train.md", "bitorch.train") == exported

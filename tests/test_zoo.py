@@ -6,9 +6,21 @@ import pytest
 import torch
 from torch import nn
 
+from bitorch.known_names import ZOO_NAMES, wrong_model
 from bitorch.layers import QConv2d, QConv2d_NoAct, QLinear
-from bitorch.models import Model, model_from_name, models_by_name, register_custom_model
+from bitorch.models import (
+    Model,
+    QuickNet,
+    build,
+    model_from_name,
+    model_names,
+    models_by_name,
+    register_custom_model,
+)
 from bitorch.models.common_layers import get_initial_layers
+from bitorch.train import Classifier, Settings
+from bitorch.train.already_low_bit import make_low_bit
+from bitorch.train.net_source import NetSource
 
 
 class Ends(Model):
@@ -151,3 +163,46 @@ class TestStems:
             get_initial_layers("quicknet_stem", 3, 6)
         with pytest.raises(ValueError, match="of a grouped_stem must be a multiple of 16 for its groups, got 24"):
             get_initial_layers("grouped_stem", 3, 24)
+
+
+class TestByNameOnly:
+    """What `bitorch train --model` takes."""
+
+    def test_names_are_those_of_all_nets_of_one_size(self) -> None:
+        sizeless = {"resnet", "resnete", "densenet", "densenetflex", "meliusnet", "meliusnetflex"}
+        assert set(ZOO_NAMES) == set(model_names()) - sizeless
+        assert all(wrong_model(name) == "" for name in ZOO_NAMES)
+
+    def test_stem_follows_the_images(self) -> None:
+        with torch.device("meta"):
+            for size, first in (((224, 224), 7), ((32, 32), 3)):
+                net = build("birealnet18", 1, 10, image_size=size)
+                assert next(net.parameters()).shape == (64, 1, first, first)
+            assert NetSource("birealnet18").build((3, 32, 32), 7)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+    def test_what_a_net_does_not_take(self) -> None:
+        with pytest.raises(ValueError, match="resnete18 takes no width, got 2; choose another of the zoo's nets"):
+            build("resnete18", 3, 10, 2, (32, 32))
+        with pytest.raises(ValueError, match="resnete18 needs image_size, the height and width of the images"):
+            build("resnete18", 3, 10)
+        with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
+            build("resnete18", 3, 0, image_size=(32, 32))
+        with pytest.raises(ValueError, match=r"or a net of the zoo such as resnet18v1, .* did you mean resnet18v1\?"):
+            build("Resnet18V1", 3, 10, image_size=(32, 32))
+
+    def test_bits_stay_as_they_are(self) -> None:
+        settings = Settings(model="lenet")
+        net = NetSource("lenet").build((1, 16, 16), 10)
+        rows = {row.name: (row.weight_bits, row.activation_bits) for row in make_low_bit(net, settings, None).layers}
+        assert rows == {"_model.0": (None, None), "_model.4": (1, 1), "_model.10": (1, 1), "_model.13": (None, None)}
+        with pytest.raises(
+            ValueError, match=r"model lenet has low-bit layers already \(_model\.4, _model\.10\), which"
+        ):
+            make_low_bit(net, Settings(model="lenet", bits=(2, 2, 32)), None)
+
+    def test_what_a_net_does_after_a_step_is_done(self) -> None:
+        net = QuickNet((1, 3, 8, 8), (8, 16), (1, 1), 10)
+        weight = net.get_parameter("_model.body.ResidualBlocks_1.0.qconv.weight")
+        weight.data.fill_(3)
+        Classifier(nn.Sequential(nn.Identity(), net), 10).on_train_batch_end(None, None, 0)
+        assert weight.max() == 1.25

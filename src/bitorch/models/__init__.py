@@ -8,10 +8,12 @@ from functools import partial
 from torch import nn
 
 from ..known_names import MODEL_NAMES as MODEL_NAMES
+from ..known_names import ZOO_NAMES as ZOO_NAMES
 from ..known_names import wrong_model
 from .base import Model as Model
 from .base import NoArgparseArgsMixin as NoArgparseArgsMixin
 from .bireal import BiRealNet18 as BiRealNet18
+from .blocks import check_counts
 from .by_name import model_from_name as model_from_name
 from .by_name import model_names as model_names
 from .by_name import models_by_name as models_by_name
@@ -108,6 +110,17 @@ _CONSTRUCTORS: dict[str, Callable[[int, int, float], nn.Module]] = {
 }
 
 
+def _of_the_zoo(
+    name: str, in_channels: int, num_classes: int, width: float, image_size: tuple[int, int] | None
+) -> nn.Module:
+    if width != 1:
+        raise ValueError(f"{name} takes no width, got {width}; choose another of the zoo's nets")
+    if image_size is None:
+        raise ValueError(f"{name} needs image_size, the height and width of the images")
+    check_counts(in_channels=in_channels, num_classes=num_classes)
+    return model_from_name(name)((1, in_channels, *image_size), num_classes=num_classes)
+
+
 def is_external(name: str) -> bool:
     """Return whether a name is one of another package: "timm:…" or "torchvision:…"."""
     return name.partition(":")[0] in PACKAGES and ":" in name
@@ -118,16 +131,21 @@ def is_named(name: str) -> bool:
     return name in _CONSTRUCTORS
 
 
-def build(name: str, in_channels: int, num_classes: int, width: float = 1.0) -> nn.Module:
-    """Return a new float net for images of in_channels channels, with num_classes logits.
+def build(
+    name: str, in_channels: int, num_classes: int, width: float = 1.0, image_size: tuple[int, int] | None = None
+) -> nn.Module:
+    """Return a new net for images of in_channels channels, with num_classes logits: a float one, but for the zoo's.
 
     Args:
-        name: one of MODEL_NAMES, or "timm:NAME" or "torchvision:NAME", as `build_external` takes it.
+        name: one of MODEL_NAMES, or of ZOO_NAMES, whose nets are low-bit as they are built, or "timm:NAME" or
+            "torchvision:NAME", as `build_external` takes it.
         width: factor on the channels of the layers. The SVHN nets take none: their variants are their widths. Nor do
-            those of timm and torchvision.
+            those of the zoo, of timm and torchvision.
+        image_size: height and width of the images, which the nets of the zoo have to know.
 
     Raises:
-        ValueError: a name that there is not, a count below 1, a width that the net does not take.
+        ValueError: a name that there is not, a count below 1, a width that the net does not take; a net of the zoo
+            without an image_size, or that is too small for it.
         TypeError: a count that is no int, a width that is no number.
         ImportError: the package of the name is not installed.
     """
@@ -135,6 +153,8 @@ def build(name: str, in_channels: int, num_classes: int, width: float = 1.0) -> 
         if width != 1:
             raise ValueError(f"{name} takes no width, got {width}; choose another of the package's names")
         return build_external(name, num_classes, in_channels)
+    if name in ZOO_NAMES:
+        return _of_the_zoo(name, in_channels, num_classes, width, image_size)
     if name not in _CONSTRUCTORS:
         raise ValueError(wrong_model(name))
     return _CONSTRUCTORS[name](in_channels, num_classes, width)
