@@ -25,7 +25,13 @@ from bitorch.layers import (
     QEmbedding,
     QLinear,
 )
-from bitorch.layers.extensions import DefaultImplementationMixin, LayerContainer, LayerRecipe
+from bitorch.layers.extensions import (
+    DefaultImplementationMixin,
+    LayerContainer,
+    LayerImplementation,
+    LayerRecipe,
+    LayerRegistry,
+)
 from bitorch.layers.register import (
     QLinearImplementation,
     all_layer_registries,
@@ -106,6 +112,7 @@ def test_the_training_flag_survives(is_training: bool) -> None:
     assert all(module.training == is_training for module in model)
     assert torch.equal(model.eval()(X), expected)
     model.train(not is_training)
+    assert not any(part.training for layer in model for part in layer.children())  # quantizers, which might learn
     convert(model, RuntimeMode.RAW)
     assert all(module.training != is_training for module in model.modules())
 
@@ -378,6 +385,31 @@ def test_layers_inside_of_an_engines_layer_stay() -> None:
     assert convert(model, DEFAULT)[0] is inner
 
 
+def test_an_engines_layer_itself() -> None:
+    engine(GPU)
+    layer = QLinear(4, 3, bias=False)
+    converted = convert(layer, GPU)
+    assert convert(converted, DEFAULT) is layer
+    assert type(convert(converted, CPU)).__name__ == "PackedLinear"
+
+
+def test_layers_inside_of_other_containers_are_found() -> None:
+    own = LayerRegistry("Block")
+
+    @LayerImplementation(own, DEFAULT)
+    class Block(DefaultImplementationMixin, nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = QLinear(4, 3)
+
+    block: Any = Block()
+    for model in (block, nn.Sequential(block)):
+        assert convert(model, CPU) is model
+        assert type(block.inner).__name__ == "PackedLinear"
+        convert(model, DEFAULT)
+        assert type(block.inner) is QLinear
+
+
 def test_containers_in_a_model_are_converted() -> None:
     @QLinearImplementation(DEFAULT)
     class Wrapped(DefaultImplementationMixin, nn.Linear):
@@ -436,6 +468,33 @@ def test_what_is_no_model_and_no_mode() -> None:
         convert([QLinear(4, 3)], CPU)
     with pytest.raises(ValueError, match="new_mode must be a RuntimeMode or a sum of them, got 'cpu'"):
         convert(QLinear(4, 3), "cpu")  # type: ignore[arg-type]
+
+
+def test_layers_that_stay_are_moved_and_codes_are_forgotten() -> None:
+    engine(GPU)
+    model = nn.Sequential(QLinear(4, 3, bias=False)).eval()
+    with torch.no_grad():
+        model(torch.rand(1, 4))
+    assert model[0]._weight_codes.made is not None  # type: ignore[union-attr]
+    convert(convert(model, CPU), GPU)
+    assert model[0].recipe.layer._weight_codes.made is None  # type: ignore[union-attr]
+    convert(model, GPU, device="meta")
+    assert model[0].weight.is_meta
+
+
+def test_an_engine_gives_modules() -> None:
+    class Plain(CustomImplementationMixin):
+        @classmethod
+        def can_clone(cls, recipe: LayerRecipe) -> tuple[bool, str]:
+            return True, ""
+
+        @classmethod
+        def create_clone_from(cls, recipe: LayerRecipe, device: Any = None) -> Plain:
+            return cls()
+
+    QLinearImplementation(GPU)(Plain)
+    with pytest.raises(TypeError, match=r"Plain\.create_clone_from must return a torch\.nn\.Module"):
+        convert(nn.Sequential(QLinear(4, 3)), GPU)
 
 
 def test_what_needs_the_layers_themselves() -> None:

@@ -6,8 +6,11 @@ import copy
 import gc
 import inspect
 import pickle
+import re
 import weakref
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,6 +93,17 @@ def _clean() -> Iterator[None]:
         one.unregister_custom_implementations()
         one.clear()
     assert bitorch.mode is RuntimeMode.DEFAULT
+
+
+def test_import_paths_of_the_page() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "bitorch.md").read_text(encoding="utf-8")
+    section = page.split("## Modes and engines")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(bitorch[\w.]*)` \| (.*) \|$", section, re.MULTILINE)
+    assert len(rows) == 11
+    for module, names in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            assert hasattr(import_module(module), name), f"{module}.{name}"
+    assert bitorch.convert is bitorch.layers.convert
 
 
 def test_a_container_stands_for_its_implementation() -> None:
@@ -355,8 +369,13 @@ def test_converted_layers_have_a_recipe(kind: type[nn.Module]) -> None:
     again.load_state_dict(layer.state_dict())
     x = torch.rand(2, 4) if kind is nn.Linear else torch.rand(2, 4, 5, 5)
     assert torch.equal(again(x), layer(x))
+
+
+def test_float_layers_have_no_recipe() -> None:
+    net = nn.Sequential(QLinear(4, 3))
     bitorch.float_(net)
-    assert not hasattr(net[0], "_constructed_with")
+    assert type(net[0]) is nn.Linear
+    assert vars(net[0]).keys() == vars(nn.Linear(4, 3)).keys()
 
 
 def test_layers_stay_ordinary_classes() -> None:

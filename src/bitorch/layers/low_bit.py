@@ -346,10 +346,14 @@ class LowBit(WeightQuantized):
 
     def train(self, mode: bool = True) -> Self:
         """Set training or eval mode, as nn.Module does; in training no codes are kept."""
-        place = self.__dict__.get("_weight_codes")
-        if mode and place is not None:
-            place.made = None
+        if mode:
+            self._forget_codes()
         return super().train(mode)
+
+    def _forget_codes(self) -> None:
+        place = self.__dict__.get("_weight_codes")
+        if place is not None:
+            place.made = None
 
     def _is_watched(self) -> bool:
         """Say whether there are hooks on the quantizers, which are called then, although the layer needs codes only."""

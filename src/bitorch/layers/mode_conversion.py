@@ -49,7 +49,9 @@ def convert(module: Any, new_mode: int, device: torch.device | str | None = None
     holder = nn.Module()
     inner = unwrapped_to_change(module, "convert")
     holder._modules[""] = inner
-    changes = replace_layers([("", holder), *open_modules(inner)], Request(all_layer_registries(), new_mode, device))
+    registries = all_layer_registries()
+    parents = [("", holder), *open_modules(inner, registries)]
+    changes = replace_layers(parents, Request(registries, new_mode, device))
     if verbose:
         print("".join(f"{change}\n" for change in changes), end="")
     return holder._modules[""] if inner is module else module

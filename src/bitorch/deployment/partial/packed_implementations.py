@@ -60,7 +60,9 @@ class PackedImplementation:
             raise ValueError(f"device must be a CPU for the mode cpu, whose layers compute on bits there; got {device}")
         layer = recipe.layer
         with as_it_was(layer):
-            return pack(_on_cpu(layer))
+            packed = pack(_on_cpu(layer))
+        layer._forget_codes()  # which would take several times the room of the bits
+        return packed
 
 
 def _on_cpu(layer: LowBit) -> LowBit:

@@ -106,11 +106,21 @@ class ClassRegistry(LayerRegistry):
     def replacement_by(
         self, implementation: Implementation, recipe: LayerRecipe, device: torch.device | str | None
     ) -> Any:
-        """Return a layer of one implementation in the place of the recipe's, which it keeps for the way back."""
+        """Return a layer of one implementation in the place of the recipe's, which it keeps for the way back.
+
+        Raises:
+            TypeError: the implementation gives no module.
+        """
         with self._replacing():
             new = implementation.get_replacement(recipe, device)
-        if new is not recipe.layer and not isinstance(recipe.layer, LayerContainer):
-            stands_for(new, recipe.layer)
+        if new is recipe.layer or isinstance(recipe.layer, LayerContainer):
+            return new
+        if not isinstance(new, nn.Module):
+            raise TypeError(
+                f"{implementation.class_name}.create_clone_from must return a torch.nn.Module, which a model can hold, "
+                f"got a {type(new).__name__}"
+            )
+        stands_for(new, recipe.layer)
         return new
 
     def get_layer_of_part(self, mode: int, recipe: LayerRecipe) -> Implementation:

@@ -66,8 +66,9 @@ def convert_live_layers(
     """Exchange the layers of some registries for those of another mode; see `ModelRegistry.convert_layers_to`."""
     wanted = None if only is None else list(only)
     modules = live_modules()
-    inside = {id(inner) for one in modules if is_closed(one) for inner in one.modules()}
-    parents = [(type(one).__name__, one) for one in modules if id(one) not in inside]
+    closed = {id(one): one for one in modules if is_closed(one, registries)}
+    inside = {id(inner) for one in closed.values() for inner in one.modules() if inner is not one}
+    parents = [(type(one).__name__, one) for one in modules if id(one) not in closed and id(one) not in inside]
     ids = None if wanted is None else {id(one) for one in wanted}
     if wanted is not None:
         _check_held(wanted, inside, parents, registries)

@@ -21,16 +21,8 @@ def reference_of(layer: object) -> nn.Module | None:
     return found
 
 
-def stands_for(layer: Any, reference: nn.Module) -> None:
-    """Have a layer keep the one that it was made from, which is no part of it: neither submodule nor in state_dict.
-
-    Raises:
-        TypeError: it can keep nothing.
-    """
-    if not hasattr(layer, "__dict__"):
-        raise TypeError(
-            f"{type(layer).__name__} has no __dict__, but has to keep what it was made from; leave out __slots__"
-        )
+def stands_for(layer: nn.Module, reference: nn.Module) -> None:
+    """Have a layer keep the one that it was made from, which is no part of it: neither submodule nor in state_dict."""
     layer.__dict__[_REFERENCE] = reference
 
 

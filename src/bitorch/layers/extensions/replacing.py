@@ -56,10 +56,10 @@ class Change:
         return f"{self.path}: {type(old).__name__} → {type(self.new).__name__}"
 
 
-def open_modules(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield a module and those in it, with their paths, but not what is inside of layers that stand for others."""
+def open_modules(module: nn.Module, registries: Collection[ClassRegistry]) -> Iterator[tuple[str, nn.Module]]:
+    """Yield a module and those in it, with their paths, but for layers of the registries and what is inside of them."""
     seen: set[int] = set()
-    waiting = [(path, module)]
+    waiting = [] if is_closed(module, registries) else [("", module)]
     while waiting:
         path, one = waiting.pop()
         if id(one) in seen:
@@ -67,13 +67,13 @@ def open_modules(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Mo
         seen.add(id(one))
         yield path, one
         for name, child in one._modules.items():
-            if child is not None and not is_closed(child):
+            if child is not None and not is_closed(child, registries):
                 waiting.append((joined(path, name), child))
 
 
-def is_closed(module: object) -> bool:
-    """Return whether what is inside of a layer is that layer's own business."""
-    return isinstance(module, LayerContainer | BaseImplementation) or reference_of(module) is not None
+def is_closed(module: object, registries: Collection[ClassRegistry]) -> bool:
+    """Return whether this is a layer of one of the registries: what is inside of it is its own business."""
+    return reference_of(module) is not None or any(module in registry for registry in registries)
 
 
 def replace_layers(
@@ -94,7 +94,8 @@ def replace_layers(
             if child is not None and is_wanted(child):
                 layers.setdefault(id(child), (joined(path, name), child))
     read = {id(inner) for _, parent in parents if reads_weights(parent) for inner in parent.modules()}
-    changes, refusals = [], []
+    changes: list[Change] = []
+    refusals = []
     for path, layer in layers.values():
         try:
             change = _change(path, layer, request, is_read=id(layer) in read)
@@ -104,8 +105,12 @@ def replace_layers(
             changes.extend([change] if change is not None else [])
     if refusals:
         raise NoImplementationError("\n".join(refusals))
-    _put(parents, changes)
-    return changes
+    _put(parents, [change for change in changes if change.new is not change.old])
+    if request.device is not None:
+        for change in changes:
+            if change.new is change.old:
+                change.old.to(request.device)
+    return [change for change in changes if change.new is not change.old]
 
 
 def joined(path: str, name: str) -> str:
@@ -114,12 +119,13 @@ def joined(path: str, name: str) -> str:
 
 
 def _put(parents: Sequence[tuple[str, nn.Module]], changes: list[Change]) -> None:
+    for change in changes:  # first, since a warning may be an error
+        _warn_of_hooks(change)
     new = {}
     for change in changes:
         if isinstance(change.old, LayerContainer):
             change.old.replace_layer_implementation(change.new)
         else:
-            _warn_of_hooks(change)
             new[id(change.old)] = change.new
     for _, parent in parents:
         for name, child in parent._modules.items():
@@ -128,7 +134,7 @@ def _put(parents: Sequence[tuple[str, nn.Module]], changes: list[Change]) -> Non
 
 
 def _change(path: str, layer: Any, request: Request, *, is_read: bool) -> Change | None:
-    """Return what to change about a layer; None of one that stays, or is no business of the registries."""
+    """Return what to change about a layer, which may be nothing; None where it is no business of the registries."""
     if isinstance(layer, LayerContainer):
         registry = next((one for one in request.registries if layer in one), None)
         if registry is None:
@@ -141,9 +147,7 @@ def _change(path: str, layer: Any, request: Request, *, is_read: bool) -> Change
         _warn_of_subclass(path, layer, request)
         return None
     new = _new_layer(path, layer, reference, registry, request)
-    if new is layer:
-        return None
-    if is_read:
+    if is_read and new is not layer:
         raise NoImplementationError(
             f"{registry.name}: no implementation(s) of this layer for the mode {request.mode!s} can be taken: "
             "its parent reads the weight without calling it"
@@ -159,15 +163,14 @@ def _new_layer(path: str, layer: Any, reference: nn.Module, registry: ClassRegis
     else:  # a part of another layer, which engines know nothing of
         implementation = registry.get_layer_of_part(request.mode, recipe)
     if type(layer) is implementation.class_:
-        return layer if request.device is None else layer.to(request.device)
+        return layer
     if layer is not reference:
         give_back(reference, layer, path)
     new = registry.replacement_by(implementation, recipe, request.device)
-    if isinstance(new, nn.Module):
-        if request.device is not None:
-            new = new.to(request.device)
-        if new.training != layer.training:
-            new.train(layer.training)
+    if request.device is not None:
+        new = new.to(request.device)
+    if new.training != layer.training:
+        new.train(layer.training)
     return new
 
 
@@ -185,7 +188,11 @@ def _warn_of_hooks(change: Change) -> None:
 
 def _warn_of_subclass(path: str, layer: object, request: Request) -> None:
     kinds = [registry.reference for registry in request.registries if isinstance(layer, registry.reference)]
-    if not kinds or is_closed(layer) or RuntimeMode.mode_compatible(request.mode, RuntimeMode.DEFAULT):
+    if (
+        not kinds
+        or isinstance(layer, BaseImplementation)
+        or RuntimeMode.mode_compatible(request.mode, RuntimeMode.DEFAULT)
+    ):
         return
     if vars(type(layer)).get("_registry") is None:
         warnings.warn(
