@@ -27,7 +27,7 @@ def test_import_paths_of_the_docs(module: str, names: str) -> None:
 
 
 def test_there_are_paths() -> None:
-    assert len(PATHS) == 42
+    assert len(PATHS) == 48
 
 
 SUBMODULES = ("allocation", "calibration", "checking", "conversion", "data", "deployment", "layers", "models", "plots",
