@@ -255,7 +255,8 @@ def test_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
     asked = []
 
-    def snapshot_download(repo_id: str, revision: str | None = None) -> str:
+    def snapshot_download(repo_id: str, revision: str | None, allow_patterns: list[str]) -> str:
+        assert allow_patterns == ["config.json", "*.safetensors"]
         asked.append((repo_id, revision))
         return str(FakeHub.root / repo_id)
 

@@ -25,6 +25,8 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 #: Of a folder that `bitorch.hub.save` writes.
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+#: Of a repository; what else is in it is for people.
+_DOWNLOADED = [CONFIG_FILE, "*.safetensors"]
 #: What the file of the config is, and how it is read.
 FORMAT = "bitorch hub, 1"
 #: What keys of a state dict begin with that was taken of a net which this one is a part of, or the other way around.
@@ -136,7 +138,7 @@ def found_source(source: str | os.PathLike[str], revision: str | None = None) ->
             "huggingface_hub: pip install bitorch[hub]"
         ) from None
     try:
-        return Path(snapshot_download(os.fspath(source), revision=revision))
+        return Path(snapshot_download(os.fspath(source), revision=revision, allow_patterns=_DOWNLOADED))
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise OSError(f"there is no file or folder {path}, and no such repository can be read: {error}") from error
 
