@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from bitorch import RuntimeMode, can_deploy, deploy, verify
 from bitorch.layers import QConv2d, QConv2d_NoAct, QLinear
-from bitorch.models import Model
+from bitorch.layers.config import config as layer_config
+from bitorch.models import Model, Resnet18V1
 from bitorch.models.lenet import LeNet
 from bitorch.models.model_hub import (
     append_layers_to_model,
@@ -452,6 +453,20 @@ def test_padding_with_minus_one_loads_and_deploys(tmp_path: Path) -> None:
     packed = deploy(theirs, x[:1])
     torch.testing.assert_close(packed(x), theirs(x).detach())
     assert verify(theirs, packed, x).first_difference is None
+
+
+@pytest.mark.slow
+def test_a_resnet_that_was_trained_with_minus_one_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_config, "input_quantization", "inputdorefa")
+    trained_there = Resnet18V1((1, 3, 32, 32), 10)
+    trained_there(torch.rand(4, 3, 32, 32))
+    torch.save(trained_there.state_dict(), tmp_path / "resnet.pt")
+    net = Resnet18V1.from_pretrained(tmp_path / "resnet.pt", input_shape=(1, 3, 32, 32), num_classes=10, pad_value=-1)
+    layers = [layer for layer in net.modules() if isinstance(layer, QConv2d)]
+    assert {(layer.pad_value, layer.kernel_size) for layer in layers} == {(-1, (3, 3)), (0, (1, 1))}
+    x = torch.rand(2, 3, 32, 32)
+    packed = deploy(net.eval(), x)
+    assert verify(net, packed, x).first_difference is None
 
 
 def test_only_convolutions_that_say_nothing_get_the_value() -> None:

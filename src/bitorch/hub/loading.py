@@ -59,10 +59,19 @@ def load(
         )
     if kind == "packed":
         return PackedModel.load(folder / PACKED_FILE)
-    built = model_from_name(content["model"])(**content["arguments"]) if model is None else copied(model)
+    built = _built(folder, content) if model is None else copied(model)
     net = converted(built, content, quantizers)
     load_weights(net, read_state_dict(folder / WEIGHTS_FILE), folder)
     return net.eval()
+
+
+def _built(folder: Path, content: Mapping[str, Any]) -> nn.Module:
+    try:
+        return model_from_name(content["model"])(**content["arguments"])
+    except TypeError as error:
+        raise ValueError(
+            f"the config of {folder} has arguments that {content['model']} does not take: {error}"
+        ) from None
 
 
 def _kind(folder: Path, content: Mapping[str, Any]) -> str:
@@ -72,4 +81,7 @@ def _kind(folder: Path, content: Mapping[str, Any]) -> str:
     missing = [key for key in _KEYS[kind] if key not in content]
     if missing:
         raise ValueError(f"the config of {folder} has no {', '.join(missing)}")
+    wrong = [key for key in ("arguments", "quantizers", "conversion") if not isinstance(content.get(key, {}), dict)]
+    if wrong:
+        raise ValueError(f"the config of {folder} has something else than a mapping for {', '.join(wrong)}")
     return str(kind)

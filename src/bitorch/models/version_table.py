@@ -10,6 +10,7 @@ import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import IO, Any
@@ -132,8 +133,8 @@ def download_version_table(url: str | os.PathLike[str], no_exception: bool = Fal
     """
     try:
         return _rows(_read(_table_url(url)).decode(), url)
-    except (RuntimeError, UnicodeDecodeError) as error:
-        what = f"{url} is no table: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
+    except (RuntimeError, UnicodeDecodeError, csv.Error) as error:
+        what = str(error) if isinstance(error, RuntimeError) else f"{url} is no table: {error}"
         if not no_exception:
             raise RuntimeError(what) from error
         warnings.warn(f"{what}; going on with an empty version table", stacklevel=2)
@@ -232,6 +233,6 @@ def _read(url: str) -> bytes:
     try:
         with urlopen(url, timeout=_SECONDS) as response:
             return b"".join(iter(lambda: response.read(_CHUNK), b""))
-    except (URLError, OSError) as error:
+    except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise RuntimeError(f"{url} cannot be read: {reason}") from error
