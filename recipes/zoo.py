@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 import bitorch
 import bitorch_runtime
+from bitorch import PackedModel
 from bitorch.atomic_file import write_text
 from bitorch.commands.timing import fastest_call
 from bitorch.models import LeNet, Model, model_from_name
 from bitorch.models.common_layers import IMAGENET_CLASSES, IMAGENET_INPUT_SHAPE
-from bitorch.reporting.report import Report
 from recipe import run
 from zoo_table import Costs, line, page
 
@@ -66,7 +66,7 @@ class Options:
     names: tuple[str, ...] = ()
     """Names as in the table; none: all of them."""
     docs: Path | None = None
-    """Markdown file to write the table to."""
+    """Markdown file to write the table to, after each net."""
     side: int | None = None
     """Of the images, in place of 224 and of MNIST's 28."""
     repeats: int = 7
@@ -85,13 +85,12 @@ def main(options: Options) -> None:
     bitorch_runtime.set_num_threads(1)
     console = Console()
     found: list[Costs] = []
-    about: Mapping[str, str] = {}
     for name in options.names if options.names else NAMES:
         costs, about = measured(name, options)
         found.append(costs)
         console.print(line(costs), markup=False, highlight=False, soft_wrap=True)
-    if options.docs is not None:
-        write_text(options.docs, page(found, about))
+        if options.docs is not None:
+            write_text(options.docs, page(found, about))
 
 
 def measured(name: str, options: Options) -> tuple[Costs, Mapping[str, str]]:
@@ -100,11 +99,14 @@ def measured(name: str, options: Options) -> tuple[Costs, Mapping[str, str]]:
     net, shape, classes = built(name, options.side)
     _step(net, torch.randn(2, *shape[1:]), classes)
     image = torch.randn(1, *shape[1:])
-    report = bitorch.report(net.eval(), image, repeats=1)
+    packed = _deployed(net.eval(), image)
+    report = bitorch.report(net, image, packed=packed, repeats=1)
     floating = copy.deepcopy(net)
     bitorch.float_(floating)
     with torch.inference_mode():
         float_seconds = fastest_call(lambda: floating(image), options.repeats)
+    if packed is not None and packed.nbytes != report.totals.packed_bytes:
+        raise RuntimeError(f"the report has {report.totals.packed_bytes} bytes, and the file {packed.nbytes}")
     costs = Costs(
         name=name,
         side=shape[-1],
@@ -112,8 +114,8 @@ def measured(name: str, options: Options) -> tuple[Costs, Mapping[str, str]]:
         macs=report.totals.macs,
         float_bytes=report.totals.float_bytes,
         packed_bytes=report.totals.packed_bytes,
-        problem=_problem(report),
-        packed_seconds=_packed_seconds(report, image, options.repeats),
+        problem=report.problems[0] if packed is None else "",
+        packed_seconds=None if packed is None else _seconds(packed, image, options.repeats),
         float_seconds=float_seconds,
     )
     return costs, report.about
@@ -134,21 +136,15 @@ def _step(net: nn.Module, images: Tensor, classes: int) -> None:
     optimizer.step()
 
 
-def _problem(report: Report) -> str:
-    """Why the net is no single packed file; "" where it is one."""
-    if report.packed is not None:
-        return ""
-    if not report.problems:
-        raise RuntimeError(f"the net is no packed file, and nothing says why: {report.deployment}")
-    return report.problems[0]
-
-
-def _packed_seconds(report: Report, image: Tensor, repeats: int) -> float | None:
-    packed = report.packed
-    if packed is None:
+def _deployed(net: nn.Module, image: Tensor) -> PackedModel | None:
+    """Return the packed net; None where it is no single file, and the report will say why."""
+    try:
+        return bitorch.deploy(net, image)
+    except ValueError:
         return None
-    if packed.nbytes != report.totals.packed_bytes:
-        raise RuntimeError(f"the report has {report.totals.packed_bytes} bytes, and the file {packed.nbytes}")
+
+
+def _seconds(packed: PackedModel, image: Tensor, repeats: int) -> float:
     packed(image)  # plans and allocates
     return fastest_call(lambda: packed(image), repeats)
 

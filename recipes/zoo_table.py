@@ -16,8 +16,8 @@ Nets of [bitorch.models](api/models.md) that are low-bit as they are built: 1-bi
 front of them but in the bottlenecks of Resnet50 and Resnet152. Weights are random and have seen one step of training,
 so there are no accuracies here.
 
-- Parameters, multiply-adds and bytes are those of `bitorch.report`; the packed bytes are those of the packed file.
-  Where a net is no single file, they are those of the weights as they are saved.
+- Parameters, multiply-adds and bytes are those of `bitorch.report`; the packed bytes are those of the packed file, and
+  where there is none, of the weights in their bits.
 - Milliseconds are those of one image on one thread, the fastest of some calls: of the packed file, and of the float
   net of the same architecture (`bitorch.float_`) in PyTorch.
 
@@ -38,7 +38,7 @@ class Costs:
         parameters: number of them.
         macs: multiply-adds for one image.
         float_bytes: of all weights as floats.
-        packed_bytes: of the packed file; of the weights as they are saved, where there is none.
+        packed_bytes: of the packed file; of the weights in their bits, where there is none.
         problem: why there is none; "" where there is one.
         packed_seconds: for one image; None where there is no packed file.
         float_seconds: of the float net of the same architecture, for one image.
