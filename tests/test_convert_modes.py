@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune, spectral_norm
 
 import bitorch
 from bitorch import LowBitConfig, RuntimeMode, change_mode, convert, pause_wrapping
@@ -192,8 +193,8 @@ def test_all_refusals_are_told_at_once() -> None:
     with pytest.raises(RuntimeError) as error:
         convert(model, CPU)
     assert [line.split(":")[0] for line in str(error.value).splitlines()] == ["one", "two"]
-    with pytest.raises(RuntimeError, match=r"QLinear: no implementation\(s\) of this layer for the mode gpu"):
-        convert(model, GPU)
+    with pytest.raises(RuntimeError, match=r"QLinear: no implementation\(s\) of this layer for the mode gpu \+ inf"):
+        convert(model, GPU + AUTO)
 
 
 def test_hooks() -> None:
@@ -207,6 +208,18 @@ def test_hooks() -> None:
         convert(model, CPU)
     convert(model, DEFAULT)
     assert len(model[0]._backward_hooks) == 1
+
+
+@pytest.mark.parametrize("applied", [prune.l1_unstructured, spectral_norm])
+def test_weights_that_hooks_compute(applied: Callable[..., object]) -> None:
+    model = nn.Sequential(QLinear(6, 4))
+    applied(model[0], "weight", *([0.5] if applied is prune.l1_unstructured else []))
+    layer, x = model.eval()[0], torch.randn(3, 6)
+    expected = model(x)
+    convert(model, CPU)
+    assert torch.equal(model(x), expected)
+    assert convert(model, DEFAULT)[0] is layer
+    assert torch.equal(model(x), expected)
 
 
 def test_what_stays() -> None:
@@ -505,6 +518,7 @@ def test_what_needs_the_layers_themselves() -> None:
         lambda: bitorch.deploy(model, X, partial=True),
         lambda: bitorch.set_bits(model, (2, 2)),
         lambda: bitorch.float_(model),
+        lambda: bitorch.quantize_(model, LowBitConfig(weight_bits=1, activation_bits=2)),
         lambda: bitorch.calibrate(model, [X]),
     )
     for call in calls:

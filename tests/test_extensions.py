@@ -215,6 +215,22 @@ def test_layers_are_converted_and_back() -> None:
     assert type(one.layer_implementation) is type(other.layer_implementation) is FACTORY.class_
 
 
+def test_the_device_is_handed_on_by_position() -> None:
+    given: list[object] = []
+
+    @PlainImplementation(AUTO)
+    class Placed(Fast):
+        @classmethod
+        def create_clone_from(cls, *arguments: Any) -> Placed:
+            given.extend(arguments)
+            return cls(1)
+
+    layer = FACTORY(1)
+    registry.convert_layers_to(AUTO, device="meta")
+    assert given == [layer.recipe, "meta"]
+    assert type(layer.layer_implementation) is Placed
+
+
 def test_a_refusal_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     PlainImplementation(AUTO)(Fast)
     layers = [FACTORY(number, 13 if number == 2 else 3) for number in range(5)]

@@ -111,6 +111,12 @@ def current_mode() -> int:
     return mode
 
 
+def mode_name(mode: int) -> str:
+    """Return the name of a mode, or of the modes in a sum: "cpu", "cpu + gpu"."""
+    names = [str(one) for one in RuntimeMode if mode & one]
+    return " + ".join(names) if names else str(RuntimeMode.RAW)
+
+
 class change_mode:
     """Context manager: `bitorch.mode` is another one inside, and behind it what it was when this object was made.
 

@@ -13,6 +13,7 @@ from torch import nn
 from ..config.low_bit_config import LowBitConfig
 from ..in_place import check_module
 from ..layers import Attention, QMultiheadAttention
+from ..layers.own_mode import check_own_mode
 from ..lost_zeros import lost_zeros
 from ..quantizations import Quantization
 from .convertible import (
@@ -60,6 +61,7 @@ def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Coll
         raise TypeError(
             "model is a TorchScript module, whose layers cannot be replaced; convert it before torch.jit.script"
         )
+    check_own_mode(model)
     reasons = reasons_to_stay_float(model)
     convertible = {name: module for name, module in model.named_modules() if name in reasons and not reasons[name]}
     if all(isinstance(module, Attention) for module in convertible.values()):

@@ -13,6 +13,7 @@ from ...in_place import check_module
 from ...layers import QConv1d_NoAct, QConv2d_NoAct, QConv3d_NoAct
 from ...layers.bembedding import BEmbedding
 from ...layers.low_bit import LowBit
+from ...layers.own_mode import REMEDY, displaced
 from ...layers.weight_sources import computed_names, refresh
 from ...quantizations.ranges import RangeQuantization
 from ..graph.graph import Graph
@@ -69,6 +70,9 @@ def _model_cannot_run(model: nn.Module) -> Iterator[Problem]:
             scripted[0], "", f"scripted modules cannot be looked into ({some(scripted)})", "Pass the Python module"
         )
         return
+    others = displaced(model)
+    if others:
+        yield Problem("", "", others, REMEDY)
     tensors = [*model.named_parameters(), *model.named_buffers()]
     lazy = [name for name, tensor in tensors if is_lazy(tensor)]
     if lazy:

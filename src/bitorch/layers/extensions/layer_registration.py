@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from ...runtime_mode import RuntimeMode, current_mode
+from ...runtime_mode import RuntimeMode, current_mode, mode_name
 from .layer_container import LayerContainer
 from .layer_implementation import BaseImplementation, CustomImplementationMixin, DefaultImplementationMixin
 from .layer_recipe import LayerRecipe
@@ -60,7 +60,7 @@ class LayerImplementation:
         mixin = DefaultImplementationMixin if is_default else CustomImplementationMixin
         if not (isinstance(class_, type) and issubclass(class_, mixin)):
             raise AssertionError(
-                f"{getattr(class_, '__name__', class_)} is registered for mode {self.supported_modes!s}, "
+                f"{getattr(class_, '__name__', class_)} is registered for mode {mode_name(self.supported_modes)}, "
                 f"so it must derive from {mixin.__name__}"
             )
         self.class_, self.class_name, self._is_decorated = class_, class_.__name__, True

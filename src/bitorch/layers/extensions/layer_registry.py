@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
-from ...runtime_mode import RuntimeMode, current_mode
+from ...runtime_mode import RuntimeMode, current_mode, mode_name
 from .layer_container import LayerContainer
 from .layer_recipe import LayerRecipe
 
@@ -129,7 +129,7 @@ class LayerRegistry:
         asked = "; ".join(refusals)
         why = f": {asked}" if asked else "; register an engine's, or take another mode, such as RuntimeMode.DEFAULT"
         which = "none of the implementation(s)" if asked else "no implementation(s)"
-        return f"{self.name}: {which} of this layer for the mode {mode!s} can be taken{why}"
+        return f"{self.name}: {which} of this layer for the mode {mode_name(mode)} can be taken{why}"
 
     def get_replacement(self, mode: int, recipe: LayerRecipe, device: torch.device | str | None = None) -> Any:
         """Return a layer of the implementation that `get_layer` finds, for the recipe's place; errors likewise."""

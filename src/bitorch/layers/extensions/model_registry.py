@@ -22,7 +22,7 @@ class ModelRegistry(ClassRegistry):
 
     @property
     def layer_instances(self) -> set[Any]:
-        """The layers that are alive, and containers around some. Looking for them takes a tenth of a second."""
+        """The layers that are alive, and containers around some; they are looked for among all objects."""
         own = {
             one for one in live_modules() if type(one) is self.reference or type(reference_of(one)) is self.reference
         }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ...runtime_mode import RuntimeMode
+from ...runtime_mode import RuntimeMode, mode_name
 from ..weight_readers import reads_weights
 from ..weight_sources import computes_tensor
 from .class_registry import ClassRegistry
@@ -22,16 +22,8 @@ from .reference import give_back, reference_of
 if TYPE_CHECKING:
     import torch
 
-#: What is called when a module is called, or its tensors are saved or loaded, by the attribute of nn.Module.
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_state_dict_hooks",
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
-)
+#: What is called when a module is called or its gradient computed, by the attribute of nn.Module.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True)
@@ -149,7 +141,7 @@ def _change(path: str, layer: Any, request: Request, *, is_read: bool) -> Change
     new = _new_layer(path, layer, reference, registry, request)
     if is_read and new is not layer:
         raise NoImplementationError(
-            f"{registry.name}: no implementation(s) of this layer for the mode {request.mode!s} can be taken: "
+            f"{registry.name}: no implementation(s) of this layer for the mode {mode_name(request.mode)} can be taken: "
             "its parent reads the weight without calling it"
         )
     return Change(path, layer, new)
