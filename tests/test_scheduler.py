@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import bitorch
 from bitorch.layers import QActivation, QConv2d, QEmbedding, QLinear, QMultiheadAttention
 from bitorch.quantizations import (
+    ApproxSign,
     GradientDoReFa,
     Identity,
     InputDoReFa,
@@ -370,6 +372,35 @@ def test_its_state_says_how_far_it_is() -> None:
     other.step()
     assert other.factor == 1
     assert net.state_dict().keys() == Net().state_dict().keys()  # checkpoints of the net are those without a schedule
+
+
+def test_a_training_loop_as_it_is_written_for_bitorch() -> None:
+    """Options on a command line, layers by the defaults, a schedule step by step, a checkpoint into a net without."""
+    layer_config: Any = bitorch.config_from_name("layer_config")
+    parser = ArgumentParser()
+    bitorch.add_config_args(parser)
+    bitorch.apply_args_to_configuration(parser.parse_args(["--input-quantization", "approxsign"]))
+    torch.manual_seed(0)
+    try:
+        net, twin = (nn.Sequential(nn.Linear(6, 16), QLinear(16, 16), QLinear(16, 2)) for _ in range(2))
+    finally:
+        layer_config.input_quantization = "sign"
+    scheduler = Quantization_Scheduler(net, 20, [Identity(), ApproxSign()], "mix_linear", True)
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    x, losses = torch.randn(64, 6), []
+    y = (x[:, 0] > 0).long()
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    twin.load_state_dict(net.state_dict())
+    twin[1].weight_quantization = twin[2].weight_quantization = ApproxSign()
+    scheduler.finish(net)
+    assert torch.equal(net(x), twin(x))
 
 
 def test_model_and_scheduler_are_copied_together() -> None:
