@@ -562,7 +562,9 @@ def test_weights_other_than_odd_codes_are_problems() -> None:
         (Sign(), 2.0, False),
     ],
 )
-def test_pad_values_beyond_the_levels_need_codes_of_eight_bits_at_most(quantizer: Quantization, value: float, is_fine: bool) -> None:
+def test_pad_values_beyond_the_levels_need_codes_of_eight_bits_at_most(
+    quantizer: Quantization, value: float, is_fine: bool
+) -> None:
     model = nn.Sequential(low_bit(4, 4, 3, input_quantization=quantizer, pad_value=value)).eval()
     found = can_deploy(model, image())
     assert bool(found) is is_fine

@@ -231,7 +231,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no model is named 'Unknown'"):
         bitorch.hub.load(tmp_path)
     file.write_text(json.dumps({**content, "arguments": {"input_shape": SHAPE, "depth": 3}}))
-    with pytest.raises(ValueError, match="arguments that Tiny does not take: .*'depth'"):
+    with pytest.raises(ValueError, match=r"arguments that Tiny does not take: .*'depth'"):
         bitorch.hub.load(tmp_path)
     file.write_text(json.dumps({**content, "arguments": [], "quantizers": 3}))
     with pytest.raises(ValueError, match="something else than a mapping for arguments, quantizers"):
