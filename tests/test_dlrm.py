@@ -185,6 +185,18 @@ def test_deployed_whole(operation: str, binary: bool) -> None:
     assert bitorch.verify(single, packed, *x).first_difference is None
 
 
+def test_the_mlps_are_packed_beside_bags_of_several_rows() -> None:
+    pytest.importorskip("bitorch_runtime")
+    net = DLRM(13, [9, 9], binary_bottom_mlp=True, **SMALL)
+    x = batch(2, bag=3)
+    net(*x)
+    with torch.no_grad():
+        expected = net.eval()(*x)
+        bitorch.convert(net, bitorch.RuntimeMode.CPU)
+        assert torch.equal(net(*x), expected)
+    assert sum(type(layer).__name__ == "PackedLinear" for layer in net.modules()) == 4
+
+
 # The recipe
 
 
