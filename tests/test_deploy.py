@@ -553,14 +553,18 @@ def test_weights_other_than_odd_codes_are_problems() -> None:
     ("quantizer", "value", "is_fine"),
     [
         (InputDoReFa(2), 1.0, True),
-        (InputDoReFa(2), 2.0, False),
-        (InputDoReFa(2), -1 / 3, False),
+        (InputDoReFa(2), 2.0, True),
+        (InputDoReFa(2), -1 / 3, True),
+        (InputDoReFa(7), -1.0, True),
+        (InputDoReFa(8), -1.0, False),
         (Sign(), 0.0, True),
         (Sign(), -1.0, True),
         (Sign(), 2.0, False),
     ],
 )
-def test_pad_values_beyond_the_levels_are_problems(quantizer: Quantization, value: float, is_fine: bool) -> None:
+def test_pad_values_beyond_the_levels_need_codes_of_eight_bits_at_most(
+    quantizer: Quantization, value: float, is_fine: bool
+) -> None:
     model = nn.Sequential(low_bit(4, 4, 3, input_quantization=quantizer, pad_value=value)).eval()
     found = can_deploy(model, image())
     assert bool(found) is is_fine

@@ -30,7 +30,7 @@ PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "do
 API_PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 MEASURED_PAGES = sorted((ROOT / "docs" / "kernels").glob("*.md"))
 # Pages of results.
-NUMBERS = ("results.md", "architectures.md", "examples.md", "examples-audio.md", "examples-detector.md")
+NUMBERS = ("results.md", "architectures.md", "zoo.md", "examples.md", "examples-audio.md", "examples-detector.md")
 # What a shell snippet may hold besides bitorch: make targets that exist, and installation.
 OTHER_COMMANDS = ("make", "pip", "python")
 
@@ -134,7 +134,7 @@ def test_every_public_name_has_its_docstring_in_the_site() -> None:
         exported = set(re.findall(r"import (\w+) as \1$", source, re.MULTILINE))
         # Other names of classes, such as QLinearBase, and what is no class or function.
         aliases = {name for name in exported if getattr(getattr(module, name), "__name__", name) != name}
-        constants = {"MODEL_NAMES", "SVHNVariant"}
+        constants = {"MODEL_NAMES", "ZOO_NAMES", "SVHNVariant"}
         assert documented(f"{short}.md", module.__name__) >= exported - aliases - constants
     exported = {"Settings", *bitorch.train._HOMES}
     assert documented("train.md", "bitorch.train") == exported
@@ -198,7 +198,11 @@ def test_page_of_operations_is_what_the_table_makes() -> None:
 def test_every_public_name_is_in_the_table_of_names() -> None:
     table = (ROOT / "docs" / "README.md").read_text(encoding="utf-8").split("## Every name")[1]
     names = {name for name in dir(bitorch) if not name.startswith("_")}
-    public = {name for name in names if getattr(getattr(bitorch, name), "__module__", "").startswith("bitorch.")}
+    public = {
+        name
+        for name in names
+        if name in bitorch._HOMES or getattr(getattr(bitorch, name), "__module__", "").startswith("bitorch.")
+    }
     assert set(re.findall(r"`(\w+)`", table)) == public
 
 

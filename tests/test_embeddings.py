@@ -57,14 +57,16 @@ def dense(gradient: Tensor | None) -> Tensor:
 # Values
 
 
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("name", sorted(quantizations_by_name))
-def test_every_named_quantizer(name: str) -> None:
+def test_every_named_quantizer(name: str, sparse: bool) -> None:
     """As BITorch: two instances with defaults, one in the layer, and the output quantized too."""
     quantizer = quantizations_by_name[name]
-    layer = QEmbedding(20, embedding_dim=6, weight_quantization=quantizer(), output_quantization=quantizer())
+    made: Any = {"weight_quantization": quantizer(), "output_quantization": quantizer(), "sparse": sparse}
+    layer = QEmbedding(20, embedding_dim=6, **made)
     x = indices(3, 4)
     assert torch.equal(layer(x), quantizer()(F.embedding(x, quantizer()(layer.weight))))
-    bags = QEmbeddingBag(20, embedding_dim=6, weight_quantization=quantizer(), output_quantization=quantizer())
+    bags = QEmbeddingBag(20, embedding_dim=6, **made)
     assert torch.equal(bags(x), quantizer()(F.embedding_bag(x, quantizer()(bags.weight))))
 
 

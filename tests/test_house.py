@@ -14,11 +14,12 @@ ROOT = Path(__file__).parent.parent
 SOURCES = (ROOT / "src", ROOT / "runtime" / "src")
 #: From the ground, as the page has them; a room imports rooms of its own floor and of those below.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("operators", "quantizations", "data", "models"),
+    ("operators", "quantizations", "data"),
     ("layers",),
+    ("models",),
     ("config", "conversion", "calibration"),
     ("deployment",),
-    ("checking", "reporting", "allocation"),
+    ("checking", "reporting", "allocation", "hub"),
     ("train",),
     ("commands",),
 )

@@ -17,7 +17,7 @@ import bitorch
 from bitorch import LowBitConfig
 from bitorch.config.quantizer_choice import SignGradient
 from bitorch.deployment.can_deploy import can_deploy
-from bitorch.layers import QConv2d
+from bitorch.layers import QConv1d, QConv2d
 from bitorch.layers.config import config as layer_config
 from bitorch.quantizations import InputDoReFa, Sign
 from bitorch.train import Settings
@@ -207,3 +207,37 @@ def test_layers_that_are_built_follow_the_layers_config(build: Callable[[], QCon
     assert QConv2d(1, 1, 3, padding=1, input_quantization=InputDoReFa(2)).pad_value == 0
     assert converted(nn.Conv2d(1, 1, 3, padding=1))[0].pad_value == 0
     assert QConv2d(1, 1, 3, padding=1, input_quantization=Sign(), pad_value=0).pad_value == 0
+
+
+@pytest.mark.parametrize(("bits", "pad_value"), [(1, -1.0), (2, -1.0), (2, 2.0), (3, -2 / 7), (7, -1.0)])
+@pytest.mark.parametrize("dims", [1, 2])
+def test_borders_beyond_the_levels_of_unsigned_inputs(bits: int, pad_value: float, dims: int) -> None:
+    """As BITorch pads, with −1 where the levels are 0 … 1: the codes are stored wider, and all sums are the same."""
+    torch.manual_seed(3)
+    low_bit = (QConv1d, QConv2d)[dims - 1]
+    layer: Any = low_bit(
+        4, 6, 3, padding=1, input_quantization=InputDoReFa(bits), weight_quantization="sign", pad_value=pad_value
+    )
+    x = torch.rand(2, 4, *[5] * dims)
+    n = 2**bits - 1
+    codes = torch.from_numpy(np.pad((x * n).round().numpy(), [(0, 0), (0, 0), *[(1, 1)] * dims],
+                                    constant_values=round(pad_value * n)))  # fmt: skip
+    weight = torch.where(layer.weight >= 0, 1, -1)
+    sums = CONVOLUTIONS[dims - 1](codes.long(), weight)
+    model = nn.Sequential(layer).eval()
+    torch.testing.assert_close(model(x).detach(), sums / n)
+    packed: Any = bitorch.deploy(model, x)
+    assert torch.equal(packed(x), model(x).detach())
+    assert bitorch.verify(model, packed, x).first_difference is None
+    with pytest.raises(ValueError, match=r"is beyond the levels .*deployed whole, it is packed"):
+        bitorch.deploy(model, x, partial=True)
+
+
+def test_borders_beyond_the_levels_in_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    layer = QConv2d(2, 3, 3, padding=1, input_quantization=InputDoReFa(2), pad_value=-1)
+    model, x = nn.Sequential(layer).eval(), torch.rand(1, 2, 4, 4)
+    bitorch.export_onnx(model, x, path=tmp_path / "net.onnx", dialect="integer")
+    assert bitorch.verify_onnx(model, tmp_path / "net.onnx", x)
+    assert bitorch.can_export(model, x, dialect="qonnx")
+    assert "its border is beyond the codes" in str(bitorch.can_export(model, x, dialect="qcdq"))

@@ -35,7 +35,7 @@ from bitorch.quantizations import (
 from bitorch.quantizations.approx_sign import ApproxSignFunction
 from bitorch.quantizations.base import STE
 from bitorch.quantizations.config import config
-from bitorch.quantizations.dorefa import InputDoReFaFunction, _normalized_tanh
+from bitorch.quantizations.dorefa import InputDoReFaFunction, WeightDoReFaFunction, _normalized_tanh
 from bitorch.quantizations.progressive_sign import ProgressiveSignFunctionTrain
 from bitorch.quantizations.sign import SignFunction
 from bitorch.quantizations.ste_heaviside import SteHeavisideFunction
@@ -198,6 +198,8 @@ def test_progressive_sign_at_full_scale_is_finite() -> None:
         (SwishSignFunction, (), SwishSign(1.0)),
         (SwishSignFunction, (3.0,), SwishSign(3.0)),
         (InputDoReFaFunction, (3,), InputDoReFa(3)),
+        (WeightDoReFaFunction, (1,), WeightDoReFa(1)),
+        (WeightDoReFaFunction, (7,), WeightDoReFa(3)),
         (ProgressiveSignFunctionTrain, (0.75,), ProgressiveSign(False, 0.1)),
     ],
 )
@@ -213,6 +215,27 @@ def test_input_function_keeps_the_dtype_and_checks_bits() -> None:
     assert function.apply(torch.rand(3, dtype=torch.bfloat16), 2).dtype == torch.bfloat16
     with pytest.raises(ValueError, match="bits must be one of"):
         function.apply(torch.rand(3), 9)
+
+
+def test_weight_function_keeps_the_dtype_and_checks_its_levels() -> None:
+    function: Any = WeightDoReFaFunction
+    assert function.apply(torch.rand(3, dtype=torch.bfloat16), 3).dtype == torch.bfloat16
+    assert function.apply(torch.rand(0, 3), 3).shape == (0, 3)
+    with pytest.raises(ValueError, match="n must be at least 1, as 2"):
+        function.apply(torch.rand(3), 0)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_weight_function_has_the_levels_of_the_formula(bits: int) -> None:
+    function: Any = WeightDoReFaFunction
+    w, n = torch.randn(200), 2**bits - 1
+    t = np.tanh(w.double().numpy())
+    expected = 2 * np.round((t / (2 * np.abs(t).max()) + 0.5) * n) / n - 1
+    np.testing.assert_allclose(function.apply(w, n).numpy(), expected, atol=1e-6)
+
+
+def test_epsilon_of_progressive_sign() -> None:
+    assert progressive_sign.EPSILON == 1e-7
 
 
 def test_the_straight_through_base_has_no_forward_but_a_backward() -> None:
@@ -235,8 +258,8 @@ def test_every_name_leads_to_its_class(name: str) -> None:
 
 
 def test_names_of_bitorch() -> None:
-    names = ["approxsign", "identity", "inputdorefa", "progressive_sign", "sign", "steheaviside", "swishsign"]
-    assert quantization_names() == [*names, "weightdorefa"]
+    names = ["approxsign", "identity", "inputdorefa", "progressive_sign", "scheduled_quantizer", "sign"]
+    assert quantization_names() == [*names, "steheaviside", "swishsign", "weightdorefa"]
     assert all(quantizations_by_name[name].name == name for name in names)
 
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from bitorch import LowBitConfig, calibrate, quantize_
 from bitorch.cli import main
 from bitorch.models import build
+from bitorch.state_dict_file import read_state_dict
 from bitorch.train import Settings, evaluate, fit, load_model, prepare, read_checkpoint, read_settings
-from bitorch.train.weights_file import load_weights_file, read_weights
+from bitorch.train.weights_file import load_weights_file
 from test_train import assert_same_state, short
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of a PyTorch name
@@ -116,7 +117,7 @@ def test_other_files(content: Any, name: str, message: str, tmp_path: Path) -> N
     path = tmp_path / name
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(ValueError, match=message):
-        read_weights(path)
+        read_state_dict(path)
 
 
 def test_the_first_layer_of_a_net_for_colours_is_summed(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
 
 def test_missing_file_and_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no file of weights nowhere\.pt"):
-        read_weights(Path("nowhere.pt"))
+        read_state_dict(Path("nowhere.pt"))
     path = as_safetensors(net().state_dict(), tmp_path / "w")
     original = builtins.__import__
 
@@ -164,7 +165,7 @@ def test_missing_file_and_missing_package(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match="needs the package safetensors: pip install safetensors"):
-        read_weights(path)
+        read_state_dict(path)
 
 
 def test_a_run_starts_from_the_weights(tmp_path: Path) -> None:

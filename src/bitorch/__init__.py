@@ -30,8 +30,15 @@ if TYPE_CHECKING:
     from .checking.check import check as check
     from .checking.findings import Check as Check
     from .checking.findings import Finding as Finding
+    from .config.by_name import add_config_args as add_config_args
+    from .config.by_name import apply_args_to_configuration as apply_args_to_configuration
+    from .config.by_name import config_from_name as config_from_name
+    from .config.by_name import config_names as config_names
+    from .config.by_name import configs_by_name as configs_by_name
+    from .config.by_name import register_custom_config as register_custom_config
     from .config.low_bit_config import DoReFaConfig as DoReFaConfig
     from .config.low_bit_config import LowBitConfig as LowBitConfig
+    from .config_base import Config as Config
     from .conversion.bits import Bits as Bits
     from .conversion.quantize import quantize_ as quantize_
     from .conversion.restore import float_ as float_
@@ -76,6 +83,7 @@ _HOMES = {
     "CalibratedRange": "calibration.calibrate",
     "Calibration": "calibration.calibrate",
     "Check": "checking.findings",
+    "Config": "config_base",
     "Conversion": "conversion.table",
     "Deployability": "deployment.can_deploy",
     "DeploymentError": "deployment.deploy",
@@ -93,13 +101,18 @@ _HOMES = {
     "RuntimeMode": "runtime_mode",
     "Sensitivity": "allocation.sensitivity",
     "Verification": "deployment.runtime.verification",
+    "add_config_args": "config.by_name",
     "allocate": "allocation.allocate",
+    "apply_args_to_configuration": "config.by_name",
     "calibrate": "calibration.calibrate",
     "can_deploy": "deployment.can_deploy",
     "can_export": "deployment.onnx.export",
     "change_mode": "runtime_mode",
     "check": "checking.check",
     "convert": "layers.mode_conversion",
+    "config_from_name": "config.by_name",
+    "config_names": "config.by_name",
+    "configs_by_name": "config.by_name",
     "deploy": "deployment.deploy",
     "export_c": "deployment.export_c",
     "export_onnx": "deployment.onnx.export",
@@ -107,6 +120,7 @@ _HOMES = {
     "load_rules": "conversion.rules_file",
     "pause_wrapping": "runtime_mode",
     "quantize_": "conversion.quantize",
+    "register_custom_config": "config.by_name",
     "report": "reporting.report",
     "runtime_mode_type": "runtime_mode",
     "save_rules": "conversion.rules_file",
@@ -116,7 +130,7 @@ _HOMES = {
     "verify_onnx": "deployment.onnx.verification",
 }
 #: Whose names are public too.
-_PACKAGES = ("data", "layers", "models", "quantizations", "train")
+_PACKAGES = ("data", "hub", "layers", "models", "quantizations", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ _EXTRAS = {
     "train": ("lightning", "numpy", "pillow", "pyyaml", "rich", "scikit-learn", "tensorboard", "torchmetrics", "tyro"),
     "plots": ("matplotlib", "numpy"),
     "models": ("timm", "torchvision"),
+    "hub": ("huggingface-hub", "safetensors"),
     "bench": ("onnx", "onnxruntime"),
 }
 _RUNTIME = "bitorch-runtime"

@@ -18,6 +18,13 @@ PICTURE_DATA: tuple[str, ...] = ("imagenet", "images", "webdataset")
 MODEL_NAMES: tuple[str, ...] = (
     "svhn-a", "svhn-b", "svhn-c", "svhn-d", "lenet-28", "lenet-8", "resnet-20", "resnet-18", "mobilenet-v2",
 )  # fmt: skip
+#: The nets of BITorch's zoo that have one size, low-bit as they are built; `bitorch.models.build` takes them, too.
+ZOO_NAMES: tuple[str, ...] = (
+    "lenet", "resnet18v1", "resnet18v2", "resnet34v1", "resnet34v2", "resnet50v1", "resnet50v2", "resnet152v1",
+    "resnet152v2", "resnete18", "resnete34", "birealnet18", "reactneta", "densenet28", "densenet37", "densenet45",
+    "meliusnet22", "meliusnet23", "meliusnet29", "meliusnet42", "meliusnet59", "meliusneta", "meliusnetb", "meliusnetc",
+    "quicknet", "quicknetsmall", "quicknetlarge",
+)  # fmt: skip
 #: Factor on a model's channels: more than any net takes, and less than a mistyped number asks of the memory.
 MAX_WIDTH = 64.0
 #: What names of models and data begin with that were passed in Python, as in fit(settings, model=Net()).
@@ -45,17 +52,20 @@ def wrong_data(name: str) -> str:
 
 def wrong_model(name: str) -> str:
     """Return what is wrong with a name of a model, "" if nothing is. Names within a package are not looked at."""
-    if name in MODEL_NAMES or (":" in name and name.partition(":")[0] in MODEL_PACKAGES):
+    if name in MODEL_NAMES or name in ZOO_NAMES or (":" in name and name.partition(":")[0] in MODEL_PACKAGES):
         return ""
     if is_own(name) or is_given(name):
         return ""
     if name.endswith((".py", ".py:")):
         return f"model {short_repr(name)} is a file; say what in it makes the net, as {name.rstrip(':')}:NAME"
-    near = _near(name, MODEL_NAMES)
+    near = _near(name, (*MODEL_NAMES, *ZOO_NAMES))
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     packages = " or ".join(f"{package}:NAME" for package in MODEL_PACKAGES)
     own = "or FILE.py:NAME or PACKAGE.MODULE:NAME of your own"
-    return f"model must be one of {', '.join(MODEL_NAMES)}, or {packages}, {own}, got {short_repr(name)}{hint}"
+    zoo = f"a net of the zoo such as {ZOO_NAMES[1]}"
+    return (
+        f"model must be one of {', '.join(MODEL_NAMES)}, or {zoo}, or {packages}, {own}, got {short_repr(name)}{hint}"
+    )
 
 
 def is_given(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import struct
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.serialization import safe_globals
 
 from .seal import check_seal
 
@@ -54,7 +56,8 @@ def load_tensor_file(path: Path, kind: str) -> Any:
             if beginning == _ARCHIVE:
                 check_seal(file)
             file.seek(0)
-            with warnings.catch_warnings():
+            # Lightning keeps the options of a training script, which are plain values too.
+            with warnings.catch_warnings(), safe_globals([argparse.Namespace]):
                 warnings.simplefilter("ignore")  # about how the file was written
                 return torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:  # its text is an advice to run the code in the file

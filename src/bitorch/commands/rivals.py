@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..conversion.restore import float_
 from ..deployment.runtime.packed_model import PackedModel
-from ..known_names import MAX_WIDTH, MODEL_NAMES
+from ..known_names import MAX_WIDTH, MODEL_NAMES, ZOO_NAMES
 from ..layers.low_bit import LowBit
 from ..model_copy import copied
 from ..own_code import is_own
@@ -34,9 +34,8 @@ def float_twin(packed: PackedModel, model: str | None = None) -> nn.Module:
     name = run.get("model") if isinstance(run, dict) else None
     if model is None and isinstance(name, str) and is_own(name):
         raise ValueError(f"the net is made by {name}, and what a file names is not run; say it with --model {name}")
-    if not (
-        isinstance(run, dict) and (model is not None or name in MODEL_NAMES) and isinstance(shape, list) and classes
-    ):
+    is_known = model is not None or name in MODEL_NAMES or name in ZOO_NAMES
+    if not (isinstance(run, dict) and is_known and isinstance(shape, list) and classes):
         raise ValueError("the file does not say how its net is built; those that `bitorch deploy` writes do")
     width = run.get("width", 1.0)
     # The file may say anything: what it says is built, and so must be of the size of the net in it.

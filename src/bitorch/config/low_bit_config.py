@@ -13,7 +13,8 @@ from torch import nn
 from ..quantizations import GradientQuantization, InputLSQ, Quantization
 from ..quantizations.bits import FLOAT_BITS, check_bits
 from ..quantizations.range_fit import CalibrationMethod, check_calibration
-from .prototypes import Quantizers, agreed_bits, check_prototype, for_end, is_sign, key_of, named, spelled
+from ..quantizations.spelling import Quantizers, named, spelled
+from .prototypes import agreed_bits, check_prototype, for_end, is_sign, key_of
 from .quantizer_choice import (
     Gradients,
     LearnedBy,

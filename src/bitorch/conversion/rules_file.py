@@ -13,8 +13,8 @@ from torch import nn
 
 from ..atomic_file import write_text
 from ..config.low_bit_config import LowBitConfig
-from ..config.prototypes import Quantizers, named
 from ..config.quantizer_choice import Gradients, Weights
+from ..quantizations.spelling import Quantizers, named
 from ..short_repr import short_repr
 from ..structured_text import read_text
 from .convertible import LOW_BIT

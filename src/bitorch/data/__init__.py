@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .augmentation import random_shift as random_shift
     from .batch_loader import BatchLoader as BatchLoader
     from .cifar_files import cifar as cifar
+    from .criteo import Clicks as Clicks
+    from .criteo import criteo_batches as criteo_batches
+    from .criteo import read_criteo as read_criteo
     from .detection import detect as detect
     from .embedded import digits as digits
     from .epoch_loader import EpochLoader as EpochLoader
@@ -49,6 +52,7 @@ _HOMES = {
     "Augmentation": "augmentation",
     "BatchLoader": "batch_loader",
     "Channels": "options",
+    "Clicks": "criteo",
     "DATA_NAMES": "named",
     "DataOptions": "options",
     "Dataset": "images",
@@ -64,6 +68,7 @@ _HOMES = {
     "Split": "images",
     "Stream": "items",
     "cifar": "cifar_files",
+    "criteo_batches": "criteo",
     "dataset_of": "own_data",
     "decoded_at": "picture_sets",
     "detect": "detection",
@@ -78,6 +83,7 @@ _HOMES = {
     "random_flip": "augmentation",
     "random_pad_crop": "augmentation",
     "random_shift": "augmentation",
+    "read_criteo": "criteo",
     "read_idx": "idx",
     "read_picture": "pictures",
     "svhn": "svhn_files",

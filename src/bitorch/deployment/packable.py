@@ -46,7 +46,7 @@ class Packing:
         activation_bits: of these codes.
         weight: the weight's codes, [C_out, …], float32 or float64; NaN where the weight is.
         weight_bits, weight_grid: what they are stored in.
-        pad_code: of the borders; 0 where there are none.
+        pad_code: of the borders; 0 where there are none. One beyond the codes needs wider ones, of 8 bits at most.
     """
 
     arithmetic: Arithmetic | Reason
@@ -214,9 +214,13 @@ def _pad_code(layer: LowBit) -> int | Reason:
     grid = quantizer.max_code
     assert grid is not None  # checked before
     code = layer._pad_code(grid)
-    if not (0 if quantizer.unsigned else -grid) <= code <= grid:
+    beyond = f"pad_value={layer.pad_value} is beyond the levels of its input quantizer {quantizer}"
+    if not quantizer.unsigned:
+        return code if -grid <= code <= grid else Reason(beyond, "Use a pad_value from -1 to 1")
+    if 0 <= code <= grid:
+        return code
+    if quantizer.zero_point() != 0 or (max(code, grid) - min(code, 0)).bit_length() > LARGEST_CODE.bit_length():
         return Reason(
-            f"pad_value={layer.pad_value} is beyond the levels of its input quantizer {quantizer}",
-            f"Use a pad_value from {0 if quantizer.unsigned else -1} to 1",
+            f"{beyond}, and both together take more than 8 bits", "Use a pad_value from 0 to 1, or fewer bits"
         )
     return code

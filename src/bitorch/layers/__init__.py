@@ -3,8 +3,15 @@
 from .absorbed import AbsorbedReLU as AbsorbedReLU
 from .attention import Attention as Attention
 from .attention import QAttention as QAttention
+from .debug_layers import InputGraphicalDebug as InputGraphicalDebug
+from .debug_layers import InputPrintDebug as InputPrintDebug
+from .debug_layers import ShapePrintDebug as ShapePrintDebug
+from .debug_layers import WeightGraphicalDebug as WeightGraphicalDebug
+from .debug_layers import WeightPrintDebug as WeightPrintDebug
 from .extensions.layer_implementation import CustomImplementationMixin as CustomImplementationMixin
 from .mode_conversion import convert as convert
+from .pact import Pact as Pact
+from .pad import PadModule as PadModule
 from .qactivation import QActivation as QActivation
 from .qattention import QMultiheadAttention as QMultiheadAttention
 from .qconv1d import QConv1d as QConv1d

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
+from ..config_base import Config
+from ..errors_of_both import QuantizationArgumentError
 from ..quantizations import Quantization, quantization_from_name
 
 
-@dataclass
-class LayerConfig:
+class LayerConfig(Config):
     """What an argument of None means. Read when a layer is built; changing it later changes no existing one."""
+
+    name = "layer_config"
 
     #: Names of the quantizers, or instances.
     input_quantization: str | Quantization = "sign"
@@ -19,6 +21,20 @@ class LayerConfig:
     padding_value: float = -1.0
     #: QActivation cancels gradients where |x| is larger; 0 switches that off.
     gradient_cancellation_threshold: float = 1.0
+    #: Whether debug layers print and draw; read at every forward pass.
+    debug_activated: bool = False
+    #: Bits of Pact.
+    pact_bits: int = 4
+
+    def get_quantization_function(self, quantization: Quantization | str) -> Quantization:
+        """Return a quantizer that is given as it is, shared and not copied, or a new one of that name.
+
+        Raises:
+            ValueError: an unknown name, or what is neither, a class among it; this one is a TypeError, too.
+        """
+        if not isinstance(quantization, Quantization | str):
+            raise _no_quantizer(quantization, "quantization")
+        return resolve_quantization(quantization, "", "quantization")
 
 
 config = LayerConfig()
@@ -33,7 +49,7 @@ def resolve_quantization(
 
     Raises:
         ValueError: a string that names no quantizer.
-        TypeError: anything else, a class among it.
+        TypeError: anything else, a class among it; a ValueError, too, as in BITorch.
     """
     if isinstance(quantization, Quantization):
         return quantization
@@ -44,8 +60,14 @@ def resolve_quantization(
             return quantization_from_name(quantization)()
         except ValueError as error:
             raise ValueError(f"{argument}: {error}") from None
-    hint = f"; did you mean {quantization.__name__}()?" if isinstance(quantization, type) else ""
-    raise TypeError(f"{argument} must be a Quantization instance or the name of one, got {quantization!r}{hint}")
+    raise _no_quantizer(quantization, argument)
+
+
+def _no_quantizer(value: object, argument: str) -> QuantizationArgumentError:
+    hint = f"; did you mean {value.__name__}()?" if isinstance(value, type) else ""
+    return QuantizationArgumentError(
+        f"{argument} must be a Quantization instance or the name of one, got {value!r}{hint}"
+    )
 
 
 def _default_quantization(default: Quantization | str, argument: str) -> Quantization:

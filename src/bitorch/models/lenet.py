@@ -1,84 +1,103 @@
-"""Small nets for grey images, wide enough to train at 1-bit weights and 2-bit activations."""
+"""BITorch's LeNet: two convolutions and a hidden linear layer, for the MNIST family."""
 
 from __future__ import annotations
 
-import math
+import argparse
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import nn
 
-from .blocks import Sequence, conv_block
+from ..layers import QActivation, QConv2d, QLinear
+from .base import Model
+from .common_layers import classifier, image_of
+
+#: Quantizers of weights and of inputs, by version. Two and three are one net, under the two numbers that BITorch has.
+_QUANTIZERS = {
+    0: ("sign", "sign"),
+    1: ("weightdorefa", "weightdorefa"),
+    2: ("sign", "weightdorefa"),
+    3: ("sign", "weightdorefa"),
+}
 
 
-class _LeNet(Sequence):
-    """What both nets share: the arguments, and what stands behind their convolutions."""
+class LeNet(Model):
+    """A float 5×5 convolution, a low-bit one, a hidden low-bit linear layer and a float classifier.
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 10, width: float = 1.0) -> None:
-        super().__init__(in_channels, num_classes)
-        c32, c64, c128 = _scaled(width, 32, 64, 128)
-        convolutions, features = self._convolutions(c32, c64, c128)
-        hidden = [nn.Linear(features, c128, bias=False), nn.BatchNorm1d(c128), nn.ReLU()]
-        self.layers = nn.Sequential(*convolutions, nn.Flatten(), *hidden, nn.Linear(c128, num_classes))
-
-    def _convolutions(self, c32: int, c64: int, c128: int) -> tuple[list[nn.Module], int]:
-        """Return the convolutions, and how many numbers of an image they leave."""
-        raise NotImplementedError(f"{type(self).__name__} does not define _convolutions(c32, c64, c128)")
-
-
-class LeNet28(_LeNet):
-    """Six convolutions, a hidden linear layer and a linear classifier, for the MNIST family.
-
-    326 thousand parameters and 9.6 million multiply-accumulates per image at width 1.
+    1.1 million parameters for 28×28. Versions: 0 has signs for weights and inputs; 1 WeightDoReFa for both, of
+    `bitorch.quantizations.config.config.dorefa_bits`; 2 and 3 signs for weights and WeightDoReFa for inputs; any other
+    number is the float net. What the linear layer reads is quantized as the version says, and once more as
+    `bitorch.layers.config.config` does.
 
     Args:
-        in_channels: channels of the images.
-        num_classes: number of logits.
-        width: factor on the number of channels and hidden units.
+        input_shape: [batch, channels, height, width], sides of at least 16; the MNIST family has [batch, 1, 28, 28].
+        num_classes: number of logits; 0 leaves the classifier out.
+        lenet_version: 0 to 3, or another number for the float net.
 
-    Shapes: float [B, in_channels, 28, 28] in [0, 1] to logits [B, num_classes].
+    Shapes: float [B, channels, height, width] to logits [B, num_classes].
 
     Raises:
-        ValueError: a count below 1, a width that leaves a layer without channels; in forward, images of another shape.
-        TypeError: a count that is no int, a width that is no number.
+        ValueError: sides below 16, another shape.
     """
 
-    image_size: ClassVar[int] = 28
+    name = "LeNet"
+    _default_arguments = ((1, 1, 28, 28), 10)
+    num_channels_conv: ClassVar[int] = 64
+    num_fc: ClassVar[int] = 1000
+    activation_function: ClassVar[type[nn.Module]] = nn.Tanh
 
-    def _convolutions(self, c32: int, c64: int, c128: int) -> tuple[list[nn.Module], int]:
-        layers = [
-            *conv_block(self.in_channels, c32, 5, padding=2, pool=True),  # 28 -> 14
-            *conv_block(c32, c32, 3, padding=1),
-            *conv_block(c32, c64, 3, padding=1, pool=True),  # 14 -> 7
-            *conv_block(c64, c64, 3, padding=1),
-            *conv_block(c64, c64, 3),  # 7 -> 5
-            *conv_block(c64, c128, 3),  # 5 -> 3
+    def __init__(self, input_shape: Sequence[int], num_classes: int = 0, lenet_version: int = 0) -> None:
+        super().__init__(input_shape, num_classes)
+        self.input_channels, resolution = image_of(self._input_shape)
+        self.num_output = num_classes
+        height, width = (_side_behind_pools(side) for side in resolution)
+        if min(height, width) < 1:
+            raise ValueError(f"LeNet takes images of at least 16×16, got input_shape={self._input_shape}")
+        features = self.num_channels_conv * height * width
+        if lenet_version in _QUANTIZERS:
+            layers = self._low_bit_layers(features, *_QUANTIZERS[lenet_version])
+        else:
+            layers = self._float_layers(features)
+        self._model = nn.Sequential(*layers, nn.BatchNorm1d(self.num_fc), self.activation_function(), self._last())
+
+    def _low_bit_layers(self, features: int, weight: str, inputs: str) -> list[nn.Module]:
+        channels = self.num_channels_conv
+        return [
+            nn.Conv2d(self.input_channels, channels, 5),
+            self.activation_function(),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(channels),
+            QConv2d(channels, channels, 5, weight_quantization=weight, input_quantization=inputs),
+            nn.BatchNorm2d(channels),
+            nn.MaxPool2d(2),
+            nn.Identity(),  # BITorch prints the shape here; without it the keys behind would have other numbers
+            nn.Flatten(),
+            QActivation(inputs),
+            QLinear(features, self.num_fc, weight_quantization=weight),
         ]
-        return layers, c128 * 3 * 3
+
+    def _float_layers(self, features: int) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for inputs in (self.input_channels, self.num_channels_conv):
+            layers += [
+                nn.Conv2d(inputs, self.num_channels_conv, 5),
+                nn.BatchNorm2d(self.num_channels_conv),
+                self.activation_function(),
+                nn.MaxPool2d(2),
+            ]
+        return [*layers, nn.Flatten(), nn.Linear(features, self.num_fc)]
+
+    def _last(self) -> nn.Module:
+        return classifier(self.num_fc, self._num_classes)
+
+    @staticmethod
+    def add_argparse_arguments(parser: argparse.ArgumentParser) -> None:
+        """Add --version, which becomes lenet_version."""
+        parser.add_argument(
+            "--version", type=int, default=0, dest="lenet_version", help="0 to 3, or another number for the float net"
+        )
 
 
-class LeNet8(_LeNet):
-    """Three convolutions, a hidden linear layer and a linear classifier, for 8×8 images such as scikit-learn's digits.
-
-    189 thousand parameters and 1.9 million multiply-accumulates per image at width 1. Arguments, errors: see LeNet28.
-
-    Shapes: float [B, in_channels, 8, 8] in [0, 1] to logits [B, num_classes].
-    """
-
-    image_size: ClassVar[int] = 8
-
-    def _convolutions(self, c32: int, c64: int, c128: int) -> tuple[list[nn.Module], int]:
-        layers = [
-            *conv_block(self.in_channels, c32, 3, padding=1),
-            *conv_block(c32, c64, 3, padding=1, pool=True),  # 8 -> 4
-            *conv_block(c64, c64, 3, padding=1),
-        ]
-        return layers, c64 * 4 * 4
-
-
-def _scaled(width: float, *channels: int) -> list[int]:
-    """Return the channels times width, rounded."""
-    if isinstance(width, bool) or not isinstance(width, (int, float)):
-        raise TypeError(f"width must be a number, got {width!r}")
-    if not math.isfinite(width) or round(min(channels) * width) < 1:
-        raise ValueError(f"width must be finite and leave at least one of {min(channels)} channels, got {width}")
-    return [round(count * width) for count in channels]
+def _side_behind_pools(side: int) -> int:
+    """Return what two 5×5 convolutions, each with a pool of 2 behind it, leave of a side."""
+    return ((side - 4) // 2 - 4) // 2

@@ -17,6 +17,8 @@ from .names import quantizations_by_name as quantizations_by_name
 from .names import register_custom_quantization as register_custom_quantization
 from .pact import InputPACT as InputPACT
 from .progressive_sign import ProgressiveSign as ProgressiveSign
+from .quantization_scheduler import Quantization_Scheduler as Quantization_Scheduler
+from .quantization_scheduler import ScheduledQuantizer as ScheduledQuantizer
 from .ranges import RangeQuantization as RangeQuantization
 from .rsign import RSign as RSign
 from .sign import Sign as Sign

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..config_base import Config
 
 
-@dataclass
-class QuantizationConfig:
+class QuantizationConfig(Config):
     """What an argument of None means. Read when a quantizer is built; changing it later changes no existing one."""
+
+    name = "quantization_config"
 
     #: Bits of InputDoReFa and WeightDoReFa.
     dorefa_bits: int = 1

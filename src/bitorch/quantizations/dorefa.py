@@ -115,6 +115,25 @@ class _StraightThroughWeightCodes(Function):
         return output_gradient, None
 
 
+class WeightDoReFaFunction(STE):
+    """BITorch's weight quantizer: 2·round(n·(tanh w / (2·max|tanh w|) + ½))/n − 1, the unchanged gradient backward."""
+
+    @staticmethod
+    def forward(ctx: Any, input_tensor: Tensor, n: int) -> Tensor:  # type: ignore[override]  # STE with an option
+        """Quantize a float tensor of any shape to the n + 1 levels −1, …, 1, n at least 1; the dtype stays."""
+        if n < 1:
+            raise ValueError(f"n must be at least 1, as 2^bits − 1 is, got {n}")
+        weight = as_internal(input_tensor, "WeightDoReFaFunction")
+        if weight.numel() == 0:  # no maximum to divide by, and nothing to divide
+            return input_tensor.clone()
+        return divide(_odd_codes(_normalized_tanh(weight), n), n).to(input_tensor.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the unchanged output gradient, and None for n."""
+        return output_gradient, None
+
+
 class InputDoReFa(Quantization):
     """Activations to 2^bits levels in [0, 1] (eq. 11).
 

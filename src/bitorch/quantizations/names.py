@@ -14,6 +14,7 @@ from .identity import Identity
 from .lsq import InputLSQ
 from .pact import InputPACT
 from .progressive_sign import ProgressiveSign
+from .quantization_scheduler import ScheduledQuantizer
 from .rsign import RSign
 from .sign import Sign
 from .ste_heaviside import SteHeaviside
@@ -35,6 +36,7 @@ _BUILT_IN = (
     InputPACT,
     ProgressiveSign,
     RSign,
+    ScheduledQuantizer,
     Sign,
     SteHeaviside,
     SwishSign,
@@ -50,7 +52,17 @@ built_in_quantizers: Mapping[str, type[Quantization]] = {cls.name: cls for cls i
 #: Those that BITorch has names for, and that layers can build by these, without arguments.
 quantizations_by_name: dict[str, type[Quantization]] = {
     cls.name: cls
-    for cls in (ApproxSign, Identity, InputDoReFa, ProgressiveSign, Sign, SteHeaviside, SwishSign, WeightDoReFa)
+    for cls in (
+        ApproxSign,
+        Identity,
+        InputDoReFa,
+        ProgressiveSign,
+        ScheduledQuantizer,
+        Sign,
+        SteHeaviside,
+        SwishSign,
+        WeightDoReFa,
+    )
 }
 
 

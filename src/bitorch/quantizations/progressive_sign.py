@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 from torch import Tensor
 
+from ..config_base import Config
+from ..errors_of_both import ScaleWithoutEffectError
 from .base import STE, as_internal
 from .own_arguments import arguments_of
 from .sign import SignFunction
 from .sign_grid import SignGrid
 
+#: The least width of the ramp, where T comes to 1.
+EPSILON = 1e-7
 
-@dataclass
-class ProgressiveSignConfig:
+
+class ProgressiveSignConfig(Config):
     """Defaults of ProgressiveSign. The scale is read at every forward pass of a quantizer with global scaling."""
 
+    name = "progressive_sign_config"
+
     progressive_sign_scale: float = 0.0
-    progressive_sign_alpha: float = 4
-    progressive_sign_beta: float = 10
+    progressive_sign_alpha: float = 4.0
+    progressive_sign_beta: float = 10.0
 
 
 config = ProgressiveSignConfig()
@@ -32,7 +37,7 @@ class ProgressiveSignFunctionTrain(STE):
 
     @staticmethod
     def forward(ctx: Any, input_tensor: Tensor, temperature: float) -> Tensor:  # type: ignore[override]  # STE with an option
-        return (input_tensor / max(1 - temperature, 1e-7)).clamp(-1, 1)
+        return (input_tensor / max(1 - temperature, EPSILON)).clamp(-1, 1)
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
@@ -56,7 +61,8 @@ class ProgressiveSign(SignGrid):
         alpha, beta: of `default_transform`; None takes the config's.
 
     Raises:
-        ValueError: initial_scale together with global scaling, which would ignore it.
+        ValueError: initial_scale together with global scaling, which would ignore it. It is a RuntimeWarning, too,
+            as in BITorch.
     """
 
     name = "progressive_sign"
@@ -71,7 +77,7 @@ class ProgressiveSign(SignGrid):
     ) -> None:
         super().__init__()
         if use_global_scaling and initial_scale is not None:
-            raise ValueError(
+            raise ScaleWithoutEffectError(
                 f"initial_scale={initial_scale} has no effect with use_global_scaling=True; pass "
                 "use_global_scaling=False, or set progressive_sign.config.progressive_sign_scale"
             )

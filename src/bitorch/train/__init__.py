@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation as Evaluation
     from .evaluation import evaluate as evaluate
     from .guard import NonFiniteError as NonFiniteError
+    from .quantization_schedule import QuantizationSchedule as QuantizationSchedule
     from .run import Result as Result
     from .run import Run as Run
     from .run import fit as fit
@@ -46,6 +47,7 @@ _HOMES = {
     "Evaluation": "evaluation",
     "Interrupted": "stopping",
     "NonFiniteError": "guard",
+    "QuantizationSchedule": "quantization_schedule",
     "Result": "run",
     "Run": "run",
     "Schedule": "schedule",

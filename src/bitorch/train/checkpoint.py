@@ -17,11 +17,11 @@ from ..differences import differences
 from ..models import build, is_named
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
+from ..state_dict_file import state_dict_of
 from ..tensor_file import load_tensor_file, why_no_plain_tensor
 from .content import Part
 from .settings import Settings
 from .trainable import CHECKPOINT_KEY
-from .weights_file import state_dict_of
 
 _PREFIX = "model."
 #: What no data set has: so that sizes that a damaged file claims are refused before memory is asked for.

@@ -68,7 +68,7 @@ class NetSource:
             return build_given(self.given, self.name, shape=known, num_classes=num_classes)
         if shape is None or num_classes is None:
             raise ValueError(f"model {self.name} needs the shape of the images and the number of classes")
-        return build(self.name, shape[0], num_classes, self.width)
+        return build(self.name, shape[0], num_classes, self.width, (shape[1], shape[2]))
 
 
 def named_source(name: str, width: float = 1.0, *, seed: int = 0) -> NetSource:

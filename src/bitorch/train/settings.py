@@ -11,7 +11,6 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 from ..config.low_bit_config import EndLayer, LowBitConfig
-from ..config.prototypes import named
 from ..config.quantizer_choice import (
     Gradients,
     LearnedBy,
@@ -27,6 +26,7 @@ from ..own_code import is_own
 from ..quantizations import Quantization
 from ..quantizations.bits import check_bits
 from ..quantizations.range_fit import CalibrationMethod
+from ..quantizations.spelling import named
 from .distillation import Distillation
 from .fields import convert_fields, plain, reject_unknown
 
@@ -97,10 +97,10 @@ class Settings:
     fake: tuple[int, int] = (1000, 10)
     """Images and classes of the data set fake."""
     model: str = "lenet-8"
-    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2;
-    timm:NAME or torchvision:NAME, where the package is installed; or one of your own, FILE.py:NAME or
-    PACKAGE.MODULE:NAME: a function or class that is called with num_classes, channels and image_size, those that it
-    takes, or a module."""
+    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2; a
+    net of the zoo, low-bit as it is built, such as resnet18v1; timm:NAME or torchvision:NAME, where the package is
+    installed; or one of your own, FILE.py:NAME or PACKAGE.MODULE:NAME: a function or class that is called with
+    num_classes, channels and image_size, those that it takes, or a module."""
     width: float = 1.0
     """Factor on the channels of a lenet or resnet."""
     bits: tuple[int, int, int] = (1, 2, 6)

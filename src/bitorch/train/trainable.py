@@ -18,6 +18,7 @@ from torchmetrics import MeanMetric, Metric
 from ..batches import Batch, Forward, read_batch
 from ..data import to_float
 from ..input_error import InputError
+from ..models import Model
 from .bits_in_force import bits_in_force, bring_into_force
 from .distillation import Distillation
 from .guard import (
@@ -165,6 +166,12 @@ class Trainable(pl.LightningModule):
             finite = self.trainer.strategy.reduce(finite.float(), reduce_op="sum") == self.trainer.world_size
         if not finite.item():
             raise NonFiniteError(self._why_not_finite(optimizer.param_groups[0]["lr"]), self.global_step)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Let nets of the zoo do what they do after each step, as QuickNet, which clips its weights."""
+        for module in self.model.modules():
+            if isinstance(module, Model):
+                module.apply(module.on_train_batch_end)
 
     def on_train_epoch_end(self) -> None:
         """Log what the epoch's steps have summed up; NonFiniteError if a learned range has collapsed meanwhile."""

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from ..checking.non_finite import is_finite
 from ..differences import differences, shortened
-from ..short_repr import short_repr
-from ..tensor_file import load_tensor_file, why_no_plain_tensor
-
-#: Keys that files put their state dict under.
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+from ..state_dict_file import read_state_dict
 
 
 def load_weights_file(
@@ -35,7 +30,7 @@ def load_weights_file(
         ValueError: no such file format; other keys or shapes than the model's, which the message lists; NaN or
             infinity.
     """
-    state = read_weights(path)
+    state = read_state_dict(path)
     wanted = model.state_dict()
     head = _other_head(wanted, state, num_classes)
     if head and new_head:
@@ -65,54 +60,6 @@ def load_weights_file(
             )
         raise ValueError(f"the weights {path} do not fit the model {type(model).__name__}: {found}{hint}")
     model.load_state_dict({**{name: wanted[name] for name in counted}, **state})
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a file, on the CPU; errors as `load_weights_file`."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no ordinary file; name a file of weights")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights {path}")
-    if path.suffix == ".safetensors":
-        state = _read_safetensors(path)
-    else:
-        state = state_dict_of(load_tensor_file(path, "no PyTorch file of tensors alone"), path)
-    for name, tensor in state.items():
-        if why := why_no_plain_tensor(tensor):
-            raise ValueError(f"{path} holds no weights that can be copied: {short_repr(name)}: {why}")
-    return state
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError:
-        raise ImportError(f"{path} needs the package safetensors: pip install safetensors") from None
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from None
-
-
-def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the state dict that a file holds, alone or under "state_dict", "model_state_dict" or "model"."""
-    for key in ("", *_WRAPPERS):
-        state = content if key == "" else content.get(key) if isinstance(content, Mapping) else None
-        if (
-            isinstance(state, Mapping)
-            and state
-            and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
-        ):
-            return dict(state)
-    held = "no mapping"
-    if isinstance(content, Mapping):
-        held = (
-            f"a mapping with {', '.join(short_repr(key).strip(chr(39)) for key in list(content)[:4])}"
-            if content
-            else "an empty mapping"
-        )
-    raise ValueError(f"{path} holds {held}, and no state dict; save model.state_dict() alone")
 
 
 def _colour_stem(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from ...layers.low_bit import LowBit
 from ...running import as_it_was
 from ...wrappers import unwrapped
 from ..graph.graph import Graph
@@ -18,6 +17,7 @@ from .preconditions import (
     check_types,
     faults,
     indices_remain,
+    no_low_bit,
     why_not_run,
 )
 from .problems import Problem, Refusal
@@ -101,11 +101,7 @@ def capture(model: nn.Module, *example: Tensor) -> Capture:
     problems = list(why_not_run(model, example))
     if problems:
         return Capture(_NO_GRAPH, tuple(problems))
-    problems = list(faults(model))
-    if not any(isinstance(module, LowBit) for module in model.modules()):
-        problems.append(
-            Problem("", "", "the model has no low-bit layer", "Convert it with bitorch.quantize_ and train")
-        )
+    problems = [*faults(model), *no_low_bit(model)]
     try:
         with as_it_was(model):
             found = _captured(model, example)

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ...in_place import check_module
+from ...layers import QConv1d_NoAct, QConv2d_NoAct, QConv3d_NoAct
+from ...layers.bembedding import BEmbedding
+from ...layers.low_bit import LowBit
 from ...layers.own_mode import REMEDY, displaced
 from ...layers.weight_sources import computed_names, refresh
 from ...quantizations.ranges import RangeQuantization
@@ -48,7 +51,7 @@ def _instead(example: object) -> str:
 def why_not_run(model: nn.Module, example: Sequence[Tensor]) -> Iterator[Problem]:
     """Yield what keeps a model from being run on its example here."""
     yield from _model_cannot_run(model)
-    has_embeddings = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules())
+    has_embeddings = any(isinstance(module, nn.Embedding | nn.EmbeddingBag | BEmbedding) for module in model.modules())
     for index, tensor in enumerate(example):
         name = f"example {index}" if len(example) > 1 else "example"
         yield from _example_is_wrong(name, tensor, may_be_indices=has_embeddings)
@@ -139,6 +142,25 @@ def faults(model: nn.Module) -> Iterator[Problem]:
                 name, "", f"{name} has values that are NaN or infinite", "Load a checkpoint from before it diverged"
             )
     yield from _computed_faults(model)
+
+
+def no_low_bit(model: nn.Module) -> Iterator[Problem]:
+    """Yield why a model without layers that multiply codes by codes is none for the runtime."""
+    layers = dict(model.named_modules())
+    if any(isinstance(layer, LowBit) for layer in layers.values()):
+        return
+    reading_floats = [
+        path for path, layer in layers.items() if isinstance(layer, QConv1d_NoAct | QConv2d_NoAct | QConv3d_NoAct)
+    ]
+    if reading_floats:
+        yield Problem(
+            reading_floats[0],
+            "",
+            f"its low-bit weights are multiplied by floats ({some(reading_floats)}), and the runtime's by codes",
+            "Use QConv1d, QConv2d or QConv3d, which quantize what they read, in place of the layers named _NoAct",
+        )
+        return
+    yield Problem("", "", "the model has no low-bit layer", "Convert it with bitorch.quantize_ and train")
 
 
 def _computed_faults(model: nn.Module) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ...quantizations.arithmetic import is_sign
 from ..capture.problems import Problem
 from ..graph.graph import Graph, Node
 from .dialect import Dialect, cannot_say
@@ -101,6 +102,9 @@ def _why_not(node: Node, opset: int) -> str | None:
                 f"its weight has the codes {codes.min()} to {codes.max()}, which int8 does not hold, and int16 needs "
                 f"opset {_INT16}; use 7 bits, or a grid with a zero, as of WeightLSQ(8)"
             )
+    is_unsigned = node.kind == "low_bit" and not is_sign(node.settings["form"])
+    if is_unsigned and not 0 <= node.settings.get("pad_code", 0) < 2 ** node.settings["bits"]:
+        return "its border is beyond the codes of its input; use a pad_value from 0 to 1, or dialect qonnx"
     return why_not(node)
 
 

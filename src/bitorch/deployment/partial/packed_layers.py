@@ -104,6 +104,11 @@ class _PackedConv(Packed):
     def __init__(self, layer: QConv1d | QConv2d) -> None:
         super().__init__(layer)
         pad_code = self._pad_code
+        if layer.input_quantization.unsigned and not 0 <= pad_code < 2**self.activation_bits:
+            raise NotPackableError(
+                f"pad_value={layer.pad_value} is beyond the levels of its input quantizer {layer.input_quantization}; "
+                "deployed whole, it is packed"
+            )
         self.in_channels = layer.in_channels
         self.kernel_size, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
         self.groups = layer.groups

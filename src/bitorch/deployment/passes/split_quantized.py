@@ -15,6 +15,7 @@ from ...layers.exact_transposed import Geometry, products_per_output, scaled_tra
 from ...quantizations.arithmetic import is_sign
 from ...quantizations.levels import divide
 from ..graph.graph import Graph, Node
+from .border_codes import with_border_codes
 from .quantizer_codes import coded, over_channels
 from .split_matmul import split_matmul
 
@@ -98,6 +99,8 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
     nodes = coded(node, input_shape)
     is_convolution = "kernel_size" in node.settings
     if is_convolution:
+        node, wider = with_border_codes(node, nodes[-1])
+        nodes.extend(wider)
         nodes.extend(_explicit_pad(node, nodes[-1]))
     product = _product(node, nodes[-1], _geometry(node, padded=nodes[-1].kind == "pad") if is_convolution else {})
     scale, bias = node.settings["scale"], node.settings["bias"]
@@ -140,6 +143,8 @@ def _explicit_pad(node: Node, codes: Node) -> list[Node]:
     sizes = tuple(
         size + before + after for size, before, after in zip(codes.shape[1:], padding[::2], padding[1::2], strict=True)
     )
+    if not codes.settings["sign"]:
+        value += node.settings["zero_point"]  # as it is stored
     settings = {
         "padding": padding,
         "channels": (0, 0),

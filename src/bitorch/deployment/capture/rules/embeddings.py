@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....layers import QEmbedding
+from ....layers.bembedding import BEmbedding
 from ....quantizations import Identity
 from ...asked_arithmetic import arithmetic_of
 from ...packable import packed_codes
@@ -89,6 +90,31 @@ def _codes(module: QEmbedding, table: Tensor) -> dict[str, Any]:
         return {}
     of_codes = {"codes": codes, "weight_bits": bits, "weight_grid": quantizer.grid}
     return {**of_codes, "levels": levels, "scale": scale}
+
+
+def table_of_bits(call: Reader, input: Tensor, module: BEmbedding) -> str:
+    """A BEmbedding: bits, and what they stand for; the padding's zeros take a second bit where bits are signs."""
+    x = call.read_indices(input)
+    bits = module.weight.detach()
+    with torch.no_grad():
+        table = module.select_unique_vectors(torch.arange(len(bits))).to(torch.float32)
+    has_zeros = module.sign_bool and module.padding_idx is not None
+    settings: dict[str, Any] = {
+        "codes": table if has_zeros else bits.to(torch.float32) * 2 - 1,
+        "weight_bits": 2 if has_zeros else 1,
+        "weight_grid": "signed" if has_zeros else "odd",
+        "levels": torch.tensor([-2.0, -1.0, 0.0, 1.0] if has_zeros else [-1.0 if module.sign_bool else 0.0, 1.0]),
+        "scale": torch.ones(1),
+    }
+    if module.padding_idx is not None and not has_zeros:
+        settings["codes"][module.padding_idx] = -1  # whose bits are not read, stands for 0
+
+    def rows(indices: Tensor) -> Tensor:
+        return F.embedding(indices, table).movedim(-1, 1)
+
+    channels = call.result.dim() - 1
+    shape = call.shape_along(channels)
+    return call.add("embedding", x, function=rows, shape=shape, channels_at=channels, table=table, **settings)
 
 
 def changing_table(max_norm: float | None) -> Refusal:

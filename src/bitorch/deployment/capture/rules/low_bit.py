@@ -1,4 +1,4 @@
-"""Modules that mean one thing as a whole: low-bit layers and quantizers."""
+"""Modules that mean one thing as a whole: low-bit layers and quantizers, Pact, and layers that look on."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ from ....layers import (
     QMatmul,
     QRNNCell,
 )
+from ....layers.bembedding import BEmbedding, BEmbeddingBag
+from ....layers.debug_layers import InputDebug
 from ....layers.input_quantizer import gives_its_quantizers_values
 from ....layers.low_bit import LowBit, Values
+from ....layers.pact import Pact
 from ....quantizations import GradientQuantization, Quantization
 from ....quantizations.arithmetic import Arithmetic
 from ...asked_arithmetic import Reason, arithmetic_of
 from ...packable import Packing, packable
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from . import low_bit_matmul
+from . import activations, low_bit_matmul
 from .asked import computed, refusal
-from .embeddings import low_bit_embedding
+from .embeddings import low_bit_embedding, table_of_bits
 from .low_bit_settings import layer_settings, quantizer_settings
 from .windows import features_axis, leading_axes
 
@@ -50,6 +53,7 @@ NOT_IN_THE_RUNTIME: dict[type[nn.Module], tuple[str, str]] = {
     QGRUCell: _NO_RECURRENT,
     QRNNCell: _NO_RECURRENT,
     QEmbeddingBag: ("the runtime has no bags of embeddings", "Use QEmbedding, and mean(1) of what it gives"),
+    BEmbeddingBag: ("the runtime has no bags of embeddings", "Use BEmbedding, and mean(1) of what it gives"),
 }
 _CONVOLUTIONS = (QConv1d, QConv2d, QConv3d)
 _TRANSPOSED = (QConvTranspose1d, QConvTranspose2d, QConvTranspose3d)
@@ -69,7 +73,10 @@ def is_whole(module: nn.Module) -> bool:
         module = module.activation_function
     if isinstance(module, Quantization):
         return module.exact_max_code is not None or isinstance(module, GradientQuantization)
-    return isinstance(module, LowBit | QMatmul) or type(module) is QEmbedding or type(module) in NOT_IN_THE_RUNTIME
+    if activations.is_pact(module) or activations.looks_on(module):
+        return True
+    is_table = type(module) in (QEmbedding, BEmbedding)
+    return isinstance(module, LowBit | QMatmul) or is_table or type(module) in NOT_IN_THE_RUNTIME
 
 
 def check(module: nn.Module) -> None:
@@ -77,9 +84,11 @@ def check(module: nn.Module) -> None:
     if type(module) in NOT_IN_THE_RUNTIME:
         what, remedy = NOT_IN_THE_RUNTIME[type(module)]
         raise Refusal(what, f"{remedy}, {PARTIAL}")
-    if isinstance(module, QEmbedding):
+    if isinstance(module, QEmbedding | BEmbedding | InputDebug):
         return
-    if isinstance(module, QMatmul):
+    if isinstance(module, Pact):
+        activations.check(module)
+    elif isinstance(module, QMatmul):
         low_bit_matmul.check(module)
     elif isinstance(module, LowBit):
         computed(_packed(module).arithmetic)
@@ -92,6 +101,12 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
     module = call.call.function
     if isinstance(module, QEmbedding):
         return low_bit_embedding(call, input, module)
+    if isinstance(module, BEmbedding):
+        return table_of_bits(call, input, module)
+    if isinstance(module, InputDebug):
+        return activations.passes(call, input)
+    if isinstance(module, Pact):
+        return activations.pact(call, input, module)
     if isinstance(module, QMatmul):
         return low_bit_matmul.rule(call, module, input, *rest, **options)
     if isinstance(module, QLinear):

@@ -1,0 +1,7 @@
+"""Trained nets as folders, and as repositories of the Hugging Face hub: weights, how they are low-bit, and a card."""
+
+from __future__ import annotations
+
+from .loading import load as load
+from .pushing import push as push
+from .saving import save as save
