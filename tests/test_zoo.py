@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -85,6 +86,7 @@ class TestModel:
         assert net.model() is net._model
         assert all(key.startswith("_model.") for key in net.state_dict())
         assert net(torch.rand(2, 3, 16, 16)).shape == (2, 5)
+        assert Ends(tuple(np.array([1, 3, 16, 16])), 5)._input_shape == (1, 3, 16, 16)
 
     def test_initialize(self) -> None:
         """He's normal for the stem of kernel 7, Xavier's for all others, zeros for biases of convolutions."""
