@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import bitorch
 from bitorch.known_names import ZOO_NAMES, wrong_model
 from bitorch.layers import QConv2d, QConv2d_NoAct, QLinear
 from bitorch.models import (
@@ -85,6 +87,7 @@ class TestModel:
         assert net.model() is net._model
         assert all(key.startswith("_model.") for key in net.state_dict())
         assert net(torch.rand(2, 3, 16, 16)).shape == (2, 5)
+        assert Ends(tuple(np.array([1, 3, 16, 16])), 5)._input_shape == (1, 3, 16, 16)
 
     def test_initialize(self) -> None:
         """He's normal for the stem of kernel 7, Xavier's for all others, zeros for biases of convolutions."""
@@ -107,6 +110,15 @@ class TestModel:
         assert not after["_model.1.bias"].any()
         assert torch.equal(after["_model.5.bias"], before["_model.5.bias"])
         assert not torch.equal(low_bit.weight, before["_model.1.weight"])
+
+    def test_convert_is_that_of_the_layers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[tuple[object, ...]] = []
+        monkeypatch.setattr(
+            bitorch.layers, "convert", lambda *args, **options: calls.append((args, options)), raising=False
+        )
+        net = Ends((1, 3, 16, 16), 5)
+        assert net.convert("a mode", device="cpu", verbose=True) is net
+        assert calls == [((net, "a mode"), {"device": "cpu", "verbose": True})]
 
     @pytest.mark.parametrize("shape", [7, "1333", (1, 3, 16.0, 16), (True, 3, 16, 16)])
     def test_shape_of_another_type(self, shape: object) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -216,11 +218,11 @@ def _initialize_convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
 
 def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
     is_sequence = isinstance(input_shape, Sequence) and not isinstance(input_shape, str)
-    if not is_sequence or not all(isinstance(side, int) and not isinstance(side, bool) for side in input_shape):
+    if not is_sequence or not all(isinstance(side, Integral) and not isinstance(side, bool) for side in input_shape):
         raise TypeError(
             f"input_shape must be a tuple or list of ints such as (1, 3, 32, 32), batch axis first, got {input_shape!r}"
         )
-    return tuple(input_shape)
+    return tuple(map(int, input_shape))
 
 
 def _checked_count(num_classes: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..layers import QConv2d
 from ..quantizations import ApproxSign, WeightDoReFa
@@ -64,7 +64,3 @@ class BiRealNet18(Model):
             nn.Flatten(),
             classifier(_CHANNELS[-1], num_classes),
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self._model(x)
-        return logits

@@ -110,7 +110,3 @@ class ReActNetA(Model):
             channels = out_channels
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier(channels, num_classes)]
         self._model = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self._model(x)
-        return logits
