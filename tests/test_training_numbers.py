@@ -1,0 +1,162 @@
+"""Numbers of a training step of low-bit layers, bit for bit: what they do not share with the quantizers' formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bitorch.layers import QConv1d, QConv2d, QConv3d, QConvTranspose2d, QLinear
+from bitorch.layers.exact_transposed import swap_channels
+from bitorch.quantizations import GradientDoReFa, InputDoReFa, InputLSQ, WeightDoReFa, WeightLSQ
+
+Layer = QLinear | QConv1d | QConv2d | QConv3d | QConvTranspose2d
+
+
+def paper(weight_bits: int, activation_bits: int, **more: Any) -> dict[str, Any]:
+    """Arguments of a layer as the paper has it."""
+    return {
+        "weight_quantization": WeightDoReFa(weight_bits, variant="paper"),
+        "input_quantization": InputDoReFa(activation_bits, variant="paper"),
+        "gradient_cancellation_threshold": 0.0,
+        **more,
+    }
+
+
+def per_channel(**more: Any) -> dict[str, Any]:
+    return paper(1, 2, **more) | {"weight_quantization": WeightDoReFa(1, variant="paper", per_channel=True)}
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def product(layer: Layer, x: Tensor, w: Tensor) -> Tensor:
+    """The layer's product on tensors of any kind, without bias."""
+    if isinstance(layer, QLinear):
+        return F.linear(x, w)
+    if isinstance(layer, QConvTranspose2d):
+        assert isinstance(layer.padding, tuple)
+        weight = swap_channels(w, layer.groups)
+        return F.conv_transpose2d(
+            x, weight, None, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation
+        )
+    convolve: Any = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(layer.kernel_size)]
+    result: Tensor = convolve(x, w, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return result
+
+
+def plain_gradients(layer: Layer, x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of the codes of input and weight, and of the bias: PyTorch's own, of the values c·s_w and of codes q."""
+    q = layer.input_quantization.codes(x).detach().requires_grad_()
+    c, weight_scale = layer.weight_codes().to(q.dtype), layer.weight_scale()
+    values = (c * weight_scale).requires_grad_()
+    input_scale = layer.input_quantization.scale(x)
+    of_input, of_weight = torch.autograd.grad(product(layer, q, values), (q, values), g)
+    axes = [axis for axis in range(g.dim()) if axis != (g.dim() - 1 if isinstance(layer, QLinear) else 1)]
+    return of_input, of_weight * input_scale, g.sum(axes)
+
+
+def layer_gradients(layer: Layer, x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of input and weight where all quantizers pass them straight through, and of the bias."""
+    layer.zero_grad()
+    leaf = x.clone().requires_grad_()
+    layer(leaf).backward(g)
+    assert leaf.grad is not None
+    assert layer.weight.grad is not None
+    assert layer.bias is not None
+    assert layer.bias.grad is not None
+    return leaf.grad, _seen(layer, layer.weight.grad), layer.bias.grad
+
+
+def _seen(layer: Layer, of_weight: Tensor) -> Tensor:
+    return swap_channels(of_weight, layer.groups) if isinstance(layer, QConvTranspose2d) else of_weight
+
+
+def forward_numbers(layer: Layer, x: Tensor) -> Tensor:
+    """D·(s_x·s_w) + b, of 64-bit integers."""
+    q, c = layer.input_quantization.codes(x).long(), layer.weight_codes().long()
+    scale = layer.input_quantization.scale(x) * layer.weight_scale()
+    channels = (-1,) if isinstance(layer, QLinear) else (-1, *[1] * (x.dim() - 2))
+    d = product(layer, q, c).to(scale.dtype)
+    y = d * (scale if scale.dim() == 0 else scale.reshape(channels))
+    assert layer.bias is not None
+    return y + layer.bias.detach().view(channels)
+
+
+#: Straight-through quantizers everywhere (activations inside their range, 1-bit weights), so that the layer's gradients
+#: are those of its product.
+LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "linear": (lambda **q: QLinear(12, 5, **q), (7, 12)),
+    "tokens": (lambda **q: QLinear(12, 5, **q), (3, 4, 12)),
+    "conv1d": (lambda **q: QConv1d(4, 6, 3, padding=1, bias=True, **q), (3, 4, 9)),
+    "conv2d": (lambda **q: QConv2d(4, 6, 3, padding=1, stride=2, bias=True, **q), (3, 4, 8, 7)),
+    "grouped": (lambda **q: QConv2d(4, 6, 3, groups=2, dilation=2, bias=True, **q), (3, 4, 8, 7)),
+    "depthwise": (lambda **q: QConv2d(4, 4, 3, groups=4, padding=1, bias=True, **q), (3, 4, 8, 7)),
+    "conv3d": (lambda **q: QConv3d(2, 3, 2, bias=True, **q), (2, 2, 4, 5, 4)),
+    "transposed": (lambda **q: QConvTranspose2d(4, 6, 3, stride=2, padding=1, bias=True, **q), (3, 4, 5, 4)),
+}
+FLOAT_GRADIENTS = {"None": None, "32 bits": GradientDoReFa(32)}
+
+
+def example(kind: str, arguments: dict[str, Any], *, channels_last: bool = False) -> tuple[Layer, Tensor, Tensor]:
+    """Return a layer, an input in [0, 1], and a gradient of its output."""
+    torch.manual_seed(1)
+    make, shape = LAYERS[kind]
+    layer = make(**arguments)
+    torch.nn.init.normal_(layer.bias)
+    x = torch.rand(shape, generator=seeded(2))
+    if channels_last and len(shape) == 4:
+        layer, x = layer.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        g = torch.empty_like(layer(x)).normal_(generator=seeded(3))
+    return layer, x, g
+
+
+@pytest.mark.parametrize("channels_last", [False, True], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("gradients", FLOAT_GRADIENTS)
+@pytest.mark.parametrize("scales", [paper(1, 2), per_channel()], ids=["one scale", "per channel"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_float_gradients_are_those_of_the_values(
+    kind: str, scales: dict[str, Any], gradients: str, channels_last: bool
+) -> None:
+    arguments = scales | {"gradient_quantization": FLOAT_GRADIENTS[gradients]}
+    layer, x, g = example(kind, arguments, channels_last=channels_last)
+    for ours, expected in zip(layer_gradients(layer, x, g), plain_gradients(layer, x, g), strict=True):
+        assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("gradient_bits", [None, 6], ids=["float gradients", "G6"])
+@pytest.mark.parametrize("bits", [(1, 2), (8, 8)], ids=str)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_forward_pass_does_not_ask_for_gradients(
+    kind: str, bits: tuple[int, int], gradient_bits: int | None
+) -> None:
+    gradients = None if gradient_bits is None else GradientDoReFa(gradient_bits)
+    layer, x, _ = example(kind, paper(*bits, gradient_quantization=gradients))
+    for mode in (torch.enable_grad(), torch.no_grad()):
+        with mode:
+            assert torch.equal(layer(x), forward_numbers(layer, x))
+
+
+def test_learned_steps_with_float_gradients() -> None:
+    """Their gradients are functions of that of the codes, and so stay what they are as well."""
+    torch.manual_seed(4)
+    layer = QConv2d(4, 6, 3, bias=True, weight_quantization=WeightLSQ(3), input_quantization=InputLSQ(3))
+    x = torch.rand(2, 4, 6, 6)
+    layer.input_quantization.fit_(x)  # type: ignore[operator]
+    layer(x).square().sum().backward()
+    gradients = [p.grad.clone() for p in layer.parameters() if p.grad is not None]
+    layer.zero_grad()
+    y = layer.activation(x)
+    values = layer.weight_quantization(layer.weight)
+    q, c = layer.input_quantization.codes(x).detach(), layer.weight_codes().float()
+    d = F.conv2d(q, c) * (layer.input_quantization.scale(x) * layer.weight_scale())
+    g = 2 * (d + layer.bias.detach().view(-1, 1, 1))  # type: ignore[union-attr]
+    F.conv2d(y, values, layer.bias).backward(g)
+    for ours, parameter in zip(gradients, layer.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(ours, parameter.grad, rtol=1e-5, atol=1e-5)
