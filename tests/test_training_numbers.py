@@ -50,7 +50,7 @@ def product(layer: Layer, x: Tensor, w: Tensor) -> Tensor:
 
 
 def plain_gradients(layer: Layer, x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of the codes of input and weight, and of the bias: PyTorch's own, of the values c·s_w and of codes q."""
+    """Gradients of the codes of input and weight, and of the bias: PyTorch's own, of values c·s_w and codes q."""
     q = layer.input_quantization.codes(x).detach().requires_grad_()
     c, weight_scale = layer.weight_codes().to(q.dtype), layer.weight_scale()
     values = (c * weight_scale).requires_grad_()
