@@ -7,14 +7,22 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import oracle_gradients
-from bitorch.quantizations.noise import draw_key, noise
+from bitorch.quantizations.noise import Key, draw_key, noise
+
+CPU = torch.device("cpu")
 
 
-def key_tensor(drawn: int) -> Tensor:
-    return torch.tensor([drawn], dtype=torch.int64).view(torch.int32)
+def halves(drawn: int) -> Key:
+    k0, k1 = torch.tensor([drawn], dtype=torch.int64).view(torch.int32).tolist()
+    return k0, k1
+
+
+def as_tensors(key: Key) -> Key:
+    """The key as it stays on other devices."""
+    k0, k1 = (torch.tensor(half, dtype=torch.int32) for half in key)
+    return k0, k1
 
 
 KEYS = (0, 1, -1, 0x0123456789ABCDEF, -0x7EDCBA9876543210, 2**31, -(2**63), 2**63 - 1)
@@ -24,18 +32,19 @@ KEYS = (0, 1, -1, 0x0123456789ABCDEF, -0x7EDCBA9876543210, 2**31, -(2**63), 2**6
 @pytest.mark.parametrize("drawn", KEYS)
 def test_the_definition(drawn: int, count: int) -> None:
     expected = oracle_gradients.noise((5, count), 1, oracle_gradients.key_of(drawn))
-    whole = noise(key_tensor(drawn), 0, 5, count)
+    whole = noise(halves(drawn), 0, 5, count, CPU)
     assert whole.dtype == torch.int16
     assert np.array_equal(whole.numpy(), expected)
+    assert torch.equal(noise(as_tensors(halves(drawn)), 0, 5, count, CPU), whole)
     for first, samples in ((0, 2), (2, 3), (3, 1)):
-        assert torch.equal(noise(key_tensor(drawn), first, samples, count), whole[first : first + samples])
+        assert torch.equal(noise(halves(drawn), first, samples, count, CPU), whole[first : first + samples])
 
 
 @pytest.mark.parametrize("first", [2**16 // 4, 2**29 // 4, 2**30 // 4, 2**32 // 4 - 2])
 def test_far_samples(first: int) -> None:
     """Their words have high bits, the sign among them, and start anew behind 2^32."""
     count, key = 100, oracle_gradients.key_of(7)
-    ours = noise(key_tensor(7), first // 16, 40, count)
+    ours = noise(halves(7), first // 16, 40, count, CPU)
     expected = [
         [oracle_gradients.noise_of(e, s, count, key) for e in range(count)]
         for s in range(first // 16, first // 16 + 40)
@@ -47,11 +56,11 @@ def test_the_key() -> None:
     """One draw of 64 bits, whose low half is first."""
     generator = torch.Generator().manual_seed(3)
     (drawn,) = torch.randint(-(2**63), 2**63 - 1, (1,), generator=torch.Generator().manual_seed(3)).tolist()
-    key = draw_key(torch.device("cpu"), generator)
-    assert tuple(word % 2**32 for word in key.tolist()) == oracle_gradients.key_of(drawn)
-    assert not torch.equal(draw_key(torch.device("cpu"), generator), key)
+    key = draw_key(CPU, generator)
+    assert tuple(int(word) % 2**32 for word in key) == oracle_gradients.key_of(drawn)
+    assert draw_key(CPU, generator) != key
     torch.manual_seed(3)
-    assert torch.equal(draw_key(torch.device("cpu"), None), key)
+    assert draw_key(CPU, None) == key
 
 
 def test_distribution() -> None:
@@ -60,7 +69,7 @@ def test_distribution() -> None:
     deviation = 2**16 / math.sqrt(12)
     scores = []
     for seed in range(6):
-        first, second = (noise(draw_key(torch.device("cpu"), seeded), 0, samples, count) for seeded in _pair(seed))
+        first, second = (noise(draw_key(CPU, seeded), 0, samples, count, CPU) for seeded in _pair(seed))
         assert bool((first % 2).bool().all())
         a, b = first.double().flatten() / deviation, second.double().flatten() / deviation
         size = a.numel()

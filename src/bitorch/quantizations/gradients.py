@@ -14,7 +14,7 @@ from torch.autograd import Function
 
 from .base import Quantization, as_internal
 from .bits import FLOAT_BITS, check_bits
-from .noise import draw_key, noise
+from .noise import Key, draw_key, noise
 
 #: Numbers that a CPU rounds at once: what all steps of it touch stays in the cache.
 _RUN_ON_CPU = 2**17
@@ -220,13 +220,13 @@ def _runs(samples: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, samples))
 
 
-def _noise_like(gradient: Tensor, key: Tensor, first: int, channels: int | None) -> Tensor:
+def _noise_like(gradient: Tensor, key: Key, first: int, channels: int | None) -> Tensor:
     """Return the noise of samples from `first` on, int16 of the gradient's shape."""
     if channels is None:
         channels = 1 if gradient.dim() in (4, 5) else -1
     axis = channels % gradient.dim()
     samples, *axes = gradient.shape
-    drawn = noise(key, first, samples, gradient.numel() // samples)
+    drawn = noise(key, first, samples, gradient.numel() // samples, gradient.device)
     if axis in (0, gradient.dim() - 1):
         return drawn.view(gradient.shape)
     of_channels = axes.pop(axis - 1)

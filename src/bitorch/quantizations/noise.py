@@ -17,58 +17,76 @@ _WORDS = 16
 _ROW = 256
 
 
-def draw_key(device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Return the key of one backward pass, int32 [2], k0 and k1: the low and the high half of a draw of 64 bits.
+#: The first step of mix shifts by so many, and leaves nothing of smaller numbers.
+_SHIFT = 16
+
+#: k0 and k1: the low and the high half of 64 bits, int32 each: numbers, or 0-dim tensors.
+Key = tuple[int | Tensor, int | Tensor]
+
+
+def draw_key(device: torch.device, generator: torch.Generator | None) -> Key:
+    """Return the key of one backward pass.
 
     Args:
-        device: where the key is used.
+        device: where the key is used. It stays there, as tensors, so that nobody has to wait for it.
         generator: None takes PyTorch's global one of the device. One of another device gives the same noise there as
             on its own.
     """
     source = device if generator is None else generator.device
     drawn = torch.randint(-(2**63), 2**63 - 1, (1,), device=source, generator=generator)
-    return drawn.view(torch.int32).to(device)
+    halves = drawn.view(torch.int32)
+    if device.type == "cpu" and not torch.compiler.is_compiling():
+        k0, k1 = halves.tolist()
+        return k0, k1
+    halves = halves.to(device)
+    return halves[0], halves[1]
 
 
-def noise(key: Tensor, first: int, samples: int, count: int) -> Tensor:
+def noise(key: Key, first: int, samples: int, count: int, device: torch.device) -> Tensor:
     """Return U(−½, ½) in units of 2^-16, int16 [samples, count]: odd, so the mean is 0 and no integer is met.
 
     Word k of block b is h = mix(16b + k). Its low half belongs to element 32b + k, its high half to 32b + 16 + k.
     Sample s has the blocks from s·⌈count/32⌉ on.
 
     Args:
-        key: int32 [2], of `draw_key`.
+        key: of `draw_key`, for this device.
         first: number of the first sample in the batch.
         samples: how many from there on.
         count: elements of a sample, counted with the channels innermost.
+        device: where the noise is wanted.
     """
     blocks = -(-count // BLOCK)
-    words = _mixed(key, first * blocks * _WORDS, samples * blocks * _WORDS)
+    words = _mixed(key, first * blocks * _WORDS, samples * blocks * _WORDS, device)
     high = words >> 16
     low = words.bitwise_xor_(high)  # the last step of `mix`, which leaves the high half as it is
     halves = [half.to(torch.int16).view(-1, _WORDS) for half in (low, high)]
-    drawn = torch.stack(halves, 1).bitwise_or_(1)
-    return drawn.view(samples, blocks * BLOCK)[:, :count]
+    drawn = torch.stack(halves, 1).bitwise_or_(1).view(samples, -1)
+    return drawn if count % BLOCK == 0 else drawn[:, :count]
 
 
-def _mixed(key: Tensor, start: int, count: int) -> Tensor:
+def _mixed(key: Key, start: int, count: int, device: torch.device) -> Tensor:
     """Return mix(x) of the words from `start` on, int32 [count], without its last two steps.
 
     mix(x): x ^= k0; x ^= x>>16; x *= 0x7feb352d; x ^= k1 ^ x>>15; x *= 0x846ca68b; x ^= x>>16; x |= 0x00010001,
     of unsigned numbers: int32's shifts bring the sign along, which is masked out.
     """
-    k0, k1 = key[0], key[1]
-    first, offset = divmod(start, _ROW)  # the words behind number 2^32 − 1 start anew
-    numbers = torch.arange(-(-(offset + count) // _ROW), dtype=torch.int32, device=key.device)
-    rows = (numbers + first % (2**32 // _ROW)) * _ROW
-    # x ^ x>>16 of x = (row | column) ^ k0, with a column below 2^16 that the shift leaves nothing of.
-    rows = _folded(rows) ^ _folded(k0)
-    columns = torch.arange(_ROW, dtype=torch.int32, device=key.device)
-    x = (rows.unsqueeze(1) ^ columns).view(-1)[offset : offset + count]
-    x.mul_(0x7FEB352D)
-    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).bitwise_xor_(k1)
+    x = _first_steps(key[0], start, count, device).mul_(0x7FEB352D)
+    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).bitwise_xor_(key[1])
     return x.mul_(0x846CA68B - 2**32)
 
 
-def _folded(x: Tensor) -> Tensor:
-    return x ^ ((x >> 16) & 0xFFFF)
+def _first_steps(k0: int | Tensor, start: int, count: int, device: torch.device) -> Tensor:
+    """Return y ^ y>>16 of y = x ^ k0, for the words x from `start` on, counted in 32 bits."""
+    if start + count <= 2**_SHIFT:
+        x = torch.arange(start, start + count, dtype=torch.int32, device=device)
+        return x.bitwise_xor_(_folded(k0))
+    first, offset = divmod(start, _ROW)  # behind 2^32 − 1 they start anew
+    rows = -(-(offset + count) // _ROW)
+    numbers = torch.arange(rows, dtype=torch.int32, device=device).add_(first % (2**32 // _ROW)).mul_(_ROW)
+    columns = torch.arange(_ROW, dtype=torch.int32, device=device)
+    x = (_folded(numbers) ^ _folded(k0)).unsqueeze(1) ^ columns  # in place of a count to the end, which takes longer
+    return x.view(-1)[offset : offset + count]
+
+
+def _folded(x: int | Tensor) -> int | Tensor:
+    return x ^ ((x >> _SHIFT) & 0xFFFF)
