@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+import oracle_gradients
 from bitorch.layers import QConv1d, QConv2d, QConv3d, QConvTranspose2d, QLinear
 from bitorch.layers.exact_transposed import swap_channels
-from bitorch.quantizations import GradientDoReFa, InputDoReFa, InputLSQ, WeightDoReFa, WeightLSQ
+from bitorch.quantizations import (
+    GradientDoReFa,
+    GradientSigned,
+    InputDoReFa,
+    InputLSQ,
+    WeightDoReFa,
+    WeightLSQ,
+)
+from bitorch.quantizations.base import codes_of
+from oracle_gradients import Singles
 
 Layer = QLinear | QConv1d | QConv2d | QConv3d | QConvTranspose2d
 
@@ -160,3 +173,100 @@ def test_learned_steps_with_float_gradients() -> None:
     for ours, parameter in zip(gradients, layer.parameters(), strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(ours, parameter.grad, rtol=1e-5, atol=1e-5)
+
+
+# Gradients in codes
+
+
+def codes_of_gradient(layer: Layer, g: Tensor, seed: int) -> tuple[NDArray[np.int64], Singles]:
+    """The integers behind g [B, …] and what one is worth in each sample, by the oracle's noise."""
+    quantizer = layer.gradient_quantization
+    assert isinstance(quantizer, GradientDoReFa | GradientSigned)
+    (drawn,) = torch.randint(-(2**63), 2**63 - 1, (1,), generator=seeded(seed)).tolist()
+    channels = g.dim() - 1 if isinstance(layer, QLinear) else 1
+    noise = oracle_gradients.noise(tuple(g.shape), channels, oracle_gradients.key_of(drawn))
+    signed = isinstance(quantizer, GradientSigned)
+    codes = (oracle_gradients.signed_codes if signed else oracle_gradients.dorefa_codes)(
+        g.numpy(), quantizer.bit_width, noise
+    )
+    n = 2 ** (quantizer.bit_width - 1) - 1 if signed else 2**quantizer.bit_width - 1
+    return codes, oracle_gradients.maxima(g.numpy()) / np.float32(n)
+
+
+def sums_for_input(layer: Layer, q: Tensor, c: Tensor, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """D', in float64, which holds the integers."""
+    leaf = q.double().requires_grad_()
+    (d,) = torch.autograd.grad(product(layer, leaf, c.double()), leaf, torch.from_numpy(codes).double())
+    return d.numpy().astype(np.int64)
+
+
+def sums_for_weight(layer: Layer, q: Tensor, c: Tensor, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """D_s for each sample, [B, C_out, …], likewise."""
+    leaf = c.double().requires_grad_()
+    sums = []
+    for one, of_one in zip(q.double().split(1), torch.from_numpy(codes).double().split(1), strict=True):
+        (d,) = torch.autograd.grad(product(layer, one, leaf), leaf, of_one)
+        sums.append(d.numpy().astype(np.int64))
+    return np.stack(sums)
+
+
+def assert_on_codes(layer: Layer, x: Tensor, g: Tensor) -> None:
+    """Gradients of input, weight and bias against integers: the first to the bit, the others within their bound."""
+    quantizer: Any = layer.gradient_quantization
+    quantizer.generator = seeded(11)
+    of_input, of_weight, of_bias = layer_gradients(layer, x, g)
+    codes, sigma = codes_of_gradient(layer, g, 11)
+    q, c = layer.input_quantization.codes(x).detach(), layer.weight_codes()
+    scale = np.float32(layer.weight_scale().item())
+    expected = oracle_gradients.input_gradient(sums_for_input(layer, q, c, codes), sigma, scale)
+    assert np.array_equal(of_input.numpy(), expected)
+    scale = np.float32(layer.input_quantization.scale(x).item())
+    expected = oracle_gradients.weight_gradient(sums_for_weight(layer, q, c, codes), sigma, scale)
+    bound = oracle_gradients.largest_difference(sums_for_weight(layer, q.abs(), c, np.abs(codes)), sigma, scale)
+    assert (np.abs(of_weight.double().numpy() - expected) <= bound).all()
+    channels_first = np.moveaxis(codes, -1, 1) if isinstance(layer, QLinear) else codes
+    magnitudes = np.abs(channels_first).reshape(*channels_first.shape[:2], -1).sum(-1)
+    bound = oracle_gradients.largest_difference(magnitudes, sigma, np.float32(1))
+    expected = oracle_gradients.bias_gradient(channels_first, sigma)
+    assert (np.abs(of_bias.double().numpy() - expected) <= bound).all()
+
+
+@pytest.mark.parametrize("channels_last", [False, True], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("gradients", [GradientDoReFa(6), GradientDoReFa(1), GradientSigned(4)], ids=repr)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_gradients_in_codes(kind: str, gradients: Any, channels_last: bool) -> None:
+    arguments = paper(1, 2, gradient_quantization=copy.copy(gradients))
+    assert_on_codes(*example(kind, arguments, channels_last=channels_last))
+
+
+@pytest.mark.parametrize("gradient_bits", [2, 3, 4, 5, 7, 8])
+@pytest.mark.parametrize("weight_bits", [1, 8])
+def test_every_number_of_bits(weight_bits: int, gradient_bits: int) -> None:
+    """The input's gradient is exact whatever the bits are; 8-bit weights take digits on the way back, too."""
+    weight = WeightDoReFa(weight_bits)  # its gradient passes
+    arguments = paper(1, 8, gradient_quantization=GradientDoReFa(gradient_bits)) | {"weight_quantization": weight}
+    torch.manual_seed(5)
+    layer = QConv2d(3, 40, 3, bias=True, **arguments)
+    x = torch.rand(2, 3, 5, 6, generator=seeded(6))
+    assert_on_codes(layer, x, torch.randn(2, 40, 3, 4, generator=seeded(7)))
+
+
+def test_sums_beyond_float32() -> None:
+    """With all codes at their largest the sums are largest: 2^24 would be passed 23 times without digits."""
+    layer = QLinear(2, 6000, **paper(1, 1, gradient_quantization=GradientDoReFa(8)) | {"weight_quantization": Ends()})
+    x = torch.rand(3, 2, generator=seeded(8))
+    g = torch.randn(3, 6000, generator=seeded(9)).sign_().mul_(0.99)
+    g[:, 0] = 1
+    assert_on_codes(layer, x, g)
+
+
+class Ends(WeightDoReFa):
+    """8-bit weights at both ends of the grid, with the gradient passed on."""
+
+    name = "ends"
+
+    def __init__(self) -> None:
+        super().__init__(8)
+
+    def codes(self, x: Tensor) -> Tensor:
+        return codes_of(x, torch.where(x.detach() > 0, 255.0, -253.0))

@@ -6,7 +6,7 @@ A gradient in few bits is codes times a step for each sample, so that a layer ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +141,7 @@ _DECIDING = {
 }
 
 
-def codes_are_gradients(quantizer: nn.Module) -> bool:
+def codes_are_gradients(quantizer: nn.Module) -> TypeGuard[GradientQuantization]:
     """Say whether a gradient quantizer's `coded` stands for the gradient that a call of it gives.
 
     So it is with those of the library, and not where somebody has put another method in the place of one of theirs.

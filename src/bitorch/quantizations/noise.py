@@ -7,6 +7,8 @@ key can draw it as it goes.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,8 @@ _ROW = 256
 
 #: The first step of mix shifts by so many, and leaves nothing of smaller numbers.
 _SHIFT = 16
+
+_Word = TypeVar("_Word", int, Tensor, int | Tensor)
 
 #: k0 and k1: the low and the high half of 64 bits, int32 each: numbers, or 0-dim tensors.
 Key = tuple[int | Tensor, int | Tensor]
@@ -84,9 +88,9 @@ def _first_steps(k0: int | Tensor, start: int, count: int, device: torch.device)
     rows = -(-(offset + count) // _ROW)
     numbers = torch.arange(rows, dtype=torch.int32, device=device).add_(first % (2**32 // _ROW)).mul_(_ROW)
     columns = torch.arange(_ROW, dtype=torch.int32, device=device)
-    x = (_folded(numbers) ^ _folded(k0)).unsqueeze(1) ^ columns  # in place of a count to the end, which takes longer
+    x = (_folded(numbers) ^ _folded(k0)).unsqueeze(1) ^ columns  # a count to the end would take longer
     return x.view(-1)[offset : offset + count]
 
 
-def _folded(x: int | Tensor) -> int | Tensor:
+def _folded(x: _Word) -> _Word:
     return x ^ ((x >> _SHIFT) & 0xFFFF)
