@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
@@ -177,10 +178,10 @@ def maximum(gradient: Tensor, axes: tuple[int, ...]) -> Tensor:
         if axes
         else gradient.abs()
     )
-    largest = torch.where(largest == torch.inf, torch.nan, largest)
-    # Smaller ones have no representable reciprocal. The number stands here because torch.compile takes a float of the
-    # module for a variable.
-    return torch.where(largest < 2.0**-120, 0, largest)
+    largest = largest + (largest - largest)  # NaN of infinity
+    # Smaller ones than 2^-120 have no representable reciprocal: this is the float32 before it. The number stands here
+    # because torch.compile takes a float of the module for a variable. NaN stays NaN.
+    return F.threshold(largest, 2.0**-120 - 2.0**-144, 0.0)
 
 
 def or_one(largest: Tensor) -> Tensor:

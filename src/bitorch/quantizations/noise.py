@@ -22,6 +22,12 @@ _ROW = 256
 #: The first step of mix shifts by so many, and leaves nothing of smaller numbers.
 _SHIFT = 16
 
+# Tensors, because PyTorch makes one of a number at every call, which takes longer than the call for few words.
+_FACTORS = [torch.tensor(factor, dtype=torch.int32, device="cpu") for factor in (0x7FEB352D, 0x846CA68B - 2**32)]
+_SHIFT_OF_15, _MASK_OF_17, _SHIFT_OF_16, _ODD = (
+    torch.tensor(number, dtype=torch.int32, device="cpu") for number in (15, 0x1FFFF, 16, 1)
+)
+
 _Word = TypeVar("_Word", int, Tensor, int | Tensor)
 
 #: k0 and k1: the low and the high half of 64 bits, int32 each: numbers, or 0-dim tensors.
@@ -61,10 +67,10 @@ def noise(key: Key, first: int, samples: int, count: int, device: torch.device) 
     """
     blocks = -(-count // BLOCK)
     words = _mixed(key, first * blocks * _WORDS, samples * blocks * _WORDS, device)
-    high = words >> 16
+    high = words >> _SHIFT_OF_16
     low = words.bitwise_xor_(high)  # the last step of `mix`, which leaves the high half as it is
     halves = [half.to(torch.int16).view(-1, _WORDS) for half in (low, high)]
-    drawn = torch.stack(halves, 1).bitwise_or_(1).view(samples, -1)
+    drawn = torch.stack(halves, 1).bitwise_or_(_ODD).view(samples, -1)
     return drawn if count % BLOCK == 0 else drawn[:, :count]
 
 
@@ -74,9 +80,9 @@ def _mixed(key: Key, start: int, count: int, device: torch.device) -> Tensor:
     mix(x): x ^= k0; x ^= x>>16; x *= 0x7feb352d; x ^= k1 ^ x>>15; x *= 0x846ca68b; x ^= x>>16; x |= 0x00010001,
     of unsigned numbers: int32's shifts bring the sign along, which is masked out.
     """
-    x = _first_steps(key[0], start, count, device).mul_(0x7FEB352D)
-    x.bitwise_xor_((x >> 15).bitwise_and_(0x1FFFF)).bitwise_xor_(key[1])
-    return x.mul_(0x846CA68B - 2**32)
+    x = _first_steps(key[0], start, count, device).mul_(_FACTORS[0])
+    x.bitwise_xor_((x >> _SHIFT_OF_15).bitwise_and_(_MASK_OF_17)).bitwise_xor_(key[1])
+    return x.mul_(_FACTORS[1])
 
 
 def _first_steps(k0: int | Tensor, start: int, count: int, device: torch.device) -> Tensor:
