@@ -260,6 +260,15 @@ def test_sums_beyond_float32() -> None:
     assert_on_codes(layer, x, g)
 
 
+@pytest.mark.parametrize("exponent", [-121, -119, -117, -90, 110, 125])
+def test_tiny_and_huge_gradients(exponent: int) -> None:
+    """Products that are subnormal, or nearly infinite, are rounded as they stand; what is below 2^-120 is zero."""
+    layer = QLinear(3, 4, **paper(1, 2, gradient_quantization=GradientDoReFa(8)))
+    x = torch.rand(4, 3, generator=seeded(12))
+    g = torch.randn(4, 4, generator=seeded(13)).clamp_(-1, 1) * 2.0**exponent
+    assert_on_codes(layer, x, g)
+
+
 class Ends(WeightDoReFa):
     """8-bit weights at both ends of the grid, with the gradient passed on."""
 
