@@ -7,7 +7,7 @@ key can draw it as it goes.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,16 +17,24 @@ BLOCK = 32
 _WORDS = 16
 #: Words are counted in rows of so many, whose numbers differ in their low bits alone.
 _ROW = 256
-
-
 #: The first step of mix shifts by so many, and leaves nothing of smaller numbers.
 _SHIFT = 16
 
-# Tensors, because PyTorch makes one of a number at every call, which takes longer than the call for few words.
-_FACTORS = [torch.tensor(factor, dtype=torch.int32, device="cpu") for factor in (0x7FEB352D, 0x846CA68B - 2**32)]
-_SHIFT_OF_15, _MASK_OF_17, _SHIFT_OF_16, _ODD = (
-    torch.tensor(number, dtype=torch.int32, device="cpu") for number in (15, 0x1FFFF, 16, 1)
-)
+
+class _Constants(NamedTuple):
+    """What words are multiplied with, shifted by and masked with."""
+
+    factor: int | Tensor = 0x7FEB352D
+    other_factor: int | Tensor = 0x846CA68B - 2**32
+    shift: int | Tensor = 15
+    mask: int | Tensor = 0x1FFFF
+    half: int | Tensor = 16
+    odd: int | Tensor = 1
+
+
+_NUMBERS = _Constants()
+#: In eager mode PyTorch makes a tensor of a number at every call, which for few words takes longer than the call.
+_TENSORS = _Constants(*(torch.tensor(number, dtype=torch.int32, device="cpu") for number in _NUMBERS))
 
 _Word = TypeVar("_Word", int, Tensor, int | Tensor)
 
@@ -45,7 +53,7 @@ def draw_key(device: torch.device, generator: torch.Generator | None) -> Key:
     source = device if generator is None else generator.device
     drawn = torch.randint(-(2**63), 2**63 - 1, (1,), device=source, generator=generator)
     halves = drawn.view(torch.int32)
-    if device.type == "cpu" and not torch.compiler.is_compiling():
+    if _is_eager_on_cpu(device):
         k0, k1 = halves.tolist()
         return k0, k1
     halves = halves.to(device)
@@ -66,23 +74,29 @@ def noise(key: Key, first: int, samples: int, count: int, device: torch.device) 
         device: where the noise is wanted.
     """
     blocks = -(-count // BLOCK)
-    words = _mixed(key, first * blocks * _WORDS, samples * blocks * _WORDS, device)
-    high = words >> _SHIFT_OF_16
+    constants = _TENSORS if _is_eager_on_cpu(device) else _NUMBERS
+    start = first * blocks * _WORDS
+    words = _mixed(_first_steps(key[0], start, samples * blocks * _WORDS, device), key[1], constants)
+    high = words >> constants.half
     low = words.bitwise_xor_(high)  # the last step of `mix`, which leaves the high half as it is
     halves = [half.to(torch.int16).view(-1, _WORDS) for half in (low, high)]
-    drawn = torch.stack(halves, 1).bitwise_or_(_ODD).view(samples, -1)
+    drawn = torch.stack(halves, 1).bitwise_or_(constants.odd).view(samples, -1)
     return drawn if count % BLOCK == 0 else drawn[:, :count]
 
 
-def _mixed(key: Key, start: int, count: int, device: torch.device) -> Tensor:
-    """Return mix(x) of the words from `start` on, int32 [count], without its last two steps.
+def _is_eager_on_cpu(device: torch.device) -> bool:
+    return device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _mixed(x: Tensor, k1: int | Tensor, constants: _Constants) -> Tensor:
+    """Return mix of words, in place, but for its first two steps, which x has had, and its last two.
 
     mix(x): x ^= k0; x ^= x>>16; x *= 0x7feb352d; x ^= k1 ^ x>>15; x *= 0x846ca68b; x ^= x>>16; x |= 0x00010001,
     of unsigned numbers: int32's shifts bring the sign along, which is masked out.
     """
-    x = _first_steps(key[0], start, count, device).mul_(_FACTORS[0])
-    x.bitwise_xor_((x >> _SHIFT_OF_15).bitwise_and_(_MASK_OF_17)).bitwise_xor_(key[1])
-    return x.mul_(_FACTORS[1])
+    x.mul_(constants.factor)
+    x.bitwise_xor_((x >> constants.shift).bitwise_and_(constants.mask)).bitwise_xor_(k1)
+    return x.mul_(constants.other_factor)
 
 
 def _first_steps(k0: int | Tensor, start: int, count: int, device: torch.device) -> Tensor:
