@@ -18,7 +18,7 @@ from .bits import FLOAT_BITS, check_bits
 from .noise import Key, draw_key, noise
 
 #: Numbers that a CPU rounds at once: what all steps of it touch stays in the cache.
-_RUN_ON_CPU = 2**17
+_RUN_ON_CPU = 2**18
 #: Elsewhere, so that the words of noise can be counted in 32 bits.
 _RUN = 2**31
 
