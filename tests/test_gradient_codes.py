@@ -58,6 +58,22 @@ def test_codes_and_maxima(quantizer: Coded, shape: tuple[int, ...]) -> None:
         assert np.array_equal(2 * i.numpy().astype(np.int64) + 1, codes)
 
 
+@pytest.mark.parametrize("quantizer", [GradientDoReFa(7), GradientSigned(7)], ids=lambda q: type(q).__name__)
+def test_codes_at_their_limits(quantizer: Coded) -> None:
+    """Gradients of which a last bit decides: the factor of a sample is rounded once, as no reciprocal would be."""
+    quantizer.generator = seeded(1)
+    samples, largest = 500, 0.1 + torch.rand(500, 1, generator=seeded(2))
+    drawn = oracle_gradients.noise((samples, 8), 1, key(1))
+    is_signed = isinstance(quantizer, GradientSigned)
+    steps, half = (63, 0.5) if is_signed else (63.5, 0.0)
+    limits = torch.randint(-60, 60, (samples, 8), generator=seeded(3)) + half - torch.from_numpy(drawn) / 2**16
+    g = (limits.double() * largest / steps).float()
+    g[:, 0] = largest[:, 0]
+    codes = (oracle_gradients.signed_codes if is_signed else oracle_gradients.dorefa_codes)(g.numpy(), 7, drawn)
+    i = quantizer.gradient_codes(g)[0].numpy().astype(np.int64)
+    assert np.array_equal(i if is_signed else 2 * i + 1, codes)
+
+
 def test_there_are_no_codes_without_bits() -> None:
     with pytest.raises(ValueError, match=r"no codes with 32 bits and a gradient of shape \[2, 3\]; take up to 8 bits"):
         GradientDoReFa(32).gradient_codes(torch.ones(2, 3))

@@ -19,7 +19,7 @@ from .base import STE, CodeValue, Quantization, as_internal, gradient_inside
 from .bits import FLOAT_BITS, check_bits
 from .config import config
 from .gradients import GradientQuantization, integers_behind, or_one, with_noise_
-from .levels import divide, sign_plus
+from .levels import divide, over, sign_plus
 from .own_values import is_as_made
 
 Variant = Literal["bitorch", "paper"]
@@ -308,7 +308,7 @@ class GradientDoReFa(GradientQuantization):
         rounded half to even as it stands.
         """
         n = 2**self.bit_width - 1
-        y = torch.mul(gradient, (n / 2) / or_one(largest), out=out)
+        y = torch.mul(gradient, over(n / 2, or_one(largest)), out=out)
         if drawn is None:
             return y.add_(n / 2).round_().sub_(n / 2)
         with_noise_(y, drawn).floor_().add_(0.5)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .bits import FLOAT_BITS, check_bits
 from .gradients import GradientQuantization, integers_behind, or_one, with_noise_
-from .levels import divide
+from .levels import divide, over
 
 
 class GradientSigned(GradientQuantization):
@@ -49,7 +49,7 @@ class GradientSigned(GradientQuantization):
 
     def _rounded(self, gradient: Tensor, largest: Tensor, drawn: Tensor | None, out: Tensor | None) -> Tensor:
         q = 2 ** (self.bit_width - 1) - 1
-        y = torch.mul(gradient, q / or_one(largest), out=out)
+        y = torch.mul(gradient, over(q, or_one(largest)), out=out)
         if drawn is not None:
             # floor(y + U) as round(y + U − ½). U is an odd multiple of 2^-16: no integer y moves.
             with_noise_(y, drawn)
