@@ -314,4 +314,4 @@ def test_a_layer_quantizes_its_gradient(method: Method) -> None:
     other = x.clone().requires_grad_()
     layer(other).backward(method(4, noise=False).quantize_gradient(g))
     assert leaf.grad is not None
-    assert torch.equal(leaf.grad, other.grad)  # type: ignore[arg-type]
+    torch.testing.assert_close(leaf.grad, other.grad, rtol=1e-5, atol=1e-6)  # codes round once, values at each step

@@ -1,4 +1,4 @@
-"""Transposed convolution of integer codes, exact in floating point, times the scales; see `bitorch.layers.exact`.
+"""Transposed convolution of integer codes, exact in floating point, times the scales; see `bitorch.layers.products`.
 
 Quantizers see a weight with the output channel first, so the codes come as [C_out, C_in/groups, …]. PyTorch keeps the
 weight of a transposed convolution as [C_in, C_out/groups, …]; inside a group the first two axes trade places.
@@ -7,15 +7,14 @@ weight of a transposed convolution as [C_in, C_out/groups, …]; inside a group 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from .exact import _exact, _full_precision, _narrow, _without_winograd, digit_base, over_outputs
+from .exact import _without_winograd
+from .products import Rounding, scaled_product
 
 #: By the number of spatial dimensions, less one.
 TRANSPOSED_CONVOLUTIONS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
@@ -55,35 +54,28 @@ def products_per_output(
     return channels * math.prod([taps_per_output(*axis) for axis in axes])
 
 
-class _ScaledTransposedConvolution(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        c: Tensor,
-        input_scale: Tensor,
-        weight_scale: Tensor,
-        max_codes: tuple[int, int],
-        base: int,
-        geometry: Geometry,
-    ) -> Tensor:
-        ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
-        ctx.geometry = geometry
-        convolve = TRANSPOSED_CONVOLUTIONS[len(geometry.stride) - 1]
-        weight = swap_channels(c, geometry.groups)
-        with _without_winograd():
-            d = _exact(lambda w: convolve(q, w, None, *geometry), weight, max_codes[1], base)
-        return d.mul_(over_outputs(input_scale * weight_scale, len(geometry.stride)))
+class TransposedProduct(NamedTuple):
+    """A transposed convolution of x [B, C_in, …] with weight [C_out, C_in/groups, …]."""
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        q, c, input_scale, weight_scale = ctx.saved_tensors
-        stride, padding, output_padding, groups, dilation = ctx.geometry
-        input_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
+    geometry: Geometry
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.geometry.stride)
+
+    def sums(self, x: Tensor, weight: Tensor) -> Tensor:
+        with _without_winograd():
+            swapped = swap_channels(weight, self.geometry.groups)
+            return TRANSPOSED_CONVOLUTIONS[self.dimensions - 1](x, swapped, None, *self.geometry)
+
+    def gradients(
+        self, gradient: Tensor, x: Tensor, weight: Tensor, needs: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        stride, padding, output_padding, groups, dilation = self.geometry
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
             gradient,
-            q.to(gradient.dtype),
-            swap_channels(c.to(gradient.dtype).mul_(weight_scale), groups),
+            x,
+            swap_channels(weight, groups),
             None,
             stride,
             padding,
@@ -91,11 +83,12 @@ class _ScaledTransposedConvolution(Function):
             True,
             output_padding,
             groups,
-            [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False],
+            [*needs, False],
         )
-        if weight_gradient is not None:
-            weight_gradient = swap_channels(weight_gradient.mul_(input_scale), groups)
-        return (input_gradient, weight_gradient, *[None] * 5)
+        return of_x, None if of_weight is None else swap_channels(of_weight, groups)
+
+    def terms(self, weight: Tensor) -> int:
+        return weight.shape[0] // self.geometry.groups * math.prod(weight.shape[2:])
 
 
 def scaled_transposed_convolution(
@@ -106,17 +99,15 @@ def scaled_transposed_convolution(
     max_codes: tuple[int, int],
     inputs: int,
     geometry: Geometry,
+    bias: Tensor | None = None,
+    rounding: Rounding | None = None,
 ) -> Tensor:
-    """Return conv_transpose(q, c)·(input_scale·weight_scale), exact on the integers q and c.
+    """Return conv_transpose(q, c)·(input_scale·weight_scale) + bias, exact on the integers q and c.
 
     Args:
         q: [B, C_in, …].
         c: [C_out, C_in/groups, …].
-        weight_scale: 0-dim, or [C_out, 1, …] with as many axes as c.
-        max_codes: largest absolute code of q and of c.
-        inputs: how many products an output sums at most.
+        weight_scale … rounding: see `scaled_product`.
     """
-    base = digit_base(inputs, max_codes[1], max_codes[0])
-    with _full_precision(q):
-        result: Tensor = _ScaledTransposedConvolution.apply(q, c, input_scale, weight_scale, max_codes, base, geometry)
-    return result
+    product = TransposedProduct(geometry)
+    return scaled_product(product, q, c, input_scale, weight_scale, max_codes, inputs, bias, rounding)

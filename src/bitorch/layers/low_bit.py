@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from ..giving_way import gives_way
 from ..kept import Kept
 from ..quantizations import Quantization
+from ..quantizations.gradients import codes_are_gradients
 from ..quantizations.learned_start import LearnedStart
 from .assigning import Assigning, given_quantizer, other_name
 from .config import config, resolve_quantization
 from .exact import digit_base
 from .input_quantizer import before_quantizer, gives_its_quantizers_values, quantizer_of
 from .kept_codes import WeightCodes, codes_and_scale
+from .products import Rounding
 from .qactivation import QActivation, check_threshold
 from .watched import codes_behind, is_watched
 from .weight_sources import is_frozen, is_in, load_parametrization, refresh
@@ -165,7 +167,7 @@ class WeightQuantized(Converted, Assigning):
 
 
 class Codes(NamedTuple):
-    """What a layer multiplies, exactly: integers and what one is worth, as `scaled_linear` takes them."""
+    """What a layer multiplies, exactly: integers and what one is worth, as `scaled_product` takes them."""
 
     input: Tensor
     weight: Tensor
@@ -359,11 +361,27 @@ class LowBit(WeightQuantized):
         """Say whether there are hooks on the quantizers, which are called then, although the layer needs codes only."""
         return is_watched(self.activation, self.input_quantization, self.weight_quantization)
 
-    def _quantize_gradient(self, y: Tensor) -> Tensor:
+    def _rounding(self) -> Rounding | None:
+        """Return what makes codes of the output's gradient, for the product that takes them.
+
+        None where there is no such quantizer, or where the gradient is what a call of it gives: with hooks, or with a
+        method of somebody else's.
+        """
+        quantizer = self.gradient_quantization
+        if quantizer is None or not codes_are_gradients(quantizer) or is_watched(quantizer):
+            return None
+        return quantizer.coded
+
+    def _quantize_gradient(self, y: Tensor, *, is_sample: bool = False) -> Tensor:
+        """Return y with the gradient quantizer attached by a call.
+
+        Args:
+            is_sample: whether y is one sample, without batch axis.
+        """
         if self.gradient_quantization is None:
             return y
-        quantized: Tensor = self.gradient_quantization(y)
-        return quantized
+        quantized: Tensor = self.gradient_quantization(y.unsqueeze(0) if is_sample else y)
+        return quantized.squeeze(0) if is_sample else quantized
 
 
 def _gradient_quantizer(value: object) -> Quantization | None:

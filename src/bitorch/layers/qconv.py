@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..quantizations import Quantization, RangeQuantization
 from .config import config
-from .exact import CONVOLUTIONS, scaled_convolution
 from .input_quantizer import quantizer_of
 from .low_bit import Values, WeightQuantized
+from .products import CONVOLUTIONS, ConvolutionProduct, scaled_convolution
 from .qconv_mixin import QConvArgsProviderMixin
 from .register import q_conv1d_registry, q_conv2d_registry, q_conv3d_registry
 
@@ -205,25 +205,21 @@ class _Conv(_Convolution, QConvArgsProviderMixin):
         return max(grid, abs(self._pad_code(grid)))
 
     def _convolve(self, x: Tensor) -> Tensor:
+        """Return y, with the gradient quantizer attached, for batched x."""
         operands = self._operands(x)
         if isinstance(operands, Values):
-            return self._convolve_values(*operands)
-        q, c, input_scale, weight_scale, max_codes = operands
+            return self._quantize_gradient(self._convolve_values(*operands))
         grid = self.input_quantization.max_code
         pad_code = float(self._pad_code(grid)) if grid is not None else 0.0
-        q, padding = self._pad(q, pad_code)
-        y = scaled_convolution(
-            q, c, input_scale, weight_scale, max_codes, self.stride, padding, self.dilation, self.groups
-        )
-        if self.bias is not None:
-            y = y + self.bias.view(-1, *[1] * len(self.stride))
-        return y.to(self.weight.dtype)
+        q, padding = self._pad(operands.input, pad_code)
+        product = ConvolutionProduct(self.stride, padding, self.dilation, self.groups)
+        rounding = self._rounding()
+        y = scaled_convolution(*operands._replace(input=q), product, self.bias, rounding).to(self.weight.dtype)
+        return y if rounding is not None else self._quantize_gradient(y)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return y for x of shape [batch, channels, …], or [channels, …] for one sample."""
-        if not self._batched(input):
-            return self._quantize_gradient(self._convolve(input.unsqueeze(0))).squeeze(0)
-        return self._quantize_gradient(self._convolve(input))
+        return self._convolve(input) if self._batched(input) else self._convolve(input.unsqueeze(0)).squeeze(0)
 
 
 @q_conv1d_registry.of

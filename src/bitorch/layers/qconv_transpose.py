@@ -87,11 +87,12 @@ class _ConvTranspose(LowBit):
         operands = self._operands(x)
         if isinstance(operands, Values):
             convolve = TRANSPOSED_CONVOLUTIONS[len(self.stride) - 1]
-            return convolve(operands.input, swap_channels(operands.weight, self.groups), self.bias, *geometry)
-        y = scaled_transposed_convolution(*operands, self._inputs_per_output(), geometry)
-        if self.bias is not None:
-            y = y + self.bias.view(-1, *[1] * len(self.stride))
-        return y.to(self.weight.dtype)
+            weight = swap_channels(operands.weight, self.groups)
+            return self._quantize_gradient(convolve(operands.input, weight, self.bias, *geometry))
+        rounding = self._rounding()
+        inputs = self._inputs_per_output()
+        y = scaled_transposed_convolution(*operands, inputs, geometry, self.bias, rounding).to(self.weight.dtype)
+        return y if rounding is not None else self._quantize_gradient(y)
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Return y for x of shape [batch, channels, …], or [channels, …] for one sample.
@@ -105,8 +106,8 @@ class _ConvTranspose(LowBit):
             self._output_padding(input, size, self.stride, self.padding, self.kernel_size, dimensions, self.dilation)  # type: ignore[operator]  # of nn.ConvTransposeNd
         )
         if input.dim() == dimensions + 1:
-            return self._quantize_gradient(self._convolve(input.unsqueeze(0), padding)).squeeze(0)
-        return self._quantize_gradient(self._convolve(input, padding))
+            return self._convolve(input.unsqueeze(0), padding).squeeze(0)
+        return self._convolve(input, padding)
 
 
 class QConvTranspose1d(_ConvTranspose, nn.ConvTranspose1d):

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..quantizations import Quantization
-from .exact import scaled_linear
 from .extensions.layer_recipe import LayerRecipe
 from .low_bit import ReadWeight, Values
+from .products import scaled_linear
 from .register import QLinearImplementation as QLinearImplementation
 from .register import q_linear_registry
 from .registered import Registered, arguments_by_name
@@ -82,17 +82,23 @@ class QLinear(Registered, nn.Linear):
         }
 
     def _product(self, x: Tensor, read: ReadWeight | None = None) -> Tensor:
+        """Return y, with the gradient quantizer attached; without batch axis x is one sample."""
         operands = self._operands(x, read)
+        is_sample = x.dim() == 1
         if isinstance(operands, Values):
-            return F.linear(operands.input, operands.weight, self.bias)
-        y = scaled_linear(*operands)
-        return (y if self.bias is None else y + self.bias).to(self.weight.dtype)
+            return self._quantize_gradient(F.linear(*operands, self.bias), is_sample=is_sample)
+        rounding = self._rounding()
+        if rounding is None:
+            y = scaled_linear(*operands, self.bias).to(self.weight.dtype)
+            return self._quantize_gradient(y, is_sample=is_sample)
+        if is_sample:
+            operands = operands._replace(input=operands.input.unsqueeze(0))
+        y = scaled_linear(*operands, self.bias, rounding).to(self.weight.dtype)
+        return y.squeeze(0) if is_sample else y
 
     def forward(self, input: Tensor) -> Tensor:
         """Return y, shape [..., out_features], for x of shape [..., in_features]; without batch axis one sample."""
-        if input.dim() == 1:
-            return self._quantize_gradient(self._product(input).unsqueeze(0)).squeeze(0)
-        return self._quantize_gradient(self._product(input))
+        return self._product(input)
 
     def reading_once(self) -> Callable[[Tensor], Tensor]:
         """Return `forward`, for many calls that follow each other, of inputs [batch, in_features].
@@ -102,7 +108,7 @@ class QLinear(Registered, nn.Linear):
         if is_watched(self) or self._is_watched() or "forward" in self.__dict__:
             return self
         read = self._read_weight()
-        return lambda x: self._quantize_gradient(self._product(x, read))
+        return lambda x: self._product(x, read)
 
 
 #: BITorch's name of the class behind its QLinear factory.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from importlib import import_module
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 

@@ -18,8 +18,8 @@ from .arithmetic import Arithmetic
 from .base import STE, CodeValue, Quantization, as_internal, gradient_inside
 from .bits import FLOAT_BITS, check_bits
 from .config import config
-from .gradients import GradientQuantization, add_noise_, draw_noise, maximum, or_one, sample_axes
-from .levels import divide, sign_plus
+from .gradients import GradientQuantization, integers_behind, or_one, with_noise_
+from .levels import divide, over, sign_plus
 from .own_values import is_as_made
 
 Variant = Literal["bitorch", "paper"]
@@ -293,24 +293,6 @@ class WeightDoReFa(Quantization):
         return f"bits={self.bit_width}, variant={self.variant!r}{per_channel}"
 
 
-def _quantize_gradient(g: Tensor, bits: int, drawn: Tensor | None) -> Tensor:
-    """Eq. 12. With m the sample's maximum, y = g·n/(2m), V = n·N and level index j = round(y + n/2 + V) in 0 … n:
-
-    f(g) = (2j − n)·m/n = (2i + 1)·m/n with i = j − (n+1)/2. With noise, i = floor(y + V): n being odd, n/2 is half an
-    integer. Without noise ties are common (g = 0 is one), so there the sum is rounded half to even as it stands.
-    """
-    n = 2**bits - 1
-    largest = maximum(g, sample_axes(g))
-    y = g * (n / (2 * or_one(largest)))
-    if drawn is None:
-        y.add_(n / 2).round_().sub_((n + 1) // 2)
-    else:
-        add_noise_(y, drawn).floor_()
-    half_step = largest / n
-    quantized: Tensor = y.clamp_(-(n + 1) // 2, (n - 1) // 2).mul_(2 * half_step).add_(half_step)
-    return quantized
-
-
 class GradientDoReFa(GradientQuantization):
     """Gradients to 2^bits levels per sample, with noise that makes the rounding unbiased (eq. 12).
 
@@ -325,7 +307,7 @@ class GradientDoReFa(GradientQuantization):
     Args:
         bits: 1…8, or 32 for none.
         noise: False leaves N out: f becomes deterministic, and biased.
-        generator: source of the noise, on the gradient's device; None takes PyTorch's global one. torch.compile cannot
+        generator: source of the noise; None takes PyTorch's global one of the gradient's device. torch.compile cannot
             trace a generator object.
 
     Raises:
@@ -334,6 +316,27 @@ class GradientDoReFa(GradientQuantization):
 
     name = "gradientdorefa"
 
-    def _quantized(self, gradient: Tensor) -> Tensor:
-        drawn = draw_noise(gradient, self.generator) if self.noise else None
-        return _quantize_gradient(gradient, self.bit_width, drawn)
+    def _grid(self, largest: Tensor) -> tuple[Tensor, int, int]:
+        n = 2**self.bit_width - 1
+        return divide(largest, n), 2, n
+
+    def _rounded(self, gradient: Tensor, largest: Tensor, drawn: Tensor | None, out: Tensor | None) -> Tensor:
+        """Return (2i − n)/2. With m the maximum, y = g·n/(2m), V = n·N: i = round(y + n/2 + V), 0 … n.
+
+        With noise that is ⌊y + V⌋ + ½, n being odd. Without noise ties are common (g = 0 is one), so there the sum is
+        rounded half to even as it stands.
+        """
+        n = 2**self.bit_width - 1
+        y = torch.mul(gradient, over(n / 2, or_one(largest)), out=out)
+        if drawn is None:
+            return y.add_(n / 2).round_().sub_(n / 2)
+        with_noise_(y, drawn).floor_().add_(0.5)
+        # |y| is n/2 and two roundings at most, |V| ½ − 2^-16: with 8 bits the sum may be rounded to (n + 1)/2.
+        return y if self.bit_width < 8 else y.clamp_(-n / 2, n / 2)
+
+    def gradient_codes(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Return i, int8 of the gradient's shape, and m, [batch, 1, …]: f(g) = (2i + 1)·m/n, i = −(n+1)/2 … (n−1)/2.
+
+        Of a sample with NaN or inf m is NaN, and i anything.
+        """
+        return integers_behind(self, gradient, 0.5)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .bits import FLOAT_BITS, check_bits
-from .gradients import GradientQuantization, draw_noise, maximum, or_one, sample_axes
+from .gradients import GradientQuantization, or_one
 
 Range = Literal["sample", "tensor"]
 
@@ -34,7 +34,7 @@ class GradientLUQ(GradientQuantization):
     Args:
         bits: 2…8, or 32 for none.
         noise: False rounds to the nearest level, ties away from zero: f becomes deterministic, and biased.
-        generator: source of the noise, on the gradient's device; None takes PyTorch's global one. torch.compile cannot
+        generator: source of the noise; None takes PyTorch's global one of the gradient's device. torch.compile cannot
             trace a generator object.
         range: m is the maximum of each "sample", as of the other quantizers of gradients, or of the whole "tensor", as
             in the paper.
@@ -66,13 +66,17 @@ class GradientLUQ(GradientQuantization):
             )
         super().set_bits_(bits)
 
-    def _quantized(self, gradient: Tensor) -> Tensor:
-        axes = sample_axes(gradient) if self.range == "sample" else tuple(range(gradient.dim()))
-        largest = maximum(gradient, axes)
-        drawn = draw_noise(gradient, self.generator) if self.noise else None
-        magnitude = (gradient / or_one(largest)).abs_()
+    def _axes(self, gradient: Tensor) -> tuple[int, ...]:
+        return super()._axes(gradient) if self.range == "sample" else tuple(range(gradient.dim()))
+
+    def _grid(self, largest: Tensor) -> tuple[Tensor, int, int]:
+        return largest, 1, 2 ** (2 ** (self.bit_width - 1) - 2)
+
+    def _rounded(self, gradient: Tensor, largest: Tensor, drawn: Tensor | None, out: Tensor | None) -> Tensor:
+        """Return 0 and ±2^(i − r), i = 0 … r."""
+        magnitude = torch.div(gradient, or_one(largest), out=out).abs_()
         rounded = _powers_of_two(magnitude, 2 ** (self.bit_width - 1) - 2, drawn)
-        return rounded.copysign_(gradient).mul_(largest)
+        return rounded.copysign_(gradient)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, range={self.range!r}"
@@ -90,6 +94,6 @@ def _powers_of_two(magnitude: Tensor, r: int, drawn: Tensor | None) -> Tensor:
     integer, mantissa = (torch.int64, 52) if magnitude.dtype == torch.float64 else (torch.int32, 23)
     bits = magnitude.view(integer)
     if drawn is not None:
-        bits.add_(drawn, alpha=2 ** (mantissa - 16))
+        bits.add_(drawn.to(integer), alpha=2 ** (mantissa - 16))
     bits.add_(2 ** (mantissa - 1)).bitwise_and_(-(2**mantissa))
     return magnitude.add_(below, alpha=-(2.0**-r))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .bits import FLOAT_BITS, check_bits
-from .gradients import GradientQuantization, add_noise_, draw_noise, maximum, or_one, sample_axes
+from .gradients import GradientQuantization, integers_behind, or_one, with_noise_
+from .levels import divide, over
 
 
 class GradientSigned(GradientQuantization):
@@ -24,7 +26,7 @@ class GradientSigned(GradientQuantization):
     Args:
         bits: 2…8, or 32 for none.
         noise: False rounds half to even: f becomes deterministic, and biased.
-        generator: source of the noise, on the gradient's device; None takes PyTorch's global one. torch.compile cannot
+        generator: source of the noise; None takes PyTorch's global one of the gradient's device. torch.compile cannot
             trace a generator object.
 
     Raises:
@@ -41,12 +43,23 @@ class GradientSigned(GradientQuantization):
             )
         super().set_bits_(bits)
 
-    def _quantized(self, gradient: Tensor) -> Tensor:
+    def _grid(self, largest: Tensor) -> tuple[Tensor, int, int]:
         q = 2 ** (self.bit_width - 1) - 1
-        largest = maximum(gradient, sample_axes(gradient))
-        index = gradient * (q / or_one(largest))
-        if self.noise:
-            # floor(y + U) as round(y + U − ½), which saves a pass. U is an odd multiple of 2^-16: no integer y moves.
-            add_noise_(index, draw_noise(index, self.generator))
-        quantized: Tensor = index.round_().clamp_(-q, q).mul_(largest / q)
-        return quantized
+        return divide(largest, q), 1, q
+
+    def _rounded(self, gradient: Tensor, largest: Tensor, drawn: Tensor | None, out: Tensor | None) -> Tensor:
+        q = 2 ** (self.bit_width - 1) - 1
+        y = torch.mul(gradient, over(q, or_one(largest)), out=out)
+        if drawn is not None:
+            # floor(y + U) as round(y + U − ½). U is an odd multiple of 2^-16: no integer y moves.
+            with_noise_(y, drawn)
+        y.round_()
+        # |y| is q and two roundings at most, the noise ½ − 2^-16: with 8 bits the sum may be rounded to q + ½.
+        return y if self.bit_width < 8 else y.clamp_(-q, q)
+
+    def gradient_codes(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Return i, int8 of the gradient's shape, and m, [batch, 1, …]: f(g) = i·m/q, i = −q … q.
+
+        Of a sample with NaN or inf m is NaN, and i anything.
+        """
+        return integers_behind(self, gradient, 0)

@@ -11,6 +11,11 @@ def divide(codes: Tensor, n: int) -> Tensor:
     return codes / torch.full((), n, dtype=codes.dtype, device=codes.device)
 
 
+def over(number: float, divisors: Tensor) -> Tensor:
+    """Return number/divisors, correctly rounded: for a Python number PyTorch multiplies it with rounded reciprocals."""
+    return torch.full((), number, dtype=divisors.dtype, device=divisors.device) / divisors
+
+
 def sign_plus(x: Tensor) -> Tensor:
     """Return +1 for x ≥ 0 (also for −0.0), −1 for x < 0, NaN for NaN: never a third level.
 

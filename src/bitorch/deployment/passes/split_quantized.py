@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...layers.exact import scaled_convolution, scaled_linear
 from ...layers.exact_transposed import Geometry, products_per_output, scaled_transposed_convolution
+from ...layers.products import ConvolutionProduct, scaled_convolution, scaled_linear
 from ...quantizations.arithmetic import is_sign
 from ...quantizations.levels import divide
 from ..graph.graph import Graph, Node
@@ -198,11 +198,12 @@ def _transposed_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor
 
 def _convolution_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     weight, zero, largest = product["weight"], product["zero_point"], product["largest"]
-    stride, dilation, groups = product["stride"], product["dilation"], product["groups"]
+    stride = product["stride"]
+    convolution = ConvolutionProduct(stride, (0,) * len(stride), product["dilation"], product["groups"])
     pad, one = _padded(product["padding"], "constant", 0.0), torch.ones(())
 
     def function(codes: Tensor) -> Tensor:
         x = pad(codes.to(weight.dtype) - zero)  # pixels come as uint8
-        return scaled_convolution(x, weight, one, one, largest, stride, (0,) * len(stride), dilation, groups)
+        return scaled_convolution(x, weight, one, one, largest, convolution)
 
     return function
