@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "core/base/checked.h"
@@ -38,7 +39,10 @@ class ConvBackward {
       input_ = std::make_unique<GradInput>(*args.kernels, s_, *args.weight, args.gradient.levels());
     taps_ = s_.kernel.rows * s_.in_channels * s_.kernel.columns;
     if (args.dw != nullptr) groups_ = Scratch<int8_t>(s_.batch * groups_bytes(s_));
-    if (args.dw != nullptr && has_halves_) halves_ = Scratch<int32_t>(s_.batch * taps_);
+    if (args.dw != nullptr && has_halves_) {
+      tap_sums_ = std::make_unique<TapSums>(*args.kernels, s_, layout_);
+      halves_ = Scratch<int32_t>(s_.batch * taps_);
+    }
     if (args.dbias != nullptr) bias_ = Scratch<int32_t>(s_.batch * s_.out_channels);
     for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
   }
@@ -64,7 +68,7 @@ class ConvBackward {
   BackwardRoom make_room() const {
     BackwardRoom room{Scratch<uint8_t>(s_.outputs()), Scratch<int8_t>(s_.outputs()), {}, {}};
     if (a_.dx != nullptr) room.input = input_->make_room();
-    if (a_.dw != nullptr && has_halves_) room.rows = Scratch<int32_t>(s_.in.rows * s_.in_channels * s_.kernel.columns);
+    if (a_.dw != nullptr && has_halves_) room.rows = Scratch<int32_t>(tap_sums_->scratch());
     return room;
   }
 
@@ -77,7 +81,7 @@ class ConvBackward {
     if (a_.dw != nullptr) {
       put_groups(*a_.kernels, s_, room.codes.data(), groups_.data() + sample * groups_bytes(s_));
       if (has_halves_) {
-        sum_taps(s_, layout_, layout_.codes_of(a_.saved, sample), room.rows.data(), halves_.data() + sample * taps_);
+        tap_sums_->run(layout_.codes_of(a_.saved, sample), room.rows.data(), halves_.data() + sample * taps_);
       }
     }
     if (a_.dx != nullptr) {
@@ -114,6 +118,7 @@ class ConvBackward {
   bool has_halves_;
   int64_t taps_ = 0;
   std::unique_ptr<GradInput> input_;
+  std::unique_ptr<TapSums> tap_sums_;
   Scratch<int8_t> groups_;
   Scratch<int32_t> halves_, bias_;
   std::vector<BackwardRoom> rooms_;

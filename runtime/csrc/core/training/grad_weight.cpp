@@ -26,7 +26,9 @@ class GradWeight {
         s_(args.shape),
         pairs_(s_.in_channels * s_.kernel.columns),
         tiles_(ceil_div(pairs_, kTaps)),
-        row_jobs_(ceil_div(tiles_, kItemJobs)) {
+        row_jobs_(ceil_div(tiles_, kItemJobs)),
+        groups_(ceil_div(s_.out().columns, 4)),
+        sample_groups_(groups_bytes(s_)) {
     for (int64_t c = 0; c < s_.in_channels; ++c) {
       for (int64_t k = 0; k < s_.kernel.columns; ++k) {
         offsets_.push_back(c * args.layout->planes * args.layout->width + args.layout->tap(k));
@@ -44,11 +46,12 @@ class GradWeight {
   void run_item(float* sums, int64_t item) {
     const int64_t block = item / (s_.kernel.rows * row_jobs_), row = item / row_jobs_ % s_.kernel.rows;
     const int64_t first = item % row_jobs_ * kItemJobs, last = std::min(first + kItemJobs, tiles_);
+    const Item same = item_of(block, row);
     std::memset(sums, 0, static_cast<size_t>((last - first) * kTaps * kTileChannels) * sizeof(float));
     for (int64_t sample = 0; sample < s_.batch; sample += kSamples) {
       for (int64_t tile = first; tile < last; ++tile) {
         float* to = sums + (tile - first) * kTaps * kTileChannels;
-        for (int64_t s = sample; s < std::min(sample + kSamples, s_.batch); ++s) add(s, block, row, tile, to);
+        for (int64_t s = sample; s < std::min(sample + kSamples, s_.batch); ++s) add(same, s, tile, to);
       }
     }
     for (int64_t tile = first; tile < last; ++tile) {
@@ -56,30 +59,40 @@ class GradWeight {
     }
   }
 
-  void add(int64_t sample, int64_t block, int64_t row, int64_t tile, float* sums) const {
+  // What is the same for all samples and tiles of an item.
+  struct Item {
+    int64_t block, row;
+    int64_t in, groups;  // bytes to the first row of x, and of the gradient, within a sample's
+    int32_t rows;
+  };
+
+  Item item_of(int64_t block, int64_t row) const {
     const Extent out = s_.out();
-    const int64_t groups = ceil_div(out.columns, 4), group_row = groups * 4 * kTileChannels;
+    const int64_t group_row = groups_ * 4 * kTileChannels;
     // Output rows whose window has this row of the kernel on a row of x.
     const int64_t over = s_.padding.rows - row;
     const int64_t from = over > 0 ? ceil_div(over, s_.stride.rows) : 0;
-    const int64_t to = std::min(out.rows, s_.in.rows - 1 + over < 0 ? 0 : (s_.in.rows - 1 + over) / s_.stride.rows + 1);
-    const int64_t rows = std::max<int64_t>(0, to - from);
+    const int64_t last = s_.in.rows - 1 + over;
+    const int64_t to = last < 0 ? 0 : std::min(out.rows, last / s_.stride.rows + 1);
+    if (to <= from) return {block, row, 0, 0, 0};
+    return {block, row, (from * s_.stride.rows - over) * a_.layout->row, (block * out.rows + from) * group_row,
+            static_cast<int32_t>(to - from)};
+  }
+
+  void add(const Item& item, int64_t sample, int64_t tile, float* sums) const {
     const int64_t pair = tile * kTaps;
-    const uint8_t* q = a_.layout->codes_of(a_.saved, sample);
-    const int32_t* halves =
-        a_.halves == nullptr ? nullptr : a_.halves + (sample * s_.kernel.rows + row) * pairs_ + pair;
-    const int8_t* g = a_.groups + sample * groups_bytes(s_) + block * out.rows * group_row;
-    const WeightDots dots{rows == 0 ? q : q + (from * s_.stride.rows - over) * a_.layout->row,
-                          s_.stride.rows * a_.layout->row,
-                          offsets_.data() + pair,
-                          rows == 0 ? g : g + from * group_row,
-                          static_cast<int32_t>(rows),
-                          static_cast<int32_t>(groups),
-                          static_cast<int32_t>(std::min(kTaps, pairs_ - pair)),
-                          channels_in(block, s_.out_channels),
-                          a_.scale[sample],
-                          halves,
-                          sums};
+    const WeightDots dots{
+        a_.layout->codes_of(a_.saved, sample) + item.in,
+        s_.stride.rows * a_.layout->row,
+        offsets_.data() + pair,
+        a_.groups + sample * sample_groups_ + item.groups,
+        item.rows,
+        static_cast<int32_t>(groups_),
+        static_cast<int32_t>(std::min(kTaps, pairs_ - pair)),
+        channels_in(item.block, s_.out_channels),
+        a_.scale[sample],
+        a_.halves == nullptr ? nullptr : a_.halves + (sample * s_.kernel.rows + item.row) * pairs_ + pair,
+        sums};
     a_.kernels->weight_dots(&dots);
   }
 
@@ -98,7 +111,7 @@ class GradWeight {
 
   const GradWeightArgs& a_;
   const ConvShape& s_;
-  int64_t pairs_, tiles_, row_jobs_;
+  int64_t pairs_, tiles_, row_jobs_, groups_, sample_groups_;
   std::vector<int64_t> offsets_;
   std::vector<Scratch<float>> rooms_;
 };

@@ -13,7 +13,7 @@ struct GradWeightArgs {
   const uint8_t* saved;
   const int8_t* groups;   // of all samples, as put_groups() writes them
   const float* scale;     // of each sample
-  const int32_t* halves;  // of each sample, as sum_taps() writes them; null where groups hold 2i + 1
+  const int32_t* halves;  // of each sample, as TapSums::run() writes them; null where groups hold 2i + 1
   float input_scale;
   float* dw;
   int threads;

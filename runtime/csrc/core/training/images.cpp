@@ -59,23 +59,38 @@ void put_planes(const TrainingKernels& kernels, const ConvShape& s, const SavedL
   }
 }
 
-void sum_taps(const ConvShape& s, const SavedLayout& layout, const uint8_t* planes, int32_t* rows, int32_t* sums) {
-  const int64_t taps = s.in_channels * s.kernel.columns, width = s.out().columns;
-  for (int64_t y = 0; y < s.in.rows; ++y) {
-    for (int64_t c = 0; c < s.in_channels; ++c) {
-      const uint8_t* of = planes + y * layout.row + c * layout.planes * layout.width;
-      for (int64_t k = 0; k < s.kernel.columns; ++k) {
-        const uint8_t* from = of + layout.tap(k);
-        int32_t sum = 0;
-        for (int64_t x = 0; x < width; ++x) sum += from[x];
-        rows[y * taps + c * s.kernel.columns + k] = sum;
-      }
+TapSums::TapSums(const TrainingKernels& kernels, const ConvShape& s, const SavedLayout& layout)
+    : kernels_(kernels), s_(s), steps_(layout.planes * layout.width / 4) {
+  const int64_t block = steps_ * 4 * kTileChannels, bytes = blocks_of(s.kernel.columns) * block;
+  ones_ = Scratch<int8_t>(bytes);
+  std::memset(ones_.data(), 0, static_cast<size_t>(bytes));
+  for (int64_t k = 0; k < s.kernel.columns; ++k) {
+    int8_t* tap = ones_.data() + k / kTileChannels * block + k % kTileChannels * 4;
+    for (int64_t x = 0; x < s.out().columns; ++x) {
+      const int64_t at = layout.tap(k) + x;
+      tap[at / 4 * 4 * kTileChannels + at % 4] = 1;
     }
   }
-  std::memset(sums, 0, static_cast<size_t>(s.kernel.rows * taps) * sizeof(int32_t));
-  for (int64_t y = 0; y < s.out().rows; ++y) {
-    const int64_t begin = y * s.stride.rows - s.padding.rows;
-    const TapRange met = taps_within(begin, s.kernel.rows, s.in.rows);
+}
+
+void TapSums::run(const uint8_t* planes, int32_t* rows, int32_t* sums) const {
+  const int64_t columns = s_.kernel.columns, taps = s_.in_channels * columns;
+  for (int64_t block = 0; block < blocks_of(columns); ++block) {
+    const int32_t count = channels_in(block, columns);
+    const TileRow row{planes, 0, 4 * steps_, ones_.data() + block * steps_ * 4 * kTileChannels,
+                      0,      1, steps_,     s_.in.rows * s_.in_channels,
+                      count};
+    for_tiles(kernels_, row, [&](const int32_t* tile, int64_t first, int32_t pixels) {
+      for (int32_t p = 0; p < pixels; ++p) {
+        int32_t* to = rows + (first + p) * columns + block * kTileChannels;
+        for (int32_t k = 0; k < count; ++k) to[k] = tile[p * kTileChannels + k];
+      }
+    });
+  }
+  std::memset(sums, 0, static_cast<size_t>(s_.kernel.rows * taps) * sizeof(int32_t));
+  for (int64_t y = 0; y < s_.out().rows; ++y) {
+    const int64_t begin = y * s_.stride.rows - s_.padding.rows;
+    const TapRange met = taps_within(begin, s_.kernel.rows, s_.in.rows);
     for (int64_t r = met.first; r < met.first + met.count; ++r) {
       for (int64_t i = 0; i < taps; ++i) sums[r * taps + i] += rows[(begin + r) * taps + i];
     }

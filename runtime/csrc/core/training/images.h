@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "core/training/scratch.h"
 #include "core/training/shape.h"
 
 namespace bitorch {
@@ -28,9 +29,21 @@ void sum_pixels(const Image& image, const uint8_t* in, int32_t* out);
 void put_planes(const TrainingKernels& kernels, const ConvShape& shape, const SavedLayout& layout, const uint8_t* codes,
                 uint8_t* out);
 
-// sums[r][c][k]: of the codes that tap k of kernel row r meets in all output pixels, channel c; `rows` is scratch of
-// in.rows x in_channels x kernel.columns.
-void sum_taps(const ConvShape& shape, const SavedLayout& layout, const uint8_t* planes, int32_t* rows, int32_t* sums);
+// Sums over what each tap meets in all output pixels. A row of a channel is a window, and a tap of the kernel's row an
+// output channel that has ones where the tap goes: products like any others.
+class TapSums {
+ public:
+  TapSums(const TrainingKernels& kernels, const ConvShape& shape, const SavedLayout& layout);
+  int64_t scratch() const { return s_.in.rows * s_.in_channels * s_.kernel.columns; }
+  // sums [kernel.rows][in_channels][kernel.columns], of one sample's planes; rows: scratch() numbers.
+  void run(const uint8_t* planes, int32_t* rows, int32_t* sums) const;
+
+ private:
+  const TrainingKernels& kernels_;
+  const ConvShape& s_;
+  int64_t steps_;
+  Scratch<int8_t> ones_;  // [blocks of taps][steps][64][4]
+};
 
 // The gradient's codes [out.rows][out.columns][out_channels] as [blocks of channels][rows][columns / 4, rounded
 // up][64][4].
