@@ -1,4 +1,4 @@
-"""What a step of training computes, in plain NumPy: sums of 64-bit integers, and floats rounded one operation at a time.
+"""What a step of training computes, in plain NumPy: sums of 64-bit integers, floats rounded one operation at a time.
 
 It follows the contract (`bitorch_runtime.training`) and shares no code with it.
 """
@@ -27,7 +27,7 @@ class Layer:
     padding: tuple[int, int] = (0, 0)
     clips: bool = True
 
-    def windows(self, x: NDArray, out: tuple[int, int]) -> list[tuple[int, int, NDArray]]:
+    def windows(self, x: Integers, out: tuple[int, int]) -> list[tuple[int, int, Integers]]:
         """For each tap the pixels of x, padded by zeros, that it meets: [N, *out, C]."""
         pads, steps = self.padding, self.stride
         padded = np.pad(x, ((0, 0), (pads[0], pads[0]), (pads[1], pads[1]), (0, 0)))
@@ -48,12 +48,13 @@ class Layer:
         return sizes[0], sizes[1]
 
     def codes(self, x: Floats) -> Integers:
-        return np.rint(np.clip(x, F(0), F(1)) * F(2**self.bits - 1)).astype(np.int64)
+        q: Integers = np.rint(np.clip(x, F(0), F(1)) * F(2**self.bits - 1)).astype(np.int64)
+        return q
 
     def forward(self, x: Floats, bias: Floats | None = None) -> Floats:
         q = self.codes(x)
         sums = sum(q_tap @ self.weight[:, u, v].T for u, v, q_tap in self.windows(q, self.out(x.shape)))
-        y = np.asarray(sums).astype(F) * (F(self.scale_x) * np.asarray(self.scale_w, F))
+        y: Floats = np.asarray(sums).astype(F) * (F(self.scale_x) * np.asarray(self.scale_w, F))
         return y if bias is None else y + bias
 
     def grad_x(self, x: Floats, codes: Integers, scale: Floats) -> Floats:
@@ -66,7 +67,7 @@ class Layer:
             ]
             part += codes @ self.weight[:, u, v]
         inner = sums[:, pads[0] : pads[0] + rows, pads[1] : pads[1] + columns]
-        dx = inner.astype(F) * (scale * F(self.scale_w))[:, None, None, None]
+        dx: Floats = inner.astype(F) * (scale * F(self.scale_w))[:, None, None, None]
         return np.where((x >= 0) & (x <= 1), dx, F(0)) if self.clips else dx
 
     def grad_weight(self, x: Floats, codes: Integers, scale: Floats) -> Floats:
@@ -81,7 +82,8 @@ class Layer:
                     sums[:, u, v] = fma(pairs[1].astype(F), value[:, None], sums[:, u, v])
                 else:
                     sums[:, u, v] = fma((pairs[0].T @ pairs[1]).astype(F), scale[s], sums[:, u, v])
-        return F(self.scale_x) * sums
+        dw: Floats = F(self.scale_x) * sums
+        return dw
 
     def grad_bias(self, codes: Integers, scale: Floats) -> Floats:
         sums = np.zeros(codes.shape[3], F)
@@ -96,7 +98,8 @@ def fma(a: Floats, b: Floats | np.float32, c: Floats) -> Floats:
     That is another number only where the bits between are 1 and 39 zeros, or 40 ones.
     """
     wide = np.longdouble
-    return (a.astype(wide) * np.asarray(b).astype(wide) + c.astype(wide)).astype(F)
+    rounded: Floats = (a.astype(wide) * np.asarray(b).astype(wide) + c.astype(wide)).astype(F)
+    return rounded
 
 
 def draw(key: tuple[int, int], sample: int, numbers: int, index: int) -> int:

@@ -1,11 +1,12 @@
 """Steps of training on integers: a low-bit convolution or linear layer forward, and backward from a few-bit gradient.
 
-Arrays are NumPy's, C-contiguous, pixels before channels: x [N, H, W, C], weight codes [O, KH, KW, C], y [N, OH, OW, O].
-(A channels_last tensor of PyTorch, permuted to (0, 2, 3, 1), is one of these without a copy.) The numbers are defined to
-the bit, and depend neither on the kernels nor on the number of threads; `fl` rounds to float32, and every sum D is of
-integers:
+Arrays are NumPy's, C-contiguous, pixels before channels: x [N, H, W, C], weight codes [O, KH, KW, C], y
+[N, OH, OW, O]. (A channels_last tensor of PyTorch, permuted to (0, 2, 3, 1), is one of these without a copy.) The
+numbers are defined to the bit, and depend neither on the kernels nor on the number of threads. fl rounds to float32,
+and every sum D is of integers:
 
-- forward: q = round(clip(x, 0, 1)·(2^bits − 1)), half to even; y = fl(fl(D)·fl(scale_x·scale_w)), D = Σ q·c; then + bias.
+- forward: q = round(clip(x, 0, 1)·(2^bits − 1)), half to even; y = fl(fl(D)·fl(scale_x·scale_w)), D = Σ q·c; then
+  + bias.
 - the gradient: per sample, m = max|g| (0 where it is below 2^-120), n = 2^gradient_bits − 1,
   i = floor(fl(fl(g·fl(n/2m)) + d·2^-16)), clamped to −(n+1)/2 … (n−1)/2; its code is 2i + 1, its value (2i + 1)·s,
   s = fl(m/n). d is the noise of `noise`.
@@ -14,8 +15,8 @@ integers:
   has one pixel that all of x is below, and so in linear layers: A = fma(q, fl(code·s), A).
 - of the bias: A = fma(fl(D_s), s, A), D_s = Σ code.
 
-A sample with a NaN or an infinity in its gradient has s = NaN, and so has what depends on it. Codes cannot hold a NaN of
-x: forward returns None, and the caller computes this call in floats.
+A sample with a NaN or an infinity in its gradient has s = NaN, and so has what depends on it. Codes cannot hold a NaN
+of x: forward returns None, and the caller computes this call in floats.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Forward(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Gradients of x, of the weight's values (codes times scale) and of the bias; None where they were not asked for."""
+    """Gradients of x, of the weight's values (codes times scale) and of the bias; None where not asked for."""
 
     x: Floats | None
     weight: Floats | None
@@ -69,8 +70,11 @@ def set_executor(address: int | None) -> None:
 
     Args:
         address: of libgomp's `GOMP_parallel`, or a function like it: `void (void (*body)(void *), void *context,
-            unsigned threads, unsigned flags)` calls the body on that many threads at once and returns when all are done.
-            It is called as it is: a wrong address ends the process. None: the runtime's own threads.
+            unsigned threads, unsigned flags)` calls the body on that many threads at once and returns when all are
+            done. It is called as it is: a wrong address ends the process. None: the runtime's own threads.
+
+    Raises:
+        TypeError, ValueError: no address.
     """
     _native.training_executor(0 if address is None else check_integer("address", address, 1, 2**64 - 1))
 
@@ -96,7 +100,9 @@ def noise(samples: int, numbers: int, key: Key) -> NDArray[np.int16]:
     words ^= words >> np.uint32(16)
     words |= np.uint32(0x00010001)
     halves = np.stack([words & np.uint32(0xFFFF), words >> np.uint32(16)]).astype(np.uint16).view(np.int16)
-    return halves.reshape(2, samples * blocks, 16).swapaxes(0, 1).reshape(samples, blocks * 32)[:, :numbers]
+    blocked = halves.reshape(2, samples * blocks, 16).swapaxes(0, 1).reshape(samples, blocks * 32)
+    drawn: NDArray[np.int16] = blocked[:, :numbers]
+    return drawn
 
 
 def gradient_codes(
@@ -186,7 +192,8 @@ def conv2d_backward(
 
     Args:
         g: float32 [N, OH, OW, O].
-        saved: what `conv2d` returned for x of `x_shape`, with the same `weight`, `bits`, `stride`, `padding` and `clips`.
+        saved: what `conv2d` returned for x of `x_shape`, with the same `weight`, `bits`, `stride`, `padding` and
+            `clips`.
         scale_w: one number: the gradient of x is no sum of integers where each output channel has a scale of its own.
             Without a gradient of x it does not matter.
         gradient_bits: 1 … 8.
