@@ -13,11 +13,10 @@
 namespace bitorch {
 namespace {
 
-// A job is the sums of one block of output channels, one row of the kernel and up to six pairs of an input channel and
-// a column of the kernel: 6 x 64 of them. Sums never meet, so that the number of threads changes none.
-//
-//   samples of a block x jobs of an item x samples: the gradient of some samples is read again from the level 2 cache
-constexpr int64_t kTaps = 6, kSamples = 8, kItemJobs = 16;
+// A tile is the sums of one block of output channels, one row of the kernel and up to six pairs of an input channel and
+// a column of the kernel: 6 x 64 of them. An item is eight tiles, whose sums stay in the level 1 cache beside one
+// sample's gradient, which all of them read. Sums never meet, so that the number of threads changes none.
+constexpr int64_t kTaps = 6, kItemTiles = 8;
 
 class GradWeight {
  public:
@@ -26,7 +25,7 @@ class GradWeight {
         s_(args.shape),
         pairs_(s_.in_channels * s_.kernel.columns),
         tiles_(ceil_div(pairs_, kTaps)),
-        row_jobs_(ceil_div(tiles_, kItemJobs)),
+        row_items_(ceil_div(tiles_, kItemTiles)),
         groups_(ceil_div(s_.out().columns, 4)),
         sample_groups_(groups_bytes(s_)) {
     for (int64_t c = 0; c < s_.in_channels; ++c) {
@@ -34,25 +33,23 @@ class GradWeight {
         offsets_.push_back(c * args.layout->planes * args.layout->width + args.layout->tap(k));
       }
     }
-    for (int i = 0; i < args.threads; ++i) rooms_.emplace_back(kItemJobs * kTaps * kTileChannels);
+    for (int i = 0; i < args.threads; ++i) rooms_.emplace_back(kItemTiles * kTaps * kTileChannels);
   }
 
   void run() {
-    const int64_t items = blocks_of(s_.out_channels) * s_.kernel.rows * row_jobs_;
+    const int64_t items = blocks_of(s_.out_channels) * s_.kernel.rows * row_items_;
     for_items(items, a_.threads, [this](int slot, int64_t item) { run_item(rooms_[slot].data(), item); });
   }
 
  private:
   void run_item(float* sums, int64_t item) {
-    const int64_t block = item / (s_.kernel.rows * row_jobs_), row = item / row_jobs_ % s_.kernel.rows;
-    const int64_t first = item % row_jobs_ * kItemJobs, last = std::min(first + kItemJobs, tiles_);
+    const int64_t block = item / (s_.kernel.rows * row_items_), row = item / row_items_ % s_.kernel.rows;
+    const int64_t first = item % row_items_ * kItemTiles, last = std::min(first + kItemTiles, tiles_);
     const Item same = item_of(block, row);
     std::memset(sums, 0, static_cast<size_t>((last - first) * kTaps * kTileChannels) * sizeof(float));
-    for (int64_t sample = 0; sample < s_.batch; sample += kSamples) {
-      for (int64_t tile = first; tile < last; ++tile) {
-        float* to = sums + (tile - first) * kTaps * kTileChannels;
-        for (int64_t s = sample; s < std::min(sample + kSamples, s_.batch); ++s) add(same, s, tile, to);
-      }
+    for (int64_t sample = 0; sample < s_.batch; ++sample) {
+      for (int64_t tile = first; tile < last; ++tile)
+        add(same, sample, tile, sums + (tile - first) * kTaps * kTileChannels);
     }
     for (int64_t tile = first; tile < last; ++tile) {
       write(sums + (tile - first) * kTaps * kTileChannels, block, row, tile);
@@ -111,7 +108,7 @@ class GradWeight {
 
   const GradWeightArgs& a_;
   const ConvShape& s_;
-  int64_t pairs_, tiles_, row_jobs_, groups_, sample_groups_;
+  int64_t pairs_, tiles_, row_items_, groups_, sample_groups_;
   std::vector<int64_t> offsets_;
   std::vector<Scratch<float>> rooms_;
 };

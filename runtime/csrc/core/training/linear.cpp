@@ -137,9 +137,13 @@ class LinearBackward {
 
   void weight() const {
     const int64_t outputs = s_.out_channels;
-    Scratch<float> values(s_.batch * outputs);
-    for (int64_t i = 0; i < s_.batch * outputs; ++i) {
-      values[i] = static_cast<float>(2 * codes_[i] + 1) * scale_[i / outputs];
+    // [outputs / 6][samples][6]: those of one tile beside each other.
+    Scratch<float> values(s_.batch * round_up(outputs, kTilePixels));
+    for (int64_t s = 0; s < s_.batch; ++s) {
+      for (int64_t o = 0; o < outputs; ++o) {
+        values[(o / kTilePixels * s_.batch + s) * kTilePixels + o % kTilePixels] =
+            static_cast<float>(2 * codes_[s * outputs + o] + 1) * scale_[s];
+      }
     }
     std::vector<Scratch<float>> rooms;
     for (int i = 0; i < a_.threads; ++i) rooms.emplace_back(s_.batch * kTileChannels);
@@ -155,8 +159,8 @@ class LinearBackward {
     }
     for (int64_t o = 0; o < s_.out_channels; o += kTilePixels) {
       const OuterProduct outer{q,
-                               values + o,
-                               s_.out_channels,
+                               values + o * s_.batch,
+                               kTilePixels,
                                s_.batch,
                                static_cast<int32_t>(std::min<int64_t>(kTilePixels, s_.out_channels - o)),
                                channels,
