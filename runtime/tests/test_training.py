@@ -260,6 +260,7 @@ def test_the_noise_is_a_hash_of_the_place() -> None:
         drawn = training.noise(samples, numbers, KEY)
         expected = [[oracle.draw(KEY, s, numbers, i) for i in range(numbers)] for s in range(samples)]
         assert_array_equal(drawn, np.array(expected))
+    assert_array_equal(training.noise(2, 64, KEY), training.noise(2, 64, (KEY[0], KEY[1] - 2**32)))
     assert not np.array_equal(training.noise(1, 64, KEY), training.noise(1, 64, (KEY[0], KEY[1] + 1)))
     assert not np.array_equal(training.noise(1, 64, KEY), training.noise(1, 64, (KEY[0] + 1, KEY[1])))
 
@@ -361,7 +362,7 @@ def test_bad_keys_and_addresses_are_said() -> None:
     g = np.zeros((2, 3), np.float32)
     with pytest.raises(TypeError, match=r"key=5: must be two ints"):
         training.gradient_codes(g, 4, 5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"key=4294967296: must be an int from 0 to 4294967295"):
+    with pytest.raises(ValueError, match=r"key=4294967296: must be an int from -2147483648 to 4294967295"):
         training.gradient_codes(g, 4, (0, 2**32))
     with pytest.raises(ValueError, match=r"g: it has no axis"):
         training.gradient_codes(np.zeros((), np.float32), 4, KEY)

@@ -129,8 +129,7 @@ def gradient(g: Floats, bits: int, noise: NDArray[np.int16] | None) -> tuple[Int
             continue
         most = np.abs(row).max(initial=F(0))
         most = F(0) if most < F(2.0**-120) else most
-        with np.errstate(over="ignore"):
-            y = row * (F(n) / (F(2) * (most if most > 0 else F(1))))
+        y = row * (F(n / 2) / (most if most > 0 else F(1)))
         if noise is None:
             i = np.rint(y + F(n / 2)).astype(np.int64) - (n + 1) // 2
         else:

@@ -8,7 +8,7 @@ and every sum D is of integers:
 - forward: q = round(clip(x, 0, 1)·(2^bits − 1)), half to even; y = fl(fl(D)·fl(scale_x·scale_w)), D = Σ q·c; then
   + bias.
 - the gradient: per sample, m = max|g| (0 where it is below 2^-120), n = 2^gradient_bits − 1,
-  i = floor(fl(fl(g·fl(n/2m)) + d·2^-16)), clamped to −(n+1)/2 … (n−1)/2; its code is 2i + 1, its value (2i + 1)·s,
+  i = floor(fl(fl(g·fl(n/(2m))) + d·2^-16)), clamped to −(n+1)/2 … (n−1)/2; its code is 2i + 1, its value (2i + 1)·s,
   s = fl(m/n). d is the noise of `noise`.
 - of x: fl(fl(D)·fl(s·scale_w)), D = Σ code·c; 0 where x is not within 0 … 1, if the quantizer clips gradients.
 - of the weight's values: fl(scale_x·A), A = fma(fl(D_s), s, A) over the samples in their order, D_s = Σ code·q. Where y
@@ -33,7 +33,7 @@ from bitorch_runtime.arguments import check_array, check_bits, check_bool, check
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int8] | NDArray[np.int16]
-#: Two numbers of 32 bits.
+#: Two numbers of 32 bits, with a sign or without.
 Key = tuple[int, int]
 
 
@@ -113,7 +113,7 @@ def gradient_codes(
     Args:
         g: float32 [N, …].
         bits: 1 … 8.
-        key: of the noise; None: no noise, i = round(fl(g·n/2m) + n/2) − (n+1)/2, half to even.
+        key: of the noise; None: no noise, i = round(fl(fl(g·fl(n/(2m))) + n/2)) − (n+1)/2, half to even.
         threads: 1 … 256; None as many as `get_num_threads` says.
         kernel: one of `kernels()`; None the fastest.
 
@@ -394,10 +394,11 @@ def check_weight(weight: Codes, axes: int) -> tuple[int, ...]:
 
 
 def check_key(key: object) -> Key:
-    """Return two numbers of 32 bits."""
+    """Return two numbers of 32 bits, without a sign."""
     if not isinstance(key, (tuple, list)) or len(key) != 2:
-        raise TypeError(f"key={key!r}: must be two ints, each from 0 to 2^32 - 1")
-    return check_integer("key", key[0], 0, 2**32 - 1), check_integer("key", key[1], 0, 2**32 - 1)
+        raise TypeError(f"key={key!r}: must be two ints, each from -2^31 to 2^32 - 1")
+    first, second = (check_integer("key", half, -(2**31), 2**32 - 1) % 2**32 for half in key)
+    return first, second
 
 
 def check_optional_key(key: object) -> list[int] | None:

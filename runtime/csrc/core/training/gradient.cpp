@@ -28,19 +28,12 @@ float sample_codes(const TrainingKernels& kernels, const GradientSpec& spec, con
   float largest;
   std::memcpy(&largest, &bits, sizeof largest);
   if (largest < kLeast) largest = 0;
-  const float divisor = 2 * (largest == 0 ? 1.0f : largest);
+  // Half of the levels is exact, and twice the largest may be no float32.
+  const float factor = 0.5f * static_cast<float>(count) / (largest == 0 ? 1.0f : largest);
   const uint64_t word = 16 * static_cast<uint64_t>(sample) * static_cast<uint64_t>(ceil_div(n, 32));
-  const GradientCodes job{g,
-                          n,
-                          static_cast<float>(count) / divisor,
-                          low,
-                          (count - 1) / 2,
-                          spec.noisy,
-                          {spec.key[0], spec.key[1]},
-                          static_cast<uint32_t>(word),
-                          odd,
-                          levels,
-                          codes};
+  const GradientCodes job{
+      g,   n,      factor, low, (count - 1) / 2, spec.noisy, {spec.key[0], spec.key[1]}, static_cast<uint32_t>(word),
+      odd, levels, codes};
   kernels.gradient_codes(&job);
   return largest / static_cast<float>(count);
 }
