@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,10 @@ from numpy.typing import NDArray
 import training_oracle as oracle
 from bitorch_runtime import training
 from bitorch_runtime.training import Gradients
+from test_objects import DEFAULT_BUILD
 from training_oracle import Floats, Integers, Layer
 
+CHECK = Path(os.environ.get("BITORCH_RUNTIME_BUILD", DEFAULT_BUILD)) / "check_training"
 KERNELS = training.kernels()
 KEY = (0x12345678, 0x9ABCDEF0)
 
@@ -305,6 +310,12 @@ def test_threads_change_nothing(kernel: str) -> None:
             assert_array_equal(other_y, y)
             for one, other in zip(gradients, others, strict=True):
                 assert_array_equal(one, other)
+
+
+def test_plain_loops_in_cpp() -> None:
+    """What the sanitizers and the emulated ARM run: csrc/tools/check_training.cpp."""
+    done = subprocess.run([CHECK, "--cases", "40"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "40 layers, 0 wrong\n"), done.stderr
 
 
 def test_what_backward_is_told_must_fit_what_was_saved() -> None:
