@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -310,6 +311,21 @@ def test_threads_change_nothing(kernel: str) -> None:
             assert_array_equal(other_y, y)
             for one, other in zip(gradients, others, strict=True):
                 assert_array_equal(one, other)
+
+
+def test_what_keeps_from_fast_kernels_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    if len(KERNELS) > 1:
+        assert training.obstacles() == ()
+        code = "from bitorch_runtime import training; print(training.kernel(), training.obstacles())"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"BITORCH_KERNEL": "avx2"}, capture_output=True, text=True
+        )
+        said = "BITORCH_KERNEL=avx2 leaves only portable kernels for training"
+        assert done.stdout == f"portable ('{said}',)\n", done.stderr
+    monkeypatch.setattr(training, "kernels", lambda: ("portable",))
+    monkeypatch.setattr(training, "kernel", lambda: "portable")
+    monkeypatch.setattr("bitorch_runtime._native.cpu_flags", lambda: [*training.NEEDED[:-1]])
+    assert training.obstacles() == ("training on integers needs AVX-512 with VNNI; this CPU lacks avx512vnni",)
 
 
 def test_plain_loops_in_cpp() -> None:

@@ -21,6 +21,7 @@ of x: forward returns None, and the caller computes this call in floats.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -33,6 +34,9 @@ from bitorch_runtime.arguments import check_array, check_bits, check_bool, check
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int8] | NDArray[np.int16]
+PORTABLE = "portable"
+#: Instructions of the fast kernels.
+NEEDED = ("avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni")
 #: Two numbers of 32 bits, with a sign or without.
 Key = tuple[int, int]
 
@@ -63,6 +67,17 @@ def kernels() -> tuple[str, ...]:
 def kernel() -> str:
     """Return the name of the kernels that run by default: the fastest that ``BITORCH_KERNEL`` allows."""
     return _native.training_kernel("")
+
+
+def obstacles() -> tuple[str, ...]:
+    """Return what keeps training from running on fast kernels here, a sentence each; () where nothing does."""
+    if kernel() != PORTABLE:
+        return ()
+    if len(kernels()) > 1:
+        return (f"BITORCH_KERNEL={os.environ.get('BITORCH_KERNEL')} leaves only portable kernels for training",)
+    flags = _native.cpu_flags()
+    lacking = [flag for flag in NEEDED if flag not in flags]
+    return (f"training on integers needs AVX-512 with VNNI; this CPU lacks {', '.join(lacking)}",)
 
 
 def set_executor(address: int | None) -> None:
