@@ -8,10 +8,12 @@ many times the rate of AVX-512; the runtime's training kernels do not use them.
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -196,9 +198,19 @@ def measure(case: Case, options: Options) -> dict[str, float]:
     return shortest(calls, options.rounds)
 
 
+def share_threads() -> str:
+    """Let training kernels compute on PyTorch's threads, where those are libgomp's; return whose threads they are."""
+    libraries = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+    if not libraries:
+        return "the runtime's own"
+    function = ctypes.CDLL(str(libraries[0])).GOMP_parallel
+    training.set_executor(ctypes.cast(function, ctypes.c_void_p).value)
+    return "PyTorch's"
+
+
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
-    bitorch_runtime.set_num_threads(options.threads)
+    owner = share_threads()
     cpu = bitorch_runtime.cpu()
     has_amx = "amx-int8" in cpu["flags"]
     table = Table(title=f"ms, batch {options.batch}; in brackets 10^12 products a second; y + dx, dW beside PyTorch's")
@@ -216,9 +228,8 @@ def main(options: Options) -> None:
     console = Console(width=140)
     console.print(table)
     amx = "; AMX, which bfloat16 runs on in PyTorch" if has_amx else "; no AMX"
-    console.print(
-        f"{cpu['name']}{amx}; {options.threads} thread(s); kernels {training.kernel()}; torch {torch.__version__}"
-    )
+    console.print(f"{cpu['name']}{amx}; {options.threads} thread(s), {owner}; kernels {training.kernel()}")
+    console.print(f"torch {torch.__version__}")
 
 
 if __name__ == "__main__":
