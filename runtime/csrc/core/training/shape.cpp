@@ -1,5 +1,7 @@
 #include "core/training/shape.h"
 
+#include <algorithm>
+#include <initializer_list>
 #include <string>
 
 #include "core/base/checked.h"
@@ -52,7 +54,7 @@ void check_shape(const ConvShape& s) {
 }
 
 SavedLayout::SavedLayout(const ConvShape& s, bool masked) : samples_(s.batch) {
-  planes = s.stride.columns;
+  planes = std::min(s.stride.columns, s.kernel.columns);
   width = round_up(round_up(s.out().columns, 4) + (s.kernel.columns - 1) / s.stride.columns, 4);
   row = checked_mul(checked_mul(s.in_channels, planes, "saved"), width, "saved");
   codes = checked_mul(s.in.rows, row, "saved");

@@ -28,7 +28,7 @@ struct ConvShape {
 void check_shape(const ConvShape& shape);
 
 // Codes of x, each row of each channel apart, as grad-weight reads them: with the padding of `columns` in place, and
-// with one plane for each column modulo the stride, so that four pixels of one tap are four bytes.
+// with one plane for each column modulo the stride that a tap meets, so that four pixels of one tap are four bytes.
 //
 //   [row][channel][plane][width]    column i of x is byte (i + padding) / stride of plane (i + padding) % stride
 //
