@@ -51,6 +51,8 @@ SYMBOLS = {
     "kernel_matrix_avx512": {"kMatrixAvx512"},
     "kernel_matrix_neon": {"kMatrixNeon"},
     "kernel_matrix_neon_dotprod": {"kMatrixNeonDotprod"},
+    "kernel_training_portable": {"kPortableTraining"},
+    "kernel_training_avx512": {"kAvx512Training"},
     "kernel_neon": {"kNeonKernels"},
     "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }
@@ -147,3 +149,29 @@ def test_no_function_leaves_upper_halves_of_vectors_in_use(target: str) -> None:
     left = re.compile(r"%[yz]mm(?:\d|1[0-5])\b")  # the others are no part of narrower registers
     code = dict(zip(functions[::2], functions[1::2], strict=True))
     assert [name for name, text in code.items() if left.search(text) and "vzeroupper" not in text] == []
+
+
+def blocks_of(text: str) -> list[list[str]]:
+    """Instructions of a disassembly, cut after each jump and before what is jumped to."""
+    lines = [line for line in text.splitlines() if "\t" in line]
+    targets = set(re.findall(r"\tj\w+ +([0-9a-f]+) ", text))
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if line.split(":")[0].strip() in targets:
+            blocks.append([])
+        blocks[-1].append(line)
+        if re.search(r"\t(j\w+|ret)\b", line):
+            blocks.append([])
+    return blocks
+
+
+def test_the_sums_of_a_training_tile_stay_in_registers() -> None:
+    """On the stack they take twice the time, which the compiler's flags prevent: no result would show it."""
+    if "kernel_training_avx512" not in objects():
+        pytest.skip("kernel_training_avx512 is for another architecture")
+    (path,) = objects()["kernel_training_avx512"]
+    text = output_of("objdump", "-d", "--no-show-raw-insn", str(path))
+    loops = [block for block in blocks_of(text) if sum("vpdpbusd" in line for line in block) >= 12]
+    assert sum(sum("vpdpbusd" in line for line in loop) == 24 for loop in loops) == 2
+    spilled = [line for loop in loops for line in loop if re.search(r"%rsp|%rbp", line) and "%zmm" in line]
+    assert spilled == []

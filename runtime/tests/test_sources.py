@@ -16,6 +16,7 @@ MAY_INCLUDE = {
     "core/format": {"core/base"},
     "core/graph": {"core/base", "core/format"},
     "core/conv": {"core/base"},
+    "core/training": {"core/base"},
     "operations": {"core/base", "core/format", "core/graph", "core/conv"},
     "core/program": {"core/base", "core/format", "core/graph", "operations"},
 }

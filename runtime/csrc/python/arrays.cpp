@@ -34,6 +34,8 @@ nb::dlpack::dtype to_dlpack(Dtype dtype) {
   switch (dtype) {
     case Dtype::kUint8:
       return nb::dtype<uint8_t>();
+    case Dtype::kInt8:
+      return nb::dtype<int8_t>();
     case Dtype::kInt32:
       return nb::dtype<int32_t>();
     case Dtype::kFloat32:

@@ -16,6 +16,7 @@
 #include "core/program/model.h"
 #include "layer_call.h"
 #include "program.h"
+#include "training.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -104,4 +105,5 @@ NB_MODULE(_native, module) {
   module.def("unpack_weights", &unpack_weights, "packed"_a, "bits"_a, "columns"_a);
   bind_program(module);
   bind_layer_call(module);
+  bind_training(module);
 }

@@ -89,3 +89,40 @@ def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def pack_weights(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]: ...
 def unpack_weights(packed: NDArray[np.uint8], bits: int, columns: int) -> NDArray[np.uint8]: ...
+
+# Of steps of training: bitorch_runtime.training says what they compute. `kernel` "" is the default.
+def training_kernels() -> list[str]: ...
+def training_kernel(name: str) -> str: ...
+def training_executor(address: int) -> None: ...
+def training_forward(
+    kernel: str,
+    linear: bool,
+    geometry: list[int],
+    x: NDArray[np.float32],
+    bits: int,
+    codes: NDArray[np.int8] | NDArray[np.int16],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    save: bool,
+    masked: bool,
+    threads: int,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None] | None: ...
+def training_backward(
+    kernel: str,
+    linear: bool,
+    geometry: list[int],
+    g: NDArray[np.float32],
+    gradient_bits: int,
+    key: list[int] | None,
+    codes: NDArray[np.int8] | NDArray[np.int16],
+    weight_scale: float,
+    saved: NDArray[np.uint8],
+    masked: bool,
+    bits: int,
+    input_scale: float,
+    needs: list[bool],
+    threads: int,
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, NDArray[np.float32] | None]: ...
+def training_codes(
+    kernel: str, g: NDArray[np.float32], bits: int, key: list[int] | None, threads: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]: ...

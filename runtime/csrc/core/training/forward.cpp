@@ -1,0 +1,154 @@
+#include "core/training/forward.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/base/checked.h"
+#include "core/training/images.h"
+#include "core/training/tiles.h"
+#include "core/training/workers.h"
+
+namespace bitorch {
+namespace {
+
+// Sums over the window of each output pixel, from those of input pixels.
+void sum_windows(const ConvShape& s, const Image& image, const int32_t* pixels, int32_t* out) {
+  const Extent extent = s.out();
+  for (int64_t y = 0; y < extent.rows; ++y) {
+    const int64_t begin = y * s.stride.rows - s.padding.rows;
+    const TapRange met = taps_within(begin, s.kernel.rows, s.in.rows);
+    for (int64_t x = 0; x < extent.columns; ++x) {
+      int32_t sum = 0;
+      for (int64_t r = 0; r < met.count; ++r) {
+        const int32_t* row = pixels + (begin + met.first + r) * image.width + x * s.stride.columns;
+        for (int64_t k = 0; k < s.kernel.columns; ++k) sum += row[k];
+      }
+      out[y * extent.columns + x] = sum;
+    }
+  }
+}
+
+// What one thread works in.
+struct ForwardRoom {
+  Scratch<uint8_t> codes, image;
+  Scratch<int32_t> pixels, halves;
+};
+
+class ConvForward {
+ public:
+  explicit ConvForward(const ForwardArgs& args)
+      : a_(args),
+        s_(args.shape),
+        layout_(s_, args.masked),
+        image_{s_.in.rows, s_.in.columns, s_.in_channels, s_.padding.columns, width()},
+        packed_(pack_forward(*args.weight, s_)),
+        scale_(of_blocks(args.scale, args.scale_per_channel, s_.out_channels)) {
+    if (args.bias != nullptr) bias_ = of_blocks(args.bias, true, s_.out_channels);
+    for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
+  }
+
+  bool run() {
+    for_items(s_.batch, a_.threads, [this](int slot, int64_t sample) { run_sample(rooms_[slot], sample); });
+    return !nan_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  int64_t width() const {
+    return std::max(s_.in.columns + s_.padding.columns, (s_.out().columns - 1) * s_.stride.columns + s_.kernel.columns);
+  }
+
+  ForwardRoom make_room() const {
+    ForwardRoom room{Scratch<uint8_t>(s_.inputs()), Scratch<uint8_t>(image_.bytes()), {}, {}};
+    clear_image(image_, room.image.data());
+    if (a_.weight->halved()) {
+      room.pixels = Scratch<int32_t>(image_.rows * image_.width);
+      room.halves = Scratch<int32_t>(s_.out().rows * s_.out().columns);
+    }
+    return room;
+  }
+
+  void run_sample(const ForwardRoom& room, int64_t sample) {
+    uint8_t* mask = a_.saved == nullptr ? nullptr : layout_.mask_of(a_.saved, sample);
+    const float* x = a_.x + sample * s_.inputs();
+    if (a_.kernels->quantize(x, s_.inputs(), static_cast<float>(a_.levels), room.codes.data(), mask) != 0) {
+      nan_.store(true, std::memory_order_relaxed);
+      return;
+    }
+    put_image(image_, room.codes.data(), room.image.data());
+    if (a_.saved != nullptr) {
+      put_planes(*a_.kernels, s_, layout_, room.codes.data(), layout_.codes_of(a_.saved, sample));
+    }
+    if (a_.weight->halved()) {
+      sum_pixels(image_, room.image.data(), room.pixels.data());
+      sum_windows(s_, image_, room.pixels.data(), room.halves.data());
+    }
+    for (int64_t block = 0; block < blocks_of(s_.out_channels); ++block) {
+      for (int64_t y = 0; y < s_.out().rows; ++y) run_row(room, sample, block, y);
+    }
+  }
+
+  void run_row(const ForwardRoom& room, int64_t sample, int64_t block, int64_t y) {
+    const Extent out = s_.out();
+    const int64_t begin = y * s_.stride.rows - s_.padding.rows;
+    const TapRange met = taps_within(begin, s_.kernel.rows, s_.in.rows);
+    const int64_t steps = s_.kernel.columns * image_.pixel() / 4, weight_row = steps * 4 * kTileChannels;
+    const int32_t channels = channels_in(block, s_.out_channels);
+    const TileRow row{met.count == 0 ? room.image.data() : room.image.data() + (begin + met.first) * image_.row(),
+                      image_.row(),
+                      s_.stride.columns * image_.pixel(),
+                      packed_.data() + (block * s_.kernel.rows + met.first) * weight_row,
+                      weight_row,
+                      met.count,
+                      steps,
+                      out.columns,
+                      channels};
+    float* to = a_.y + ((sample * out.rows + y) * out.columns) * s_.out_channels + block * kTileChannels;
+    for_tiles(*a_.kernels, row, [&](const int32_t* tile, int64_t first, int32_t count) {
+      const FinishForward finish{tile,
+                                 a_.weight->halved() ? room.halves.data() + y * out.columns + first : nullptr,
+                                 scale_.data() + block * kTileChannels,
+                                 a_.bias == nullptr ? nullptr : bias_.data() + block * kTileChannels,
+                                 to + first * s_.out_channels,
+                                 s_.out_channels,
+                                 count,
+                                 channels};
+      a_.kernels->finish_forward(&finish);
+    });
+  }
+
+  const ForwardArgs& a_;
+  const ConvShape& s_;
+  SavedLayout layout_;
+  Image image_;
+  Scratch<int8_t> packed_;
+  Scratch<float> scale_, bias_;
+  std::vector<ForwardRoom> rooms_;
+  std::atomic<bool> nan_{false};
+};
+
+}  // namespace
+
+Scratch<float> of_blocks(const float* from, bool per_channel, int64_t channels) {
+  const int64_t padded = blocks_of(channels) * kTileChannels;
+  Scratch<float> out(padded);
+  for (int64_t c = 0; c < padded; ++c) out[c] = !per_channel ? from[0] : c < channels ? from[c] : 0;
+  return out;
+}
+
+void check_sums(const char* what, int64_t inputs, int64_t weight, int64_t code) {
+  if (checked_mul(checked_mul(inputs, weight, what), code, what) <= std::numeric_limits<int32_t>::max()) return;
+  throw Error(std::string(what) + ": sums of " + std::to_string(inputs) + " products of codes up to " +
+              std::to_string(weight) + " and " + std::to_string(code) +
+              " do not fit in int32; use fewer bits, or floats");
+}
+
+bool conv_forward(const ForwardArgs& args) {
+  check_sums("forward", args.shape.taps() * args.shape.in_channels, args.weight->largest(), args.levels);
+  return ConvForward(args).run();
+}
+
+}  // namespace bitorch

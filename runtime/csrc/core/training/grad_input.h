@@ -1,0 +1,54 @@
+// dx of one sample, from the levels of its gradient.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/training/images.h"
+#include "core/training/tiles.h"
+#include "core/training/weight_codes.h"
+
+namespace bitorch {
+
+// Codes are 2j - levels with j in 0 .. levels, so the sum of code * c is 2 * (sum of j * c) - levels * (sum of c),
+// where the second sum runs over the taps that meet a pixel of y: a constant of each class of rows and columns.
+class GradInput {
+ public:
+  GradInput(const TrainingKernels& kernels, const ConvShape& shape, const WeightCodes& weight, int levels);
+
+  // What one thread works in.
+  struct Room {
+    Scratch<uint8_t> image;
+    Scratch<int32_t> pixels, halves;
+  };
+  Room make_room() const;
+
+  // levels [out.rows][out.columns][out_channels]; mask: or null.
+  void run(const Room& room, const uint8_t* levels, float scale, const uint8_t* mask, float* dx) const;
+
+ private:
+  // Windows that meet the same taps, and what their sums begin with: [row classes][column classes][padded channels].
+  struct Classes {
+    std::vector<TapRange> ranges;
+    std::vector<int32_t> of;  // for each position
+  };
+  struct Part {
+    Phase rows, columns;
+    Classes row_classes, column_classes;
+    Scratch<int8_t> packed;
+    Scratch<int32_t> border;
+  };
+
+  static Classes classes_of(const Phase& phase, int64_t extent);
+  Scratch<int32_t> border_of(const Part& part, const std::vector<int32_t>& sums, int levels) const;
+  void sum_windows(const Room& room, const Part& part) const;
+  void run_row(const Room& room, const Part& part, int64_t block, int64_t y, float scale, const uint8_t* mask,
+               float* dx) const;
+
+  const TrainingKernels& kernels_;
+  const ConvShape& s_;
+  bool halved_;
+  Image image_;
+  std::vector<Part> parts_;
+};
+
+}  // namespace bitorch

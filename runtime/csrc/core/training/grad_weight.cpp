@@ -1,0 +1,120 @@
+#include "core/training/grad_weight.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "core/base/checked.h"
+#include "core/training/images.h"
+#include "core/training/scratch.h"
+#include "core/training/tiles.h"
+#include "core/training/workers.h"
+
+namespace bitorch {
+namespace {
+
+// A tile is the sums of one block of output channels, one row of the kernel and up to six pairs of an input channel and
+// a column of the kernel: 6 x 64 of them. An item is eight tiles, whose sums stay in the level 1 cache beside one
+// sample's gradient, which all of them read. Sums never meet, so that the number of threads changes none.
+constexpr int64_t kTaps = 6, kItemTiles = 8;
+
+class GradWeight {
+ public:
+  explicit GradWeight(const GradWeightArgs& args)
+      : a_(args),
+        s_(args.shape),
+        pairs_(s_.in_channels * s_.kernel.columns),
+        tiles_(ceil_div(pairs_, kTaps)),
+        row_items_(ceil_div(tiles_, kItemTiles)),
+        groups_(ceil_div(s_.out().columns, 4)),
+        sample_groups_(groups_bytes(s_)) {
+    for (int64_t c = 0; c < s_.in_channels; ++c) {
+      for (int64_t k = 0; k < s_.kernel.columns; ++k) {
+        offsets_.push_back(c * args.layout->planes * args.layout->width + args.layout->tap(k));
+      }
+    }
+    for (int i = 0; i < args.threads; ++i) rooms_.emplace_back(kItemTiles * kTaps * kTileChannels);
+  }
+
+  void run() {
+    const int64_t items = blocks_of(s_.out_channels) * s_.kernel.rows * row_items_;
+    for_items(items, a_.threads, [this](int slot, int64_t item) { run_item(rooms_[slot].data(), item); });
+  }
+
+ private:
+  void run_item(float* sums, int64_t item) {
+    const int64_t block = item / (s_.kernel.rows * row_items_), row = item / row_items_ % s_.kernel.rows;
+    const int64_t first = item % row_items_ * kItemTiles, last = std::min(first + kItemTiles, tiles_);
+    const Item same = item_of(block, row);
+    std::memset(sums, 0, static_cast<size_t>((last - first) * kTaps * kTileChannels) * sizeof(float));
+    for (int64_t sample = 0; sample < s_.batch; ++sample) {
+      for (int64_t tile = first; tile < last; ++tile)
+        add(same, sample, tile, sums + (tile - first) * kTaps * kTileChannels);
+    }
+    for (int64_t tile = first; tile < last; ++tile) {
+      write(sums + (tile - first) * kTaps * kTileChannels, block, row, tile);
+    }
+  }
+
+  // What is the same for all samples and tiles of an item.
+  struct Item {
+    int64_t block, row;
+    int64_t in, groups;  // bytes to the first row of x, and of the gradient, within a sample's
+    int32_t rows;
+  };
+
+  Item item_of(int64_t block, int64_t row) const {
+    const Extent out = s_.out();
+    const int64_t group_row = groups_ * 4 * kTileChannels;
+    // Output rows whose window has this row of the kernel on a row of x.
+    const int64_t over = s_.padding.rows - row;
+    const int64_t from = over > 0 ? ceil_div(over, s_.stride.rows) : 0;
+    const int64_t last = s_.in.rows - 1 + over;
+    const int64_t to = last < 0 ? 0 : std::min(out.rows, last / s_.stride.rows + 1);
+    if (to <= from) return {block, row, 0, 0, 0};
+    return {block, row, (from * s_.stride.rows - over) * a_.layout->row, (block * out.rows + from) * group_row,
+            static_cast<int32_t>(to - from)};
+  }
+
+  void add(const Item& item, int64_t sample, int64_t tile, float* sums) const {
+    const int64_t pair = tile * kTaps;
+    const WeightDots dots{
+        a_.layout->codes_of(a_.saved, sample) + item.in,
+        s_.stride.rows * a_.layout->row,
+        offsets_.data() + pair,
+        a_.groups + sample * sample_groups_ + item.groups,
+        item.rows,
+        static_cast<int32_t>(groups_),
+        static_cast<int32_t>(std::min(kTaps, pairs_ - pair)),
+        channels_in(item.block, s_.out_channels),
+        a_.scale[sample],
+        a_.halves == nullptr ? nullptr : a_.halves + (sample * s_.kernel.rows + item.row) * pairs_ + pair,
+        sums};
+    a_.kernels->weight_dots(&dots);
+  }
+
+  // From [channel and column][64] to [out channel][row][column][channel].
+  void write(const float* sums, int64_t block, int64_t row, int64_t tile) const {
+    for (int64_t i = 0; i < std::min(kTaps, pairs_ - tile * kTaps); ++i) {
+      const int64_t pair = tile * kTaps + i;
+      const int64_t channel = pair / s_.kernel.columns, column = pair % s_.kernel.columns;
+      for (int32_t o = 0; o < channels_in(block, s_.out_channels); ++o) {
+        const int64_t out_channel = block * kTileChannels + o;
+        const int64_t tap = (out_channel * s_.kernel.rows + row) * s_.kernel.columns + column;
+        a_.dw[tap * s_.in_channels + channel] = a_.input_scale * sums[i * kTileChannels + o];
+      }
+    }
+  }
+
+  const GradWeightArgs& a_;
+  const ConvShape& s_;
+  int64_t pairs_, tiles_, row_items_, groups_, sample_groups_;
+  std::vector<int64_t> offsets_;
+  std::vector<Scratch<float>> rooms_;
+};
+
+}  // namespace
+
+void grad_weight(const GradWeightArgs& args) { GradWeight(args).run(); }
+
+}  // namespace bitorch

@@ -1,0 +1,24 @@
+// dW: for each sample an exact sum of integers, times its scale, added in the samples' order.
+#pragma once
+#include <cstdint>
+
+#include "core/training/shape.h"
+
+namespace bitorch {
+
+struct GradWeightArgs {
+  const TrainingKernels* kernels;
+  ConvShape shape;
+  const SavedLayout* layout;
+  const uint8_t* saved;
+  const int8_t* groups;   // of all samples, as put_groups() writes them
+  const float* scale;     // of each sample
+  const int32_t* halves;  // of each sample, as TapSums::run() writes them; null where groups hold 2i + 1
+  float input_scale;
+  float* dw;
+  int threads;
+};
+
+void grad_weight(const GradWeightArgs& args);
+
+}  // namespace bitorch

@@ -1,0 +1,239 @@
+// Linear layers: one pixel for each sample, so that tiles are of samples, and the gradient of the weight is an outer
+// product of the batch.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "core/base/checked.h"
+#include "core/training/backward.h"
+#include "core/training/forward.h"
+#include "core/training/gradient.h"
+#include "core/training/tiles.h"
+#include "core/training/workers.h"
+
+namespace bitorch {
+namespace {
+
+// Samples of one item: four tiles, and whole ones.
+constexpr int64_t kItemSamples = 4 * kTilePixels;
+
+// Rows of bytes, one for each sample, and what the kernels need of their sums.
+struct Rows {
+  const uint8_t* bytes;
+  int64_t step;
+  const int32_t* sums;  // of each row, where weight codes are halved; or null
+};
+
+void sum_rows(const uint8_t* bytes, int64_t step, int64_t rows, int32_t* sums) {
+  for (int64_t i = 0; i < rows; ++i) {
+    int32_t sum = 0;
+    for (int64_t c = 0; c < step; ++c) sum += bytes[i * step + c];
+    sums[i] = sum;
+  }
+}
+
+// finish(tile, sample, count, block, channels) for all tiles of rows x blocks of 64 channels.
+template <class F>
+void for_blocks(const TrainingKernels& kernels, const Rows& rows, const int8_t* packed, int64_t batch, int64_t channels,
+                int threads, const F& finish) {
+  const int64_t blocks = blocks_of(channels), parts = ceil_div(batch, kItemSamples);
+  for_items(blocks * parts, threads, [&](int, int64_t item) {
+    const int64_t block = item / parts, first = item % parts * kItemSamples;
+    const int32_t of_block = channels_in(block, channels);
+    const TileRow row{rows.bytes + first * rows.step,
+                      0,
+                      rows.step,
+                      packed + block * rows.step * kTileChannels,
+                      0,
+                      1,
+                      rows.step / 4,
+                      std::min(kItemSamples, batch - first),
+                      of_block};
+    for_tiles(kernels, row, [&](const int32_t* tile, int64_t sample, int32_t count) {
+      finish(tile, first + sample, count, block, of_block);
+    });
+  });
+}
+
+bool quantize_rows(const ForwardArgs& a, const LinearSaved& layout, uint8_t* codes) {
+  const int64_t inputs = a.shape.in_channels;
+  std::atomic<bool> nan{false};
+  for_items(a.shape.batch, a.threads, [&](int, int64_t sample) {
+    uint8_t* to = codes + sample * layout.step;
+    uint8_t* mask = layout.mask == 0 || a.saved == nullptr ? nullptr : codes + layout.codes + sample * layout.mask;
+    std::memset(to + inputs, 0, static_cast<size_t>(layout.step - inputs));
+    const float* x = a.x + sample * inputs;
+    if (a.kernels->quantize(x, inputs, static_cast<float>(a.levels), to, mask) != 0) {
+      nan.store(true, std::memory_order_relaxed);
+    }
+  });
+  return !nan.load(std::memory_order_relaxed);
+}
+
+class LinearBackward {
+ public:
+  explicit LinearBackward(const BackwardArgs& args)
+      : a_(args),
+        s_(args.shape),
+        layout_(s_.batch, s_.in_channels, args.masked),
+        step_(round_up(s_.out_channels, 4)),
+        levels_(s_.batch * step_),
+        codes_(s_.batch * s_.out_channels),
+        scale_(s_.batch) {}
+
+  void run() {
+    for_items(s_.batch, a_.threads, [this](int, int64_t sample) { quantize(sample); });
+    if (a_.dx != nullptr) input();
+    if (a_.dw != nullptr) weight();
+    if (a_.dbias != nullptr) bias();
+  }
+
+ private:
+  void quantize(int64_t sample) {
+    const int64_t outputs = s_.out_channels;
+    uint8_t* levels = levels_.data() + sample * step_;
+    std::memset(levels + outputs, 0, static_cast<size_t>(step_ - outputs));
+    scale_[sample] = sample_codes(*a_.kernels, a_.gradient, a_.g + sample * outputs, sample, outputs, false, levels,
+                                  codes_.data() + sample * outputs);
+  }
+
+  void input() const {
+    const int64_t channels = s_.in_channels, padded = blocks_of(channels) * kTileChannels;
+    const Phase phase = phases_of(1, 1, 1, 0)[0];
+    const Scratch<int8_t> packed = pack_backward(*a_.kernels, *a_.weight, s_, phase, phase);
+    std::vector<int32_t> border = a_.weight->sums();
+    border.resize(static_cast<size_t>(padded), 0);
+    for (int32_t& sum : border) sum *= -a_.gradient.levels();
+    std::vector<int32_t> halves;
+    if (a_.weight->halved()) {
+      halves.resize(static_cast<size_t>(s_.batch));
+      sum_rows(levels_.data(), step_, s_.batch, halves.data());
+    }
+    std::vector<float> scale(static_cast<size_t>(s_.batch));
+    for (int64_t i = 0; i < s_.batch; ++i) scale[i] = scale_[i] * a_.weight_scale;
+    const Rows rows{levels_.data(), step_, halves.empty() ? nullptr : halves.data()};
+    const uint8_t* mask = layout_.mask == 0 ? nullptr : a_.saved + layout_.codes;
+    for_blocks(*a_.kernels, rows, packed.data(), s_.batch, channels, a_.threads,
+               [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t of_block) {
+                 const int32_t* borders[kTilePixels];
+                 std::fill(borders, borders + count, border.data() + block * kTileChannels);
+                 const FinishGradient finish{tile,
+                                             rows.sums == nullptr ? nullptr : rows.sums + sample,
+                                             borders,
+                                             scale.data() + sample,
+                                             1,
+                                             mask,
+                                             sample * layout_.mask * 8 + block * kTileChannels,
+                                             layout_.mask * 8,
+                                             a_.dx + sample * channels + block * kTileChannels,
+                                             channels,
+                                             count,
+                                             of_block};
+                 a_.kernels->finish_gradient(&finish);
+               });
+  }
+
+  void weight() const {
+    const int64_t outputs = s_.out_channels;
+    // [outputs / 6][samples][6]: those of one tile beside each other.
+    Scratch<float> values(s_.batch * round_up(outputs, kTilePixels));
+    for (int64_t s = 0; s < s_.batch; ++s) {
+      for (int64_t o = 0; o < outputs; ++o) {
+        values[(o / kTilePixels * s_.batch + s) * kTilePixels + o % kTilePixels] =
+            static_cast<float>(2 * codes_[s * outputs + o] + 1) * scale_[s];
+      }
+    }
+    std::vector<Scratch<float>> rooms;
+    for (int i = 0; i < a_.threads; ++i) rooms.emplace_back(s_.batch * kTileChannels);
+    for_items(blocks_of(s_.in_channels), a_.threads,
+              [&](int slot, int64_t block) { weight_block(rooms[slot].data(), values.data(), block); });
+  }
+
+  void weight_block(float* q, const float* values, int64_t block) const {
+    const int32_t channels = channels_in(block, s_.in_channels);
+    for (int64_t s = 0; s < s_.batch; ++s) {
+      const uint8_t* codes = a_.saved + s * layout_.step + block * kTileChannels;
+      for (int32_t c = 0; c < kTileChannels; ++c) q[s * kTileChannels + c] = c < channels ? codes[c] : 0;
+    }
+    for (int64_t o = 0; o < s_.out_channels; o += kTilePixels) {
+      const OuterProduct outer{q,
+                               values + o * s_.batch,
+                               kTilePixels,
+                               s_.batch,
+                               static_cast<int32_t>(std::min<int64_t>(kTilePixels, s_.out_channels - o)),
+                               channels,
+                               a_.input_scale,
+                               a_.dw + o * s_.in_channels + block * kTileChannels,
+                               s_.in_channels};
+      a_.kernels->outer(&outer);
+    }
+  }
+
+  void bias() const {
+    for (int64_t o = 0; o < s_.out_channels; ++o) {
+      float sum = 0;
+      for (int64_t s = 0; s < s_.batch; ++s) {
+        sum = std::fma(static_cast<float>(2 * codes_[s * s_.out_channels + o] + 1), scale_[s], sum);
+      }
+      a_.dbias[o] = sum;
+    }
+  }
+
+  const BackwardArgs& a_;
+  const ConvShape& s_;
+  LinearSaved layout_;
+  int64_t step_;
+  Scratch<uint8_t> levels_;
+  Scratch<int8_t> codes_;
+  Scratch<float> scale_;
+};
+
+}  // namespace
+
+LinearSaved::LinearSaved(int64_t batch, int64_t channels, bool masked)
+    : step(round_up(channels, 4)), codes(batch * step), mask(masked ? ceil_div(channels, 8) : 0) {
+  bytes = codes + batch * mask + 64;
+}
+
+bool linear_forward(const ForwardArgs& a) {
+  const ConvShape& s = a.shape;
+  check_sums("forward", s.in_channels, a.weight->largest(), a.levels);
+  const LinearSaved layout(s.batch, s.in_channels, a.masked);
+  Scratch<uint8_t> own;
+  if (a.saved == nullptr) own = Scratch<uint8_t>(layout.codes);
+  uint8_t* codes = a.saved == nullptr ? own.data() : a.saved;
+  if (!quantize_rows(a, layout, codes)) return false;
+  Scratch<int32_t> halves;
+  if (a.weight->halved()) {
+    halves = Scratch<int32_t>(s.batch);
+    sum_rows(codes, layout.step, s.batch, halves.data());
+  }
+  const Scratch<int8_t> packed = pack_forward(*a.weight, s);
+  const Scratch<float> scale = of_blocks(a.scale, a.scale_per_channel, s.out_channels);
+  const Scratch<float> bias = a.bias == nullptr ? Scratch<float>() : of_blocks(a.bias, true, s.out_channels);
+  const Rows rows{codes, layout.step, a.weight->halved() ? halves.data() : nullptr};
+  for_blocks(*a.kernels, rows, packed.data(), s.batch, s.out_channels, a.threads,
+             [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t channels) {
+               const FinishForward finish{tile,
+                                          rows.sums == nullptr ? nullptr : rows.sums + sample,
+                                          scale.data() + block * kTileChannels,
+                                          a.bias == nullptr ? nullptr : bias.data() + block * kTileChannels,
+                                          a.y + sample * s.out_channels + block * kTileChannels,
+                                          s.out_channels,
+                                          count,
+                                          channels};
+               a.kernels->finish_forward(&finish);
+             });
+  return true;
+}
+
+void linear_backward(const BackwardArgs& args) {
+  if (args.dx != nullptr) {
+    check_sums("the gradient of x", args.shape.out_channels, args.weight->largest(), args.gradient.levels());
+  }
+  LinearBackward(args).run();
+}
+
+}  // namespace bitorch

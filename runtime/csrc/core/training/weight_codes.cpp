@@ -1,0 +1,144 @@
+#include "core/training/weight_codes.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "core/base/checked.h"
+
+namespace bitorch {
+namespace {
+
+constexpr int kHighest = 127, kLowest = -128, kHighestHalved = 255;
+
+template <class T>
+void find_range(const T* codes, int64_t n, int* low, int* high) {
+  T least = 0, most = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    least = std::min(least, codes[i]);
+    most = std::max(most, codes[i]);
+  }
+  *low = least;
+  *high = most;
+}
+
+void check_halves(const int16_t* codes, int64_t n, int low, int high) {
+  const auto is_even = [](int16_t code) { return code % 2 == 0; };
+  const bool even = std::any_of(codes, codes + n, is_even);
+  if (low < -kHighestHalved || high > kHighestHalved || even) {
+    throw Error("weight: codes from " + std::to_string(low) + " to " + std::to_string(high) +
+                (even ? ", some even" : "") + "; they must be from -128 to 127, or odd and from -255 to 255");
+  }
+}
+
+}  // namespace
+
+WeightCodes::WeightCodes(const ArrayView& codes, const ConvShape& s)
+    : out_channels_(s.out_channels), taps_(s.taps()), channels_(s.in_channels), step_(round_up(s.in_channels, 4)) {
+  const int64_t n = codes.elements();
+  if (n != out_channels_ * taps_ * channels_) {
+    throw Error("weight: " + std::to_string(n) + " codes; the shape of the layer asks for " +
+                std::to_string(out_channels_ * taps_ * channels_));
+  }
+  int low = 0, high = 0;
+  if (codes.dtype == Dtype::kInt8) {
+    find_range(static_cast<const int8_t*>(codes.data), n, &low, &high);
+  } else if (codes.dtype == Dtype::kInt16) {
+    find_range(static_cast<const int16_t*>(codes.data), n, &low, &high);
+    halved_ = low < kLowest || high > kHighest;
+    if (halved_) check_halves(static_cast<const int16_t*>(codes.data), n, low, high);
+  } else {
+    throw Error("weight: " + codes.describe() + "; codes are int8 or int16");
+  }
+  largest_ = std::max(-low, high);
+  if (codes.dtype == Dtype::kInt8 && step_ == channels_) {
+    data_ = static_cast<const int8_t*>(codes.data);
+    return;
+  }
+  own_ = Scratch<int8_t>(out_channels_ * taps_ * step_);
+  data_ = own_.data();
+  for (int64_t row = 0; row < out_channels_ * taps_; ++row) {
+    int8_t* to = own_.data() + row * step_;
+    std::memset(to + channels_, 0, static_cast<size_t>(step_ - channels_));
+    for (int64_t c = 0; c < channels_; ++c) {
+      const int64_t at = row * channels_ + c;
+      const int code = codes.dtype == Dtype::kInt8 ? static_cast<const int8_t*>(codes.data)[at]
+                                                   : static_cast<const int16_t*>(codes.data)[at];
+      to[c] = static_cast<int8_t>(halved_ ? (code - 1) / 2 : code);
+    }
+  }
+}
+
+std::vector<int32_t> WeightCodes::sums() const {
+  std::vector<int32_t> padded(static_cast<size_t>(taps_ * step_), 0);
+  for (int64_t o = 0; o < out_channels_; ++o) {
+    const int8_t* codes = of(o, 0);
+    for (int64_t i = 0; i < taps_ * step_; ++i) padded[i] += codes[i];
+  }
+  std::vector<int32_t> sums(static_cast<size_t>(taps_ * channels_));
+  for (int64_t tap = 0; tap < taps_; ++tap) {
+    for (int64_t c = 0; c < channels_; ++c) {
+      const int64_t sum = padded[tap * step_ + c];
+      sums[tap * channels_ + c] = static_cast<int32_t>(halved_ ? 2 * sum + out_channels_ : sum);
+    }
+  }
+  return sums;
+}
+
+Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& s) {
+  const int64_t blocks = blocks_of(s.out_channels), steps = s.kernel.columns * codes.step() / 4;
+  const int64_t block = s.kernel.rows * steps * 4 * kTileChannels;
+  Scratch<int8_t> packed(blocks * block);
+  const int64_t last = (blocks - 1) * block;
+  if (channels_in(blocks - 1, s.out_channels) < kTileChannels) {
+    std::memset(packed.data() + last, 0, static_cast<size_t>(block));
+  }
+  for (int64_t o = 0; o < s.out_channels; ++o) {
+    const int8_t* from = codes.of(o, 0);
+    int8_t* to = packed.data() + o / kTileChannels * block + o % kTileChannels * 4;
+    for (int64_t step = 0; step < s.kernel.rows * steps; ++step) {
+      std::memcpy(to + step * 4 * kTileChannels, from + step * 4, 4);
+    }
+  }
+  return packed;
+}
+
+std::vector<Phase> phases_of(int64_t in, int64_t kernel, int64_t stride, int64_t padding) {
+  std::vector<Phase> phases;
+  for (int64_t at = 0; at < stride; ++at) {
+    const int64_t first = ((at - padding) % stride + stride) % stride;
+    if (first >= in) continue;
+    const int64_t taps = at < kernel ? (kernel - 1 - at) / stride + 1 : 0;
+    const int64_t last_tap = at + (taps - 1) * stride;
+    phases.push_back(
+        {first, (in - 1 - first) / stride + 1, (first + padding - at) / stride - (taps - 1), taps, last_tap});
+  }
+  return phases;
+}
+
+Scratch<int8_t> pack_backward(const TrainingKernels& kernels, const WeightCodes& codes, const ConvShape& s,
+                              const Phase& rows, const Phase& columns) {
+  constexpr int64_t kStep = 4 * kTileChannels;
+  const int64_t blocks = blocks_of(s.in_channels), groups = ceil_div(s.out_channels, 4);
+  Scratch<int8_t> packed(blocks * rows.taps * columns.taps * groups * kStep);
+  auto* to = reinterpret_cast<uint8_t*>(packed.data());
+  for (int64_t block = 0; block < blocks; ++block) {
+    for (int64_t t = 0; t < rows.taps; ++t) {
+      for (int64_t u = 0; u < columns.taps; ++u) {
+        const int64_t tap = rows.tap(t, s.stride.rows) * s.kernel.columns + columns.tap(u, s.stride.columns);
+        for (int64_t o = 0; o < s.out_channels; o += 4, to += kStep) {
+          const uint8_t* of[4];
+          for (int64_t k = 0; k < 4; ++k) {
+            of[k] = o + k < s.out_channels
+                        ? reinterpret_cast<const uint8_t*>(codes.of(o + k, tap)) + block * kTileChannels
+                        : nullptr;
+          }
+          kernels.interleave(of, channels_in(block, s.in_channels), to);
+        }
+      }
+    }
+  }
+  return packed;
+}
+
+}  // namespace bitorch

@@ -1,0 +1,58 @@
+// Weight codes as the kernels read them. Codes beyond a byte are halved: c = 2k + 1, and sums become
+// 2 * (sum of x k) + (sum of x).
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/base/array.h"
+#include "core/training/scratch.h"
+#include "core/training/shape.h"
+
+namespace bitorch {
+
+class WeightCodes {
+ public:
+  // Of int8, or int16 for odd codes up to 255; [out_channels][kernel.rows][kernel.columns][in_channels]. Error:
+  // another dtype or number of codes, codes out of range.
+  WeightCodes(const ArrayView& codes, const ConvShape& shape);
+
+  bool halved() const { return halved_; }
+  int64_t largest() const { return largest_; }  // |c|
+
+  // Of one output channel's tap, [in_channels]; taps are steps() apart, output channels taps x steps().
+  const int8_t* of(int64_t out_channel, int64_t tap) const { return data_ + (out_channel * taps_ + tap) * step_; }
+  int64_t step() const { return step_; }  // in_channels, rounded up to 4; the bytes between are 0
+
+  // The sum of c over output channels, [taps][in_channels].
+  std::vector<int32_t> sums() const;
+
+ private:
+  int64_t out_channels_, taps_, channels_, step_;
+  bool halved_ = false;
+  int64_t largest_ = 0;
+  const int8_t* data_ = nullptr;
+  Scratch<int8_t> own_;
+};
+
+// For y: [blocks of out_channels][kernel.rows][kernel.columns x step / 4][64][4].
+Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& shape);
+
+// The sums that belong to x at the rows, or columns, that are `at` modulo the stride, after padding: a stride of s
+// makes s convolutions of the gradient, each with every s-th tap. Taps run in the order of y, which reverses the
+// kernel.
+struct Phase {
+  int64_t first;  // of x
+  int64_t count;  // of x, `stride` apart
+  int64_t begin;  // of y, that the last tap meets at `first`; one further for each of the next
+  int64_t taps, last_tap;
+  // In the kernel, tap t of `taps`.
+  int64_t tap(int64_t t, int64_t stride) const { return last_tap - t * stride; }
+};
+std::vector<Phase> phases_of(int64_t in, int64_t kernel, int64_t stride, int64_t padding);
+
+// For dx, of one phase of rows and one of columns:
+// [blocks of in_channels][rows.taps][columns.taps x out_channels / 4, rounded up][64][4].
+Scratch<int8_t> pack_backward(const TrainingKernels& kernels, const WeightCodes& codes, const ConvShape& shape,
+                              const Phase& rows, const Phase& columns);
+
+}  // namespace bitorch

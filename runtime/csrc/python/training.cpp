@@ -1,0 +1,196 @@
+// Steps of training on codes. bitorch_runtime.training checks what a user passes; here sizes are checked once more, as
+// no mistake may lead beyond an array.
+#include "training.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+
+#include "arrays.h"
+#include "core/base/checked.h"
+#include "core/base/float_mode.h"
+#include "core/base/threads.h"
+#include "core/training/backward.h"
+#include "core/training/choice.h"
+#include "core/training/forward.h"
+#include "core/training/workers.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace bitorch {
+namespace {
+
+InputArray numbers(nb::handle object, const char* what, Dtype dtype, int64_t count) {
+  InputArray input = input_array(object, what);
+  if (input.view.dtype != dtype || input.view.elements() != count) {
+    throw Error(std::string(what) + ": " + input.view.describe() + " was given; it must be " + std::to_string(count) +
+                " numbers of " + dtype_name(dtype));
+  }
+  return input;
+}
+
+const float* floats(const InputArray& input) { return static_cast<const float*>(input.view.data); }
+
+// batch, in rows, columns and channels, out channels, then rows and columns of kernel, stride and padding.
+ConvShape shape_from(const std::vector<int64_t>& g) {
+  if (g.size() != 11) throw Error("geometry: it must be 11 numbers");
+  const ConvShape shape{g[0], {g[1], g[2]}, g[3], g[4], {g[5], g[6]}, {g[7], g[8]}, {g[9], g[10]}};
+  check_shape(shape);
+  return shape;
+}
+
+void check_linear(const ConvShape& s) {
+  for (int64_t one : {s.in.rows, s.in.columns, s.kernel.rows, s.kernel.columns, s.stride.rows, s.stride.columns,
+                      s.padding.rows + 1, s.padding.columns + 1}) {
+    if (one != 1) throw Error("geometry: a linear layer has one pixel");
+  }
+}
+
+int check_bits(const char* what, int bits) {
+  if (bits < 1 || bits > 8) throw Error(std::string(what) + ": " + std::to_string(bits) + "; it must be from 1 to 8");
+  return bits;
+}
+
+int check_threads(int threads) {
+  if (threads < 1 || threads > kMaxThreads) {
+    throw Error("threads: " + std::to_string(threads) + "; it must be from 1 to " + std::to_string(kMaxThreads));
+  }
+  return threads;
+}
+
+int64_t saved_bytes(const ConvShape& shape, bool linear, bool masked) {
+  return linear ? LinearSaved(shape.batch, shape.in_channels, masked).bytes : SavedLayout(shape, masked).bytes;
+}
+
+// y, and what is saved or None; or None where x holds a NaN.
+nb::object forward(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, nb::handle x, int bits,
+                   nb::handle codes, nb::handle scale, nb::handle bias, bool save, bool masked, int threads) {
+  const TrainingKernels& table = training_kernels(kernel);
+  const ConvShape shape = shape_from(geometry);
+  if (linear) check_linear(shape);
+  const InputArray xs = numbers(x, "x", Dtype::kFloat32, checked_mul(shape.batch, shape.inputs(), "x"));
+  const InputArray weights = input_array(codes, "weight");
+  const InputArray scales = input_array(scale, "scale");
+  const bool per_channel = scales.view.elements() != 1;
+  numbers(scale, "scale", Dtype::kFloat32, per_channel ? shape.out_channels : 1);
+  InputArray biases;
+  if (!bias.is_none()) biases = numbers(bias, "bias", Dtype::kFloat32, shape.out_channels);
+  const Extent out = shape.out();
+  const ResultArray y(Dtype::kFloat32, {shape.batch, out.rows, out.columns, shape.out_channels});
+  const ResultArray saved(Dtype::kUint8, {save ? saved_bytes(shape, linear, masked) : 0});
+  bool whole;
+  {
+    const nb::gil_scoped_release release;
+    const IeeeFloats ieee;
+    const WeightCodes weight(weights.view, shape);
+    const ForwardArgs args{&table,
+                           shape,
+                           &weight,
+                           floats(xs),
+                           (1 << check_bits("bits", bits)) - 1,
+                           floats(scales),
+                           per_channel,
+                           bias.is_none() ? nullptr : floats(biases),
+                           static_cast<float*>(y.data()),
+                           save ? static_cast<uint8_t*>(saved.data()) : nullptr,
+                           masked,
+                           check_threads(threads)};
+    whole = linear ? linear_forward(args) : conv_forward(args);
+  }
+  if (!whole) return nb::none();
+  return nb::make_tuple(y.numpy(), save ? saved.numpy() : nb::none());
+}
+
+GradientSpec gradient_spec(int bits, const std::optional<std::vector<uint32_t>>& key) {
+  GradientSpec spec{check_bits("gradient bits", bits), key.has_value(), {0, 0}};
+  if (!key.has_value()) return spec;
+  if (key->size() != 2) throw Error("key: it must be two numbers");
+  spec.key[0] = (*key)[0];
+  spec.key[1] = (*key)[1];
+  return spec;
+}
+
+// dx, dw and dbias, None where they are not asked for.
+nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, nb::handle g,
+                   int gradient_bits, const std::optional<std::vector<uint32_t>>& key, nb::handle codes,
+                   float weight_scale, nb::handle saved, bool masked, int bits, float input_scale,
+                   const std::vector<bool>& needs, int threads) {
+  const TrainingKernels& table = training_kernels(kernel);
+  const ConvShape shape = shape_from(geometry);
+  if (linear) check_linear(shape);
+  if (needs.size() != 3) throw Error("needs: it must be three");
+  const InputArray gs = numbers(g, "g", Dtype::kFloat32, checked_mul(shape.batch, shape.outputs(), "g"));
+  const InputArray kept = numbers(saved, "saved", Dtype::kUint8, saved_bytes(shape, linear, masked));
+  const InputArray weights = input_array(codes, "weight");
+  std::vector<std::optional<ResultArray>> results(3);
+  if (needs[0])
+    results[0].emplace(Dtype::kFloat32,
+                       std::vector<int64_t>{shape.batch, shape.in.rows, shape.in.columns, shape.in_channels});
+  if (needs[1])
+    results[1].emplace(Dtype::kFloat32, std::vector<int64_t>{shape.out_channels, shape.kernel.rows,
+                                                             shape.kernel.columns, shape.in_channels});
+  if (needs[2]) results[2].emplace(Dtype::kFloat32, std::vector<int64_t>{shape.out_channels});
+  const auto memory = [&](size_t i) { return results[i] ? static_cast<float*>(results[i]->data()) : nullptr; };
+  {
+    const nb::gil_scoped_release release;
+    const IeeeFloats ieee;
+    const WeightCodes weight(weights.view, shape);
+    const BackwardArgs args{&table,
+                            shape,
+                            gradient_spec(gradient_bits, key),
+                            floats(gs),
+                            &weight,
+                            weight_scale,
+                            static_cast<const uint8_t*>(kept.view.data),
+                            masked,
+                            (1 << check_bits("bits", bits)) - 1,
+                            input_scale,
+                            memory(0),
+                            memory(1),
+                            memory(2),
+                            check_threads(threads)};
+    linear ? linear_backward(args) : conv_backward(args);
+  }
+  const auto result = [&](size_t i) -> nb::object { return results[i] ? results[i]->numpy() : nb::none(); };
+  return nb::make_tuple(result(0), result(1), result(2));
+}
+
+nb::tuple codes_of(const std::string& kernel, nb::handle g, int bits, const std::optional<std::vector<uint32_t>>& key,
+                   int threads) {
+  const TrainingKernels& table = training_kernels(kernel);
+  const InputArray input = input_array(g, "g");
+  if (input.view.shape.empty()) throw Error("g: it needs a batch axis");
+  const int64_t samples = input.view.shape[0], count = input.view.elements();
+  const InputArray gs = numbers(g, "g", Dtype::kFloat32, count);
+  const GradientSpec spec = gradient_spec(bits, key);
+  check_threads(threads);
+  const ResultArray codes(Dtype::kInt8, input.view.shape);
+  const ResultArray scale(Dtype::kFloat32, {samples});
+  {
+    const nb::gil_scoped_release release;
+    const IeeeFloats ieee;
+    gradient_codes(table, spec, floats(gs), samples, samples == 0 ? 0 : count / samples, threads,
+                   static_cast<int8_t*>(codes.data()), static_cast<float*>(scale.data()));
+  }
+  return nb::make_tuple(codes.numpy(), scale.numpy());
+}
+
+}  // namespace
+
+void bind_training(nb::module_& module) {
+  module.def("training_kernels", &available_training_kernels);
+  module.def("training_kernel", [](const std::string& name) { return training_kernels(name).name; }, "name"_a);
+  module.def(
+      "training_executor", [](uintptr_t address) { set_executor(reinterpret_cast<Executor>(address)); }, "address"_a);
+  module.def("training_forward", &forward, "kernel"_a, "linear"_a, "geometry"_a, "x"_a, "bits"_a, "codes"_a, "scale"_a,
+             "bias"_a.none(), "save"_a, "masked"_a, "threads"_a);
+  module.def("training_backward", &backward, "kernel"_a, "linear"_a, "geometry"_a, "g"_a, "gradient_bits"_a,
+             "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "input_scale"_a, "needs"_a,
+             "threads"_a);
+  module.def("training_codes", &codes_of, "kernel"_a, "g"_a, "bits"_a, "key"_a.none(), "threads"_a);
+}
+
+}  // namespace bitorch

@@ -1,0 +1,212 @@
+// Holds steps of training to plain loops over codes, on all kernels that this CPU runs and on one and three threads:
+// random layers, in memory of exactly the size that is asked for.
+//
+//   check_training [--cases 200] [--seed 0]      exits with 1 if anything is wrong, and prints it
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/training/backward.h"
+#include "core/training/choice.h"
+#include "core/training/forward.h"
+#include "tool.h"
+
+namespace bitorch {
+namespace {
+
+constexpr bool kMasked = true;
+
+struct Case {
+  ConvShape shape;
+  bool linear;
+  int bits;
+  GradientSpec gradient;
+  std::vector<int16_t> weight;  // [out_channels][kernel.rows][kernel.columns][in_channels]
+  std::vector<float> x, g;
+  float input_scale, weight_scale;
+
+  int levels() const { return (1 << bits) - 1; }
+  int64_t pixels() const { return shape.out().rows * shape.out().columns; }
+  int code(int64_t o, int64_t tap, int64_t c) const {
+    return weight[static_cast<size_t>((o * shape.taps() + tap) * shape.in_channels + c)];
+  }
+};
+
+struct Results {
+  std::vector<float> y, dx, dw, dbias;
+};
+
+ConvShape random_shape(Random& random, bool linear) {
+  const std::vector<int64_t> channels{1, 3, 4, 17, 63, 64, 65, 130};
+  ConvShape s{random.from(1, 5), {1, 1}, random.of(channels), random.of(channels), {1, 1}, {1, 1}, {0, 0}};
+  if (linear) return s;
+  const std::vector<int64_t> kernels{1, 2, 3, 5, 7};
+  s.kernel = {random.of(kernels), random.of(kernels)};
+  s.stride = {random.from(1, 3), random.from(1, 3)};
+  s.padding = {random.from(0, 2), random.from(0, 2)};
+  s.in = {std::max<int64_t>(1, s.kernel.rows - 2 * s.padding.rows) + random.from(0, 9),
+          std::max<int64_t>(1, s.kernel.columns - 2 * s.padding.columns) + random.from(0, 15)};
+  return s;
+}
+
+Case random_case(Random& random) {
+  Case c;
+  c.linear = random.one_in(4);
+  c.shape = random_shape(random, c.linear);
+  c.bits = random.from(1, 8);
+  c.gradient = {random.from(1, 8), !random.one_in(4), {static_cast<uint32_t>(random.word()), 5}};
+  const int n = (1 << random.from(1, 8)) - 1;
+  c.weight.resize(static_cast<size_t>(c.shape.out_channels * c.shape.taps() * c.shape.in_channels));
+  for (int16_t& code : c.weight) code = static_cast<int16_t>(2 * random.from(0, n) - n);
+  c.x.resize(static_cast<size_t>(c.shape.batch * c.shape.inputs()));
+  for (float& x : c.x) x = random.real() + 0.5f;
+  c.g.resize(static_cast<size_t>(c.shape.batch * c.shape.outputs()));
+  for (float& g : c.g) g = random.real() * 1e-3f;
+  if (random.one_in(3)) c.g[random.below(c.g.size())] = std::numeric_limits<float>::infinity();
+  c.input_scale = 1 / static_cast<float>(c.levels());
+  c.weight_scale = 0.037f;
+  return c;
+}
+
+// visit(sample, pixel, tap, input) for all taps that meet a pixel of x; pixel and input count rows x columns.
+template <class F>
+void for_meetings(const ConvShape& s, const F& visit) {
+  for (int64_t n = 0; n < s.batch; ++n) {
+    for (int64_t pixel = 0; pixel < s.out().rows * s.out().columns; ++pixel) {
+      for (int64_t tap = 0; tap < s.taps(); ++tap) {
+        const int64_t row = pixel / s.out().columns * s.stride.rows + tap / s.kernel.columns - s.padding.rows;
+        const int64_t column = pixel % s.out().columns * s.stride.columns + tap % s.kernel.columns - s.padding.columns;
+        if (row < 0 || row >= s.in.rows || column < 0 || column >= s.in.columns) continue;
+        visit(n, pixel, tap, row * s.in.columns + column);
+      }
+    }
+  }
+}
+
+// The plain loops.
+class Reference {
+ public:
+  explicit Reference(const Case& c) : c_(c), s_(c.shape) {
+    for (float x : c.x) q_.push_back(static_cast<int>(std::nearbyint(std::min(std::max(x, 0.0f), 1.0f) * c.levels())));
+    codes_.resize(c.g.size());
+    scale_.resize(static_cast<size_t>(s_.batch));
+    gradient_codes(kPortableTraining, c.gradient, c.g.data(), s_.batch, s_.outputs(), 1, codes_.data(), scale_.data());
+  }
+
+  Results results() const {
+    Results r;
+    std::vector<int64_t> y(c_.g.size()), dx(c_.x.size()), dw(static_cast<size_t>(s_.batch) * c_.weight.size());
+    const int64_t channels = s_.in_channels, outputs = s_.out_channels;
+    for_meetings(s_, [&](int64_t n, int64_t pixel, int64_t tap, int64_t input) {
+      for (int64_t o = 0; o < outputs; ++o) {
+        const int64_t at = n * s_.outputs() + pixel * outputs + o, code = 2 * codes_[at] + 1;
+        for (int64_t c = 0; c < channels; ++c) {
+          const int64_t in = n * s_.inputs() + input * channels + c;
+          y[at] += int64_t{q_[in]} * c_.code(o, tap, c);
+          dx[in] += code * c_.code(o, tap, c);
+          dw[((n * outputs + o) * s_.taps() + tap) * channels + c] += code * q_[in];
+        }
+      }
+    });
+    for (int64_t d : y) r.y.push_back(static_cast<float>(d) * (c_.input_scale * c_.weight_scale));
+    for (size_t i = 0; i < dx.size(); ++i) {
+      const float scale = scale_[i / static_cast<size_t>(s_.inputs())] * c_.weight_scale;
+      r.dx.push_back(c_.x[i] >= 0 && c_.x[i] <= 1 ? static_cast<float>(dx[i]) * scale : 0);
+    }
+    add_samples(dw, r);
+    return r;
+  }
+
+ private:
+  // One sample after the other.
+  void add_samples(const std::vector<int64_t>& dw, Results& r) const {
+    const size_t weights = c_.weight.size(), outputs = static_cast<size_t>(s_.out_channels);
+    r.dw.assign(weights, 0);
+    r.dbias.assign(outputs, 0);
+    for (size_t n = 0; n < static_cast<size_t>(s_.batch); ++n) {
+      for (size_t i = 0; i < weights; ++i) {
+        const size_t o = i / (weights / outputs), c = i % static_cast<size_t>(s_.in_channels);
+        const float code = static_cast<float>(2 * codes_[n * outputs + (c_.linear ? o : 0)] + 1);
+        const float q = static_cast<float>(q_[n * static_cast<size_t>(s_.inputs()) + c]);
+        r.dw[i] = c_.linear ? std::fma(q, code * scale_[n], r.dw[i])
+                            : std::fma(static_cast<float>(dw[n * weights + i]), scale_[n], r.dw[i]);
+      }
+      for (size_t o = 0; o < outputs; ++o) {
+        int64_t sum = 0;
+        for (size_t p = 0; p < static_cast<size_t>(c_.pixels()); ++p) {
+          sum += 2 * codes_[(n * static_cast<size_t>(c_.pixels()) + p) * outputs + o] + 1;
+        }
+        r.dbias[o] = std::fma(static_cast<float>(sum), scale_[n], r.dbias[o]);
+      }
+    }
+    for (float& w : r.dw) w *= c_.input_scale;
+  }
+
+  const Case& c_;
+  const ConvShape& s_;
+  std::vector<int> q_;
+  std::vector<int8_t> codes_;
+  std::vector<float> scale_;
+};
+
+Results run(const Case& c, const TrainingKernels& kernels, int threads) {
+  const ConvShape& s = c.shape;
+  ArrayView codes;
+  codes.dtype = Dtype::kInt16;
+  codes.shape = {static_cast<int64_t>(c.weight.size())};
+  codes.data = c.weight.data();
+  const WeightCodes weight(codes, s);
+  const int64_t bytes = c.linear ? LinearSaved(s.batch, s.in_channels, kMasked).bytes : SavedLayout(s, kMasked).bytes;
+  std::vector<uint8_t> saved(static_cast<size_t>(bytes));
+  Results r{std::vector<float>(c.g.size()), std::vector<float>(c.x.size()), std::vector<float>(c.weight.size()),
+            std::vector<float>(static_cast<size_t>(s.out_channels))};
+  const float scale = c.input_scale * c.weight_scale;
+  const ForwardArgs forward{&kernels, s,       &weight,    c.x.data(),   c.levels(), &scale,
+                            false,    nullptr, r.y.data(), saved.data(), kMasked,    threads};
+  if (!(c.linear ? linear_forward(forward) : conv_forward(forward))) throw Error("a NaN was found");
+  const BackwardArgs backward{&kernels,       s,       c.gradient, c.g.data(),    &weight,     c.weight_scale,
+                              saved.data(),   kMasked, c.levels(), c.input_scale, r.dx.data(), r.dw.data(),
+                              r.dbias.data(), threads};
+  c.linear ? linear_backward(backward) : conv_backward(backward);
+  return r;
+}
+
+// NaN is as good as any other; so is the sign of 0.
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] != b[i] && !(std::isnan(a[i]) && std::isnan(b[i]))) return false;
+  }
+  return a.size() == b.size();
+}
+
+int check(int argc, char** argv) {
+  const Arguments arguments(argc, argv, "check_training [--cases N] [--seed N]", {"--cases", "--seed"});
+  const int64_t cases = arguments.number("--cases", 200, 1, 1000000);
+  Random random(static_cast<uint64_t>(arguments.number("--seed", 0, 0, std::numeric_limits<int64_t>::max())));
+  int failures = 0;
+  for (int64_t i = 0; i < cases; ++i) {
+    const Case c = random_case(random);
+    const Results expected = Reference(c).results();
+    for (const std::string& name : available_training_kernels()) {
+      for (const int threads : {1, 3}) {
+        const Results found = run(c, training_kernels(name), threads);
+        const bool right = same(found.y, expected.y) && same(found.dx, expected.dx) && same(found.dw, expected.dw) &&
+                           same(found.dbias, expected.dbias);
+        if (right) continue;
+        std::printf("WRONG case %lld, %s, %d threads\n", static_cast<long long>(i), name.c_str(), threads);
+        ++failures;
+      }
+    }
+  }
+  std::printf("%lld layers, %d wrong\n", static_cast<long long>(cases), failures);
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace bitorch
+
+int main(int argc, char** argv) { return bitorch::run_tool("check_training", bitorch::check, argc, argv); }

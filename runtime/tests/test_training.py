@@ -1,0 +1,426 @@
+"""Steps of training, held to plain NumPy with equality: every number is defined to the bit."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+import training_oracle as oracle
+from bitorch_runtime import training
+from bitorch_runtime.training import Gradients
+from test_objects import DEFAULT_BUILD
+from training_oracle import Floats, Integers, Layer
+
+CHECK = Path(os.environ.get("BITORCH_RUNTIME_BUILD", DEFAULT_BUILD)) / "check_training"
+KERNELS = training.kernels()
+KEY = (0x12345678, 0x9ABCDEF0)
+
+
+def random_weight(rng: np.random.Generator, bits: int, shape: tuple[int, ...]) -> Integers:
+    """Odd codes −n … n."""
+    n = 2**bits - 1
+    odd: Integers = 2 * rng.integers(0, n + 1, shape) - n
+    return odd
+
+
+def stored(weight: Integers) -> NDArray[Any]:
+    return weight.astype(np.int8 if np.abs(weight).max() <= 127 else np.int16)
+
+
+def random_gradient(rng: np.random.Generator, shape: tuple[int, ...], specials: bool) -> Floats:
+    g = (rng.standard_normal(shape) * 2.0 ** rng.integers(-20, 20)).astype(np.float32)
+    if specials and shape[0] > 3:
+        g[0], g[1].flat[-1], g[2].flat[0] = 0, np.nan, np.inf
+    return g
+
+
+def both_passes(
+    layer: Layer, x: Floats, g: Floats | None, gradient_bits: int, kernel: str, threads: int, bias: Floats | None
+) -> tuple[Floats, Gradients]:
+    """y, and gradients where g is one; layers of one pixel run as linear ones."""
+    weight = stored(layer.weight)
+    result = training.conv2d(
+        x,
+        weight,
+        layer.scale_x,
+        layer.scale_w,
+        bits=layer.bits,
+        bias=bias,
+        stride=layer.stride,
+        padding=layer.padding,
+        clips=layer.clips,
+        threads=threads,
+        kernel=kernel,
+    )
+    assert result is not None
+    assert result.saved is not None
+    if g is None:
+        return result.y, Gradients(None, None, None)
+    assert isinstance(layer.scale_w, float)
+    gradients = training.conv2d_backward(
+        g,
+        result.saved,
+        weight,
+        layer.scale_x,
+        layer.scale_w,
+        x_shape=x.shape,
+        bits=layer.bits,
+        gradient_bits=gradient_bits,
+        key=KEY,
+        stride=layer.stride,
+        padding=layer.padding,
+        clips=layer.clips,
+        threads=threads,
+        kernel=kernel,
+    )
+    return result.y, gradients
+
+
+def check_layer(
+    layer: Layer, x: Floats, gradient_bits: int, kernel: str, *, specials: bool = False, threads: int = 1
+) -> None:
+    rng = np.random.default_rng(x.size + gradient_bits)
+    bias = rng.standard_normal((layer.weight.shape[0],)).astype(np.float32)
+    g = random_gradient(rng, (x.shape[0], *layer.out(x.shape), layer.weight.shape[0]), specials)
+    y, gradients = both_passes(layer, x, g, gradient_bits, kernel, threads, bias)
+    assert_array_equal(y, layer.forward(x, bias))
+    codes, scale = oracle.gradient(g, gradient_bits, training.noise(g.shape[0], g[0].size, KEY))
+    assert_array_equal(gradients.x, layer.grad_x(x, codes, scale))
+    assert_array_equal(gradients.weight, layer.grad_weight(x, codes, scale))
+    assert_array_equal(gradients.bias, layer.grad_bias(codes, scale))
+
+
+def random_case(seed: int) -> tuple[Layer, Floats, int]:
+    """A layer of any bits and geometry, and x with numbers on and beyond the ends of the range."""
+    rng = np.random.default_rng(seed)
+    kernel = [int(k) for k in rng.choice([1, 2, 3, 5, 7], 2)]
+    padding = int(rng.integers(0, 3)), int(rng.integers(0, 3))
+    least = [max(1, kernel[i] - 2 * padding[i]) for i in range(2)]
+    rows, columns = (int(rng.integers(low, low + rng.choice([1, 9, 20]))) for low in least)
+    channels, outputs = (int(rng.choice([1, 3, 4, 17, 64, 70, 144])) for _ in range(2))
+    bits, weight_bits, gradient_bits = (int(b) for b in rng.integers(1, 9, 3))
+    layer = Layer(
+        random_weight(rng, weight_bits, (outputs, *kernel, channels)),
+        bits,
+        1 / (2**bits - 1),
+        float(rng.random()),
+        (int(rng.integers(1, 4)), int(rng.integers(1, 4))),
+        padding,
+        bool(rng.integers(0, 2)),
+    )
+    batch = int(rng.choice([1, 4, 5])) if rows * columns > 100 else int(rng.integers(1, 10))
+    x = rng.normal(0.4, 0.6, (batch, rows, columns, channels)).astype(np.float32)
+    x.flat[: min(4, x.size)] = [0, 1, -0.0, np.inf][: min(4, x.size)]
+    return layer, x, gradient_bits
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("first", range(0, 45, 15))
+def test_random_layers(kernel: str, first: int) -> None:
+    for seed in range(first, first + 15):
+        layer, x, bits = random_case(seed)
+        check_layer(layer, x, bits, kernel, specials=True, threads=1 + seed % 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_many_random_layers(kernel: str) -> None:
+    for seed in range(1000, 2000):
+        layer, x, bits = random_case(seed)
+        check_layer(layer, x, bits, kernel, specials=True, threads=1 + seed % 3)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("one_pixel", [False, True])
+def test_all_bits(kernel: str, one_pixel: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(0.4, 0.5, (2, 3, 3, 5) if one_pixel else (2, 4, 5, 6)).astype(np.float32)
+    padding = (0, 0) if one_pixel else (1, 1)
+    for weight_bits in range(1, 9):
+        weight = random_weight(rng, weight_bits, (5, 3, 3, x.shape[3]))
+        for bits in range(1, 9):
+            layer = Layer(weight, bits, 1 / (2**bits - 1), 0.037, padding=padding)
+            for gradient_bits in range(1 + (weight_bits + bits) % 2, 9, 2):
+                check_layer(layer, x, gradient_bits, kernel)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_kernel_that_covers_x_is_a_linear_layer(kernel: str) -> None:
+    """Many samples and channels, so that there are whole and partial tiles of both."""
+    rng = np.random.default_rng(1)
+    for batch, channels, outputs in [(33, 70, 131), (1, 3, 1), (7, 64, 64)]:
+        layer = Layer(random_weight(rng, 8, (outputs, 2, 1, channels)), 3, 1 / 7, 0.01)
+        x = rng.normal(0.4, 0.6, (batch, 2, 1, channels)).astype(np.float32)
+        check_layer(layer, x, 6, kernel, specials=True, threads=2)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_linear_layers_are_convolutions_of_one_pixel(kernel: str) -> None:
+    rng = np.random.default_rng(2)
+    weight = rng.integers(-1, 2, (9, 13)).astype(np.int8)  # three values, as TWN has them
+    for shape in [(5, 13), (4, 3, 13), (2, 3, 2, 13), (3, 1, 13)]:
+        x = rng.normal(0.4, 0.6, shape).astype(np.float32)
+        result = training.linear(x, weight, 1 / 3, 0.1, bits=2, kernel=kernel)
+        assert result is not None
+        assert result.saved is not None
+        layer = Layer(weight.astype(np.int64)[:, None, None], 2, 1 / 3, 0.1)
+        pixels = x.reshape(shape[0], 1, -1, 13)
+        assert_array_equal(result.y, layer.forward(pixels).reshape(*shape[:-1], 9))
+        g = random_gradient(rng, result.y.shape, specials=True)
+        gradients = training.linear_backward(
+            g,
+            result.saved,
+            weight,
+            1 / 3,
+            0.1,
+            x_shape=shape,
+            bits=2,
+            gradient_bits=5,
+            key=KEY,
+            kernel=kernel,
+        )
+        codes, scale = oracle.gradient(g, 5, training.noise(len(g), g[0].size, KEY))
+        codes = codes.reshape(*pixels.shape[:3], 9)
+        assert_array_equal(gradients.x, layer.grad_x(pixels, codes, scale).reshape(shape))
+        assert_array_equal(gradients.weight, layer.grad_weight(pixels, codes, scale).reshape(9, 13))
+        assert_array_equal(gradients.bias, layer.grad_bias(codes, scale))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_scale_for_each_output_channel(kernel: str) -> None:
+    """Forward and the gradient of the weight are of integers; the gradient of x is not, and is refused."""
+    rng = np.random.default_rng(3)
+    weight, x = random_weight(rng, 2, (70, 3, 3, 4)), rng.random((2, 5, 5, 4), np.float32)
+    layer = Layer(weight, 4, 1 / 15, rng.random(70, np.float32))
+    y, _ = both_passes(layer, x, None, 0, kernel, 1, None)
+    assert_array_equal(y, layer.forward(x))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_is_not_asked_for_is_not_computed(kernel: str) -> None:
+    rng = np.random.default_rng(4)
+    layer = Layer(random_weight(rng, 1, (6, 3, 3, 5)), 2, 1 / 3, 0.1)
+    x, g = rng.random((3, 5, 6, 5), np.float32), rng.standard_normal((3, 3, 4, 6)).astype(np.float32)
+    _, everything = both_passes(layer, x, g, 4, kernel, 1, None)
+    result = training.conv2d(x, stored(layer.weight), 1 / 3, 0.1, bits=2, kernel=kernel)
+    assert result is not None
+    assert result.saved is not None
+    for i in range(3):
+        part = training.conv2d_backward(
+            g,
+            result.saved,
+            stored(layer.weight),
+            1 / 3,
+            0.1,
+            x_shape=x.shape,
+            bits=2,
+            gradient_bits=4,
+            key=KEY,
+            needs=(i == 0, i == 1, i == 2),
+            kernel=kernel,
+        )
+        assert [k for k in range(3) if part[k] is not None] == [i]
+        assert_array_equal(part[i], everything[i])
+    unsaved = training.conv2d(x, stored(layer.weight), 1 / 3, 0.1, bits=2, save=False, kernel=kernel)
+    assert unsaved is not None
+    assert unsaved.saved is None
+    assert_array_equal(unsaved.y, result.y)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("where", [0, -1])
+def test_codes_cannot_hold_nan(kernel: str, where: int) -> None:
+    weight = np.ones((2, 3, 3, 5), np.int8)
+    for shape in [(3, 5, 5, 5), (3, 3, 3, 5)]:
+        x = np.zeros(shape, np.float32)
+        x.flat[where] = np.nan
+        assert training.conv2d(x, weight, 1, 1, bits=1, kernel=kernel) is None
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_no_sample(kernel: str) -> None:
+    layer = Layer(np.ones((2, 3, 3, 5), np.int64), 2, 1 / 3, 0.1)
+    for size in (5, 3):
+        g = np.zeros((0, size - 2, size - 2, 2), np.float32)
+        y, gradients = both_passes(layer, np.zeros((0, size, size, 5), np.float32), g, 4, kernel, 2, None)
+        assert y.shape == g.shape
+        assert gradients.x is not None
+        assert gradients.x.shape == (0, size, size, 5)
+        assert_array_equal(gradients.weight, np.zeros((2, 3, 3, 5)))
+        assert_array_equal(gradients.bias, np.zeros(2))
+
+
+def test_the_noise_is_a_hash_of_the_place() -> None:
+    for samples, numbers in [(3, 1), (2, 32), (3, 33), (2, 100)]:
+        drawn = training.noise(samples, numbers, KEY)
+        expected = [[oracle.draw(KEY, s, numbers, i) for i in range(numbers)] for s in range(samples)]
+        assert_array_equal(drawn, np.array(expected))
+    assert_array_equal(training.noise(2, 64, KEY), training.noise(2, 64, (KEY[0], KEY[1] - 2**32)))
+    assert not np.array_equal(training.noise(1, 64, KEY), training.noise(1, 64, (KEY[0], KEY[1] + 1)))
+    assert not np.array_equal(training.noise(1, 64, KEY), training.noise(1, 64, (KEY[0] + 1, KEY[1])))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_gradient_codes(kernel: str, bits: int) -> None:
+    rng = np.random.default_rng(bits)
+    for numbers in (1, 31, 64, 65, 500):
+        g = rng.standard_normal((8, numbers)).astype(np.float32)
+        g[0], g[1, 0], g[2, -1], g[3] = 0, np.nan, -np.inf, 1e-40
+        g[4], g[5] = g[4] * 2**-110, 3e38  # twice the last is no float32
+        for key in (KEY, None):
+            codes, scale = training.gradient_codes(g, bits, key, kernel=kernel)
+            noise = None if key is None else training.noise(8, numbers, key)
+            expected, of_samples = oracle.gradient(g, bits, noise)
+            assert_array_equal(2 * codes.astype(np.int64) + 1, expected)
+            assert_array_equal(scale, of_samples)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_noise_makes_the_mean_right(kernel: str) -> None:
+    """E[value] = g; the deviation of a mean of 2000 draws is below 0.012 steps."""
+    g = np.linspace(-1, 1, 64, dtype=np.float32)[None]
+    total = np.zeros(64)
+    for draw in range(2000):
+        codes, scale = training.gradient_codes(g, 3, (draw, 77), kernel=kernel)
+        total += (2.0 * codes[0] + 1) * scale[0]
+    assert np.abs(total / 2000 - g[0]).max() < 5 * 0.012 * 2 / 7
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_threads_change_nothing(kernel: str) -> None:
+    rng = np.random.default_rng(5)
+    for weight_bits, gradient_bits, size in [(8, 8, 6), (2, 6, 6), (1, 5, 3)]:
+        layer = Layer(random_weight(rng, weight_bits, (70, 3, 3, 37)), 2, 1 / 3, 0.1)
+        x = rng.normal(0.5, 0.5, (9, size, size, 37)).astype(np.float32)
+        g = rng.standard_normal((9, size - 2, size - 2, 70)).astype(np.float32)
+        y, gradients = both_passes(layer, x, g, gradient_bits, kernel, 1, None)
+        for threads in (2, 3, 16):
+            other_y, others = both_passes(layer, x, g, gradient_bits, kernel, threads, None)
+            assert_array_equal(other_y, y)
+            for one, other in zip(gradients, others, strict=True):
+                assert_array_equal(one, other)
+
+
+def test_what_keeps_from_fast_kernels_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    if len(KERNELS) > 1:
+        assert training.obstacles() == ()
+        code = "from bitorch_runtime import training; print(training.kernel(), training.obstacles())"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"BITORCH_KERNEL": "avx2"}, capture_output=True, text=True
+        )
+        said = "BITORCH_KERNEL=avx2 leaves only portable kernels for training"
+        assert done.stdout == f"portable ('{said}',)\n", done.stderr
+    monkeypatch.setattr(training, "kernels", lambda: ("portable",))
+    monkeypatch.setattr(training, "kernel", lambda: "portable")
+    monkeypatch.setattr("bitorch_runtime._native.cpu_flags", lambda: [*training.NEEDED[:-1]])
+    assert training.obstacles() == ("training on integers needs AVX-512 with VNNI; this CPU lacks avx512vnni",)
+
+
+def test_plain_loops_in_cpp() -> None:
+    """What the sanitizers and the emulated ARM run: csrc/tools/check_training.cpp."""
+    done = subprocess.run([CHECK, "--cases", "40"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "40 layers, 0 wrong\n"), done.stderr
+
+
+def test_what_backward_is_told_must_fit_what_was_saved() -> None:
+    layer = Layer(np.ones((2, 3, 3, 5), np.int64), 2, 1 / 3, 0.1)
+    x, g = np.zeros((2, 5, 5, 5), np.float32), np.zeros((2, 3, 3, 2), np.float32)
+    result = training.conv2d(x, stored(layer.weight), 1 / 3, 0.1, bits=2)
+    assert result is not None
+    assert result.saved is not None
+    call: dict[str, Any] = {"x_shape": x.shape, "bits": 2, "gradient_bits": 4, "key": KEY}
+    weight = stored(layer.weight)
+    with pytest.raises(ValueError, match=r"saved: uint8 \[\d+\] was given; it must be \d+ numbers of uint8"):
+        training.conv2d_backward(g, result.saved, weight, 1 / 3, 0.1, **call, clips=False)
+    with pytest.raises(ValueError, match=r"g: the shape is \(2, 3, 3, 2\), but must be \(2, 5, 5, 2\)"):
+        training.conv2d_backward(g, result.saved, weight, 1 / 3, 0.1, **call, padding=1)
+    with pytest.raises(ValueError, match=r"scale_w: an array of \(2,\), but must be one number"):
+        training.conv2d_backward(g, result.saved, weight, 1 / 3, np.ones(2, np.float32), **call)  # type: ignore[arg-type]
+
+
+def test_bad_input_is_said() -> None:
+    x, weight = np.zeros((1, 4, 4, 3), np.float32), np.ones((2, 3, 3, 3), np.int8)
+    good: dict[str, Any] = {"x": x, "weight": weight, "scale_x": 1.0, "scale_w": 1.0, "bits": 2}
+    for change, error, message in [
+        ({"x": x[0]}, ValueError, r"x: the shape is \(4, 4, 3\), but must be \[N, H, W, C\]"),
+        ({"x": x.astype(np.float64)}, TypeError, "x: the dtype is <f8"),
+        ({"x": x[:, :, ::2]}, ValueError, "a kernel of"),
+        ({"x": np.zeros((1, 4, 8, 3), np.float32)[:, :, ::2]}, ValueError, "x: not C-contiguous"),
+        ({"weight": weight[..., :2]}, ValueError, "weight: the codes are for 2 input channels, but x has 3"),
+        ({"weight": weight * 1.0}, TypeError, "weight: the dtype is"),
+        ({"weight": weight.astype(np.int16) * 200}, ValueError, "codes from 0 to 200, some even"),
+        ({"weight": weight.astype(np.int16) * 257}, ValueError, "codes from 0 to 257; they must be"),
+        ({"weight": np.ones((2, 5, 5, 3), np.int8)}, ValueError, r"kernel of \(5, 5\) is larger than x of \(4, 4\)"),
+        ({"bits": 9}, ValueError, "bits=9: must be an int from 1 to 8"),
+        ({"stride": 0}, ValueError, "stride=0"),
+        ({"padding": -1}, ValueError, "padding=-1"),
+        ({"scale_w": np.ones(3, np.float32)}, ValueError, r"scale_w: the shape is \(3,\), but must be \(2,\)"),
+        ({"bias": np.ones(3, np.float32)}, ValueError, r"bias: the shape is \(3,\), but must be \(2,\)"),
+        ({"threads": 0}, ValueError, "threads=0: must be an int from 1 to 256"),
+        ({"kernel": "sse"}, ValueError, "kernel='sse': must be 'portable'"),
+        ({"clips": 1}, TypeError, "clips=1: must be True or False"),
+    ]:
+        with pytest.raises(error, match=message):
+            training.conv2d(**{**good, **change})
+
+
+def test_sums_beyond_int32_are_refused() -> None:
+    x, weight = np.zeros((1, 70000), np.float32), np.full((1, 70000), 127, np.int8)
+    assert training.linear(x, weight, 1.0, 1.0, bits=7) is not None
+    with pytest.raises(
+        ValueError, match="forward: sums of 70000 products of codes up to 127 and 255 do not fit in int32"
+    ):
+        training.linear(x, weight, 1.0, 1.0, bits=8)
+
+
+def test_bad_keys_and_addresses_are_said() -> None:
+    g = np.zeros((2, 3), np.float32)
+    with pytest.raises(TypeError, match=r"key=5: must be two ints"):
+        training.gradient_codes(g, 4, 5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"key=4294967296: must be an int from -2147483648 to 4294967295"):
+        training.gradient_codes(g, 4, (0, 2**32))
+    with pytest.raises(ValueError, match=r"g: it has no axis"):
+        training.gradient_codes(np.zeros((), np.float32), 4, KEY)
+    with pytest.raises(TypeError, match=r"address='gomp'"):
+        training.set_executor("gomp")  # type: ignore[arg-type]
+
+
+def test_the_threads_of_another_library() -> None:
+    """A stand-in for GOMP_parallel that starts Python's threads: as many as asked for, or only the caller."""
+    started: list[int] = []
+    body_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+    def parallel(body: int, context: int, threads: int, flags: int) -> None:
+        started.append(threads)
+        run = body_type(body)
+        others = [threading.Thread(target=run, args=(context,)) for _ in range(threads)]  # one more than asked for
+        for other in others:
+            other.start()
+        run(context)
+        for other in others:
+            other.join()
+
+    executor = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)(parallel)
+    layer, x, bits = random_case(3)
+    layer = replace(layer, weight=layer.weight[:7])
+    training.set_executor(ctypes.cast(executor, ctypes.c_void_p).value)
+    try:
+        check_layer(layer, np.repeat(x[:1], 5, axis=0), bits, KERNELS[-1], threads=3)
+    finally:
+        training.set_executor(None)
+    assert set(started) == {3}
+    count = len(started)
+    check_layer(layer, x, bits, KERNELS[-1], threads=3)
+    assert len(started) == count
