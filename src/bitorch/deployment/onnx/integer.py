@@ -199,7 +199,7 @@ class _Writing:
         inputs = [
             self.values[product.node.inputs[0]], one, zero,
             weight, writer.constant("scale", lines.scale), writer.constant("zeros", np.zeros(channels, np.int8)),
-            one, writer.constant("zero", np.uint8(0)),
+            one, writer.constant("zero", np.uint8(lines.zero)),
             writer.constant("bias", lines.bias.astype(np.int32)),
         ]  # fmt: skip
         return cut_off(writer, node, writer.node("QLinearConv", inputs, **window(product)), line.ends)
