@@ -77,7 +77,7 @@ def test_fifteen_thresholds_of_many_channels_have_lines_through_a_code_far_off(s
     for channel, (row, is_falling) in enumerate(zip(thresholds, falls, strict=True)):
         d = np.arange(-reach, reach + 1)
         expected = 15 - np.searchsorted(row[::-1], d) if is_falling else np.searchsorted(row, d, "right")
-        alone = Lines(*(part[[channel]] for part in (lines.factor, lines.bias, lines.scale)), lines.zero)
+        alone = Lines(lines.factor[[channel]], lines.bias[[channel]], lines.scale[[channel]], lines.zero)
         assert (quantized(alone, d[None])[0].clip(0, 15) == expected).all()
 
 

@@ -21,7 +21,7 @@ _PAIRS = frozenset({"add", "sub", "mul", "div", "minimum", "maximum"})
 
 
 def with_channels_last(graph: Graph) -> set[str]:
-    """The nodes that a Transpose leaves behind, by name: gathered sums, and what is computed from them by numbers."""
+    """The names of nodes whose channels lie last: gathered sums, and what is computed from them number by number."""
     last: set[str] = set()
     for node in graph:
         if node.kind == "product":

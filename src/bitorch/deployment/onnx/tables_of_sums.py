@@ -42,7 +42,7 @@ def tabled(graph: Graph, readers: Mapping[str, Sequence[Node]], node: Node) -> l
 
 
 def every_sum(writer: Writer, product: Product) -> str:
-    """Return every integer that a sum can be, as float32 [sums, 1]: 0 and up, then those below 0, as indices count."""
+    """Return every integer that a sum can be, int32 [sums, 1]: 0 and up, then those below 0, as indices count."""
     low, high = product.ends
 
     def numbers(start: int, end: int) -> str:
