@@ -42,8 +42,8 @@ def every(one: Staircases) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
 def quantized(lines: Lines, d: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], Any]:
     """The formula of QLinearConv."""
     total = (lines.factor[:, None] * d + lines.bias[:, None]).astype(np.float32)
-    rounded: np.ndarray[tuple[int, ...], Any] = np.rint(total * lines.scale[:, None])
-    return np.clip(rounded + lines.zero, 0, 255)
+    codes: np.ndarray[tuple[int, ...], Any] = np.clip(np.rint(total * lines.scale[:, None]) + lines.zero, 0, 255)
+    return codes
 
 
 @pytest.mark.parametrize(("levels", "most", "worth"), [(1, 127, 1), (1, 127, 2), (3, 42, 1), (7, 30, 1), (15, 8, 1)])
