@@ -18,6 +18,7 @@ from torch import nn
 
 import bitorch
 from bitorch.deployment.deploy import pixels_of
+from bitorch.deployment.onnx import lines
 from bitorch.deployment.onnx.export import OnnxExport
 from bitorch.deployment.onnx.stored_weights import unpacked
 from bitorch.deployment.onnx.verification import verify_onnx
@@ -74,6 +75,17 @@ def test_convolutions_that_lead_to_codes_take_proved_lines(bits: tuple[int, int]
     assert operators(written.path).count("QLinearConv") == 2
     assert "ConvInteger" not in operators(written.path)
     verification = verify_onnx(model, written.path, torch.rand(64, 1, 8, 8))
+    assert verification, str(verification)
+
+
+@pytest.mark.parametrize("zero", [64, 255])
+def test_lines_through_a_code_far_off(zero: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_ZEROS", (zero,))
+    model, written = exported(tmp_path, weight_bits=4, activation_bits=4)
+    assert set(written.on_lines) == {"layers.3/sum", "layers.7/sum"}
+    kept = [onnx.numpy_helper.to_array(one) for one in onnx.load(written.path).graph.initializer]
+    assert any(one.dtype == np.uint8 and one.shape == () and one == zero for one in kept)
+    verification = verify_onnx(model, written.path, torch.rand(16, 1, 8, 8))
     assert verification, str(verification)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 
-from bitorch.deployment.onnx.lines import Staircases, is_proved, proved_float_lines, proved_lines
+from bitorch.deployment.onnx.lines import Lines, Staircases, is_proved, proved_float_lines, proved_lines
 from bitorch.deployment.runtime.threshold_search import float_staircase
 
 
@@ -37,6 +39,13 @@ def every(one: Staircases) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     return np.broadcast_to(np.arange(one.low, one.high + 1), (len(one.descending), one.high - one.low + 1))
 
 
+def quantized(lines: Lines, d: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], Any]:
+    """The formula of QLinearConv."""
+    total = (lines.factor[:, None] * d + lines.bias[:, None]).astype(np.float32)
+    codes: np.ndarray[tuple[int, ...], Any] = np.clip(np.rint(total * lines.scale[:, None]) + lines.zero, 0, 255)
+    return codes
+
+
 @pytest.mark.parametrize(("levels", "most", "worth"), [(1, 127, 1), (1, 127, 2), (3, 42, 1), (7, 30, 1), (15, 8, 1)])
 @pytest.mark.parametrize("seed", range(6))
 def test_a_line_gives_the_codes_of_every_sum(levels: int, most: int, worth: int, seed: int) -> None:
@@ -44,15 +53,32 @@ def test_a_line_gives_the_codes_of_every_sum(levels: int, most: int, worth: int,
     expected = counted(one)
     lines = proved_lines(one, most)
     assert lines is not None
-    total = (lines.factor[:, None] * every(one) + lines.bias[:, None]).astype(np.float32)
-    found = np.clip(np.rint(total * lines.scale[:, None]), 0, 255).clip(*one.ends)  # the formula of QLinearConv
-    assert (found == expected).all()
+    assert (quantized(lines, every(one)).clip(*one.ends) == expected).all()
     assert (np.abs(lines.factor) <= most).all()
     floats = proved_float_lines(one)
     assert floats is not None
     moved = every(one).astype(np.float32) + floats.offset[:, None]
     found = np.clip(np.rint(moved / floats.step[:, None]), 0, 255).clip(*one.ends)  # that of QuantizeLinear
     assert (found == expected).all()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_fifteen_thresholds_of_many_channels_have_lines_through_a_code_far_off(seed: int) -> None:
+    """As of a layer of 4 bits behind batch normalisation: between its thresholds there is next to no room."""
+    rng, reach, channels = np.random.default_rng(seed), 30_000, 256
+    slope = rng.uniform(0.2, 2, (channels, 1)) * 15 / reach * rng.choice([-1, 1], (channels, 1))
+    exact = (np.arange(1, 16) - 0.5 - rng.uniform(0, 15, (channels, 1))) / slope
+    falls = slope[:, 0] < 0
+    thresholds = np.where(falls[:, None], np.floor(exact), np.ceil(exact)).astype(np.int64)
+    one = Staircases(thresholds, falls, -reach, reach)
+    lines = proved_lines(one, 1)
+    assert lines is not None
+    assert lines.zero > 0
+    for channel, (row, is_falling) in enumerate(zip(thresholds, falls, strict=True)):
+        d = np.arange(-reach, reach + 1)
+        expected = 15 - np.searchsorted(row[::-1], d) if is_falling else np.searchsorted(row, d, "right")
+        alone = Lines(lines.factor[[channel]], lines.bias[[channel]], lines.scale[[channel]], lines.zero)
+        assert (quantized(alone, d[None])[0].clip(0, 15) == expected).all()
 
 
 def test_what_no_line_gives_is_not_proved() -> None:

@@ -55,9 +55,26 @@ def on_float_line(writer: Writer, node: Node, x: str, lines: FloatLines, ends: t
     """Write a node of kind `thresholds` behind a sum as a line; x: int32, `ends`: see `cut_off`."""
     number = writer.node("Cast", [x], to=_FLOAT)
     moved = writer.node("Add", [number, writer.constant("offset", along(lines.offset, node))])
-    zeros = writer.constant("zeros", np.zeros(len(lines.step), np.uint8))
-    codes = writer.node("QuantizeLinear", [moved, writer.constant("step", lines.step), zeros], axis=1)
+    # QuantizeLinear with a step for each channel is slow where these lie last.
+    divided = writer.node("Div", [moved, writer.constant("step", along(lines.step, node))])
+    one, zero = writer.constant("one", np.float32(1)), writer.constant("zero", np.uint8(0))
+    codes = writer.node("QuantizeLinear", [divided, one, zero])
     return cut_off(writer, node, codes, ends)
+
+
+def scaled(writer: Writer, node: Node, x: str, *, is_normed: bool) -> str:
+    """Write a node of kind `scale`; x: int32.
+
+    Args:
+        is_normed: only batch normalisations read it. Then DequantizeLinear does the same in one step; elsewhere ONNX
+            Runtime takes that for a mark of 8 bits, and moves it.
+    """
+    scale = node.settings["scale"].numpy().astype(np.float32)
+    if scale.size == 1 and is_normed:
+        return writer.node("DequantizeLinear", [x, writer.constant("scale", scale.reshape(()))], node.name)
+    number = writer.node("Cast", [x], to=_FLOAT)
+    factor = along(scale, node) if scale.size > 1 else scale.reshape(())
+    return writer.node("Mul", [number, writer.constant("scale", factor)], node.name)
 
 
 def cut_off(writer: Writer, node: Node, codes: str, ends: tuple[int, int]) -> str:

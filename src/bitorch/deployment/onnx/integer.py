@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..capture.problems import Problem
 from ..graph.graph import Graph, Node
 from ..runtime.fuse_thresholds import reach
-from .code_steps import coded, compared, cut_off, looked_up, on_float_line, values
+from .code_steps import coded, compared, looked_up, on_float_line, scaled, values
+from .convs_on_lines import ConvOnLine, codes_on_line, conv_on_line, staircases_of
 from .dialect import Dialect, cannot_say
 from .float_kinds import what_is_missing, write_float
 from .integer_passes import PASSES
-from .lines import Lines, Staircases, proved_float_lines, proved_lines
-from .low_bit_sums import Product, exact_sum, weight_in_32_bits, window
+from .layouts import meet_in_two_orders, with_both_last, with_channels_last
+from .lines import proved_float_lines
+from .low_bit_sums import Product, exact_sum
 from .require_onnx import onnx
 from .rounded_once import behind_sums, is_safe_in_float64, write_rounded_once
+from .tables_of_sums import every_sum, is_large, looked_up_in, tabled
 from .writer import Writer
 
-_INT8, _UINT8, _FLOAT = onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
+_UINT8, _FLOAT = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
 #: Kinds that pass codes on as they are.
 _MOVES = frozenset({"max_pool", "concat", "flatten", "select", "take", "reshape", "permute"})
 #: And those that are computed on codes as floats, which are codes again.
@@ -57,15 +60,6 @@ def write(graph: Graph, writer: Writer, inputs: dict[str, str]) -> dict[str, str
     return writing.values
 
 
-@dataclass(frozen=True)
-class _Line:
-    """The sum of codes of which QLinearConv gives the codes behind its thresholds right away."""
-
-    product: Product
-    lines: Lines
-    ends: tuple[int, int]
-
-
 def folded(conv: Node, norm: Node) -> Node:
     """A float convolution and the batch normalisation behind it as one convolution."""
     multiply, offset = (norm.settings[key].double() for key in ("multiply", "offset"))
@@ -75,37 +69,56 @@ def folded(conv: Node, norm: Node) -> Node:
     return replace(conv, name=norm.name, settings={**conv.settings, "weight": scaled.float(), "bias": moved.float()})
 
 
-def _staircases(product: Node, thresholds: Node) -> Staircases:
-    """The thresholds behind a sum."""
-    settings, (low, high) = thresholds.settings, reach(product)
-    numbers = settings["thresholds"].numpy().astype(np.int64)
-    worth = 2 if settings["sign"] else 1
-    return Staircases(numbers, settings["descending"].numpy(), low, high, worth).trimmed()
-
-
 class _Writing:
     def __init__(self, graph: Graph, writer: Writer, inputs: dict[str, str]) -> None:
         self.graph, self.writer = graph, writer
         self.values = dict(inputs)
-        self.lines: dict[str, _Line] = {}  # by the name of the product
+        self.lines: dict[str, ConvOnLine] = {}  # by the name of the product
         self.readers = graph.readers()
         self.inexact = behind_sums(graph)
+        self.last = with_channels_last(graph)
+        self.in_tables: set[str] = set()  # what is written already, with the product
 
     def add(self, node: Node) -> None:
         """Write a node, unless it is a sum that only leads to thresholds on a line."""
         if node.kind == "product":
-            line = self._line(node)
+            line = conv_on_line(self.graph, self.readers[node.name], node)
             if line is not None:
                 self.lines[node.name] = line
                 return
-        if self._folds(node):
+        if self._folds(node) or node.name in self.in_tables:
             return
         self.values[node.name] = self._written(node)
+        steps = tabled(self.graph, self.readers, node)
+        if steps:
+            self._write_table(node, steps)
+
+    def _write_table(self, product: Node, steps: list[Node]) -> None:
+        """Write the steps behind a product as a table of all its sums."""
+        sums = Product.of(product)
+        table = every_sum(self.writer, sums)
+        for step in steps:
+            inner = replace(step, name=f"{step.name}/every", shape=step.shape[:1])
+            with self.writer.inside(step.name):
+                table = self._step(inner, step, table)
+        self.values[steps[-1].name] = looked_up_in(
+            self.writer, table, steps[-1], self.values[product.name], by_channel=is_large(sums)
+        )
+        self.in_tables.update(step.name for step in steps)
+
+    def _step(self, inner: Node, node: Node, x: str) -> str:
+        """One step of a table."""
+        if node.kind == "scale":
+            return scaled(self.writer, inner, x, is_normed=False)
+        if node.kind == "batch_norm" and not is_safe_in_float64(self.graph, node, self.inexact):
+            return write_rounded_once(self.writer, inner, x)
+        return write_float(self.writer, inner, [x], [inner.shape])
 
     def _written(self, node: Node) -> str:
         writer = self.writer
         if node.kind == "thresholds" and node.inputs[0] in self.lines:
-            return self._on_line(node, self.lines[node.inputs[0]])
+            line = self.lines[node.inputs[0]]
+            return codes_on_line(writer, node, line, self.values[line.product.node.inputs[0]])
         if node.kind == "batch_norm" and self._folds(self.graph[node.inputs[0]]):
             conv = folded(self.graph[node.inputs[0]], node)
             return write_float(self.writer, conv, [self.values[n] for n in conv.inputs], [self._shape(conv.inputs[0])])
@@ -115,10 +128,9 @@ class _Writing:
         if node.kind == "code_matmul":
             return self._code_matmul(node, x)
         if node.kind == "scale":
-            scale = node.settings["scale"].numpy().astype(np.float32)
-            number = writer.node("Cast", x, to=_FLOAT)
-            shape = (-1, *[1] * (len(node.shape) - 1)) if scale.size > 1 else ()
-            return writer.node("Mul", [number, writer.constant("scale", scale.reshape(shape))], node.name)
+            readers = {reader.kind for reader in self.readers[node.name]}
+            is_normed = node.name not in self.graph.outputs and readers == {"batch_norm"}
+            return scaled(writer, node, x[0], is_normed=is_normed)
         if node.kind == "thresholds":
             return self._thresholds(node, x[0])
         if node.kind == "codes":
@@ -136,6 +148,8 @@ class _Writing:
         if node.kind == "batch_norm" and not is_safe_in_float64(self.graph, node, self.inexact):
             return write_rounded_once(self.writer, node, x[0])
         is_of_codes = bool(node.inputs) and self._is_code(node.inputs[0])
+        if meet_in_two_orders(self.graph, node, self.last):
+            return with_both_last(self.writer, node, x)
         if not is_of_codes or (node.kind in _MOVES and not self._is_slow_pool(node)):
             return write_float(self.writer, node, x, shapes)
         numbers = self.writer.node("Cast", x, to=_FLOAT)
@@ -166,43 +180,11 @@ class _Writing:
             return compared(self.writer, node, x, np.float32)
         anchor = self.graph[node.inputs[0]]
         if anchor.kind == "product" and node.settings["table"] is None:
-            staircases = _staircases(anchor, node)
+            staircases = staircases_of(anchor, node)
             lines = proved_float_lines(staircases)
             if lines is not None:
                 return on_float_line(self.writer, node, x, lines, staircases.ends)
         return compared(self.writer, node, x, np.int32)
-
-    def _line(self, node: Node) -> _Line | None:
-        """What gives the codes behind a sum; None if the sum itself is needed, or has no line."""
-        readers, product = self.readers[node.name], Product.of(node)
-        is_only = len(readers) == 1 and node.name not in self.graph.outputs
-        if not is_only or not product.spatial or product.is_transposed or product.most_factor < 1:
-            return None
-        thresholds = readers[0]
-        if thresholds.kind != "thresholds" or thresholds.settings["table"] is not None:
-            return None
-        staircases = _staircases(node, thresholds)
-        lines = proved_lines(staircases, product.most_factor)
-        return None if lines is None else _Line(product, lines, staircases.ends)
-
-    def _on_line(self, node: Node, line: _Line) -> str:
-        """Write a convolution of codes that gives codes."""
-        writer, product, lines = self.writer, line.product, line.lines
-        channels = product.node.shape[0]
-        with writer.inside(product.node.name):
-            weight = weight_in_32_bits(writer, product, tuple(range(2 + product.spatial)))
-            if (lines.factor != 1).any():
-                factor = lines.factor.astype(np.int32).reshape(-1, *[1] * (1 + product.spatial))
-                weight = writer.node("Mul", [weight, writer.constant("factor", factor)])
-            weight = writer.node("Cast", [weight], to=_INT8)
-        one, zero = writer.constant("one", np.float32(1)), writer.constant("zero", np.uint8(product.zero))
-        inputs = [
-            self.values[product.node.inputs[0]], one, zero,
-            weight, writer.constant("scale", lines.scale), writer.constant("zeros", np.zeros(channels, np.int8)),
-            one, writer.constant("zero", np.uint8(0)),
-            writer.constant("bias", lines.bias.astype(np.int32)),
-        ]  # fmt: skip
-        return cut_off(writer, node, writer.node("QLinearConv", inputs, **window(product)), line.ends)
 
     def _code_matmul(self, node: Node, x: list[str]) -> str:
         """The exact product of two tensors of codes, int32."""

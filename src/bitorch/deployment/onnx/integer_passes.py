@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ..passes.pipeline import PASSES as SHARED
 from ..passes.pipeline import Pass
 from ..passes.quantizer_codes import over_channels
 from ..runtime.fold_tables import drop_lookups, fold_tables
-from ..runtime.fuse_thresholds import of_floats, with_thresholds
+from ..runtime.fuse_thresholds import changes_nothing, of_floats, with_thresholds
 
 #: There are no thresholds of more levels.
 _MOST = 15
@@ -34,13 +35,20 @@ def _of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
     _, chain = source(graph, node, lambda at: True)
     has_norm = any(at.kind == "batch_norm" for at in chain)
     if levels > _MOST or (levels > 1 and not has_norm):
-        return node
+        return _past_relus(graph, node, alone)
     fused = of_floats(graph, node, alone)
     if levels == 1 or fused.kind != "thresholds":
         return fused
     chain = _between(graph, fused.inputs[0], node)
     is_exact = all(at.row.exact for at in chain)
-    return node if is_exact and _gives(chain, node, fused) else fused
+    return _past_relus(graph, node, alone) if is_exact and _gives(chain, node, fused) else fused
+
+
+def _past_relus(graph: Graph, node: Node, alone: set[str]) -> Node:
+    """Let a quantizer cut off what a ReLU before it does, where nothing else reads that."""
+    while node.settings["form"] == "unit" and node.inputs[0] in alone and changes_nothing(graph[node.inputs[0]]):
+        node = replace(node, inputs=graph[node.inputs[0]].inputs)
+    return node
 
 
 def _between(graph: Graph, start: str, node: Node) -> list[Node]:

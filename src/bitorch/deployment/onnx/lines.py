@@ -1,9 +1,13 @@
-"""Lines that give the codes of thresholds: round(float32(k·D + bias)·scale) for every D that can be reached.
+"""Lines that give the codes of thresholds: round(float32(k·D + bias)·scale) + zero for every D that can be reached.
 
 QLinearConv multiplies a sum by one float32 number per channel and rounds half to even, at the speed of 8 bits. So for
 each channel a factor k of its weights, an integer bias and a scale are looked for whose staircase is that of the
 thresholds, which are integers and leave room. It is proved and not tried out: every step of the formula keeps order, so
 codes are equal everywhere if they are on both sides of each threshold and at both ends of what can be reached.
+
+A line goes through the code `zero` where k·D + bias is 0, which the integer bias can only place at multiples of 1/k.
+The further off the codes that is, the more such places there are for lines between the same thresholds: 15 thresholds
+of a thousand channels leave next to no other choice. It is not free either, as float32 has fewer digits there.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _INT32 = 2**31 - 1
+#: Codes that lines go through, in the order of trial; all channels of a layer share one.
+_ZEROS = (0, 64, 128, 255)
 #: Integers beside the bias where a line has most room, that are tried as well.
 _BESIDE = (0, -1, 1, -2, 2)
 #: Halvings of an interval of slopes; more find nothing that float32 tells apart.
@@ -90,22 +96,24 @@ class Staircases:
 
 @dataclass(frozen=True)
 class Lines:
-    """Of each channel a line, all [C].
+    """Of each channel a line.
 
     Attributes:
-        factor: int64, of the weights; below 0 where codes fall.
-        bias: int64, of the sum.
-        scale: float32, above 0.
+        factor: int64 [C], of the weights; below 0 where codes fall.
+        bias: int64 [C], of the sum.
+        scale: float32 [C], above 0.
+        zero: what is added behind the rounding, 0 to 255.
     """
 
     factor: Ints
     bias: Ints
     scale: NDArray[np.float32]
+    zero: int = 0
 
     def value(self, d: Ints) -> Ints:
         """Return what QLinearConv makes of D, [C, P], before it is cut off at 0 and 255."""
         total = (self.factor[:, None] * d + self.bias[:, None]).astype(np.float32)
-        value: Ints = np.rint(total * self.scale[:, None]).astype(np.int64)
+        value: Ints = np.rint(total * self.scale[:, None]).astype(np.int64) + self.zero
         return value
 
 
@@ -117,14 +125,25 @@ def proved_lines(staircases: Staircases, most: int) -> Lines | None:
     """
     rising = staircases.mirrored()
     slope, lowest, highest = _widest(rising)
-    crossing = (lowest + highest) / 2 / slope
     sign = np.where(staircases.descending, -1, 1)
-    channels = len(slope)
-    found = Lines(np.zeros(channels, np.int64), np.zeros(channels, np.int64), np.ones(channels, np.float32))
+    for zero in _ZEROS:
+        crossing = ((lowest + highest) / 2 - zero) / slope
+        found = _all_proved(staircases, rising, crossing, sign, most, zero)
+        if found is not None:
+            return found
+    return None
+
+
+def _all_proved(
+    staircases: Staircases, rising: Staircases, crossing: Floats, sign: Ints, most: int, zero: int
+) -> Lines | None:
+    """Find lines through one code; `crossing`: where the bias of a factor of 1 would be best."""
+    channels = len(sign)
+    found = Lines(np.zeros(channels, np.int64), np.zeros(channels, np.int64), np.ones(channels, np.float32), zero)
     is_open = np.ones(channels, bool)
     for factor in range(1, most + 1):
         for beside in _BESIDE:
-            tried = _tried(rising, factor, np.rint(factor * crossing) + beside, sign)
+            tried = _tried(rising, factor, np.rint(factor * crossing) + beside, sign, zero)
             proved = is_open & is_proved(tried, staircases)
             for kept, one in ((found.factor, tried.factor), (found.bias, tried.bias), (found.scale, tried.scale)):
                 kept[proved] = one[proved]
@@ -134,20 +153,25 @@ def proved_lines(staircases: Staircases, most: int) -> Lines | None:
     return None
 
 
-def _tried(rising: Staircases, factor: int, wanted: Floats, sign: Ints) -> Lines:
-    """The line through a zero at −bias/factor, with the scale in the middle of those that pass all thresholds."""
+def _tried(rising: Staircases, factor: int, wanted: Floats, sign: Ints, zero: int) -> Lines:
+    """The line through `zero` at −bias/factor, with the scale in the middle of those that pass all thresholds."""
     reach = factor * max(abs(rising.low), abs(rising.high))
     bias = np.clip(wanted, reach - _INT32, _INT32 - reach)
-    middle = rising.middles
     t = rising.thresholds.astype(np.float64)
     above = factor * np.clip(t, rising.low, rising.high) + bias[:, None]
     below = factor * np.clip(t - 1, rising.low, rising.high) + bias[:, None]
+    # above·scale is to be beyond the middle between two codes, and below·scale is not.
+    middle = rising.middles - zero
     with np.errstate(divide="ignore"):
-        least = np.where(t > rising.high, 0.0, np.where(above > 0, middle / above, np.inf)).max(1)
-        most = np.where((t <= rising.low) | (below <= 0), np.inf, middle / below).min(1)
+        at_above, at_below = middle / above, middle / below
+    at_least = [np.where(above > 0, at_above, np.inf), np.where(below < 0, at_below, np.inf)]
+    at_most = [np.where(above < 0, at_above, np.inf), np.where(below > 0, at_below, np.inf)]
+    never, always, is_high = t > rising.high, t <= rising.low, middle > 0
+    least = np.where(is_high, np.where(never, 0, at_least[0]), np.where(always, 0, at_least[1])).max(1)
+    most = np.where(is_high, np.where(always, np.inf, at_most[1]), np.where(never, np.inf, at_most[0])).min(1)
     scale = np.where(np.isinf(most), 2 * np.maximum(least, 1), (least + most) / 2)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
-    return Lines(sign * factor, bias.astype(np.int64), np.minimum(scale, 2.0**100).astype(np.float32))
+    return Lines(sign * factor, bias.astype(np.int64), np.minimum(scale, 2.0**100).astype(np.float32), zero)
 
 
 @dataclass(frozen=True)

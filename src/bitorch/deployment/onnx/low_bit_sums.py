@@ -2,8 +2,8 @@
 
 ConvInteger has no fast kernel for signed weights in ONNX Runtime, and takes 20 times as long as a convolution in 8
 bits. MatMulInteger has one: so the pixels that an output sees are gathered side by side, as rows of a matrix, which
-takes one and a half to two times as long as QLinearConv, where float32 takes four times. What is left, groups and
-transposed convolutions, is computed in float32 on integers, exactly up to 2^24.
+takes up to one and a half times as long as QLinearConv, where float32 takes four times and more. What is left, groups
+and transposed convolutions, is computed in float32 on integers, exactly up to 2^24.
 """
 
 from __future__ import annotations
@@ -85,6 +85,14 @@ class Product:
         return min(127 // self.largest_weight, _PAIR // (2 * self.most * self.largest_weight))
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """The least and the largest sum that there can be."""
+        least, most = (-1, 1) if self.node.settings["sign"] else (-self.zero, self.most - self.zero)
+        weight = self.weight.reshape(self.node.channels, -1)
+        above, below = weight.clip(min=0).sum(1), weight.clip(max=0).sum(1)
+        return int((above * least + below * most).min()), int((above * most + below * least).max())
+
+    @property
     def fits_float(self) -> bool:
         """Whether float32 has every sum."""
         return reach(self.node)[1] < EXACT
@@ -102,22 +110,26 @@ def weight_in_32_bits(writer: Writer, product: Product, order: tuple[int, ...]) 
     return writer.node("Add", [value, number(writer, lowest)])
 
 
+def is_gathered(graph: Graph, product: Product) -> bool:
+    """Whether sums of a convolution are rows of a matrix product, whose channels lie last in memory."""
+    few = graph[product.node.inputs[0]].shape[0] < _FEW_CHANNELS
+    # Where a pixel has few channels, gathering it takes longer than a convolution of floats.
+    is_thin = few and product.fits_float
+    return product.spatial > 0 and not (product.is_transposed or product.groups > 1 or is_thin)
+
+
 def exact_sum(writer: Writer, graph: Graph, product: Product, x: str) -> str:
     """Write the sums of a node, int32 [batch, *shape]; x: the stored codes, uint8."""
     before = graph[product.node.inputs[0]].shape
-    spatial = product.spatial
-    # Where a pixel has few channels, gathering it takes longer than a convolution of floats.
-    is_thin = spatial > 0 and before[0] < _FEW_CHANNELS and product.fits_float
-    if product.is_transposed or product.groups > 1 or is_thin:
+    if is_gathered(graph, product):
+        rows = _patches(writer, product, x, before)
+    elif product.spatial == 0:
+        rows = _channels_last(writer, x, len(before))
+    else:
         return _in_floats(writer, product, x)
-    rows = _patches(writer, product, x, before) if spatial else _channels_last(writer, x, len(before))
-    sums = _times_weight(writer, product, rows)
-    if len(before) == 1:
+    sums, last = _times_weight(writer, product, rows), len(before)
+    if last == 1:
         return writer.node("Identity", [sums], product.node.name)
-    if spatial:
-        moved = writer.node("Transpose", [sums], perm=[0, 2, 1])
-        return writer.node("Reshape", [moved, shape(writer, [0, *product.node.shape])], product.node.name)
-    last = len(before)
     return writer.node("Transpose", [sums], product.node.name, perm=[0, last, *range(1, last)])
 
 
@@ -126,22 +138,24 @@ def _channels_last(writer: Writer, x: str, axes: int) -> str:
 
 
 def _patches(writer: Writer, product: Product, x: str, before: tuple[int, ...]) -> str:
-    """What each output sees, [batch, places, kernel·C]: kernel by kernel, its channels last."""
+    """What each output sees, [batch, *rows, kernel·C]: kernel by kernel, its channels last."""
     settings = product.node.settings
     channels, *sizes = before
     kernel, stride, padding, dilation = (settings[key] for key in ("kernel_size", "stride", "padding", "dilation"))
     value = _channels_last(writer, x, len(before))
     if math.prod(kernel) == 1 and not any(padding) and set(stride) == {1}:
-        return writer.node("Reshape", [value, shape(writer, [0, -1, channels])])
+        return value
     if any(padding):
         widths = np.array([0, *padding[::2], 0, 0, *padding[1::2], 0], np.int64)
         zero = writer.constant("zero", np.uint8(product.zero))
         value = writer.node("Pad", [value, writer.constant("padding", widths), zero])
         sizes = [size + a + b for size, a, b in zip(sizes, padding[::2], padding[1::2], strict=True)]
     value = writer.node("Reshape", [value, shape(writer, [0, -1, channels])])
-    places = _places(writer, product.node.shape[1:], kernel, stride, dilation, sizes)
-    seen = writer.node("Gather", [value, places], axis=1)
-    return writer.node("Reshape", [seen, shape(writer, [0, -1, math.prod(kernel) * channels])])
+    out = product.node.shape[1:]
+    seen = writer.node("Gather", [value, _places(writer, out, kernel, stride, dilation, sizes)], axis=1)
+    if math.prod(kernel) == 1:
+        return seen
+    return writer.node("Reshape", [seen, shape(writer, [0, *out, math.prod(kernel) * channels])])
 
 
 def _places(
@@ -152,16 +166,20 @@ def _places(
     dilation: tuple[int, ...],
     sizes: list[int],
 ) -> str:
-    """Of each output and place of the kernel the pixel, int32 [*out, kernel], as a sum of what each axis gives."""
+    """Of each output and place of the kernel the pixel, int32 [*out, kernel], as a sum of what each axis gives.
+
+    A kernel of one place has no axis.
+    """
     steps = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
-    grids = [np.arange(k) * d * step for k, d, step in zip(kernel, dilation, steps, strict=True)]
     offsets = np.zeros((), np.int64)
-    for grid in grids:
-        offsets = offsets[..., None] + grid
-    value = writer.constant("offsets", offsets.reshape(-1).astype(np.int32))
+    for k, d, step in zip(kernel, dilation, steps, strict=True):
+        offsets = offsets[..., None] + np.arange(k) * d * step
+    is_one = offsets.size == 1
+    value = "" if is_one else writer.constant("offsets", offsets.reshape(-1).astype(np.int32))
     for axis, (count, s, step) in enumerate(zip(out, stride, steps, strict=True)):
-        starts = (np.arange(count) * s * step).astype(np.int32).reshape(-1, *[1] * (len(out) - axis))
-        value = writer.node("Add", [value, writer.constant("starts", starts)])
+        behind = len(out) - axis - is_one
+        starts = writer.constant("starts", (np.arange(count) * s * step).astype(np.int32).reshape(-1, *[1] * behind))
+        value = writer.node("Add", [value, starts]) if value else starts
     return value
 
 

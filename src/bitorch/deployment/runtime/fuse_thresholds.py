@@ -93,9 +93,9 @@ def of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
         start = chain.pop(0)
         steps = _one_way(chain, node)
     is_unit = node.settings["form"] == "unit"
-    while chain and is_unit and chain[-1].name in alone and _changes_nothing(chain[-1]):
+    while chain and is_unit and chain[-1].name in alone and changes_nothing(chain[-1]):
         chain.pop()  # where something else reads it, it is computed anyway, in the same operation
-    if is_unit and (not is_few or all(map(_changes_nothing, chain))):
+    if is_unit and (not is_few or all(map(changes_nothing, chain))):
         return replace(node, inputs=(chain[-1].name if chain else start.name,))
     return _with(node, start, chain, float_staircase(_stored(steps, node), node.shape, levels))
 
@@ -121,7 +121,7 @@ def _one_way(chain: Sequence[Node], node: Node) -> list[Node] | None:
     return [*before, from_zero, bend, *after]
 
 
-def _changes_nothing(node: Node) -> bool:
+def changes_nothing(node: Node) -> bool:
     """Whether a quantizer to [0, 1] gives the same codes without the node before it."""
     if node.kind == "relu":
         return True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .call import Call, along_channels, floats
+from .call import Call, floats
 
 
 def operator(op_type: str) -> Callable[[Call], str]:
@@ -24,8 +24,8 @@ def batch_norm(call: Call) -> str:
     """x·multiply + offset, rounded once: the product and the sum have room in float64."""
     if not call.exact:
         return _batch_normalization(call)
-    numbers = [along_channels(call.setting(key), call.rank).astype(np.float64) for key in ("multiply", "offset")]
-    multiply, offset = (call.constant(key, one) for key, one in zip(("multiply", "offset"), numbers, strict=True))
+    # They are float32 in the file, for its size.
+    multiply, offset = (call.op("Cast", call.per_channel(key), to=_DOUBLE) for key in ("multiply", "offset"))
     product = call.op("Mul", call.op("Cast", call.x, to=_DOUBLE), multiply)
     return call.last("Cast", call.op("Add", product, offset), to=_FLOAT)
 
