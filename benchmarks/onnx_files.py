@@ -1,8 +1,8 @@
 """ONNX files of low-bit nets: how large beside the packed file, how fast beside ONNX Runtime's int8 of the float net.
 
-Weights are random, statistics of BatchNorms those of random images. Each file is compared with its model in every
-tensor over the images before it is timed; a time is that of one image on one thread, the median of rounds in which both
-take turns.
+Weights are random, statistics of BatchNorms those of random images. Each file of dialect integer is compared with its
+model in every tensor over the images before it is timed; a time is that of one image on one thread, the median of
+rounds in which both take turns. Those of qcdq and qonnx sum floats: counted are the images that get the model's class.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import onnxruntime
 import torch
 import tyro
@@ -45,14 +47,16 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "learned": {"weight_bits": 4, "activation_bits": 4, "range": "learned"},
     "channel": {"weight_bits": 2, "activation_bits": 2, "range": "learned", "weight_scale": "channel"},
 }
+_DIALECTS = ("integer", "qcdq", "qonnx")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Write ONNX files of dialect integer, verify them, and say how large and how fast they are."""
+    """Write ONNX files, compare them with their models, and say how large and how fast they are."""
 
     nets: tuple[str, ...] = ("lenet-28", "resnet-18")
     settings: tuple[str, ...] = ("W1A2", "W4A4")
+    dialects: tuple[str, ...] = ("integer",)
     images: int = 64
     """How many are compared."""
     rounds: int = 15
@@ -63,7 +67,8 @@ class Options:
         Raises:
             ValueError: a name is not valid.
         """
-        for given, names in ((self.nets, tuple(_SHAPES)), (self.settings, tuple(_SETTINGS))):
+        known = ((self.nets, tuple(_SHAPES)), (self.settings, tuple(_SETTINGS)), (self.dialects, _DIALECTS))
+        for given, names in known:
             for one in given:
                 if one not in names and not is_external(one):
                     raise ValueError(f"there is no {one!r}, but {', '.join(names)}")
@@ -161,16 +166,56 @@ def in_turn(calls: Sequence[Callable[[], object]], rounds: int) -> list[float]:
     return [statistics.median(kept[1:]) for kept in seconds]
 
 
+def same_classes(net: str, setting: str, dialect: str, options: Options, folder: Path) -> list[str]:
+    """Write one net in a dialect of floats; the row of the second table."""
+    images = torch.rand(options.images, *_shape(net)[0], generator=torch.Generator().manual_seed(1))
+    model = model_of(net, setting, images[:4])
+    path = folder / f"{net}.{dialect}.onnx"
+    written = bitorch.export_onnx(model, images[:1], path=path, dialect=dialect)
+    scores = _scores(path, images, by_runtime=dialect == "qcdq")
+    with torch.no_grad():
+        expected = torch.cat([model(part) for part in images.split(16)])
+    same = int((scores.argmax(1) == expected.argmax(1)).sum())
+    furthest = float((scores - expected).abs().amax() / expected.abs().amax())
+    return [net, setting, dialect, f"{same} of {len(images)}", f"{furthest:.1e}", f"{written.nbytes:,}"]
+
+
+def _scores(path: Path, images: Tensor, *, by_runtime: bool) -> Tensor:
+    """What a file gives in ONNX Runtime, or in the package qonnx, which takes one image after the other."""
+    if by_runtime:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        found = [session.run(None, {name: part.numpy()})[0] for part in images.split(16)]
+    else:
+        from qonnx.core.modelwrapper import ModelWrapper
+        from qonnx.core.onnx_exec import execute_onnx
+
+        wrapped = ModelWrapper(onnx.load(path))
+        (name,), (output,) = ([end.name for end in ends] for ends in (wrapped.graph.input, wrapped.graph.output))
+        found = [execute_onnx(wrapped, {name: image.numpy()})[output] for image in images.split(1)]
+    return torch.from_numpy(np.concatenate(found))
+
+
 def main(options: Options) -> None:
-    """Print the table."""
+    """Print the tables."""
     options.check()
     heads = ("net", "bits", "numbers equal", "packed", "ONNX", "≤ 1.25 + 20 kB", "on lines", "ms", "int8 ms", "ratio")
-    table = Table(*heads)
+    integers, floats = Table(*heads), Table("net", "bits", "dialect", "same class", "furthest score", "ONNX")
+    cases = [
+        (net, setting, dialect) for net in options.nets for setting in options.settings for dialect in options.dialects
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        for net in options.nets:
-            for setting in options.settings:
-                table.add_row(*measure(net, setting, options, Path(folder)).cells())
-    Console(width=140).print(table)
+        for net, setting, dialect in cases:
+            if dialect == "integer":
+                integers.add_row(*measure(net, setting, options, Path(folder)).cells())
+            else:
+                floats.add_row(*same_classes(net, setting, dialect, options, Path(folder)))
+    for table in (integers, floats):
+        if table.row_count:
+            Console(width=140).print(table)
 
 
 if __name__ == "__main__":
