@@ -113,12 +113,10 @@ class TestModel:
 
     def test_convert_is_that_of_the_layers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[tuple[object, ...]] = []
-        monkeypatch.setattr(
-            bitorch.layers, "convert", lambda *args, **options: calls.append((args, options)), raising=False
-        )
+        monkeypatch.setattr("bitorch.models.base.convert", lambda *args, **options: calls.append((args, options)))
         net = Ends((1, 3, 16, 16), 5)
-        assert net.convert("a mode", device="cpu", verbose=True) is net
-        assert calls == [((net, "a mode"), {"device": "cpu", "verbose": True})]
+        assert net.convert(bitorch.RuntimeMode.CPU, device="cpu", verbose=True) is net
+        assert calls == [((net, bitorch.RuntimeMode.CPU), {"device": "cpu", "verbose": True})]
 
     @pytest.mark.parametrize("shape", [7, "1333", (1, 3, 16.0, 16), (True, 3, 16, 16)])
     def test_shape_of_another_type(self, shape: object) -> None:
