@@ -163,7 +163,7 @@ def test_a_mixer_of_integers_gives_the_bits_of_the_model(tmp_path: Path) -> None
     assert "global_avg_pool" not in names(check(model, (16, 12), tmp_path, exact=True))
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(st.integers(1, 3), st.sampled_from([1, 2, 7, 31, 33, 63, 64, 65]), st.sampled_from([1, 3, 8, 31, 32, 33, 65]))
 def test_mixers_of_any_size(batch: int, tokens: int, features: int) -> None:
     model = converted(Mixer(tokens, features, 9, patches=False), first=8, last=8)

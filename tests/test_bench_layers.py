@@ -271,9 +271,10 @@ def test_layers_get_the_methods_that_the_page_on_kernels_says() -> None:
 
 @pytest.mark.parametrize("kernels", bitorch_runtime.cpu()["kernels"])
 def test_layers_get_these_methods_with_every_set_of_kernels(kernels: str) -> None:
-    """Kernels are chosen once per process."""
+    """Kernels are chosen once per process; the test needs neither PyTorch nor the plugins, whose imports take longer."""
     test = f"{__file__}::{test_layers_get_the_methods_that_the_page_on_kernels_says.__name__}"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    without = ["--noconftest", *(f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "xdist"))]
+    command = [sys.executable, "-m", "pytest", "-q", *without, test]
     done = subprocess.run(
         command,
         env=os.environ | {"BITORCH_KERNEL": kernels, "BITORCH_FUSED": "0"},

@@ -325,7 +325,7 @@ def try_all(path: Path, folder: Path, *, train: bool = False) -> None:
             assert len(str(error)) < 2000  # noqa: PT017
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(place=st.integers(0, 10**6), junk=JUNK, is_removed=st.booleans())
 def test_junk_anywhere_is_refused(
     place: int, junk: object, is_removed: bool, content: dict[str, Any], tmp_path: Path
