@@ -16,6 +16,8 @@ from bitorch.quantizations import InputDoReFa, WeightDoReFa
 from capture_oracle import value_of
 
 NO_LOW_BIT = "the model has no low-bit layer"
+#: The other thing that a model without one is told.
+READS_FLOATS = "its low-bit weights are multiplied by floats"
 LOW_BIT: dict[str, Any] = {"weight_quantization": WeightDoReFa(1), "input_quantization": InputDoReFa(2)}
 SHAPE = (4, 6, 6)
 #: Kinds whose value depends, in its last bits, on the order in which floats are summed, or on the library's exp.
@@ -65,7 +67,8 @@ def outputs(result: Any) -> list[Tensor]:
 def captured(model: nn.Module, *example: Tensor) -> Capture:
     """Capture a model that can be deployed, but for low-bit layers, and hold the graph to it."""
     found = capture(model, *example)
-    assert [p for p in found.problems if p.what != NO_LOW_BIT] == [], str(can_deploy(model, *example))
+    others = [p for p in found.problems if p.what != NO_LOW_BIT and not p.what.startswith(READS_FLOATS)]
+    assert others == [], str(can_deploy(model, *example))
     for batch in (1, 2, 5):
         inputs = [torch.randn(batch, *x.shape[1:]) for x in example]
         with torch.no_grad():
