@@ -271,7 +271,7 @@ def test_layers_get_the_methods_that_the_page_on_kernels_says() -> None:
 
 @pytest.mark.parametrize("kernels", bitorch_runtime.cpu()["kernels"])
 def test_layers_get_these_methods_with_every_set_of_kernels(kernels: str) -> None:
-    """Kernels are chosen once per process; the test needs neither PyTorch nor the plugins, whose imports take longer."""
+    """Kernels are chosen once per process; the test needs no PyTorch and no plugins, which import longer."""
     test = f"{__file__}::{test_layers_get_the_methods_that_the_page_on_kernels_says.__name__}"
     without = ["--noconftest", *(f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "xdist"))]
     command = [sys.executable, "-m", "pytest", "-q", *without, test]
