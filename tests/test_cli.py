@@ -120,7 +120,7 @@ def test_resume_takes_the_settings_of_the_run(out: Path, tmp_path: Path, capsys:
         ),
         (["train", "--bits", "1", "9", "6"], "bits (of activations) must be one of 1…8, or 32 for none, got 9"),
         (["train", "--lr", "-1"], "lr must be above 0, got -1.0"),
-        (["train", "--model", "lenet"], "model must be one of svhn-a"),
+        (["train", "--model", "lenet5"], "model must be one of svhn-a"),
         (["train", "--config", "missing.yaml"], "missing.yaml"),
         (["train", "--config", "/"], "/ is a folder; it must be a YAML or JSON file"),
         (["train", "--seed", str(2**63)], "seed must be below 2**63, got 9223372036854775808"),

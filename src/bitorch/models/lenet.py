@@ -52,7 +52,10 @@ class LeNet(Model):
         self.num_output = num_classes
         height, width = (_side_behind_pools(side) for side in resolution)
         if min(height, width) < 1:
-            raise ValueError(f"LeNet takes images of at least 16×16, got input_shape={self._input_shape}")
+            raise ValueError(
+                f"LeNet takes images of at least 16×16, got input_shape={self._input_shape}; for 8×8 "
+                "there is LeNet8, by name lenet-8"
+            )
         features = self.num_channels_conv * height * width
         if lenet_version in _QUANTIZERS:
             layers = self._low_bit_layers(features, *_QUANTIZERS[lenet_version])
