@@ -44,7 +44,6 @@ pytestmark = [
 ]
 
 #: Each compilation costs seconds, so one graph holds as much as it can.
-BACKENDS = ("aot_eager", "inductor")
 slow = pytest.mark.slow
 
 
@@ -111,7 +110,7 @@ def quantizers() -> list[nn.Module]:
     ]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=slow)])
 def test_quantizers(backend: str) -> None:
     side = Side(quantizers())
     generator = torch.Generator().manual_seed(7)

@@ -26,7 +26,7 @@ from bitorch.quantizations import RangeQuantization
 from habit_nets import HabitNet
 from random_models import RandomModel
 
-FEW = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 _SPECIAL = torch.tensor([torch.inf, -torch.inf, 0.0, -0.0, 1e-45, -1e-40, 3e38, -3e38])
 
 
