@@ -1,10 +1,12 @@
-"""What blocks with a shortcut share, and the stages that nets make of them."""
+"""What blocks with a shortcut share, the stages that nets make of them, and what stands behind those."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+
+from .common_layers import classifier
 
 
 class ResidualBlock(nn.Module):
@@ -40,6 +42,25 @@ class ResidualBlock(nn.Module):
     def _sum(self, branch: Tensor, x: Tensor) -> Tensor:
         """Return the branch plus the shortcut of x."""
         return branch + (x if self.downsample is None else self.downsample(x))
+
+
+class ResidualNet(nn.Module):
+    """Layers up to the last stage, then ReLU, global average and a linear classifier.
+
+    Args:
+        layers: up to the last stage; what is common to all stands behind them, in `features`.
+        channels: that leave the last stage.
+        classes: number of logits; 0 leaves the classifier out.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], channels: int, classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.output_layer = classifier(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.output_layer(self.features(x))
+        return logits
 
 
 def residual_stages(block: type[ResidualBlock], layers: Sequence[int], channels: Sequence[int]) -> list[nn.Sequential]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..layers import QConv2d, QConv2d_NoAct
 from .base import Model, NoArgparseArgsMixin
-from .common_layers import classifier, get_initial_layers, image_of
-from .residual import ResidualBlock, residual_stages
+from .common_layers import get_initial_layers, image_of
+from .residual import ResidualBlock, ResidualNet, residual_stages
 
 
 class BasicBlockV1(ResidualBlock):
@@ -117,7 +117,7 @@ class BottleneckV2(ResidualBlock):
         return self._sum(self.body(normed), normed if self.shall_downsample else x)
 
 
-class ResNetV1(nn.Module):
+class ResNetV1(ResidualNet):
     """Batch norm of the image, the stem, batch norm, four stages, ReLU, global average and a linear classifier.
 
     Args:
@@ -143,25 +143,17 @@ class ResNetV1(nn.Module):
         image_resolution: Sequence[int] | None = None,
         image_channels: int = 3,
     ) -> None:
-        super().__init__()
         stages = residual_stages(block, layers, channels)
-        self.features = nn.Sequential(
+        parts = [
             nn.BatchNorm2d(image_channels),
             *get_initial_layers(image_resolution, image_channels, channels[0]),
             nn.BatchNorm2d(channels[0]),
             *stages,
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.output_layer = classifier(channels[-1], classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.output_layer(self.features(x))
-        return logits
+        ]
+        super().__init__(parts, channels[-1], classes)
 
 
-class ResNetV2(nn.Module):
+class ResNetV2(ResidualNet):
     """Batch norm of the image, the stem, four stages, batch norm, ReLU, global average and a linear classifier.
 
     Arguments, shapes and errors: see ResNetV1, with BasicBlockV2 or BottleneckV2.
@@ -176,22 +168,14 @@ class ResNetV2(nn.Module):
         image_resolution: Sequence[int] | None = None,
         image_channels: int = 3,
     ) -> None:
-        super().__init__()
         stages = residual_stages(block, layers, channels)
-        self.features = nn.Sequential(
+        parts = [
             nn.BatchNorm2d(image_channels),
             *get_initial_layers(image_resolution, image_channels, channels[0]),
             *stages,
             nn.BatchNorm2d(channels[-1]),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.output_layer = classifier(channels[-1], classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.output_layer(self.features(x))
-        return logits
+        ]
+        super().__init__(parts, channels[-1], classes)
 
 
 _BASIC_CHANNELS = (64, 64, 128, 256, 512)

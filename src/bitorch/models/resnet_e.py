@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ..layers import QConv2d
 from .base import Model, NoArgparseArgsMixin
-from .common_layers import classifier, get_initial_layers, image_of
-from .residual import ResidualBlock, residual_stages
+from .common_layers import get_initial_layers, image_of
+from .residual import ResidualBlock, ResidualNet, residual_stages
 
 
 class BasicBlock(ResidualBlock):
@@ -36,7 +36,7 @@ class BasicBlock(ResidualBlock):
         return self._sum(self.body(x), x)
 
 
-class _ResnetE(nn.Module):
+class _ResnetE(ResidualNet):
     """The stem, batch norm, four stages of twice that many blocks, ReLU, global average and a linear classifier.
 
     Arguments, shapes and errors: see bitorch.models.resnet.ResNetV1, with BasicBlock.
@@ -51,22 +51,14 @@ class _ResnetE(nn.Module):
         image_resolution: Sequence[int] | None = None,
         image_channels: int = 3,
     ) -> None:
-        super().__init__()
         # A block has one convolution here, where those of the nets that it is compared with have two.
         stages = residual_stages(block, [2 * count for count in layers], channels)
-        self.features = nn.Sequential(
+        parts = [
             *get_initial_layers(image_resolution, image_channels, channels[0]),
             nn.BatchNorm2d(channels[0]),
             *stages,
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.output_layer = classifier(channels[-1], classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.output_layer(self.features(x))
-        return logits
+        ]
+        super().__init__(parts, channels[-1], classes)
 
 
 _CHANNELS = (64, 64, 128, 256, 512)
