@@ -146,11 +146,15 @@ def measure(net: str, setting: str, options: Options, folder: Path) -> Row:
     return Row(net, setting, f"{numbers:,}", packed.nbytes, written.nbytes, on_lines, *times)
 
 
-def _call(model: bytes, images: Tensor) -> Callable[[], object]:
+def _session(model: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _call(model: bytes, images: Tensor) -> Callable[[], object]:
+    session = _session(model)
     feed = {session.get_inputs()[0].name: images.numpy()}
     return lambda: session.run(None, feed)
 
@@ -183,10 +187,7 @@ def same_classes(net: str, setting: str, dialect: str, options: Options, folder:
 def _scores(path: Path, images: Tensor, *, by_runtime: bool) -> Tensor:
     """What a file gives in ONNX Runtime, or in the package qonnx, which takes one image after the other."""
     if by_runtime:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
+        session = _session(path.read_bytes())
         name = session.get_inputs()[0].name
         found = [session.run(None, {name: part.numpy()})[0] for part in images.split(16)]
     else:
