@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 import training_oracle as oracle
 from bitorch_runtime import training
-from bitorch_runtime.training import Gradients
+from bitorch_runtime.training import Codes, Gradients
 from test_objects import DEFAULT_BUILD
 from training_oracle import Floats, Integers, Layer
 
 CHECK = Path(os.environ.get("BITORCH_RUNTIME_BUILD", DEFAULT_BUILD)) / "check_training"
-KERNELS = training.kernels()
+ALL_KERNELS = training.kernels()
+#: Those between differ from the fastest in how they multiply few bits alone.
+KERNELS = tuple(dict.fromkeys([ALL_KERNELS[0], ALL_KERNELS[-1]]))
 KEY = (0x12345678, 0x9ABCDEF0)
 
 
@@ -205,6 +207,67 @@ def test_a_scale_for_each_output_channel(kernel: str) -> None:
     layer = Layer(weight, 4, 1 / 15, rng.random(70, np.float32))
     y, _ = both_passes(layer, x, None, 0, kernel, 1, None)
     assert_array_equal(y, layer.forward(x))
+
+
+Pair = tuple[int, int]
+FewBits = tuple[Pair, Pair, Pair, Pair, tuple[int, int, int, int]]
+#: Weight and activation bits; kernel, padding, stride; rows, columns, channels, outputs. Forwards on planes of bits.
+FEW_BITS: list[FewBits] = [
+    ((1, 1), (3, 1), (1, 1), (1, 2), (4, 9, 400, 1)),
+    ((1, 2), (3, 3), (1, 1), (1, 1), (5, 7, 64, 70)),
+    ((1, 2), (5, 3), (2, 3), (2, 1), (6, 8, 130, 33)),
+    ((2, 1), (2, 5), (2, 0), (1, 1), (3, 6, 83, 64)),  # rows of padding alone
+    ((1, 3), (3, 3), (0, 1), (1, 1), (4, 19, 37, 144)),
+    ((2, 2), (1, 1), (0, 0), (1, 1), (3, 13, 190, 200)),
+    ((1, 1), (3, 3), (3, 3), (2, 2), (1, 1, 66, 50)),
+    ((1, 2), (3, 2), (0, 0), (1, 1), (3, 2, 90, 200)),  # and linear layers
+    ((2, 1), (1, 1), (0, 0), (1, 1), (1, 1, 530, 140)),
+]
+
+
+@pytest.mark.skipif("avx512-vpopcntdq" not in ALL_KERNELS, reason="no kernels for planes of bits run here")
+@pytest.mark.parametrize("case", FEW_BITS)
+def test_few_bits_are_multiplied_on_planes(case: FewBits) -> None:
+    (weight_bits, bits), kernel, padding, stride, (rows, columns, channels, outputs) = case
+    rng = np.random.default_rng(6)
+    weight = random_weight(rng, weight_bits, (outputs, *kernel, channels))
+    layer = Layer(weight, bits, 1 / (2**bits - 1), rng.random(outputs, np.float32), stride, padding)
+    x, bias = rng.normal(0.4, 0.6, (27, rows, columns, channels)).astype(np.float32), rng.random(outputs, np.float32)
+    call: dict[str, Any] = {"bits": bits, "stride": stride, "padding": padding}
+    method = {k: training.forward_method(x.shape, stored(weight), **call, kernel=k) for k in ALL_KERNELS}
+    with_planes = method.pop("avx512-vpopcntdq")
+    assert set(method.values()) == {"bytes"}
+    if weight_bits * bits <= 2:  # some CPUs multiply bytes faster than others
+        assert with_planes == "popcount"
+    call |= {"bias": bias, "scale_x": layer.scale_x, "scale_w": layer.scale_w}
+    for batch, threads in [(27, 1), (27, 3), (1, 1), (0, 1)]:
+        part = x[:batch]
+        on_bytes = training.conv2d(part, stored(weight), **call, kernel="avx512")
+        on_planes = training.conv2d(part, stored(weight), **call, kernel="avx512-vpopcntdq", threads=threads)
+        assert on_bytes is not None
+        assert on_planes is not None
+        assert_array_equal(on_planes.y, layer.forward(part, bias))
+        assert_array_equal(on_bytes.y, on_planes.y)
+        assert on_bytes.saved is not None
+        assert on_planes.saved is not None
+        assert_array_equal(on_bytes.saved[:-64], on_planes.saved[:-64])  # what kernels may read beyond is not written
+
+
+def test_who_multiplies_on_planes() -> None:
+    """Few bits, odd codes and enough channels; a weight's codes say how many bits it has."""
+    odd = np.where(np.arange(64 * 9 * 64).reshape(64, 3, 3, 64) % 3 == 0, -1, 1).astype(np.int8)
+    fastest = "popcount" if "avx512-vpopcntdq" in ALL_KERNELS else "bytes"
+    call: dict[str, Any] = {"padding": 1}
+    assert training.forward_method((8, 9, 9, 64), odd, bits=1, **call) == fastest
+    assert training.forward_method((8, 9, 9, 64), odd.astype(np.int16), bits=1, **call) == fastest
+    assert training.forward_method((8, 576), odd.reshape(64, -1), bits=1) == fastest
+    others: list[tuple[Codes, int]] = [(odd, 6), (odd - 1, 1), (odd * 127, 1), (odd.astype(np.int16) * 255, 1)]
+    for weight, bits in [*others, (odd[..., :3].copy(), 2)]:
+        assert training.forward_method((8, 9, 9, weight.shape[3]), weight, bits=bits, **call) == "bytes"
+    with pytest.raises(ValueError, match="weight: the codes are for 64 input channels, but x has 3"):
+        training.forward_method((8, 9, 9, 3), odd, bits=1)
+    with pytest.raises(ValueError, match=r"weight: the shape is \(64,\), but must have 4 axes"):
+        training.forward_method((8, 64), odd[:, 0, 0, 0], bits=1)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

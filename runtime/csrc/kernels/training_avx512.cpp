@@ -354,6 +354,7 @@ constexpr TrainingKernels kAvx512Training = {
     training_avx512::finish_gradient,
     training_avx512::weight_dots,
     training_avx512::outer,
+    nullptr,
 };
 
 }  // namespace bitorch

@@ -171,6 +171,7 @@ constexpr TrainingKernels kPortableTraining = {
     training_portable::finish_gradient,
     training_portable::weight_dots,
     training_portable::outer,
+    nullptr,
 };
 
 }  // namespace bitorch

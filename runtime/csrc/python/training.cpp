@@ -15,6 +15,7 @@
 #include "core/training/backward.h"
 #include "core/training/choice.h"
 #include "core/training/forward.h"
+#include "core/training/forward_planes.h"
 #include "core/training/workers.h"
 
 namespace nb = nanobind;
@@ -90,7 +91,7 @@ nb::object forward(const std::string& kernel, bool linear, const std::vector<int
                            shape,
                            &weight,
                            floats(xs),
-                           (1 << check_bits("bits", bits)) - 1,
+                           check_bits("bits", bits),
                            floats(scales),
                            per_channel,
                            bias.is_none() ? nullptr : floats(biases),
@@ -102,6 +103,15 @@ nb::object forward(const std::string& kernel, bool linear, const std::vector<int
   }
   if (!whole) return nb::none();
   return nb::make_tuple(y.numpy(), save ? saved.numpy() : nb::none());
+}
+
+// Whether forward computes on bit planes.
+bool forward_planes(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, int bits,
+                    nb::handle codes) {
+  const ConvShape shape = shape_from(geometry);
+  if (linear) check_linear(shape);
+  const InputArray weights = input_array(codes, "weight");
+  return planes_pay(training_kernels(kernel), shape, WeightCodes(weights.view, shape), check_bits("bits", bits));
 }
 
 GradientSpec gradient_spec(int bits, const std::optional<std::vector<uint32_t>>& key) {
@@ -187,6 +197,7 @@ void bind_training(nb::module_& module) {
       "training_executor", [](uintptr_t address) { set_executor(reinterpret_cast<Executor>(address)); }, "address"_a);
   module.def("training_forward", &forward, "kernel"_a, "linear"_a, "geometry"_a, "x"_a, "bits"_a, "codes"_a, "scale"_a,
              "bias"_a.none(), "save"_a, "masked"_a, "threads"_a);
+  module.def("training_forward_planes", &forward_planes, "kernel"_a, "linear"_a, "geometry"_a, "bits"_a, "codes"_a);
   module.def("training_backward", &backward, "kernel"_a, "linear"_a, "geometry"_a, "g"_a, "gradient_bits"_a,
              "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "input_scale"_a, "needs"_a,
              "threads"_a);

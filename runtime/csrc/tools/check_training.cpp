@@ -57,9 +57,10 @@ Case random_case(Random& random) {
   Case c;
   c.linear = random.one_in(4);
   c.shape = random_shape(random, c.linear);
-  c.bits = random.from(1, 8);
+  const bool few = random.one_in(2);  // so that forwards run on bit planes
+  c.bits = random.from(1, few ? 2 : 8);
   c.gradient = {random.from(1, 8), !random.one_in(4), {static_cast<uint32_t>(random.word()), 5}};
-  const int n = (1 << random.from(1, 8)) - 1;
+  const int n = (1 << random.from(1, few ? 2 : 8)) - 1;
   c.weight.resize(static_cast<size_t>(c.shape.out_channels * c.shape.taps() * c.shape.in_channels));
   for (int16_t& code : c.weight) code = static_cast<int16_t>(2 * random.from(0, n) - n);
   c.x.resize(static_cast<size_t>(c.shape.batch * c.shape.inputs()));
@@ -165,8 +166,8 @@ Results run(const Case& c, const TrainingKernels& kernels, int threads) {
   Results r{std::vector<float>(c.g.size()), std::vector<float>(c.x.size()), std::vector<float>(c.weight.size()),
             std::vector<float>(static_cast<size_t>(s.out_channels))};
   const float scale = c.input_scale * c.weight_scale;
-  const ForwardArgs forward{&kernels, s,       &weight,    c.x.data(),   c.levels(), &scale,
-                            false,    nullptr, r.y.data(), saved.data(), kMasked,    threads};
+  const ForwardArgs forward{&kernels, s,       &weight,    c.x.data(),   c.bits,  &scale,
+                            false,    nullptr, r.y.data(), saved.data(), kMasked, threads};
   if (!(c.linear ? linear_forward(forward) : conv_forward(forward))) throw Error("a NaN was found");
   const BackwardArgs backward{&kernels,       s,       c.gradient, c.g.data(),    &weight,     c.weight_scale,
                               saved.data(),   kMasked, c.levels(), c.input_scale, r.dx.data(), r.dw.data(),

@@ -107,6 +107,9 @@ def training_forward(
     masked: bool,
     threads: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None] | None: ...
+def training_forward_planes(
+    kernel: str, linear: bool, geometry: list[int], bits: int, codes: NDArray[np.int8] | NDArray[np.int16]
+) -> bool: ...
 def training_backward(
     kernel: str,
     linear: bool,

@@ -59,7 +59,8 @@ class Gradients(NamedTuple):
 def kernels() -> tuple[str, ...]:
     """Return the names of the kernels that this CPU can run, slowest first.
 
-    "portable" is for checking: it is far slower than floats. "avx512" needs AVX-512 with VNNI.
+    "portable" is for checking: it is far slower than floats. "avx512" needs AVX-512 with VNNI; "avx512-vpopcntdq" is
+    the same with forwards on planes of bits, where few bits make them faster: see `forward_method`.
     """
     return tuple(_native.training_kernels())
 
@@ -144,6 +145,40 @@ def gradient_codes(
     return _native.training_codes(
         check_kernel(kernel), g, check_bits("bits", bits), check_optional_key(key), check_threads(threads)
     )
+
+
+def forward_method(
+    x_shape: Sequence[int],
+    weight: Codes,
+    *,
+    bits: int,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    kernel: str | None = None,
+) -> str:
+    """Return how a forward multiplies: "bytes", or "popcount" on planes of bits; the numbers are the same.
+
+    Planes need odd weight codes and kernels that have them, and pay with few bits and enough channels.
+
+    Args:
+        x_shape: [N, H, W, C] with a weight of four axes, as `conv2d` takes it; [N, …, C] with one of two, as `linear`.
+        weight: the codes; their values count, not only their shape.
+        bits: of the codes of x, 1 … 8.
+        stride, padding: of a convolution.
+        kernel: one of `kernels()`; None the fastest.
+
+    Raises:
+        TypeError, ValueError: what does not fit, with the rule.
+    """
+    shape = tuple(check_integer("x_shape", extent, 0, 2**40) for extent in x_shape)
+    if np.ndim(weight) == 2:
+        geometry = linear_geometry(shape, check_weight(weight, 2))
+    else:
+        geometry = conv_geometry(shape, check_weight(weight, 4), stride, padding)
+    planes = _native.training_forward_planes(
+        check_kernel(kernel), geometry.is_linear, geometry.numbers, check_bits("bits", bits), weight
+    )
+    return "popcount" if planes else "bytes"
 
 
 def conv2d(

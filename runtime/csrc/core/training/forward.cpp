@@ -4,10 +4,12 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/checked.h"
+#include "core/training/forward_planes.h"
 #include "core/training/images.h"
 #include "core/training/tiles.h"
 #include "core/training/workers.h"
@@ -36,6 +38,7 @@ void sum_windows(const ConvShape& s, const Image& image, const int32_t* pixels, 
 struct ForwardRoom {
   Scratch<uint8_t> codes, image;
   Scratch<int32_t> pixels, halves;
+  ForwardPlanes::Room planes;  // in place of image, pixels and halves
 };
 
 class ConvForward {
@@ -45,8 +48,12 @@ class ConvForward {
         s_(args.shape),
         layout_(s_, args.masked),
         image_{s_.in.rows, s_.in.columns, s_.in_channels, s_.padding.columns, width()},
-        packed_(pack_forward(*args.weight, s_)),
         scale_(of_blocks(args.scale, args.scale_per_channel, s_.out_channels)) {
+    if (planes_pay(*args.kernels, s_, *args.weight, args.bits)) {
+      planes_.emplace(*args.kernels, s_, *args.weight, args.bits);
+    } else {
+      packed_ = pack_forward(*args.weight, s_);
+    }
     if (args.bias != nullptr) bias_ = of_blocks(args.bias, true, s_.out_channels);
     for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
   }
@@ -62,7 +69,12 @@ class ConvForward {
   }
 
   ForwardRoom make_room() const {
-    ForwardRoom room{Scratch<uint8_t>(s_.inputs()), Scratch<uint8_t>(image_.bytes()), {}, {}};
+    ForwardRoom room{Scratch<uint8_t>(s_.inputs()), {}, {}, {}, {}};
+    if (planes_) {
+      room.planes = planes_->make_room();
+      return room;
+    }
+    room.image = Scratch<uint8_t>(image_.bytes());
     clear_image(image_, room.image.data());
     if (a_.weight->halved()) {
       room.pixels = Scratch<int32_t>(image_.rows * image_.width);
@@ -74,56 +86,83 @@ class ConvForward {
   void run_sample(const ForwardRoom& room, int64_t sample) {
     uint8_t* mask = a_.saved == nullptr ? nullptr : layout_.mask_of(a_.saved, sample);
     const float* x = a_.x + sample * s_.inputs();
-    if (a_.kernels->quantize(x, s_.inputs(), static_cast<float>(a_.levels), room.codes.data(), mask) != 0) {
+    if (a_.kernels->quantize(x, s_.inputs(), static_cast<float>(a_.levels()), room.codes.data(), mask) != 0) {
       nan_.store(true, std::memory_order_relaxed);
       return;
     }
-    put_image(image_, room.codes.data(), room.image.data());
     if (a_.saved != nullptr) {
       put_planes(*a_.kernels, s_, layout_, room.codes.data(), layout_.codes_of(a_.saved, sample));
     }
-    if (a_.weight->halved()) {
-      sum_pixels(image_, room.image.data(), room.pixels.data());
-      sum_windows(s_, image_, room.pixels.data(), room.halves.data());
-    }
+    put(room);
     for (int64_t block = 0; block < blocks_of(s_.out_channels); ++block) {
       for (int64_t y = 0; y < s_.out().rows; ++y) run_row(room, sample, block, y);
     }
   }
 
-  void run_row(const ForwardRoom& room, int64_t sample, int64_t block, int64_t y) {
-    const Extent out = s_.out();
+  // Codes to where the products read them, and sums of them.
+  void put(const ForwardRoom& room) const {
+    if (planes_) {
+      const int64_t row = s_.in.columns * s_.in_channels;
+      for (int64_t y = 0; y < s_.in.rows; ++y) {
+        planes_->put(room.planes, room.codes.data() + y * row, s_.in_channels, y, 0, s_.in.columns);
+      }
+      planes_->sum_windows(room.planes);
+      return;
+    }
+    put_image(image_, room.codes.data(), room.image.data());
+    if (a_.weight->halved()) {
+      sum_pixels(image_, room.image.data(), room.pixels.data());
+      sum_windows(s_, image_, room.pixels.data(), room.halves.data());
+    }
+  }
+
+  const int32_t* halves_of(const ForwardRoom& room) const {
+    if (planes_) return room.planes.halves.data();
+    return a_.weight->halved() ? room.halves.data() : nullptr;
+  }
+
+  TileRow tile_row(const ForwardRoom& room, int64_t block, int64_t y) const {
     const int64_t begin = y * s_.stride.rows - s_.padding.rows;
     const TapRange met = taps_within(begin, s_.kernel.rows, s_.in.rows);
     const int64_t steps = s_.kernel.columns * image_.pixel() / 4, weight_row = steps * 4 * kTileChannels;
-    const int32_t channels = channels_in(block, s_.out_channels);
-    const TileRow row{met.count == 0 ? room.image.data() : room.image.data() + (begin + met.first) * image_.row(),
-                      image_.row(),
-                      s_.stride.columns * image_.pixel(),
-                      packed_.data() + (block * s_.kernel.rows + met.first) * weight_row,
-                      weight_row,
-                      met.count,
-                      steps,
-                      out.columns,
-                      channels};
+    return {met.count == 0 ? room.image.data() : room.image.data() + (begin + met.first) * image_.row(),
+            image_.row(),
+            s_.stride.columns * image_.pixel(),
+            packed_.data() + (block * s_.kernel.rows + met.first) * weight_row,
+            weight_row,
+            met.count,
+            steps,
+            s_.out().columns,
+            channels_in(block, s_.out_channels)};
+  }
+
+  void run_row(const ForwardRoom& room, int64_t sample, int64_t block, int64_t y) const {
+    const Extent out = s_.out();
+    const int32_t* halves = halves_of(room);
     float* to = a_.y + ((sample * out.rows + y) * out.columns) * s_.out_channels + block * kTileChannels;
-    for_tiles(*a_.kernels, row, [&](const int32_t* tile, int64_t first, int32_t count) {
+    const auto finish_tile = [&](const int32_t* tile, int64_t first, int32_t count) {
       const FinishForward finish{tile,
-                                 a_.weight->halved() ? room.halves.data() + y * out.columns + first : nullptr,
+                                 halves == nullptr ? nullptr : halves + y * out.columns + first,
                                  scale_.data() + block * kTileChannels,
                                  a_.bias == nullptr ? nullptr : bias_.data() + block * kTileChannels,
                                  to + first * s_.out_channels,
                                  s_.out_channels,
                                  count,
-                                 channels};
+                                 channels_in(block, s_.out_channels)};
       a_.kernels->finish_forward(&finish);
-    });
+    };
+    if (planes_) {
+      planes_->for_tiles(room.planes, block, y, 0, out.columns, finish_tile);
+    } else {
+      for_tiles(*a_.kernels, tile_row(room, block, y), finish_tile);
+    }
   }
 
   const ForwardArgs& a_;
   const ConvShape& s_;
   SavedLayout layout_;
   Image image_;
+  std::optional<ForwardPlanes> planes_;
   Scratch<int8_t> packed_;
   Scratch<float> scale_, bias_;
   std::vector<ForwardRoom> rooms_;
@@ -147,7 +186,7 @@ void check_sums(const char* what, int64_t inputs, int64_t weight, int64_t code) 
 }
 
 bool conv_forward(const ForwardArgs& args) {
-  check_sums("forward", args.shape.taps() * args.shape.in_channels, args.weight->largest(), args.levels);
+  check_sums("forward", args.shape.taps() * args.shape.in_channels, args.weight->largest(), args.levels());
   return ConvForward(args).run();
 }
 

@@ -12,7 +12,7 @@ struct ForwardArgs {
   ConvShape shape;
   const WeightCodes* weight;
   const float* x;
-  int levels;          // 2^bits - 1
+  int bits;
   const float* scale;  // of the sums: one, or one for each output channel
   bool scale_per_channel;
   const float* bias;  // or null
@@ -20,6 +20,7 @@ struct ForwardArgs {
   uint8_t* saved;  // as SavedLayout says; or null
   bool masked;
   int threads;
+  int levels() const { return (1 << bits) - 1; }
 };
 
 // false where x holds a NaN: y is not defined then. Error: sums may leave int32.

@@ -9,6 +9,7 @@
 #include "core/base/checked.h"
 #include "core/training/backward.h"
 #include "core/training/forward.h"
+#include "core/training/forward_planes.h"
 #include "core/training/gradient.h"
 #include "core/training/tiles.h"
 #include "core/training/workers.h"
@@ -34,13 +35,21 @@ void sum_rows(const uint8_t* bytes, int64_t step, int64_t rows, int32_t* sums) {
   }
 }
 
+// run(block, first, count) for all parts of rows x blocks of 64 channels.
+template <class F>
+void for_parts(int64_t rows, int64_t channels, int threads, const F& run) {
+  const int64_t parts = ceil_div(rows, kItemSamples);
+  for_items(blocks_of(channels) * parts, threads, [&](int, int64_t item) {
+    const int64_t first = item % parts * kItemSamples;
+    run(item / parts, first, std::min(kItemSamples, rows - first));
+  });
+}
+
 // finish(tile, sample, count, block, channels) for all tiles of rows x blocks of 64 channels.
 template <class F>
 void for_blocks(const TrainingKernels& kernels, const Rows& rows, const int8_t* packed, int64_t batch, int64_t channels,
                 int threads, const F& finish) {
-  const int64_t blocks = blocks_of(channels), parts = ceil_div(batch, kItemSamples);
-  for_items(blocks * parts, threads, [&](int, int64_t item) {
-    const int64_t block = item / parts, first = item % parts * kItemSamples;
+  for_parts(batch, channels, threads, [&](int64_t block, int64_t first, int64_t count) {
     const int32_t of_block = channels_in(block, channels);
     const TileRow row{rows.bytes + first * rows.step,
                       0,
@@ -49,10 +58,10 @@ void for_blocks(const TrainingKernels& kernels, const Rows& rows, const int8_t* 
                       0,
                       1,
                       rows.step / 4,
-                      std::min(kItemSamples, batch - first),
+                      count,
                       of_block};
-    for_tiles(kernels, row, [&](const int32_t* tile, int64_t sample, int32_t count) {
-      finish(tile, first + sample, count, block, of_block);
+    for_tiles(kernels, row, [&](const int32_t* tile, int64_t sample, int32_t samples) {
+      finish(tile, first + sample, samples, block, of_block);
     });
   });
 }
@@ -65,11 +74,41 @@ bool quantize_rows(const ForwardArgs& a, const LinearSaved& layout, uint8_t* cod
     uint8_t* mask = layout.mask == 0 || a.saved == nullptr ? nullptr : codes + layout.codes + sample * layout.mask;
     std::memset(to + inputs, 0, static_cast<size_t>(layout.step - inputs));
     const float* x = a.x + sample * inputs;
-    if (a.kernels->quantize(x, inputs, static_cast<float>(a.levels), to, mask) != 0) {
+    if (a.kernels->quantize(x, inputs, static_cast<float>(a.levels()), to, mask) != 0) {
       nan.store(true, std::memory_order_relaxed);
     }
   });
   return !nan.load(std::memory_order_relaxed);
+}
+
+// finish(tile, sums, sample, count, block) for all tiles of codes x weight; sums are `halves` of FinishForward.
+template <class F>
+void multiply_rows(const ForwardArgs& a, const LinearSaved& layout, const uint8_t* codes, const F& finish) {
+  const ConvShape& s = a.shape;
+  if (planes_pay(*a.kernels, s, *a.weight, a.bits)) {
+    const ForwardPlanes planes(*a.kernels, row_of_samples(s), *a.weight, a.bits);
+    const ForwardPlanes::Room room = planes.make_room();
+    for_items(s.batch, a.threads,
+              [&](int, int64_t sample) { planes.put(room, codes + sample * layout.step, layout.step, 0, sample, 1); });
+    planes.sum_windows(room);
+    for_parts(s.batch, s.out_channels, a.threads, [&](int64_t block, int64_t first, int64_t count) {
+      planes.for_tiles(room, block, 0, first, count, [&](const int32_t* tile, int64_t sample, int32_t samples) {
+        finish(tile, room.halves.data(), sample, samples, block);
+      });
+    });
+    return;
+  }
+  Scratch<int32_t> halves;
+  if (a.weight->halved()) {
+    halves = Scratch<int32_t>(s.batch);
+    sum_rows(codes, layout.step, s.batch, halves.data());
+  }
+  const Scratch<int8_t> packed = pack_forward(*a.weight, s);
+  const Rows rows{codes, layout.step, a.weight->halved() ? halves.data() : nullptr};
+  for_blocks(*a.kernels, rows, packed.data(), s.batch, s.out_channels, a.threads,
+             [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t) {
+               finish(tile, rows.sums, sample, count, block);
+             });
 }
 
 class LinearBackward {
@@ -199,33 +238,26 @@ LinearSaved::LinearSaved(int64_t batch, int64_t channels, bool masked)
 
 bool linear_forward(const ForwardArgs& a) {
   const ConvShape& s = a.shape;
-  check_sums("forward", s.in_channels, a.weight->largest(), a.levels);
+  check_sums("forward", s.in_channels, a.weight->largest(), a.levels());
   const LinearSaved layout(s.batch, s.in_channels, a.masked);
   Scratch<uint8_t> own;
   if (a.saved == nullptr) own = Scratch<uint8_t>(layout.codes);
   uint8_t* codes = a.saved == nullptr ? own.data() : a.saved;
   if (!quantize_rows(a, layout, codes)) return false;
-  Scratch<int32_t> halves;
-  if (a.weight->halved()) {
-    halves = Scratch<int32_t>(s.batch);
-    sum_rows(codes, layout.step, s.batch, halves.data());
-  }
-  const Scratch<int8_t> packed = pack_forward(*a.weight, s);
   const Scratch<float> scale = of_blocks(a.scale, a.scale_per_channel, s.out_channels);
   const Scratch<float> bias = a.bias == nullptr ? Scratch<float>() : of_blocks(a.bias, true, s.out_channels);
-  const Rows rows{codes, layout.step, a.weight->halved() ? halves.data() : nullptr};
-  for_blocks(*a.kernels, rows, packed.data(), s.batch, s.out_channels, a.threads,
-             [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t channels) {
-               const FinishForward finish{tile,
-                                          rows.sums == nullptr ? nullptr : rows.sums + sample,
-                                          scale.data() + block * kTileChannels,
-                                          a.bias == nullptr ? nullptr : bias.data() + block * kTileChannels,
-                                          a.y + sample * s.out_channels + block * kTileChannels,
-                                          s.out_channels,
-                                          count,
-                                          channels};
-               a.kernels->finish_forward(&finish);
-             });
+  multiply_rows(a, layout, codes,
+                [&](const int32_t* tile, const int32_t* sums, int64_t sample, int32_t count, int64_t block) {
+                  const FinishForward finish{tile,
+                                             sums == nullptr ? nullptr : sums + sample,
+                                             scale.data() + block * kTileChannels,
+                                             a.bias == nullptr ? nullptr : bias.data() + block * kTileChannels,
+                                             a.y + sample * s.out_channels + block * kTileChannels,
+                                             s.out_channels,
+                                             count,
+                                             channels_in(block, s.out_channels)};
+                  a.kernels->finish_forward(&finish);
+                });
   return true;
 }
 
