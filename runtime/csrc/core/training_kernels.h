@@ -50,18 +50,32 @@ struct FinishGradient {
   int32_t pixels, channels;
 };
 
-// sums[r][c] = fma(float(d), scale, sums[r][c]), d the sum over rows y, groups x and bytes b of
-// q[row_step * y + 4 * x + offset[r] + b] * g[y][x][c][b], or 2 * that + halves[r].
+// For one sample after the other: sums[r][c] = fma(float(d), scale, sums[r][c]), d the sum over rows y, groups x and
+// bytes b of q[row_step * y + 4 * x + offset[r] + b] * g[y][x][c][b], or 2 * that + halves[r].
 struct WeightDots {
   const uint8_t* q;
-  int64_t row_step;
-  const int64_t* offset;  // [taps]
-  const int8_t* g;        // [rows][groups][64][4]
+  int64_t row_step, q_step;  // bytes from row to row, and from sample to sample
+  const int64_t* offset;     // [taps]
+  const int8_t* g;           // [rows][groups][64][4]
+  int64_t g_step;            // bytes from sample to sample
   int32_t rows, groups;
   int32_t taps, channels;  // 1 .. 6, 1 .. 64
+  int64_t samples;         // at least 1
+  const float* scale;      // [samples]
+  const int32_t* halves;   // [taps], or null
+  int64_t halves_step;     // from sample to sample
+  float* sums;             // [taps][64], 64-byte boundary
+};
+
+// out[c][r] = scale * in[r][c].
+struct Transpose {
+  const float* in;
+  int64_t in_step;  // floats from row to row, whole vectors; rows begin on a 64-byte boundary
+  int64_t rows;
+  int32_t channels;  // 1 .. 64
   float scale;
-  const int32_t* halves;  // [taps], or null
-  float* sums;            // [taps][64], 64-byte boundary
+  float* out;
+  int64_t out_step;
 };
 
 // out[r][c] = scale * a, a = fma over s = 0 .. samples-1 of q[s][c] * g[s][r], from 0 on.
@@ -143,6 +157,7 @@ struct TrainingKernels {
   void (*finish_forward)(const FinishForward*);
   void (*finish_gradient)(const FinishGradient*);
   void (*weight_dots)(const WeightDots*);
+  void (*transpose)(const Transpose*);
   void (*outer)(const OuterProduct*);
   const PlaneKernels* planes;  // null where bytes are always as fast
 };

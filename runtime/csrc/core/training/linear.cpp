@@ -178,10 +178,12 @@ class LinearBackward {
     const int64_t outputs = s_.out_channels;
     // [outputs / 6][samples][6]: those of one tile beside each other.
     Scratch<float> values(s_.batch * round_up(outputs, kTilePixels));
-    for (int64_t s = 0; s < s_.batch; ++s) {
-      for (int64_t o = 0; o < outputs; ++o) {
-        values[(o / kTilePixels * s_.batch + s) * kTilePixels + o % kTilePixels] =
-            static_cast<float>(2 * codes_[s * outputs + o] + 1) * scale_[s];
+    for (int64_t first = 0; first < outputs; first += kTilePixels) {
+      float* to = values.data() + first * s_.batch;
+      const int64_t count = std::min<int64_t>(kTilePixels, outputs - first);
+      for (int64_t s = 0; s < s_.batch; ++s, to += kTilePixels) {
+        const int8_t* codes = codes_.data() + s * outputs + first;
+        for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(2 * codes[i] + 1) * scale_[s];
       }
     }
     std::vector<Scratch<float>> rooms;
@@ -194,7 +196,9 @@ class LinearBackward {
     const int32_t channels = channels_in(block, s_.in_channels);
     for (int64_t s = 0; s < s_.batch; ++s) {
       const uint8_t* codes = a_.saved + s * layout_.step + block * kTileChannels;
-      for (int32_t c = 0; c < kTileChannels; ++c) q[s * kTileChannels + c] = c < channels ? codes[c] : 0;
+      float* to = q + s * kTileChannels;
+      for (int32_t c = 0; c < channels; ++c) to[c] = codes[c];
+      std::fill(to + channels, to + kTileChannels, 0.0f);
     }
     for (int64_t o = 0; o < s_.out_channels; o += kTilePixels) {
       const OuterProduct outer{q,
