@@ -63,7 +63,6 @@ def both_passes(
         threads=threads,
         kernel=kernel,
     )
-    assert result is not None
     assert result.saved is not None
     if g is None:
         return result.y, Gradients(None, None, None)
@@ -172,7 +171,6 @@ def test_linear_layers_are_convolutions_of_one_pixel(kernel: str) -> None:
     for shape in [(5, 13), (4, 3, 13), (2, 3, 2, 13), (3, 1, 13)]:
         x = rng.normal(0.4, 0.6, shape).astype(np.float32)
         result = training.linear(x, weight, 1 / 3, 0.1, bits=2, kernel=kernel)
-        assert result is not None
         assert result.saved is not None
         layer = Layer(weight.astype(np.int64)[:, None, None], 2, 1 / 3, 0.1)
         pixels = x.reshape(shape[0], 1, -1, 13)
@@ -214,7 +212,6 @@ def test_what_is_not_asked_for_is_not_computed(kernel: str) -> None:
     x, g = rng.random((3, 5, 6, 5), np.float32), rng.standard_normal((3, 3, 4, 6)).astype(np.float32)
     _, everything = both_passes(layer, x, g, 4, kernel, 1, None)
     result = training.conv2d(x, stored(layer.weight), 1 / 3, 0.1, bits=2, kernel=kernel)
-    assert result is not None
     assert result.saved is not None
     for i in range(3):
         part = training.conv2d_backward(
@@ -233,19 +230,33 @@ def test_what_is_not_asked_for_is_not_computed(kernel: str) -> None:
         assert [k for k in range(3) if part[k] is not None] == [i]
         assert_array_equal(part[i], everything[i])
     unsaved = training.conv2d(x, stored(layer.weight), 1 / 3, 0.1, bits=2, save=False, kernel=kernel)
-    assert unsaved is not None
     assert unsaved.saved is None
     assert_array_equal(unsaved.y, result.y)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("where", [0, -1])
-def test_codes_cannot_hold_nan(kernel: str, where: int) -> None:
-    weight = np.ones((2, 3, 3, 5), np.int8)
-    for shape in [(3, 5, 5, 5), (3, 3, 3, 5)]:
-        x = np.zeros(shape, np.float32)
-        x.flat[where] = np.nan
-        assert training.conv2d(x, weight, 1, 1, bits=1, kernel=kernel) is None
+@pytest.mark.parametrize("clips", [False, True])
+def test_nan_is_a_code_of_0_and_is_said(kernel: str, clips: bool) -> None:
+    """As it would be outside 0 … 1, which has the same code and, where gradients are clipped, passes none."""
+    rng = np.random.default_rng(6)
+    weight = random_weight(rng, 3, (70, 3, 3, 5))
+    for shape in [(3, 5, 6, 5), (3, 3, 3, 5), (2, 4, 4, 5)]:
+        layer = Layer(weight, 3, 1 / 7, 0.1, clips=clips)
+        x = rng.random(shape, np.float32)
+        for where in (0, x.size // 2, -1):
+            x.flat[where] = -1
+        broken = np.where(x == -1, np.float32("nan"), x)
+        g = rng.standard_normal((shape[0], *layer.out(shape), 70)).astype(np.float32)
+        results = []
+        for given in (x, broken):
+            call: dict[str, Any] = {"bits": 3, "clips": clips, "kernel": kernel}
+            forward = training.conv2d(given, stored(weight), 1 / 7, 0.1, **call)
+            assert forward.holds_nan == (given is broken)
+            assert forward.saved is not None
+            call |= {"gradient_bits": 4, "key": KEY, "x_shape": shape}
+            results.append((forward.y, *training.conv2d_backward(g, forward.saved, stored(weight), 1 / 7, 0.1, **call)))
+        for expected, found in zip(*results, strict=True):
+            assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -338,7 +349,6 @@ def test_what_backward_is_told_must_fit_what_was_saved() -> None:
     layer = Layer(np.ones((2, 3, 3, 5), np.int64), 2, 1 / 3, 0.1)
     x, g = np.zeros((2, 5, 5, 5), np.float32), np.zeros((2, 3, 3, 2), np.float32)
     result = training.conv2d(x, stored(layer.weight), 1 / 3, 0.1, bits=2)
-    assert result is not None
     assert result.saved is not None
     call: dict[str, Any] = {"x_shape": x.shape, "bits": 2, "gradient_bits": 4, "key": KEY}
     weight = stored(layer.weight)
@@ -348,6 +358,69 @@ def test_what_backward_is_told_must_fit_what_was_saved() -> None:
         training.conv2d_backward(g, result.saved, weight, 1 / 3, 0.1, **call, padding=1)
     with pytest.raises(ValueError, match=r"scale_w: an array of \(2,\), but must be one number"):
         training.conv2d_backward(g, result.saved, weight, 1 / 3, np.ones(2, np.float32), **call)  # type: ignore[arg-type]
+
+
+def test_results_go_into_memory_of_the_caller() -> None:
+    """All of it is written; what is None in `out` is made."""
+    for seed in range(12):
+        layer, x, bits = random_case(seed)
+        rng = np.random.default_rng(seed)
+        weight = stored(layer.weight)
+        geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
+        size = training.saved_bytes(x.shape, weight.shape, **geometry)
+        assert isinstance(layer.scale_w, float)
+        scales, y_shape = (layer.scale_x, layer.scale_w), (x.shape[0], *layer.out(x.shape), weight.shape[0])
+        y, saved = np.full(y_shape, np.nan, np.float32), np.empty(size, np.uint8)
+        result = training.conv2d(x, weight, *scales, bits=layer.bits, out=(y, saved), **geometry)
+        assert result.y is y
+        assert result.saved is saved
+        assert_array_equal(y, layer.forward(x))
+        g = random_gradient(rng, y_shape, specials=False)
+        call: dict[str, Any] = {"x_shape": x.shape, "bits": layer.bits, "gradient_bits": bits, "key": KEY} | geometry
+        expected = training.conv2d_backward(g, saved, weight, *scales, **call)
+        memory = (np.full_like(x, np.nan), np.full(weight.shape, np.nan, np.float32), np.empty(len(weight), np.float32))
+        found = training.conv2d_backward(g, saved, weight, *scales, out=memory, **call)
+        made = training.conv2d_backward(g, saved, weight, *scales, out=(None, memory[1], None), **call)
+        assert made.weight is memory[1]
+        for i in range(3):
+            assert found[i] is memory[i]
+            assert_array_equal(found[i], expected[i])
+            assert_array_equal(made[i], expected[i])
+
+
+def test_the_bytes_that_are_saved() -> None:
+    for seed in range(60):
+        layer, x, _ = random_case(seed)
+        geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
+        saved = training.conv2d(x, stored(layer.weight), 1, 1, bits=8, **geometry).saved
+        assert saved is not None
+        assert saved.shape == (training.saved_bytes(x.shape, layer.weight.shape, **geometry),)
+    for shape in [(5, 13), (4, 3, 13), (2, 3, 2, 13), (3, 1, 13), (0, 16)]:
+        for clips in (False, True):
+            weight = np.ones((2, shape[-1]), np.int8)
+            saved = training.linear(np.zeros(shape, np.float32), weight, 1, 1, bits=1, clips=clips).saved
+            assert saved is not None
+            assert saved.shape == (training.saved_bytes(shape, weight.shape, clips=clips),)
+
+
+def test_bad_memory_is_said() -> None:
+    x, weight = np.zeros((2, 4, 4, 3), np.float32), np.ones((5, 3, 3, 3), np.int8)
+    y = np.empty((2, 2, 2, 5), np.float32)
+    read_only = y.copy()
+    read_only.flags.writeable = False
+    for out, error, message in [
+        (y, TypeError, "out: must be a tuple of 2 arrays or Nones, or None"),
+        ((y, None, None), TypeError, "out: must be a tuple of 2 arrays"),
+        ((y[:1], None), ValueError, r"out\[0\]: the shape is \(1, 2, 2, 5\), but must be \(2, 2, 2, 5\)"),
+        ((y.astype(np.float64), None), TypeError, r"out\[0\]: the dtype is <f8"),
+        ((y.transpose(0, 2, 1, 3), None), ValueError, r"out\[0\]: must be C-contiguous and writable"),
+        ((read_only, None), ValueError, r"out\[0\]: must be C-contiguous and writable"),
+        ((y, np.empty(5, np.uint8)), ValueError, r"out\[1\]: the shape is \(5,\), but must be"),
+    ]:
+        with pytest.raises(error, match=message):
+            training.conv2d(x, weight, 1, 1, bits=2, out=out)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"out\[1\]: an array was given for what is not asked for; give None"):
+        training.conv2d(x, weight, 1, 1, bits=2, save=False, out=(y, np.empty(0, np.uint8)))
 
 
 def test_bad_input_is_said() -> None:
@@ -378,7 +451,7 @@ def test_bad_input_is_said() -> None:
 
 def test_sums_beyond_int32_are_refused() -> None:
     x, weight = np.zeros((1, 70000), np.float32), np.full((1, 70000), 127, np.int8)
-    assert training.linear(x, weight, 1.0, 1.0, bits=7) is not None
+    training.linear(x, weight, 1.0, 1.0, bits=7)
     with pytest.raises(
         ValueError, match="forward: sums of 70000 products of codes up to 127 and 255 do not fit in int32"
     ):

@@ -96,7 +96,7 @@ struct GradientCodes {
 struct TrainingKernels {
   const char* name;
   // codes[i] = round(clip(x[i], 0, 1) * levels), half to even; bit i of `inside`, when not null, says 0 <= x[i] <= 1,
-  // and bits up to the next multiple of 8 are 0. Returns 1 where an x is NaN; its code is not defined.
+  // and bits up to the next multiple of 8 are 0. Returns 1 where an x is NaN; its code is 0, and so is its bit.
   int32_t (*quantize)(const float* x, int64_t n, float levels, uint8_t* codes, uint8_t* inside);
   // The largest |g[i]| as its bits; those of infinity or more where one is infinite or NaN.
   uint32_t (*largest)(const float* g, int64_t n);

@@ -105,8 +105,9 @@ def training_forward(
     bias: NDArray[np.float32] | None,
     save: bool,
     masked: bool,
+    out: tuple[NDArray[Any] | None, ...],
     threads: int,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None] | None: ...
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, bool]: ...
 def training_backward(
     kernel: str,
     linear: bool,
@@ -121,6 +122,7 @@ def training_backward(
     bits: int,
     input_scale: float,
     needs: list[bool],
+    out: tuple[NDArray[Any] | None, ...],
     threads: int,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, NDArray[np.float32] | None]: ...
 def training_codes(

@@ -16,24 +16,26 @@ and every sum D is of integers:
 - of the bias: A = fma(fl(D_s), s, A), D_s = Σ code.
 
 A sample with a NaN or an infinity in its gradient has s = NaN, and so has what depends on it. Codes cannot hold a NaN
-of x: forward returns None, and the caller computes this call in floats.
+of x: forward takes it for a code of 0 outside 0 … 1, and says so, that the caller may compute this y in floats.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitorch_runtime import _native
-from bitorch_runtime.arguments import check_array, check_bits, check_bool, check_choice, check_integer, check_pair
+from bitorch_runtime.arguments import check_array, check_bits, check_bool, check_choice, check_integer
+from bitorch_runtime.training_geometry import Geometry, check_weight, conv_geometry, linear_geometry
+from bitorch_runtime.training_geometry import saved_bytes as saved_bytes
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int8] | NDArray[np.int16]
+Array = NDArray[Any]
 PORTABLE = "portable"
 #: Instructions of the fast kernels.
 NEEDED = ("avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni")
@@ -42,10 +44,18 @@ Key = tuple[int, int]
 
 
 class Forward(NamedTuple):
-    """What a layer gives: y, and what its backward needs of x, in a layout of the functions' own."""
+    """What a layer gives.
+
+    Attributes:
+        y: the sums, scaled.
+        saved: what backward needs of x, uint8 [`saved_bytes`], in a layout of the functions' own; None without `save`.
+        holds_nan: whether x holds a NaN. Everything is as if its code were 0, and no gradient passed there if the
+            quantizer clips gradients; backward may be called as ever.
+    """
 
     y: Floats
     saved: NDArray[np.uint8] | None
+    holds_nan: bool
 
 
 class Gradients(NamedTuple):
@@ -158,9 +168,10 @@ def conv2d(
     padding: int | tuple[int, int] = 0,
     clips: bool = True,
     save: bool = True,
+    out: tuple[Floats | None, NDArray[np.uint8] | None] | None = None,
     threads: int | None = None,
     kernel: str | None = None,
-) -> Forward | None:
+) -> Forward:
     """Quantize x and convolve its codes with those of the weight.
 
     Args:
@@ -173,16 +184,18 @@ def conv2d(
         stride, padding: an int, or (vertical, horizontal); padded zeros are codes of 0.
         clips: whether the gradient of x is 0 outside 0 … 1; backward must be told the same.
         save: False where there is no backward.
+        out: memory for y, float32 [N, OH, OW, O], and for what is saved, uint8 [`saved_bytes`]: C-contiguous and
+            writable arrays, apart from each other and from what is read. What is None is made here.
         threads, kernel: as `gradient_codes`.
 
     Returns:
-        y, float32 [N, OH, OW, O], and what `conv2d_backward` needs; None where x holds a NaN.
+        y, float32 [N, OH, OW, O], and what `conv2d_backward` needs: the arrays of `out`, where there are some.
 
     Raises:
         TypeError, ValueError: what does not fit, with the rule; sums that could leave int32.
     """
     geometry = conv_geometry(check_array("x", x, ["float32"]).shape, check_weight(weight, 4), stride, padding)
-    return _forward(geometry, x, weight, scale_x, scale_w, bits, bias, clips, save, threads, kernel)
+    return _forward(geometry, x, weight, scale_x, scale_w, bits, bias, clips, save, out, threads, kernel)
 
 
 def conv2d_backward(
@@ -200,6 +213,7 @@ def conv2d_backward(
     padding: int | tuple[int, int] = 0,
     clips: bool = True,
     needs: tuple[bool, bool, bool] = (True, True, True),
+    out: tuple[Floats | None, Floats | None, Floats | None] | None = None,
     threads: int | None = None,
     kernel: str | None = None,
 ) -> Gradients:
@@ -214,6 +228,7 @@ def conv2d_backward(
         gradient_bits: 1 … 8.
         key: as `gradient_codes`.
         needs: of x, of the weight's values, of the bias.
+        out: memory for these, as that of `conv2d`; None for what is not asked for.
 
     Returns:
         Gradients of float32: [N, H, W, C], [O, KH, KW, C] and [O].
@@ -224,7 +239,7 @@ def conv2d_backward(
     shape = tuple(check_integer("x_shape", extent, 0, 2**40) for extent in x_shape)
     geometry = conv_geometry(shape, check_weight(weight, 4), stride, padding)
     return _backward(
-        geometry, g, saved, weight, scale_x, scale_w, bits, gradient_bits, key, clips, needs, threads, kernel
+        geometry, g, saved, weight, scale_x, scale_w, bits, gradient_bits, key, clips, needs, out, threads, kernel
     )
 
 
@@ -238,15 +253,16 @@ def linear(
     bias: Floats | None = None,
     clips: bool = True,
     save: bool = True,
+    out: tuple[Floats | None, NDArray[np.uint8] | None] | None = None,
     threads: int | None = None,
     kernel: str | None = None,
-) -> Forward | None:
+) -> Forward:
     """Quantize x [N, …, C] and multiply its codes by those of the weight [O, C]: y [N, …, O].
 
     The axes between are tokens of one sample. Arguments, results and errors as `conv2d`.
     """
     geometry = linear_geometry(check_array("x", x, ["float32"]).shape, check_weight(weight, 2))
-    return _forward(geometry, x, weight, scale_x, scale_w, bits, bias, clips, save, threads, kernel)
+    return _forward(geometry, x, weight, scale_x, scale_w, bits, bias, clips, save, out, threads, kernel)
 
 
 def linear_backward(
@@ -262,6 +278,7 @@ def linear_backward(
     key: Key | None,
     clips: bool = True,
     needs: tuple[bool, bool, bool] = (True, True, True),
+    out: tuple[Floats | None, Floats | None, Floats | None] | None = None,
     threads: int | None = None,
     kernel: str | None = None,
 ) -> Gradients:
@@ -269,52 +286,8 @@ def linear_backward(
     shape = tuple(check_integer("x_shape", extent, 0, 2**40) for extent in x_shape)
     geometry = linear_geometry(shape, check_weight(weight, 2))
     return _backward(
-        geometry, g, saved, weight, scale_x, scale_w, bits, gradient_bits, key, clips, needs, threads, kernel
+        geometry, g, saved, weight, scale_x, scale_w, bits, gradient_bits, key, clips, needs, out, threads, kernel
     )
-
-
-class Geometry(NamedTuple):
-    """What the functions in C++ take, and the shapes around it."""
-
-    is_linear: bool
-    #: Batch; rows, columns, channels of x; output channels; rows, columns of kernel, stride and padding.
-    numbers: list[int]
-    x: tuple[int, ...]
-    y: tuple[int, ...]
-    weight: tuple[int, ...]
-
-
-def conv_geometry(
-    x: tuple[int, ...], weight: tuple[int, ...], stride: int | tuple[int, int], padding: int | tuple[int, int]
-) -> Geometry:
-    """Return the geometry of a convolution; one whose kernel covers x is linear."""
-    if len(x) != 4:
-        raise ValueError(f"x: the shape is {x}, but must be [N, H, W, C]")
-    steps, pads = check_pair("stride", stride, 1), check_pair("padding", padding, 0)
-    if weight[3] != x[3]:
-        raise ValueError(f"weight: the codes are for {weight[3]} input channels, but x has {x[3]}")
-    out = [(x[i] + 2 * pads[i - 1] - weight[i]) // steps[i - 1] + 1 for i in (1, 2)]
-    if min(out) < 1:
-        raise ValueError(f"weight: a kernel of {weight[1:3]} is larger than x of {x[1:3]} with a padding of {pads}")
-    y = (x[0], *out, weight[0])
-    if pads == (0, 0) and weight[1:3] == x[1:3]:
-        return Geometry(True, one_pixel(x[0], 1, prod(x[1:]), weight[0]), x, y, weight)
-    return Geometry(False, [*x, weight[0], *weight[1:3], *steps, *pads], x, y, weight)
-
-
-def linear_geometry(x: tuple[int, ...], weight: tuple[int, ...]) -> Geometry:
-    """Return the geometry of a linear layer; one with tokens is a convolution with a kernel of one pixel."""
-    if len(x) < 2:
-        raise ValueError(f"x: the shape is {x}, but must be [N, …, C]")
-    if weight[1] != x[-1]:
-        raise ValueError(f"weight: the codes are for {weight[1]} inputs, but x has {x[-1]}")
-    tokens = prod(x[1:-1])
-    return Geometry(tokens == 1, one_pixel(x[0], tokens, x[-1], weight[0]), x, (*x[:-1], weight[0]), weight)
-
-
-def one_pixel(batch: int, tokens: int, channels: int, outputs: int) -> list[int]:
-    """Return the numbers of a convolution with a kernel of one pixel."""
-    return [batch, 1, tokens, channels, outputs, 1, 1, 1, 1, 0, 0]
 
 
 def _forward(
@@ -327,16 +300,20 @@ def _forward(
     bias: Floats | None,
     clips: bool,
     save: bool,
+    out: Sequence[Array | None] | None,
     threads: int | None,
     kernel: str | None,
-) -> Forward | None:
+) -> Forward:
     outputs = geometry.weight[0]
     if isinstance(scale_w, np.ndarray):
         check_array("scale_w", scale_w, ["float32"], (outputs,))
     scale = np.atleast_1d(np.float32(scale_x) * np.asarray(scale_w, np.float32))
     if bias is not None:
         check_array("bias", bias, ["float32"], (outputs,))
-    result = _native.training_forward(
+    stride, padding = geometry.numbers[-4:-2], geometry.numbers[-2:]
+    size = saved_bytes(geometry.x, geometry.weight, stride, padding, check_bool("clips", clips))
+    memory = check_out(out, [(True, "float32", geometry.y), (check_bool("save", save), "uint8", (size,))])
+    y, kept, holds_nan = _native.training_forward(
         check_kernel(kernel),
         geometry.is_linear,
         geometry.numbers,
@@ -345,11 +322,12 @@ def _forward(
         weight,
         scale,
         bias,
-        check_bool("save", save),
-        check_bool("clips", clips),
+        save,
+        clips,
+        memory,
         check_threads(threads),
     )
-    return None if result is None else Forward(result[0].reshape(geometry.y), result[1])
+    return Forward(of_shape(y, geometry.y), kept, holds_nan)
 
 
 def _backward(
@@ -364,6 +342,7 @@ def _backward(
     key: Key | None,
     clips: bool,
     needs: tuple[bool, bool, bool],
+    out: Sequence[Array | None] | None,
     threads: int | None,
     kernel: str | None,
 ) -> Gradients:
@@ -376,6 +355,9 @@ def _backward(
             f"scale_w: an array of {np.shape(scale_w)}, but must be one number: with a scale for each output channel "
             "the gradient of x is no sum of integers; compute it in floats"
         )
+    asked = [check_bool("needs", need) for need in needs]
+    shapes = (geometry.x, geometry.weight, geometry.weight[:1])
+    memory = check_out(out, [(need, "float32", shape) for need, shape in zip(asked, shapes, strict=True)])
     results = _native.training_backward(
         check_kernel(kernel),
         geometry.is_linear,
@@ -389,23 +371,38 @@ def _backward(
         check_bool("clips", clips),
         check_bits("bits", bits),
         float(scale_x),
-        [check_bool("needs", need) for need in needs],
+        asked,
+        memory,
         check_threads(threads),
     )
-    x, of_weight, of_bias = results
-    return Gradients(
-        None if x is None else x.reshape(geometry.x),
-        None if of_weight is None else of_weight.reshape(geometry.weight),
-        of_bias,
+    x, of_weight, of_bias = (
+        None if result is None else of_shape(result, shape) for result, shape in zip(results, shapes, strict=True)
     )
+    return Gradients(x, of_weight, of_bias)
 
 
-def check_weight(weight: Codes, axes: int) -> tuple[int, ...]:
-    """Return the shape of weight codes of that many axes."""
-    shape: tuple[int, ...] = check_array("weight", weight, ["int8", "int16"]).shape
-    if len(shape) != axes:
-        raise ValueError(f"weight: the shape is {shape}, but must have {axes} axes")
-    return shape
+def of_shape(array: Floats, shape: tuple[int, ...]) -> Floats:
+    """Return the array, or the same numbers in another shape."""
+    return array if array.shape == shape else array.reshape(shape)
+
+
+def check_out(
+    out: Sequence[Array | None] | None, results: Sequence[tuple[bool, str, tuple[int, ...]]]
+) -> tuple[Array | None, ...]:
+    """Return the caller's memory for each result that is (asked for, dtype, shape)."""
+    if out is None:
+        return (None,) * len(results)
+    if not isinstance(out, (tuple, list)) or len(out) != len(results):
+        raise TypeError(f"out: must be a tuple of {len(results)} arrays or Nones, or None")
+    for i, (array, (asked, dtype, shape)) in enumerate(zip(out, results, strict=True)):
+        if array is None:
+            continue
+        if not asked:
+            raise ValueError(f"out[{i}]: an array was given for what is not asked for; give None")
+        flags = check_array(f"out[{i}]", array, [dtype], shape).flags
+        if not (flags.c_contiguous and flags.writeable):
+            raise ValueError(f"out[{i}]: must be C-contiguous and writable; use numpy.empty")
+    return tuple(out)
 
 
 def check_key(key: object) -> Key:

@@ -53,7 +53,7 @@ class ConvForward {
 
   bool run() {
     for_items(s_.batch, a_.threads, [this](int slot, int64_t sample) { run_sample(rooms_[slot], sample); });
-    return !nan_.load(std::memory_order_relaxed);
+    return nan_.load(std::memory_order_relaxed);
   }
 
  private:
@@ -76,7 +76,6 @@ class ConvForward {
     const float* x = a_.x + sample * s_.inputs();
     if (a_.kernels->quantize(x, s_.inputs(), static_cast<float>(a_.levels), room.codes.data(), mask) != 0) {
       nan_.store(true, std::memory_order_relaxed);
-      return;
     }
     put_image(image_, room.codes.data(), room.image.data());
     if (a_.saved != nullptr) {

@@ -22,7 +22,7 @@ struct ForwardArgs {
   int threads;
 };
 
-// false where x holds a NaN: y is not defined then. Error: sums may leave int32.
+// Returns whether x holds a NaN, whose code is 0, and so is its bit of the mask. Error: sums may leave int32.
 bool conv_forward(const ForwardArgs& args);
 
 // The same for y = x * weight: x [batch][in_channels], one pixel. saved: codes [batch][in_channels rounded up to 4],

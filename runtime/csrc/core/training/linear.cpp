@@ -57,6 +57,7 @@ void for_blocks(const TrainingKernels& kernels, const Rows& rows, const int8_t* 
   });
 }
 
+// Returns whether x holds a NaN.
 bool quantize_rows(const ForwardArgs& a, const LinearSaved& layout, uint8_t* codes) {
   const int64_t inputs = a.shape.in_channels;
   std::atomic<bool> nan{false};
@@ -69,7 +70,7 @@ bool quantize_rows(const ForwardArgs& a, const LinearSaved& layout, uint8_t* cod
       nan.store(true, std::memory_order_relaxed);
     }
   });
-  return !nan.load(std::memory_order_relaxed);
+  return nan.load(std::memory_order_relaxed);
 }
 
 class LinearBackward {
@@ -204,7 +205,7 @@ bool linear_forward(const ForwardArgs& a) {
   Scratch<uint8_t> own;
   if (a.saved == nullptr) own = Scratch<uint8_t>(layout.codes);
   uint8_t* codes = a.saved == nullptr ? own.data() : a.saved;
-  if (!quantize_rows(a, layout, codes)) return false;
+  const bool holds_nan = quantize_rows(a, layout, codes);
   Scratch<int32_t> halves;
   if (a.weight->halved()) {
     halves = Scratch<int32_t>(s.batch);
@@ -226,7 +227,7 @@ bool linear_forward(const ForwardArgs& a) {
                                           channels};
                a.kernels->finish_forward(&finish);
              });
-  return true;
+  return holds_nan;
 }
 
 void linear_backward(const BackwardArgs& args) {
