@@ -56,6 +56,7 @@ def both_passes(
         layer.scale_x,
         layer.scale_w,
         bits=layer.bits,
+        low=layer.low,
         bias=bias,
         stride=layer.stride,
         padding=layer.padding,
@@ -75,6 +76,7 @@ def both_passes(
         layer.scale_w,
         x_shape=x.shape,
         bits=layer.bits,
+        low=layer.low,
         gradient_bits=gradient_bits,
         key=KEY,
         stride=layer.stride,
@@ -121,7 +123,17 @@ def random_case(seed: int) -> tuple[Layer, Floats, int]:
     batch = int(rng.choice([1, 4, 5])) if rows * columns > 100 else int(rng.integers(1, 10))
     x = rng.normal(0.4, 0.6, (batch, rows, columns, channels)).astype(np.float32)
     x.flat[: min(4, x.size)] = [0, 1, -0.0, np.inf][: min(4, x.size)]
+    if rng.integers(0, 2):
+        layer, x = of_codes(layer, x, rng)
     return layer, x, gradient_bits
+
+
+def of_codes(layer: Layer, x: Floats, rng: np.random.Generator) -> tuple[Layer, Floats]:
+    """The layer on codes from −2^(bits−1) on, or from any number on; a few are out of range."""
+    low = int(rng.choice([-(2 ** (layer.bits - 1)), rng.integers(-128, 1)]))
+    codes = rng.integers(low, low + 2**layer.bits, x.shape).astype(np.float32)
+    codes.flat[: min(3, x.size)] = [-np.inf, 1000, low - 1][: min(3, x.size)]
+    return replace(layer, low=low, clips=False), codes
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -152,6 +164,7 @@ def test_all_bits(kernel: str, one_pixel: bool) -> None:
             layer = Layer(weight, bits, 1 / (2**bits - 1), 0.037, padding=padding)
             for gradient_bits in range(1 + (weight_bits + bits) % 2, 9, 2):
                 check_layer(layer, x, gradient_bits, kernel)
+            check_layer(*of_codes(layer, x, rng), 1 + (weight_bits + bits) % 8, kernel)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -235,21 +248,22 @@ def test_what_is_not_asked_for_is_not_computed(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("clips", [False, True])
-def test_nan_is_a_code_of_0_and_is_said(kernel: str, clips: bool) -> None:
-    """As it would be outside 0 … 1, which has the same code and, where gradients are clipped, passes none."""
+@pytest.mark.parametrize("form", [{}, {"clips": False}, {"clips": False, "low": -4}])
+def test_nan_is_a_code_of_0_and_is_said(kernel: str, form: dict[str, Any]) -> None:
+    """As a number outside 0 … 1 would be, which has the same code and, where gradients are clipped, passes none."""
     rng = np.random.default_rng(6)
     weight = random_weight(rng, 3, (70, 3, 3, 5))
     for shape in [(3, 5, 6, 5), (3, 3, 3, 5), (2, 4, 4, 5)]:
-        layer = Layer(weight, 3, 1 / 7, 0.1, clips=clips)
-        x = rng.random(shape, np.float32)
-        for where in (0, x.size // 2, -1):
-            x.flat[where] = -1
-        broken = np.where(x == -1, np.float32("nan"), x)
+        layer = Layer(weight, 3, 1 / 7, 0.1, **form)
+        x = rng.random(shape, np.float32) if layer.low is None else rng.integers(-4, 4, shape).astype(np.float32)
+        places, zero = [0, x.size // 2, -1], -1 if layer.low is None else 0
+        x.flat[places] = zero
+        broken = x.copy()
+        broken.flat[places] = np.nan
         g = rng.standard_normal((shape[0], *layer.out(shape), 70)).astype(np.float32)
         results = []
         for given in (x, broken):
-            call: dict[str, Any] = {"bits": 3, "clips": clips, "kernel": kernel}
+            call = {"bits": 3, "kernel": kernel, **form}
             forward = training.conv2d(given, stored(weight), 1 / 7, 0.1, **call)
             assert forward.holds_nan == (given is broken)
             assert forward.saved is not None
@@ -257,6 +271,28 @@ def test_nan_is_a_code_of_0_and_is_said(kernel: str, clips: bool) -> None:
             results.append((forward.y, *training.conv2d_backward(g, forward.saved, stored(weight), 1 / 7, 0.1, **call)))
         for expected, found in zip(*results, strict=True):
             assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_linear_layers_on_signs(kernel: str) -> None:
+    """One sample a row, or tokens: ±1 times ±1."""
+    rng = np.random.default_rng(7)
+    weight = random_weight(rng, 1, (9, 1, 1, 13))
+    for shape in [(5, 13), (4, 3, 13)]:
+        x = rng.choice(np.array([-1, 1], np.float32), shape)
+        pixels = x.reshape(shape[0], 1, -1, 13)
+        call: dict[str, Any] = {"bits": 2, "low": -1, "clips": False, "kernel": kernel}
+        layer = Layer(weight, 2, 0.5, 0.1, clips=False, low=-1)
+        y, saved, _ = training.linear(x, stored(weight[:, 0, 0]), 0.5, 0.1, **call)
+        assert saved is not None
+        assert_array_equal(y, layer.forward(pixels).reshape(y.shape))
+        g = random_gradient(rng, y.shape, specials=False)
+        call |= {"x_shape": shape, "gradient_bits": 8, "key": KEY}
+        gradients = training.linear_backward(g, saved, stored(weight[:, 0, 0]), 0.5, 0.1, **call)
+        codes, scale = oracle.gradient(g, 8, training.noise(len(g), g[0].size, KEY))
+        codes = codes.reshape(*pixels.shape[:3], 9)
+        assert_array_equal(gradients.x, layer.grad_x(pixels, codes, scale).reshape(shape))
+        assert_array_equal(gradients.weight, layer.grad_weight(pixels, codes, scale).reshape(9, 13))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -368,6 +404,7 @@ def test_results_go_into_memory_of_the_caller() -> None:
         weight = stored(layer.weight)
         geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
         size = training.saved_bytes(x.shape, weight.shape, **geometry)
+        geometry["low"] = layer.low
         assert isinstance(layer.scale_w, float)
         scales, y_shape = (layer.scale_x, layer.scale_w), (x.shape[0], *layer.out(x.shape), weight.shape[0])
         y, saved = np.full(y_shape, np.nan, np.float32), np.empty(size, np.uint8)
@@ -392,7 +429,7 @@ def test_the_bytes_that_are_saved() -> None:
     for seed in range(60):
         layer, x, _ = random_case(seed)
         geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
-        saved = training.conv2d(x, stored(layer.weight), 1, 1, bits=8, **geometry).saved
+        saved = training.conv2d(x, stored(layer.weight), 1, 1, bits=layer.bits, low=layer.low, **geometry).saved
         assert saved is not None
         assert saved.shape == (training.saved_bytes(x.shape, layer.weight.shape, **geometry),)
     for shape in [(5, 13), (4, 3, 13), (2, 3, 2, 13), (3, 1, 13), (0, 16)]:
@@ -444,6 +481,8 @@ def test_bad_input_is_said() -> None:
         ({"threads": 0}, ValueError, "threads=0: must be an int from 1 to 256"),
         ({"kernel": "sse"}, ValueError, "kernel='sse': must be 'portable'"),
         ({"clips": 1}, TypeError, "clips=1: must be True or False"),
+        ({"low": -1}, ValueError, "clips=True: x holds codes from low=-1 on, which no quantizer clips"),
+        ({"low": 1, "clips": False}, ValueError, "low=1: must be an int from -128 to 0"),
     ]:
         with pytest.raises(error, match=message):
             training.conv2d(**{**good, **change})

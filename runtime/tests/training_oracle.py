@@ -26,6 +26,7 @@ class Layer:
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     clips: bool = True
+    low: int | None = None  # x holds codes from it on
 
     def windows(self, x: Integers, out: tuple[int, int]) -> list[tuple[int, int, Integers]]:
         """For each tap the pixels of x, padded by zeros, that it meets: [N, *out, C]."""
@@ -48,6 +49,8 @@ class Layer:
         return sizes[0], sizes[1]
 
     def codes(self, x: Floats) -> Integers:
+        if self.low is not None:
+            return np.clip(x, self.low, self.low + 2**self.bits - 1).astype(np.int64)
         q: Integers = np.rint(np.clip(x, F(0), F(1)) * F(2**self.bits - 1)).astype(np.int64)
         return q
 

@@ -25,12 +25,13 @@ struct TrainingDots {
   int32_t* tile;             // 64-byte boundary
 };
 
-// y[p][c] = float(d) * scale[c], then + bias[c]; d is the sum, or 2 * sum + halves[p].
+// y[p][c] = float(d + border[c]) * scale[c], then + bias[c]; d is the sum, or 2 * sum + halves[p].
 struct FinishForward {
   const int32_t* tile;
   const int32_t* halves;  // or null
-  const float* scale;     // [64], and so bias
-  const float* bias;      // or null
+  const int32_t* border;  // [64], 64-byte boundary, and so scale and bias; or null
+  const float* scale;
+  const float* bias;  // or null
   float* out;
   int64_t out_step;  // floats from pixel to pixel
   int32_t pixels, channels;
@@ -50,7 +51,7 @@ struct FinishGradient {
   int32_t pixels, channels;
 };
 
-// sums[r][c] = fma(float(d), scale, sums[r][c]), d the sum over rows y, groups x and bytes b of
+// sums[r][c] = fma(float(d + border[c]), scale, sums[r][c]), d the sum over rows y, groups x and bytes b of
 // q[row_step * y + 4 * x + offset[r] + b] * g[y][x][c][b], or 2 * that + halves[r].
 struct WeightDots {
   const uint8_t* q;
@@ -61,6 +62,7 @@ struct WeightDots {
   int32_t taps, channels;  // 1 .. 6, 1 .. 64
   float scale;
   const int32_t* halves;  // [taps], or null
+  const int32_t* border;  // [64], 64-byte boundary; or null
   float* sums;            // [taps][64], 64-byte boundary
 };
 
@@ -98,6 +100,8 @@ struct TrainingKernels {
   // codes[i] = round(clip(x[i], 0, 1) * levels), half to even; bit i of `inside`, when not null, says 0 <= x[i] <= 1,
   // and bits up to the next multiple of 8 are 0. Returns 1 where an x is NaN; its code is 0, and so is its bit.
   int32_t (*quantize)(const float* x, int64_t n, float levels, uint8_t* codes, uint8_t* inside);
+  // bytes[i] = x[i] - low, rounded half to even, within 0 .. levels; -low where x is NaN. Returns 1 where one is.
+  int32_t (*take_codes)(const float* x, int64_t n, int32_t low, int32_t levels, uint8_t* bytes);
   // The largest |g[i]| as its bits; those of infinity or more where one is infinite or NaN.
   uint32_t (*largest)(const float* g, int64_t n);
   void (*gradient_codes)(const GradientCodes*);

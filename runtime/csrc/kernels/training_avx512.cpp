@@ -75,6 +75,24 @@ int32_t quantize(const float* x, int64_t n, float levels, uint8_t* codes, uint8_
   return nan != 0;
 }
 
+int32_t take_codes(const float* x, int64_t n, int32_t low, int32_t levels, uint8_t* bytes) {
+  const __m512 lowest = _mm512_set1_ps(static_cast<float>(low)), most = _mm512_set1_ps(static_cast<float>(levels));
+  __mmask16 nan = 0;
+  for (int64_t i = 0; i < n; i += 64) {
+    __m512i whole[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      const __m512 v = _mm512_maskz_loadu_ps(first16(n - i - 16 * k), x + i + 16 * k);
+      const __mmask16 is_nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+      nan |= is_nan;
+      const __m512 from_low = _mm512_min_ps(_mm512_max_ps(_mm512_sub_ps(v, lowest), _mm512_setzero_ps()), most);
+      whole[k] = _mm512_mask_mov_epi32(_mm512_cvtps_epi32(from_low), is_nan, _mm512_set1_epi32(-low));
+    }
+    _mm512_mask_storeu_epi8(bytes + i, first64(n - i), narrow(whole, false));
+  }
+  return nan != 0;
+}
+
 uint32_t largest(const float* g, int64_t n) {
   const __m512i size = _mm512_set1_epi32(0x7fffffff);
   __m512i most[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
@@ -238,6 +256,7 @@ __attribute__((noinline)) void weight_tile(const WeightDots* w) {
     for (int v = 0; v < V; ++v) {
       __m512i d = sum[p][v];
       if (w->halves != nullptr) d = _mm512_add_epi32(_mm512_add_epi32(d, d), _mm512_set1_epi32(w->halves[p]));
+      if (w->border != nullptr) d = _mm512_add_epi32(d, _mm512_load_si512(w->border + kVector * v));
       _mm512_store_ps(to + kVector * v,
                       _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), scale, _mm512_load_ps(to + kVector * v)));
     }
@@ -314,6 +333,7 @@ void finish_forward(const FinishForward* f) {
     for (int32_t c = 0; c < f->channels; c += kVector) {
       __m512i sum = _mm512_load_si512(f->tile + p * kTileChannels + c);
       if (f->halves != nullptr) sum = twice_and(sum, _mm512_set1_epi32(f->halves[p]));
+      if (f->border != nullptr) sum = _mm512_add_epi32(sum, _mm512_load_si512(f->border + c));
       __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_load_ps(f->scale + c));
       if (f->bias != nullptr) y = _mm512_add_ps(y, _mm512_load_ps(f->bias + c));
       _mm512_mask_storeu_ps(f->out + p * f->out_step + c, first16(f->channels - c), y);
@@ -346,6 +366,7 @@ void finish_gradient(const FinishGradient* f) {
 constexpr TrainingKernels kAvx512Training = {
     "avx512",
     training_avx512::quantize,
+    training_avx512::take_codes,
     training_avx512::largest,
     training_avx512::gradient_codes,
     training_avx512::interleave,

@@ -29,6 +29,19 @@ int32_t quantize(const float* x, int64_t n, float levels, uint8_t* codes, uint8_
   return nan;
 }
 
+int32_t take_codes(const float* x, int64_t n, int32_t low, int32_t levels, uint8_t* bytes) {
+  const auto most = static_cast<float>(levels);
+  int32_t nan = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const float from_low = x[i] - static_cast<float>(low);
+    const float clipped = from_low > 0 ? (from_low < most ? from_low : most) : 0.0f;
+    const bool is_nan = x[i] != x[i];
+    nan |= is_nan;
+    bytes[i] = static_cast<uint8_t>(is_nan ? static_cast<uint32_t>(-low) : bits_of(clipped + 8388608.0f));
+  }
+  return nan;
+}
+
 uint32_t largest(const float* g, int64_t n) {
   uint32_t most = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -105,6 +118,7 @@ void finish_forward(const FinishForward* f) {
     for (int32_t c = 0; c < f->channels; ++c) {
       int32_t sum = f->tile[p * kTileChannels + c];
       if (f->halves != nullptr) sum = twice_and(sum, f->halves[p]);
+      if (f->border != nullptr) sum += f->border[c];
       const float y = static_cast<float>(sum) * f->scale[c];
       f->out[p * f->out_step + c] = f->bias == nullptr ? y : y + f->bias[c];
     }
@@ -137,7 +151,8 @@ void weight_dots(const WeightDots* w) {
       }
     }
     for (int32_t c = 0; c < w->channels; ++c) {
-      const int32_t sum = w->halves == nullptr ? sums[c] : twice_and(sums[c], w->halves[r]);
+      int32_t sum = w->halves == nullptr ? sums[c] : twice_and(sums[c], w->halves[r]);
+      if (w->border != nullptr) sum += w->border[c];
       float* to = w->sums + r * kTileChannels + c;
       *to = __builtin_fmaf(static_cast<float>(sum), w->scale, *to);
     }
@@ -163,6 +178,7 @@ void outer(const OuterProduct* o) {
 constexpr TrainingKernels kPortableTraining = {
     "portable",
     training_portable::quantize,
+    training_portable::take_codes,
     training_portable::largest,
     training_portable::gradient_codes,
     training_portable::interleave,

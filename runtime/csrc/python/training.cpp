@@ -60,14 +60,22 @@ int check_threads(int threads) {
   return threads;
 }
 
+// Of quantized floats where low is none.
+InputCodes input_codes(int bits, std::optional<int> low, bool masked) {
+  const InputCodes input{(1 << check_bits("bits", bits)) - 1, low.has_value(), low.value_or(0)};
+  if (input.low < -128 || input.low > 0) throw Error("low: it must be from -128 to 0");
+  if (input.given && masked) throw Error("low: codes have no mask");
+  return input;
+}
+
 int64_t saved_bytes(const ConvShape& shape, bool linear, bool masked) {
   return linear ? LinearSaved(shape.batch, shape.in_channels, masked).bytes : SavedLayout(shape, masked).bytes;
 }
 
 // y, what is saved or None, and whether x holds a NaN. out: of y and of what is saved, the caller's memory or None.
 nb::tuple forward(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, nb::handle x, int bits,
-                  nb::handle codes, nb::handle scale, nb::handle bias, bool save, bool masked, const nb::tuple& out,
-                  int threads) {
+                  std::optional<int> low, nb::handle codes, nb::handle scale, nb::handle bias, bool save, bool masked,
+                  const nb::tuple& out, int threads) {
   const TrainingKernels& table = training_kernels(kernel);
   const ConvShape shape = shape_from(geometry);
   if (linear) check_linear(shape);
@@ -93,7 +101,7 @@ nb::tuple forward(const std::string& kernel, bool linear, const std::vector<int6
                            shape,
                            &weight,
                            floats(xs),
-                           (1 << check_bits("bits", bits)) - 1,
+                           input_codes(bits, low, masked),
                            floats(scales),
                            per_channel,
                            bias.is_none() ? nullptr : floats(biases),
@@ -118,8 +126,8 @@ GradientSpec gradient_spec(int bits, const std::optional<std::vector<uint32_t>>&
 // dx, dw and dbias, None where they are not asked for. out: the caller's memory for each, or None.
 nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, nb::handle g,
                    int gradient_bits, const std::optional<std::vector<uint32_t>>& key, nb::handle codes,
-                   float weight_scale, nb::handle saved, bool masked, int bits, float input_scale,
-                   const std::vector<bool>& needs, const nb::tuple& out, int threads) {
+                   float weight_scale, nb::handle saved, bool masked, int bits, std::optional<int> low,
+                   float input_scale, const std::vector<bool>& needs, const nb::tuple& out, int threads) {
   const TrainingKernels& table = training_kernels(kernel);
   const ConvShape shape = shape_from(geometry);
   if (linear) check_linear(shape);
@@ -147,7 +155,7 @@ nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int
                             weight_scale,
                             static_cast<const uint8_t*>(kept.view.data),
                             masked,
-                            (1 << check_bits("bits", bits)) - 1,
+                            input_codes(bits, low, masked),
                             input_scale,
                             memory(0),
                             memory(1),
@@ -186,11 +194,11 @@ void bind_training(nb::module_& module) {
   module.def("training_kernel", [](const std::string& name) { return training_kernels(name).name; }, "name"_a);
   module.def(
       "training_executor", [](uintptr_t address) { set_executor(reinterpret_cast<Executor>(address)); }, "address"_a);
-  module.def("training_forward", &forward, "kernel"_a, "linear"_a, "geometry"_a, "x"_a, "bits"_a, "codes"_a, "scale"_a,
-             "bias"_a.none(), "save"_a, "masked"_a, "out"_a, "threads"_a);
+  module.def("training_forward", &forward, "kernel"_a, "linear"_a, "geometry"_a, "x"_a, "bits"_a, "low"_a.none(),
+             "codes"_a, "scale"_a, "bias"_a.none(), "save"_a, "masked"_a, "out"_a, "threads"_a);
   module.def("training_backward", &backward, "kernel"_a, "linear"_a, "geometry"_a, "g"_a, "gradient_bits"_a,
-             "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "input_scale"_a, "needs"_a,
-             "out"_a, "threads"_a);
+             "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "low"_a.none(),
+             "input_scale"_a, "needs"_a, "out"_a, "threads"_a);
   module.def("training_codes", &codes_of, "kernel"_a, "g"_a, "bits"_a, "key"_a.none(), "threads"_a);
 }
 

@@ -19,18 +19,16 @@
 namespace bitorch {
 namespace {
 
-constexpr bool kMasked = true;
-
 struct Case {
   ConvShape shape;
   bool linear;
-  int bits;
+  InputCodes input;
   GradientSpec gradient;
   std::vector<int16_t> weight;  // [out_channels][kernel.rows][kernel.columns][in_channels]
   std::vector<float> x, g;
   float input_scale, weight_scale;
 
-  int levels() const { return (1 << bits) - 1; }
+  bool masked() const { return !input.given; }
   int64_t pixels() const { return shape.out().rows * shape.out().columns; }
   int code(int64_t o, int64_t tap, int64_t c) const {
     return weight[static_cast<size_t>((o * shape.taps() + tap) * shape.in_channels + c)];
@@ -55,22 +53,35 @@ ConvShape random_shape(Random& random, bool linear) {
   return s;
 }
 
+InputCodes random_input(Random& random) {
+  const int levels = (1 << random.from(1, 8)) - 1;
+  if (!random.one_in(2)) return {levels, false, 0};
+  return {levels, true, static_cast<int>(random.one_in(4) ? random.from(-128, 0) : -(levels + 1) / 2)};
+}
+
+// Around the range of the quantizer, or a code; some are out of range.
+float random_number(Random& random, const InputCodes& input) {
+  if (!input.given) return random.real() + 0.5f;
+  if (random.one_in(50)) return random.real() * 1e30f;
+  return static_cast<float>(input.low + random.from(0, input.levels));
+}
+
 Case random_case(Random& random) {
   Case c;
   c.linear = random.one_in(4);
   c.shape = random_shape(random, c.linear);
-  c.bits = random.from(1, 8);
+  c.input = random_input(random);
   c.gradient = {random.from(1, 8), !random.one_in(4), {static_cast<uint32_t>(random.word()), 5}};
   const int n = (1 << random.from(1, 8)) - 1;
   c.weight.resize(static_cast<size_t>(c.shape.out_channels * c.shape.taps() * c.shape.in_channels));
   for (int16_t& code : c.weight) code = static_cast<int16_t>(2 * random.from(0, n) - n);
   c.x.resize(static_cast<size_t>(c.shape.batch * c.shape.inputs()));
-  for (float& x : c.x) x = random.real() + 0.5f;
+  for (float& x : c.x) x = random_number(random, c.input);
   c.g.resize(static_cast<size_t>(c.shape.batch * c.shape.outputs()));
   for (float& g : c.g) g = random.real() * 1e-3f;
   if (random.one_in(4)) c.x[random.below(c.x.size())] = std::numeric_limits<float>::quiet_NaN();
   if (random.one_in(3)) c.g[random.below(c.g.size())] = std::numeric_limits<float>::infinity();
-  c.input_scale = 1 / static_cast<float>(c.levels());
+  c.input_scale = 1 / static_cast<float>(c.input.levels);
   c.weight_scale = 0.037f;
   return c;
 }
@@ -119,7 +130,7 @@ class Reference {
     for (int64_t d : y) r.y.push_back(static_cast<float>(d) * (c_.input_scale * c_.weight_scale));
     for (size_t i = 0; i < dx.size(); ++i) {
       const float scale = scale_[i / static_cast<size_t>(s_.inputs())] * c_.weight_scale;
-      r.dx.push_back(c_.x[i] >= 0 && c_.x[i] <= 1 ? static_cast<float>(dx[i]) * scale : 0);
+      r.dx.push_back(!c_.masked() || (c_.x[i] >= 0 && c_.x[i] <= 1) ? static_cast<float>(dx[i]) * scale : 0);
     }
     add_samples(dw, r);
     return r;
@@ -128,7 +139,9 @@ class Reference {
  private:
   int code_of(float x) const {
     if (std::isnan(x)) return 0;
-    return static_cast<int>(std::nearbyint(std::min(std::max(x, 0.0f), 1.0f) * static_cast<float>(c_.levels())));
+    const auto levels = static_cast<float>(c_.input.levels), low = static_cast<float>(c_.input.low);
+    if (c_.input.given) return static_cast<int>(std::min(std::max(x, low), low + levels));
+    return static_cast<int>(std::nearbyint(std::min(std::max(x, 0.0f), 1.0f) * levels));
   }
 
   // One sample after the other.
@@ -169,16 +182,17 @@ Results run(const Case& c, const TrainingKernels& kernels, int threads) {
   codes.shape = {static_cast<int64_t>(c.weight.size())};
   codes.data = c.weight.data();
   const WeightCodes weight(codes, s);
-  const int64_t bytes = c.linear ? LinearSaved(s.batch, s.in_channels, kMasked).bytes : SavedLayout(s, kMasked).bytes;
+  const int64_t bytes =
+      c.linear ? LinearSaved(s.batch, s.in_channels, c.masked()).bytes : SavedLayout(s, c.masked()).bytes;
   std::vector<uint8_t> saved(static_cast<size_t>(bytes));
   Results r{std::vector<float>(c.g.size()), std::vector<float>(c.x.size()), std::vector<float>(c.weight.size()),
             std::vector<float>(static_cast<size_t>(s.out_channels)), false};
   const float scale = c.input_scale * c.weight_scale;
-  const ForwardArgs forward{&kernels, s,       &weight,    c.x.data(),   c.levels(), &scale,
-                            false,    nullptr, r.y.data(), saved.data(), kMasked,    threads};
+  const ForwardArgs forward{&kernels, s,       &weight,    c.x.data(),   c.input,    &scale,
+                            false,    nullptr, r.y.data(), saved.data(), c.masked(), threads};
   r.holds_nan = c.linear ? linear_forward(forward) : conv_forward(forward);
-  const BackwardArgs backward{&kernels,       s,       c.gradient, c.g.data(),    &weight,     c.weight_scale,
-                              saved.data(),   kMasked, c.levels(), c.input_scale, r.dx.data(), r.dw.data(),
+  const BackwardArgs backward{&kernels,       s,          c.gradient, c.g.data(),    &weight,     c.weight_scale,
+                              saved.data(),   c.masked(), c.input,    c.input_scale, r.dx.data(), r.dw.data(),
                               r.dbias.data(), threads};
   c.linear ? linear_backward(backward) : conv_backward(backward);
   return r;

@@ -5,8 +5,8 @@ Arrays are NumPy's, C-contiguous, pixels before channels: x [N, H, W, C], weight
 numbers are defined to the bit, and depend neither on the kernels nor on the number of threads. fl rounds to float32,
 and every sum D is of integers:
 
-- forward: q = round(clip(x, 0, 1)·(2^bits − 1)), half to even; y = fl(fl(D)·fl(scale_x·scale_w)), D = Σ q·c; then
-  + bias.
+- forward: q = round(clip(x, 0, 1)·(2^bits − 1)), half to even, or q = x where x holds codes;
+  y = fl(fl(D)·fl(scale_x·scale_w)), D = Σ q·c; then + bias.
 - the gradient: per sample, m = max|g| (0 where it is below 2^-120), n = 2^gradient_bits − 1,
   i = floor(fl(fl(g·fl(n/(2m))) + d·2^-16)), clamped to −(n+1)/2 … (n−1)/2; its code is 2i + 1, its value (2i + 1)·s,
   s = fl(m/n). d is the noise of `noise`.
@@ -163,6 +163,7 @@ def conv2d(
     scale_w: float | Floats,
     *,
     bits: int,
+    low: int | None = None,
     bias: Floats | None = None,
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
@@ -172,17 +173,20 @@ def conv2d(
     threads: int | None = None,
     kernel: str | None = None,
 ) -> Forward:
-    """Quantize x and convolve its codes with those of the weight.
+    """Quantize x, unless it holds codes, and convolve its codes with those of the weight.
 
     Args:
-        x: float32 [N, H, W, C].
+        x: float32 [N, H, W, C]: numbers, or the integers of `low`.
         weight: codes [O, KH, KW, C]: int8, or int16 for odd codes up to ±255.
         scale_x: the value of one code of x, 1/(2^bits − 1) as a rule.
         scale_w: the value of one code of the weight, or float32 [O], one for each output channel.
         bits: of the codes of x, 1 … 8.
+        low: None: x is quantized, as above. −128 … 0: x holds codes already, integers low … low + 2^bits − 1; signs ±1
+            have low=−1 and bits=2. What is not one of them is taken for the nearest; a quantizer of the caller's has
+            to see to the gradient outside its range, and `clips` must be False.
         bias: float32 [O].
         stride, padding: an int, or (vertical, horizontal); padded zeros are codes of 0.
-        clips: whether the gradient of x is 0 outside 0 … 1; backward must be told the same.
+        clips: whether the gradient of x is 0 outside 0 … 1; False with `low`. Backward must be told the same.
         save: False where there is no backward.
         out: memory for y, float32 [N, OH, OW, O], and for what is saved, uint8 [`saved_bytes`]: C-contiguous and
             writable arrays, apart from each other and from what is read. What is None is made here.
@@ -195,7 +199,9 @@ def conv2d(
         TypeError, ValueError: what does not fit, with the rule; sums that could leave int32.
     """
     geometry = conv_geometry(check_array("x", x, ["float32"]).shape, check_weight(weight, 4), stride, padding)
-    return _forward(geometry, x, weight, scale_x, scale_w, bits, bias, clips, save, out, threads, kernel)
+    return _forward(
+        geometry, x, weight, scale_x, scale_w, check_input(bits, low, clips), bias, save, out, threads, kernel
+    )
 
 
 def conv2d_backward(
@@ -207,6 +213,7 @@ def conv2d_backward(
     *,
     x_shape: Sequence[int],
     bits: int,
+    low: int | None = None,
     gradient_bits: int,
     key: Key | None,
     stride: int | tuple[int, int] = 1,
@@ -221,8 +228,8 @@ def conv2d_backward(
 
     Args:
         g: float32 [N, OH, OW, O].
-        saved: what `conv2d` returned for x of `x_shape`, with the same `weight`, `bits`, `stride`, `padding` and
-            `clips`.
+        saved: what `conv2d` returned for x of `x_shape`, with the same `weight`, `bits`, `low`, `stride`,
+            `padding` and `clips`.
         scale_w: one number: the gradient of x is no sum of integers where each output channel has a scale of its own.
             Without a gradient of x it does not matter.
         gradient_bits: 1 … 8.
@@ -239,7 +246,19 @@ def conv2d_backward(
     shape = tuple(check_integer("x_shape", extent, 0, 2**40) for extent in x_shape)
     geometry = conv_geometry(shape, check_weight(weight, 4), stride, padding)
     return _backward(
-        geometry, g, saved, weight, scale_x, scale_w, bits, gradient_bits, key, clips, needs, out, threads, kernel
+        geometry,
+        g,
+        saved,
+        weight,
+        scale_x,
+        scale_w,
+        check_input(bits, low, clips),
+        gradient_bits,
+        key,
+        needs,
+        out,
+        threads,
+        kernel,
     )
 
 
@@ -250,6 +269,7 @@ def linear(
     scale_w: float | Floats,
     *,
     bits: int,
+    low: int | None = None,
     bias: Floats | None = None,
     clips: bool = True,
     save: bool = True,
@@ -262,7 +282,9 @@ def linear(
     The axes between are tokens of one sample. Arguments, results and errors as `conv2d`.
     """
     geometry = linear_geometry(check_array("x", x, ["float32"]).shape, check_weight(weight, 2))
-    return _forward(geometry, x, weight, scale_x, scale_w, bits, bias, clips, save, out, threads, kernel)
+    return _forward(
+        geometry, x, weight, scale_x, scale_w, check_input(bits, low, clips), bias, save, out, threads, kernel
+    )
 
 
 def linear_backward(
@@ -274,6 +296,7 @@ def linear_backward(
     *,
     x_shape: Sequence[int],
     bits: int,
+    low: int | None = None,
     gradient_bits: int,
     key: Key | None,
     clips: bool = True,
@@ -286,7 +309,19 @@ def linear_backward(
     shape = tuple(check_integer("x_shape", extent, 0, 2**40) for extent in x_shape)
     geometry = linear_geometry(shape, check_weight(weight, 2))
     return _backward(
-        geometry, g, saved, weight, scale_x, scale_w, bits, gradient_bits, key, clips, needs, out, threads, kernel
+        geometry,
+        g,
+        saved,
+        weight,
+        scale_x,
+        scale_w,
+        check_input(bits, low, clips),
+        gradient_bits,
+        key,
+        needs,
+        out,
+        threads,
+        kernel,
     )
 
 
@@ -296,9 +331,8 @@ def _forward(
     weight: Codes,
     scale_x: float,
     scale_w: float | Floats,
-    bits: int,
+    form: Input,
     bias: Floats | None,
-    clips: bool,
     save: bool,
     out: Sequence[Array | None] | None,
     threads: int | None,
@@ -311,19 +345,20 @@ def _forward(
     if bias is not None:
         check_array("bias", bias, ["float32"], (outputs,))
     stride, padding = geometry.numbers[-4:-2], geometry.numbers[-2:]
-    size = saved_bytes(geometry.x, geometry.weight, stride, padding, check_bool("clips", clips))
+    size = saved_bytes(geometry.x, geometry.weight, stride, padding, form.clips)
     memory = check_out(out, [(True, "float32", geometry.y), (check_bool("save", save), "uint8", (size,))])
     y, kept, holds_nan = _native.training_forward(
         check_kernel(kernel),
         geometry.is_linear,
         geometry.numbers,
         x,
-        check_bits("bits", bits),
+        form.bits,
+        form.low,
         weight,
         scale,
         bias,
         save,
-        clips,
+        form.clips,
         memory,
         check_threads(threads),
     )
@@ -337,10 +372,9 @@ def _backward(
     weight: Codes,
     scale_x: float,
     scale_w: float,
-    bits: int,
+    form: Input,
     gradient_bits: int,
     key: Key | None,
-    clips: bool,
     needs: tuple[bool, bool, bool],
     out: Sequence[Array | None] | None,
     threads: int | None,
@@ -368,8 +402,9 @@ def _backward(
         weight,
         float(scale_w),
         saved,
-        check_bool("clips", clips),
-        check_bits("bits", bits),
+        form.clips,
+        form.bits,
+        form.low,
         float(scale_x),
         asked,
         memory,
@@ -403,6 +438,26 @@ def check_out(
         if not (flags.c_contiguous and flags.writeable):
             raise ValueError(f"out[{i}]: must be C-contiguous and writable; use numpy.empty")
     return tuple(out)
+
+
+class Input(NamedTuple):
+    """What x holds: numbers that are quantized, or codes from `low` on."""
+
+    bits: int
+    low: int | None
+    clips: bool
+
+
+def check_input(bits: int, low: int | None, clips: bool) -> Input:
+    """Return what x holds; codes have no range that a gradient could be outside of."""
+    form = Input(
+        check_bits("bits", bits),
+        None if low is None else check_integer("low", low, -128, 0),
+        check_bool("clips", clips),
+    )
+    if low is not None and form.clips:
+        raise ValueError(f"clips=True: x holds codes from low={low} on, which no quantizer clips; give clips=False")
+    return form
 
 
 def check_key(key: object) -> Key:

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "core/training/input.h"
 #include "core/training/shape.h"
 #include "core/training/weight_codes.h"
 
@@ -29,7 +30,7 @@ struct BackwardArgs {
   float weight_scale;
   const uint8_t* saved;
   bool masked;
-  int levels;  // of x
+  InputCodes input;
   float input_scale;
   float* dx;     // or null
   float* dw;     // [out_channels][kernel.rows][kernel.columns][in_channels], or null

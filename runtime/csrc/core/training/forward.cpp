@@ -48,6 +48,7 @@ class ConvForward {
         packed_(pack_forward(*args.weight, s_)),
         scale_(of_blocks(args.scale, args.scale_per_channel, s_.out_channels)) {
     if (args.bias != nullptr) bias_ = of_blocks(args.bias, true, s_.out_channels);
+    if (args.input.low != 0) above_ = sums_above(*args.weight, s_);
     for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
   }
 
@@ -63,7 +64,7 @@ class ConvForward {
 
   ForwardRoom make_room() const {
     ForwardRoom room{Scratch<uint8_t>(s_.inputs()), Scratch<uint8_t>(image_.bytes()), {}, {}};
-    clear_image(image_, room.image.data());
+    clear_image(image_, a_.input.zero(), room.image.data());
     if (a_.weight->halved()) {
       room.pixels = Scratch<int32_t>(image_.rows * image_.width);
       room.halves = Scratch<int32_t>(s_.out().rows * s_.out().columns);
@@ -74,12 +75,12 @@ class ConvForward {
   void run_sample(const ForwardRoom& room, int64_t sample) {
     uint8_t* mask = a_.saved == nullptr ? nullptr : layout_.mask_of(a_.saved, sample);
     const float* x = a_.x + sample * s_.inputs();
-    if (a_.kernels->quantize(x, s_.inputs(), static_cast<float>(a_.levels), room.codes.data(), mask) != 0) {
+    if (a_.input.take(*a_.kernels, x, s_.inputs(), room.codes.data(), mask) != 0) {
       nan_.store(true, std::memory_order_relaxed);
     }
     put_image(image_, room.codes.data(), room.image.data());
     if (a_.saved != nullptr) {
-      put_planes(*a_.kernels, s_, layout_, room.codes.data(), layout_.codes_of(a_.saved, sample));
+      put_planes(*a_.kernels, s_, layout_, room.codes.data(), a_.input.zero(), layout_.codes_of(a_.saved, sample));
     }
     if (a_.weight->halved()) {
       sum_pixels(image_, room.image.data(), room.pixels.data());
@@ -105,10 +106,13 @@ class ConvForward {
                       steps,
                       out.columns,
                       channels};
+    alignas(64) int32_t border[kTileChannels];
+    if (a_.input.low != 0) find_border(met, block, border);
     float* to = a_.y + ((sample * out.rows + y) * out.columns) * s_.out_channels + block * kTileChannels;
     for_tiles(*a_.kernels, row, [&](const int32_t* tile, int64_t first, int32_t count) {
       const FinishForward finish{tile,
                                  a_.weight->halved() ? room.halves.data() + y * out.columns + first : nullptr,
+                                 a_.input.low != 0 ? border : nullptr,
                                  scale_.data() + block * kTileChannels,
                                  a_.bias == nullptr ? nullptr : bias_.data() + block * kTileChannels,
                                  to + first * s_.out_channels,
@@ -119,12 +123,20 @@ class ConvForward {
     });
   }
 
+  // What sums over these rows of the kernel lack, as they are of bytes.
+  void find_border(const TapRange& met, int64_t block, int32_t* border) const {
+    const int64_t padded = blocks_of(s_.out_channels) * kTileChannels;
+    const int32_t* first = above_.data() + met.first * padded + block * kTileChannels;
+    for (int64_t c = 0; c < kTileChannels; ++c) border[c] = a_.input.low * (first[met.count * padded + c] - first[c]);
+  }
+
   const ForwardArgs& a_;
   const ConvShape& s_;
   SavedLayout layout_;
   Image image_;
   Scratch<int8_t> packed_;
   Scratch<float> scale_, bias_;
+  Scratch<int32_t> above_;
   std::vector<ForwardRoom> rooms_;
   std::atomic<bool> nan_{false};
 };
@@ -146,7 +158,7 @@ void check_sums(const char* what, int64_t inputs, int64_t weight, int64_t code) 
 }
 
 bool conv_forward(const ForwardArgs& args) {
-  check_sums("forward", args.shape.taps() * args.shape.in_channels, args.weight->largest(), args.levels);
+  check_sums("forward", args.shape.taps() * args.shape.in_channels, args.weight->largest(), args.input.largest());
   return ConvForward(args).run();
 }
 

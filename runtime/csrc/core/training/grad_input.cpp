@@ -38,7 +38,7 @@ GradInput::GradInput(const TrainingKernels& kernels, const ConvShape& s, const W
 
 GradInput::Room GradInput::make_room() const {
   Room room{Scratch<uint8_t>(image_.bytes()), {}, {}};
-  clear_image(image_, room.image.data());
+  clear_image(image_, 0, room.image.data());
   if (halved_) {
     room.pixels = Scratch<int32_t>(image_.rows * image_.width);
     room.halves = Scratch<int32_t>(s_.in.rows * s_.in.columns);

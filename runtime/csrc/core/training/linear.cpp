@@ -66,11 +66,20 @@ bool quantize_rows(const ForwardArgs& a, const LinearSaved& layout, uint8_t* cod
     uint8_t* mask = layout.mask == 0 || a.saved == nullptr ? nullptr : codes + layout.codes + sample * layout.mask;
     std::memset(to + inputs, 0, static_cast<size_t>(layout.step - inputs));
     const float* x = a.x + sample * inputs;
-    if (a.kernels->quantize(x, inputs, static_cast<float>(a.levels), to, mask) != 0) {
+    if (a.input.take(*a.kernels, x, inputs, to, mask) != 0) {
       nan.store(true, std::memory_order_relaxed);
     }
   });
   return nan.load(std::memory_order_relaxed);
+}
+
+// What sums of bytes lack, of each output channel.
+Scratch<int32_t> border_of(const ForwardArgs& a) {
+  const int64_t padded = blocks_of(a.shape.out_channels) * kTileChannels;
+  const Scratch<int32_t> above = sums_above(*a.weight, a.shape);
+  Scratch<int32_t> border(padded);
+  for (int64_t o = 0; o < padded; ++o) border[o] = a.input.low * above[padded + o];
+  return border;
 }
 
 class LinearBackward {
@@ -156,7 +165,8 @@ class LinearBackward {
     const int32_t channels = channels_in(block, s_.in_channels);
     for (int64_t s = 0; s < s_.batch; ++s) {
       const uint8_t* codes = a_.saved + s * layout_.step + block * kTileChannels;
-      for (int32_t c = 0; c < kTileChannels; ++c) q[s * kTileChannels + c] = c < channels ? codes[c] : 0;
+      for (int32_t c = 0; c < kTileChannels; ++c)
+        q[s * kTileChannels + c] = static_cast<float>(c < channels ? codes[c] + a_.input.low : 0);
     }
     for (int64_t o = 0; o < s_.out_channels; o += kTilePixels) {
       const OuterProduct outer{q,
@@ -200,7 +210,7 @@ LinearSaved::LinearSaved(int64_t batch, int64_t channels, bool masked)
 
 bool linear_forward(const ForwardArgs& a) {
   const ConvShape& s = a.shape;
-  check_sums("forward", s.in_channels, a.weight->largest(), a.levels);
+  check_sums("forward", s.in_channels, a.weight->largest(), a.input.largest());
   const LinearSaved layout(s.batch, s.in_channels, a.masked);
   Scratch<uint8_t> own;
   if (a.saved == nullptr) own = Scratch<uint8_t>(layout.codes);
@@ -212,6 +222,7 @@ bool linear_forward(const ForwardArgs& a) {
     sum_rows(codes, layout.step, s.batch, halves.data());
   }
   const Scratch<int8_t> packed = pack_forward(*a.weight, s);
+  const Scratch<int32_t> border = a.input.low == 0 ? Scratch<int32_t>() : border_of(a);
   const Scratch<float> scale = of_blocks(a.scale, a.scale_per_channel, s.out_channels);
   const Scratch<float> bias = a.bias == nullptr ? Scratch<float>() : of_blocks(a.bias, true, s.out_channels);
   const Rows rows{codes, layout.step, a.weight->halved() ? halves.data() : nullptr};
@@ -219,6 +230,7 @@ bool linear_forward(const ForwardArgs& a) {
              [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t channels) {
                const FinishForward finish{tile,
                                           rows.sums == nullptr ? nullptr : rows.sums + sample,
+                                          a.input.low == 0 ? nullptr : border.data() + block * kTileChannels,
                                           scale.data() + block * kTileChannels,
                                           a.bias == nullptr ? nullptr : bias.data() + block * kTileChannels,
                                           a.y + sample * s.out_channels + block * kTileChannels,
