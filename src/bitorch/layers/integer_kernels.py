@@ -219,7 +219,10 @@ def _machine_obstacle() -> str | None:
     except ModuleNotFoundError as error:
         if error.name not in ("bitorch_runtime", "bitorch_runtime.training"):
             raise
-        return "bitorch_runtime, which has the integer kernels, is not installed (pip install ./runtime in a checkout of bitorch), or is too old"
+        return (
+            "bitorch_runtime, which has the integer kernels, is not installed or too old (pip install ./runtime in a "
+            "checkout of bitorch)"
+        )
     except (ImportError, ValueError) as error:  # it does not run here
         return str(error)
     return obstacles[0] if obstacles else None
