@@ -52,6 +52,18 @@ class GradientForm(NamedTuple):
         return (1 << self.bits) - 1
 
 
+class Ways(NamedTuple):
+    """How a layer computes on integers.
+
+    Attributes:
+        form: how activations become codes.
+        max_codes: the largest absolute codes of input and weight.
+    """
+
+    form: InputForm
+    max_codes: tuple[int, int]
+
+
 class TrainingKernels(NamedTuple):
     """What a layer computes its training steps with.
 
@@ -96,26 +108,28 @@ def training_kernels(layer: Layer) -> TrainingKernels:
     """Return what a layer computes with on this machine, by what is known before a call: for tables."""
     if layer.kernels == "float":
         return TrainingKernels("float", "float", 'kernels="float"')
-    why = layer_obstacle(layer)
-    if why is None:
-        why = machine_obstacle()
+    ways = layer_ways(layer)
+    why = ways if isinstance(ways, str) else machine_obstacle()
     if why is not None:
         return TrainingKernels("float", "float", why)
-    why = gradient_obstacle(layer)
-    return TrainingKernels("integer", "integer" if why is None else "float", "" if why is None else why)
+    assert not isinstance(ways, str)  # nothing is in the way
+    backward = gradient_form(layer, ways)
+    return TrainingKernels("integer", *("float", backward) if isinstance(backward, str) else ("integer", ""))
 
 
 def static_obstacle(layer: Layer) -> str | None:
     """Return why a layer cannot compute on integers whatever the machine, backward among it, or None."""
-    why = layer_obstacle(layer)
-    quantizer = layer.gradient_quantization
-    if why is not None or quantizer is None or quantizer.bit_width == FLOAT_BITS:
-        return why
-    return gradient_obstacle(layer)
+    ways, quantizer = layer_ways(layer), layer.gradient_quantization
+    if isinstance(ways, str):
+        return ways
+    if quantizer is None or quantizer.bit_width == FLOAT_BITS:
+        return None
+    gradient = gradient_form(layer, ways)
+    return gradient if isinstance(gradient, str) else None
 
 
-def call_obstacle(layer: Layer, x: Tensor) -> str | None:
-    """Return why a layer cannot compute this call on integers, or None. Backward may still have to take floats."""
+def call_ways(layer: Layer, x: Tensor) -> Ways | str:
+    """Return how a layer computes this call on integers, or why it cannot. Backward may still have to take floats."""
     why: str | None = machine_obstacle()
     if why is not None:
         return why
@@ -130,52 +144,57 @@ def call_obstacle(layer: Layer, x: Tensor) -> str | None:
         return "a tracer wants operators of PyTorch"
     if is_watched(layer.activation, quantizer_of(layer.activation), layer.weight_quantization):
         return "there are hooks on its quantizers"
-    return layer_obstacle(layer)
+    return layer_ways(layer)
 
 
-def layer_obstacle(layer: Layer) -> str | None:
-    """Return why a layer cannot compute on integers on any machine, or None."""
+def layer_ways(layer: Layer) -> Ways | str:
+    """Return how a layer computes on integers where the machine can, or why it cannot."""
     max_codes = layer._max_codes()
     if max_codes is None:
         return "it multiplies values, not codes"
-    form = input_form(layer)
+    form = _input_form(layer)
     if form is None:
         return f"{quantizer_of(layer.activation)} has more than {_MOST_LEVELS + 1} levels around 0"
-    if (2**form.bits - 1) * max_codes[1] * layer._inputs_per_output() >= INT32_LIMIT:
+    if ((1 << form.bits) - 1) * max_codes[1] * layer._inputs_per_output() >= INT32_LIMIT:
         return "its sums may leave 32 bits"
-    why: str | None = layer._geometry_obstacle()
-    return why
+    why = layer._geometry_obstacle()
+    return Ways(form, max_codes) if why is None else why
 
 
-def gradient_obstacle(layer: Layer, x: Tensor | None = None) -> str | None:
-    """Return why a layer that multiplies integers goes backward on floats, or None; for a call, x is its input."""
+def gradient_form(layer: Layer, ways: Ways, x: Tensor | None = None) -> GradientForm | str:
+    """Return how a layer that multiplies integers goes backward on them, or why it cannot.
+
+    Args:
+        x: the input of a call; None for what holds for all.
+    """
     quantizer = layer.gradient_quantization
     if quantizer is None or quantizer.bit_width == FLOAT_BITS:
         return "gradients are floats"
-    form = gradient_form(quantizer)
-    if form is None:
+    grid = _gradient_grid(quantizer)
+    if grid is None:
         return f"the codes of {type(quantizer).__name__} are not the kernels'"
-    max_codes = layer._max_codes()
-    assert max_codes is not None  # it multiplies integers
+    form = GradientForm(quantizer.bit_width, grid)
     terms = layer.weight.shape[0] * math.prod(layer.weight.shape[2:])
-    is_too_wide = base_of_sums(terms, max_codes[1], form.largest) is None
-    if x is not None:  # a sample's outputs are as many as its inputs, with borders, at most
+    is_too_wide = base_of_sums(terms, ways.max_codes[1], form.largest) is None
+    if x is not None:
+        if is_watched(quantizer):
+            return "there are hooks on its quantizer of gradients"
+        # A sample has as many outputs as inputs, with borders, at most.
         is_too_wide |= layer._pixels(x) * _MOST_LEVELS * form.largest >= INT32_LIMIT
-    return "the sums of its gradients may leave 32 bits" if is_too_wide else None
+    return "the sums of its gradients may leave 32 bits" if is_too_wide else form
 
 
-def input_form(layer: Layer) -> InputForm | None:
+def _input_form(layer: Layer) -> InputForm | None:
     """Return how a layer's activations become codes; None where they do not fit a byte."""
     quantizer = quantizer_of(layer.activation)
-    largest = quantizer.exact_max_code
-    if largest is None:
-        return None
+    largest = quantizer.max_code
+    assert largest is not None  # it has codes
     border = layer._border_code(largest)
     if isinstance(quantizer, InputDoReFa) and is_as_made(quantizer, InputDoReFa, "codes") and 0 <= border <= largest:
         return InputForm(quantizer.bit_width, None, quantizer.variant == "paper")
     low, high = _range_of_codes(quantizer, largest)
     low, high = min(low, border), max(high, border)
-    return InputForm((high - low).bit_length(), low, False) if high - low <= _MOST_LEVELS and low >= -128 else None
+    return InputForm((high - low).bit_length(), low, False) if high - low <= _MOST_LEVELS else None
 
 
 def _range_of_codes(quantizer: Quantization, largest: int) -> tuple[int, int]:
@@ -189,9 +208,9 @@ def _range_of_codes(quantizer: Quantization, largest: int) -> tuple[int, int]:
     return 0 if quantizer.unsigned else -largest, largest
 
 
-def gradient_form(quantizer: Quantization) -> GradientForm | None:
-    """Return how the kernels make the codes that a gradient quantizer makes; None where they cannot."""
-    if quantizer.bit_width == FLOAT_BITS or not codes_are_gradients(quantizer):
+def _gradient_grid(quantizer: Quantization) -> Grid | None:
+    """Return the kernels' name of the codes that a gradient quantizer makes; None where they do not know them."""
+    if not codes_are_gradients(quantizer):
         return None
     cls = type(quantizer)
     grids: tuple[tuple[type[GradientDoReFa | GradientSigned], Grid], ...] = (
@@ -200,7 +219,7 @@ def gradient_form(quantizer: Quantization) -> GradientForm | None:
     )
     for known, grid in grids:
         if cls._rounded is known._rounded and cls._grid is known._grid and cls._axes is known._axes:
-            return GradientForm(quantizer.bit_width, grid)
+            return grid
     return None
 
 

@@ -24,11 +24,9 @@ from .integer_kernels import (
     InputForm,
     Kernels,
     TrainingKernels,
-    call_obstacle,
+    call_ways,
     check_kernels,
     gradient_form,
-    gradient_obstacle,
-    input_form,
     static_obstacle,
     training_kernels,
 )
@@ -400,27 +398,22 @@ class LowBit(WeightQuantized):
         """
         if self.kernels == "float":
             return None
-        why = call_obstacle(self, x)
-        if why is not None:
+        ways = call_ways(self, x)
+        if isinstance(ways, str):
             if self.kernels == "integer":
-                self._raise_obstacle(why)
+                self._raise_obstacle(ways)
             return None
+        form, max_codes = ways
         read = self._read_weight() if read is None else read
-        form, max_codes = input_form(self), self._max_codes()
-        assert form is not None  # nothing is in the way
-        assert max_codes is not None
-        assert read.scale is not None
-        quantizer = self.gradient_quantization
-        gradient = None
-        if quantizer is not None and not is_watched(quantizer) and gradient_obstacle(self, x) is None:
-            gradient = gradient_form(quantizer)
-        activation = quantizer_of(self.activation)
-        before = before_quantizer(self.activation, x)
-        if form.low is None and (gradient is None or read.scale.dim() > 0):
+        assert read.scale is not None  # there are codes
+        gradient = gradient_form(self, ways, x)
+        activation, before = quantizer_of(self.activation), before_quantizer(self.activation, x)
+        if form.low is None and (isinstance(gradient, str) or read.scale.dim() > 0):
             form = InputForm(form.bits, 0, False)  # floats backward need the codes
         numbers = as_internal(before, type(activation).__name__) if form.low is None else activation.codes(before)
         scale = activation.scale(before)
-        return IntegerOperands(numbers, read.numbers, scale, read.scale, max_codes, form, gradient)
+        known = None if isinstance(gradient, str) else gradient
+        return IntegerOperands(numbers, read.numbers, scale, read.scale, max_codes, form, known)
 
     def _read_weight(self) -> ReadWeight:
         """Return the weight's codes and scale, or its value where the layer computes on values."""
