@@ -46,7 +46,14 @@ def random_gradient(rng: np.random.Generator, shape: tuple[int, ...], specials: 
 
 
 def both_passes(
-    layer: Layer, x: Floats, g: Floats | None, gradient_bits: int, kernel: str, threads: int, bias: Floats | None
+    layer: Layer,
+    x: Floats,
+    g: Floats | None,
+    gradient_bits: int,
+    kernel: str,
+    threads: int,
+    bias: Floats | None,
+    grid: training.Grid = "odd",
 ) -> tuple[Floats, Gradients]:
     """y, and gradients where g is one; layers of one pixel run as linear ones."""
     weight = stored(layer.weight)
@@ -79,6 +86,7 @@ def both_passes(
         low=layer.low,
         gradient_bits=gradient_bits,
         key=KEY,
+        grid=grid,
         stride=layer.stride,
         padding=layer.padding,
         clips=layer.clips,
@@ -89,14 +97,21 @@ def both_passes(
 
 
 def check_layer(
-    layer: Layer, x: Floats, gradient_bits: int, kernel: str, *, specials: bool = False, threads: int = 1
+    layer: Layer,
+    x: Floats,
+    gradient_bits: int,
+    kernel: str,
+    *,
+    grid: training.Grid = "odd",
+    specials: bool = False,
+    threads: int = 1,
 ) -> None:
     rng = np.random.default_rng(x.size + gradient_bits)
     bias = rng.standard_normal((layer.weight.shape[0],)).astype(np.float32)
     g = random_gradient(rng, (x.shape[0], *layer.out(x.shape), layer.weight.shape[0]), specials)
-    y, gradients = both_passes(layer, x, g, gradient_bits, kernel, threads, bias)
+    y, gradients = both_passes(layer, x, g, gradient_bits, kernel, threads, bias, grid)
     assert_array_equal(y, layer.forward(x, bias))
-    codes, scale = oracle.gradient(g, gradient_bits, training.noise(g.shape[0], g[0].size, KEY))
+    codes, scale = oracle.gradient(g, gradient_bits, training.noise(g.shape[0], g[0].size, KEY), grid)
     assert_array_equal(gradients.x, layer.grad_x(x, codes, scale))
     assert_array_equal(gradients.weight, layer.grad_weight(x, codes, scale))
     assert_array_equal(gradients.bias, layer.grad_bias(codes, scale))
@@ -141,7 +156,8 @@ def of_codes(layer: Layer, x: Floats, rng: np.random.Generator) -> tuple[Layer, 
 def test_random_layers(kernel: str, first: int) -> None:
     for seed in range(first, first + 15):
         layer, x, bits = random_case(seed)
-        check_layer(layer, x, bits, kernel, specials=True, threads=1 + seed % 3)
+        grid: training.Grid = "signed" if bits > 1 and seed % 5 > 2 else "odd"
+        check_layer(layer, x, bits, kernel, grid=grid, specials=True, threads=1 + seed % 3)
 
 
 @pytest.mark.slow
@@ -149,7 +165,8 @@ def test_random_layers(kernel: str, first: int) -> None:
 def test_many_random_layers(kernel: str) -> None:
     for seed in range(1000, 2000):
         layer, x, bits = random_case(seed)
-        check_layer(layer, x, bits, kernel, specials=True, threads=1 + seed % 3)
+        grid: training.Grid = "signed" if bits > 1 and seed % 5 > 2 else "odd"
+        check_layer(layer, x, bits, kernel, grid=grid, specials=True, threads=1 + seed % 3)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -165,6 +182,7 @@ def test_all_bits(kernel: str, one_pixel: bool) -> None:
             for gradient_bits in range(1 + (weight_bits + bits) % 2, 9, 2):
                 check_layer(layer, x, gradient_bits, kernel)
             check_layer(*of_codes(layer, x, rng), 1 + (weight_bits + bits) % 8, kernel)
+            check_layer(layer, x, 2 + (weight_bits + bits) % 7, kernel, grid="signed")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -319,18 +337,18 @@ def test_the_noise_is_a_hash_of_the_place() -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("bits", range(1, 9))
-def test_gradient_codes(kernel: str, bits: int) -> None:
+@pytest.mark.parametrize(("grid", "bits"), [("odd", b) for b in range(1, 9)] + [("signed", b) for b in range(2, 9)])
+def test_gradient_codes(kernel: str, grid: training.Grid, bits: int) -> None:
     rng = np.random.default_rng(bits)
     for numbers in (1, 31, 64, 65, 500):
         g = rng.standard_normal((8, numbers)).astype(np.float32)
         g[0], g[1, 0], g[2, -1], g[3] = 0, np.nan, -np.inf, 1e-40
         g[4], g[5] = g[4] * 2**-110, 3e38  # twice the last is no float32
         for key in (KEY, None):
-            codes, scale = training.gradient_codes(g, bits, key, kernel=kernel)
+            codes, scale = training.gradient_codes(g, bits, key, grid=grid, kernel=kernel)
             noise = None if key is None else training.noise(8, numbers, key)
-            expected, of_samples = oracle.gradient(g, bits, noise)
-            assert_array_equal(2 * codes.astype(np.int64) + 1, expected)
+            expected, of_samples = oracle.gradient(g, bits, noise, grid)
+            assert_array_equal(codes if grid == "signed" else 2 * codes.astype(np.int64) + 1, expected)
             assert_array_equal(scale, of_samples)
 
 
@@ -503,6 +521,10 @@ def test_bad_keys_and_addresses_are_said() -> None:
         training.gradient_codes(g, 4, 5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"key=4294967296: must be an int from -2147483648 to 4294967295"):
         training.gradient_codes(g, 4, (0, 2**32))
+    with pytest.raises(ValueError, match=r"grid='even': must be 'odd' or 'signed'"):
+        training.gradient_codes(g, 4, None, grid="even")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r'bits=1: must be an int from 2 to 8 with grid="signed"'):
+        training.gradient_codes(g, 1, None, grid="signed")
     with pytest.raises(ValueError, match=r"g: it has no axis"):
         training.gradient_codes(np.zeros((), np.float32), 4, KEY)
     with pytest.raises(TypeError, match=r"address='gomp'"):
