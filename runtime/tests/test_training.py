@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import subprocess
 import sys
@@ -74,7 +75,6 @@ def both_passes(
     assert result.saved is not None
     if g is None:
         return result.y, Gradients(None, None, None)
-    assert isinstance(layer.scale_w, float)
     gradients = training.conv2d_backward(
         g,
         result.saved,
@@ -227,13 +227,29 @@ def test_linear_layers_are_convolutions_of_one_pixel(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_scale_for_each_output_channel(kernel: str) -> None:
-    """Forward and the gradient of the weight are of integers; the gradient of x is not, and is refused."""
+@pytest.mark.parametrize("weight_bits", [2, 8])
+def test_a_scale_for_each_output_channel(kernel: str, weight_bits: int) -> None:
+    """Forward and the gradients of the weight and the bias are of integers; that of x is not, and is refused."""
     rng = np.random.default_rng(3)
-    weight, x = random_weight(rng, 2, (70, 3, 3, 4)), rng.random((2, 5, 5, 4), np.float32)
-    layer = Layer(weight, 4, 1 / 15, rng.random(70, np.float32))
-    y, _ = both_passes(layer, x, None, 0, kernel, 1, None)
-    assert_array_equal(y, layer.forward(x))
+    forms: list[dict[str, Any]] = [{}, {"clips": False, "low": -8}]
+    for size, form in itertools.product((5, 3), forms):
+        weight, x = random_weight(rng, weight_bits, (70, 3, 3, 4)), rng.random((2, size, size, 4), np.float32)
+        scales, bias = rng.random(70, np.float32), rng.random(70, np.float32)
+        layer = Layer(weight, 4, 1 / 15, scales, **form)
+        x = x if layer.low is None else np.floor(16 * x) - 8
+        call: dict[str, Any] = {"bits": 4, "kernel": kernel, **form}
+        y, saved, _ = training.conv2d(x, stored(weight), 1 / 15, scales, bias=bias, **call)
+        assert saved is not None
+        assert_array_equal(y, layer.forward(x, bias))
+        g = rng.standard_normal(y.shape).astype(np.float32)
+        call |= {"x_shape": x.shape, "gradient_bits": 5, "key": KEY}
+        needs = (False, True, True)
+        found = training.conv2d_backward(g, saved, stored(weight), 1 / 15, scales, needs=needs, **call)
+        codes, scale = oracle.gradient(g, 5, training.noise(len(g), g[0].size, KEY))
+        assert_array_equal(found.weight, layer.grad_weight(x, codes, scale))
+        assert_array_equal(found.bias, layer.grad_bias(codes, scale))
+        with pytest.raises(ValueError, match=r"scale_w: an array of \(70,\), but must be one number"):
+            training.conv2d_backward(g, saved, stored(weight), 1 / 15, scales, **call)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -410,8 +426,8 @@ def test_what_backward_is_told_must_fit_what_was_saved() -> None:
         training.conv2d_backward(g, result.saved, weight, 1 / 3, 0.1, **call, clips=False)
     with pytest.raises(ValueError, match=r"g: the shape is \(2, 3, 3, 2\), but must be \(2, 5, 5, 2\)"):
         training.conv2d_backward(g, result.saved, weight, 1 / 3, 0.1, **call, padding=1)
-    with pytest.raises(ValueError, match=r"scale_w: an array of \(2,\), but must be one number"):
-        training.conv2d_backward(g, result.saved, weight, 1 / 3, np.ones(2, np.float32), **call)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"scale_w: the shape is \(3,\), but must be \(2,\)"):
+        training.conv2d_backward(g, result.saved, weight, 1 / 3, np.ones(3, np.float32), **call)
 
 
 def test_results_go_into_memory_of_the_caller() -> None:
@@ -423,7 +439,6 @@ def test_results_go_into_memory_of_the_caller() -> None:
         geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
         size = training.saved_bytes(x.shape, weight.shape, **geometry)
         geometry["low"] = layer.low
-        assert isinstance(layer.scale_w, float)
         scales, y_shape = (layer.scale_x, layer.scale_w), (x.shape[0], *layer.out(x.shape), weight.shape[0])
         y, saved = np.full(y_shape, np.nan, np.float32), np.empty(size, np.uint8)
         result = training.conv2d(x, weight, *scales, bits=layer.bits, out=(y, saved), **geometry)

@@ -215,7 +215,7 @@ def conv2d_backward(
     saved: NDArray[np.uint8],
     weight: Codes,
     scale_x: float,
-    scale_w: float,
+    scale_w: float | Floats,
     *,
     x_shape: Sequence[int],
     bits: int,
@@ -237,8 +237,8 @@ def conv2d_backward(
         g: float32 [N, OH, OW, O].
         saved: what `conv2d` returned for x of `x_shape`, with the same `weight`, `bits`, `low`, `stride`,
             `padding` and `clips`.
-        scale_w: one number: the gradient of x is no sum of integers where each output channel has a scale of its own.
-            Without a gradient of x it does not matter.
+        scale_w: one number, or without a gradient of x also float32 [O], which does not matter then: the gradient of x
+            is no sum of integers where each output channel has a scale of its own.
         gradient_bits, key, grid: as `bits`, `key` and `grid` of `gradient_codes`.
         needs: of x, of the weight's values, of the bias.
         out: memory for these, as that of `conv2d`; None for what is not asked for.
@@ -297,7 +297,7 @@ def linear_backward(
     saved: NDArray[np.uint8],
     weight: Codes,
     scale_x: float,
-    scale_w: float,
+    scale_w: float | Floats,
     *,
     x_shape: Sequence[int],
     bits: int,
@@ -376,7 +376,7 @@ def _backward(
     saved: NDArray[np.uint8],
     weight: Codes,
     scale_x: float,
-    scale_w: float,
+    scale_w: float | Floats,
     form: Input,
     gradient: Gradient,
     needs: tuple[bool, bool, bool],
@@ -388,12 +388,8 @@ def _backward(
     check_array("saved", saved, ["uint8"])
     if len(needs) != 3:
         raise ValueError(f"needs={needs!r}: must be three bools, for x, the weight and the bias")
-    if np.ndim(scale_w) != 0:
-        raise ValueError(
-            f"scale_w: an array of {np.shape(scale_w)}, but must be one number: with a scale for each output channel "
-            "the gradient of x is no sum of integers; compute it in floats"
-        )
     asked = [check_bool("needs", need) for need in needs]
+    scale = check_one_scale(scale_w, geometry.weight[0], asked[0])
     shapes = (geometry.x, geometry.weight, geometry.weight[:1])
     memory = check_out(out, [(need, "float32", shape) for need, shape in zip(asked, shapes, strict=True)])
     results = _native.training_backward(
@@ -405,7 +401,7 @@ def _backward(
         gradient.has_zero,
         gradient.key,
         weight,
-        float(scale_w),
+        scale,
         saved,
         form.clips,
         form.bits,
@@ -419,6 +415,19 @@ def _backward(
         None if result is None else of_shape(result, shape) for result, shape in zip(results, shapes, strict=True)
     )
     return Gradients(x, of_weight, of_bias)
+
+
+def check_one_scale(scale_w: float | Floats, outputs: int, has_grad_x: bool) -> float:
+    """Return the scale that the gradient of x takes, or 0 where there is none."""
+    if not isinstance(scale_w, np.ndarray) or scale_w.ndim == 0:
+        return float(scale_w)
+    check_array("scale_w", scale_w, ["float32"], (outputs,))
+    if has_grad_x:
+        raise ValueError(
+            f"scale_w: an array of {scale_w.shape}, but must be one number: with a scale for each output channel "
+            "the gradient of x is no sum of integers; compute it in floats, with needs[0]=False here"
+        )
+    return 0.0
 
 
 def of_shape(array: Floats, shape: tuple[int, ...]) -> Floats:
