@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import subprocess
 import sys
@@ -46,7 +47,14 @@ def random_gradient(rng: np.random.Generator, shape: tuple[int, ...], specials: 
 
 
 def both_passes(
-    layer: Layer, x: Floats, g: Floats | None, gradient_bits: int, kernel: str, threads: int, bias: Floats | None
+    layer: Layer,
+    x: Floats,
+    g: Floats | None,
+    gradient_bits: int,
+    kernel: str,
+    threads: int,
+    bias: Floats | None,
+    grid: training.Grid = "odd",
 ) -> tuple[Floats, Gradients]:
     """y, and gradients where g is one; layers of one pixel run as linear ones."""
     weight = stored(layer.weight)
@@ -67,7 +75,6 @@ def both_passes(
     assert result.saved is not None
     if g is None:
         return result.y, Gradients(None, None, None)
-    assert isinstance(layer.scale_w, float)
     gradients = training.conv2d_backward(
         g,
         result.saved,
@@ -79,6 +86,7 @@ def both_passes(
         low=layer.low,
         gradient_bits=gradient_bits,
         key=KEY,
+        grid=grid,
         stride=layer.stride,
         padding=layer.padding,
         clips=layer.clips,
@@ -89,14 +97,21 @@ def both_passes(
 
 
 def check_layer(
-    layer: Layer, x: Floats, gradient_bits: int, kernel: str, *, specials: bool = False, threads: int = 1
+    layer: Layer,
+    x: Floats,
+    gradient_bits: int,
+    kernel: str,
+    *,
+    grid: training.Grid = "odd",
+    specials: bool = False,
+    threads: int = 1,
 ) -> None:
     rng = np.random.default_rng(x.size + gradient_bits)
     bias = rng.standard_normal((layer.weight.shape[0],)).astype(np.float32)
     g = random_gradient(rng, (x.shape[0], *layer.out(x.shape), layer.weight.shape[0]), specials)
-    y, gradients = both_passes(layer, x, g, gradient_bits, kernel, threads, bias)
+    y, gradients = both_passes(layer, x, g, gradient_bits, kernel, threads, bias, grid)
     assert_array_equal(y, layer.forward(x, bias))
-    codes, scale = oracle.gradient(g, gradient_bits, training.noise(g.shape[0], g[0].size, KEY))
+    codes, scale = oracle.gradient(g, gradient_bits, training.noise(g.shape[0], g[0].size, KEY), grid)
     assert_array_equal(gradients.x, layer.grad_x(x, codes, scale))
     assert_array_equal(gradients.weight, layer.grad_weight(x, codes, scale))
     assert_array_equal(gradients.bias, layer.grad_bias(codes, scale))
@@ -141,7 +156,8 @@ def of_codes(layer: Layer, x: Floats, rng: np.random.Generator) -> tuple[Layer, 
 def test_random_layers(kernel: str, first: int) -> None:
     for seed in range(first, first + 15):
         layer, x, bits = random_case(seed)
-        check_layer(layer, x, bits, kernel, specials=True, threads=1 + seed % 3)
+        grid: training.Grid = "signed" if bits > 1 and seed % 5 > 2 else "odd"
+        check_layer(layer, x, bits, kernel, grid=grid, specials=True, threads=1 + seed % 3)
 
 
 @pytest.mark.slow
@@ -149,7 +165,8 @@ def test_random_layers(kernel: str, first: int) -> None:
 def test_many_random_layers(kernel: str) -> None:
     for seed in range(1000, 2000):
         layer, x, bits = random_case(seed)
-        check_layer(layer, x, bits, kernel, specials=True, threads=1 + seed % 3)
+        grid: training.Grid = "signed" if bits > 1 and seed % 5 > 2 else "odd"
+        check_layer(layer, x, bits, kernel, grid=grid, specials=True, threads=1 + seed % 3)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -165,6 +182,7 @@ def test_all_bits(kernel: str, one_pixel: bool) -> None:
             for gradient_bits in range(1 + (weight_bits + bits) % 2, 9, 2):
                 check_layer(layer, x, gradient_bits, kernel)
             check_layer(*of_codes(layer, x, rng), 1 + (weight_bits + bits) % 8, kernel)
+            check_layer(layer, x, 2 + (weight_bits + bits) % 7, kernel, grid="signed")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -209,13 +227,29 @@ def test_linear_layers_are_convolutions_of_one_pixel(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_scale_for_each_output_channel(kernel: str) -> None:
-    """Forward and the gradient of the weight are of integers; the gradient of x is not, and is refused."""
+@pytest.mark.parametrize("weight_bits", [2, 8])
+def test_a_scale_for_each_output_channel(kernel: str, weight_bits: int) -> None:
+    """Forward and the gradients of the weight and the bias are of integers; that of x is not, and is refused."""
     rng = np.random.default_rng(3)
-    weight, x = random_weight(rng, 2, (70, 3, 3, 4)), rng.random((2, 5, 5, 4), np.float32)
-    layer = Layer(weight, 4, 1 / 15, rng.random(70, np.float32))
-    y, _ = both_passes(layer, x, None, 0, kernel, 1, None)
-    assert_array_equal(y, layer.forward(x))
+    forms: list[dict[str, Any]] = [{}, {"clips": False, "low": -8}]
+    for size, form in itertools.product((5, 3), forms):
+        weight, x = random_weight(rng, weight_bits, (70, 3, 3, 4)), rng.random((2, size, size, 4), np.float32)
+        scales, bias = rng.random(70, np.float32), rng.random(70, np.float32)
+        layer = Layer(weight, 4, 1 / 15, scales, **form)
+        x = x if layer.low is None else np.floor(16 * x) - 8
+        call: dict[str, Any] = {"bits": 4, "kernel": kernel, **form}
+        y, saved, _ = training.conv2d(x, stored(weight), 1 / 15, scales, bias=bias, **call)
+        assert saved is not None
+        assert_array_equal(y, layer.forward(x, bias))
+        g = rng.standard_normal(y.shape).astype(np.float32)
+        call |= {"x_shape": x.shape, "gradient_bits": 5, "key": KEY}
+        needs = (False, True, True)
+        found = training.conv2d_backward(g, saved, stored(weight), 1 / 15, scales, needs=needs, **call)
+        codes, scale = oracle.gradient(g, 5, training.noise(len(g), g[0].size, KEY))
+        assert_array_equal(found.weight, layer.grad_weight(x, codes, scale))
+        assert_array_equal(found.bias, layer.grad_bias(codes, scale))
+        with pytest.raises(ValueError, match=r"scale_w: an array of \(70,\), but must be one number"):
+            training.conv2d_backward(g, saved, stored(weight), 1 / 15, scales, **call)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -319,18 +353,18 @@ def test_the_noise_is_a_hash_of_the_place() -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("bits", range(1, 9))
-def test_gradient_codes(kernel: str, bits: int) -> None:
+@pytest.mark.parametrize(("grid", "bits"), [("odd", b) for b in range(1, 9)] + [("signed", b) for b in range(2, 9)])
+def test_gradient_codes(kernel: str, grid: training.Grid, bits: int) -> None:
     rng = np.random.default_rng(bits)
     for numbers in (1, 31, 64, 65, 500):
         g = rng.standard_normal((8, numbers)).astype(np.float32)
         g[0], g[1, 0], g[2, -1], g[3] = 0, np.nan, -np.inf, 1e-40
         g[4], g[5] = g[4] * 2**-110, 3e38  # twice the last is no float32
         for key in (KEY, None):
-            codes, scale = training.gradient_codes(g, bits, key, kernel=kernel)
+            codes, scale = training.gradient_codes(g, bits, key, grid=grid, kernel=kernel)
             noise = None if key is None else training.noise(8, numbers, key)
-            expected, of_samples = oracle.gradient(g, bits, noise)
-            assert_array_equal(2 * codes.astype(np.int64) + 1, expected)
+            expected, of_samples = oracle.gradient(g, bits, noise, grid)
+            assert_array_equal(codes if grid == "signed" else 2 * codes.astype(np.int64) + 1, expected)
             assert_array_equal(scale, of_samples)
 
 
@@ -392,8 +426,8 @@ def test_what_backward_is_told_must_fit_what_was_saved() -> None:
         training.conv2d_backward(g, result.saved, weight, 1 / 3, 0.1, **call, clips=False)
     with pytest.raises(ValueError, match=r"g: the shape is \(2, 3, 3, 2\), but must be \(2, 5, 5, 2\)"):
         training.conv2d_backward(g, result.saved, weight, 1 / 3, 0.1, **call, padding=1)
-    with pytest.raises(ValueError, match=r"scale_w: an array of \(2,\), but must be one number"):
-        training.conv2d_backward(g, result.saved, weight, 1 / 3, np.ones(2, np.float32), **call)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"scale_w: the shape is \(3,\), but must be \(2,\)"):
+        training.conv2d_backward(g, result.saved, weight, 1 / 3, np.ones(3, np.float32), **call)
 
 
 def test_results_go_into_memory_of_the_caller() -> None:
@@ -405,7 +439,6 @@ def test_results_go_into_memory_of_the_caller() -> None:
         geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
         size = training.saved_bytes(x.shape, weight.shape, **geometry)
         geometry["low"] = layer.low
-        assert isinstance(layer.scale_w, float)
         scales, y_shape = (layer.scale_x, layer.scale_w), (x.shape[0], *layer.out(x.shape), weight.shape[0])
         y, saved = np.full(y_shape, np.nan, np.float32), np.empty(size, np.uint8)
         result = training.conv2d(x, weight, *scales, bits=layer.bits, out=(y, saved), **geometry)
@@ -503,6 +536,10 @@ def test_bad_keys_and_addresses_are_said() -> None:
         training.gradient_codes(g, 4, 5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"key=4294967296: must be an int from -2147483648 to 4294967295"):
         training.gradient_codes(g, 4, (0, 2**32))
+    with pytest.raises(ValueError, match=r"grid='even': must be 'odd' or 'signed'"):
+        training.gradient_codes(g, 4, None, grid="even")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r'bits=1: must be an int from 2 to 8 with grid="signed"'):
+        training.gradient_codes(g, 1, None, grid="signed")
     with pytest.raises(ValueError, match=r"g: it has no axis"):
         training.gradient_codes(np.zeros((), np.float32), 4, KEY)
     with pytest.raises(TypeError, match=r"address='gomp'"):

@@ -37,10 +37,12 @@ struct FinishForward {
   int32_t pixels, channels;
 };
 
-// dx[p][c] = float(2 * d + border[p][c]) * scale[p] where the mask has a 1, else 0; d as above.
+// dx[p][c] = float(2 * d + border[p][c]) * scale[p], or with d in place of 2 * d, where the mask has a 1, else 0; d as
+// above.
 struct FinishGradient {
   const int32_t* tile;
   const int32_t* halves;         // or null
+  bool twice;                    // 2 * d
   const int32_t* const* border;  // of each pixel, [64]
   const float* scale;            // of the first pixel
   int64_t scale_step;            // floats from pixel to pixel: 0 or 1
@@ -82,11 +84,13 @@ struct OuterProduct {
 // of word 16b + k, counted from `word` on.
 //   v = g * factor + noise * 2^-16, rounded twice; i = floor(v), within low .. high
 // Without noise: i = round(g * factor + (high + 1/2)) + low, half to even. |g * factor| <= 128.
+// Where the grid has a zero, i = round(v), half to even, within low .. high, and v = g * factor without noise.
 struct GradientCodes {
   const float* g;
   int64_t n;
   float factor;
-  int32_t low, high;  // -(levels + 1) / 2, (levels - 1) / 2
+  int32_t low, high;
+  bool has_zero;  // -high .. high; else -(levels + 1) / 2 .. (levels - 1) / 2
   bool noisy;
   uint32_t key[2];
   uint32_t word;

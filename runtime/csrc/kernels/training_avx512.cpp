@@ -124,7 +124,10 @@ void gradient_codes(const GradientCodes* c) {
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i key0 = _mm512_set1_epi32(static_cast<int32_t>(c->key[0]));
   const __m512i key1 = _mm512_set1_epi32(static_cast<int32_t>(c->key[1]));
-  const __m512 factor = _mm512_set1_ps(c->factor), middle = _mm512_set1_ps(static_cast<float>(c->high) + 0.5f);
+  const __m512 factor = _mm512_set1_ps(c->factor);
+  // Without noise both grids are rounded half to even: one from its middle, the other from its lowest level.
+  const __m512 middle = _mm512_set1_ps(c->has_zero ? 0 : static_cast<float>(c->high) + 0.5f);
+  const __m512i lowest = _mm512_set1_epi32(c->has_zero ? 0 : c->low);
   const __m512i low = _mm512_set1_epi8(static_cast<char>(c->low)), high = _mm512_set1_epi8(static_cast<char>(c->high));
   const __m512 unit = _mm512_set1_ps(0x1p-32f);  // of a draw in the upper half of 32 bits
   for (int64_t i = 0; i < c->n; i += 64) {
@@ -141,10 +144,10 @@ void gradient_codes(const GradientCodes* c) {
         const __m512 d1 =
             _mm512_cvtepi32_ps(_mm512_and_si512(hash, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000))));
         constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
-        whole[2 * b] = _mm512_cvt_roundps_epi32(_mm512_fmadd_ps(d0, unit, y0), kDown);
-        whole[2 * b + 1] = _mm512_cvt_roundps_epi32(_mm512_fmadd_ps(d1, unit, y1), kDown);
+        const __m512 v0 = _mm512_fmadd_ps(d0, unit, y0), v1 = _mm512_fmadd_ps(d1, unit, y1);
+        whole[2 * b] = c->has_zero ? _mm512_cvtps_epi32(v0) : _mm512_cvt_roundps_epi32(v0, kDown);
+        whole[2 * b + 1] = c->has_zero ? _mm512_cvtps_epi32(v1) : _mm512_cvt_roundps_epi32(v1, kDown);
       } else {
-        const __m512i lowest = _mm512_set1_epi32(c->low);
         whole[2 * b] = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_add_ps(y0, middle)), lowest);
         whole[2 * b + 1] = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_add_ps(y1, middle)), lowest);
       }
@@ -347,7 +350,8 @@ void finish_gradient(const FinishGradient* f) {
     for (int32_t c = 0; c < f->channels; c += kVector) {
       __m512i sum = _mm512_load_si512(f->tile + p * kTileChannels + c);
       if (f->halves != nullptr) sum = twice_and(sum, _mm512_set1_epi32(f->halves[p]));
-      sum = twice_and(sum, _mm512_load_si512(f->border[p] + c));
+      if (f->twice) sum = _mm512_add_epi32(sum, sum);
+      sum = _mm512_add_epi32(sum, _mm512_load_si512(f->border[p] + c));
       __mmask16 passes = 0xffff;
       if (f->mask != nullptr) {
         const int64_t bit = f->first_bit + p * f->bit_step + c;

@@ -67,6 +67,9 @@ int32_t floor_of(float x) {
   return whole - (static_cast<float>(whole) > x);
 }
 
+// 1.5 * 2^23: the last bits of the sum are the integer, half to even, also a negative one.
+int32_t round_of(float x) { return static_cast<int32_t>(bits_of(x + 12582912.0f) - bits_of(12582912.0f)); }
+
 void gradient_codes(const GradientCodes* c) {
   for (int64_t i = 0; i < c->n; ++i) {
     const float y = c->g[i] * c->factor;
@@ -74,11 +77,10 @@ void gradient_codes(const GradientCodes* c) {
     if (c->noisy) {
       const uint32_t hash = mix(c->word + static_cast<uint32_t>(i / 32 * 16 + i % 16), c->key);
       const auto noise = static_cast<int16_t>(i % 32 < 16 ? hash & 0xffff : hash >> 16);
-      code = floor_of(y + static_cast<float>(noise) * 0x1p-16f);
+      const float v = y + static_cast<float>(noise) * 0x1p-16f;
+      code = c->has_zero ? round_of(v) : floor_of(v);
     } else {
-      // 1.5 * 2^23: the last bits of the sum are the integer, also a negative one.
-      const float level = y + (static_cast<float>(c->high) + 0.5f);
-      code = static_cast<int32_t>(bits_of(level + 12582912.0f) - bits_of(12582912.0f)) + c->low;
+      code = c->has_zero ? round_of(y) : round_of(y + (static_cast<float>(c->high) + 0.5f)) + c->low;
     }
     code = code < c->low ? c->low : code;
     code = code > c->high ? c->high : code;
@@ -130,7 +132,8 @@ void finish_gradient(const FinishGradient* f) {
     for (int32_t c = 0; c < f->channels; ++c) {
       int32_t sum = f->tile[p * kTileChannels + c];
       if (f->halves != nullptr) sum = twice_and(sum, f->halves[p]);
-      const float dx = static_cast<float>(twice_and(sum, f->border[p][c])) * f->scale[p * f->scale_step];
+      sum = f->twice ? twice_and(sum, f->border[p][c]) : sum + f->border[p][c];
+      const float dx = static_cast<float>(sum) * f->scale[p * f->scale_step];
       const int64_t bit = f->first_bit + p * f->bit_step + c;
       const bool passes = f->mask == nullptr || (f->mask[bit / 8] >> (bit % 8) & 1) != 0;
       f->out[p * f->out_step + c] = passes ? dx : 0;

@@ -114,8 +114,9 @@ nb::tuple forward(const std::string& kernel, bool linear, const std::vector<int6
   return nb::make_tuple(y.numpy(), save ? saved->numpy() : nb::none(), holds_nan);
 }
 
-GradientSpec gradient_spec(int bits, const std::optional<std::vector<uint32_t>>& key) {
-  GradientSpec spec{check_bits("gradient bits", bits), key.has_value(), {0, 0}};
+GradientSpec gradient_spec(int bits, bool has_zero, const std::optional<std::vector<uint32_t>>& key) {
+  GradientSpec spec{check_bits("gradient bits", bits), has_zero, key.has_value(), {0, 0}};
+  if (has_zero && bits == 1) throw Error("gradient bits: 1, and a grid with a zero has 2 at least");
   if (!key.has_value()) return spec;
   if (key->size() != 2) throw Error("key: it must be two numbers");
   spec.key[0] = (*key)[0];
@@ -125,7 +126,7 @@ GradientSpec gradient_spec(int bits, const std::optional<std::vector<uint32_t>>&
 
 // dx, dw and dbias, None where they are not asked for. out: the caller's memory for each, or None.
 nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, nb::handle g,
-                   int gradient_bits, const std::optional<std::vector<uint32_t>>& key, nb::handle codes,
+                   int gradient_bits, bool has_zero, const std::optional<std::vector<uint32_t>>& key, nb::handle codes,
                    float weight_scale, nb::handle saved, bool masked, int bits, std::optional<int> low,
                    float input_scale, const std::vector<bool>& needs, const nb::tuple& out, int threads) {
   const TrainingKernels& table = training_kernels(kernel);
@@ -149,7 +150,7 @@ nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int
     const WeightCodes weight(weights.view, shape);
     const BackwardArgs args{&table,
                             shape,
-                            gradient_spec(gradient_bits, key),
+                            gradient_spec(gradient_bits, has_zero, key),
                             floats(gs),
                             &weight,
                             weight_scale,
@@ -167,14 +168,14 @@ nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int
   return nb::make_tuple(result(0), result(1), result(2));
 }
 
-nb::tuple codes_of(const std::string& kernel, nb::handle g, int bits, const std::optional<std::vector<uint32_t>>& key,
-                   int threads) {
+nb::tuple codes_of(const std::string& kernel, nb::handle g, int bits, bool has_zero,
+                   const std::optional<std::vector<uint32_t>>& key, int threads) {
   const TrainingKernels& table = training_kernels(kernel);
   const InputArray input = input_array(g, "g");
   if (input.view.shape.empty()) throw Error("g: it needs a batch axis");
   const int64_t samples = input.view.shape[0], count = input.view.elements();
   const InputArray gs = numbers(g, "g", Dtype::kFloat32, count);
-  const GradientSpec spec = gradient_spec(bits, key);
+  const GradientSpec spec = gradient_spec(bits, has_zero, key);
   check_threads(threads);
   const ResultArray codes(Dtype::kInt8, input.view.shape);
   const ResultArray scale(Dtype::kFloat32, {samples});
@@ -197,9 +198,9 @@ void bind_training(nb::module_& module) {
   module.def("training_forward", &forward, "kernel"_a, "linear"_a, "geometry"_a, "x"_a, "bits"_a, "low"_a.none(),
              "codes"_a, "scale"_a, "bias"_a.none(), "save"_a, "masked"_a, "out"_a, "threads"_a);
   module.def("training_backward", &backward, "kernel"_a, "linear"_a, "geometry"_a, "g"_a, "gradient_bits"_a,
-             "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "low"_a.none(),
+             "has_zero"_a, "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "low"_a.none(),
              "input_scale"_a, "needs"_a, "out"_a, "threads"_a);
-  module.def("training_codes", &codes_of, "kernel"_a, "g"_a, "bits"_a, "key"_a.none(), "threads"_a);
+  module.def("training_codes", &codes_of, "kernel"_a, "g"_a, "bits"_a, "has_zero"_a, "key"_a.none(), "threads"_a);
 }
 
 }  // namespace bitorch

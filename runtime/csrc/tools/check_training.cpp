@@ -71,7 +71,11 @@ Case random_case(Random& random) {
   c.linear = random.one_in(4);
   c.shape = random_shape(random, c.linear);
   c.input = random_input(random);
-  c.gradient = {random.from(1, 8), !random.one_in(4), {static_cast<uint32_t>(random.word()), 5}};
+  const bool has_zero = random.one_in(2);
+  c.gradient = {static_cast<int>(random.from(has_zero ? 2 : 1, 8)),
+                has_zero,
+                !random.one_in(4),
+                {static_cast<uint32_t>(random.word()), 5}};
   const int n = (1 << random.from(1, 8)) - 1;
   c.weight.resize(static_cast<size_t>(c.shape.out_channels * c.shape.taps() * c.shape.in_channels));
   for (int16_t& code : c.weight) code = static_cast<int16_t>(2 * random.from(0, n) - n);
@@ -118,7 +122,7 @@ class Reference {
     const int64_t channels = s_.in_channels, outputs = s_.out_channels;
     for_meetings(s_, [&](int64_t n, int64_t pixel, int64_t tap, int64_t input) {
       for (int64_t o = 0; o < outputs; ++o) {
-        const int64_t at = n * s_.outputs() + pixel * outputs + o, code = 2 * codes_[at] + 1;
+        const int64_t at = n * s_.outputs() + pixel * outputs + o, code = c_.gradient.code(codes_[at]);
         for (int64_t c = 0; c < channels; ++c) {
           const int64_t in = n * s_.inputs() + input * channels + c;
           y[at] += int64_t{q_[in]} * c_.code(o, tap, c);
@@ -152,7 +156,7 @@ class Reference {
     for (size_t n = 0; n < static_cast<size_t>(s_.batch); ++n) {
       for (size_t i = 0; i < weights; ++i) {
         const size_t o = i / (weights / outputs), c = i % static_cast<size_t>(s_.in_channels);
-        const float code = static_cast<float>(2 * codes_[n * outputs + (c_.linear ? o : 0)] + 1);
+        const float code = static_cast<float>(c_.gradient.code(codes_[n * outputs + (c_.linear ? o : 0)]));
         const float q = static_cast<float>(q_[n * static_cast<size_t>(s_.inputs()) + c]);
         r.dw[i] = c_.linear ? std::fma(q, code * scale_[n], r.dw[i])
                             : std::fma(static_cast<float>(dw[n * weights + i]), scale_[n], r.dw[i]);
@@ -160,7 +164,7 @@ class Reference {
       for (size_t o = 0; o < outputs; ++o) {
         int64_t sum = 0;
         for (size_t p = 0; p < static_cast<size_t>(c_.pixels()); ++p) {
-          sum += 2 * codes_[(n * static_cast<size_t>(c_.pixels()) + p) * outputs + o] + 1;
+          sum += c_.gradient.code(codes_[(n * static_cast<size_t>(c_.pixels()) + p) * outputs + o]);
         }
         r.dbias[o] = std::fma(static_cast<float>(sum), scale_[n], r.dbias[o]);
       }

@@ -115,6 +115,7 @@ def training_backward(
     geometry: list[int],
     g: NDArray[np.float32],
     gradient_bits: int,
+    has_zero: bool,
     key: list[int] | None,
     codes: NDArray[np.int8] | NDArray[np.int16],
     weight_scale: float,
@@ -128,5 +129,5 @@ def training_backward(
     threads: int,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, NDArray[np.float32] | None]: ...
 def training_codes(
-    kernel: str, g: NDArray[np.float32], bits: int, key: list[int] | None, threads: int
+    kernel: str, g: NDArray[np.float32], bits: int, has_zero: bool, key: list[int] | None, threads: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]: ...

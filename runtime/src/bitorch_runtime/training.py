@@ -10,6 +10,8 @@ and every sum D is of integers:
 - the gradient: per sample, m = max|g| (0 where it is below 2^-120), n = 2^gradient_bits − 1,
   i = floor(fl(fl(g·fl(n/(2m))) + d·2^-16)), clamped to −(n+1)/2 … (n−1)/2; its code is 2i + 1, its value (2i + 1)·s,
   s = fl(m/n). d is the noise of `noise`.
+- the gradient on the signed grid, which has a zero: n = 2^(gradient_bits − 1) − 1,
+  i = round(fl(fl(g·fl(n/m)) + d·2^-16)), half to even, clamped to −n … n; its code is i, its value i·s, s = fl(m/n).
 - of x: fl(fl(D)·fl(s·scale_w)), D = Σ code·c; 0 where x is not within 0 … 1, if the quantizer clips gradients.
 - of the weight's values: fl(scale_x·A), A = fma(fl(D_s), s, A) over the samples in their order, D_s = Σ code·q. Where y
   has one pixel that all of x is below, and so in linear layers: A = fma(q, fl(code·s), A).
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,8 @@ PORTABLE = "portable"
 NEEDED = ("avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni")
 #: Two numbers of 32 bits, with a sign or without.
 Key = tuple[int, int]
+#: Of a gradient's levels: odd multiples of half a step, or integers.
+Grid = Literal["odd", "signed"]
 
 
 class Forward(NamedTuple):
@@ -131,19 +135,22 @@ def noise(samples: int, numbers: int, key: Key) -> NDArray[np.int16]:
 
 
 def gradient_codes(
-    g: Floats, bits: int, key: Key | None, *, threads: int | None = None, kernel: str | None = None
+    g: Floats, bits: int, key: Key | None, *, grid: Grid = "odd", threads: int | None = None, kernel: str | None = None
 ) -> tuple[NDArray[np.int8], Floats]:
     """Quantize the gradient of each sample.
 
     Args:
         g: float32 [N, …].
-        bits: 1 … 8.
-        key: of the noise; None: no noise, i = round(fl(fl(g·fl(n/(2m))) + n/2)) − (n+1)/2, half to even.
+        bits: 1 … 8; 2 … 8 on the signed grid.
+        key: of the noise; None: no noise, i = round(fl(fl(g·fl(n/(2m))) + n/2)) − (n+1)/2, half to even, or on the
+            signed grid i = round(fl(g·fl(n/m))).
+        grid: "odd", DoReFa's levels, none of which is 0; or "signed", integers.
         threads: 1 … 256; None as many as `get_num_threads` says.
         kernel: one of `kernels()`; None the fastest.
 
     Returns:
-        i, int8 of g's shape, and s, float32 [N]: the values are (2i + 1)·s. Where s is NaN, i is 0.
+        i, int8 of g's shape, and s, float32 [N]: the values are (2i + 1)·s, or i·s on the signed grid. Where s is NaN,
+        i is 0.
 
     Raises:
         TypeError, ValueError: what does not fit, with the rule.
@@ -151,9 +158,8 @@ def gradient_codes(
     check_array("g", g, ["float32"])
     if g.ndim == 0:
         raise ValueError("g: it has no axis; the first must be the batch")
-    return _native.training_codes(
-        check_kernel(kernel), g, check_bits("bits", bits), check_optional_key(key), check_threads(threads)
-    )
+    form = check_gradient("bits", bits, grid, key)
+    return _native.training_codes(check_kernel(kernel), g, form.bits, form.has_zero, form.key, check_threads(threads))
 
 
 def conv2d(
@@ -209,13 +215,14 @@ def conv2d_backward(
     saved: NDArray[np.uint8],
     weight: Codes,
     scale_x: float,
-    scale_w: float,
+    scale_w: float | Floats,
     *,
     x_shape: Sequence[int],
     bits: int,
     low: int | None = None,
     gradient_bits: int,
     key: Key | None,
+    grid: Grid = "odd",
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     clips: bool = True,
@@ -230,10 +237,9 @@ def conv2d_backward(
         g: float32 [N, OH, OW, O].
         saved: what `conv2d` returned for x of `x_shape`, with the same `weight`, `bits`, `low`, `stride`,
             `padding` and `clips`.
-        scale_w: one number: the gradient of x is no sum of integers where each output channel has a scale of its own.
-            Without a gradient of x it does not matter.
-        gradient_bits: 1 … 8.
-        key: as `gradient_codes`.
+        scale_w: one number, or without a gradient of x also float32 [O], which does not matter then: the gradient of x
+            is no sum of integers where each output channel has a scale of its own.
+        gradient_bits, key, grid: as `bits`, `key` and `grid` of `gradient_codes`.
         needs: of x, of the weight's values, of the bias.
         out: memory for these, as that of `conv2d`; None for what is not asked for.
 
@@ -253,8 +259,7 @@ def conv2d_backward(
         scale_x,
         scale_w,
         check_input(bits, low, clips),
-        gradient_bits,
-        key,
+        check_gradient("gradient_bits", gradient_bits, grid, key),
         needs,
         out,
         threads,
@@ -292,13 +297,14 @@ def linear_backward(
     saved: NDArray[np.uint8],
     weight: Codes,
     scale_x: float,
-    scale_w: float,
+    scale_w: float | Floats,
     *,
     x_shape: Sequence[int],
     bits: int,
     low: int | None = None,
     gradient_bits: int,
     key: Key | None,
+    grid: Grid = "odd",
     clips: bool = True,
     needs: tuple[bool, bool, bool] = (True, True, True),
     out: tuple[Floats | None, Floats | None, Floats | None] | None = None,
@@ -316,8 +322,7 @@ def linear_backward(
         scale_x,
         scale_w,
         check_input(bits, low, clips),
-        gradient_bits,
-        key,
+        check_gradient("gradient_bits", gradient_bits, grid, key),
         needs,
         out,
         threads,
@@ -371,10 +376,9 @@ def _backward(
     saved: NDArray[np.uint8],
     weight: Codes,
     scale_x: float,
-    scale_w: float,
+    scale_w: float | Floats,
     form: Input,
-    gradient_bits: int,
-    key: Key | None,
+    gradient: Gradient,
     needs: tuple[bool, bool, bool],
     out: Sequence[Array | None] | None,
     threads: int | None,
@@ -384,12 +388,8 @@ def _backward(
     check_array("saved", saved, ["uint8"])
     if len(needs) != 3:
         raise ValueError(f"needs={needs!r}: must be three bools, for x, the weight and the bias")
-    if np.ndim(scale_w) != 0:
-        raise ValueError(
-            f"scale_w: an array of {np.shape(scale_w)}, but must be one number: with a scale for each output channel "
-            "the gradient of x is no sum of integers; compute it in floats"
-        )
     asked = [check_bool("needs", need) for need in needs]
+    scale = check_one_scale(scale_w, geometry.weight[0], asked[0])
     shapes = (geometry.x, geometry.weight, geometry.weight[:1])
     memory = check_out(out, [(need, "float32", shape) for need, shape in zip(asked, shapes, strict=True)])
     results = _native.training_backward(
@@ -397,10 +397,11 @@ def _backward(
         geometry.is_linear,
         geometry.numbers,
         g,
-        check_bits("gradient_bits", gradient_bits),
-        check_optional_key(key),
+        gradient.bits,
+        gradient.has_zero,
+        gradient.key,
         weight,
-        float(scale_w),
+        scale,
         saved,
         form.clips,
         form.bits,
@@ -414,6 +415,19 @@ def _backward(
         None if result is None else of_shape(result, shape) for result, shape in zip(results, shapes, strict=True)
     )
     return Gradients(x, of_weight, of_bias)
+
+
+def check_one_scale(scale_w: float | Floats, outputs: int, has_grad_x: bool) -> float:
+    """Return the scale that the gradient of x takes, or 0 where there is none."""
+    if not isinstance(scale_w, np.ndarray) or scale_w.ndim == 0:
+        return float(scale_w)
+    check_array("scale_w", scale_w, ["float32"], (outputs,))
+    if has_grad_x:
+        raise ValueError(
+            f"scale_w: an array of {scale_w.shape}, but must be one number: with a scale for each output channel "
+            "the gradient of x is no sum of integers; compute it in floats, with needs[0]=False here"
+        )
+    return 0.0
 
 
 def of_shape(array: Floats, shape: tuple[int, ...]) -> Floats:
@@ -468,9 +482,20 @@ def check_key(key: object) -> Key:
     return first, second
 
 
-def check_optional_key(key: object) -> list[int] | None:
-    """Return the key as C++ takes it, or None for no noise."""
-    return None if key is None else list(check_key(key))
+class Gradient(NamedTuple):
+    """How C++ is to quantize a gradient; without a key there is no noise."""
+
+    bits: int
+    has_zero: bool
+    key: list[int] | None
+
+
+def check_gradient(name: str, bits: int, grid: Grid, key: object) -> Gradient:
+    """Return how a gradient is quantized; `name` is that of the bits."""
+    signed = check_choice("grid", grid, ("odd", "signed")) == "signed"
+    if check_bits(name, bits) == 1 and signed:
+        raise ValueError(f'{name}=1: must be an int from 2 to 8 with grid="signed", where 1 bit leaves zero alone')
+    return Gradient(bits, signed, None if key is None else list(check_key(key)))
 
 
 def check_threads(threads: int | None) -> int:

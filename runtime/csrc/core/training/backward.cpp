@@ -16,8 +16,8 @@
 namespace bitorch {
 namespace {
 
-// Codes of 2i + 1 are bytes up to 7 bits.
-bool codes_are_odd(const GradientSpec& spec) { return spec.bits < 8; }
+// Where codes of 2i + 1 are no bytes, i are.
+bool codes_are_halved(const GradientSpec& spec) { return !spec.has_zero && spec.bits == 8; }
 
 // What one thread works in.
 struct BackwardRoom {
@@ -34,9 +34,8 @@ class ConvBackward {
         s_(args.shape),
         layout_(s_, args.masked),
         scale_(s_.batch),
-        has_halves_(!codes_are_odd(args.gradient)) {
-    if (args.dx != nullptr)
-      input_ = std::make_unique<GradInput>(*args.kernels, s_, *args.weight, args.gradient.levels());
+        has_halves_(codes_are_halved(args.gradient)) {
+    if (args.dx != nullptr) input_ = std::make_unique<GradInput>(*args.kernels, s_, *args.weight, args.gradient);
     taps_ = s_.kernel.rows * s_.in_channels * s_.kernel.columns;
     if (args.dw != nullptr) groups_ = Scratch<int8_t>(s_.batch * groups_bytes(s_));
     if (args.dw != nullptr && has_halves_) {
@@ -81,8 +80,8 @@ class ConvBackward {
 
   void run_sample(const BackwardRoom& room, int64_t sample) {
     const float* g = a_.g + sample * s_.outputs();
-    const float scale = sample_codes(*a_.kernels, a_.gradient, g, sample, s_.outputs(), !has_halves_,
-                                     room.levels.data(), room.codes.data());
+    const float scale = sample_codes(*a_.kernels, a_.gradient, g, sample, s_.outputs(),
+                                     !has_halves_ && !a_.gradient.has_zero, room.levels.data(), room.codes.data());
     scale_[sample] = scale;
     if (room.row_sums.data() != nullptr) sum_codes(room, sample);
     if (a_.dw != nullptr) {
@@ -109,16 +108,16 @@ class ConvBackward {
     }
   }
 
-  // Sums of 2j - levels, [out.rows][out_channels].
+  // Sums of codes, [out.rows][out_channels].
   void sum_rows(const uint8_t* levels, int32_t* sums) const {
     const int64_t channels = s_.out_channels, columns = s_.out().columns;
-    const auto less = static_cast<int32_t>(columns * a_.gradient.levels());
+    const auto less = static_cast<int32_t>(columns * a_.gradient.n());
     for (int64_t y = 0; y < s_.out().rows; ++y, sums += channels) {
       std::memset(sums, 0, static_cast<size_t>(channels) * sizeof(int32_t));
       for (int64_t x = 0; x < columns; ++x, levels += channels) {
         for (int64_t o = 0; o < channels; ++o) sums[o] += levels[o];
       }
-      for (int64_t o = 0; o < channels; ++o) sums[o] = 2 * sums[o] - less;
+      for (int64_t o = 0; o < channels; ++o) sums[o] = a_.gradient.multiple() * sums[o] - less;
     }
   }
 
@@ -158,11 +157,11 @@ void conv_backward(const BackwardArgs& args) {
   const ConvShape& s = args.shape;
   const int64_t pixels = s.out().rows * s.out().columns;
   if (args.dx != nullptr) {
-    check_sums("the gradient of x", s.taps() * s.out_channels, args.weight->largest(), args.gradient.levels());
+    check_sums("the gradient of x", s.taps() * s.out_channels, args.weight->largest(), args.gradient.largest());
   }
   if (args.dw != nullptr)
-    check_sums("the gradient of the weight", pixels, args.input.largest(), args.gradient.levels());
-  if (args.dbias != nullptr) check_sums("the gradient of the bias", pixels, 2, args.gradient.levels());
+    check_sums("the gradient of the weight", pixels, args.input.largest(), args.gradient.largest());
+  if (args.dbias != nullptr) check_sums("the gradient of the bias", pixels, 2, args.gradient.largest());
   ConvBackward(args).run();
 }
 

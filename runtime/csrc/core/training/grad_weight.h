@@ -14,7 +14,7 @@ struct GradWeightArgs {
   const uint8_t* saved;
   const int8_t* groups;    // of all samples, as put_groups() writes them
   const float* scale;      // of each sample
-  const int32_t* halves;   // of each sample, as TapSums::run() writes them; null where groups hold 2i + 1
+  const int32_t* halves;   // of each sample, as TapSums::run() writes them; null where groups hold codes
   const int32_t* borders;  // of each sample, [kernel.rows][out_channels in whole blocks], what is added to sums of
                            // bytes; or null
   float input_scale;

@@ -115,7 +115,7 @@ class LinearBackward {
     const Scratch<int8_t> packed = pack_backward(*a_.kernels, *a_.weight, s_, phase, phase);
     std::vector<int32_t> border = a_.weight->sums();
     border.resize(static_cast<size_t>(padded), 0);
-    for (int32_t& sum : border) sum *= -a_.gradient.levels();
+    for (int32_t& sum : border) sum *= -a_.gradient.n();
     std::vector<int32_t> halves;
     if (a_.weight->halved()) {
       halves.resize(static_cast<size_t>(s_.batch));
@@ -131,6 +131,7 @@ class LinearBackward {
                  std::fill(borders, borders + count, border.data() + block * kTileChannels);
                  const FinishGradient finish{tile,
                                              rows.sums == nullptr ? nullptr : rows.sums + sample,
+                                             a_.gradient.multiple() == 2,
                                              borders,
                                              scale.data() + sample,
                                              1,
@@ -152,7 +153,7 @@ class LinearBackward {
     for (int64_t s = 0; s < s_.batch; ++s) {
       for (int64_t o = 0; o < outputs; ++o) {
         values[(o / kTilePixels * s_.batch + s) * kTilePixels + o % kTilePixels] =
-            static_cast<float>(2 * codes_[s * outputs + o] + 1) * scale_[s];
+            static_cast<float>(a_.gradient.code(codes_[s * outputs + o])) * scale_[s];
       }
     }
     std::vector<Scratch<float>> rooms;
@@ -186,7 +187,7 @@ class LinearBackward {
     for (int64_t o = 0; o < s_.out_channels; ++o) {
       float sum = 0;
       for (int64_t s = 0; s < s_.batch; ++s) {
-        sum = std::fma(static_cast<float>(2 * codes_[s * s_.out_channels + o] + 1), scale_[s], sum);
+        sum = std::fma(static_cast<float>(a_.gradient.code(codes_[s * s_.out_channels + o])), scale_[s], sum);
       }
       a_.dbias[o] = sum;
     }
@@ -244,7 +245,7 @@ bool linear_forward(const ForwardArgs& a) {
 
 void linear_backward(const BackwardArgs& args) {
   if (args.dx != nullptr) {
-    check_sums("the gradient of x", args.shape.out_channels, args.weight->largest(), args.gradient.levels());
+    check_sums("the gradient of x", args.shape.out_channels, args.weight->largest(), args.gradient.largest());
   }
   LinearBackward(args).run();
 }
