@@ -101,7 +101,7 @@ class Layer:
         self.saved = self.forward().saved
 
     def forward(self, save: bool = True) -> training.Forward:
-        result = training.conv2d(
+        return training.conv2d(
             self.x,
             self.weight,
             self.scale_x,
@@ -111,8 +111,6 @@ class Layer:
             save=save,
             threads=self.options.threads,
         )
-        assert result is not None
-        return result
 
     def backward(self, x: bool, weight: bool) -> training.Gradients:
         assert self.saved is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import subprocess
 import sys
@@ -48,7 +49,14 @@ def random_gradient(rng: np.random.Generator, shape: tuple[int, ...], specials: 
 
 
 def both_passes(
-    layer: Layer, x: Floats, g: Floats | None, gradient_bits: int, kernel: str, threads: int, bias: Floats | None
+    layer: Layer,
+    x: Floats,
+    g: Floats | None,
+    gradient_bits: int,
+    kernel: str,
+    threads: int,
+    bias: Floats | None,
+    grid: training.Grid = "odd",
 ) -> tuple[Floats, Gradients]:
     """y, and gradients where g is one; layers of one pixel run as linear ones."""
     weight = stored(layer.weight)
@@ -58,6 +66,7 @@ def both_passes(
         layer.scale_x,
         layer.scale_w,
         bits=layer.bits,
+        low=layer.low,
         bias=bias,
         stride=layer.stride,
         padding=layer.padding,
@@ -65,11 +74,9 @@ def both_passes(
         threads=threads,
         kernel=kernel,
     )
-    assert result is not None
     assert result.saved is not None
     if g is None:
         return result.y, Gradients(None, None, None)
-    assert isinstance(layer.scale_w, float)
     gradients = training.conv2d_backward(
         g,
         result.saved,
@@ -78,8 +85,10 @@ def both_passes(
         layer.scale_w,
         x_shape=x.shape,
         bits=layer.bits,
+        low=layer.low,
         gradient_bits=gradient_bits,
         key=KEY,
+        grid=grid,
         stride=layer.stride,
         padding=layer.padding,
         clips=layer.clips,
@@ -90,14 +99,21 @@ def both_passes(
 
 
 def check_layer(
-    layer: Layer, x: Floats, gradient_bits: int, kernel: str, *, specials: bool = False, threads: int = 1
+    layer: Layer,
+    x: Floats,
+    gradient_bits: int,
+    kernel: str,
+    *,
+    grid: training.Grid = "odd",
+    specials: bool = False,
+    threads: int = 1,
 ) -> None:
     rng = np.random.default_rng(x.size + gradient_bits)
     bias = rng.standard_normal((layer.weight.shape[0],)).astype(np.float32)
     g = random_gradient(rng, (x.shape[0], *layer.out(x.shape), layer.weight.shape[0]), specials)
-    y, gradients = both_passes(layer, x, g, gradient_bits, kernel, threads, bias)
+    y, gradients = both_passes(layer, x, g, gradient_bits, kernel, threads, bias, grid)
     assert_array_equal(y, layer.forward(x, bias))
-    codes, scale = oracle.gradient(g, gradient_bits, training.noise(g.shape[0], g[0].size, KEY))
+    codes, scale = oracle.gradient(g, gradient_bits, training.noise(g.shape[0], g[0].size, KEY), grid)
     assert_array_equal(gradients.x, layer.grad_x(x, codes, scale))
     assert_array_equal(gradients.weight, layer.grad_weight(x, codes, scale))
     assert_array_equal(gradients.bias, layer.grad_bias(codes, scale))
@@ -124,7 +140,17 @@ def random_case(seed: int) -> tuple[Layer, Floats, int]:
     batch = int(rng.choice([1, 4, 5])) if rows * columns > 100 else int(rng.integers(1, 10))
     x = rng.normal(0.4, 0.6, (batch, rows, columns, channels)).astype(np.float32)
     x.flat[: min(4, x.size)] = [0, 1, -0.0, np.inf][: min(4, x.size)]
+    if rng.integers(0, 2):
+        layer, x = of_codes(layer, x, rng)
     return layer, x, gradient_bits
+
+
+def of_codes(layer: Layer, x: Floats, rng: np.random.Generator) -> tuple[Layer, Floats]:
+    """The layer on codes from −2^(bits−1) on, or from any number on; a few are out of range."""
+    low = int(rng.choice([-(2 ** (layer.bits - 1)), rng.integers(-128, 1)]))
+    codes = rng.integers(low, low + 2**layer.bits, x.shape).astype(np.float32)
+    codes.flat[: min(3, x.size)] = [-np.inf, 1000, low - 1][: min(3, x.size)]
+    return replace(layer, low=low, clips=False), codes
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -132,7 +158,8 @@ def random_case(seed: int) -> tuple[Layer, Floats, int]:
 def test_random_layers(kernel: str, first: int) -> None:
     for seed in range(first, first + 15):
         layer, x, bits = random_case(seed)
-        check_layer(layer, x, bits, kernel, specials=True, threads=1 + seed % 3)
+        grid: training.Grid = "signed" if bits > 1 and seed % 5 > 2 else "odd"
+        check_layer(layer, x, bits, kernel, grid=grid, specials=True, threads=1 + seed % 3)
 
 
 @pytest.mark.slow
@@ -140,7 +167,8 @@ def test_random_layers(kernel: str, first: int) -> None:
 def test_many_random_layers(kernel: str) -> None:
     for seed in range(1000, 2000):
         layer, x, bits = random_case(seed)
-        check_layer(layer, x, bits, kernel, specials=True, threads=1 + seed % 3)
+        grid: training.Grid = "signed" if bits > 1 and seed % 5 > 2 else "odd"
+        check_layer(layer, x, bits, kernel, grid=grid, specials=True, threads=1 + seed % 3)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -155,6 +183,8 @@ def test_all_bits(kernel: str, one_pixel: bool) -> None:
             layer = Layer(weight, bits, 1 / (2**bits - 1), 0.037, padding=padding)
             for gradient_bits in range(1 + (weight_bits + bits) % 2, 9, 2):
                 check_layer(layer, x, gradient_bits, kernel)
+            check_layer(*of_codes(layer, x, rng), 1 + (weight_bits + bits) % 8, kernel)
+            check_layer(layer, x, 2 + (weight_bits + bits) % 7, kernel, grid="signed")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -174,7 +204,6 @@ def test_linear_layers_are_convolutions_of_one_pixel(kernel: str) -> None:
     for shape in [(5, 13), (4, 3, 13), (2, 3, 2, 13), (3, 1, 13)]:
         x = rng.normal(0.4, 0.6, shape).astype(np.float32)
         result = training.linear(x, weight, 1 / 3, 0.1, bits=2, kernel=kernel)
-        assert result is not None
         assert result.saved is not None
         layer = Layer(weight.astype(np.int64)[:, None, None], 2, 1 / 3, 0.1)
         pixels = x.reshape(shape[0], 1, -1, 13)
@@ -200,13 +229,29 @@ def test_linear_layers_are_convolutions_of_one_pixel(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_scale_for_each_output_channel(kernel: str) -> None:
-    """Forward and the gradient of the weight are of integers; the gradient of x is not, and is refused."""
+@pytest.mark.parametrize("weight_bits", [2, 8])
+def test_a_scale_for_each_output_channel(kernel: str, weight_bits: int) -> None:
+    """Forward and the gradients of the weight and the bias are of integers; that of x is not, and is refused."""
     rng = np.random.default_rng(3)
-    weight, x = random_weight(rng, 2, (70, 3, 3, 4)), rng.random((2, 5, 5, 4), np.float32)
-    layer = Layer(weight, 4, 1 / 15, rng.random(70, np.float32))
-    y, _ = both_passes(layer, x, None, 0, kernel, 1, None)
-    assert_array_equal(y, layer.forward(x))
+    forms: list[dict[str, Any]] = [{}, {"clips": False, "low": -8}]
+    for size, form in itertools.product((5, 3), forms):
+        weight, x = random_weight(rng, weight_bits, (70, 3, 3, 4)), rng.random((2, size, size, 4), np.float32)
+        scales, bias = rng.random(70, np.float32), rng.random(70, np.float32)
+        layer = Layer(weight, 4, 1 / 15, scales, **form)
+        x = x if layer.low is None else np.floor(16 * x) - 8
+        call: dict[str, Any] = {"bits": 4, "kernel": kernel, **form}
+        y, saved, _ = training.conv2d(x, stored(weight), 1 / 15, scales, bias=bias, **call)
+        assert saved is not None
+        assert_array_equal(y, layer.forward(x, bias))
+        g = rng.standard_normal(y.shape).astype(np.float32)
+        call |= {"x_shape": x.shape, "gradient_bits": 5, "key": KEY}
+        needs = (False, True, True)
+        found = training.conv2d_backward(g, saved, stored(weight), 1 / 15, scales, needs=needs, **call)
+        codes, scale = oracle.gradient(g, 5, training.noise(len(g), g[0].size, KEY))
+        assert_array_equal(found.weight, layer.grad_weight(x, codes, scale))
+        assert_array_equal(found.bias, layer.grad_bias(codes, scale))
+        with pytest.raises(ValueError, match=r"scale_w: an array of \(70,\), but must be one number"):
+            training.conv2d_backward(g, saved, stored(weight), 1 / 15, scales, **call)
 
 
 Pair = tuple[int, int]
@@ -244,13 +289,14 @@ def test_few_bits_are_multiplied_on_planes(case: FewBits) -> None:
         part = x[:batch]
         on_bytes = training.conv2d(part, stored(weight), **call, kernel="avx512")
         on_planes = training.conv2d(part, stored(weight), **call, kernel="avx512-vpopcntdq", threads=threads)
-        assert on_bytes is not None
-        assert on_planes is not None
         assert_array_equal(on_planes.y, layer.forward(part, bias))
         assert_array_equal(on_bytes.y, on_planes.y)
         assert on_bytes.saved is not None
         assert on_planes.saved is not None
         assert_array_equal(on_bytes.saved[:-64], on_planes.saved[:-64])  # what kernels may read beyond is not written
+    codes = rng.integers(-1, 2**bits - 1, x.shape).astype(np.float32)
+    signed = training.conv2d(codes, stored(weight), **call, low=-1, clips=False, kernel="avx512-vpopcntdq")
+    assert_array_equal(signed.y, replace(layer, low=-1, clips=False).forward(codes, bias))
 
 
 def test_who_multiplies_on_planes() -> None:
@@ -264,6 +310,8 @@ def test_who_multiplies_on_planes() -> None:
     others: list[tuple[Codes, int]] = [(odd, 6), (odd - 1, 1), (odd * 127, 1), (odd.astype(np.int16) * 255, 1)]
     for weight, bits in [*others, (odd[..., :3].copy(), 2)]:
         assert training.forward_method((8, 9, 9, weight.shape[3]), weight, bits=bits, **call) == "bytes"
+    assert training.forward_method((8, 9, 9, 64), odd, bits=2, low=-1, **call) == fastest
+    assert training.forward_method((8, 9, 9, 64), odd, bits=1, low=-128, **call) == "bytes"  # those of the padding
     with pytest.raises(ValueError, match="weight: the codes are for 64 input channels, but x has 3"):
         training.forward_method((8, 9, 9, 3), odd, bits=1)
     with pytest.raises(ValueError, match=r"weight: the shape is \(64,\), but must have 4 axes"):
@@ -277,7 +325,6 @@ def test_what_is_not_asked_for_is_not_computed(kernel: str) -> None:
     x, g = rng.random((3, 5, 6, 5), np.float32), rng.standard_normal((3, 3, 4, 6)).astype(np.float32)
     _, everything = both_passes(layer, x, g, 4, kernel, 1, None)
     result = training.conv2d(x, stored(layer.weight), 1 / 3, 0.1, bits=2, kernel=kernel)
-    assert result is not None
     assert result.saved is not None
     for i in range(3):
         part = training.conv2d_backward(
@@ -296,19 +343,56 @@ def test_what_is_not_asked_for_is_not_computed(kernel: str) -> None:
         assert [k for k in range(3) if part[k] is not None] == [i]
         assert_array_equal(part[i], everything[i])
     unsaved = training.conv2d(x, stored(layer.weight), 1 / 3, 0.1, bits=2, save=False, kernel=kernel)
-    assert unsaved is not None
     assert unsaved.saved is None
     assert_array_equal(unsaved.y, result.y)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("where", [0, -1])
-def test_codes_cannot_hold_nan(kernel: str, where: int) -> None:
-    weight = np.ones((2, 3, 3, 5), np.int8)
-    for shape in [(3, 5, 5, 5), (3, 3, 3, 5)]:
-        x = np.zeros(shape, np.float32)
-        x.flat[where] = np.nan
-        assert training.conv2d(x, weight, 1, 1, bits=1, kernel=kernel) is None
+@pytest.mark.parametrize("form", [{}, {"clips": False}, {"clips": False, "low": -4}])
+def test_nan_is_a_code_of_0_and_is_said(kernel: str, form: dict[str, Any]) -> None:
+    """As a number outside 0 … 1 would be, which has the same code and, where gradients are clipped, passes none."""
+    rng = np.random.default_rng(6)
+    weight = random_weight(rng, 3, (70, 3, 3, 5))
+    for shape in [(3, 5, 6, 5), (3, 3, 3, 5), (2, 4, 4, 5)]:
+        layer = Layer(weight, 3, 1 / 7, 0.1, **form)
+        x = rng.random(shape, np.float32) if layer.low is None else rng.integers(-4, 4, shape).astype(np.float32)
+        places, zero = [0, x.size // 2, -1], -1 if layer.low is None else 0
+        x.flat[places] = zero
+        broken = x.copy()
+        broken.flat[places] = np.nan
+        g = rng.standard_normal((shape[0], *layer.out(shape), 70)).astype(np.float32)
+        results = []
+        for given in (x, broken):
+            call = {"bits": 3, "kernel": kernel, **form}
+            forward = training.conv2d(given, stored(weight), 1 / 7, 0.1, **call)
+            assert forward.holds_nan == (given is broken)
+            assert forward.saved is not None
+            call |= {"gradient_bits": 4, "key": KEY, "x_shape": shape}
+            results.append((forward.y, *training.conv2d_backward(g, forward.saved, stored(weight), 1 / 7, 0.1, **call)))
+        for expected, found in zip(*results, strict=True):
+            assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_linear_layers_on_signs(kernel: str) -> None:
+    """One sample a row, or tokens: ±1 times ±1."""
+    rng = np.random.default_rng(7)
+    weight = random_weight(rng, 1, (9, 1, 1, 13))
+    for shape in [(5, 13), (4, 3, 13)]:
+        x = rng.choice(np.array([-1, 1], np.float32), shape)
+        pixels = x.reshape(shape[0], 1, -1, 13)
+        call: dict[str, Any] = {"bits": 2, "low": -1, "clips": False, "kernel": kernel}
+        layer = Layer(weight, 2, 0.5, 0.1, clips=False, low=-1)
+        y, saved, _ = training.linear(x, stored(weight[:, 0, 0]), 0.5, 0.1, **call)
+        assert saved is not None
+        assert_array_equal(y, layer.forward(pixels).reshape(y.shape))
+        g = random_gradient(rng, y.shape, specials=False)
+        call |= {"x_shape": shape, "gradient_bits": 8, "key": KEY}
+        gradients = training.linear_backward(g, saved, stored(weight[:, 0, 0]), 0.5, 0.1, **call)
+        codes, scale = oracle.gradient(g, 8, training.noise(len(g), g[0].size, KEY))
+        codes = codes.reshape(*pixels.shape[:3], 9)
+        assert_array_equal(gradients.x, layer.grad_x(pixels, codes, scale).reshape(shape))
+        assert_array_equal(gradients.weight, layer.grad_weight(pixels, codes, scale).reshape(9, 13))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -335,18 +419,18 @@ def test_the_noise_is_a_hash_of_the_place() -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("bits", range(1, 9))
-def test_gradient_codes(kernel: str, bits: int) -> None:
+@pytest.mark.parametrize(("grid", "bits"), [("odd", b) for b in range(1, 9)] + [("signed", b) for b in range(2, 9)])
+def test_gradient_codes(kernel: str, grid: training.Grid, bits: int) -> None:
     rng = np.random.default_rng(bits)
     for numbers in (1, 31, 64, 65, 500):
         g = rng.standard_normal((8, numbers)).astype(np.float32)
         g[0], g[1, 0], g[2, -1], g[3] = 0, np.nan, -np.inf, 1e-40
         g[4], g[5] = g[4] * 2**-110, 3e38  # twice the last is no float32
         for key in (KEY, None):
-            codes, scale = training.gradient_codes(g, bits, key, kernel=kernel)
+            codes, scale = training.gradient_codes(g, bits, key, grid=grid, kernel=kernel)
             noise = None if key is None else training.noise(8, numbers, key)
-            expected, of_samples = oracle.gradient(g, bits, noise)
-            assert_array_equal(2 * codes.astype(np.int64) + 1, expected)
+            expected, of_samples = oracle.gradient(g, bits, noise, grid)
+            assert_array_equal(codes if grid == "signed" else 2 * codes.astype(np.int64) + 1, expected)
             assert_array_equal(scale, of_samples)
 
 
@@ -401,7 +485,6 @@ def test_what_backward_is_told_must_fit_what_was_saved() -> None:
     layer = Layer(np.ones((2, 3, 3, 5), np.int64), 2, 1 / 3, 0.1)
     x, g = np.zeros((2, 5, 5, 5), np.float32), np.zeros((2, 3, 3, 2), np.float32)
     result = training.conv2d(x, stored(layer.weight), 1 / 3, 0.1, bits=2)
-    assert result is not None
     assert result.saved is not None
     call: dict[str, Any] = {"x_shape": x.shape, "bits": 2, "gradient_bits": 4, "key": KEY}
     weight = stored(layer.weight)
@@ -409,8 +492,71 @@ def test_what_backward_is_told_must_fit_what_was_saved() -> None:
         training.conv2d_backward(g, result.saved, weight, 1 / 3, 0.1, **call, clips=False)
     with pytest.raises(ValueError, match=r"g: the shape is \(2, 3, 3, 2\), but must be \(2, 5, 5, 2\)"):
         training.conv2d_backward(g, result.saved, weight, 1 / 3, 0.1, **call, padding=1)
-    with pytest.raises(ValueError, match=r"scale_w: an array of \(2,\), but must be one number"):
-        training.conv2d_backward(g, result.saved, weight, 1 / 3, np.ones(2, np.float32), **call)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"scale_w: the shape is \(3,\), but must be \(2,\)"):
+        training.conv2d_backward(g, result.saved, weight, 1 / 3, np.ones(3, np.float32), **call)
+
+
+def test_results_go_into_memory_of_the_caller() -> None:
+    """All of it is written; what is None in `out` is made."""
+    for seed in range(12):
+        layer, x, bits = random_case(seed)
+        rng = np.random.default_rng(seed)
+        weight = stored(layer.weight)
+        geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
+        size = training.saved_bytes(x.shape, weight.shape, **geometry)
+        geometry["low"] = layer.low
+        scales, y_shape = (layer.scale_x, layer.scale_w), (x.shape[0], *layer.out(x.shape), weight.shape[0])
+        y, saved = np.full(y_shape, np.nan, np.float32), np.empty(size, np.uint8)
+        result = training.conv2d(x, weight, *scales, bits=layer.bits, out=(y, saved), **geometry)
+        assert result.y is y
+        assert result.saved is saved
+        assert_array_equal(y, layer.forward(x))
+        g = random_gradient(rng, y_shape, specials=False)
+        call: dict[str, Any] = {"x_shape": x.shape, "bits": layer.bits, "gradient_bits": bits, "key": KEY} | geometry
+        expected = training.conv2d_backward(g, saved, weight, *scales, **call)
+        memory = (np.full_like(x, np.nan), np.full(weight.shape, np.nan, np.float32), np.empty(len(weight), np.float32))
+        found = training.conv2d_backward(g, saved, weight, *scales, out=memory, **call)
+        made = training.conv2d_backward(g, saved, weight, *scales, out=(None, memory[1], None), **call)
+        assert made.weight is memory[1]
+        for i in range(3):
+            assert found[i] is memory[i]
+            assert_array_equal(found[i], expected[i])
+            assert_array_equal(made[i], expected[i])
+
+
+def test_the_bytes_that_are_saved() -> None:
+    for seed in range(60):
+        layer, x, _ = random_case(seed)
+        geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
+        saved = training.conv2d(x, stored(layer.weight), 1, 1, bits=layer.bits, low=layer.low, **geometry).saved
+        assert saved is not None
+        assert saved.shape == (training.saved_bytes(x.shape, layer.weight.shape, **geometry),)
+    for shape in [(5, 13), (4, 3, 13), (2, 3, 2, 13), (3, 1, 13), (0, 16)]:
+        for clips in (False, True):
+            weight = np.ones((2, shape[-1]), np.int8)
+            saved = training.linear(np.zeros(shape, np.float32), weight, 1, 1, bits=1, clips=clips).saved
+            assert saved is not None
+            assert saved.shape == (training.saved_bytes(shape, weight.shape, clips=clips),)
+
+
+def test_bad_memory_is_said() -> None:
+    x, weight = np.zeros((2, 4, 4, 3), np.float32), np.ones((5, 3, 3, 3), np.int8)
+    y = np.empty((2, 2, 2, 5), np.float32)
+    read_only = y.copy()
+    read_only.flags.writeable = False
+    for out, error, message in [
+        (y, TypeError, "out: must be a tuple of 2 arrays or Nones, or None"),
+        ((y, None, None), TypeError, "out: must be a tuple of 2 arrays"),
+        ((y[:1], None), ValueError, r"out\[0\]: the shape is \(1, 2, 2, 5\), but must be \(2, 2, 2, 5\)"),
+        ((y.astype(np.float64), None), TypeError, r"out\[0\]: the dtype is <f8"),
+        ((y.transpose(0, 2, 1, 3), None), ValueError, r"out\[0\]: must be C-contiguous and writable"),
+        ((read_only, None), ValueError, r"out\[0\]: must be C-contiguous and writable"),
+        ((y, np.empty(5, np.uint8)), ValueError, r"out\[1\]: the shape is \(5,\), but must be"),
+    ]:
+        with pytest.raises(error, match=message):
+            training.conv2d(x, weight, 1, 1, bits=2, out=out)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"out\[1\]: an array was given for what is not asked for; give None"):
+        training.conv2d(x, weight, 1, 1, bits=2, save=False, out=(y, np.empty(0, np.uint8)))
 
 
 def test_bad_input_is_said() -> None:
@@ -434,6 +580,8 @@ def test_bad_input_is_said() -> None:
         ({"threads": 0}, ValueError, "threads=0: must be an int from 1 to 256"),
         ({"kernel": "sse"}, ValueError, "kernel='sse': must be 'portable'"),
         ({"clips": 1}, TypeError, "clips=1: must be True or False"),
+        ({"low": -1}, ValueError, "clips=True: x holds codes from low=-1 on, which no quantizer clips"),
+        ({"low": 1, "clips": False}, ValueError, "low=1: must be an int from -128 to 0"),
     ]:
         with pytest.raises(error, match=message):
             training.conv2d(**{**good, **change})
@@ -441,7 +589,7 @@ def test_bad_input_is_said() -> None:
 
 def test_sums_beyond_int32_are_refused() -> None:
     x, weight = np.zeros((1, 70000), np.float32), np.full((1, 70000), 127, np.int8)
-    assert training.linear(x, weight, 1.0, 1.0, bits=7) is not None
+    training.linear(x, weight, 1.0, 1.0, bits=7)
     with pytest.raises(
         ValueError, match="forward: sums of 70000 products of codes up to 127 and 255 do not fit in int32"
     ):
@@ -454,6 +602,10 @@ def test_bad_keys_and_addresses_are_said() -> None:
         training.gradient_codes(g, 4, 5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"key=4294967296: must be an int from -2147483648 to 4294967295"):
         training.gradient_codes(g, 4, (0, 2**32))
+    with pytest.raises(ValueError, match=r"grid='even': must be 'odd' or 'signed'"):
+        training.gradient_codes(g, 4, None, grid="even")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r'bits=1: must be an int from 2 to 8 with grid="signed"'):
+        training.gradient_codes(g, 1, None, grid="signed")
     with pytest.raises(ValueError, match=r"g: it has no axis"):
         training.gradient_codes(np.zeros((), np.float32), 4, KEY)
     with pytest.raises(TypeError, match=r"address='gomp'"):

@@ -26,6 +26,7 @@ class Layer:
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     clips: bool = True
+    low: int | None = None  # x holds codes from it on
 
     def windows(self, x: Integers, out: tuple[int, int]) -> list[tuple[int, int, Integers]]:
         """For each tap the pixels of x, padded by zeros, that it meets: [N, *out, C]."""
@@ -48,6 +49,8 @@ class Layer:
         return sizes[0], sizes[1]
 
     def codes(self, x: Floats) -> Integers:
+        if self.low is not None:
+            return np.clip(x, self.low, self.low + 2**self.bits - 1).astype(np.int64)
         q: Integers = np.rint(np.clip(x, F(0), F(1)) * F(2**self.bits - 1)).astype(np.int64)
         return q
 
@@ -118,22 +121,31 @@ def draw(key: tuple[int, int], sample: int, numbers: int, index: int) -> int:
     return half - 2**16 if half >= 2**15 else half
 
 
-def gradient(g: Floats, bits: int, noise: NDArray[np.int16] | None) -> tuple[Integers, Floats]:
-    """Codes 2i + 1 of g's shape, and the scale of each sample; noise [N, numbers]."""
-    n = 2**bits - 1
+def gradient(g: Floats, bits: int, noise: NDArray[np.int16] | None, grid: str = "odd") -> tuple[Integers, Floats]:
+    """Codes of g's shape, and the scale of each sample; noise [N, numbers]."""
+    n = 2 ** (bits - 1) - 1 if grid == "signed" else 2**bits - 1
     flat = g.reshape(g.shape[0], -1)
     codes, scales = np.zeros(flat.shape, np.int64), np.zeros(g.shape[0], F)
     for s, row in enumerate(flat):
         if not np.isfinite(row).all():
-            codes[s], scales[s] = 1, np.nan
+            codes[s], scales[s] = 0 if grid == "signed" else 1, np.nan
             continue
         most = np.abs(row).max(initial=F(0))
         most = F(0) if most < F(2.0**-120) else most
-        y = row * (F(n / 2) / (most if most > 0 else F(1)))
-        if noise is None:
-            i = np.rint(y + F(n / 2)).astype(np.int64) - (n + 1) // 2
-        else:
-            i = np.floor(y + noise[s].astype(F) * F(2.0**-16)).astype(np.int64)
-        codes[s] = 2 * np.clip(i, -(n + 1) // 2, (n - 1) // 2) + 1
+        drawn = None if noise is None else noise[s].astype(F) * F(2.0**-16)
+        codes[s] = (signed_codes if grid == "signed" else odd_codes)(row, n, most if most > 0 else F(1), drawn)
         scales[s] = most / F(n)
     return codes.reshape(g.shape), scales
+
+
+def odd_codes(row: Floats, n: int, most: np.float32, noise: Floats | None) -> Integers:
+    y = row * (F(n / 2) / most)
+    i = np.rint(y + F(n / 2)) - (n + 1) // 2 if noise is None else np.floor(y + noise)
+    codes: Integers = 2 * np.clip(i.astype(np.int64), -(n + 1) // 2, (n - 1) // 2) + 1
+    return codes
+
+
+def signed_codes(row: Floats, n: int, most: np.float32, noise: Floats | None) -> Integers:
+    y = row * (F(n) / most)
+    codes: Integers = np.clip(np.rint(y if noise is None else y + noise).astype(np.int64), -n, n)
+    return codes

@@ -25,21 +25,24 @@ struct TrainingDots {
   int32_t* tile;             // 64-byte boundary
 };
 
-// y[p][c] = float(d) * scale[c], then + bias[c]; d is the sum, or 2 * sum + halves[p].
+// y[p][c] = float(d + border[c]) * scale[c], then + bias[c]; d is the sum, or 2 * sum + halves[p].
 struct FinishForward {
   const int32_t* tile;
   const int32_t* halves;  // or null
-  const float* scale;     // [64], and so bias
-  const float* bias;      // or null
+  const int32_t* border;  // [64], 64-byte boundary, and so scale and bias; or null
+  const float* scale;
+  const float* bias;  // or null
   float* out;
   int64_t out_step;  // floats from pixel to pixel
   int32_t pixels, channels;
 };
 
-// dx[p][c] = float(2 * d + border[p][c]) * scale[p] where the mask has a 1, else 0; d as above.
+// dx[p][c] = float(2 * d + border[p][c]) * scale[p], or with d in place of 2 * d, where the mask has a 1, else 0; d as
+// above.
 struct FinishGradient {
   const int32_t* tile;
   const int32_t* halves;         // or null
+  bool twice;                    // 2 * d
   const int32_t* const* border;  // of each pixel, [64]
   const float* scale;            // of the first pixel
   int64_t scale_step;            // floats from pixel to pixel: 0 or 1
@@ -50,8 +53,8 @@ struct FinishGradient {
   int32_t pixels, channels;
 };
 
-// For one sample after the other: sums[r][c] = fma(float(d), scale, sums[r][c]), d the sum over rows y, groups x and
-// bytes b of q[row_step * y + 4 * x + offset[r] + b] * g[y][x][c][b], or 2 * that + halves[r].
+// For one sample after the other: sums[r][c] = fma(float(d + border[c]), scale, sums[r][c]), d the sum over rows y,
+// groups x and bytes b of q[row_step * y + 4 * x + offset[r] + b] * g[y][x][c][b], or 2 * that + halves[r].
 struct WeightDots {
   const uint8_t* q;
   int64_t row_step, q_step;  // bytes from row to row, and from sample to sample
@@ -64,6 +67,8 @@ struct WeightDots {
   const float* scale;      // [samples]
   const int32_t* halves;   // [taps], or null
   int64_t halves_step;     // from sample to sample
+  const int32_t* border;   // [64], 64-byte boundary; or null
+  int64_t border_step;     // from sample to sample, whole vectors
   float* sums;             // [taps][64], 64-byte boundary
 };
 
@@ -94,11 +99,13 @@ struct OuterProduct {
 // of word 16b + k, counted from `word` on.
 //   v = g * factor + noise * 2^-16, rounded twice; i = floor(v), within low .. high
 // Without noise: i = round(g * factor + (high + 1/2)) + low, half to even. |g * factor| <= 128.
+// Where the grid has a zero, i = round(v), half to even, within low .. high, and v = g * factor without noise.
 struct GradientCodes {
   const float* g;
   int64_t n;
   float factor;
-  int32_t low, high;  // -(levels + 1) / 2, (levels - 1) / 2
+  int32_t low, high;
+  bool has_zero;  // -high .. high; else -(levels + 1) / 2 .. (levels - 1) / 2
   bool noisy;
   uint32_t key[2];
   uint32_t word;
@@ -145,8 +152,10 @@ struct PlaneKernels {
 struct TrainingKernels {
   const char* name;
   // codes[i] = round(clip(x[i], 0, 1) * levels), half to even; bit i of `inside`, when not null, says 0 <= x[i] <= 1,
-  // and bits up to the next multiple of 8 are 0. Returns 1 where an x is NaN; its code is not defined.
+  // and bits up to the next multiple of 8 are 0. Returns 1 where an x is NaN; its code is 0, and so is its bit.
   int32_t (*quantize)(const float* x, int64_t n, float levels, uint8_t* codes, uint8_t* inside);
+  // bytes[i] = x[i] - low, rounded half to even, within 0 .. levels; -low where x is NaN. Returns 1 where one is.
+  int32_t (*take_codes)(const float* x, int64_t n, int32_t low, int32_t levels, uint8_t* bytes);
   // The largest |g[i]| as its bits; those of infinity or more where one is infinite or NaN.
   uint32_t (*largest)(const float* g, int64_t n);
   void (*gradient_codes)(const GradientCodes*);

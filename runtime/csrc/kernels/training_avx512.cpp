@@ -75,6 +75,24 @@ int32_t quantize(const float* x, int64_t n, float levels, uint8_t* codes, uint8_
   return nan != 0;
 }
 
+int32_t take_codes(const float* x, int64_t n, int32_t low, int32_t levels, uint8_t* bytes) {
+  const __m512 lowest = _mm512_set1_ps(static_cast<float>(low)), most = _mm512_set1_ps(static_cast<float>(levels));
+  __mmask16 nan = 0;
+  for (int64_t i = 0; i < n; i += 64) {
+    __m512i whole[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      const __m512 v = _mm512_maskz_loadu_ps(first16(n - i - 16 * k), x + i + 16 * k);
+      const __mmask16 is_nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+      nan |= is_nan;
+      const __m512 from_low = _mm512_min_ps(_mm512_max_ps(_mm512_sub_ps(v, lowest), _mm512_setzero_ps()), most);
+      whole[k] = _mm512_mask_mov_epi32(_mm512_cvtps_epi32(from_low), is_nan, _mm512_set1_epi32(-low));
+    }
+    _mm512_mask_storeu_epi8(bytes + i, first64(n - i), narrow(whole, false));
+  }
+  return nan != 0;
+}
+
 uint32_t largest(const float* g, int64_t n) {
   const __m512i size = _mm512_set1_epi32(0x7fffffff);
   __m512i most[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
@@ -106,7 +124,10 @@ void gradient_codes(const GradientCodes* c) {
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i key0 = _mm512_set1_epi32(static_cast<int32_t>(c->key[0]));
   const __m512i key1 = _mm512_set1_epi32(static_cast<int32_t>(c->key[1]));
-  const __m512 factor = _mm512_set1_ps(c->factor), middle = _mm512_set1_ps(static_cast<float>(c->high) + 0.5f);
+  const __m512 factor = _mm512_set1_ps(c->factor);
+  // Without noise both grids are rounded half to even: one from its middle, the other from its lowest level.
+  const __m512 middle = _mm512_set1_ps(c->has_zero ? 0 : static_cast<float>(c->high) + 0.5f);
+  const __m512i lowest = _mm512_set1_epi32(c->has_zero ? 0 : c->low);
   const __m512i low = _mm512_set1_epi8(static_cast<char>(c->low)), high = _mm512_set1_epi8(static_cast<char>(c->high));
   const __m512 unit = _mm512_set1_ps(0x1p-32f);  // of a draw in the upper half of 32 bits
   for (int64_t i = 0; i < c->n; i += 64) {
@@ -123,10 +144,10 @@ void gradient_codes(const GradientCodes* c) {
         const __m512 d1 =
             _mm512_cvtepi32_ps(_mm512_and_si512(hash, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000))));
         constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
-        whole[2 * b] = _mm512_cvt_roundps_epi32(_mm512_fmadd_ps(d0, unit, y0), kDown);
-        whole[2 * b + 1] = _mm512_cvt_roundps_epi32(_mm512_fmadd_ps(d1, unit, y1), kDown);
+        const __m512 v0 = _mm512_fmadd_ps(d0, unit, y0), v1 = _mm512_fmadd_ps(d1, unit, y1);
+        whole[2 * b] = c->has_zero ? _mm512_cvtps_epi32(v0) : _mm512_cvt_roundps_epi32(v0, kDown);
+        whole[2 * b + 1] = c->has_zero ? _mm512_cvtps_epi32(v1) : _mm512_cvt_roundps_epi32(v1, kDown);
       } else {
-        const __m512i lowest = _mm512_set1_epi32(c->low);
         whole[2 * b] = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_add_ps(y0, middle)), lowest);
         whole[2 * b + 1] = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_add_ps(y1, middle)), lowest);
       }
@@ -220,6 +241,7 @@ __attribute__((noinline)) void weight_tile(const WeightDots* w, int64_t first) {
   const uint8_t* q_sample = w->q;
   const int8_t* g_sample = w->g + 4 * first;
   const int32_t* halves = w->halves;
+  const int32_t* border = w->border == nullptr ? nullptr : w->border + first;
   int64_t sample = 0;
   do {
     __m512i sum[P][V];
@@ -256,6 +278,7 @@ __attribute__((noinline)) void weight_tile(const WeightDots* w, int64_t first) {
       for (int v = 0; v < V; ++v) {
         __m512i d = sum[p][v];
         if (halves != nullptr) d = _mm512_add_epi32(_mm512_add_epi32(d, d), _mm512_set1_epi32(halves[p]));
+        if (border != nullptr) d = _mm512_add_epi32(d, _mm512_load_si512(border + kVector * v));
         float* const at = sums + p * kTileChannels + kVector * v;
         if (kept) {
           total[p][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), scale, total[p][v]);
@@ -267,6 +290,7 @@ __attribute__((noinline)) void weight_tile(const WeightDots* w, int64_t first) {
     q_sample += w->q_step;
     g_sample += w->g_step;
     if (halves != nullptr) halves += w->halves_step;
+    if (border != nullptr) border += w->border_step;
   } while (++sample != w->samples);
   if (kept) {
 #pragma GCC unroll 8
@@ -408,6 +432,7 @@ void finish_forward(const FinishForward* f) {
     for (int32_t c = 0; c < f->channels; c += kVector) {
       __m512i sum = _mm512_load_si512(f->tile + p * kTileChannels + c);
       if (f->halves != nullptr) sum = twice_and(sum, _mm512_set1_epi32(f->halves[p]));
+      if (f->border != nullptr) sum = _mm512_add_epi32(sum, _mm512_load_si512(f->border + c));
       __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_load_ps(f->scale + c));
       if (f->bias != nullptr) y = _mm512_add_ps(y, _mm512_load_ps(f->bias + c));
       _mm512_mask_storeu_ps(f->out + p * f->out_step + c, first16(f->channels - c), y);
@@ -421,7 +446,8 @@ void finish_gradient(const FinishGradient* f) {
     for (int32_t c = 0; c < f->channels; c += kVector) {
       __m512i sum = _mm512_load_si512(f->tile + p * kTileChannels + c);
       if (f->halves != nullptr) sum = twice_and(sum, _mm512_set1_epi32(f->halves[p]));
-      sum = twice_and(sum, _mm512_load_si512(f->border[p] + c));
+      if (f->twice) sum = _mm512_add_epi32(sum, sum);
+      sum = _mm512_add_epi32(sum, _mm512_load_si512(f->border[p] + c));
       __mmask16 passes = 0xffff;
       if (f->mask != nullptr) {
         const int64_t bit = f->first_bit + p * f->bit_step + c;
@@ -440,6 +466,7 @@ void finish_gradient(const FinishGradient* f) {
 constexpr TrainingKernels kAvx512Training = {
     "avx512",
     training_avx512::quantize,
+    training_avx512::take_codes,
     training_avx512::largest,
     training_avx512::gradient_codes,
     training_avx512::interleave,

@@ -29,6 +29,19 @@ int32_t quantize(const float* x, int64_t n, float levels, uint8_t* codes, uint8_
   return nan;
 }
 
+int32_t take_codes(const float* x, int64_t n, int32_t low, int32_t levels, uint8_t* bytes) {
+  const auto most = static_cast<float>(levels);
+  int32_t nan = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const float from_low = x[i] - static_cast<float>(low);
+    const float clipped = from_low > 0 ? (from_low < most ? from_low : most) : 0.0f;
+    const bool is_nan = x[i] != x[i];
+    nan |= is_nan;
+    bytes[i] = static_cast<uint8_t>(is_nan ? static_cast<uint32_t>(-low) : bits_of(clipped + 8388608.0f));
+  }
+  return nan;
+}
+
 uint32_t largest(const float* g, int64_t n) {
   uint32_t most = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -54,6 +67,9 @@ int32_t floor_of(float x) {
   return whole - (static_cast<float>(whole) > x);
 }
 
+// 1.5 * 2^23: the last bits of the sum are the integer, half to even, also a negative one.
+int32_t round_of(float x) { return static_cast<int32_t>(bits_of(x + 12582912.0f) - bits_of(12582912.0f)); }
+
 void gradient_codes(const GradientCodes* c) {
   for (int64_t i = 0; i < c->n; ++i) {
     const float y = c->g[i] * c->factor;
@@ -61,11 +77,10 @@ void gradient_codes(const GradientCodes* c) {
     if (c->noisy) {
       const uint32_t hash = mix(c->word + static_cast<uint32_t>(i / 32 * 16 + i % 16), c->key);
       const auto noise = static_cast<int16_t>(i % 32 < 16 ? hash & 0xffff : hash >> 16);
-      code = floor_of(y + static_cast<float>(noise) * 0x1p-16f);
+      const float v = y + static_cast<float>(noise) * 0x1p-16f;
+      code = c->has_zero ? round_of(v) : floor_of(v);
     } else {
-      // 1.5 * 2^23: the last bits of the sum are the integer, also a negative one.
-      const float level = y + (static_cast<float>(c->high) + 0.5f);
-      code = static_cast<int32_t>(bits_of(level + 12582912.0f) - bits_of(12582912.0f)) + c->low;
+      code = c->has_zero ? round_of(y) : round_of(y + (static_cast<float>(c->high) + 0.5f)) + c->low;
     }
     code = code < c->low ? c->low : code;
     code = code > c->high ? c->high : code;
@@ -105,6 +120,7 @@ void finish_forward(const FinishForward* f) {
     for (int32_t c = 0; c < f->channels; ++c) {
       int32_t sum = f->tile[p * kTileChannels + c];
       if (f->halves != nullptr) sum = twice_and(sum, f->halves[p]);
+      if (f->border != nullptr) sum += f->border[c];
       const float y = static_cast<float>(sum) * f->scale[c];
       f->out[p * f->out_step + c] = f->bias == nullptr ? y : y + f->bias[c];
     }
@@ -116,7 +132,8 @@ void finish_gradient(const FinishGradient* f) {
     for (int32_t c = 0; c < f->channels; ++c) {
       int32_t sum = f->tile[p * kTileChannels + c];
       if (f->halves != nullptr) sum = twice_and(sum, f->halves[p]);
-      const float dx = static_cast<float>(twice_and(sum, f->border[p][c])) * f->scale[p * f->scale_step];
+      sum = f->twice ? twice_and(sum, f->border[p][c]) : sum + f->border[p][c];
+      const float dx = static_cast<float>(sum) * f->scale[p * f->scale_step];
       const int64_t bit = f->first_bit + p * f->bit_step + c;
       const bool passes = f->mask == nullptr || (f->mask[bit / 8] >> (bit % 8) & 1) != 0;
       f->out[p * f->out_step + c] = passes ? dx : 0;
@@ -137,7 +154,8 @@ void weight_dots_of_sample(const WeightDots* w, int64_t sample) {
       }
     }
     for (int32_t c = 0; c < w->channels; ++c) {
-      const int32_t sum = w->halves == nullptr ? sums[c] : twice_and(sums[c], w->halves[sample * w->halves_step + r]);
+      int32_t sum = w->halves == nullptr ? sums[c] : twice_and(sums[c], w->halves[sample * w->halves_step + r]);
+      if (w->border != nullptr) sum += w->border[sample * w->border_step + c];
       float* to = w->sums + r * kTileChannels + c;
       *to = __builtin_fmaf(static_cast<float>(sum), w->scale[sample], *to);
     }
@@ -173,6 +191,7 @@ void outer(const OuterProduct* o) {
 constexpr TrainingKernels kPortableTraining = {
     "portable",
     training_portable::quantize,
+    training_portable::take_codes,
     training_portable::largest,
     training_portable::gradient_codes,
     training_portable::interleave,

@@ -75,6 +75,29 @@ InputArray input_array(nb::handle object, const std::string& what) {
   return input;
 }
 
+void check_numbers(const ArrayView& view, const char* what, Dtype dtype, int64_t count) {
+  if (view.dtype == dtype && view.elements() == count) return;
+  throw Error(std::string(what) + ": " + view.describe() + " was given; it must be " + std::to_string(count) +
+              " numbers of " + dtype_name(dtype));
+}
+
+OutputArray::OutputArray(nb::handle given, const char* what, Dtype dtype, const std::vector<int64_t>& shape) {
+  if (given.is_none()) {
+    const ResultArray made(dtype, shape);
+    data_ = made.data();
+    array_ = made.numpy();
+    return;
+  }
+  const ArrayView view = input_array(given, what).view;
+  int64_t count = 1;
+  for (int64_t extent : shape) count = checked_mul(count, extent, what);
+  check_numbers(view, what, dtype, count);
+  nb::ndarray<nb::device::cpu> writable;
+  if (!nb::try_cast(given, writable, false)) throw Error(std::string(what) + ": not writable");
+  data_ = writable.data();
+  array_ = nb::borrow(given);
+}
+
 std::vector<ArrayView> views_of(const std::vector<InputArray>& arrays) {
   std::vector<ArrayView> views;
   for (const InputArray& array : arrays) views.push_back(array.view);

@@ -24,12 +24,11 @@ using namespace nb::literals;
 namespace bitorch {
 namespace {
 
+constexpr const char* kGradients[3] = {"out[0]", "out[1]", "out[2]"};
+
 InputArray numbers(nb::handle object, const char* what, Dtype dtype, int64_t count) {
   InputArray input = input_array(object, what);
-  if (input.view.dtype != dtype || input.view.elements() != count) {
-    throw Error(std::string(what) + ": " + input.view.describe() + " was given; it must be " + std::to_string(count) +
-                " numbers of " + dtype_name(dtype));
-  }
+  check_numbers(input.view, what, dtype, count);
   return input;
 }
 
@@ -62,13 +61,22 @@ int check_threads(int threads) {
   return threads;
 }
 
+// Of quantized floats where low is none.
+InputCodes input_codes(int bits, std::optional<int> low, bool masked) {
+  const InputCodes input{(1 << check_bits("bits", bits)) - 1, low.has_value(), low.value_or(0)};
+  if (input.low < -128 || input.low > 0) throw Error("low: it must be from -128 to 0");
+  if (input.given && masked) throw Error("low: codes have no mask");
+  return input;
+}
+
 int64_t saved_bytes(const ConvShape& shape, bool linear, bool masked) {
   return linear ? LinearSaved(shape.batch, shape.in_channels, masked).bytes : SavedLayout(shape, masked).bytes;
 }
 
-// y, and what is saved or None; or None where x holds a NaN.
-nb::object forward(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, nb::handle x, int bits,
-                   nb::handle codes, nb::handle scale, nb::handle bias, bool save, bool masked, int threads) {
+// y, what is saved or None, and whether x holds a NaN. out: of y and of what is saved, the caller's memory or None.
+nb::tuple forward(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, nb::handle x, int bits,
+                  std::optional<int> low, nb::handle codes, nb::handle scale, nb::handle bias, bool save, bool masked,
+                  const nb::tuple& out, int threads) {
   const TrainingKernels& table = training_kernels(kernel);
   const ConvShape shape = shape_from(geometry);
   if (linear) check_linear(shape);
@@ -79,10 +87,13 @@ nb::object forward(const std::string& kernel, bool linear, const std::vector<int
   numbers(scale, "scale", Dtype::kFloat32, per_channel ? shape.out_channels : 1);
   InputArray biases;
   if (!bias.is_none()) biases = numbers(bias, "bias", Dtype::kFloat32, shape.out_channels);
-  const Extent out = shape.out();
-  const ResultArray y(Dtype::kFloat32, {shape.batch, out.rows, out.columns, shape.out_channels});
-  const ResultArray saved(Dtype::kUint8, {save ? saved_bytes(shape, linear, masked) : 0});
-  bool whole;
+  if (nb::len(out) != 2) throw Error("out: it must be two");
+  const Extent extent = shape.out();
+  const OutputArray y(out[0], "out[0]", Dtype::kFloat32,
+                      {shape.batch, extent.rows, extent.columns, shape.out_channels});
+  std::optional<OutputArray> saved;
+  if (save) saved.emplace(out[1], "out[1]", Dtype::kUint8, std::vector<int64_t>{saved_bytes(shape, linear, masked)});
+  bool holds_nan;
   {
     const nb::gil_scoped_release release;
     const IeeeFloats ieee;
@@ -91,31 +102,31 @@ nb::object forward(const std::string& kernel, bool linear, const std::vector<int
                            shape,
                            &weight,
                            floats(xs),
-                           check_bits("bits", bits),
+                           input_codes(bits, low, masked),
                            floats(scales),
                            per_channel,
                            bias.is_none() ? nullptr : floats(biases),
                            static_cast<float*>(y.data()),
-                           save ? static_cast<uint8_t*>(saved.data()) : nullptr,
+                           save ? static_cast<uint8_t*>(saved->data()) : nullptr,
                            masked,
                            check_threads(threads)};
-    whole = linear ? linear_forward(args) : conv_forward(args);
+    holds_nan = linear ? linear_forward(args) : conv_forward(args);
   }
-  if (!whole) return nb::none();
-  return nb::make_tuple(y.numpy(), save ? saved.numpy() : nb::none());
+  return nb::make_tuple(y.numpy(), save ? saved->numpy() : nb::none(), holds_nan);
 }
 
 // Whether forward computes on bit planes.
 bool forward_planes(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, int bits,
-                    nb::handle codes) {
+                    std::optional<int> low, nb::handle codes) {
   const ConvShape shape = shape_from(geometry);
   if (linear) check_linear(shape);
   const InputArray weights = input_array(codes, "weight");
-  return planes_pay(training_kernels(kernel), shape, WeightCodes(weights.view, shape), check_bits("bits", bits));
+  return planes_pay(training_kernels(kernel), shape, WeightCodes(weights.view, shape), input_codes(bits, low, false));
 }
 
-GradientSpec gradient_spec(int bits, const std::optional<std::vector<uint32_t>>& key) {
-  GradientSpec spec{check_bits("gradient bits", bits), key.has_value(), {0, 0}};
+GradientSpec gradient_spec(int bits, bool has_zero, const std::optional<std::vector<uint32_t>>& key) {
+  GradientSpec spec{check_bits("gradient bits", bits), has_zero, key.has_value(), {0, 0}};
+  if (has_zero && bits == 1) throw Error("gradient bits: 1, and a grid with a zero has 2 at least");
   if (!key.has_value()) return spec;
   if (key->size() != 2) throw Error("key: it must be two numbers");
   spec.key[0] = (*key)[0];
@@ -123,26 +134,25 @@ GradientSpec gradient_spec(int bits, const std::optional<std::vector<uint32_t>>&
   return spec;
 }
 
-// dx, dw and dbias, None where they are not asked for.
+// dx, dw and dbias, None where they are not asked for. out: the caller's memory for each, or None.
 nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, nb::handle g,
-                   int gradient_bits, const std::optional<std::vector<uint32_t>>& key, nb::handle codes,
-                   float weight_scale, nb::handle saved, bool masked, int bits, float input_scale,
-                   const std::vector<bool>& needs, int threads) {
+                   int gradient_bits, bool has_zero, const std::optional<std::vector<uint32_t>>& key, nb::handle codes,
+                   float weight_scale, nb::handle saved, bool masked, int bits, std::optional<int> low,
+                   float input_scale, const std::vector<bool>& needs, const nb::tuple& out, int threads) {
   const TrainingKernels& table = training_kernels(kernel);
   const ConvShape shape = shape_from(geometry);
   if (linear) check_linear(shape);
-  if (needs.size() != 3) throw Error("needs: it must be three");
+  if (needs.size() != 3 || nb::len(out) != 3) throw Error("needs, out: they must be three");
   const InputArray gs = numbers(g, "g", Dtype::kFloat32, checked_mul(shape.batch, shape.outputs(), "g"));
   const InputArray kept = numbers(saved, "saved", Dtype::kUint8, saved_bytes(shape, linear, masked));
   const InputArray weights = input_array(codes, "weight");
-  std::vector<std::optional<ResultArray>> results(3);
-  if (needs[0])
-    results[0].emplace(Dtype::kFloat32,
-                       std::vector<int64_t>{shape.batch, shape.in.rows, shape.in.columns, shape.in_channels});
-  if (needs[1])
-    results[1].emplace(Dtype::kFloat32, std::vector<int64_t>{shape.out_channels, shape.kernel.rows,
-                                                             shape.kernel.columns, shape.in_channels});
-  if (needs[2]) results[2].emplace(Dtype::kFloat32, std::vector<int64_t>{shape.out_channels});
+  const std::vector<int64_t> shapes[3]{{shape.batch, shape.in.rows, shape.in.columns, shape.in_channels},
+                                       {shape.out_channels, shape.kernel.rows, shape.kernel.columns, shape.in_channels},
+                                       {shape.out_channels}};
+  std::optional<OutputArray> results[3];
+  for (size_t i = 0; i < 3; ++i) {
+    if (needs[i]) results[i].emplace(out[i], kGradients[i], Dtype::kFloat32, shapes[i]);
+  }
   const auto memory = [&](size_t i) { return results[i] ? static_cast<float*>(results[i]->data()) : nullptr; };
   {
     const nb::gil_scoped_release release;
@@ -150,13 +160,13 @@ nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int
     const WeightCodes weight(weights.view, shape);
     const BackwardArgs args{&table,
                             shape,
-                            gradient_spec(gradient_bits, key),
+                            gradient_spec(gradient_bits, has_zero, key),
                             floats(gs),
                             &weight,
                             weight_scale,
                             static_cast<const uint8_t*>(kept.view.data),
                             masked,
-                            (1 << check_bits("bits", bits)) - 1,
+                            input_codes(bits, low, masked),
                             input_scale,
                             memory(0),
                             memory(1),
@@ -168,14 +178,14 @@ nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int
   return nb::make_tuple(result(0), result(1), result(2));
 }
 
-nb::tuple codes_of(const std::string& kernel, nb::handle g, int bits, const std::optional<std::vector<uint32_t>>& key,
-                   int threads) {
+nb::tuple codes_of(const std::string& kernel, nb::handle g, int bits, bool has_zero,
+                   const std::optional<std::vector<uint32_t>>& key, int threads) {
   const TrainingKernels& table = training_kernels(kernel);
   const InputArray input = input_array(g, "g");
   if (input.view.shape.empty()) throw Error("g: it needs a batch axis");
   const int64_t samples = input.view.shape[0], count = input.view.elements();
   const InputArray gs = numbers(g, "g", Dtype::kFloat32, count);
-  const GradientSpec spec = gradient_spec(bits, key);
+  const GradientSpec spec = gradient_spec(bits, has_zero, key);
   check_threads(threads);
   const ResultArray codes(Dtype::kInt8, input.view.shape);
   const ResultArray scale(Dtype::kFloat32, {samples});
@@ -195,13 +205,14 @@ void bind_training(nb::module_& module) {
   module.def("training_kernel", [](const std::string& name) { return training_kernels(name).name; }, "name"_a);
   module.def(
       "training_executor", [](uintptr_t address) { set_executor(reinterpret_cast<Executor>(address)); }, "address"_a);
-  module.def("training_forward", &forward, "kernel"_a, "linear"_a, "geometry"_a, "x"_a, "bits"_a, "codes"_a, "scale"_a,
-             "bias"_a.none(), "save"_a, "masked"_a, "threads"_a);
-  module.def("training_forward_planes", &forward_planes, "kernel"_a, "linear"_a, "geometry"_a, "bits"_a, "codes"_a);
+  module.def("training_forward", &forward, "kernel"_a, "linear"_a, "geometry"_a, "x"_a, "bits"_a, "low"_a.none(),
+             "codes"_a, "scale"_a, "bias"_a.none(), "save"_a, "masked"_a, "out"_a, "threads"_a);
+  module.def("training_forward_planes", &forward_planes, "kernel"_a, "linear"_a, "geometry"_a, "bits"_a, "low"_a.none(),
+             "codes"_a);
   module.def("training_backward", &backward, "kernel"_a, "linear"_a, "geometry"_a, "g"_a, "gradient_bits"_a,
-             "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "input_scale"_a, "needs"_a,
-             "threads"_a);
-  module.def("training_codes", &codes_of, "kernel"_a, "g"_a, "bits"_a, "key"_a.none(), "threads"_a);
+             "has_zero"_a, "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "low"_a.none(),
+             "input_scale"_a, "needs"_a, "out"_a, "threads"_a);
+  module.def("training_codes", &codes_of, "kernel"_a, "g"_a, "bits"_a, "has_zero"_a, "key"_a.none(), "threads"_a);
 }
 
 }  // namespace bitorch

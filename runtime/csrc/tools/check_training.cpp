@@ -2,6 +2,7 @@
 // random layers, in memory of exactly the size that is asked for.
 //
 //   check_training [--cases 200] [--seed 0]      exits with 1 if anything is wrong, and prints it
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -18,18 +19,16 @@
 namespace bitorch {
 namespace {
 
-constexpr bool kMasked = true;
-
 struct Case {
   ConvShape shape;
   bool linear;
-  int bits;
+  InputCodes input;
   GradientSpec gradient;
   std::vector<int16_t> weight;  // [out_channels][kernel.rows][kernel.columns][in_channels]
   std::vector<float> x, g;
   float input_scale, weight_scale;
 
-  int levels() const { return (1 << bits) - 1; }
+  bool masked() const { return !input.given; }
   int64_t pixels() const { return shape.out().rows * shape.out().columns; }
   int code(int64_t o, int64_t tap, int64_t c) const {
     return weight[static_cast<size_t>((o * shape.taps() + tap) * shape.in_channels + c)];
@@ -38,6 +37,7 @@ struct Case {
 
 struct Results {
   std::vector<float> y, dx, dw, dbias;
+  bool holds_nan;
 };
 
 ConvShape random_shape(Random& random, bool linear) {
@@ -53,22 +53,40 @@ ConvShape random_shape(Random& random, bool linear) {
   return s;
 }
 
+InputCodes random_input(Random& random, int most_bits) {
+  const int levels = (1 << random.from(1, most_bits)) - 1;
+  if (!random.one_in(2)) return {levels, false, 0};
+  return {levels, true, static_cast<int>(random.one_in(4) ? random.from(-128, 0) : -(levels + 1) / 2)};
+}
+
+// Around the range of the quantizer, or a code; some are out of range.
+float random_number(Random& random, const InputCodes& input) {
+  if (!input.given) return random.real() + 0.5f;
+  if (random.one_in(50)) return random.real() * 1e30f;
+  return static_cast<float>(input.low + random.from(0, input.levels));
+}
+
 Case random_case(Random& random) {
   Case c;
   c.linear = random.one_in(4);
   c.shape = random_shape(random, c.linear);
   const bool few = random.one_in(2);  // so that forwards run on bit planes
-  c.bits = random.from(1, few ? 2 : 8);
-  c.gradient = {random.from(1, 8), !random.one_in(4), {static_cast<uint32_t>(random.word()), 5}};
+  c.input = random_input(random, few ? 2 : 8);
+  const bool has_zero = random.one_in(2);
+  c.gradient = {static_cast<int>(random.from(has_zero ? 2 : 1, 8)),
+                has_zero,
+                !random.one_in(4),
+                {static_cast<uint32_t>(random.word()), 5}};
   const int n = (1 << random.from(1, few ? 2 : 8)) - 1;
   c.weight.resize(static_cast<size_t>(c.shape.out_channels * c.shape.taps() * c.shape.in_channels));
   for (int16_t& code : c.weight) code = static_cast<int16_t>(2 * random.from(0, n) - n);
   c.x.resize(static_cast<size_t>(c.shape.batch * c.shape.inputs()));
-  for (float& x : c.x) x = random.real() + 0.5f;
+  for (float& x : c.x) x = random_number(random, c.input);
   c.g.resize(static_cast<size_t>(c.shape.batch * c.shape.outputs()));
   for (float& g : c.g) g = random.real() * 1e-3f;
+  if (random.one_in(4)) c.x[random.below(c.x.size())] = std::numeric_limits<float>::quiet_NaN();
   if (random.one_in(3)) c.g[random.below(c.g.size())] = std::numeric_limits<float>::infinity();
-  c.input_scale = 1 / static_cast<float>(c.levels());
+  c.input_scale = 1 / static_cast<float>(c.input.levels);
   c.weight_scale = 0.037f;
   return c;
 }
@@ -92,7 +110,7 @@ void for_meetings(const ConvShape& s, const F& visit) {
 class Reference {
  public:
   explicit Reference(const Case& c) : c_(c), s_(c.shape) {
-    for (float x : c.x) q_.push_back(static_cast<int>(std::nearbyint(std::min(std::max(x, 0.0f), 1.0f) * c.levels())));
+    for (float x : c.x) q_.push_back(code_of(x));
     codes_.resize(c.g.size());
     scale_.resize(static_cast<size_t>(s_.batch));
     gradient_codes(kPortableTraining, c.gradient, c.g.data(), s_.batch, s_.outputs(), 1, codes_.data(), scale_.data());
@@ -100,11 +118,12 @@ class Reference {
 
   Results results() const {
     Results r;
+    r.holds_nan = std::any_of(c_.x.begin(), c_.x.end(), [](float x) { return std::isnan(x); });
     std::vector<int64_t> y(c_.g.size()), dx(c_.x.size()), dw(static_cast<size_t>(s_.batch) * c_.weight.size());
     const int64_t channels = s_.in_channels, outputs = s_.out_channels;
     for_meetings(s_, [&](int64_t n, int64_t pixel, int64_t tap, int64_t input) {
       for (int64_t o = 0; o < outputs; ++o) {
-        const int64_t at = n * s_.outputs() + pixel * outputs + o, code = 2 * codes_[at] + 1;
+        const int64_t at = n * s_.outputs() + pixel * outputs + o, code = c_.gradient.code(codes_[at]);
         for (int64_t c = 0; c < channels; ++c) {
           const int64_t in = n * s_.inputs() + input * channels + c;
           y[at] += int64_t{q_[in]} * c_.code(o, tap, c);
@@ -116,13 +135,20 @@ class Reference {
     for (int64_t d : y) r.y.push_back(static_cast<float>(d) * (c_.input_scale * c_.weight_scale));
     for (size_t i = 0; i < dx.size(); ++i) {
       const float scale = scale_[i / static_cast<size_t>(s_.inputs())] * c_.weight_scale;
-      r.dx.push_back(c_.x[i] >= 0 && c_.x[i] <= 1 ? static_cast<float>(dx[i]) * scale : 0);
+      r.dx.push_back(!c_.masked() || (c_.x[i] >= 0 && c_.x[i] <= 1) ? static_cast<float>(dx[i]) * scale : 0);
     }
     add_samples(dw, r);
     return r;
   }
 
  private:
+  int code_of(float x) const {
+    if (std::isnan(x)) return 0;
+    const auto levels = static_cast<float>(c_.input.levels), low = static_cast<float>(c_.input.low);
+    if (c_.input.given) return static_cast<int>(std::min(std::max(x, low), low + levels));
+    return static_cast<int>(std::nearbyint(std::min(std::max(x, 0.0f), 1.0f) * levels));
+  }
+
   // One sample after the other.
   void add_samples(const std::vector<int64_t>& dw, Results& r) const {
     const size_t weights = c_.weight.size(), outputs = static_cast<size_t>(s_.out_channels);
@@ -131,7 +157,7 @@ class Reference {
     for (size_t n = 0; n < static_cast<size_t>(s_.batch); ++n) {
       for (size_t i = 0; i < weights; ++i) {
         const size_t o = i / (weights / outputs), c = i % static_cast<size_t>(s_.in_channels);
-        const float code = static_cast<float>(2 * codes_[n * outputs + (c_.linear ? o : 0)] + 1);
+        const float code = static_cast<float>(c_.gradient.code(codes_[n * outputs + (c_.linear ? o : 0)]));
         const float q = static_cast<float>(q_[n * static_cast<size_t>(s_.inputs()) + c]);
         r.dw[i] = c_.linear ? std::fma(q, code * scale_[n], r.dw[i])
                             : std::fma(static_cast<float>(dw[n * weights + i]), scale_[n], r.dw[i]);
@@ -139,7 +165,7 @@ class Reference {
       for (size_t o = 0; o < outputs; ++o) {
         int64_t sum = 0;
         for (size_t p = 0; p < static_cast<size_t>(c_.pixels()); ++p) {
-          sum += 2 * codes_[(n * static_cast<size_t>(c_.pixels()) + p) * outputs + o] + 1;
+          sum += c_.gradient.code(codes_[(n * static_cast<size_t>(c_.pixels()) + p) * outputs + o]);
         }
         r.dbias[o] = std::fma(static_cast<float>(sum), scale_[n], r.dbias[o]);
       }
@@ -161,16 +187,17 @@ Results run(const Case& c, const TrainingKernels& kernels, int threads) {
   codes.shape = {static_cast<int64_t>(c.weight.size())};
   codes.data = c.weight.data();
   const WeightCodes weight(codes, s);
-  const int64_t bytes = c.linear ? LinearSaved(s.batch, s.in_channels, kMasked).bytes : SavedLayout(s, kMasked).bytes;
+  const int64_t bytes =
+      c.linear ? LinearSaved(s.batch, s.in_channels, c.masked()).bytes : SavedLayout(s, c.masked()).bytes;
   std::vector<uint8_t> saved(static_cast<size_t>(bytes));
   Results r{std::vector<float>(c.g.size()), std::vector<float>(c.x.size()), std::vector<float>(c.weight.size()),
-            std::vector<float>(static_cast<size_t>(s.out_channels))};
+            std::vector<float>(static_cast<size_t>(s.out_channels)), false};
   const float scale = c.input_scale * c.weight_scale;
-  const ForwardArgs forward{&kernels, s,       &weight,    c.x.data(),   c.bits,  &scale,
-                            false,    nullptr, r.y.data(), saved.data(), kMasked, threads};
-  if (!(c.linear ? linear_forward(forward) : conv_forward(forward))) throw Error("a NaN was found");
-  const BackwardArgs backward{&kernels,       s,       c.gradient, c.g.data(),    &weight,     c.weight_scale,
-                              saved.data(),   kMasked, c.levels(), c.input_scale, r.dx.data(), r.dw.data(),
+  const ForwardArgs forward{&kernels, s,       &weight,    c.x.data(),   c.input,    &scale,
+                            false,    nullptr, r.y.data(), saved.data(), c.masked(), threads};
+  r.holds_nan = c.linear ? linear_forward(forward) : conv_forward(forward);
+  const BackwardArgs backward{&kernels,       s,          c.gradient, c.g.data(),    &weight,     c.weight_scale,
+                              saved.data(),   c.masked(), c.input,    c.input_scale, r.dx.data(), r.dw.data(),
                               r.dbias.data(), threads};
   c.linear ? linear_backward(backward) : conv_backward(backward);
   return r;
@@ -196,7 +223,7 @@ int check(int argc, char** argv) {
       for (const int threads : {1, 3}) {
         const Results found = run(c, training_kernels(name), threads);
         const bool right = same(found.y, expected.y) && same(found.dx, expected.dx) && same(found.dw, expected.dw) &&
-                           same(found.dbias, expected.dbias);
+                           same(found.dbias, expected.dbias) && found.holds_nan == expected.holds_nan;
         if (right) continue;
         std::printf("WRONG case %lld, %s, %d threads\n", static_cast<long long>(i), name.c_str(), threads);
         ++failures;

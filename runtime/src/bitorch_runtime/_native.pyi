@@ -100,15 +100,22 @@ def training_forward(
     geometry: list[int],
     x: NDArray[np.float32],
     bits: int,
+    low: int | None,
     codes: NDArray[np.int8] | NDArray[np.int16],
     scale: NDArray[np.float32],
     bias: NDArray[np.float32] | None,
     save: bool,
     masked: bool,
+    out: tuple[NDArray[Any] | None, ...],
     threads: int,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None] | None: ...
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, bool]: ...
 def training_forward_planes(
-    kernel: str, linear: bool, geometry: list[int], bits: int, codes: NDArray[np.int8] | NDArray[np.int16]
+    kernel: str,
+    linear: bool,
+    geometry: list[int],
+    bits: int,
+    low: int | None,
+    codes: NDArray[np.int8] | NDArray[np.int16],
 ) -> bool: ...
 def training_backward(
     kernel: str,
@@ -116,16 +123,19 @@ def training_backward(
     geometry: list[int],
     g: NDArray[np.float32],
     gradient_bits: int,
+    has_zero: bool,
     key: list[int] | None,
     codes: NDArray[np.int8] | NDArray[np.int16],
     weight_scale: float,
     saved: NDArray[np.uint8],
     masked: bool,
     bits: int,
+    low: int | None,
     input_scale: float,
     needs: list[bool],
+    out: tuple[NDArray[Any] | None, ...],
     threads: int,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None, NDArray[np.float32] | None]: ...
 def training_codes(
-    kernel: str, g: NDArray[np.float32], bits: int, key: list[int] | None, threads: int
+    kernel: str, g: NDArray[np.float32], bits: int, has_zero: bool, key: list[int] | None, threads: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]: ...

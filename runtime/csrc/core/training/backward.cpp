@@ -16,14 +16,14 @@
 namespace bitorch {
 namespace {
 
-// Codes of 2i + 1 are bytes up to 7 bits.
-bool codes_are_odd(const GradientSpec& spec) { return spec.bits < 8; }
+// Where codes of 2i + 1 are no bytes, i are.
+bool codes_are_halved(const GradientSpec& spec) { return !spec.has_zero && spec.bits == 8; }
 
 // What one thread works in.
 struct BackwardRoom {
   Scratch<uint8_t> levels;
   Scratch<int8_t> codes;
-  Scratch<int32_t> rows;
+  Scratch<int32_t> rows, row_sums;
   GradInput::Room input;
 };
 
@@ -34,14 +34,17 @@ class ConvBackward {
         s_(args.shape),
         layout_(s_, args.masked),
         scale_(s_.batch),
-        has_halves_(!codes_are_odd(args.gradient)) {
-    if (args.dx != nullptr)
-      input_ = std::make_unique<GradInput>(*args.kernels, s_, *args.weight, args.gradient.levels());
+        has_halves_(codes_are_halved(args.gradient)) {
+    if (args.dx != nullptr) input_ = std::make_unique<GradInput>(*args.kernels, s_, *args.weight, args.gradient);
     taps_ = s_.kernel.rows * s_.in_channels * s_.kernel.columns;
     if (args.dw != nullptr) groups_ = Scratch<int8_t>(s_.batch * groups_bytes(s_));
     if (args.dw != nullptr && has_halves_) {
       tap_sums_ = std::make_unique<TapSums>(*args.kernels, s_, layout_);
       halves_ = Scratch<int32_t>(s_.batch * taps_);
+    }
+    if (args.dw != nullptr && args.input.low != 0) {
+      padded_ = blocks_of(s_.out_channels) * kTileChannels;
+      borders_ = Scratch<int32_t>(s_.batch * s_.kernel.rows * padded_);
     }
     if (args.dbias != nullptr) bias_ = Scratch<int32_t>(s_.batch * s_.out_channels);
     for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
@@ -58,6 +61,7 @@ class ConvBackward {
                                 groups_.data(),
                                 scale_.data(),
                                 has_halves_ ? halves_.data() : nullptr,
+                                borders_.data(),
                                 a_.input_scale,
                                 a_.dw,
                                 a_.threads};
@@ -66,18 +70,20 @@ class ConvBackward {
 
  private:
   BackwardRoom make_room() const {
-    BackwardRoom room{Scratch<uint8_t>(s_.outputs()), Scratch<int8_t>(s_.outputs()), {}, {}};
+    BackwardRoom room{Scratch<uint8_t>(s_.outputs()), Scratch<int8_t>(s_.outputs()), {}, {}, {}};
     if (a_.dx != nullptr) room.input = input_->make_room();
     if (a_.dw != nullptr && has_halves_) room.rows = Scratch<int32_t>(tap_sums_->scratch());
+    if (a_.dbias != nullptr || borders_.data() != nullptr)
+      room.row_sums = Scratch<int32_t>(s_.out().rows * s_.out_channels);
     return room;
   }
 
   void run_sample(const BackwardRoom& room, int64_t sample) {
     const float* g = a_.g + sample * s_.outputs();
-    const float scale = sample_codes(*a_.kernels, a_.gradient, g, sample, s_.outputs(), !has_halves_,
-                                     room.levels.data(), room.codes.data());
+    const float scale = sample_codes(*a_.kernels, a_.gradient, g, sample, s_.outputs(),
+                                     !has_halves_ && !a_.gradient.has_zero, room.levels.data(), room.codes.data());
     scale_[sample] = scale;
-    if (a_.dbias != nullptr) sum_channels(room.levels.data(), bias_.data() + sample * s_.out_channels);
+    if (room.row_sums.data() != nullptr) sum_codes(room, sample);
     if (a_.dw != nullptr) {
       put_groups(*a_.kernels, s_, room.codes.data(), groups_.data() + sample * groups_bytes(s_));
       if (has_halves_) {
@@ -90,15 +96,36 @@ class ConvBackward {
     }
   }
 
-  // Sums of 2j - levels.
-  void sum_channels(const uint8_t* levels, int32_t* sums) const {
-    const int64_t pixels = s_.out().rows * s_.out().columns;
-    std::memset(sums, 0, static_cast<size_t>(s_.out_channels) * sizeof(int32_t));
-    for (int64_t i = 0; i < pixels; ++i) {
-      for (int64_t o = 0; o < s_.out_channels; ++o) sums[o] += levels[i * s_.out_channels + o];
+  // Of all pixels, for the bias; of the rows that each row of the kernel meets, for what sums of bytes lack.
+  void sum_codes(const BackwardRoom& room, int64_t sample) {
+    sum_rows(room.levels.data(), room.row_sums.data());
+    const TapRange all{0, s_.out().rows};
+    if (a_.dbias != nullptr) add_rows(room.row_sums.data(), all, 1, bias_.data() + sample * s_.out_channels);
+    if (borders_.data() == nullptr) return;
+    for (int64_t row = 0; row < s_.kernel.rows; ++row) {
+      add_rows(room.row_sums.data(), output_rows(s_, row), a_.input.low,
+               borders_.data() + (sample * s_.kernel.rows + row) * padded_);
     }
-    const auto less = static_cast<int32_t>(pixels * a_.gradient.levels());
-    for (int64_t o = 0; o < s_.out_channels; ++o) sums[o] = 2 * sums[o] - less;
+  }
+
+  // Sums of codes, [out.rows][out_channels].
+  void sum_rows(const uint8_t* levels, int32_t* sums) const {
+    const int64_t channels = s_.out_channels, columns = s_.out().columns;
+    const auto less = static_cast<int32_t>(columns * a_.gradient.n());
+    for (int64_t y = 0; y < s_.out().rows; ++y, sums += channels) {
+      std::memset(sums, 0, static_cast<size_t>(channels) * sizeof(int32_t));
+      for (int64_t x = 0; x < columns; ++x, levels += channels) {
+        for (int64_t o = 0; o < channels; ++o) sums[o] += levels[o];
+      }
+      for (int64_t o = 0; o < channels; ++o) sums[o] = a_.gradient.multiple() * sums[o] - less;
+    }
+  }
+
+  void add_rows(const int32_t* rows, const TapRange& of, int32_t factor, int32_t* sums) const {
+    std::memset(sums, 0, static_cast<size_t>(s_.out_channels) * sizeof(int32_t));
+    for (int64_t y = of.first; y < of.first + of.count; ++y) {
+      for (int64_t o = 0; o < s_.out_channels; ++o) sums[o] += factor * rows[y * s_.out_channels + o];
+    }
   }
 
   void add_bias() const {
@@ -116,11 +143,11 @@ class ConvBackward {
   SavedLayout layout_;
   Scratch<float> scale_;
   bool has_halves_;
-  int64_t taps_ = 0;
+  int64_t taps_ = 0, padded_ = 0;
   std::unique_ptr<GradInput> input_;
   std::unique_ptr<TapSums> tap_sums_;
   Scratch<int8_t> groups_;
-  Scratch<int32_t> halves_, bias_;
+  Scratch<int32_t> halves_, bias_, borders_;
   std::vector<BackwardRoom> rooms_;
 };
 
@@ -130,10 +157,11 @@ void conv_backward(const BackwardArgs& args) {
   const ConvShape& s = args.shape;
   const int64_t pixels = s.out().rows * s.out().columns;
   if (args.dx != nullptr) {
-    check_sums("the gradient of x", s.taps() * s.out_channels, args.weight->largest(), args.gradient.levels());
+    check_sums("the gradient of x", s.taps() * s.out_channels, args.weight->largest(), args.gradient.largest());
   }
-  if (args.dw != nullptr) check_sums("the gradient of the weight", pixels, args.levels, args.gradient.levels());
-  if (args.dbias != nullptr) check_sums("the gradient of the bias", pixels, 2, args.gradient.levels());
+  if (args.dw != nullptr)
+    check_sums("the gradient of the weight", pixels, args.input.largest(), args.gradient.largest());
+  if (args.dbias != nullptr) check_sums("the gradient of the bias", pixels, 2, args.gradient.largest());
   ConvBackward(args).run();
 }
 

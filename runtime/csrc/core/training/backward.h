@@ -2,21 +2,15 @@
 #pragma once
 #include <cstdint>
 
+#include "core/training/gradient_spec.h"
+#include "core/training/input.h"
 #include "core/training/shape.h"
 #include "core/training/weight_codes.h"
 
 namespace bitorch {
 
-// How a gradient becomes codes: bits of 1 to 8, and the key of the noise; without noise, rounded half to even.
-struct GradientSpec {
-  int bits;
-  bool noisy;
-  uint32_t key[2];
-  int levels() const { return (1 << bits) - 1; }
-};
-
-// Codes i of all samples, [samples][numbers], value (2i + 1) * scale[sample]; scale is the sample's largest |g| /
-// levels, 0 where that is below 2^-120, and NaN where a g is not finite, whose codes are 0.
+// Integers i of all samples, [samples][numbers], value code(i) * scale[sample]; scale is the sample's largest |g| /
+// n(), 0 where that is below 2^-120, and NaN where a g is not finite, whose integers are 0.
 void gradient_codes(const TrainingKernels& kernels, const GradientSpec& spec, const float* g, int64_t samples,
                     int64_t numbers, int threads, int8_t* codes, float* scale);
 
@@ -29,7 +23,7 @@ struct BackwardArgs {
   float weight_scale;
   const uint8_t* saved;
   bool masked;
-  int levels;  // of x
+  InputCodes input;
   float input_scale;
   float* dx;     // or null
   float* dw;     // [out_channels][kernel.rows][kernel.columns][in_channels], or null

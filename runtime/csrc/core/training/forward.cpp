@@ -49,18 +49,19 @@ class ConvForward {
         layout_(s_, args.masked),
         image_{s_.in.rows, s_.in.columns, s_.in_channels, s_.padding.columns, width()},
         scale_(of_blocks(args.scale, args.scale_per_channel, s_.out_channels)) {
-    if (planes_pay(*args.kernels, s_, *args.weight, args.bits)) {
-      planes_.emplace(*args.kernels, s_, *args.weight, args.bits);
+    if (planes_pay(*args.kernels, s_, *args.weight, args.input)) {
+      planes_.emplace(*args.kernels, s_, *args.weight, args.input);
     } else {
       packed_ = pack_forward(*args.weight, s_);
     }
     if (args.bias != nullptr) bias_ = of_blocks(args.bias, true, s_.out_channels);
+    if (args.input.low != 0) above_ = sums_above(*args.weight, s_);
     for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
   }
 
   bool run() {
     for_items(s_.batch, a_.threads, [this](int slot, int64_t sample) { run_sample(rooms_[slot], sample); });
-    return !nan_.load(std::memory_order_relaxed);
+    return nan_.load(std::memory_order_relaxed);
   }
 
  private:
@@ -75,7 +76,7 @@ class ConvForward {
       return room;
     }
     room.image = Scratch<uint8_t>(image_.bytes());
-    clear_image(image_, room.image.data());
+    clear_image(image_, a_.input.zero(), room.image.data());
     if (a_.weight->halved()) {
       room.pixels = Scratch<int32_t>(image_.rows * image_.width);
       room.halves = Scratch<int32_t>(s_.out().rows * s_.out().columns);
@@ -86,12 +87,11 @@ class ConvForward {
   void run_sample(const ForwardRoom& room, int64_t sample) {
     uint8_t* mask = a_.saved == nullptr ? nullptr : layout_.mask_of(a_.saved, sample);
     const float* x = a_.x + sample * s_.inputs();
-    if (a_.kernels->quantize(x, s_.inputs(), static_cast<float>(a_.levels()), room.codes.data(), mask) != 0) {
+    if (a_.input.take(*a_.kernels, x, s_.inputs(), room.codes.data(), mask) != 0) {
       nan_.store(true, std::memory_order_relaxed);
-      return;
     }
     if (a_.saved != nullptr) {
-      put_planes(*a_.kernels, s_, layout_, room.codes.data(), layout_.codes_of(a_.saved, sample));
+      put_planes(*a_.kernels, s_, layout_, room.codes.data(), a_.input.zero(), layout_.codes_of(a_.saved, sample));
     }
     put(room);
     for (int64_t block = 0; block < blocks_of(s_.out_channels); ++block) {
@@ -139,10 +139,15 @@ class ConvForward {
   void run_row(const ForwardRoom& room, int64_t sample, int64_t block, int64_t y) const {
     const Extent out = s_.out();
     const int32_t* halves = halves_of(room);
+    alignas(64) int32_t border[kTileChannels];
+    if (a_.input.low != 0) {
+      find_border(taps_within(y * s_.stride.rows - s_.padding.rows, s_.kernel.rows, s_.in.rows), block, border);
+    }
     float* to = a_.y + ((sample * out.rows + y) * out.columns) * s_.out_channels + block * kTileChannels;
     const auto finish_tile = [&](const int32_t* tile, int64_t first, int32_t count) {
       const FinishForward finish{tile,
                                  halves == nullptr ? nullptr : halves + y * out.columns + first,
+                                 a_.input.low != 0 ? border : nullptr,
                                  scale_.data() + block * kTileChannels,
                                  a_.bias == nullptr ? nullptr : bias_.data() + block * kTileChannels,
                                  to + first * s_.out_channels,
@@ -158,6 +163,13 @@ class ConvForward {
     }
   }
 
+  // What sums over these rows of the kernel lack, as they are of bytes.
+  void find_border(const TapRange& met, int64_t block, int32_t* border) const {
+    const int64_t padded = blocks_of(s_.out_channels) * kTileChannels;
+    const int32_t* first = above_.data() + met.first * padded + block * kTileChannels;
+    for (int64_t c = 0; c < kTileChannels; ++c) border[c] = a_.input.low * (first[met.count * padded + c] - first[c]);
+  }
+
   const ForwardArgs& a_;
   const ConvShape& s_;
   SavedLayout layout_;
@@ -165,6 +177,7 @@ class ConvForward {
   std::optional<ForwardPlanes> planes_;
   Scratch<int8_t> packed_;
   Scratch<float> scale_, bias_;
+  Scratch<int32_t> above_;
   std::vector<ForwardRoom> rooms_;
   std::atomic<bool> nan_{false};
 };
@@ -186,7 +199,7 @@ void check_sums(const char* what, int64_t inputs, int64_t weight, int64_t code) 
 }
 
 bool conv_forward(const ForwardArgs& args) {
-  check_sums("forward", args.shape.taps() * args.shape.in_channels, args.weight->largest(), args.levels());
+  check_sums("forward", args.shape.taps() * args.shape.in_channels, args.weight->largest(), args.input.largest());
   return ConvForward(args).run();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "core/training/input.h"
 #include "core/training/shape.h"
 #include "core/training/weight_codes.h"
 
@@ -12,7 +13,7 @@ struct ForwardArgs {
   ConvShape shape;
   const WeightCodes* weight;
   const float* x;
-  int bits;
+  InputCodes input;
   const float* scale;  // of the sums: one, or one for each output channel
   bool scale_per_channel;
   const float* bias;  // or null
@@ -20,13 +21,12 @@ struct ForwardArgs {
   uint8_t* saved;  // as SavedLayout says; or null
   bool masked;
   int threads;
-  int levels() const { return (1 << bits) - 1; }
 };
 
-// false where x holds a NaN: y is not defined then. Error: sums may leave int32.
+// Returns whether x holds a NaN, whose code is 0, and so is its bit of the mask. Error: sums may leave int32.
 bool conv_forward(const ForwardArgs& args);
 
-// The same for y = x * weight: x [batch][in_channels], one pixel. saved: codes [batch][in_channels rounded up to 4],
+// The same for y = x * weight: x [batch][in_channels], one pixel. saved: bytes [batch][in_channels rounded up to 4],
 // then the bits of the mask, a whole number of bytes for each sample.
 bool linear_forward(const ForwardArgs& args);
 

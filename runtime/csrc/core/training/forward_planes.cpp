@@ -1,6 +1,7 @@
 #include "core/training/forward_planes.h"
 
 #include <cstring>
+#include <vector>
 
 #include "core/base/checked.h"
 #include "core/base/cpu.h"
@@ -9,6 +10,13 @@ namespace bitorch {
 namespace {
 
 constexpr int64_t kVectorChannels = 16;
+
+// Of bytes, of which that of the padding may be the largest.
+int bits_of(const InputCodes& input) {
+  int bits = 1;
+  while (input.largest() >> bits != 0) ++bits;
+  return bits;
+}
 
 int64_t bytes_of_pixel(const ConvShape& s) { return ceil_div(s.in_channels, 8); }
 // A window's row is a run of bits, so that only its last dword is not full.
@@ -34,9 +42,10 @@ double cycles_of_planes(const ConvShape& s, int weight_bits, int bits) {
 
 }  // namespace
 
-bool planes_pay(const TrainingKernels& kernels, const ConvShape& s, const WeightCodes& weight, int bits) {
+bool planes_pay(const TrainingKernels& kernels, const ConvShape& s, const WeightCodes& weight,
+                const InputCodes& input) {
   if (kernels.planes == nullptr || weight.odd_bits() == 0) return false;
-  return cycles_of_planes(s, weight.odd_bits(), bits) < cycles_of_bytes(s);
+  return cycles_of_planes(s, weight.odd_bits(), bits_of(input)) < cycles_of_bytes(s);
 }
 
 ConvShape row_of_samples(const ConvShape& s) {
@@ -44,10 +53,11 @@ ConvShape row_of_samples(const ConvShape& s) {
 }
 
 ForwardPlanes::ForwardPlanes(const TrainingKernels& kernels, const ConvShape& shape, const WeightCodes& weight,
-                             int bits)
+                             const InputCodes& input)
     : kernels_(kernels),
       s_(shape),
-      bits_(bits),
+      input_(input),
+      bits_(bits_of(input)),
       weight_bits_(weight.odd_bits()),
       pixel_(bytes_of_pixel(shape)),
       width_(std::max(shape.in.columns + shape.padding.columns,
@@ -91,8 +101,9 @@ void ForwardPlanes::pack(const WeightCodes& weight) {
 ForwardPlanes::Room ForwardPlanes::make_room() const {
   Room room{Scratch<uint8_t>(bits_ * plane()), Scratch<int32_t>(s_.in.rows * width_), Scratch<int32_t>(width_),
             Scratch<int32_t>(s_.out().rows * s_.out().columns)};
-  std::memset(room.planes.data(), 0, static_cast<size_t>(bits_ * plane()));
-  std::memset(room.pixels.data(), 0, static_cast<size_t>(s_.in.rows * width_) * sizeof(int32_t));
+  if (width_ == s_.in.columns) return room;
+  const std::vector<uint8_t> zero(static_cast<size_t>(s_.in_channels), input_.zero());
+  for (int64_t y = 0; y < s_.in.rows; ++y) put(room, zero.data(), 0, y, -s_.padding.columns, width_);
   return room;
 }
 

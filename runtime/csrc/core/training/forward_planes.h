@@ -1,10 +1,12 @@
-// The sums of a forward on bit planes, for codes of few bits. Odd weight codes up to n = 2^bits - 1 are c = 2k - n, and
+// The sums of a forward on bit planes, for codes of few bits. q are bytes of x (InputCodes). Odd weight codes up to n =
+// 2^bits - 1 are c = 2k - n, and
 //
 //   sum of q * c = 2 * (sum over planes i of k and j of q of 2^(i + j) * popcount(k_i & q_j)) - n * (sum of q)
 #pragma once
 #include <algorithm>
 #include <cstdint>
 
+#include "core/training/input.h"
 #include "core/training/scratch.h"
 #include "core/training/shape.h"
 #include "core/training/tiles.h"
@@ -12,26 +14,28 @@
 
 namespace bitorch {
 
-// Whether these kernels are faster on planes, for codes of x of that many bits.
-bool planes_pay(const TrainingKernels& kernels, const ConvShape& shape, const WeightCodes& weight, int bits);
+// Whether these kernels are faster on planes.
+bool planes_pay(const TrainingKernels& kernels, const ConvShape& shape, const WeightCodes& weight,
+                const InputCodes& input);
 
 // A linear layer is a convolution of one row, whose columns are the samples.
 ConvShape row_of_samples(const ConvShape& linear);
 
 class ForwardPlanes {
  public:
-  ForwardPlanes(const TrainingKernels& kernels, const ConvShape& shape, const WeightCodes& weight, int bits);
+  ForwardPlanes(const TrainingKernels& kernels, const ConvShape& shape, const WeightCodes& weight,
+                const InputCodes& input);
 
   // Of one sample.
   struct Room {
-    Scratch<uint8_t> planes;  // [bits][rows][width][bytes of a pixel], zeros in the padding of columns
+    Scratch<uint8_t> planes;  // [bits][rows][width][bytes of a pixel], codes of 0 in the padding of columns
     Scratch<int32_t> pixels;  // sum of q, [rows][width]
     Scratch<int32_t> column;  // [width]
     Scratch<int32_t> halves;  // -n * (sum of q over the window), [out.rows][out.columns]
   };
   Room make_room() const;
 
-  // codes of `count` pixels of row `row`, from column `first` on, `step` bytes apart.
+  // Bytes of `count` pixels of row `row`, from column `first` on, `step` bytes apart.
   void put(const Room& room, const uint8_t* codes, int64_t step, int64_t row, int64_t first, int64_t count) const;
   // Writes halves, when all pixels are put.
   void sum_windows(const Room& room) const;
@@ -64,6 +68,7 @@ class ForwardPlanes {
 
   const TrainingKernels& kernels_;
   ConvShape s_;
+  InputCodes input_;
   int bits_, weight_bits_;
   int64_t pixel_, width_, steps_;  // bytes of a pixel, columns with padding, dwords of a window's row
   Scratch<uint32_t> packed_;       // [weight bits][blocks][kernel.rows][steps][64]

@@ -20,8 +20,9 @@ Image image_of(const ConvShape& s, const std::vector<Phase>& columns) {
 
 }  // namespace
 
-GradInput::GradInput(const TrainingKernels& kernels, const ConvShape& s, const WeightCodes& weight, int levels)
-    : kernels_(kernels), s_(s), halved_(weight.halved()) {
+GradInput::GradInput(const TrainingKernels& kernels, const ConvShape& s, const WeightCodes& weight,
+                     const GradientSpec& gradient)
+    : kernels_(kernels), s_(s), halved_(weight.halved()), twice_(gradient.multiple() == 2) {
   const std::vector<Phase> rows = phases_of(s.in.rows, s.kernel.rows, s.stride.rows, s.padding.rows);
   const std::vector<Phase> columns = phases_of(s.in.columns, s.kernel.columns, s.stride.columns, s.padding.columns);
   image_ = image_of(s, columns);
@@ -30,7 +31,7 @@ GradInput::GradInput(const TrainingKernels& kernels, const ConvShape& s, const W
     for (const Phase& column : columns) {
       Part part{row, column, classes_of(row, s.out().rows), classes_of(column, s.out().columns), {}, {}};
       part.packed = pack_backward(kernels, weight, s, row, column);
-      part.border = border_of(part, sums, levels);
+      part.border = border_of(part, sums, gradient.n());
       parts_.push_back(std::move(part));
     }
   }
@@ -38,7 +39,7 @@ GradInput::GradInput(const TrainingKernels& kernels, const ConvShape& s, const W
 
 GradInput::Room GradInput::make_room() const {
   Room room{Scratch<uint8_t>(image_.bytes()), {}, {}};
-  clear_image(image_, room.image.data());
+  clear_image(image_, 0, room.image.data());
   if (halved_) {
     room.pixels = Scratch<int32_t>(image_.rows * image_.width);
     room.halves = Scratch<int32_t>(s_.in.rows * s_.in.columns);
@@ -61,7 +62,7 @@ GradInput::Classes GradInput::classes_of(const Phase& phase, int64_t extent) {
   return classes;
 }
 
-Scratch<int32_t> GradInput::border_of(const Part& part, const std::vector<int32_t>& sums, int levels) const {
+Scratch<int32_t> GradInput::border_of(const Part& part, const std::vector<int32_t>& sums, int n) const {
   const int64_t padded = blocks_of(s_.in_channels) * kTileChannels;
   const auto &rows = part.row_classes.ranges, &columns = part.column_classes.ranges;
   Scratch<int32_t> border(static_cast<int64_t>(rows.size() * columns.size()) * padded);
@@ -73,7 +74,7 @@ Scratch<int32_t> GradInput::border_of(const Part& part, const std::vector<int32_
         for (int64_t u = column.first; u < column.first + column.count; ++u) {
           const int64_t tap =
               part.rows.tap(t, s_.stride.rows) * s_.kernel.columns + part.columns.tap(u, s_.stride.columns);
-          for (int64_t c = 0; c < s_.in_channels; ++c) to[c] -= levels * sums[tap * s_.in_channels + c];
+          for (int64_t c = 0; c < s_.in_channels; ++c) to[c] -= n * sums[tap * s_.in_channels + c];
         }
       }
       to += padded;
@@ -134,17 +135,12 @@ void GradInput::run_row(const Room& room, const Part& part, int64_t block, int64
   for_tiles(kernels_, row, [&](const int32_t* tile, int64_t first, int32_t count) {
     const int32_t* border[kTilePixels];
     for (int32_t p = 0; p < count; ++p) border[p] = of_row + part.column_classes.of[first + p] * padded;
-    const FinishGradient finish{tile,
-                                halved_ ? room.halves.data() + i * part.columns.count + first : nullptr,
-                                border,
-                                &scale,
-                                0,
-                                mask,
-                                at + first * step,
-                                step,
-                                dx + at + first * step,
-                                step,
-                                count,
+    const FinishGradient finish{tile,    halved_ ? room.halves.data() + i * part.columns.count + first : nullptr,
+                                twice_,  border,
+                                &scale,  0,
+                                mask,    at + first * step,
+                                step,    dx + at + first * step,
+                                step,    count,
                                 channels};
     kernels_.finish_gradient(&finish);
   });

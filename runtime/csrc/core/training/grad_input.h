@@ -3,17 +3,20 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/training/gradient_spec.h"
 #include "core/training/images.h"
 #include "core/training/tiles.h"
 #include "core/training/weight_codes.h"
 
 namespace bitorch {
 
-// Codes are 2j - levels with j in 0 .. levels, so the sum of code * c is 2 * (sum of j * c) - levels * (sum of c),
-// where the second sum runs over the taps that meet a pixel of y: a constant of each class of rows and columns.
+// Codes are multiple * j - n with levels j from 0 on, so the sum of code * c is multiple * (sum of j * c) - n *
+// (sum of c), where the second sum runs over the taps that meet a pixel of y: a constant of each class of rows and
+// columns.
 class GradInput {
  public:
-  GradInput(const TrainingKernels& kernels, const ConvShape& shape, const WeightCodes& weight, int levels);
+  GradInput(const TrainingKernels& kernels, const ConvShape& shape, const WeightCodes& weight,
+            const GradientSpec& gradient);
 
   // What one thread works in.
   struct Room {
@@ -39,14 +42,14 @@ class GradInput {
   };
 
   static Classes classes_of(const Phase& phase, int64_t extent);
-  Scratch<int32_t> border_of(const Part& part, const std::vector<int32_t>& sums, int levels) const;
+  Scratch<int32_t> border_of(const Part& part, const std::vector<int32_t>& sums, int n) const;
   void sum_windows(const Room& room, const Part& part) const;
   void run_row(const Room& room, const Part& part, int64_t block, int64_t y, float scale, const uint8_t* mask,
                float* dx) const;
 
   const TrainingKernels& kernels_;
   const ConvShape& s_;
-  bool halved_;
+  bool halved_, twice_;
   Image image_;
   std::vector<Part> parts_;
 };

@@ -28,7 +28,8 @@ class GradWeight {
         tiles_(ceil_div(pairs_, kTaps)),
         row_items_(ceil_div(tiles_, kItemTiles)),
         groups_(ceil_div(s_.out().columns, 4)),
-        sample_groups_(groups_bytes(s_)) {
+        sample_groups_(groups_bytes(s_)),
+        padded_(blocks_of(s_.out_channels) * kTileChannels) {
     for (int64_t c = 0; c < s_.in_channels; ++c) {
       for (int64_t k = 0; k < s_.kernel.columns; ++k) {
         offsets_.push_back(c * args.layout->planes * args.layout->width + args.layout->tap(k));
@@ -69,14 +70,11 @@ class GradWeight {
   Item item_of(int64_t block, int64_t row) const {
     const Extent out = s_.out();
     const int64_t group_row = groups_ * 4 * kTileChannels;
-    // Output rows whose window has this row of the kernel on a row of x.
-    const int64_t over = s_.padding.rows - row;
-    const int64_t from = over > 0 ? ceil_div(over, s_.stride.rows) : 0;
-    const int64_t last = s_.in.rows - 1 + over;
-    const int64_t to = last < 0 ? 0 : std::min(out.rows, last / s_.stride.rows + 1);
-    if (to <= from) return {block, row, 0, 0, 0};
-    return {block, row, (from * s_.stride.rows - over) * a_.layout->row, (block * out.rows + from) * group_row,
-            static_cast<int32_t>(to - from)};
+    const TapRange met = output_rows(s_, row);
+    if (met.count == 0) return {block, row, 0, 0, 0};
+    const int64_t in_row = met.first * s_.stride.rows + row - s_.padding.rows;
+    return {block, row, in_row * a_.layout->row, (block * out.rows + met.first) * group_row,
+            static_cast<int32_t>(met.count)};
   }
 
   void add(const Item& item, int64_t sample, int64_t samples, int64_t tile, float* sums) const {
@@ -96,6 +94,10 @@ class GradWeight {
         a_.scale + sample,
         a_.halves == nullptr ? nullptr : a_.halves + (sample * s_.kernel.rows + item.row) * pairs_ + pair,
         s_.kernel.rows * pairs_,
+        a_.borders == nullptr
+            ? nullptr
+            : a_.borders + (sample * s_.kernel.rows + item.row) * padded_ + item.block * kTileChannels,
+        s_.kernel.rows * padded_,
         sums};
     a_.kernels->weight_dots(&dots);
   }
@@ -118,12 +120,20 @@ class GradWeight {
 
   const GradWeightArgs& a_;
   const ConvShape& s_;
-  int64_t pairs_, tiles_, row_items_, groups_, sample_groups_;
+  int64_t pairs_, tiles_, row_items_, groups_, sample_groups_, padded_;
   std::vector<int64_t> offsets_;
   std::vector<Scratch<float>> rooms_;
 };
 
 }  // namespace
+
+TapRange output_rows(const ConvShape& s, int64_t kernel_row) {
+  const int64_t over = s.padding.rows - kernel_row;
+  const int64_t from = over > 0 ? ceil_div(over, s.stride.rows) : 0;
+  const int64_t last = s.in.rows - 1 + over;
+  const int64_t to = last < 0 ? 0 : std::min(s.out().rows, last / s.stride.rows + 1);
+  return {from, std::max<int64_t>(to - from, 0)};
+}
 
 void grad_weight(const GradWeightArgs& args) { GradWeight(args).run(); }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/training/shape.h"
+#include "core/training/tiles.h"
 
 namespace bitorch {
 
@@ -11,13 +12,18 @@ struct GradWeightArgs {
   ConvShape shape;
   const SavedLayout* layout;
   const uint8_t* saved;
-  const int8_t* groups;   // of all samples, as put_groups() writes them
-  const float* scale;     // of each sample
-  const int32_t* halves;  // of each sample, as TapSums::run() writes them; null where groups hold 2i + 1
+  const int8_t* groups;    // of all samples, as put_groups() writes them
+  const float* scale;      // of each sample
+  const int32_t* halves;   // of each sample, as TapSums::run() writes them; null where groups hold codes
+  const int32_t* borders;  // of each sample, [kernel.rows][out_channels in whole blocks], what is added to sums of
+                           // bytes; or null
   float input_scale;
   float* dw;
   int threads;
 };
+
+// Output rows whose window has this row of the kernel on a row of x.
+TapRange output_rows(const ConvShape& shape, int64_t kernel_row);
 
 void grad_weight(const GradWeightArgs& args);
 

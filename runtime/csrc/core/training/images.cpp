@@ -7,7 +7,9 @@
 
 namespace bitorch {
 
-void clear_image(const Image& image, uint8_t* out) { std::memset(out, 0, static_cast<size_t>(image.bytes())); }
+void clear_image(const Image& image, uint8_t zero, uint8_t* out) {
+  std::memset(out, zero, static_cast<size_t>(image.bytes()));
+}
 
 void put_image(const Image& image, const uint8_t* codes, uint8_t* out) {
   const int64_t pixel = image.pixel();
@@ -28,14 +30,16 @@ void sum_pixels(const Image& image, const uint8_t* in, int32_t* out) {
   const int64_t pixel = image.pixel();
   for (int64_t i = 0; i < image.rows * image.width; ++i) {
     int32_t sum = 0;
-    for (int64_t c = 0; c < pixel; ++c) sum += in[i * pixel + c];
+    for (int64_t c = 0; c < image.channels; ++c) sum += in[i * pixel + c];
     out[i] = sum;
   }
 }
 
 void put_planes(const TrainingKernels& kernels, const ConvShape& s, const SavedLayout& layout, const uint8_t* codes,
-                uint8_t* out) {
+                uint8_t zero, uint8_t* out) {
   alignas(64) uint8_t four[4 * kTileChannels];
+  uint8_t padding[kTileChannels];
+  std::memset(padding, zero, sizeof padding);
   const int64_t pitch = layout.planes * layout.width;
   for (int64_t y = 0; y < s.in.rows; ++y) {
     const uint8_t* from = codes + y * s.in.columns * s.in_channels;
@@ -47,7 +51,7 @@ void put_planes(const TrainingKernels& kernels, const ConvShape& s, const SavedL
           const uint8_t* pixels[4];
           for (int k = 0; k < 4; ++k) {
             const bool inside = column[k] >= 0 && column[k] < s.in.columns;
-            pixels[k] = inside ? from + column[k] * s.in_channels + block * kTileChannels : nullptr;
+            pixels[k] = inside ? from + column[k] * s.in_channels + block * kTileChannels : padding;
           }
           const int32_t channels = channels_in(block, s.in_channels);
           kernels.interleave(pixels, channels, four);

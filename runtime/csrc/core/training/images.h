@@ -7,8 +7,8 @@
 
 namespace bitorch {
 
-// An image with room for the padding of columns: [rows][width][channels rounded up to 4], zeros around and between.
-// Rows of padding need none, as no sum runs over them.
+// An image with room for the padding of columns: [rows][width][channels rounded up to 4]. Rows of padding need none,
+// as no sum runs over them; the channels that a pixel is filled up with are multiplied by zeros.
 struct Image {
   int64_t rows, columns, channels;
   int64_t left, width;  // columns before the first, and in all
@@ -17,17 +17,17 @@ struct Image {
   int64_t bytes() const { return rows * row(); }
 };
 
-// Zeros where put_image() writes nothing.
-void clear_image(const Image& image, uint8_t* out);
+// The byte `zero` where put_image() writes nothing.
+void clear_image(const Image& image, uint8_t zero, uint8_t* out);
 // codes [rows][columns][channels]
 void put_image(const Image& image, const uint8_t* codes, uint8_t* out);
 
 // For each pixel the sum of its channels, [rows][width].
 void sum_pixels(const Image& image, const uint8_t* in, int32_t* out);
 
-// codes [in.rows][in.columns][in_channels] as SavedLayout has them.
+// codes [in.rows][in.columns][in_channels] as SavedLayout has them; `zero` is the byte of padding.
 void put_planes(const TrainingKernels& kernels, const ConvShape& shape, const SavedLayout& layout, const uint8_t* codes,
-                uint8_t* out);
+                uint8_t zero, uint8_t* out);
 
 // Sums over what each tap meets in all output pixels. A row of a channel is a window, and a tap of the kernel's row an
 // output channel that has ones where the tap goes: products like any others.

@@ -66,6 +66,7 @@ void for_blocks(const TrainingKernels& kernels, const Rows& rows, const int8_t* 
   });
 }
 
+// Returns whether x holds a NaN.
 bool quantize_rows(const ForwardArgs& a, const LinearSaved& layout, uint8_t* codes) {
   const int64_t inputs = a.shape.in_channels;
   std::atomic<bool> nan{false};
@@ -74,19 +75,28 @@ bool quantize_rows(const ForwardArgs& a, const LinearSaved& layout, uint8_t* cod
     uint8_t* mask = layout.mask == 0 || a.saved == nullptr ? nullptr : codes + layout.codes + sample * layout.mask;
     std::memset(to + inputs, 0, static_cast<size_t>(layout.step - inputs));
     const float* x = a.x + sample * inputs;
-    if (a.kernels->quantize(x, inputs, static_cast<float>(a.levels()), to, mask) != 0) {
+    if (a.input.take(*a.kernels, x, inputs, to, mask) != 0) {
       nan.store(true, std::memory_order_relaxed);
     }
   });
-  return !nan.load(std::memory_order_relaxed);
+  return nan.load(std::memory_order_relaxed);
+}
+
+// What sums of bytes lack, of each output channel.
+Scratch<int32_t> border_of(const ForwardArgs& a) {
+  const int64_t padded = blocks_of(a.shape.out_channels) * kTileChannels;
+  const Scratch<int32_t> above = sums_above(*a.weight, a.shape);
+  Scratch<int32_t> border(padded);
+  for (int64_t o = 0; o < padded; ++o) border[o] = a.input.low * above[padded + o];
+  return border;
 }
 
 // finish(tile, sums, sample, count, block) for all tiles of codes x weight; sums are `halves` of FinishForward.
 template <class F>
 void multiply_rows(const ForwardArgs& a, const LinearSaved& layout, const uint8_t* codes, const F& finish) {
   const ConvShape& s = a.shape;
-  if (planes_pay(*a.kernels, s, *a.weight, a.bits)) {
-    const ForwardPlanes planes(*a.kernels, row_of_samples(s), *a.weight, a.bits);
+  if (planes_pay(*a.kernels, s, *a.weight, a.input)) {
+    const ForwardPlanes planes(*a.kernels, row_of_samples(s), *a.weight, a.input);
     const ForwardPlanes::Room room = planes.make_room();
     for_items(s.batch, a.threads,
               [&](int, int64_t sample) { planes.put(room, codes + sample * layout.step, layout.step, 0, sample, 1); });
@@ -144,7 +154,7 @@ class LinearBackward {
     const Scratch<int8_t> packed = pack_backward(*a_.kernels, *a_.weight, s_, phase, phase);
     std::vector<int32_t> border = a_.weight->sums();
     border.resize(static_cast<size_t>(padded), 0);
-    for (int32_t& sum : border) sum *= -a_.gradient.levels();
+    for (int32_t& sum : border) sum *= -a_.gradient.n();
     std::vector<int32_t> halves;
     if (a_.weight->halved()) {
       halves.resize(static_cast<size_t>(s_.batch));
@@ -160,6 +170,7 @@ class LinearBackward {
                  std::fill(borders, borders + count, border.data() + block * kTileChannels);
                  const FinishGradient finish{tile,
                                              rows.sums == nullptr ? nullptr : rows.sums + sample,
+                                             a_.gradient.multiple() == 2,
                                              borders,
                                              scale.data() + sample,
                                              1,
@@ -183,7 +194,7 @@ class LinearBackward {
       const int64_t count = std::min<int64_t>(kTilePixels, outputs - first);
       for (int64_t s = 0; s < s_.batch; ++s, to += kTilePixels) {
         const int8_t* codes = codes_.data() + s * outputs + first;
-        for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(2 * codes[i] + 1) * scale_[s];
+        for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(a_.gradient.code(codes[i])) * scale_[s];
       }
     }
     std::vector<Scratch<float>> rooms;
@@ -197,7 +208,7 @@ class LinearBackward {
     for (int64_t s = 0; s < s_.batch; ++s) {
       const uint8_t* codes = a_.saved + s * layout_.step + block * kTileChannels;
       float* to = q + s * kTileChannels;
-      for (int32_t c = 0; c < channels; ++c) to[c] = codes[c];
+      for (int32_t c = 0; c < channels; ++c) to[c] = static_cast<float>(codes[c] + a_.input.low);
       std::fill(to + channels, to + kTileChannels, 0.0f);
     }
     for (int64_t o = 0; o < s_.out_channels; o += kTilePixels) {
@@ -218,7 +229,7 @@ class LinearBackward {
     for (int64_t o = 0; o < s_.out_channels; ++o) {
       float sum = 0;
       for (int64_t s = 0; s < s_.batch; ++s) {
-        sum = std::fma(static_cast<float>(2 * codes_[s * s_.out_channels + o] + 1), scale_[s], sum);
+        sum = std::fma(static_cast<float>(a_.gradient.code(codes_[s * s_.out_channels + o])), scale_[s], sum);
       }
       a_.dbias[o] = sum;
     }
@@ -242,18 +253,20 @@ LinearSaved::LinearSaved(int64_t batch, int64_t channels, bool masked)
 
 bool linear_forward(const ForwardArgs& a) {
   const ConvShape& s = a.shape;
-  check_sums("forward", s.in_channels, a.weight->largest(), a.levels());
+  check_sums("forward", s.in_channels, a.weight->largest(), a.input.largest());
   const LinearSaved layout(s.batch, s.in_channels, a.masked);
   Scratch<uint8_t> own;
   if (a.saved == nullptr) own = Scratch<uint8_t>(layout.codes);
   uint8_t* codes = a.saved == nullptr ? own.data() : a.saved;
-  if (!quantize_rows(a, layout, codes)) return false;
+  const bool holds_nan = quantize_rows(a, layout, codes);
+  const Scratch<int32_t> border = a.input.low == 0 ? Scratch<int32_t>() : border_of(a);
   const Scratch<float> scale = of_blocks(a.scale, a.scale_per_channel, s.out_channels);
   const Scratch<float> bias = a.bias == nullptr ? Scratch<float>() : of_blocks(a.bias, true, s.out_channels);
   multiply_rows(a, layout, codes,
                 [&](const int32_t* tile, const int32_t* sums, int64_t sample, int32_t count, int64_t block) {
                   const FinishForward finish{tile,
                                              sums == nullptr ? nullptr : sums + sample,
+                                             a.input.low == 0 ? nullptr : border.data() + block * kTileChannels,
                                              scale.data() + block * kTileChannels,
                                              a.bias == nullptr ? nullptr : bias.data() + block * kTileChannels,
                                              a.y + sample * s.out_channels + block * kTileChannels,
@@ -262,12 +275,12 @@ bool linear_forward(const ForwardArgs& a) {
                                              channels_in(block, s.out_channels)};
                   a.kernels->finish_forward(&finish);
                 });
-  return true;
+  return holds_nan;
 }
 
 void linear_backward(const BackwardArgs& args) {
   if (args.dx != nullptr) {
-    check_sums("the gradient of x", args.shape.out_channels, args.weight->largest(), args.gradient.levels());
+    check_sums("the gradient of x", args.shape.out_channels, args.weight->largest(), args.gradient.largest());
   }
   LinearBackward(args).run();
 }

@@ -46,7 +46,7 @@ struct TapRange {
 inline TapRange taps_within(int64_t begin, int64_t taps, int64_t extent) {
   const int64_t first = begin < 0 ? -begin : 0;
   const int64_t end = begin + taps < extent ? taps : extent - begin;
-  return {first, end > first ? end - first : 0};
+  return end > first ? TapRange{first, end - first} : TapRange{0, 0};
 }
 
 }  // namespace bitorch

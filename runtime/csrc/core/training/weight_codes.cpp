@@ -107,6 +107,22 @@ Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& s) {
   return packed;
 }
 
+Scratch<int32_t> sums_above(const WeightCodes& codes, const ConvShape& s) {
+  const int64_t padded = blocks_of(s.out_channels) * kTileChannels, in_row = s.kernel.columns * codes.step();
+  Scratch<int32_t> sums((s.kernel.rows + 1) * padded);
+  std::fill(sums.data(), sums.data() + (s.kernel.rows + 1) * padded, 0);
+  for (int64_t o = 0; o < s.out_channels; ++o) {
+    for (int64_t row = 0; row < s.kernel.rows; ++row) {
+      const int8_t* of_row = codes.of(o, row * s.kernel.columns);
+      int32_t sum = 0;
+      for (int64_t i = 0; i < in_row; ++i) sum += of_row[i];
+      if (codes.halved()) sum = static_cast<int32_t>(2 * sum + s.kernel.columns * s.in_channels);
+      sums[(row + 1) * padded + o] = sums[row * padded + o] + sum;
+    }
+  }
+  return sums;
+}
+
 std::vector<Phase> phases_of(int64_t in, int64_t kernel, int64_t stride, int64_t padding) {
   std::vector<Phase> phases;
   for (int64_t at = 0; at < stride; ++at) {

@@ -40,6 +40,10 @@ class WeightCodes {
 // For y: [blocks of out_channels][kernel.rows][kernel.columns x step / 4][64][4].
 Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& shape);
 
+// Of each output channel the sum of c over the rows of the kernel that are above row r, [kernel.rows + 1][out_channels
+// in whole blocks], 0 for those that there are not.
+Scratch<int32_t> sums_above(const WeightCodes& codes, const ConvShape& shape);
+
 // The sums that belong to x at the rows, or columns, that are `at` modulo the stride, after padding: a stride of s
 // makes s convolutions of the gradient, each with every s-th tap. Taps run in the order of y, which reverses the
 // kernel.
