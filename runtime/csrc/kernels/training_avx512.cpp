@@ -219,6 +219,10 @@ __attribute__((noinline)) void dots_tile(const TrainingDots* t) {
   }
 }
 
+// What was loaded before is loaded again. GCC 12 would keep numbers of the job in vector registers where it has no
+// others left, and put vectors on the stack.
+void forget_loads() { __asm__ volatile("" ::: "memory"); }
+
 // Of channels from `first` on. Up to two vectors of them, sums of floats stay in registers from sample to sample,
 // beside those of integers.
 constexpr int kKeptVectors = 2;
@@ -238,10 +242,6 @@ __attribute__((noinline)) void weight_tile(const WeightDots* w, int64_t first) {
   int64_t offset[P];
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) offset[p] = w->offset[p];
-  const uint8_t* q_sample = w->q;
-  const int8_t* g_sample = w->g + 4 * first;
-  const int32_t* halves = w->halves;
-  const int32_t* border = w->border == nullptr ? nullptr : w->border + first;
   int64_t sample = 0;
   do {
     __m512i sum[P][V];
@@ -250,8 +250,8 @@ __attribute__((noinline)) void weight_tile(const WeightDots* w, int64_t first) {
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[p][v] = _mm512_setzero_si512();
     }
-    const uint8_t* q_row = q_sample;
-    const int8_t* g = g_sample;
+    const uint8_t* q_row = w->q + sample * w->q_step;
+    const int8_t* g = w->g + sample * w->g_step + 4 * first;
     int32_t rows = w->rows;
     if (rows > 0) do {
         const uint8_t* q = q_row;
@@ -271,26 +271,39 @@ __attribute__((noinline)) void weight_tile(const WeightDots* w, int64_t first) {
         } while (--groups != 0);
         q_row += w->row_step;
       } while (--rows != 0);
+    if (w->halves != nullptr) {
+      const int32_t* halves = w->halves + sample * w->halves_step;
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        const __m512i half = _mm512_set1_epi32(halves[p]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[p][v] = _mm512_add_epi32(_mm512_add_epi32(sum[p][v], sum[p][v]), half);
+      }
+    }
+    if (w->border != nullptr) {
+      const int32_t* border = w->border + sample * w->border_step + first;
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const __m512i more = _mm512_load_si512(border + kVector * v);
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) sum[p][v] = _mm512_add_epi32(sum[p][v], more);
+      }
+    }
     const __m512 scale = _mm512_set1_ps(w->scale[sample]);
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) {
-        __m512i d = sum[p][v];
-        if (halves != nullptr) d = _mm512_add_epi32(_mm512_add_epi32(d, d), _mm512_set1_epi32(halves[p]));
-        if (border != nullptr) d = _mm512_add_epi32(d, _mm512_load_si512(border + kVector * v));
+        const __m512 d = _mm512_cvtepi32_ps(sum[p][v]);
         float* const at = sums + p * kTileChannels + kVector * v;
         if (kept) {
-          total[p][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), scale, total[p][v]);
+          total[p][v] = _mm512_fmadd_ps(d, scale, total[p][v]);
         } else {
-          _mm512_store_ps(at, _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), scale, _mm512_load_ps(at)));
+          _mm512_store_ps(at, _mm512_fmadd_ps(d, scale, _mm512_load_ps(at)));
         }
       }
     }
-    q_sample += w->q_step;
-    g_sample += w->g_step;
-    if (halves != nullptr) halves += w->halves_step;
-    if (border != nullptr) border += w->border_step;
+    forget_loads();
   } while (++sample != w->samples);
   if (kept) {
 #pragma GCC unroll 8
