@@ -464,11 +464,12 @@ def test_what_keeps_from_fast_kernels_is_said(monkeypatch: pytest.MonkeyPatch) -
     if len(KERNELS) > 1:
         assert training.obstacles() == ()
         code = "from bitorch_runtime import training; print(training.kernel(), training.obstacles())"
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"BITORCH_KERNEL": "avx2"}, capture_output=True, text=True
-        )
         said = "BITORCH_KERNEL=avx2 leaves only portable kernels for training"
-        assert done.stdout == f"portable ('{said}',)\n", done.stderr
+        printed = {"avx2": f"portable ('{said}',)\n"} | {name: f"{name} ()\n" for name in ALL_KERNELS[1:-1]}
+        for name, expected in printed.items():
+            environment = os.environ | {"BITORCH_KERNEL": name}
+            done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+            assert done.stdout == expected, done.stderr
     monkeypatch.setattr(training, "kernels", lambda: ("portable",))
     monkeypatch.setattr(training, "kernel", lambda: "portable")
     monkeypatch.setattr("bitorch_runtime._native.cpu_flags", lambda: [*training.NEEDED[:-1]])
