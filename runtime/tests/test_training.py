@@ -147,7 +147,7 @@ def random_case(seed: int) -> tuple[Layer, Floats, int]:
 
 def of_codes(layer: Layer, x: Floats, rng: np.random.Generator) -> tuple[Layer, Floats]:
     """The layer on codes from −2^(bits−1) on, or from any number on; a few are out of range."""
-    low = int(rng.choice([-(2 ** (layer.bits - 1)), rng.integers(-128, 1)]))
+    low = int(rng.choice([-(2 ** (layer.bits - 1)), rng.integers(-255, 1)]))
     codes = rng.integers(low, low + 2**layer.bits, x.shape).astype(np.float32)
     codes.flat[: min(3, x.size)] = [-np.inf, 1000, low - 1][: min(3, x.size)]
     return replace(layer, low=low, clips=False), codes
@@ -582,7 +582,7 @@ def test_bad_input_is_said() -> None:
         ({"kernel": "sse"}, ValueError, "kernel='sse': must be 'portable'"),
         ({"clips": 1}, TypeError, "clips=1: must be True or False"),
         ({"low": -1}, ValueError, "clips=True: x holds codes from low=-1 on, which no quantizer clips"),
-        ({"low": 1, "clips": False}, ValueError, "low=1: must be an int from -128 to 0"),
+        ({"low": 1, "clips": False}, ValueError, "low=1: must be an int from -255 to 0"),
     ]:
         with pytest.raises(error, match=message):
             training.conv2d(**{**good, **change})

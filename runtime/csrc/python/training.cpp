@@ -64,7 +64,7 @@ int check_threads(int threads) {
 // Of quantized floats where low is none.
 InputCodes input_codes(int bits, std::optional<int> low, bool masked) {
   const InputCodes input{(1 << check_bits("bits", bits)) - 1, low.has_value(), low.value_or(0)};
-  if (input.low < -128 || input.low > 0) throw Error("low: it must be from -128 to 0");
+  if (input.low < -255 || input.low > 0) throw Error("low: it must be from -255 to 0");
   if (input.given && masked) throw Error("low: codes have no mask");
   return input;
 }

@@ -224,7 +224,7 @@ def conv2d(
         scale_x: the value of one code of x, 1/(2^bits − 1) as a rule.
         scale_w: the value of one code of the weight, or float32 [O], one for each output channel.
         bits: of the codes of x, 1 … 8.
-        low: None: x is quantized, as above. −128 … 0: x holds codes already, integers low … low + 2^bits − 1; signs ±1
+        low: None: x is quantized, as above. −255 … 0: x holds codes already, integers low … low + 2^bits − 1; signs ±1
             have low=−1 and bits=2. What is not one of them is taken for the nearest; a quantizer of the caller's has
             to see to the gradient outside its range, and `clips` must be False.
         bias: float32 [O].
@@ -503,7 +503,7 @@ def check_input(bits: int, low: int | None, clips: bool) -> Input:
     """Return what x holds; codes have no range that a gradient could be outside of."""
     form = Input(
         check_bits("bits", bits),
-        None if low is None else check_integer("low", low, -128, 0),
+        None if low is None else check_integer("low", low, -255, 0),
         check_bool("clips", clips),
     )
     if low is not None and form.clips:

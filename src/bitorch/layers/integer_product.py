@@ -96,6 +96,7 @@ class _IntegerProduct(Function):
         if save:
             ctx.save_for_backward(saved, codes, input_scale, weight_scale)
         ctx.is_channels_last = x.dim() == 4 and is_channels_last(x)
+        ctx.is_weight_channels_last = c.dim() == 4 and is_channels_last(c)
         ctx.x_shape, ctx.form, ctx.gradient, ctx.quantizer = x.shape, form, gradient, quantizer
         return y
 
@@ -151,6 +152,7 @@ def _of_x_in_floats(ctx: Any, gradient: Tensor, bits: Tensor | None) -> Tensor:
     product: Product = ctx.form.product
     coded = ctx.quantizer.coded_by(gradient, gradient.dim() - 1 - product.dimensions, bits)
     c = ctx.form.signals(codes.movedim(-1, 1)) if codes.dim() == 4 else codes
+    c = c if ctx.is_weight_channels_last else c.contiguous()  # PyTorch's order of sums depends on it
     x = coded.codes.new_empty(1).expand(ctx.x_shape)  # its shape alone matters
     of_x, _ = product.gradients(coded.codes, x, c.to(coded.codes.dtype) * weight_scale, (True, False))
     assert of_x is not None  # it is needed

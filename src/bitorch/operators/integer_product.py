@@ -54,7 +54,7 @@ class Call(NamedTuple):
         weight_scale: float32, 0-dim or of O numbers: the value of one code of the weight.
         max_weight_code: the largest absolute code of the weight.
         bits: 1 to 8.
-        low: the least code of x, −128 to 0; or None.
+        low: the least code of x, −255 to 0; or None.
         stride, padding: (vertical, horizontal), or empty of a linear layer; padding contributes 0.
         clips: whether the gradient of x is 0 where x is not within 0 … 1; False where `low` is given.
         save: whether there will be a backward.
@@ -222,7 +222,7 @@ def _compute_backward(*arguments: Any) -> tuple[Tensor, ...]:
         bits=call.bits,
         low=call.low,
         gradient_bits=call.gradient_bits,
-        **({} if call.grid == "odd" else {"grid": call.grid}),  # XXX
+        grid=call.grid,
         key=None if call.key is None else tuple(call.key.view(torch.int32).tolist()),
         clips=call.clips,
         needs=tuple(call.needs),
