@@ -311,7 +311,7 @@ def test_who_multiplies_on_planes() -> None:
     for weight, bits in [*others, (odd[..., :3].copy(), 2)]:
         assert training.forward_method((8, 9, 9, weight.shape[3]), weight, bits=bits, **call) == "bytes"
     assert training.forward_method((8, 9, 9, 64), odd, bits=2, low=-1, **call) == fastest
-    assert training.forward_method((8, 9, 9, 64), odd, bits=1, low=-128, **call) == "bytes"  # those of the padding
+    assert training.forward_method((8, 9, 9, 64), odd, bits=1, low=-255, **call) == "bytes"  # those of the padding
     with pytest.raises(ValueError, match="weight: the codes are for 64 input channels, but x has 3"):
         training.forward_method((8, 9, 9, 3), odd, bits=1)
     with pytest.raises(ValueError, match=r"weight: the shape is \(64,\), but must have 4 axes"):
