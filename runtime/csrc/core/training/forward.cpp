@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,6 +40,7 @@ struct ForwardRoom {
   Scratch<uint8_t> codes, image;
   Scratch<int32_t> pixels, halves;
   ForwardPlanes::Room planes;  // in place of image, pixels and halves
+  NormQuantizer::Room norm;
 };
 
 class ConvForward {
@@ -56,6 +58,7 @@ class ConvForward {
     }
     if (args.bias != nullptr) bias_ = of_blocks(args.bias, true, s_.out_channels);
     if (args.input.low != 0) above_ = sums_above(*args.weight, s_);
+    if (args.norm != nullptr) norm_ = std::make_unique<NormQuantizer>(*args.norm, args.input.levels);
     for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
   }
 
@@ -70,7 +73,8 @@ class ConvForward {
   }
 
   ForwardRoom make_room() const {
-    ForwardRoom room{Scratch<uint8_t>(s_.inputs()), {}, {}, {}, {}};
+    ForwardRoom room{Scratch<uint8_t>(s_.inputs()), {}, {}, {}, {}, {}};
+    if (norm_ != nullptr) room.norm = norm_->make_room();
     if (planes_) {
       room.planes = planes_->make_room();
       return room;
@@ -85,9 +89,7 @@ class ConvForward {
   }
 
   void run_sample(const ForwardRoom& room, int64_t sample) {
-    uint8_t* mask = a_.saved == nullptr ? nullptr : layout_.mask_of(a_.saved, sample);
-    const float* x = a_.x + sample * s_.inputs();
-    if (a_.input.take(*a_.kernels, x, s_.inputs(), room.codes.data(), mask) != 0) {
+    if (quantize(room, sample)) {
       nan_.store(true, std::memory_order_relaxed);
     }
     if (a_.saved != nullptr) {
@@ -97,6 +99,16 @@ class ConvForward {
     for (int64_t block = 0; block < blocks_of(s_.out_channels); ++block) {
       for (int64_t y = 0; y < s_.out().rows; ++y) run_row(room, sample, block, y);
     }
+  }
+
+  // Returns whether x holds a NaN.
+  bool quantize(const ForwardRoom& room, int64_t sample) const {
+    uint8_t* mask = a_.saved == nullptr ? nullptr : layout_.mask_of(a_.saved, sample);
+    if (norm_ != nullptr) {
+      norm_->run(room.norm, sample, room.codes.data(), mask);
+      return false;
+    }
+    return a_.input.take(*a_.kernels, a_.x + sample * s_.inputs(), s_.inputs(), room.codes.data(), mask) != 0;
   }
 
   // Codes to where the products read them, and sums of them.
@@ -178,6 +190,7 @@ class ConvForward {
   Scratch<int8_t> packed_;
   Scratch<float> scale_, bias_;
   Scratch<int32_t> above_;
+  std::unique_ptr<NormQuantizer> norm_;
   std::vector<ForwardRoom> rooms_;
   std::atomic<bool> nan_{false};
 };
