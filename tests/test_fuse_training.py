@@ -289,6 +289,8 @@ class Functional(nn.Module):
             return self.layer(F.relu(x))
         if self.way == "twice":
             return x + self.layer(x)
+        if self.way == "normed again":
+            return self.layer(self.norm(self.relu(x)))
         if self.way == "again":
             return self.layer(self.relu(self.relu(x)))
         if self.way == "branch":
@@ -300,7 +302,8 @@ def test_the_table_says_why_not() -> None:
     for way, why in {
         "function": "its input comes from relu(), which is no module",
         "twice": "what BatchNorm2d 'norm' gives is used more than once",
-        "again": "ReLU 'relu' is called more than once",
+        "again": "ReLU 'relu' is the second of its kind",
+        "normed again": "BatchNorm2d 'norm' is called more than once",
         "drop": "its input comes from Dropout 'drop'; a BatchNorm2d, MaxPool2d(2) and ReLU may stand before it",
         "pool": "MaxPool2d 'pool' is no max-pooling of windows of 2×2, two apart",
     }.items():
@@ -320,6 +323,30 @@ def test_the_table_says_why_not() -> None:
         assert not row.is_fused
     assert "2      0 → 1" in str(fuse_training_(chain(nn.ReLU())))
     assert fuse_training_(nn.Linear(2, 2)).layers == ()
+
+
+class Block(nn.Module):
+    """A residual block, whose ReLU serves twice, as in ResNets everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.layer = chain()
+        self.last, self.relu = nn.BatchNorm2d(6), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.relu(self.last(self.layer(self.relu(self.norm(x)))) + x)
+        return y
+
+
+def test_a_relu_that_serves_twice() -> None:
+    model = Block()
+    other = copy.deepcopy(model)
+    assert [row.before for row in fuse_training_(other).layers] == [("norm", "relu")]
+    assert type(other.relu(other.norm(images()))) is DeferredNorm
+    assert type(other.relu(images())) is Tensor
+    other = copy.deepcopy(model)
+    fuse_training_(other)
+    check_close(step(other, images()), step(model, images()))
 
 
 def test_what_cannot_be_traced() -> None:

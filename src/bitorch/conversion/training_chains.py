@@ -128,7 +128,7 @@ def _why_not(node: fx.Node, module: nn.Module, calls: Counter[object], relus: in
         return f"{name} is the second of its kind"
     if len(node.users) > 1:
         return f"what {name} gives is used more than once"
-    if calls[node.target] > 1:
+    if type(module) in _NORMS and calls[node.target] > 1:  # others hold nothing, and serve several as one
         return f"{name} is called more than once"
     if "forward" in module.__dict__:
         return f"{name} has a forward of its own"
