@@ -6,7 +6,8 @@ STAMP := $(VENV)/.installed
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo test sweep lint format docs-operations bench bench-networks bench-choices bench-step bench-bf16 bench-methods clean
+.PHONY: demo test sweep lint format docs-operations bench bench-networks bench-choices bench-training bench-step bench-bf16 bench-methods \
+  integer-training clean
 
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
@@ -38,8 +39,8 @@ docs-operations: $(RUNTIME_STAMP)
 # BITorch 0.4.1 has our import name, so it is measured in an environment of its own.
 BITORCH := .venv-bitorch-0.4.1
 
-bench-step: $(STAMP) $(BITORCH)/.installed
-	$(BIN)/python benchmarks/train_step.py --theirs $(BITORCH)/bin/python
+bench-step: $(RUNTIME_STAMP) $(BITORCH)/.installed
+	$(BIN)/python benchmarks/training.py --compare bits --nets svhn-a --threads 2 --rounds 60 --theirs $(BITORCH)/bin/python
 
 # The engines that the runtime is measured against are installed for this alone. Leave the machine to itself meanwhile.
 bench: $(VENV)/.installed-bench
@@ -67,12 +68,23 @@ $(VENV)/.installed-bench: $(RUNTIME_STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench,plots]"
 	touch $@
 
-bench-bf16: $(STAMP)
-	$(BIN)/python benchmarks/train_step.py --bf16
+# Whole training steps: float32, bfloat16, few bits on floats and on integers. Leave the machine to itself meanwhile.
+bench-training: $(RUNTIME_STAMP)
+	$(BIN)/python benchmarks/training.py --json runs/training.json
+
+bench-bf16: $(RUNTIME_STAMP)
+	$(BIN)/python benchmarks/training.py --compare bf16 --nets svhn-a --threads 2 --rounds 60
 
 # What a training step costs with each method, beside the float step.
-bench-methods: $(STAMP)
-	$(BIN)/python benchmarks/train_step.py --methods --rounds 20
+bench-methods: $(RUNTIME_STAMP)
+	$(BIN)/python benchmarks/training.py --compare methods --nets svhn-a --threads 2 --rounds 20
+
+# Where Debian's package dataset-fashion-mnist has it.
+FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
+
+# Accuracies and times of trainings on floats and on integers, five seeds each: half an hour on two cores.
+integer-training: $(RUNTIME_STAMP)
+	$(BIN)/python recipes/integer_training.py --folder $(FASHION_MNIST)
 
 $(BITORCH)/.installed: constraints.txt
 	$(PYTHON) -m venv --clear $(BITORCH)
