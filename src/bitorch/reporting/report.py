@@ -300,6 +300,6 @@ def _notes(made: Deployed, is_low_bit: bool) -> list[str]:
         where, threads = "the packed program", bitorch_runtime.get_num_threads()
     else:
         where, threads = "PyTorch", torch.get_num_threads()
-        where += " with packed layers" if made.how == "partial" else ", which emulates low-bit layers" * is_low_bit
+        where += " with packed layers" if made.how == "partial" else ", where low-bit layers are unpacked" * is_low_bit
     with_threads = f"{threads} thread{'s' if threads > 1 else ''}"
     return [*notes, f"milliseconds are those of one image in {where}, with {with_threads}"]
