@@ -33,18 +33,18 @@ InputArray numbers(nb::handle object, const char* what, Dtype dtype, int64_t cou
 
 const float* floats(const InputArray& input) { return static_cast<const float*>(input.view.data); }
 
-// batch, in rows, columns and channels, out channels, then rows and columns of kernel, stride and padding.
+// batch, in rows, columns and channels, out channels, then rows and columns of kernel, stride and padding; groups.
 ConvShape shape_from(const std::vector<int64_t>& g) {
-  if (g.size() != 11) throw Error("geometry: it must be 11 numbers");
-  const ConvShape shape{g[0], {g[1], g[2]}, g[3], g[4], {g[5], g[6]}, {g[7], g[8]}, {g[9], g[10]}};
+  if (g.size() != 12) throw Error("geometry: it must be 12 numbers");
+  const ConvShape shape{g[0], {g[1], g[2]}, g[3], g[4], {g[5], g[6]}, {g[7], g[8]}, {g[9], g[10]}, g[11]};
   check_shape(shape);
   return shape;
 }
 
 void check_linear(const ConvShape& s) {
   for (int64_t one : {s.in.rows, s.in.columns, s.kernel.rows, s.kernel.columns, s.stride.rows, s.stride.columns,
-                      s.padding.rows + 1, s.padding.columns + 1}) {
-    if (one != 1) throw Error("geometry: a linear layer has one pixel");
+                      s.padding.rows + 1, s.padding.columns + 1, s.groups}) {
+    if (one != 1) throw Error("geometry: a linear layer has one pixel, and one group");
   }
 }
 
@@ -136,9 +136,10 @@ nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int
   const InputArray gs = numbers(g, "g", Dtype::kFloat32, checked_mul(shape.batch, shape.outputs(), "g"));
   const InputArray kept = numbers(saved, "saved", Dtype::kUint8, saved_bytes(shape, linear, masked));
   const InputArray weights = input_array(codes, "weight");
-  const std::vector<int64_t> shapes[3]{{shape.batch, shape.in.rows, shape.in.columns, shape.in_channels},
-                                       {shape.out_channels, shape.kernel.rows, shape.kernel.columns, shape.in_channels},
-                                       {shape.out_channels}};
+  const std::vector<int64_t> shapes[3]{
+      {shape.batch, shape.in.rows, shape.in.columns, shape.in_channels},
+      {shape.out_channels, shape.kernel.rows, shape.kernel.columns, shape.of_group().in_channels},
+      {shape.out_channels}};
   std::optional<OutputArray> results[3];
   for (size_t i = 0; i < 3; ++i) {
     if (needs[i]) results[i].emplace(out[i], kGradients[i], Dtype::kFloat32, shapes[i]);

@@ -32,6 +32,13 @@ void sum_windows(const ConvShape& s, const Image& image, const int32_t* pixels, 
   }
 }
 
+// The weight of one group, and what its sums are scaled by.
+struct ForwardGroup {
+  Scratch<int8_t> packed;
+  Scratch<int32_t> above;
+  Scratch<float> scale, bias;
+};
+
 // What one thread works in.
 struct ForwardRoom {
   Scratch<uint8_t> codes, image;
@@ -43,12 +50,10 @@ class ConvForward {
   explicit ConvForward(const ForwardArgs& args)
       : a_(args),
         s_(args.shape),
+        of_group_(s_.of_group()),
         layout_(s_, args.masked),
-        image_{s_.in.rows, s_.in.columns, s_.in_channels, s_.padding.columns, width()},
-        packed_(pack_forward(*args.weight, s_)),
-        scale_(of_blocks(args.scale, args.scale_per_channel, s_.out_channels)) {
-    if (args.bias != nullptr) bias_ = of_blocks(args.bias, true, s_.out_channels);
-    if (args.input.low != 0) above_ = sums_above(*args.weight, s_);
+        image_{s_.in.rows, s_.in.columns, of_group_.in_channels, s_.padding.columns, width()} {
+    for (int64_t group = 0; group < s_.groups; ++group) groups_.push_back(make_group(group * of_group_.out_channels));
     for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
   }
 
@@ -60,6 +65,16 @@ class ConvForward {
  private:
   int64_t width() const {
     return std::max(s_.in.columns + s_.padding.columns, (s_.out().columns - 1) * s_.stride.columns + s_.kernel.columns);
+  }
+
+  ForwardGroup make_group(int64_t first) const {
+    const int64_t channels = of_group_.out_channels;
+    const float* scale = a_.scale_per_channel ? a_.scale + first : a_.scale;
+    ForwardGroup group{
+        pack_forward(*a_.weight, of_group_, first), {}, of_blocks(scale, a_.scale_per_channel, channels), {}};
+    if (a_.bias != nullptr) group.bias = of_blocks(a_.bias + first, true, channels);
+    if (a_.input.low != 0) group.above = sums_above(*a_.weight, of_group_, first);
+    return group;
   }
 
   ForwardRoom make_room() const {
@@ -78,43 +93,51 @@ class ConvForward {
     if (a_.input.take(*a_.kernels, x, s_.inputs(), room.codes.data(), mask) != 0) {
       nan_.store(true, std::memory_order_relaxed);
     }
-    put_image(image_, room.codes.data(), room.image.data());
     if (a_.saved != nullptr) {
       put_planes(*a_.kernels, s_, layout_, room.codes.data(), a_.input.zero(), layout_.codes_of(a_.saved, sample));
     }
+    for (int64_t group = 0; group < s_.groups; ++group) run_group(room, sample, group);
+  }
+
+  void run_group(const ForwardRoom& room, int64_t sample, int64_t group) {
+    put_image(image_, room.codes.data() + group * image_.channels, s_.in_channels, room.image.data());
     if (a_.weight->halved()) {
       sum_pixels(image_, room.image.data(), room.pixels.data());
       sum_windows(s_, image_, room.pixels.data(), room.halves.data());
     }
-    for (int64_t block = 0; block < blocks_of(s_.out_channels); ++block) {
-      for (int64_t y = 0; y < s_.out().rows; ++y) run_row(room, sample, block, y);
+    float* y = a_.y + sample * s_.outputs() + group * of_group_.out_channels;
+    for (int64_t block = 0; block < blocks_of(of_group_.out_channels); ++block) {
+      for (int64_t row = 0; row < s_.out().rows; ++row) {
+        run_row(room, groups_[static_cast<size_t>(group)], block, row, y + row * s_.out().columns * s_.out_channels);
+      }
     }
   }
 
-  void run_row(const ForwardRoom& room, int64_t sample, int64_t block, int64_t y) {
+  // out: of the group's first channel in the row's first pixel.
+  void run_row(const ForwardRoom& room, const ForwardGroup& group, int64_t block, int64_t y, float* row_out) {
     const Extent out = s_.out();
     const int64_t begin = y * s_.stride.rows - s_.padding.rows;
     const TapRange met = taps_within(begin, s_.kernel.rows, s_.in.rows);
     const int64_t steps = s_.kernel.columns * image_.pixel() / 4, weight_row = steps * 4 * kTileChannels;
-    const int32_t channels = channels_in(block, s_.out_channels);
+    const int32_t channels = channels_in(block, of_group_.out_channels);
     const TileRow row{met.count == 0 ? room.image.data() : room.image.data() + (begin + met.first) * image_.row(),
                       image_.row(),
                       s_.stride.columns * image_.pixel(),
-                      packed_.data() + (block * s_.kernel.rows + met.first) * weight_row,
+                      group.packed.data() + (block * s_.kernel.rows + met.first) * weight_row,
                       weight_row,
                       met.count,
                       steps,
                       out.columns,
                       channels};
     alignas(64) int32_t border[kTileChannels];
-    if (a_.input.low != 0) find_border(met, block, border);
-    float* to = a_.y + ((sample * out.rows + y) * out.columns) * s_.out_channels + block * kTileChannels;
+    if (a_.input.low != 0) find_border(group, met, block, border);
+    float* to = row_out + block * kTileChannels;
     for_tiles(*a_.kernels, row, [&](const int32_t* tile, int64_t first, int32_t count) {
       const FinishForward finish{tile,
                                  a_.weight->halved() ? room.halves.data() + y * out.columns + first : nullptr,
                                  a_.input.low != 0 ? border : nullptr,
-                                 scale_.data() + block * kTileChannels,
-                                 a_.bias == nullptr ? nullptr : bias_.data() + block * kTileChannels,
+                                 group.scale.data() + block * kTileChannels,
+                                 a_.bias == nullptr ? nullptr : group.bias.data() + block * kTileChannels,
                                  to + first * s_.out_channels,
                                  s_.out_channels,
                                  count,
@@ -124,19 +147,18 @@ class ConvForward {
   }
 
   // What sums over these rows of the kernel lack, as they are of bytes.
-  void find_border(const TapRange& met, int64_t block, int32_t* border) const {
-    const int64_t padded = blocks_of(s_.out_channels) * kTileChannels;
-    const int32_t* first = above_.data() + met.first * padded + block * kTileChannels;
+  void find_border(const ForwardGroup& group, const TapRange& met, int64_t block, int32_t* border) const {
+    const int64_t padded = blocks_of(of_group_.out_channels) * kTileChannels;
+    const int32_t* first = group.above.data() + met.first * padded + block * kTileChannels;
     for (int64_t c = 0; c < kTileChannels; ++c) border[c] = a_.input.low * (first[met.count * padded + c] - first[c]);
   }
 
   const ForwardArgs& a_;
   const ConvShape& s_;
+  ConvShape of_group_;
   SavedLayout layout_;
   Image image_;
-  Scratch<int8_t> packed_;
-  Scratch<float> scale_, bias_;
-  Scratch<int32_t> above_;
+  std::vector<ForwardGroup> groups_;
   std::vector<ForwardRoom> rooms_;
   std::atomic<bool> nan_{false};
 };
@@ -158,7 +180,8 @@ void check_sums(const char* what, int64_t inputs, int64_t weight, int64_t code) 
 }
 
 bool conv_forward(const ForwardArgs& args) {
-  check_sums("forward", args.shape.taps() * args.shape.in_channels, args.weight->largest(), args.input.largest());
+  check_sums("forward", args.shape.taps() * args.shape.of_group().in_channels, args.weight->largest(),
+             args.input.largest());
   return ConvForward(args).run();
 }
 
