@@ -60,7 +60,7 @@ ConvShape random_shape(Random& random, bool linear) {
 InputCodes random_input(Random& random) {
   const int levels = (1 << random.from(1, 8)) - 1;
   if (!random.one_in(2)) return {levels, false, 0};
-  return {levels, true, static_cast<int>(random.one_in(4) ? random.from(-128, 0) : -(levels + 1) / 2)};
+  return {levels, true, static_cast<int>(random.one_in(4) ? random.from(-255, 0) : -(levels + 1) / 2)};
 }
 
 // Around the range of the quantizer, or a code; some are out of range.

@@ -12,7 +12,7 @@ namespace bitorch {
 struct InputCodes {
   int levels;  // 2^bits - 1: bytes are 0 .. levels
   bool given;  // x holds codes, low .. low + levels; else it is quantized, and low is 0
-  int low;     // -128 .. 0
+  int low;     // -255 .. 0
 
   uint8_t zero() const { return static_cast<uint8_t>(-low); }
   int largest() const { return std::max(levels, -low); }  // of bytes and of |code|
