@@ -16,7 +16,7 @@ void put_image(const Image& image, const uint8_t* codes, int64_t step, uint8_t* 
   for (int64_t y = 0; y < image.rows; ++y) {
     const uint8_t* from = codes + y * image.columns * step;
     uint8_t* to = out + y * image.row() + image.left * pixel;
-    if (pixel == step) {
+    if (pixel == image.channels && pixel == step) {
       std::memcpy(to, from, static_cast<size_t>(image.columns * pixel));
       continue;
     }
