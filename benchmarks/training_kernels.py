@@ -62,6 +62,18 @@ class Case:
     def out(self) -> int:
         return self.size + 2 * self.padding - self.kernel + 1
 
+    def weights(self) -> NDArray[np.int8]:
+        """Random codes."""
+        n = 2 ** self.bits[0] - 1
+        shape = (self.outputs, self.kernel, self.kernel, self.channels)
+        codes: NDArray[np.int8] = (2 * np.random.default_rng(0).integers(0, n + 1, shape) - n).astype(np.int8)
+        return codes
+
+    def method(self, batch: int) -> str:
+        """What y is computed on."""
+        x_shape = (batch, self.size, self.size, self.channels)
+        return training.forward_method(x_shape, self.weights(), bits=self.bits[1], padding=self.padding)
+
     def products(self, batch: int) -> int:
         return batch * self.out**2 * self.outputs * self.kernel**2 * self.channels
 
@@ -80,15 +92,12 @@ class Layer:
     """Arrays of a case, as the runtime and as PyTorch has them, and what is timed."""
 
     def __init__(self, case: Case, options: Options) -> None:
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(1)
         self.case, self.options = case, options
-        weight_bits, bits, _ = case.bits
-        n = 2**weight_bits - 1
-        shape = (case.outputs, case.kernel, case.kernel, case.channels)
-        self.weight = (2 * rng.integers(0, n + 1, shape) - n).astype(np.int8)
+        self.weight = case.weights()
         self.x = rng.normal(0.4, 0.5, (options.batch, case.size, case.size, case.channels)).astype(np.float32)
         self.g = rng.standard_normal((options.batch, case.out, case.out, case.outputs)).astype(np.float32)
-        self.scale_x, self.scale_w = 1 / (2**bits - 1), 0.037
+        self.scale_x, self.scale_w = 1 / (2 ** case.bits[1] - 1), 0.037
         self.saved = self.forward().saved
 
     def forward(self, save: bool = True) -> training.Forward:
@@ -212,8 +221,8 @@ def main(options: Options) -> None:
     cpu = bitorch_runtime.cpu()
     has_amx = "amx-int8" in cpu["flags"]
     table = Table(title=f"ms, batch {options.batch}; in brackets 10^12 products a second; y + dx, dW beside PyTorch's")
-    for column in ("layer", "y", "y, saved", "codes", "dx", "dW", "dx, dW", "÷ float32", "÷ bfloat16"):
-        table.add_column(column, justify="left" if column == "layer" else "right", no_wrap=True)
+    for column in ("layer", "y on", "y", "y, saved", "codes", "dx", "dW", "dx, dW", "÷ float32", "÷ bfloat16"):
+        table.add_column(column, justify="left" if column in ("layer", "y on") else "right", no_wrap=True)
     for case in CASES:
         times = measure(case, options)
         rate = case.products(options.batch) / 1e9
@@ -222,7 +231,7 @@ def main(options: Options) -> None:
             cells[at] += f" ({rate / times[f'ours {name}']:.3f})"
         step = times["ours y, saved"] + times["ours dx, dW"]
         ratios = [step / (times[f"{kind} y"] + times[f"{kind} dx, dW"]) for kind in ("float32", "bfloat16")]
-        table.add_row(str(case), *cells, *(f"{ratio:.2f}" for ratio in ratios))
+        table.add_row(str(case), case.method(options.batch), *cells, *(f"{ratio:.2f}" for ratio in ratios))
     console = Console(width=140)
     console.print(table)
     amx = "; AMX, which bfloat16 runs on in PyTorch" if has_amx else "; no AMX"

@@ -833,7 +833,7 @@ def test_a_compiled_layer_becomes_low_bit() -> None:
 def test_another_exactness_is_not_silently_ignored() -> None:
     model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(3)])
     quantize_(model, LowBitConfig(1, 2))
-    with pytest.raises(ValueError, match="or another `exact` than the config asks for"):
+    with pytest.raises(ValueError, match="`exact` or `kernels` than the config asks for"):
         quantize_(model, LowBitConfig(1, 2, exact=False))
 
 

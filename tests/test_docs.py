@@ -21,6 +21,7 @@ from bitorch.deployment.passes.pipeline import READ_PIXELS
 from bitorch.deployment.runtime.compile import PASSES
 from bitorch.deployment.runtime.lower import lower
 from bitorch.layers import QActivation, QConv1d, QConv2d, QLinear
+from bitorch.layers.integer_kernels import machine_obstacle
 from bitorch_runtime import operations_page
 from picture_files import write_cifar10_python, write_imagenet, write_picture_folder, write_shards, write_svhn
 
@@ -168,6 +169,12 @@ def test_every_path_that_contributors_are_told_is_there(page: Path) -> None:
         assert any(str(path).endswith(ends) for path in known), f"{page.name} tells of {told}"
 
 
+def on_any_machine(printed: str) -> list[str]:
+    """Lines without those that say what this machine's layers are trained on, where it has no kernels for it."""
+    lines = printed.splitlines()
+    return lines if machine_obstacle() is None else [line for line in lines if not line.startswith("trains on ")]
+
+
 def test_readme_shows_what_it_prints(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +183,7 @@ def test_readme_shows_what_it_prints(
     monkeypatch.chdir(tmp_path)
     exec(blocks(readme, "python")[0], {})
     printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines())
-    assert printed == blocks(readme, "text")[0].rstrip("\n")
+    assert on_any_machine(printed) == on_any_machine(blocks(readme, "text")[0].rstrip("\n"))
     assert len(readme.read_text(encoding="utf-8").splitlines()) <= 120
 
 
@@ -187,7 +194,7 @@ def test_conversion_table_of_the_docs_is_current(monkeypatch: pytest.MonkeyPatch
     printed: list[str] = []
     namespace["print"] = lambda table: printed.append(str(table))
     exec(blocks(page, "python")[0], namespace)
-    assert printed == [blocks(page, "text")[0].rstrip("\n")]
+    assert [on_any_machine(printed[0])] == [on_any_machine(blocks(page, "text")[0].rstrip("\n"))]
 
 
 def test_page_of_operations_is_what_the_table_makes() -> None:

@@ -53,6 +53,7 @@ SYMBOLS = {
     "kernel_matrix_neon_dotprod": {"kMatrixNeonDotprod"},
     "kernel_training_portable": {"kPortableTraining"},
     "kernel_training_avx512": {"kAvx512Training"},
+    "kernel_training_avx512_vpopcntdq": {"kAvx512Planes"},
     "kernel_neon": {"kNeonKernels"},
     "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }
@@ -165,13 +166,18 @@ def blocks_of(text: str) -> list[list[str]]:
     return blocks
 
 
-def test_the_sums_of_a_training_tile_stay_in_registers() -> None:
+#: Of a kernel file: what its tiles multiply by, and how many of them there are with 24 sums.
+TILES = [("kernel_training_avx512", "vpdpbusd", 2), ("kernel_training_avx512_vpopcntdq", "vpopcntd", 1)]
+
+
+@pytest.mark.parametrize(("target", "product", "whole"), TILES)
+def test_the_sums_of_a_training_tile_stay_in_registers(target: str, product: str, whole: int) -> None:
     """On the stack they take twice the time, which the compiler's flags prevent: no result would show it."""
-    if "kernel_training_avx512" not in objects():
-        pytest.skip("kernel_training_avx512 is for another architecture")
-    (path,) = objects()["kernel_training_avx512"]
+    if target not in objects():
+        pytest.skip(f"{target} is for another architecture")
+    (path,) = objects()[target]
     text = output_of("objdump", "-d", "--no-show-raw-insn", str(path))
-    loops = [block for block in blocks_of(text) if sum("vpdpbusd" in line for line in block) >= 12]
-    assert sum(sum("vpdpbusd" in line for line in loop) == 24 for loop in loops) == 2
+    loops = [block for block in blocks_of(text) if sum(f"{product} " in line for line in block) >= 12]
+    assert sum(sum(f"{product} " in line for line in loop) == 24 for loop in loops) == whole
     spilled = [line for loop in loops for line in loop if re.search(r"%rsp|%rbp", line) and "%zmm" in line]
     assert spilled == []

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 import training_oracle as oracle
 from bitorch_runtime import training
-from bitorch_runtime.training import Gradients
+from bitorch_runtime.training import Codes, Gradients
 from test_objects import DEFAULT_BUILD
 from training_oracle import Floats, Integers, Layer
 
 CHECK = Path(os.environ.get("BITORCH_RUNTIME_BUILD", DEFAULT_BUILD)) / "check_training"
-KERNELS = training.kernels()
+ALL_KERNELS = training.kernels()
+#: Those between differ from the fastest in how they multiply few bits alone.
+KERNELS = tuple(dict.fromkeys([ALL_KERNELS[0], ALL_KERNELS[-1]]))
 KEY = (0x12345678, 0x9ABCDEF0)
 
 
@@ -156,7 +158,7 @@ def of_groups(layer: Layer, x: Floats, groups: int) -> tuple[Layer, Floats]:
 
 def of_codes(layer: Layer, x: Floats, rng: np.random.Generator) -> tuple[Layer, Floats]:
     """The layer on codes from −2^(bits−1) on, or from any number on; a few are out of range."""
-    low = int(rng.choice([-(2 ** (layer.bits - 1)), rng.integers(-128, 1)]))
+    low = int(rng.choice([-(2 ** (layer.bits - 1)), rng.integers(-255, 1)]))
     codes = rng.integers(low, low + 2**layer.bits, x.shape).astype(np.float32)
     codes.flat[: min(3, x.size)] = [-np.inf, 1000, low - 1][: min(3, x.size)]
     return replace(layer, low=low, clips=False), codes
@@ -263,6 +265,70 @@ def test_a_scale_for_each_output_channel(kernel: str, weight_bits: int) -> None:
         assert_array_equal(found.bias, layer.grad_bias(codes, scale))
         with pytest.raises(ValueError, match=r"scale_w: an array of \(70,\), but must be one number"):
             training.conv2d_backward(g, saved, stored(weight), 1 / 15, scales, **call)
+
+
+Pair = tuple[int, int]
+FewBits = tuple[Pair, Pair, Pair, Pair, tuple[int, int, int, int]]
+#: Weight and activation bits; kernel, padding, stride; rows, columns, channels, outputs. Forwards on planes of bits.
+FEW_BITS: list[FewBits] = [
+    ((1, 1), (3, 1), (1, 1), (1, 2), (4, 9, 400, 1)),
+    ((1, 2), (3, 3), (1, 1), (1, 1), (5, 7, 64, 70)),
+    ((1, 2), (5, 3), (2, 3), (2, 1), (6, 8, 130, 33)),
+    ((2, 1), (2, 5), (2, 0), (1, 1), (3, 6, 83, 64)),  # rows of padding alone
+    ((1, 3), (3, 3), (0, 1), (1, 1), (4, 19, 37, 144)),
+    ((2, 2), (1, 1), (0, 0), (1, 1), (3, 13, 190, 200)),
+    ((1, 1), (3, 3), (3, 3), (2, 2), (1, 1, 66, 50)),
+    ((1, 2), (3, 2), (0, 0), (1, 1), (3, 2, 90, 200)),  # and linear layers
+    ((2, 1), (1, 1), (0, 0), (1, 1), (1, 1, 530, 140)),
+]
+
+
+@pytest.mark.skipif("avx512-vpopcntdq" not in ALL_KERNELS, reason="no kernels for planes of bits run here")
+@pytest.mark.parametrize("case", FEW_BITS)
+def test_few_bits_are_multiplied_on_planes(case: FewBits) -> None:
+    (weight_bits, bits), kernel, padding, stride, (rows, columns, channels, outputs) = case
+    rng = np.random.default_rng(6)
+    weight = random_weight(rng, weight_bits, (outputs, *kernel, channels))
+    layer = Layer(weight, bits, 1 / (2**bits - 1), rng.random(outputs, np.float32), stride, padding)
+    x, bias = rng.normal(0.4, 0.6, (27, rows, columns, channels)).astype(np.float32), rng.random(outputs, np.float32)
+    call: dict[str, Any] = {"bits": bits, "stride": stride, "padding": padding}
+    method = {k: training.forward_method(x.shape, stored(weight), **call, kernel=k) for k in ALL_KERNELS}
+    with_planes = method.pop("avx512-vpopcntdq")
+    assert set(method.values()) == {"bytes"}
+    if weight_bits * bits <= 2:  # some CPUs multiply bytes faster than others
+        assert with_planes == "popcount"
+    call |= {"bias": bias, "scale_x": layer.scale_x, "scale_w": layer.scale_w}
+    for batch, threads in [(27, 1), (27, 3), (1, 1), (0, 1)]:
+        part = x[:batch]
+        on_bytes = training.conv2d(part, stored(weight), **call, kernel="avx512")
+        on_planes = training.conv2d(part, stored(weight), **call, kernel="avx512-vpopcntdq", threads=threads)
+        assert_array_equal(on_planes.y, layer.forward(part, bias))
+        assert_array_equal(on_bytes.y, on_planes.y)
+        assert on_bytes.saved is not None
+        assert on_planes.saved is not None
+        assert_array_equal(on_bytes.saved[:-64], on_planes.saved[:-64])  # what kernels may read beyond is not written
+    codes = rng.integers(-1, 2**bits - 1, x.shape).astype(np.float32)
+    signed = training.conv2d(codes, stored(weight), **call, low=-1, clips=False, kernel="avx512-vpopcntdq")
+    assert_array_equal(signed.y, replace(layer, low=-1, clips=False).forward(codes, bias))
+
+
+def test_who_multiplies_on_planes() -> None:
+    """Few bits, odd codes and enough channels; a weight's codes say how many bits it has."""
+    odd = np.where(np.arange(64 * 9 * 64).reshape(64, 3, 3, 64) % 3 == 0, -1, 1).astype(np.int8)
+    fastest = "popcount" if "avx512-vpopcntdq" in ALL_KERNELS else "bytes"
+    call: dict[str, Any] = {"padding": 1}
+    assert training.forward_method((8, 9, 9, 64), odd, bits=1, **call) == fastest
+    assert training.forward_method((8, 9, 9, 64), odd.astype(np.int16), bits=1, **call) == fastest
+    assert training.forward_method((8, 576), odd.reshape(64, -1), bits=1) == fastest
+    others: list[tuple[Codes, int]] = [(odd, 6), (odd - 1, 1), (odd * 127, 1), (odd.astype(np.int16) * 255, 1)]
+    for weight, bits in [*others, (odd[..., :3].copy(), 2)]:
+        assert training.forward_method((8, 9, 9, weight.shape[3]), weight, bits=bits, **call) == "bytes"
+    assert training.forward_method((8, 9, 9, 64), odd, bits=2, low=-1, **call) == fastest
+    assert training.forward_method((8, 9, 9, 64), odd, bits=1, low=-255, **call) == "bytes"  # those of the padding
+    with pytest.raises(ValueError, match="weight: the codes are for 64 input channels, but x has 3"):
+        training.forward_method((8, 9, 9, 3), odd, bits=1)
+    with pytest.raises(ValueError, match=r"weight: the shape is \(64,\), but must have 4 axes"):
+        training.forward_method((8, 64), odd[:, 0, 0, 0], bits=1)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -411,11 +477,12 @@ def test_what_keeps_from_fast_kernels_is_said(monkeypatch: pytest.MonkeyPatch) -
     if len(KERNELS) > 1:
         assert training.obstacles() == ()
         code = "from bitorch_runtime import training; print(training.kernel(), training.obstacles())"
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"BITORCH_KERNEL": "avx2"}, capture_output=True, text=True
-        )
         said = "BITORCH_KERNEL=avx2 leaves only portable kernels for training"
-        assert done.stdout == f"portable ('{said}',)\n", done.stderr
+        printed = {"avx2": f"portable ('{said}',)\n"} | {name: f"{name} ()\n" for name in ALL_KERNELS[1:-1]}
+        for name, expected in printed.items():
+            environment = os.environ | {"BITORCH_KERNEL": name}
+            done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+            assert done.stdout == expected, done.stderr
     monkeypatch.setattr(training, "kernels", lambda: ("portable",))
     monkeypatch.setattr(training, "kernel", lambda: "portable")
     monkeypatch.setattr("bitorch_runtime._native.cpu_flags", lambda: [*training.NEEDED[:-1]])
@@ -535,7 +602,7 @@ def test_bad_input_is_said() -> None:
         ({"groups": 0}, ValueError, "groups=0: must be an int from 1"),
         ({"clips": 1}, TypeError, "clips=1: must be True or False"),
         ({"low": -1}, ValueError, "clips=True: x holds codes from low=-1 on, which no quantizer clips"),
-        ({"low": 1, "clips": False}, ValueError, "low=1: must be an int from -128 to 0"),
+        ({"low": 1, "clips": False}, ValueError, "low=1: must be an int from -255 to 0"),
     ]:
         with pytest.raises(error, match=message):
             training.conv2d(**{**good, **change})

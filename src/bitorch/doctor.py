@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from .layers.integer_kernels import machine_obstacle
 from .version import __version__
 
 #: Distributions of each extra of bitorch.
@@ -71,6 +72,7 @@ def doctor_report() -> dict[str, Any]:
         "abilities": {
             **{extra: _extra(extra) for extra in _EXTRAS},
             "deploy": {"available": runtime is not None, "hint": hint},
+            "integer steps": _integer_training(),
             "compile": _compile(),
         },
     }
@@ -225,6 +227,12 @@ def _runtime() -> tuple[dict[str, Any] | None, str]:
     except (ImportError, ValueError) as error:
         return None, str(error)
     return {name: cpu[name] for name in ("kernel", "reason", "threads")}, ""
+
+
+def _integer_training() -> dict[str, Any]:
+    """Whether low-bit layers can compute their training steps on integers; else they compute them on floats."""
+    why = machine_obstacle()
+    return {"available": why is None, "hint": "" if why is None else f"{why}; floats are taken, for the same numbers"}
 
 
 def _compile() -> dict[str, Any]:

@@ -53,19 +53,34 @@ struct FinishGradient {
   int32_t pixels, channels;
 };
 
-// sums[r][c] = fma(float(d + border[c]), scale, sums[r][c]), d the sum over rows y, groups x and bytes b of
-// q[row_step * y + 4 * x + offset[r] + b] * g[y][x][c][b], or 2 * that + halves[r].
+// For one sample after the other: sums[r][c] = fma(float(d + border[c]), scale, sums[r][c]), d the sum over rows y,
+// groups x and bytes b of q[row_step * y + 4 * x + offset[r] + b] * g[y][x][c][b], or 2 * that + halves[r].
 struct WeightDots {
   const uint8_t* q;
-  int64_t row_step;
-  const int64_t* offset;  // [taps]
-  const int8_t* g;        // [rows][groups][64][4]
+  int64_t row_step, q_step;  // bytes from row to row, and from sample to sample
+  const int64_t* offset;     // [taps]
+  const int8_t* g;           // [rows][groups][64][4]
+  int64_t g_step;            // bytes from sample to sample
   int32_t rows, groups;
   int32_t taps, channels;  // 1 .. 6, 1 .. 64
+  int64_t samples;         // at least 1
+  const float* scale;      // [samples]
+  const int32_t* halves;   // [taps], or null
+  int64_t halves_step;     // from sample to sample
+  const int32_t* border;   // [64], 64-byte boundary; or null
+  int64_t border_step;     // from sample to sample, whole vectors
+  float* sums;             // [taps][64], 64-byte boundary
+};
+
+// out[c][r] = scale * in[r][c].
+struct Transpose {
+  const float* in;
+  int64_t in_step;  // floats from row to row, whole vectors; rows begin on a 64-byte boundary
+  int64_t rows;
+  int32_t channels;  // 1 .. 64
   float scale;
-  const int32_t* halves;  // [taps], or null
-  const int32_t* border;  // [64], 64-byte boundary; or null
-  float* sums;            // [taps][64], 64-byte boundary
+  float* out;
+  int64_t out_step;
 };
 
 // out[r][c] = scale * a, a = fma over s = 0 .. samples-1 of q[s][c] * g[s][r], from 0 on.
@@ -99,6 +114,41 @@ struct GradientCodes {
   int8_t* codes;    // 2i + 1 where odd, else i
 };
 
+// Bits of codes: bit k of byte b of plane j, of each pixel, is bit (low + j) of codes[8b + k] + add, and 0 beyond the
+// last channel. codes: of pixels `step` bytes apart.
+struct PlanePixels {
+  const uint8_t* codes;
+  int64_t step;
+  int64_t pixels, channels;
+  uint8_t add;
+  int32_t low, planes;
+  uint8_t* out;                  // (channels + 7) / 8 bytes of each pixel
+  int64_t out_step, plane_step;  // bytes from pixel to pixel, and from plane to plane
+  int32_t* sums;                 // of each pixel, sum over j and channels of 2^j * bit; or null
+};
+
+// A tile as that of TrainingDots: the sum over rows, dwords, planes i of the weights and j of the codes of
+// 2^(i + j) * popcount(weight & code).
+//
+//   in      [code_planes][rows][pixels + ..]          bits; a pixel's window in one row is a run of dwords
+//   weights [weight_planes][rows][steps][64] dwords
+struct PlaneDots {
+  const uint8_t* in;
+  int64_t in_plane, in_row, in_step;  // bytes
+  const uint32_t* weights;
+  int64_t weight_plane, weight_row;  // dwords
+  int32_t code_planes, weight_planes;
+  int32_t rows, steps;       // 0 rows: the sums are 0
+  int32_t pixels, channels;  // as TrainingDots
+  int32_t* tile;
+};
+
+// Functions of bit planes.
+struct PlaneKernels {
+  void (*planes)(const PlanePixels*);
+  void (*dots)(const PlaneDots*);
+};
+
 struct TrainingKernels {
   const char* name;
   // codes[i] = round(clip(x[i], 0, 1) * levels), half to even; bit i of `inside`, when not null, says 0 <= x[i] <= 1,
@@ -116,10 +166,14 @@ struct TrainingKernels {
   void (*finish_forward)(const FinishForward*);
   void (*finish_gradient)(const FinishGradient*);
   void (*weight_dots)(const WeightDots*);
+  void (*transpose)(const Transpose*);
   void (*outer)(const OuterProduct*);
+  const PlaneKernels* planes;  // null where bytes are always as fast
 };
 
 extern const TrainingKernels kPortableTraining;
 extern const TrainingKernels kAvx512Training;
+// Of CPUs with AVX512_VPOPCNTDQ, which "avx512" does without.
+extern const PlaneKernels kAvx512Planes;
 
 }  // namespace bitorch

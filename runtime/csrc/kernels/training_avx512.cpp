@@ -219,49 +219,97 @@ __attribute__((noinline)) void dots_tile(const TrainingDots* t) {
   }
 }
 
+// What was loaded before is loaded again. GCC 12 would keep numbers of the job in vector registers where it has no
+// others left, and put vectors on the stack.
+void forget_loads() { __asm__ volatile("" ::: "memory"); }
+
+// Of channels from `first` on. Up to two vectors of them, sums of floats stay in registers from sample to sample,
+// beside those of integers.
+constexpr int kKeptVectors = 2;
+
 template <int P, int V>
-__attribute__((noinline)) void weight_tile(const WeightDots* w) {
-  __m512i sum[P][V];
+__attribute__((noinline)) void weight_tile(const WeightDots* w, int64_t first) {
+  float* const sums = w->sums + first;
+  constexpr bool kept = V <= kKeptVectors;
+  __m512 total[P][V];
+  if (kept) {
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[p][v] = _mm512_setzero_si512();
+      for (int v = 0; v < V; ++v) total[p][v] = _mm512_load_ps(sums + p * kTileChannels + kVector * v);
+    }
   }
   int64_t offset[P];
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) offset[p] = w->offset[p];
-  const uint8_t* q_row = w->q;
-  const int8_t* g = w->g;
-  int32_t rows = w->rows;
-  if (rows > 0) do {
-      const uint8_t* q = q_row;
-      int32_t groups = w->groups;
-      do {
-        __m512i of[V];
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) of[v] = _mm512_load_si512(g + 64 * v);
-        g += kStepBytes;
+  int64_t sample = 0;
+  do {
+    __m512i sum[P][V];
 #pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) {
-          const __m512i codes = _mm512_set1_epi32(dword(q + offset[p]));
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) sum[p][v] = _mm512_dpbusd_epi32(sum[p][v], codes, of[v]);
+      for (int v = 0; v < V; ++v) sum[p][v] = _mm512_setzero_si512();
+    }
+    const uint8_t* q_row = w->q + sample * w->q_step;
+    const int8_t* g = w->g + sample * w->g_step + 4 * first;
+    int32_t rows = w->rows;
+    if (rows > 0) do {
+        const uint8_t* q = q_row;
+        int32_t groups = w->groups;
+        do {
+          __m512i of[V];
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) of[v] = _mm512_load_si512(g + 64 * v);
+          g += kStepBytes;
+#pragma GCC unroll 8
+          for (int p = 0; p < P; ++p) {
+            const __m512i codes = _mm512_set1_epi32(dword(q + offset[p]));
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) sum[p][v] = _mm512_dpbusd_epi32(sum[p][v], codes, of[v]);
+          }
+          q += 4;
+        } while (--groups != 0);
+        q_row += w->row_step;
+      } while (--rows != 0);
+    if (w->halves != nullptr) {
+      const int32_t* halves = w->halves + sample * w->halves_step;
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        const __m512i half = _mm512_set1_epi32(halves[p]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[p][v] = _mm512_add_epi32(_mm512_add_epi32(sum[p][v], sum[p][v]), half);
+      }
+    }
+    if (w->border != nullptr) {
+      const int32_t* border = w->border + sample * w->border_step + first;
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const __m512i more = _mm512_load_si512(border + kVector * v);
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) sum[p][v] = _mm512_add_epi32(sum[p][v], more);
+      }
+    }
+    const __m512 scale = _mm512_set1_ps(w->scale[sample]);
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const __m512 d = _mm512_cvtepi32_ps(sum[p][v]);
+        float* const at = sums + p * kTileChannels + kVector * v;
+        if (kept) {
+          total[p][v] = _mm512_fmadd_ps(d, scale, total[p][v]);
+        } else {
+          _mm512_store_ps(at, _mm512_fmadd_ps(d, scale, _mm512_load_ps(at)));
         }
-        q += 4;
-      } while (--groups != 0);
-      q_row += w->row_step;
-    } while (--rows != 0);
-  const __m512 scale = _mm512_set1_ps(w->scale);
+      }
+    }
+    forget_loads();
+  } while (++sample != w->samples);
+  if (kept) {
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
-    float* to = w->sums + p * kTileChannels;
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      __m512i d = sum[p][v];
-      if (w->halves != nullptr) d = _mm512_add_epi32(_mm512_add_epi32(d, d), _mm512_set1_epi32(w->halves[p]));
-      if (w->border != nullptr) d = _mm512_add_epi32(d, _mm512_load_si512(w->border + kVector * v));
-      _mm512_store_ps(to + kVector * v,
-                      _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), scale, _mm512_load_ps(to + kVector * v)));
+      for (int v = 0; v < V; ++v) _mm512_store_ps(sums + p * kTileChannels + kVector * v, total[p][v]);
     }
   }
 }
@@ -310,7 +358,8 @@ constexpr Tile<TrainingDots> kDots[kTilePixels][kVectors] = {
     {dots_tile<4, 1>, dots_tile<4, 2>, dots_tile<4, 3>, dots_tile<4, 4>},
     {dots_tile<5, 1>, dots_tile<5, 2>, dots_tile<5, 3>, dots_tile<5, 4>},
     {dots_tile<6, 1>, dots_tile<6, 2>, dots_tile<6, 3>, dots_tile<6, 4>}};
-constexpr Tile<WeightDots> kWeightDots[kTilePixels][kVectors] = {
+using WeightTile = void (*)(const WeightDots*, int64_t);
+constexpr WeightTile kWeightDots[kTilePixels][kVectors] = {
     {weight_tile<1, 1>, weight_tile<1, 2>, weight_tile<1, 3>, weight_tile<1, 4>},
     {weight_tile<2, 1>, weight_tile<2, 2>, weight_tile<2, 3>, weight_tile<2, 4>},
     {weight_tile<3, 1>, weight_tile<3, 2>, weight_tile<3, 3>, weight_tile<3, 4>},
@@ -326,8 +375,68 @@ constexpr Tile<OuterProduct> kOuter[kTilePixels][kVectors] = {
     {outer_tile<6, 1>, outer_tile<6, 2>, outer_tile<6, 3>, outer_tile<6, 4>}};
 
 void dots(const TrainingDots* t) { kDots[t->pixels - 1][(t->channels - 1) / kVector](t); }
-void weight_dots(const WeightDots* w) { kWeightDots[w->taps - 1][(w->channels - 1) / kVector](w); }
+// With few products a sample, sums of floats that stay in registers gain more than tiles of half the width lose.
+void weight_dots(const WeightDots* w) {
+  constexpr int kFewProducts = 32;
+  const int32_t width = kVector * (w->rows * w->groups <= kFewProducts ? kKeptVectors : kVectors);
+  for (int32_t first = 0; first < w->channels; first += width) {
+    const int32_t channels = w->channels - first < width ? w->channels - first : width;
+    kWeightDots[w->taps - 1][(channels - 1) / kVector](w, first);
+  }
+}
 void outer(const OuterProduct* o) { kOuter[o->rows - 1][(o->channels - 1) / kVector](o); }
+
+// 16 vectors as a matrix, with rows and columns exchanged: pairs of rows, of pairs, and quarters of vectors.
+void exchange(__m512* v) {
+  __m512 pairs[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    pairs[2 * i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+    pairs[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+  }
+  const auto low = [](__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  };
+  const auto high = [](__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  };
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // quarter k of v[4 * i + j]: rows 4i .. 4i+3 of column 4k + j
+    v[4 * i] = low(pairs[4 * i], pairs[4 * i + 2]);
+    v[4 * i + 1] = high(pairs[4 * i], pairs[4 * i + 2]);
+    v[4 * i + 2] = low(pairs[4 * i + 1], pairs[4 * i + 3]);
+    v[4 * i + 3] = high(pairs[4 * i + 1], pairs[4 * i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const __m512 a = _mm512_shuffle_f32x4(v[j], v[j + 4], 0x44), b = _mm512_shuffle_f32x4(v[j + 8], v[j + 12], 0x44);
+    const __m512 c = _mm512_shuffle_f32x4(v[j], v[j + 4], 0xee), d = _mm512_shuffle_f32x4(v[j + 8], v[j + 12], 0xee);
+    pairs[j] = _mm512_shuffle_f32x4(a, b, 0x88);
+    pairs[j + 4] = _mm512_shuffle_f32x4(a, b, 0xdd);
+    pairs[j + 8] = _mm512_shuffle_f32x4(c, d, 0x88);
+    pairs[j + 12] = _mm512_shuffle_f32x4(c, d, 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) v[i] = pairs[i];
+}
+
+void transpose(const Transpose* t) {
+  const __m512 scale = _mm512_set1_ps(t->scale);
+  for (int32_t c = 0; c < t->channels; c += kVector) {
+    for (int64_t r = 0; r < t->rows; r += kVector) {
+      __m512 v[kVector];
+      for (int i = 0; i < kVector; ++i) {
+        v[i] = r + i < t->rows ? _mm512_mul_ps(_mm512_load_ps(t->in + (r + i) * t->in_step + c), scale)
+                               : _mm512_setzero_ps();
+      }
+      exchange(v);
+      const __mmask16 there = first16(t->rows - r);
+      for (int i = 0; i < kVector && c + i < t->channels; ++i) {
+        _mm512_mask_storeu_ps(t->out + (c + i) * t->out_step + r, there, v[i]);
+      }
+    }
+  }
+}
 
 __m512i twice_and(__m512i sum, __m512i more) { return _mm512_add_epi32(_mm512_add_epi32(sum, sum), more); }
 
@@ -378,7 +487,9 @@ constexpr TrainingKernels kAvx512Training = {
     training_avx512::finish_forward,
     training_avx512::finish_gradient,
     training_avx512::weight_dots,
+    training_avx512::transpose,
     training_avx512::outer,
+    nullptr,
 };
 
 }  // namespace bitorch

@@ -141,12 +141,12 @@ void finish_gradient(const FinishGradient* f) {
   }
 }
 
-void weight_dots(const WeightDots* w) {
+void weight_dots_of_sample(const WeightDots* w, int64_t sample) {
   for (int32_t r = 0; r < w->taps; ++r) {
     int32_t sums[kTileChannels] = {};
-    const int8_t* g = w->g;
+    const int8_t* g = w->g + sample * w->g_step;
     for (int32_t y = 0; y < w->rows; ++y) {
-      const uint8_t* q = w->q + y * w->row_step + w->offset[r];
+      const uint8_t* q = w->q + sample * w->q_step + y * w->row_step + w->offset[r];
       for (int32_t x = 0; x < w->groups; ++x, g += 4 * kTileChannels) {
         for (int32_t c = 0; c < w->channels; ++c) {
           for (int b = 0; b < 4; ++b) sums[c] += q[4 * x + b] * g[4 * c + b];
@@ -154,11 +154,21 @@ void weight_dots(const WeightDots* w) {
       }
     }
     for (int32_t c = 0; c < w->channels; ++c) {
-      int32_t sum = w->halves == nullptr ? sums[c] : twice_and(sums[c], w->halves[r]);
-      if (w->border != nullptr) sum += w->border[c];
+      int32_t sum = w->halves == nullptr ? sums[c] : twice_and(sums[c], w->halves[sample * w->halves_step + r]);
+      if (w->border != nullptr) sum += w->border[sample * w->border_step + c];
       float* to = w->sums + r * kTileChannels + c;
-      *to = __builtin_fmaf(static_cast<float>(sum), w->scale, *to);
+      *to = __builtin_fmaf(static_cast<float>(sum), w->scale[sample], *to);
     }
+  }
+}
+
+void weight_dots(const WeightDots* w) {
+  for (int64_t sample = 0; sample < w->samples; ++sample) weight_dots_of_sample(w, sample);
+}
+
+void transpose(const Transpose* t) {
+  for (int32_t c = 0; c < t->channels; ++c) {
+    for (int64_t r = 0; r < t->rows; ++r) t->out[c * t->out_step + r] = t->scale * t->in[r * t->in_step + c];
   }
 }
 
@@ -189,7 +199,9 @@ constexpr TrainingKernels kPortableTraining = {
     training_portable::finish_forward,
     training_portable::finish_gradient,
     training_portable::weight_dots,
+    training_portable::transpose,
     training_portable::outer,
+    nullptr,
 };
 
 }  // namespace bitorch

@@ -15,6 +15,7 @@
 #include "core/training/backward.h"
 #include "core/training/choice.h"
 #include "core/training/forward.h"
+#include "core/training/forward_planes.h"
 #include "core/training/workers.h"
 
 namespace nb = nanobind;
@@ -63,7 +64,7 @@ int check_threads(int threads) {
 // Of quantized floats where low is none.
 InputCodes input_codes(int bits, std::optional<int> low, bool masked) {
   const InputCodes input{(1 << check_bits("bits", bits)) - 1, low.has_value(), low.value_or(0)};
-  if (input.low < -128 || input.low > 0) throw Error("low: it must be from -128 to 0");
+  if (input.low < -255 || input.low > 0) throw Error("low: it must be from -255 to 0");
   if (input.given && masked) throw Error("low: codes have no mask");
   return input;
 }
@@ -112,6 +113,15 @@ nb::tuple forward(const std::string& kernel, bool linear, const std::vector<int6
     holds_nan = linear ? linear_forward(args) : conv_forward(args);
   }
   return nb::make_tuple(y.numpy(), save ? saved->numpy() : nb::none(), holds_nan);
+}
+
+// Whether forward computes on bit planes.
+bool forward_planes(const std::string& kernel, bool linear, const std::vector<int64_t>& geometry, int bits,
+                    std::optional<int> low, nb::handle codes) {
+  const ConvShape shape = shape_from(geometry);
+  if (linear) check_linear(shape);
+  const InputArray weights = input_array(codes, "weight");
+  return planes_pay(training_kernels(kernel), shape, WeightCodes(weights.view, shape), input_codes(bits, low, false));
 }
 
 GradientSpec gradient_spec(int bits, bool has_zero, const std::optional<std::vector<uint32_t>>& key) {
@@ -198,6 +208,8 @@ void bind_training(nb::module_& module) {
       "training_executor", [](uintptr_t address) { set_executor(reinterpret_cast<Executor>(address)); }, "address"_a);
   module.def("training_forward", &forward, "kernel"_a, "linear"_a, "geometry"_a, "x"_a, "bits"_a, "low"_a.none(),
              "codes"_a, "scale"_a, "bias"_a.none(), "save"_a, "masked"_a, "out"_a, "threads"_a);
+  module.def("training_forward_planes", &forward_planes, "kernel"_a, "linear"_a, "geometry"_a, "bits"_a, "low"_a.none(),
+             "codes"_a);
   module.def("training_backward", &backward, "kernel"_a, "linear"_a, "geometry"_a, "g"_a, "gradient_bits"_a,
              "has_zero"_a, "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "low"_a.none(),
              "input_scale"_a, "needs"_a, "out"_a, "threads"_a);

@@ -109,6 +109,14 @@ def training_forward(
     out: tuple[NDArray[Any] | None, ...],
     threads: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, bool]: ...
+def training_forward_planes(
+    kernel: str,
+    linear: bool,
+    geometry: list[int],
+    bits: int,
+    low: int | None,
+    codes: NDArray[np.int8] | NDArray[np.int16],
+) -> bool: ...
 def training_backward(
     kernel: str,
     linear: bool,

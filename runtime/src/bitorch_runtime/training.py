@@ -73,7 +73,8 @@ class Gradients(NamedTuple):
 def kernels() -> tuple[str, ...]:
     """Return the names of the kernels that this CPU can run, slowest first.
 
-    "portable" is for checking: it is far slower than floats. "avx512" needs AVX-512 with VNNI.
+    "portable" is for checking: it is far slower than floats. "avx512" needs AVX-512 with VNNI; "avx512-vpopcntdq" is
+    the same with forwards on planes of bits, where few bits make them faster: see `forward_method`.
     """
     return tuple(_native.training_kernels())
 
@@ -162,6 +163,43 @@ def gradient_codes(
     return _native.training_codes(check_kernel(kernel), g, form.bits, form.has_zero, form.key, check_threads(threads))
 
 
+def forward_method(
+    x_shape: Sequence[int],
+    weight: Codes,
+    *,
+    bits: int,
+    low: int | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    groups: int = 1,
+    kernel: str | None = None,
+) -> str:
+    """Return how a forward multiplies: "bytes", or "popcount" on planes of bits; the numbers are the same.
+
+    Planes need odd weight codes and kernels that have them, and pay with few bits and enough channels.
+
+    Args:
+        x_shape: [N, H, W, C] with a weight of four axes, as `conv2d` takes it; [N, …, C] with one of two, as `linear`.
+        weight: the codes; their values count, not only their shape.
+        bits, low: of the codes of x, as `conv2d` takes them.
+        stride, padding, groups: of a convolution; with groups there are no planes.
+        kernel: one of `kernels()`; None the fastest.
+
+    Raises:
+        TypeError, ValueError: what does not fit, with the rule.
+    """
+    shape = tuple(check_integer("x_shape", extent, 0, 2**40) for extent in x_shape)
+    if np.ndim(weight) == 2:
+        geometry = linear_geometry(shape, check_weight(weight, 2))
+    else:
+        geometry = conv_geometry(shape, check_weight(weight, 4), stride, padding, groups)
+    form = check_input(bits, low, clips=False)
+    planes = _native.training_forward_planes(
+        check_kernel(kernel), geometry.is_linear, geometry.numbers, form.bits, form.low, weight
+    )
+    return "popcount" if planes else "bytes"
+
+
 def conv2d(
     x: Floats,
     weight: Codes,
@@ -188,7 +226,7 @@ def conv2d(
         scale_x: the value of one code of x, 1/(2^bits − 1) as a rule.
         scale_w: the value of one code of the weight, or float32 [O], one for each output channel.
         bits: of the codes of x, 1 … 8.
-        low: None: x is quantized, as above. −128 … 0: x holds codes already, integers low … low + 2^bits − 1; signs ±1
+        low: None: x is quantized, as above. −255 … 0: x holds codes already, integers low … low + 2^bits − 1; signs ±1
             have low=−1 and bits=2. What is not one of them is taken for the nearest; a quantizer of the caller's has
             to see to the gradient outside its range, and `clips` must be False.
         bias: float32 [O].
@@ -469,7 +507,7 @@ def check_input(bits: int, low: int | None, clips: bool) -> Input:
     """Return what x holds; codes have no range that a gradient could be outside of."""
     form = Input(
         check_bits("bits", bits),
-        None if low is None else check_integer("low", low, -128, 0),
+        None if low is None else check_integer("low", low, -255, 0),
         check_bool("clips", clips),
     )
     if low is not None and form.clips:

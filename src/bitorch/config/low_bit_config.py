@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from torch import nn
 
+from ..layers.integer_kernels import Kernels
 from ..quantizations import GradientQuantization, InputLSQ, Quantization
 from ..quantizations.bits import FLOAT_BITS, check_bits
 from ..quantizations.range_fit import CalibrationMethod, check_calibration
@@ -79,6 +80,8 @@ class LowBitConfig:
             convertible layer in the order of `model.named_modules()`, which is the order of registration, not of calls.
         gradient_noise: False leaves the noise out of the gradient quantizer.
         exact: False lets autocast lower the precision of the low-bit layers; see QLinear.
+        kernels: what layers compute with: "auto" (integers by bitorch_runtime's kernels where layer, quantizers and CPU
+            allow it, else floats), "float", or "integer", an error where something is in the way; see QConv2d.
         absorb_relu: True replaces an nn.ReLU by AbsorbedReLU where it stands in an nn.Sequential in front of a low-bit
             layer (max-pooling, dropout, flatten and identity may stand between), which clips to [0, 1] anyway. It saves
             time and memory. Do it only if nothing else reads that ReLU's output.
@@ -110,6 +113,7 @@ class LowBitConfig:
     activations: Quantization | None = None
     attention_bits: int = FLOAT_BITS
     scale: Scale = "free"
+    kernels: Kernels = "auto"
 
     def __post_init__(self) -> None:
         self._agree_on_bits()
@@ -149,7 +153,8 @@ class LowBitConfig:
     def _check_methods(self) -> None:
         choices = {"range": get_args(Range), "learned_by": get_args(LearnedBy), "weights": (None, *get_args(Weights)),
                    "weight_scale": ("layer", "channel"), "sign": (None, *get_args(SignGradient)),
-                   "gradients": get_args(Gradients), "scale": get_args(Scale)}  # fmt: skip
+                   "gradients": get_args(Gradients), "scale": get_args(Scale),
+                   "kernels": get_args(Kernels)}  # fmt: skip
         for field, allowed in choices.items():
             value = getattr(self, field)
             if value not in allowed and self._prototype(field) is None:

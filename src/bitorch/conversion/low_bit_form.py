@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -17,6 +18,7 @@ from ..layers import (
     QMultiheadAttention,
 )
 from ..layers.composed import Composed
+from ..layers.integer_kernels import Kernels
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qattention import float_projections
 from ..quantizations import Identity, Quantization
@@ -31,18 +33,20 @@ _PADDED = (QConv1d, QConv2d, QConv3d)
 QuantizersOf = Callable[[nn.Module], Mapping[str, Quantization | None] | None]
 
 
-def low_bit_form(layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float) -> Converted | None:
+def low_bit_form(
+    layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float, kernels: Kernels
+) -> Converted | None:
     """Return a low-bit layer with a float layer's parameters, hooks and settings; None where it stays float.
 
     Args:
         pad_value: of borders in front of ±1 activations; others keep the float layer's zeros.
 
     Raises:
-        ValueError: the layer is too wide for exact sums.
+        ValueError: the layer is too wide for exact sums, or kernels="integer" and something is in the way.
     """
     kind = LOW_BIT[type(layer)]
     if issubclass(kind, Composed):
-        return _composed(kind, layer, quantizers_of, exact=exact)
+        return _composed(kind, layer, quantizers_of, exact=exact, kernels=kernels)
     quantizers = quantizers_of(layer)
     if quantizers is None:
         return None
@@ -51,7 +55,9 @@ def low_bit_form(layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool, 
     if issubclass(kind, QEmbedding | QEmbeddingBag):
         return _embedding(kind, layer, quantizers["weight_quantization"])
     borders = {"pad_value": _pad_value(quantizers, pad_value)} if issubclass(kind, _PADDED) else {}
-    return kind._sharing(layer, **quantizers, **borders, gradient_cancellation_threshold=0.0, exact=exact)
+    return kind._sharing(
+        layer, **quantizers, **borders, gradient_cancellation_threshold=0.0, exact=exact, kernels=kernels
+    )
 
 
 def _pad_value(quantizers: Mapping[str, Quantization | None], of_signs: float) -> float:
@@ -68,13 +74,16 @@ def _embedding(
     return kind._sharing(layer, weight_quantization=weight, output_quantization=Identity())
 
 
-def _composed(kind: type[Composed], layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool) -> Composed | None:
+def _composed(
+    kind: type[Composed], layer: nn.Module, quantizers_of: QuantizersOf, *, exact: bool, kernels: Kernels
+) -> Composed | None:
     projections = {}
     for name, projection in _float_projections(layer).items():
         quantizers = quantizers_of(projection)
         if quantizers is None:
             return None
-        projections[name] = {**quantizers, "gradient_cancellation_threshold": 0.0, "exact": exact}
+        settings = {"gradient_cancellation_threshold": 0.0, "exact": exact, "kernels": kernels}
+        projections[name] = {**quantizers, **settings}
     if not isinstance(layer, nn.MultiheadAttention):
         return kind._sharing(layer, projections=projections)
     between = quantizers_of(Attention())
@@ -93,7 +102,9 @@ def _float_projections(layer: nn.Module) -> dict[str, nn.Linear]:
     }
 
 
-def is_as_wanted(layer: Converted, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float) -> bool:
+def is_as_wanted(
+    layer: Converted, quantizers_of: QuantizersOf, *, exact: bool, pad_value: float, kernels: Kernels
+) -> bool:
     """Return whether a layer that is low-bit already is what `low_bit_form` would make of its float layer."""
     if isinstance(layer, Composed):
         parts: list[Converted] = [*layer.projections().values()]
@@ -102,7 +113,8 @@ def is_as_wanted(layer: Converted, quantizers_of: QuantizersOf, *, exact: bool, 
             if (between is None) != (layer.attention is None):
                 return False
             parts += [] if layer.attention is None else [layer.attention]
-        return all(is_as_wanted(part, quantizers_of, exact=exact, pad_value=pad_value) for part in parts)
+        settings: dict[str, Any] = {"exact": exact, "pad_value": pad_value, "kernels": kernels}
+        return all(is_as_wanted(part, quantizers_of, **settings) for part in parts)
     quantizers = quantizers_of(layer)
     wanted = {} if quantizers is None else quantizers
     if isinstance(layer, QAttention):
@@ -112,7 +124,9 @@ def is_as_wanted(layer: Converted, quantizers_of: QuantizersOf, *, exact: bool, 
     if padded is not None and wanted and padded != _pad_value(wanted, pad_value):
         return False
     if isinstance(layer, LowBit):
-        return layer.exact == exact and all(repr(has) == repr(wanted.get(name)) for name, has in _has(layer).items())
+        if layer.exact != exact or layer.kernels != kernels:
+            return False
+        return all(repr(has) == repr(wanted.get(name)) for name, has in _has(layer).items())
     assert isinstance(layer, WeightQuantized)
     return repr(layer.weight_quantization) == repr(wanted.get("weight_quantization"))
 

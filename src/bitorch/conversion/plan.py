@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -155,16 +155,17 @@ def _convert(name: str, module: nn.Module, config: LowBitConfig, place: Place, r
     def quantizers_of(layer: nn.Module) -> Mapping[str, Quantization | None] | None:
         return config.attention_quantizers(layer) if isinstance(layer, Attention) else config.quantizers(place, layer)
 
+    settings: dict[str, Any] = {"exact": config.exact, "pad_value": config.pad_value, "kernels": config.kernels}
     if is_low_bit(module):
-        if not is_as_wanted(module, quantizers_of, exact=config.exact, pad_value=config.pad_value):
+        if not is_as_wanted(module, quantizers_of, **settings):
             raise ValueError(
-                f"layer {name!r} is low-bit already, with other quantizers, another `pad_value` or another `exact` "
+                f"layer {name!r} is low-bit already, with other quantizers, another `pad_value`, `exact` or `kernels` "
                 "than the config asks for; change its bits with bitorch.set_bits, take it out with bitorch.float_, "
                 "leave it out with filter_fn, or convert a fresh float model (parameters load with strict=True)"
             )
         return Step(module, None, row_of(name, module, module, "low-bit already", rule))
     try:
-        replacement = low_bit_form(module, quantizers_of, exact=config.exact, pad_value=config.pad_value)
+        replacement = low_bit_form(module, quantizers_of, **settings)
     except ValueError as error:
         raise ValueError(f"layer {name!r}: {error}") from None
     if replacement is None:

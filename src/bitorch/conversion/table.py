@@ -11,6 +11,7 @@ from torch import nn
 from ..in_place import InPlaceTable
 from ..layers import QAttention
 from ..layers.composed import Composed
+from ..layers.integer_kernels import TrainingKernels
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qconv import _Convolution
 from ..quantizations.bits import FLOAT_BITS
@@ -27,6 +28,7 @@ class LayerConversion:
 
     `pad_value` is what a convolution on ±1 activations fills its borders with; None of layers without such borders.
     `rule` is the number and the match of the rule that decided, empty where none matches, None where rules have no say.
+    `kernels` is what its training steps are computed with on this machine; None of layers without a low-bit product.
     """
 
     name: str
@@ -39,6 +41,7 @@ class LayerConversion:
     note: str
     rule: str | None = None
     pad_value: float | None = None
+    kernels: TrainingKernels | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,38 @@ class Conversion(InPlaceTable):
         if any(row.rule is not None for row in self.layers):
             columns["rule"] = ["" if row.rule is None else row.rule for row in self.layers]
         columns["note"] = [row.note for row in self.layers]
-        return ruled(aligned([tuple(columns), *zip(*columns.values(), strict=True)]))
+        table = ruled(aligned([tuple(columns), *zip(*columns.values(), strict=True)]))
+        return "\n".join([table, *_kernel_lines(self.layers)])
+
+
+#: How many layers a line names.
+_MOST_NAMES = 3
+
+
+def _kernel_lines(layers: Sequence[LayerConversion]) -> list[str]:
+    """Return lines that say what layers are trained with, a line for all that have it for the same reason."""
+    names: dict[TrainingKernels, list[str]] = {}
+    for row in layers:
+        if row.kernels is not None:
+            names.setdefault(row.kernels, []).append(row.name)
+    number = sum(map(len, names.values()))
+    return [f"{_trains(kernels)}: {_named(group, number)}{_because(kernels)}" for kernels, group in names.items()]
+
+
+def _trains(kernels: TrainingKernels) -> str:
+    if kernels.forward == kernels.backward:
+        return f"trains on {kernels.forward}s"
+    return f"trains on {kernels.forward}s forward and {kernels.backward}s backward"
+
+
+def _named(names: Sequence[str], number: int) -> str:
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    return f"all {number} low-bit layers" if len(names) == number else f"{len(names)} layers"
+
+
+def _because(kernels: TrainingKernels) -> str:
+    return f" ({kernels.why})" if kernels.why else ""
 
 
 def _number(value: float | None) -> str:
@@ -71,7 +105,19 @@ def _number(value: float | None) -> str:
 def row_of(name: str, was: nn.Module, now: nn.Module, note: str, rule: str | None = None) -> LayerConversion:
     """Return the row of a layer that was `was` and is `now`, which may be the same module."""
     became = type(now).__name__ if isinstance(now, Converted) else "float"
-    return LayerConversion(name, type(was).__name__, _shape(was), became, *bits_of(now), note, rule, pad_value_of(now))
+    return LayerConversion(
+        name, type(was).__name__, _shape(was), became, *bits_of(now), note, rule, pad_value_of(now), _kernels_of(now)
+    )
+
+
+def _kernels_of(layer: nn.Module) -> TrainingKernels | None:
+    """Return what a layer is trained with; of one with several parts, where all have the same."""
+    if isinstance(layer, LowBit):
+        return layer.training_kernels()
+    if not isinstance(layer, Composed):
+        return None
+    of_parts = {part.training_kernels() for part in layer.projections().values() if isinstance(part, LowBit)}
+    return of_parts.pop() if len(of_parts) == 1 else None
 
 
 def pad_value_of(layer: nn.Module) -> float | None:

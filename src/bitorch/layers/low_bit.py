@@ -12,12 +12,24 @@ from torch import Tensor, nn
 from ..giving_way import gives_way
 from ..kept import Kept
 from ..quantizations import Quantization
-from ..quantizations.gradients import codes_are_gradients
+from ..quantizations.base import as_internal
+from ..quantizations.gradients import GradientQuantization, codes_are_gradients
 from ..quantizations.learned_start import LearnedStart
 from .assigning import Assigning, given_quantizer, other_name
 from .config import config, resolve_quantization
 from .exact import digit_base
 from .input_quantizer import before_quantizer, gives_its_quantizers_values, quantizer_of
+from .integer_kernels import (
+    GradientForm,
+    InputForm,
+    Kernels,
+    TrainingKernels,
+    call_ways,
+    check_kernels,
+    gradient_form,
+    static_obstacle,
+    training_kernels,
+)
 from .kept_codes import WeightCodes, codes_and_scale
 from .products import Rounding
 from .qactivation import QActivation, check_threshold
@@ -43,6 +55,7 @@ class Converted(nn.Module):
             "gradient_quantization",
             "output_quantization",
             "exact",
+            "kernels",
             "_weight_codes",
             "_pad_value",
             "_is_pad_value_given",
@@ -176,6 +189,24 @@ class Codes(NamedTuple):
     max_codes: tuple[int, int]
 
 
+class IntegerOperands(NamedTuple):
+    """What integer kernels multiply: as `Codes`, but for an input that they quantize, where `form.low` is None.
+
+    `gradient` is None where the backward pass takes floats.
+    """
+
+    input: Tensor
+    weight: Tensor
+    input_scale: Tensor
+    weight_scale: Tensor
+    max_codes: tuple[int, int]
+    form: InputForm
+    gradient: GradientForm | None
+
+    def codes(self) -> Codes:
+        return Codes(*self[:5])
+
+
 class Values(NamedTuple):
     """What a layer multiplies where there are no codes."""
 
@@ -196,6 +227,8 @@ class LowBit(WeightQuantized):
     activation: nn.Module
     gradient_quantization: Quantization | None
     exact: bool
+    #: What the layer computes with: "auto" takes bitorch_runtime's integer kernels where it can.
+    kernels: Kernels = "auto"
 
     @property
     def input_quantization(self) -> Quantization:
@@ -241,8 +274,10 @@ class LowBit(WeightQuantized):
         gradient_quantization: Quantization | None,
         gradient_cancellation_threshold: float | None,
         exact: bool,
+        kernels: Kernels = "auto",
     ) -> None:
         gradient = _gradient_quantizer(gradient_quantization)
+        check_kernels(kernels)
         self._put("_weight_codes", Kept())
         activation = QActivation(
             resolve_quantization(input_quantization, config.input_quantization, "input_quantization"),
@@ -253,6 +288,7 @@ class LowBit(WeightQuantized):
         self._freeze_with_weight(activation)
         self._put("gradient_quantization", gradient)
         self._put("exact", exact)
+        self._put("kernels", kernels)
         self._check_quantizers()
 
     def _assign_activation(self, value: object) -> None:
@@ -268,13 +304,41 @@ class LowBit(WeightQuantized):
         return {}
 
     def _assign_gradient_quantization(self, value: object) -> None:
-        self._put("gradient_quantization", _gradient_quantizer(value))
+        self._exchange({"gradient_quantization": _gradient_quantizer(value)}, self._check_quantizers)
 
     def _assign_exact(self, value: bool) -> None:
         self._exchange({"exact": value}, self._check_quantizers)
 
+    def _assign_kernels(self, value: object) -> None:
+        self._exchange({"kernels": check_kernels(value)}, self._check_quantizers)
+
     def _check_quantizers(self) -> None:
         self._max_codes()
+        if self.kernels == "integer":
+            self._raise_obstacle(static_obstacle(self))
+
+    def _raise_obstacle(self, why: str | None) -> None:
+        if why is not None:
+            raise ValueError(
+                f'kernels="integer": this {type(self).__name__} cannot compute on integers, as {why}; kernels="auto" '
+                "computes the same numbers with floats"
+            )
+
+    def _geometry_obstacle(self) -> str | None:
+        """Return why the layer's product is none that the integer kernels compute, or None."""
+        return f"there are no kernels for {type(self).__name__}"
+
+    def _border_code(self, grid: int) -> int:
+        """Return the code that borders are filled with; 0 where there are none."""
+        return 0
+
+    def _pixels(self, x: Tensor) -> int:
+        """Return at least how many outputs of a sample share a weight, for input x."""
+        return math.prod(x.shape[1:-1])
+
+    def training_kernels(self) -> TrainingKernels:
+        """Return what the layer computes with, forward and backward, and what keeps it from integers."""
+        return training_kernels(self)
 
     def _inputs_per_output(self) -> int:
         return math.prod(self.weight.shape[1:])
@@ -326,6 +390,31 @@ class LowBit(WeightQuantized):
             return self._with_weight(x, self._read_weight(), max_codes)
         return Codes(q.to(c.dtype), c, quantizer.scale(x).to(c.dtype), weight_scale, max_codes)
 
+    def _integer_operands(self, x: Tensor, read: ReadWeight | None = None) -> IntegerOperands | None:
+        """Return what the layer multiplies where integer kernels do it; None where floats do.
+
+        Raises:
+            ValueError: kernels="integer", and something is in the way.
+        """
+        if self.kernels == "float":
+            return None
+        ways = call_ways(self, x)
+        if isinstance(ways, str):
+            if self.kernels == "integer":
+                self._raise_obstacle(ways)
+            return None
+        form, max_codes = ways
+        read = self._read_weight() if read is None else read
+        assert read.scale is not None  # there are codes
+        gradient = gradient_form(self, ways, x)
+        activation, before = quantizer_of(self.activation), before_quantizer(self.activation, x)
+        if form.low is None and (isinstance(gradient, str) or read.scale.dim() > 0):
+            form = InputForm(form.bits, 0, False)  # floats backward need the codes
+        numbers = as_internal(before, type(activation).__name__) if form.low is None else activation.codes(before)
+        scale = activation.scale(before)
+        known = None if isinstance(gradient, str) else gradient
+        return IntegerOperands(numbers, read.numbers, scale, read.scale, max_codes, form, known)
+
     def _read_weight(self) -> ReadWeight:
         """Return the weight's codes and scale, or its value where the layer computes on values."""
         weight = self._quantizer_weight()
@@ -360,6 +449,11 @@ class LowBit(WeightQuantized):
     def _is_watched(self) -> bool:
         """Say whether there are hooks on the quantizers, which are called then, although the layer needs codes only."""
         return is_watched(self.activation, self.input_quantization, self.weight_quantization)
+
+    def _gradient_quantizer(self) -> GradientQuantization:
+        quantizer = self.gradient_quantization
+        assert isinstance(quantizer, GradientQuantization)  # whose codes are the kernels'
+        return quantizer
 
     def _rounding(self) -> Rounding | None:
         """Return what makes codes of the output's gradient, for the product that takes them.

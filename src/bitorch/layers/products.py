@@ -37,6 +37,8 @@ from .exact import (
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 #: What makes codes of an output's gradient, whose channels are in the axis that it is told; None: it has none.
 Rounding = Callable[[Tensor, int], GradientCodes | None]
+#: What computes y of codes of input and weight, their scales and the bias.
+Sums = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Product(Protocol):
@@ -132,10 +134,13 @@ class _ScaledProduct(Function):
         max_codes: tuple[int, int],
         base: int,
         rounding: Rounding | None,
+        sums: Sums | None,
     ) -> Tensor:
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(_narrow(q, max_codes[0]), _narrow(c, max_codes[1]), input_scale, weight_scale)
         ctx.product, ctx.max_weight_code, ctx.rounding = product, max_codes[1], rounding
+        if sums is not None:
+            return sums(q, c, input_scale, weight_scale, bias)
         dimensions = product.dimensions
         y = _exact(lambda weight: product.sums(q, weight), c, max_codes[1], base)
         y.mul_(over_outputs(input_scale * weight_scale, dimensions))
@@ -160,7 +165,7 @@ class _ScaledProduct(Function):
                 of_x, of_weight = _gradients_on_codes(
                     product, coded, q, c, input_scale, weight_scale, ctx.max_weight_code, needs
                 )
-        return (of_x, of_weight, of_bias, *[None] * 6)
+        return (of_x, of_weight, of_bias, *[None] * 7)
 
 
 def _gradients_on_codes(
@@ -230,6 +235,7 @@ def scaled_product(
     inputs: int,
     bias: Tensor | None,
     rounding: Rounding | None,
+    sums: Sums | None = None,
 ) -> Tensor:
     """Return the product of q and c times (input_scale·weight_scale), plus bias, exact on the integers.
 
@@ -240,10 +246,13 @@ def scaled_product(
         inputs: how many products an output sums at most.
         bias: [C_out], or None.
         rounding: what makes codes of the output's gradient, in backward; None takes it as it comes.
+        sums: what computes the result from q, c, the scales and the bias in the place of floats; the same numbers.
     """
     base = digit_base(inputs, max_codes[1], max_codes[0])
     with _full_precision(q):
-        result: Tensor = _ScaledProduct.apply(q, c, bias, input_scale, weight_scale, product, max_codes, base, rounding)
+        result: Tensor = _ScaledProduct.apply(
+            q, c, bias, input_scale, weight_scale, product, max_codes, base, rounding, sums
+        )
     return result
 
 
@@ -255,9 +264,10 @@ def scaled_linear(
     max_codes: tuple[int, int],
     bias: Tensor | None = None,
     rounding: Rounding | None = None,
+    sums: Sums | None = None,
 ) -> Tensor:
     """Return (q @ c.T)·(input_scale·weight_scale) + bias for q [..., in] and c [out, in]; see `scaled_product`."""
-    return scaled_product(LinearProduct(), q, c, input_scale, weight_scale, max_codes, c.shape[1], bias, rounding)
+    return scaled_product(LinearProduct(), q, c, input_scale, weight_scale, max_codes, c.shape[1], bias, rounding, sums)
 
 
 def scaled_convolution(
@@ -269,7 +279,8 @@ def scaled_convolution(
     product: ConvolutionProduct,
     bias: Tensor | None = None,
     rounding: Rounding | None = None,
+    sums: Sums | None = None,
 ) -> Tensor:
     """Return conv(q, c)·(input_scale·weight_scale) + bias of c [C_out, C_in/groups, …]; see `scaled_product`."""
     inputs = math.prod(c.shape[1:])
-    return scaled_product(product, q, c, input_scale, weight_scale, max_codes, inputs, bias, rounding)
+    return scaled_product(product, q, c, input_scale, weight_scale, max_codes, inputs, bias, rounding, sums)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from ..quantizations import Quantization, RangeQuantization
 from .config import config
 from .input_quantizer import quantizer_of
-from .low_bit import Values, WeightQuantized
+from .integer_kernels import Kernels
+from .integer_product import form_of, integer_convolution
+from .low_bit import IntegerOperands, Values, WeightQuantized
 from .products import CONVOLUTIONS, ConvolutionProduct, scaled_convolution
 from .qconv_mixin import QConvArgsProviderMixin
 from .register import q_conv1d_registry, q_conv2d_registry, q_conv3d_registry
@@ -155,6 +157,7 @@ class _Conv(_Convolution, QConvArgsProviderMixin):
         gradient_quantization: Quantization | None = None,
         pad_value: float | None = None,
         exact: bool = True,
+        kernels: Kernels = "auto",
     ) -> None:
         super().__init__(  # the next class in line is nn.Conv1d, 2d or 3d
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
@@ -166,6 +169,7 @@ class _Conv(_Convolution, QConvArgsProviderMixin):
             gradient_cancellation_threshold=gradient_cancellation_threshold,
             pad_value=pad_value,
             exact=exact,
+            kernels=kernels,
         )
 
     def _set_quantization(self, *, pad_value: float | None = None, **quantization: object) -> None:
@@ -206,6 +210,9 @@ class _Conv(_Convolution, QConvArgsProviderMixin):
 
     def _convolve(self, x: Tensor) -> Tensor:
         """Return y, with the gradient quantizer attached, for batched x."""
+        integers = self._integer_operands(x)
+        if integers is not None:
+            return self._convolve_integers(integers)
         operands = self._operands(x)
         if isinstance(operands, Values):
             return self._quantize_gradient(self._convolve_values(*operands))
@@ -216,6 +223,38 @@ class _Conv(_Convolution, QConvArgsProviderMixin):
         rounding = self._rounding()
         y = scaled_convolution(*operands._replace(input=q), product, self.bias, rounding).to(self.weight.dtype)
         return y if rounding is not None else self._quantize_gradient(y)
+
+    def _convolve_integers(self, operands: IntegerOperands) -> Tensor:
+        grid = self.input_quantization.max_code
+        assert grid is not None  # there are codes
+        is_value = operands.form.low is None
+        x, padding = self._pad(operands.input, self._pad_value if is_value else float(self._pad_code(grid)))
+        product = ConvolutionProduct(self.stride, padding, self.dilation, self.groups)
+        if operands.gradient is not None:
+            y = integer_convolution(operands._replace(input=x), product, self.bias, self._gradient_quantizer())
+            return y.to(self.weight.dtype)
+        rounding, sums = self._rounding(), form_of(operands, product).sums
+        codes = operands.codes()._replace(input=x)
+        y = scaled_convolution(*codes, product, self.bias, rounding, sums).to(self.weight.dtype)
+        return y if rounding is not None else self._quantize_gradient(y)
+
+    def _pixels(self, x: Tensor) -> int:
+        pixels = 1
+        for size, (before, after) in zip(x.shape[2:], self._borders(), strict=True):
+            pixels *= size + before + after
+        return pixels
+
+    def _border_code(self, grid: int) -> int:
+        return self._pad_code(grid)
+
+    def _geometry_obstacle(self) -> str | None:
+        if len(self.kernel_size) > 2:
+            return "there are no kernels for three dimensions"
+        if self.groups != 1:
+            return f"there are no kernels for groups, and it has {self.groups}"
+        if any(step != 1 for step in self.dilation):
+            return f"there are no kernels for a dilation, and it has {self.dilation}"
+        return None
 
     def forward(self, input: Tensor) -> Tensor:
         """Return y for x of shape [batch, channels, …], or [channels, …] for one sample."""
@@ -246,9 +285,14 @@ class QConv2d(_Conv, nn.Conv2d):
             (InputDoReFa), `layers.config.config.padding_value` for the others.
         exact: True computes in float32 also under autocast, so that the output equals the integer reference bit for
             bit. False computes on the values in whatever precision autocast asks for.
+        kernels: "auto" computes on integers by bitorch_runtime's kernels where the layer, its quantizers and the CPU
+            allow it, else on floats; see `training_kernels()`. "float" always takes floats. "integer" raises where
+            integers cannot be taken. The numbers are the same but for the last bits of the gradients of weight and
+            bias.
 
     Raises:
-        ValueError: an unknown name, a pad_value off the grid, or more inputs than exact sums allow.
+        ValueError: an unknown name, a pad_value off the grid, more inputs than exact sums allow, or kernels="integer"
+            where something is in the way.
         TypeError: what is no Quantization.
     """
 

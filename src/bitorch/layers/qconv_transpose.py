@@ -16,6 +16,7 @@ from .exact_transposed import (
     scaled_transposed_convolution,
     swap_channels,
 )
+from .integer_kernels import Kernels
 from .low_bit import LowBit, Values
 
 _Size = int | tuple[int, ...]
@@ -52,6 +53,7 @@ class _ConvTranspose(LowBit):
         gradient_cancellation_threshold: float | None = None,
         gradient_quantization: Quantization | None = None,
         exact: bool = True,
+        kernels: Kernels = "auto",
     ) -> None:
         super().__init__(  # the next class in line is nn.ConvTranspose1d, 2d or 3d
             in_channels,
@@ -73,6 +75,7 @@ class _ConvTranspose(LowBit):
             gradient_quantization=gradient_quantization,
             gradient_cancellation_threshold=gradient_cancellation_threshold,
             exact=exact,
+            kernels=kernels,
         )
 
     def _quantizer_weight(self) -> Tensor:
@@ -133,11 +136,12 @@ class QConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d):
         gradient_quantization: Quantization instance such as GradientDoReFa(6), applied to the gradient of the output.
         exact: True computes in float32 also under autocast, so that the output equals the integer reference bit for
             bit. False computes on the values in whatever precision autocast asks for.
+        kernels: see QConv2d; there are no integer kernels for transposed convolutions.
 
     Raises:
-        ValueError: an unknown name, a padding_mode other than "zeros", or more inputs than exact sums allow. The
-            inputs of an output are those C_in/groups channels times the taps that meet in it: with stride 2, about
-            half of the kernel along each axis.
+        ValueError: an unknown name, kernels="integer", a padding_mode other than "zeros", or more inputs than exact
+            sums allow. The inputs of an output are those C_in/groups channels times the taps that meet in it: with
+            stride 2, about half of the kernel along each axis.
         TypeError: what is no Quantization.
     """
 

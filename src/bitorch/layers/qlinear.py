@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from ..quantizations import Quantization
 from .extensions.layer_recipe import LayerRecipe
-from .low_bit import ReadWeight, Values
+from .integer_kernels import Kernels
+from .integer_product import form_of, integer_linear
+from .low_bit import IntegerOperands, ReadWeight, Values
 from .products import scaled_linear
 from .register import QLinearImplementation as QLinearImplementation
 from .register import q_linear_registry
@@ -34,9 +36,11 @@ class QLinear(Registered, nn.Linear):
         gradient_quantization: Quantization instance such as GradientDoReFa(6), applied to the gradient of the output.
         exact: True computes in float32 also under autocast, so that the output equals the integer reference bit for
             bit. False computes on the values in whatever precision autocast asks for.
+        kernels: "auto", "float" or "integer", see QConv2d.
 
     Raises:
-        ValueError: an unknown name, or more inputs than exact sums allow. TypeError: what is no Quantization.
+        ValueError: an unknown name, more inputs than exact sums allow, or kernels="integer" where something is in the
+            way. TypeError: what is no Quantization.
     """
 
     _float_class = nn.Linear
@@ -56,6 +60,7 @@ class QLinear(Registered, nn.Linear):
         weight_quantization: Quantization | str | None = None,
         gradient_quantization: Quantization | None = None,
         exact: bool = True,
+        kernels: Kernels = "auto",
     ) -> None:
         super().__init__(in_features, out_features, bias=bias, device=device, dtype=dtype)
         self._set_quantization(
@@ -64,6 +69,7 @@ class QLinear(Registered, nn.Linear):
             gradient_quantization=gradient_quantization,
             gradient_cancellation_threshold=gradient_cancellation_threshold,
             exact=exact,
+            kernels=kernels,
         )
 
     @staticmethod
@@ -83,8 +89,12 @@ class QLinear(Registered, nn.Linear):
 
     def _product(self, x: Tensor, read: ReadWeight | None = None) -> Tensor:
         """Return y, with the gradient quantizer attached; without batch axis x is one sample."""
-        operands = self._operands(x, read)
         is_sample = x.dim() == 1
+        integers = self._integer_operands(x.unsqueeze(0) if is_sample else x, read)
+        if integers is not None:
+            y = self._multiply_integers(integers)
+            return y.squeeze(0) if is_sample else y
+        operands = self._operands(x, read)
         if isinstance(operands, Values):
             return self._quantize_gradient(F.linear(*operands, self.bias), is_sample=is_sample)
         rounding = self._rounding()
@@ -95,6 +105,17 @@ class QLinear(Registered, nn.Linear):
             operands = operands._replace(input=operands.input.unsqueeze(0))
         y = scaled_linear(*operands, self.bias, rounding).to(self.weight.dtype)
         return y.squeeze(0) if is_sample else y
+
+    def _multiply_integers(self, operands: IntegerOperands) -> Tensor:
+        if operands.gradient is not None:
+            return integer_linear(operands, self.bias, self._gradient_quantizer()).to(self.weight.dtype)
+        rounding = self._rounding()
+        sums = form_of(operands, None).sums
+        y = scaled_linear(*operands.codes(), self.bias, rounding, sums).to(self.weight.dtype)
+        return y if rounding is not None else self._quantize_gradient(y)
+
+    def _geometry_obstacle(self) -> str | None:
+        return None
 
     def forward(self, input: Tensor) -> Tensor:
         """Return y, shape [..., out_features], for x of shape [..., in_features]; without batch axis one sample."""

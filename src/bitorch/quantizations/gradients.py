@@ -15,7 +15,7 @@ from torch.autograd import Function
 
 from .base import Quantization, as_internal
 from .bits import FLOAT_BITS, check_bits
-from .noise import Key, draw_key, noise
+from .noise import Key, draw_bits, draw_key, key_of, noise
 
 #: Numbers that a CPU rounds at once: what all steps of it touch stays in the cache.
 _RUN_ON_CPU = 2**18
@@ -115,9 +115,21 @@ class GradientQuantization(Quantization):
             raise ValueError(f"{type(self).__name__}: the gradient needs a batch axis, got a 0-dim tensor")
         return self.bit_width == FLOAT_BITS or gradient.numel() == 0
 
+    def draw_bits(self, device: torch.device) -> Tensor | None:
+        """Return what the noise of one backward pass is made of, int64 [1], or None without noise."""
+        return draw_bits(device, self.generator) if self.noise else None
+
+    def coded_by(self, gradient: Tensor, channels: int | None, bits: Tensor | None) -> GradientCodes:
+        """Return the codes of `coded`, with the noise of what `draw_bits` returned."""
+        internal = as_internal(gradient, type(self).__name__)
+        return self._coded_with(internal, channels, None if bits is None else key_of(bits, gradient.device))
+
     def _coded(self, gradient: Tensor, channels: int | None) -> GradientCodes:
-        largest = maximum(gradient, self._axes(gradient))
         key = draw_key(gradient.device, self.generator) if self.noise else None
+        return self._coded_with(gradient, channels, key)
+
+    def _coded_with(self, gradient: Tensor, channels: int | None, key: Key | None) -> GradientCodes:
+        largest = maximum(gradient, self._axes(gradient))
         samples = gradient.shape[0]
         size = _samples_at_once(gradient)
         if size >= samples:

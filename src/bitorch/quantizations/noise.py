@@ -42,17 +42,26 @@ _Word = TypeVar("_Word", int, Tensor, int | Tensor)
 Key = tuple[int | Tensor, int | Tensor]
 
 
-def draw_key(device: torch.device, generator: torch.Generator | None) -> Key:
-    """Return the key of one backward pass.
+def draw_bits(device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Return what the key of one backward pass is made of, int64 [1], on the generator's device.
 
     Args:
-        device: where the key is used. It stays there, as tensors, so that nobody has to wait for it.
+        device: where the key is used.
         generator: None takes PyTorch's global one of the device. One of another device gives the same noise there as
             on its own.
     """
     source = device if generator is None else generator.device
-    drawn = torch.randint(-(2**63), 2**63 - 1, (1,), device=source, generator=generator)
-    halves = drawn.view(torch.int32)
+    return torch.randint(-(2**63), 2**63 - 1, (1,), device=source, generator=generator)
+
+
+def draw_key(device: torch.device, generator: torch.Generator | None) -> Key:
+    """Return the key of one backward pass, of `draw_bits`, for a device."""
+    return key_of(draw_bits(device, generator), device)
+
+
+def key_of(bits: Tensor, device: torch.device) -> Key:
+    """Return the key of what `draw_bits` returned. It stays on the device, so that nobody has to wait for it."""
+    halves = bits.view(torch.int32)
     if _is_eager_on_cpu(device):
         k0, k1 = halves.tolist()
         return k0, k1

@@ -21,6 +21,7 @@ from ..config.quantizer_choice import (
 )
 from ..data import Augmentation, DataOptions, PictureAugmentation
 from ..known_names import MAX_WIDTH, wrong_data, wrong_model
+from ..layers.integer_kernels import Kernels
 from ..models import is_named
 from ..own_code import is_own
 from ..quantizations import Quantization
@@ -43,7 +44,7 @@ _MOST_PIXELS = 1024
 #: What rules say, and so not these.
 _SAID_BY_RULES = (
     "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "scale", "sign",
-    "pad_value", "gradients", "calibration", "percentile", "exact",
+    "pad_value", "gradients", "calibration", "percentile", "exact", "kernels",
 )  # fmt: skip
 
 
@@ -207,6 +208,9 @@ class Settings:
     """32: float32. bf16: mixed precision; low-bit layers still compute exactly, unless --no-exact."""
     exact: bool = True
     """Low-bit layers compute exactly also under bf16. no-exact trades that for autocast's speed."""
+    kernels: Kernels = "auto"
+    """What low-bit layers compute with: auto takes integers by bitorch_runtime where it can, else floats; float;
+    integer, an error where something is in the way."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Hardware to train on. auto takes a GPU if there is one."""
     devices: int = 1
@@ -257,6 +261,7 @@ class Settings:
             calibration=self.calibration,
             percentile=self.percentile,
             exact=self.exact,
+            kernels=self.kernels,
             absorb_relu=is_named(self.model),  # safe in ours: nothing but the next layer reads their ReLUs
         )
 

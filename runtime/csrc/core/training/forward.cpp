@@ -4,10 +4,12 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/checked.h"
+#include "core/training/forward_planes.h"
 #include "core/training/images.h"
 #include "core/training/tiles.h"
 #include "core/training/workers.h"
@@ -43,6 +45,7 @@ struct ForwardGroup {
 struct ForwardRoom {
   Scratch<uint8_t> codes, image;
   Scratch<int32_t> pixels, halves;
+  ForwardPlanes::Room planes;  // in place of image, pixels and halves
 };
 
 class ConvForward {
@@ -53,6 +56,9 @@ class ConvForward {
         of_group_(s_.of_group()),
         layout_(s_, args.masked),
         image_{s_.in.rows, s_.in.columns, of_group_.in_channels, s_.padding.columns, width()} {
+    if (planes_pay(*args.kernels, s_, *args.weight, args.input)) {
+      planes_.emplace(*args.kernels, s_, *args.weight, args.input);
+    }
     for (int64_t group = 0; group < s_.groups; ++group) groups_.push_back(make_group(group * of_group_.out_channels));
     for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
   }
@@ -70,15 +76,20 @@ class ConvForward {
   ForwardGroup make_group(int64_t first) const {
     const int64_t channels = of_group_.out_channels;
     const float* scale = a_.scale_per_channel ? a_.scale + first : a_.scale;
-    ForwardGroup group{
-        pack_forward(*a_.weight, of_group_, first), {}, of_blocks(scale, a_.scale_per_channel, channels), {}};
+    ForwardGroup group{{}, {}, of_blocks(scale, a_.scale_per_channel, channels), {}};
+    if (!planes_) group.packed = pack_forward(*a_.weight, of_group_, first);
     if (a_.bias != nullptr) group.bias = of_blocks(a_.bias + first, true, channels);
     if (a_.input.low != 0) group.above = sums_above(*a_.weight, of_group_, first);
     return group;
   }
 
   ForwardRoom make_room() const {
-    ForwardRoom room{Scratch<uint8_t>(s_.inputs()), Scratch<uint8_t>(image_.bytes()), {}, {}};
+    ForwardRoom room{Scratch<uint8_t>(s_.inputs()), {}, {}, {}, {}};
+    if (planes_) {
+      room.planes = planes_->make_room();
+      return room;
+    }
+    room.image = Scratch<uint8_t>(image_.bytes());
     clear_image(image_, a_.input.zero(), room.image.data());
     if (a_.weight->halved()) {
       room.pixels = Scratch<int32_t>(image_.rows * image_.width);
@@ -99,12 +110,8 @@ class ConvForward {
     for (int64_t group = 0; group < s_.groups; ++group) run_group(room, sample, group);
   }
 
-  void run_group(const ForwardRoom& room, int64_t sample, int64_t group) {
-    put_image(image_, room.codes.data() + group * image_.channels, s_.in_channels, room.image.data());
-    if (a_.weight->halved()) {
-      sum_pixels(image_, room.image.data(), room.pixels.data());
-      sum_windows(s_, image_, room.pixels.data(), room.halves.data());
-    }
+  void run_group(const ForwardRoom& room, int64_t sample, int64_t group) const {
+    put(room, group);
     float* y = a_.y + sample * s_.outputs() + group * of_group_.out_channels;
     for (int64_t block = 0; block < blocks_of(of_group_.out_channels); ++block) {
       for (int64_t row = 0; row < s_.out().rows; ++row) {
@@ -113,37 +120,69 @@ class ConvForward {
     }
   }
 
-  // out: of the group's first channel in the row's first pixel.
-  void run_row(const ForwardRoom& room, const ForwardGroup& group, int64_t block, int64_t y, float* row_out) {
-    const Extent out = s_.out();
+  // Codes to where the products read them, and sums of them.
+  void put(const ForwardRoom& room, int64_t group) const {
+    if (planes_) {
+      const int64_t row = s_.in.columns * s_.in_channels;
+      for (int64_t y = 0; y < s_.in.rows; ++y) {
+        planes_->put(room.planes, room.codes.data() + y * row, s_.in_channels, y, 0, s_.in.columns);
+      }
+      planes_->sum_windows(room.planes);
+      return;
+    }
+    put_image(image_, room.codes.data() + group * image_.channels, s_.in_channels, room.image.data());
+    if (a_.weight->halved()) {
+      sum_pixels(image_, room.image.data(), room.pixels.data());
+      sum_windows(s_, image_, room.pixels.data(), room.halves.data());
+    }
+  }
+
+  const int32_t* halves_of(const ForwardRoom& room) const {
+    if (planes_) return room.planes.halves.data();
+    return a_.weight->halved() ? room.halves.data() : nullptr;
+  }
+
+  TileRow tile_row(const ForwardRoom& room, const ForwardGroup& group, int64_t block, int64_t y) const {
     const int64_t begin = y * s_.stride.rows - s_.padding.rows;
     const TapRange met = taps_within(begin, s_.kernel.rows, s_.in.rows);
     const int64_t steps = s_.kernel.columns * image_.pixel() / 4, weight_row = steps * 4 * kTileChannels;
-    const int32_t channels = channels_in(block, of_group_.out_channels);
-    const TileRow row{met.count == 0 ? room.image.data() : room.image.data() + (begin + met.first) * image_.row(),
-                      image_.row(),
-                      s_.stride.columns * image_.pixel(),
-                      group.packed.data() + (block * s_.kernel.rows + met.first) * weight_row,
-                      weight_row,
-                      met.count,
-                      steps,
-                      out.columns,
-                      channels};
+    return {met.count == 0 ? room.image.data() : room.image.data() + (begin + met.first) * image_.row(),
+            image_.row(),
+            s_.stride.columns * image_.pixel(),
+            group.packed.data() + (block * s_.kernel.rows + met.first) * weight_row,
+            weight_row,
+            met.count,
+            steps,
+            s_.out().columns,
+            channels_in(block, of_group_.out_channels)};
+  }
+
+  // row_out: y of the group's first channel in the row's first pixel.
+  void run_row(const ForwardRoom& room, const ForwardGroup& group, int64_t block, int64_t y, float* row_out) const {
+    const Extent out = s_.out();
+    const int32_t* halves = halves_of(room);
     alignas(64) int32_t border[kTileChannels];
-    if (a_.input.low != 0) find_border(group, met, block, border);
+    if (a_.input.low != 0) {
+      find_border(group, taps_within(y * s_.stride.rows - s_.padding.rows, s_.kernel.rows, s_.in.rows), block, border);
+    }
     float* to = row_out + block * kTileChannels;
-    for_tiles(*a_.kernels, row, [&](const int32_t* tile, int64_t first, int32_t count) {
+    const auto finish_tile = [&](const int32_t* tile, int64_t first, int32_t count) {
       const FinishForward finish{tile,
-                                 a_.weight->halved() ? room.halves.data() + y * out.columns + first : nullptr,
+                                 halves == nullptr ? nullptr : halves + y * out.columns + first,
                                  a_.input.low != 0 ? border : nullptr,
                                  group.scale.data() + block * kTileChannels,
                                  a_.bias == nullptr ? nullptr : group.bias.data() + block * kTileChannels,
                                  to + first * s_.out_channels,
                                  s_.out_channels,
                                  count,
-                                 channels};
+                                 channels_in(block, of_group_.out_channels)};
       a_.kernels->finish_forward(&finish);
-    });
+    };
+    if (planes_) {
+      planes_->for_tiles(room.planes, block, y, 0, out.columns, finish_tile);
+    } else {
+      for_tiles(*a_.kernels, tile_row(room, group, block, y), finish_tile);
+    }
   }
 
   // What sums over these rows of the kernel lack, as they are of bytes.
@@ -158,6 +197,7 @@ class ConvForward {
   ConvShape of_group_;
   SavedLayout layout_;
   Image image_;
+  std::optional<ForwardPlanes> planes_;
   std::vector<ForwardGroup> groups_;
   std::vector<ForwardRoom> rooms_;
   std::atomic<bool> nan_{false};

@@ -14,9 +14,10 @@ namespace bitorch {
 namespace {
 
 // A tile is the sums of one block of output channels, one row of the kernel and up to six pairs of an input channel and
-// a column of the kernel: 6 x 64 of them. An item is eight tiles, whose sums stay in the level 1 cache beside one
-// sample's gradient, which all of them read. Sums never meet, so that the number of threads changes none.
+// a column of the kernel: 6 x 64 of them. An item is eight tiles, whose sums stay in the level 1 cache beside the
+// gradients of some samples, which all of them read. Sums never meet, so that the number of threads changes none.
 constexpr int64_t kTaps = 6, kItemTiles = 8;
+constexpr int64_t kItemGradients = 12 << 10;  // bytes
 
 class GradWeight {
  public:
@@ -49,13 +50,15 @@ class GradWeight {
     const int64_t first = item % row_items_ * kItemTiles, last = std::min(first + kItemTiles, tiles_);
     const Item same = item_of(group, block, row);
     std::memset(sums, 0, static_cast<size_t>((last - first) * kTaps * kTileChannels) * sizeof(float));
-    for (int64_t sample = 0; sample < s_.batch; ++sample) {
-      for (int64_t tile = first; tile < last; ++tile)
-        add(same, sample, tile, sums + (tile - first) * kTaps * kTileChannels);
+    const int64_t bytes = std::max<int64_t>(1, same.rows * groups_ * 4 * kTileChannels);
+    const int64_t step = std::max<int64_t>(1, kItemGradients / bytes);
+    for (int64_t sample = 0; sample < s_.batch; sample += step) {
+      const int64_t samples = std::min(step, s_.batch - sample);
+      for (int64_t tile = first; tile < last; ++tile) {
+        add(same, sample, samples, tile, sums + (tile - first) * kTaps * kTileChannels);
+      }
     }
-    for (int64_t tile = first; tile < last; ++tile) {
-      write(sums + (tile - first) * kTaps * kTileChannels, same, tile);
-    }
+    write(sums, same, first * kTaps, std::min(last * kTaps, pairs_));
   }
 
   // What is the same for all samples and tiles of an item.
@@ -80,35 +83,44 @@ class GradWeight {
             static_cast<int32_t>(met.count)};
   }
 
-  void add(const Item& item, int64_t sample, int64_t tile, float* sums) const {
-    const int64_t pair = tile * kTaps, row = sample * s_.kernel.rows + item.row;
-    const int64_t of_group = row * channel_groups_ + item.group;
-    const WeightDots dots{
-        a_.layout->codes_of(a_.saved, sample) + item.in,
-        s_.stride.rows * a_.layout->row,
-        offsets_.data() + pair,
-        a_.groups + sample * channel_groups_ * groups_bytes(s_) + item.groups,
-        item.rows,
-        static_cast<int32_t>(groups_),
-        static_cast<int32_t>(std::min(kTaps, pairs_ - pair)),
-        channels_in(item.block, s_.out_channels),
-        a_.scale[sample],
-        a_.halves == nullptr ? nullptr : a_.halves + of_group * pairs_ + pair,
-        a_.borders == nullptr ? nullptr : a_.borders + of_group * padded_ + item.block * kTileChannels,
-        sums};
+  void add(const Item& item, int64_t sample, int64_t samples, int64_t tile, float* sums) const {
+    const int64_t pair = tile * kTaps, rows = s_.kernel.rows * channel_groups_;
+    const int64_t row = sample * rows + item.row * channel_groups_ + item.group;
+    const int64_t sample_groups = channel_groups_ * groups_bytes(s_);
+    const WeightDots dots{a_.layout->codes_of(a_.saved, sample) + item.in,
+                          s_.stride.rows * a_.layout->row,
+                          a_.layout->codes,
+                          offsets_.data() + pair,
+                          a_.groups + sample * sample_groups + item.groups,
+                          sample_groups,
+                          item.rows,
+                          static_cast<int32_t>(groups_),
+                          static_cast<int32_t>(std::min(kTaps, pairs_ - pair)),
+                          channels_in(item.block, s_.out_channels),
+                          samples,
+                          a_.scale + sample,
+                          a_.halves == nullptr ? nullptr : a_.halves + row * pairs_ + pair,
+                          rows * pairs_,
+                          a_.borders == nullptr ? nullptr : a_.borders + row * padded_ + item.block * kTileChannels,
+                          rows * padded_,
+                          sums};
     a_.kernels->weight_dots(&dots);
   }
 
-  // From [channel and column][64] to [out channel][row][column][channel].
-  void write(const float* sums, const Item& item, int64_t tile) const {
-    for (int64_t i = 0; i < std::min(kTaps, pairs_ - tile * kTaps); ++i) {
-      const int64_t pair = tile * kTaps + i;
-      const int64_t channel = pair / s_.kernel.columns, column = pair % s_.kernel.columns;
-      for (int32_t o = 0; o < channels_in(item.block, s_.out_channels); ++o) {
-        const int64_t out_channel = item.group * s_.out_channels + item.block * kTileChannels + o;
-        const int64_t tap = (out_channel * s_.kernel.rows + item.row) * s_.kernel.columns + column;
-        a_.dw[tap * s_.in_channels + channel] = a_.input_scale * sums[i * kTileChannels + o];
-      }
+  // Pairs first .. last-1, from [channel and column][64] to [out channel][row][column][channel].
+  void write(const float* sums, const Item& item, int64_t first, int64_t last) const {
+    const int64_t columns = s_.kernel.columns;
+    const int64_t out_channel = item.group * s_.out_channels + item.block * kTileChannels;
+    for (int64_t pair = first; pair < std::min(first + columns, last); ++pair) {
+      const int64_t tap = (out_channel * s_.kernel.rows + item.row) * columns + pair % columns;
+      const Transpose transpose{sums + (pair - first) * kTileChannels,
+                                columns * kTileChannels,
+                                ceil_div(last - pair, columns),
+                                channels_in(item.block, s_.out_channels),
+                                a_.input_scale,
+                                a_.dw + tap * s_.in_channels + pair / columns,
+                                s_.taps() * s_.in_channels};
+      a_.kernels->transpose(&transpose);
     }
   }
 

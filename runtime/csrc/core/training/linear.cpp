@@ -9,6 +9,7 @@
 #include "core/base/checked.h"
 #include "core/training/backward.h"
 #include "core/training/forward.h"
+#include "core/training/forward_planes.h"
 #include "core/training/gradient.h"
 #include "core/training/tiles.h"
 #include "core/training/workers.h"
@@ -34,13 +35,21 @@ void sum_rows(const uint8_t* bytes, int64_t step, int64_t rows, int32_t* sums) {
   }
 }
 
+// run(block, first, count) for all parts of rows x blocks of 64 channels.
+template <class F>
+void for_parts(int64_t rows, int64_t channels, int threads, const F& run) {
+  const int64_t parts = ceil_div(rows, kItemSamples);
+  for_items(blocks_of(channels) * parts, threads, [&](int, int64_t item) {
+    const int64_t first = item % parts * kItemSamples;
+    run(item / parts, first, std::min(kItemSamples, rows - first));
+  });
+}
+
 // finish(tile, sample, count, block, channels) for all tiles of rows x blocks of 64 channels.
 template <class F>
 void for_blocks(const TrainingKernels& kernels, const Rows& rows, const int8_t* packed, int64_t batch, int64_t channels,
                 int threads, const F& finish) {
-  const int64_t blocks = blocks_of(channels), parts = ceil_div(batch, kItemSamples);
-  for_items(blocks * parts, threads, [&](int, int64_t item) {
-    const int64_t block = item / parts, first = item % parts * kItemSamples;
+  for_parts(batch, channels, threads, [&](int64_t block, int64_t first, int64_t count) {
     const int32_t of_block = channels_in(block, channels);
     const TileRow row{rows.bytes + first * rows.step,
                       0,
@@ -49,10 +58,10 @@ void for_blocks(const TrainingKernels& kernels, const Rows& rows, const int8_t* 
                       0,
                       1,
                       rows.step / 4,
-                      std::min(kItemSamples, batch - first),
+                      count,
                       of_block};
-    for_tiles(kernels, row, [&](const int32_t* tile, int64_t sample, int32_t count) {
-      finish(tile, first + sample, count, block, of_block);
+    for_tiles(kernels, row, [&](const int32_t* tile, int64_t sample, int32_t samples) {
+      finish(tile, first + sample, samples, block, of_block);
     });
   });
 }
@@ -80,6 +89,36 @@ Scratch<int32_t> border_of(const ForwardArgs& a) {
   Scratch<int32_t> border(padded);
   for (int64_t o = 0; o < padded; ++o) border[o] = a.input.low * above[padded + o];
   return border;
+}
+
+// finish(tile, sums, sample, count, block) for all tiles of codes x weight; sums are `halves` of FinishForward.
+template <class F>
+void multiply_rows(const ForwardArgs& a, const LinearSaved& layout, const uint8_t* codes, const F& finish) {
+  const ConvShape& s = a.shape;
+  if (planes_pay(*a.kernels, s, *a.weight, a.input)) {
+    const ForwardPlanes planes(*a.kernels, row_of_samples(s), *a.weight, a.input);
+    const ForwardPlanes::Room room = planes.make_room();
+    for_items(s.batch, a.threads,
+              [&](int, int64_t sample) { planes.put(room, codes + sample * layout.step, layout.step, 0, sample, 1); });
+    planes.sum_windows(room);
+    for_parts(s.batch, s.out_channels, a.threads, [&](int64_t block, int64_t first, int64_t count) {
+      planes.for_tiles(room, block, 0, first, count, [&](const int32_t* tile, int64_t sample, int32_t samples) {
+        finish(tile, room.halves.data(), sample, samples, block);
+      });
+    });
+    return;
+  }
+  Scratch<int32_t> halves;
+  if (a.weight->halved()) {
+    halves = Scratch<int32_t>(s.batch);
+    sum_rows(codes, layout.step, s.batch, halves.data());
+  }
+  const Scratch<int8_t> packed = pack_forward(*a.weight, s, 0);
+  const Rows rows{codes, layout.step, a.weight->halved() ? halves.data() : nullptr};
+  for_blocks(*a.kernels, rows, packed.data(), s.batch, s.out_channels, a.threads,
+             [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t) {
+               finish(tile, rows.sums, sample, count, block);
+             });
 }
 
 class LinearBackward {
@@ -150,10 +189,12 @@ class LinearBackward {
     const int64_t outputs = s_.out_channels;
     // [outputs / 6][samples][6]: those of one tile beside each other.
     Scratch<float> values(s_.batch * round_up(outputs, kTilePixels));
-    for (int64_t s = 0; s < s_.batch; ++s) {
-      for (int64_t o = 0; o < outputs; ++o) {
-        values[(o / kTilePixels * s_.batch + s) * kTilePixels + o % kTilePixels] =
-            static_cast<float>(a_.gradient.code(codes_[s * outputs + o])) * scale_[s];
+    for (int64_t first = 0; first < outputs; first += kTilePixels) {
+      float* to = values.data() + first * s_.batch;
+      const int64_t count = std::min<int64_t>(kTilePixels, outputs - first);
+      for (int64_t s = 0; s < s_.batch; ++s, to += kTilePixels) {
+        const int8_t* codes = codes_.data() + s * outputs + first;
+        for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(a_.gradient.code(codes[i])) * scale_[s];
       }
     }
     std::vector<Scratch<float>> rooms;
@@ -166,8 +207,9 @@ class LinearBackward {
     const int32_t channels = channels_in(block, s_.in_channels);
     for (int64_t s = 0; s < s_.batch; ++s) {
       const uint8_t* codes = a_.saved + s * layout_.step + block * kTileChannels;
-      for (int32_t c = 0; c < kTileChannels; ++c)
-        q[s * kTileChannels + c] = static_cast<float>(c < channels ? codes[c] + a_.input.low : 0);
+      float* to = q + s * kTileChannels;
+      for (int32_t c = 0; c < channels; ++c) to[c] = static_cast<float>(codes[c] + a_.input.low);
+      std::fill(to + channels, to + kTileChannels, 0.0f);
     }
     for (int64_t o = 0; o < s_.out_channels; o += kTilePixels) {
       const OuterProduct outer{q,
@@ -217,29 +259,22 @@ bool linear_forward(const ForwardArgs& a) {
   if (a.saved == nullptr) own = Scratch<uint8_t>(layout.codes);
   uint8_t* codes = a.saved == nullptr ? own.data() : a.saved;
   const bool holds_nan = quantize_rows(a, layout, codes);
-  Scratch<int32_t> halves;
-  if (a.weight->halved()) {
-    halves = Scratch<int32_t>(s.batch);
-    sum_rows(codes, layout.step, s.batch, halves.data());
-  }
-  const Scratch<int8_t> packed = pack_forward(*a.weight, s, 0);
   const Scratch<int32_t> border = a.input.low == 0 ? Scratch<int32_t>() : border_of(a);
   const Scratch<float> scale = of_blocks(a.scale, a.scale_per_channel, s.out_channels);
   const Scratch<float> bias = a.bias == nullptr ? Scratch<float>() : of_blocks(a.bias, true, s.out_channels);
-  const Rows rows{codes, layout.step, a.weight->halved() ? halves.data() : nullptr};
-  for_blocks(*a.kernels, rows, packed.data(), s.batch, s.out_channels, a.threads,
-             [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t channels) {
-               const FinishForward finish{tile,
-                                          rows.sums == nullptr ? nullptr : rows.sums + sample,
-                                          a.input.low == 0 ? nullptr : border.data() + block * kTileChannels,
-                                          scale.data() + block * kTileChannels,
-                                          a.bias == nullptr ? nullptr : bias.data() + block * kTileChannels,
-                                          a.y + sample * s.out_channels + block * kTileChannels,
-                                          s.out_channels,
-                                          count,
-                                          channels};
-               a.kernels->finish_forward(&finish);
-             });
+  multiply_rows(a, layout, codes,
+                [&](const int32_t* tile, const int32_t* sums, int64_t sample, int32_t count, int64_t block) {
+                  const FinishForward finish{tile,
+                                             sums == nullptr ? nullptr : sums + sample,
+                                             a.input.low == 0 ? nullptr : border.data() + block * kTileChannels,
+                                             scale.data() + block * kTileChannels,
+                                             a.bias == nullptr ? nullptr : bias.data() + block * kTileChannels,
+                                             a.y + sample * s.out_channels + block * kTileChannels,
+                                             s.out_channels,
+                                             count,
+                                             channels_in(block, s.out_channels)};
+                  a.kernels->finish_forward(&finish);
+                });
   return holds_nan;
 }
 

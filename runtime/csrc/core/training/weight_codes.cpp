@@ -11,23 +11,28 @@ namespace {
 
 constexpr int kHighest = 127, kLowest = -128, kHighestHalved = 255;
 
+struct Range {
+  int low, high;  // 0 among them
+  bool odd;       // all of them
+};
+
 template <class T>
-void find_range(const T* codes, int64_t n, int* low, int* high) {
-  T least = 0, most = 0;
+Range range_of(const ArrayView& codes) {
+  const T* from = static_cast<const T*>(codes.data);
+  const int64_t n = codes.elements();
+  T least = 0, most = 0, both = 1;
   for (int64_t i = 0; i < n; ++i) {
-    least = std::min(least, codes[i]);
-    most = std::max(most, codes[i]);
+    least = std::min(least, from[i]);
+    most = std::max(most, from[i]);
+    both = static_cast<T>(both & from[i]);
   }
-  *low = least;
-  *high = most;
+  return {least, most, both != 0};
 }
 
-void check_halves(const int16_t* codes, int64_t n, int low, int high) {
-  const auto is_even = [](int16_t code) { return code % 2 == 0; };
-  const bool even = std::any_of(codes, codes + n, is_even);
-  if (low < -kHighestHalved || high > kHighestHalved || even) {
-    throw Error("weight: codes from " + std::to_string(low) + " to " + std::to_string(high) +
-                (even ? ", some even" : "") + "; they must be from -128 to 127, or odd and from -255 to 255");
+void check_halves(const Range& range) {
+  if (range.low < -kHighestHalved || range.high > kHighestHalved || !range.odd) {
+    throw Error("weight: codes from " + std::to_string(range.low) + " to " + std::to_string(range.high) +
+                (range.odd ? "" : ", some even") + "; they must be from -128 to 127, or odd and from -255 to 255");
   }
 }
 
@@ -43,17 +48,16 @@ WeightCodes::WeightCodes(const ArrayView& codes, const ConvShape& s)
     throw Error("weight: " + std::to_string(n) + " codes; the shape of the layer asks for " +
                 std::to_string(out_channels_ * taps_ * channels_));
   }
-  int low = 0, high = 0;
-  if (codes.dtype == Dtype::kInt8) {
-    find_range(static_cast<const int8_t*>(codes.data), n, &low, &high);
-  } else if (codes.dtype == Dtype::kInt16) {
-    find_range(static_cast<const int16_t*>(codes.data), n, &low, &high);
-    halved_ = low < kLowest || high > kHighest;
-    if (halved_) check_halves(static_cast<const int16_t*>(codes.data), n, low, high);
-  } else {
+  if (codes.dtype != Dtype::kInt8 && codes.dtype != Dtype::kInt16) {
     throw Error("weight: " + codes.describe() + "; codes are int8 or int16");
   }
-  largest_ = std::max(-low, high);
+  const Range range = codes.dtype == Dtype::kInt8 ? range_of<int8_t>(codes) : range_of<int16_t>(codes);
+  halved_ = range.low < kLowest || range.high > kHighest;
+  if (halved_) check_halves(range);
+  largest_ = std::max(-range.low, range.high);
+  if (range.odd && !halved_) {
+    while ((1 << odd_bits_) - 1 < largest_) ++odd_bits_;
+  }
   if (codes.dtype == Dtype::kInt8 && step_ == channels_) {
     data_ = static_cast<const int8_t*>(codes.data);
     return;

@@ -18,6 +18,8 @@ class WeightCodes {
 
   bool halved() const { return halved_; }
   int64_t largest() const { return largest_; }  // |c|
+  // The least bits whose odd codes, up to 2^bits - 1, these are; 0 where some are even, or halved.
+  int odd_bits() const { return odd_bits_; }
 
   // Of one output channel's tap, [in_channels / groups]; taps are steps() apart, output channels taps x steps().
   const int8_t* of(int64_t out_channel, int64_t tap) const { return data_ + (out_channel * taps_ + tap) * step_; }
@@ -30,6 +32,7 @@ class WeightCodes {
   int64_t out_channels_, taps_, channels_, step_;
   bool halved_ = false;
   int64_t largest_ = 0;
+  int odd_bits_ = 0;
   const int8_t* data_ = nullptr;
   Scratch<int8_t> own_;
 };
