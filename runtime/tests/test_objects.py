@@ -54,6 +54,8 @@ SYMBOLS = {
     "kernel_training_portable": {"kPortableTraining"},
     "kernel_training_avx512": {"kAvx512Training"},
     "kernel_training_avx512_vpopcntdq": {"kAvx512Planes"},
+    "kernel_training_norm_portable": {"kPortableTrainingNorm"},
+    "kernel_training_norm_avx512": {"kAvx512TrainingNorm"},
     "kernel_neon": {"kNeonKernels"},
     "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from .config.low_bit_config import LowBitConfig as LowBitConfig
     from .config_base import Config as Config
     from .conversion.bits import Bits as Bits
+    from .conversion.fuse_training import Fusions as Fusions
+    from .conversion.fuse_training import LayerFusion as LayerFusion
+    from .conversion.fuse_training import fuse_training_ as fuse_training_
+    from .conversion.fuse_training import unfuse_training_ as unfuse_training_
     from .conversion.quantize import quantize_ as quantize_
     from .conversion.restore import float_ as float_
     from .conversion.rules import Rule as Rule
@@ -89,7 +93,9 @@ _HOMES = {
     "DeploymentError": "deployment.deploy",
     "DoReFaConfig": "config.low_bit_config",
     "Finding": "checking.findings",
+    "Fusions": "conversion.fuse_training",
     "LayerConversion": "conversion.table",
+    "LayerFusion": "conversion.fuse_training",
     "LayerSensitivity": "allocation.sensitivity",
     "LowBitConfig": "config.low_bit_config",
     "OnnxExport": "deployment.onnx.export",
@@ -117,6 +123,7 @@ _HOMES = {
     "export_c": "deployment.export_c",
     "export_onnx": "deployment.onnx.export",
     "float_": "conversion.restore",
+    "fuse_training_": "conversion.fuse_training",
     "load_rules": "conversion.rules_file",
     "pause_wrapping": "runtime_mode",
     "quantize_": "conversion.quantize",
@@ -126,6 +133,7 @@ _HOMES = {
     "save_rules": "conversion.rules_file",
     "sensitivity": "allocation.sensitivity",
     "set_bits": "conversion.set_bits",
+    "unfuse_training_": "conversion.fuse_training",
     "verify": "deployment.runtime.verification",
     "verify_onnx": "deployment.onnx.verification",
 }

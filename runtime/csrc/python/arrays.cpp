@@ -40,6 +40,8 @@ nb::dlpack::dtype to_dlpack(Dtype dtype) {
       return nb::dtype<int32_t>();
     case Dtype::kFloat32:
       return nb::dtype<float>();
+    case Dtype::kFloat64:
+      return nb::dtype<double>();
     default:
       throw Error(std::string("results of dtype ") + dtype_name(dtype) + " do not exist");
   }

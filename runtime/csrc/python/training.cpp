@@ -1,5 +1,4 @@
-// Steps of training on codes. bitorch_runtime.training checks what a user passes; here sizes are checked once more, as
-// no mistake may lead beyond an array.
+// Steps of training on codes. bitorch_runtime.training checks what a user passes.
 #include "training.h"
 
 #include <nanobind/stl/optional.h>
@@ -17,6 +16,7 @@
 #include "core/training/forward.h"
 #include "core/training/forward_planes.h"
 #include "core/training/workers.h"
+#include "training_arguments.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -26,51 +26,12 @@ namespace {
 
 constexpr const char* kGradients[3] = {"out[0]", "out[1]", "out[2]"};
 
-InputArray numbers(nb::handle object, const char* what, Dtype dtype, int64_t count) {
-  InputArray input = input_array(object, what);
-  check_numbers(input.view, what, dtype, count);
-  return input;
-}
-
-const float* floats(const InputArray& input) { return static_cast<const float*>(input.view.data); }
-
-// batch, in rows, columns and channels, out channels, then rows and columns of kernel, stride and padding; groups.
-ConvShape shape_from(const std::vector<int64_t>& g) {
-  if (g.size() != 12) throw Error("geometry: it must be 12 numbers");
-  const ConvShape shape{g[0], {g[1], g[2]}, g[3], g[4], {g[5], g[6]}, {g[7], g[8]}, {g[9], g[10]}, g[11]};
-  check_shape(shape);
-  return shape;
-}
-
-void check_linear(const ConvShape& s) {
-  for (int64_t one : {s.in.rows, s.in.columns, s.kernel.rows, s.kernel.columns, s.stride.rows, s.stride.columns,
-                      s.padding.rows + 1, s.padding.columns + 1, s.groups}) {
-    if (one != 1) throw Error("geometry: a linear layer has one pixel, and one group");
-  }
-}
-
-int check_bits(const char* what, int bits) {
-  if (bits < 1 || bits > 8) throw Error(std::string(what) + ": " + std::to_string(bits) + "; it must be from 1 to 8");
-  return bits;
-}
-
-int check_threads(int threads) {
-  if (threads < 1 || threads > kMaxThreads) {
-    throw Error("threads: " + std::to_string(threads) + "; it must be from 1 to " + std::to_string(kMaxThreads));
-  }
-  return threads;
-}
-
 // Of quantized floats where low is none.
 InputCodes input_codes(int bits, std::optional<int> low, bool masked) {
   const InputCodes input{(1 << check_bits("bits", bits)) - 1, low.has_value(), low.value_or(0)};
   if (input.low < -255 || input.low > 0) throw Error("low: it must be from -255 to 0");
   if (input.given && masked) throw Error("low: codes have no mask");
   return input;
-}
-
-int64_t saved_bytes(const ConvShape& shape, bool linear, bool masked) {
-  return linear ? LinearSaved(shape.batch, shape.in_channels, masked).bytes : SavedLayout(shape, masked).bytes;
 }
 
 // y, what is saved or None, and whether x holds a NaN. out: of y and of what is saved, the caller's memory or None.
@@ -214,6 +175,7 @@ void bind_training(nb::module_& module) {
              "has_zero"_a, "key"_a.none(), "codes"_a, "weight_scale"_a, "saved"_a, "masked"_a, "bits"_a, "low"_a.none(),
              "input_scale"_a, "needs"_a, "out"_a, "threads"_a);
   module.def("training_codes", &codes_of, "kernel"_a, "g"_a, "bits"_a, "has_zero"_a, "key"_a.none(), "threads"_a);
+  bind_training_norm(module);
 }
 
 }  // namespace bitorch

@@ -5,5 +5,7 @@
 namespace bitorch {
 
 void bind_training(nanobind::module_& module);
+// Of these, what core/training/norm.h has.
+void bind_training_norm(nanobind::module_& module);
 
 }  // namespace bitorch

@@ -139,3 +139,39 @@ def training_backward(
 def training_codes(
     kernel: str, g: NDArray[np.float32], bits: int, has_zero: bool, key: list[int] | None, threads: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]: ...
+
+# And of those behind a BatchNorm: bitorch_runtime.training_norm.
+def training_moments(
+    kernel: str, y: NDArray[np.float32], channels: int, threads: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def training_norm_forward(
+    kernel: str,
+    linear: bool,
+    geometry: list[int],
+    norm_geometry: list[int],
+    pools: bool,
+    positive: bool,
+    y: NDArray[np.float32],
+    norm_scale: NDArray[np.float32],
+    norm_shift: NDArray[np.float32],
+    bits: int,
+    codes: NDArray[np.int8] | NDArray[np.int16],
+    scale: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    save: bool,
+    out: tuple[NDArray[Any] | None, ...],
+    threads: int,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.uint8] | None]: ...
+def training_norm_backward(
+    kernel: str,
+    norm_geometry: list[int],
+    pools: bool,
+    dv: NDArray[np.float32],
+    y: NDArray[np.float32],
+    winners: NDArray[np.uint8] | None,
+    mean: NDArray[np.float64],
+    inverse: NDArray[np.float64],
+    gamma: NDArray[np.float32] | None,
+    out: tuple[NDArray[Any] | None, ...],
+    threads: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]: ...

@@ -35,7 +35,7 @@ def conv_geometry(
     weight: tuple[int, ...],
     stride: int | tuple[int, int],
     padding: int | tuple[int, int],
-    groups: int,
+    groups: int = 1,
 ) -> Geometry:
     """Return the geometry of a convolution; one whose kernel covers x is linear, unless it has groups."""
     if len(x) != 4:

@@ -236,11 +236,9 @@ def _machine_obstacle() -> str | None:
 
         obstacles = training.obstacles()
     except ModuleNotFoundError as error:
-        if error.name not in ("bitorch_runtime", "bitorch_runtime.training"):
-            raise
         return (
-            "bitorch_runtime, which has the integer kernels, is not installed or too old (pip install ./runtime in a "
-            "checkout of bitorch)"
+            f"{error.name} is not installed, which the integer kernels need (pip install ./runtime in a checkout of "
+            "bitorch)"
         )
     except (ImportError, ValueError) as error:  # it does not run here
         return str(error)

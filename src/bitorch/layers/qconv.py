@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from ..quantizations import Quantization, RangeQuantization
 from .config import config
+from .deferred_norm import DeferredNorm
 from .input_quantizer import quantizer_of
 from .integer_kernels import Kernels
 from .integer_product import form_of, integer_convolution
 from .low_bit import IntegerOperands, Values, WeightQuantized
+from .norm_product import normed_convolution
 from .products import CONVOLUTIONS, ConvolutionProduct, scaled_convolution
 from .qconv_mixin import QConvArgsProviderMixin
 from .register import q_conv1d_registry, q_conv2d_registry, q_conv3d_registry
@@ -297,6 +299,14 @@ class QConv2d(_Conv, nn.Conv2d):
     """
 
     _float_class = nn.Conv2d
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return y for x of shape [batch, channels, rows, columns], or without batch for one sample."""
+        if type(input) is not DeferredNorm:
+            return super().forward(input)
+        of = input.unspent()
+        y = None if of is None else normed_convolution(self, of)
+        return super().forward(input.value()) if y is None else y
 
 
 @q_conv3d_registry.of

@@ -6,7 +6,8 @@ import dataclasses
 import re
 import signal
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
+from ..conversion.fuse_training import fuse_training_, unfuse_training_
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
 from ..data import Dataset, dataset_of
@@ -140,6 +142,7 @@ class Run(Parts):
             exact_operations(self.settings.deterministic),
             request.listening(),
             saying_why(self.folder),
+            self._fused(show and is_first_process()),
         ):
             starts = [] if (start := warm_start(self.settings)) is None else [start]
             trainer = self._trainer([recorder, *starts, *bars], has_progress_bar=bool(bars))
@@ -161,6 +164,20 @@ class Run(Parts):
                 checkpoint = recorder.last_path if recorder.last_path.is_file() else None
                 raise NonFiniteError(error.reason, error.step, checkpoint) from None
         return _result(recorder, self.conversion, self.task)
+
+    @contextmanager
+    def _fused(self, show: bool) -> Iterator[None]:
+        """Train with BatchNorms that low-bit convolutions compute, if the settings ask for it."""
+        if not self.settings.fuse:
+            yield
+            return
+        fusions = fuse_training_(self.model)
+        if show:
+            print(f"{fusions}\n", flush=True)
+        try:
+            yield
+        finally:
+            unfuse_training_(self.model)
 
     def _tables(self) -> list[object]:
         notes = ["\n".join(self.dataset.notes)] if self.dataset.notes else []

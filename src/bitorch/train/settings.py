@@ -211,6 +211,9 @@ class Settings:
     kernels: Kernels = "auto"
     """What low-bit layers compute with: auto takes integers by bitorch_runtime where it can, else floats; float;
     integer, an error where something is in the way."""
+    fuse: bool = False
+    """Compute BatchNorm, max-pooling, ReLU and quantizer in one pass with the low-bit convolution behind them, where
+    that trains on integers; the same numbers to rounding."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Hardware to train on. auto takes a GPU if there is one."""
     devices: int = 1

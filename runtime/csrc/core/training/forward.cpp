@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -46,6 +47,7 @@ struct ForwardRoom {
   Scratch<uint8_t> codes, image;
   Scratch<int32_t> pixels, halves;
   ForwardPlanes::Room planes;  // in place of image, pixels and halves
+  NormQuantizer::Room norm;
 };
 
 class ConvForward {
@@ -60,6 +62,7 @@ class ConvForward {
       planes_.emplace(*args.kernels, s_, *args.weight, args.input);
     }
     for (int64_t group = 0; group < s_.groups; ++group) groups_.push_back(make_group(group * of_group_.out_channels));
+    if (args.norm != nullptr) norm_ = std::make_unique<NormQuantizer>(*args.norm, args.input.levels);
     for (int i = 0; i < args.threads; ++i) rooms_.push_back(make_room());
   }
 
@@ -84,7 +87,8 @@ class ConvForward {
   }
 
   ForwardRoom make_room() const {
-    ForwardRoom room{Scratch<uint8_t>(s_.inputs()), {}, {}, {}, {}};
+    ForwardRoom room{Scratch<uint8_t>(s_.inputs()), {}, {}, {}, {}, {}};
+    if (norm_ != nullptr) room.norm = norm_->make_room();
     if (planes_) {
       room.planes = planes_->make_room();
       return room;
@@ -99,9 +103,7 @@ class ConvForward {
   }
 
   void run_sample(const ForwardRoom& room, int64_t sample) {
-    uint8_t* mask = a_.saved == nullptr ? nullptr : layout_.mask_of(a_.saved, sample);
-    const float* x = a_.x + sample * s_.inputs();
-    if (a_.input.take(*a_.kernels, x, s_.inputs(), room.codes.data(), mask) != 0) {
+    if (quantize(room, sample)) {
       nan_.store(true, std::memory_order_relaxed);
     }
     if (a_.saved != nullptr) {
@@ -118,6 +120,16 @@ class ConvForward {
         run_row(room, groups_[static_cast<size_t>(group)], block, row, y + row * s_.out().columns * s_.out_channels);
       }
     }
+  }
+
+  // Returns whether x holds a NaN.
+  bool quantize(const ForwardRoom& room, int64_t sample) const {
+    uint8_t* mask = a_.saved == nullptr ? nullptr : layout_.mask_of(a_.saved, sample);
+    if (norm_ != nullptr) {
+      norm_->run(room.norm, sample, room.codes.data(), mask);
+      return false;
+    }
+    return a_.input.take(*a_.kernels, a_.x + sample * s_.inputs(), s_.inputs(), room.codes.data(), mask) != 0;
   }
 
   // Codes to where the products read them, and sums of them.
@@ -199,6 +211,7 @@ class ConvForward {
   Image image_;
   std::optional<ForwardPlanes> planes_;
   std::vector<ForwardGroup> groups_;
+  std::unique_ptr<NormQuantizer> norm_;
   std::vector<ForwardRoom> rooms_;
   std::atomic<bool> nan_{false};
 };

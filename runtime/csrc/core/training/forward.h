@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/training/input.h"
+#include "core/training/norm.h"
 #include "core/training/shape.h"
 #include "core/training/weight_codes.h"
 
@@ -12,7 +13,7 @@ struct ForwardArgs {
   const TrainingKernels* kernels;
   ConvShape shape;
   const WeightCodes* weight;
-  const float* x;
+  const float* x;  // null where `norm` makes the codes
   InputCodes input;
   const float* scale;  // of the sums: one, or one for each output channel
   bool scale_per_channel;
@@ -21,6 +22,7 @@ struct ForwardArgs {
   uint8_t* saved;  // as SavedLayout says; or null
   bool masked;
   int threads;
+  const NormInput* norm = nullptr;
 };
 
 // Returns whether x holds a NaN, whose code is 0, and so is its bit of the mask. Error: sums may leave int32.

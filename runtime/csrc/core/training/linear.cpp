@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "core/base/checked.h"
@@ -70,10 +71,20 @@ void for_blocks(const TrainingKernels& kernels, const Rows& rows, const int8_t* 
 bool quantize_rows(const ForwardArgs& a, const LinearSaved& layout, uint8_t* codes) {
   const int64_t inputs = a.shape.in_channels;
   std::atomic<bool> nan{false};
-  for_items(a.shape.batch, a.threads, [&](int, int64_t sample) {
+  std::unique_ptr<NormQuantizer> norm;
+  std::vector<NormQuantizer::Room> rooms;
+  if (a.norm != nullptr) {
+    norm = std::make_unique<NormQuantizer>(*a.norm, a.input.levels);
+    for (int i = 0; i < a.threads; ++i) rooms.push_back(norm->make_room());
+  }
+  for_items(a.shape.batch, a.threads, [&](int slot, int64_t sample) {
     uint8_t* to = codes + sample * layout.step;
     uint8_t* mask = layout.mask == 0 || a.saved == nullptr ? nullptr : codes + layout.codes + sample * layout.mask;
     std::memset(to + inputs, 0, static_cast<size_t>(layout.step - inputs));
+    if (norm != nullptr) {
+      norm->run(rooms[slot], sample, to, mask);
+      return;
+    }
     const float* x = a.x + sample * inputs;
     if (a.input.take(*a.kernels, x, inputs, to, mask) != 0) {
       nan.store(true, std::memory_order_relaxed);

@@ -1,0 +1,196 @@
+"""PyTorch operators of training on integers behind a BatchNorm: what it gives becomes codes in one pass over memory.
+
+`bitorch::channel_moments` are a BatchNorm's statistics of a batch; `bitorch::norm_product` normalizes by them, pools,
+quantizes and multiplies, and `bitorch::norm_backward` goes back from the gradient that
+`bitorch::integer_product_backward` gives. What is kept in between is the BatchNorm's input, and codes.
+`bitorch_runtime.training_norm` has the formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .integer_product import Call, _laid_out, _numbers
+from .training_threads import share_threads
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_LIBRARY = torch.library.Library("bitorch", "FRAGMENT")
+_LIBRARY.define("channel_moments(Tensor y) -> (Tensor, Tensor)")
+_LIBRARY.define(
+    "norm_product(Tensor y, Tensor norm_scale, Tensor norm_shift, bool positive, bool pool, Tensor c, Tensor? bias, "
+    "Tensor input_scale, Tensor weight_scale, int max_weight_code, int bits, int[] stride, int[] padding, bool save, "
+    "bool channels_last) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+_LIBRARY.define(
+    "norm_backward(Tensor gradient, Tensor y, Tensor winners, Tensor mean, Tensor inverse, Tensor? gamma, bool pool) "
+    "-> (Tensor, Tensor, Tensor)"
+)
+#: Mean and biased variance of each channel, float64 [C], of y float32 [N, C, H, W].
+channel_moments = torch.ops.bitorch.channel_moments.default
+norm_product = torch.ops.bitorch.norm_product.default
+norm_backward = torch.ops.bitorch.norm_backward.default
+
+
+class NormCall(NamedTuple):
+    """The arguments of `norm_product`, in its order; those from `c` on are `integer_product`'s.
+
+    It returns the layer's output, what `integer_product_backward` needs of the quantizer's input, the weight's codes,
+    and which of each window is the largest, empty where there are no windows.
+
+    Attributes:
+        y: float32 [N, C, H, W], what the BatchNorm gets.
+        norm_scale, norm_shift: float32 [C]: y·scale + shift is what it gives.
+        positive: whether a ReLU stands before the quantizer.
+        pool: whether a max-pooling over windows of 2×2, two apart, stands there, too.
+        channels_last: the layout of the output.
+    """
+
+    y: Tensor
+    norm_scale: Tensor
+    norm_shift: Tensor
+    positive: bool
+    pool: bool
+    c: Tensor
+    bias: Tensor | None
+    input_scale: Tensor
+    weight_scale: Tensor
+    max_weight_code: int
+    bits: int
+    stride: Sequence[int]
+    padding: Sequence[int]
+    save: bool
+    channels_last: bool
+
+    def product(self) -> Call:
+        """Return the product by itself; its x has a shape only."""
+        x = self.y.new_empty(1).expand(pooled(self.y.shape, self.pool))
+        return Call(
+            x,
+            self.c,
+            self.bias,
+            self.input_scale,
+            self.weight_scale,
+            self.max_weight_code,
+            self.bits,
+            None,
+            self.stride,
+            self.padding,
+            True,
+            self.save,
+        )
+
+    def results(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what is computed, empty, in the order of memory."""
+        samples, channels, rows, columns = pooled(self.y.shape, self.pool)
+        shape = [samples, rows, columns, channels] if self.pool and self.save else [0]
+        return *self.product().results(), self.y.new_empty(shape, dtype=torch.uint8)
+
+
+def pooled(shape: Sequence[int], pool: bool) -> list[int]:
+    """Return the shape of what the quantizer gets."""
+    by = 2 if pool else 1
+    return [*shape[:2], *(extent // by for extent in shape[2:])]
+
+
+def _runtime() -> ModuleType:
+    from bitorch_runtime import training_norm
+
+    return training_norm
+
+
+def _to_memory(image: Tensor) -> Tensor:
+    return image.permute(0, 2, 3, 1).contiguous()
+
+
+def _moments(y: Tensor) -> tuple[Tensor, Tensor]:
+    share_threads()
+    mean, variance = _runtime().moments(_to_memory(y).numpy(), threads=torch.get_num_threads())
+    return torch.from_numpy(mean), torch.from_numpy(variance)
+
+
+def _moments_fake(y: Tensor) -> tuple[Tensor, Tensor]:
+    return tuple(y.new_empty(y.shape[1], dtype=torch.float64) for _ in range(2))  # type: ignore[return-value]
+
+
+def _compute(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    call = NormCall(*arguments)
+    result, saved, codes, winners = call.results()
+    codes.copy_(call.c.permute(0, 2, 3, 1))
+    runtime = _runtime()
+    share_threads()
+    runtime.conv2d(
+        _to_memory(call.y).numpy(),
+        runtime.Affine(call.norm_scale.numpy(), call.norm_shift.numpy(), None),
+        codes.numpy(),
+        float(call.input_scale),
+        _numbers(call.weight_scale),
+        bits=call.bits,
+        positive=call.positive,
+        pool=call.pool,
+        bias=None if call.bias is None else call.bias.detach().float().contiguous().numpy(),
+        stride=tuple(call.stride),
+        padding=tuple(call.padding),
+        save=call.save,
+        out=(
+            result.numpy(),
+            saved.numpy() if call.save else None,
+            winners.numpy() if call.save and call.pool else None,
+        ),
+        threads=torch.get_num_threads(),
+    )
+    return _laid_out(result, call.channels_last), saved, codes, winners
+
+
+def _compute_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    call = NormCall(*arguments)
+    result, saved, codes, winners = call.results()
+    return _laid_out(result, call.channels_last), saved, codes, winners
+
+
+def _compute_backward(
+    gradient: Tensor, y: Tensor, winners: Tensor, mean: Tensor, inverse: Tensor, gamma: Tensor | None, pool: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    runtime = _runtime()
+    share_threads()
+    results = _gradients(y)
+    runtime.backward(
+        _to_memory(gradient).numpy(),
+        _to_memory(y).numpy(),
+        winners.numpy() if pool else None,
+        mean.numpy(),
+        runtime.Affine(None, None, inverse.numpy()),
+        None if gamma is None else gamma.detach().contiguous().numpy(),
+        out=tuple(result.numpy() for result in results),
+        threads=torch.get_num_threads(),
+    )
+    of_y, of_gamma, of_beta = results
+    return _laid_out(of_y, True), of_gamma, of_beta
+
+
+def _compute_backward_fake(gradient: Tensor, y: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    of_y, of_gamma, of_beta = _gradients(y)
+    return _laid_out(of_y, True), of_gamma, of_beta
+
+
+def _gradients(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of y, in the order of memory, of gamma and of beta, empty."""
+    samples, channels, rows, columns = y.shape
+    return y.new_empty([samples, rows, columns, channels]), y.new_empty(channels), y.new_empty(channels)
+
+
+def _register(name: str, kernel: Any, fake: Any) -> None:
+    _LIBRARY.impl(name, kernel, "CPU")
+    # Not differentiable: what needs gradients calls these operators in a Function.
+    _LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
+    torch.library.register_fake(f"bitorch::{name}", fake, lib=_LIBRARY)
+
+
+_register("channel_moments", _moments, _moments_fake)
+_register("norm_product", _compute, _compute_fake)
+_register("norm_backward", _compute_backward, _compute_backward_fake)
