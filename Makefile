@@ -2,6 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Modules are compiled when they are imported, which most of those in a wheel never are.
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# Where ccache is installed, a clean checkout takes what another one has compiled; CMake reads this.
+export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache 2>/dev/null)
 STAMP := $(VENV)/.installed
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
@@ -12,12 +16,13 @@ RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/_
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
 
-# As many processes as there are cores, each of one thread: tests are many and small.
+# As many processes as there are cores, each of one thread: tests are many and small. No test asks the plugin for logging
+# anything, and it goes through all loggers of PyTorch three times for each of them.
 test: $(RUNTIME_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -p no:logging -n auto --dist worksteal
 
 sweep: $(RUNTIME_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -p no:logging -n auto --dist worksteal
 
 CPP_SOURCES = $(shell find runtime/csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 
@@ -61,11 +66,11 @@ site: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/.installed-docs: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	$(PIP_INSTALL) --editable ".[docs]"
 	touch $@
 
 $(VENV)/.installed-bench: $(RUNTIME_STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench,plots]"
+	$(PIP_INSTALL) --editable ".[bench,plots]"
 	touch $@
 
 # Whole training steps: float32, bfloat16, few bits on floats and on integers. Leave the machine to itself meanwhile.
@@ -97,13 +102,13 @@ include runtime/checks.mk
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'constraints.txt needs Python 3.11 or newer; call make with PYTHON=python3.11'; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train,plots,models,onnx,qonnx,dev]"
+	$(PIP_INSTALL) --editable ".[train,plots,models,onnx,qonnx,dev]"
 	touch $(STAMP)
 
 # Without build isolation, which would put nanobind into a new temporary directory and so compile everything again each time.
 # scikit-build-core packs what the build directory holds after compiling what has changed.
 $(RUNTIME_STAMP): $(STAMP) $(RUNTIME_SOURCES) runtime/CMakeLists.txt runtime/pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt cmake nanobind ninja scikit-build-core
+	$(PIP_INSTALL) cmake nanobind ninja scikit-build-core
 	BITORCH_TOOLS=ON BITORCH_WERROR=ON $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
 	  --force-reinstall --config-settings "build-dir=$(CURDIR)/build/runtime" ./runtime
 	touch $(RUNTIME_STAMP)

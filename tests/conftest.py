@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -28,6 +29,12 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _ctrl_c_works() -> None:
     """Take SIGINT as in a terminal: a shell's background jobs ignore it, and so would processes that tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_are_quiet() -> None:
+    """Give messages a handler: those without one go to stderr, where tests look for other words."""
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import multiprocessing
 import random
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +156,27 @@ class TestPromises:
             list(make(splits, kind, workers))
         assert torch.equal(torch.get_rng_state(), states[0])
         assert random.getstate() == states[1]
+
+
+def test_processes_end_when_told_where_a_collector_finds_their_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch waits five seconds for each that does not, and then kills it."""
+    killed: list[BaseProcess] = []
+
+    def kill(process: BaseProcess) -> None:
+        killed.append(process)
+        process.kill()
+
+    monkeypatch.setattr(BaseProcess, "terminate", kill)
+    before = multiprocessing.active_children()
+    cycle: list[Any] = [loader(Items(Squares()), 5, shuffle=False, workers=2)]
+    cycle.append(cycle)
+    assert len(list(cycle[0])) == 4
+    workers = [process for process in multiprocessing.active_children() if process not in before]
+    assert len(workers) == 2
+    del cycle
+    gc.collect()
+    assert not killed
+    assert not any(process.is_alive() for process in workers)
 
 
 class TestOwnData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -97,8 +98,16 @@ ZOO: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
 BITS = [(1, 1), (1, 2), (2, 2), (1, 4), (4, 4), (8, 8)]
 
 
-@pytest.mark.parametrize("bits", BITS, ids=str)
-@pytest.mark.parametrize("net", range(len(ZOO)))
+def zoo_cases() -> list[Any]:
+    """Nets with bits: all of them for the smallest net, and two for each of the others, which have all among them."""
+    cases = itertools.product(range(len(ZOO)), enumerate(BITS))
+    return [
+        pytest.param(net, bits, id=f"{net}-{bits}", marks=() if net in (0, 1 + at % 3) else pytest.mark.slow)
+        for net, (at, bits) in cases
+    ]
+
+
+@pytest.mark.parametrize(("net", "bits"), zoo_cases())
 @pytest.mark.parametrize("ends", ["float", 8])
 def test_the_zoo_is_equal_in_every_tensor(
     net: int, bits: tuple[int, int], ends: bitorch.config.low_bit_config.EndLayer

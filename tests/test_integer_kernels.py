@@ -38,6 +38,7 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "conv1d": (lambda **q: QConv1d(5, 6, 3, padding=1, stride=2, bias=True, **q), (3, 5, 9)),
     "conv2d": (lambda **q: QConv2d(6, 66, 3, padding=1, **q), (3, 6, 7, 5)),
     "strided": (lambda **q: QConv2d(3, 5, (5, 2), padding=(2, 0), stride=(2, 3), bias=True, **q), (2, 3, 9, 8)),
+    "groups": (lambda **q: QConv2d(32, 48, 3, padding=1, stride=2, groups=2, bias=True, **q), (2, 32, 5, 6)),
     "one pixel": (lambda **q: QConv2d(4, 9, 3, **q), (4, 4, 3, 3)),
 }
 
@@ -119,7 +120,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["linear", "conv1d", "conv2d", "strided"])
+@pytest.mark.parametrize("kind", ["linear", "conv1d", "conv2d", "strided", "groups"])
 @pytest.mark.parametrize("method", METHODS)
 def test_methods(kind: str, method: str) -> None:
     compare(kind, copy.deepcopy(paper(2, 2) | METHODS[method]))
@@ -287,6 +288,7 @@ def test_a_machine_without_the_kernels(without_kernels: None) -> None:
     ("make", "message"),
     [
         (lambda **q: QConv3d(2, 3, 2, **q), "no kernels for three dimensions"),
+        (lambda **q: QConv2d(64, 8, 3, groups=4, **q), "floats are faster for groups of 2 channels; 16 would do"),
         (lambda **q: QConv2d(4, 4, 3, dilation=2, **q), r"no kernels for a dilation, and it has \(2, 2\)"),
         (lambda **q: QConvTranspose2d(4, 4, 3, **q), "no kernels for QConvTranspose2d"),
         (lambda **q: QLinear(4, 4, exact=False, **q), "it multiplies values, not codes"),

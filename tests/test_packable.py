@@ -216,6 +216,28 @@ def test_steps_are_where_the_codes_change(form: Any, bits: int, zero: int) -> No
     assert points(arithmetic).shape[1:] == (2, 1, 1)
 
 
+def test_points_are_those_of_the_arithmetic_and_the_callers_own() -> None:
+    """They are worked out once; the same numbers as of other arithmetics, or after a caller changed them, are not."""
+    said: list[dict[str, Any]] = [
+        {"form": "unit", "bits": 2},
+        {"form": "unit", "bits": 3},
+        {"form": "heaviside", "bits": 1},
+        {"form": "unit", "bits": 2, "divide": torch.tensor(0.5)},
+        {"form": "unit", "bits": 2, "divide": torch.tensor(0.75)},
+        {"form": "unit", "bits": 2, "plus": torch.tensor(0.5)},
+        {"form": "round", "bits": 2, "zero_point": 1, "step": torch.ones(())},
+        {"form": "round", "bits": 2, "zero_point": 2, "step": torch.ones(())},
+    ]
+    for _ in range(2):
+        for one in said:
+            arithmetic = Arithmetic(**one)
+            found = points(arithmetic)
+            steps = arithmetic.steps()
+            assert torch.equal(found[: len(steps)], steps), one
+            assert torch.equal(found[len(steps) : 2 * len(steps)], steps.nextafter(torch.tensor(-torch.inf))), one
+            found.zero_()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

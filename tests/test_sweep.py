@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -110,13 +112,41 @@ def test_a_run_that_ended_before_its_outcome_was_written_is_not_trained_again(
     assert json.loads(path.read_text()) == json.loads(content)
 
 
-def test_processes_reach_what_one_process_reaches(trained: tuple[Path, dict[str, Outcome]], tmp_path: Path) -> None:
+def test_processes_reach_what_one_process_reaches_until_a_run_fails(
+    trained: tuple[Path, dict[str, Outcome]], tmp_path: Path
+) -> None:
+    """An error in a process comes out and ends the sweep; runs that had begun before are done, and kept."""
     threads = torch.get_num_threads()
-    outcomes = sweep(RUNS, tmp_path, jobs=2)
-    assert list(outcomes) == list(RUNS)
+    # Steps that are so large that the next ones are not finite.
+    wrong = {f"run{seed}": Settings(bits=(32, 32, 32), epochs=2, lr=1e38, seed=seed) for seed in range(6)}
+    with pytest.raises(NonFiniteError, match=r"is nan|is inf|too large"):
+        sweep(RUNS | wrong, tmp_path, jobs=2)
     assert torch.get_num_threads() == threads
-    for name, outcome in outcomes.items():
+    assert len({path.name for path in tmp_path.iterdir()} - RUNS.keys()) <= 4
+    assert all((tmp_path / name / "outcome.json").is_file() for name in RUNS)
+    for name, outcome in sweep(RUNS, tmp_path, jobs=2).items():
         assert outcome.accuracy == pytest.approx(trained[1][name].accuracy, abs=0.05)
+
+
+def test_outcomes_come_in_the_order_of_the_runs_whichever_ends_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low_is_told = threading.Event()
+    told: list[str] = []
+
+    def train(folder: Path, settings: Settings) -> Outcome:
+        assert folder.name == "low" or low_is_told.wait(60)
+        return Outcome(settings, ())
+
+    def tell(name: str, outcome: Outcome) -> None:
+        told.append(name)
+        low_is_told.set()
+
+    # Threads in place of processes, which take seconds to start.
+    monkeypatch.setattr("bitorch.train.sweep.ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(jobs))
+    monkeypatch.setattr("bitorch.train.sweep._train", train)
+    assert list(sweep(RUNS, tmp_path, jobs=2, on_done=tell)) == ["float", "low"]
+    assert told == ["low", "float"]
 
 
 def test_no_job_is_an_error(tmp_path: Path) -> None:
@@ -144,14 +174,6 @@ def test_outcomes_from_before_a_setting_was_there_are_still_read(
     (tmp_path / "low" / "outcome.json").write_text(json.dumps(content))
     monkeypatch.delattr("bitorch.train.sweep.fit")
     assert sweep({"low": RUNS["low"]}, tmp_path)["low"].history == trained[1]["low"].history
-
-
-def test_an_error_in_a_process_comes_out_and_ends_the_sweep(tmp_path: Path) -> None:
-    # Steps that are so large that the next ones are not finite.
-    runs = {f"run{seed}": Settings(bits=(32, 32, 32), epochs=2, lr=1e38, seed=seed) for seed in range(6)}
-    with pytest.raises(NonFiniteError, match=r"is nan|is inf|too large"):
-        sweep(runs, tmp_path, jobs=2)
-    assert len(list(tmp_path.iterdir())) <= 4
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")

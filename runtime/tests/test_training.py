@@ -70,6 +70,7 @@ def both_passes(
         bias=bias,
         stride=layer.stride,
         padding=layer.padding,
+        groups=layer.groups,
         clips=layer.clips,
         threads=threads,
         kernel=kernel,
@@ -91,6 +92,7 @@ def both_passes(
         grid=grid,
         stride=layer.stride,
         padding=layer.padding,
+        groups=layer.groups,
         clips=layer.clips,
         threads=threads,
         kernel=kernel,
@@ -139,10 +141,19 @@ def random_case(seed: int) -> tuple[Layer, Floats, int]:
     )
     batch = int(rng.choice([1, 4, 5])) if rows * columns > 100 else int(rng.integers(1, 10))
     x = rng.normal(0.4, 0.6, (batch, rows, columns, channels)).astype(np.float32)
+    if layer.padding != (0, 0) and rng.integers(0, 3) == 0:
+        layer, x = of_groups(layer, x, int(rng.integers(2, 5)))
     x.flat[: min(4, x.size)] = [0, 1, -0.0, np.inf][: min(4, x.size)]
     if rng.integers(0, 2):
         layer, x = of_codes(layer, x, rng)
     return layer, x, gradient_bits
+
+
+def of_groups(layer: Layer, x: Floats, groups: int) -> tuple[Layer, Floats]:
+    """As many times the channels, each group with another weight and another x."""
+    weight = np.concatenate([np.roll(layer.weight, g, axis=3) * (-1) ** g for g in range(groups)])
+    channels = np.concatenate([np.roll(x, g, axis=1) for g in range(groups)], axis=3)
+    return replace(layer, weight=weight, groups=groups), channels
 
 
 def of_codes(layer: Layer, x: Floats, rng: np.random.Generator) -> tuple[Layer, Floats]:
@@ -185,6 +196,8 @@ def test_all_bits(kernel: str, one_pixel: bool) -> None:
                 check_layer(layer, x, gradient_bits, kernel)
             check_layer(*of_codes(layer, x, rng), 1 + (weight_bits + bits) % 8, kernel)
             check_layer(layer, x, 2 + (weight_bits + bits) % 7, kernel, grid="signed")
+            if weight_bits == bits:
+                check_layer(*of_codes(*of_groups(layer, x, 3), rng), bits, kernel)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -497,13 +510,17 @@ def test_what_backward_is_told_must_fit_what_was_saved() -> None:
         training.conv2d_backward(g, result.saved, weight, 1 / 3, np.ones(3, np.float32), **call)
 
 
+def geometry_of(layer: Layer) -> dict[str, Any]:
+    return {"stride": layer.stride, "padding": layer.padding, "groups": layer.groups, "clips": layer.clips}
+
+
 def test_results_go_into_memory_of_the_caller() -> None:
     """All of it is written; what is None in `out` is made."""
     for seed in range(12):
         layer, x, bits = random_case(seed)
         rng = np.random.default_rng(seed)
         weight = stored(layer.weight)
-        geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
+        geometry = geometry_of(layer)
         size = training.saved_bytes(x.shape, weight.shape, **geometry)
         geometry["low"] = layer.low
         scales, y_shape = (layer.scale_x, layer.scale_w), (x.shape[0], *layer.out(x.shape), weight.shape[0])
@@ -528,7 +545,7 @@ def test_results_go_into_memory_of_the_caller() -> None:
 def test_the_bytes_that_are_saved() -> None:
     for seed in range(60):
         layer, x, _ = random_case(seed)
-        geometry: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding, "clips": layer.clips}
+        geometry = geometry_of(layer)
         saved = training.conv2d(x, stored(layer.weight), 1, 1, bits=layer.bits, low=layer.low, **geometry).saved
         assert saved is not None
         assert saved.shape == (training.saved_bytes(x.shape, layer.weight.shape, **geometry),)
@@ -580,6 +597,9 @@ def test_bad_input_is_said() -> None:
         ({"bias": np.ones(3, np.float32)}, ValueError, r"bias: the shape is \(3,\), but must be \(2,\)"),
         ({"threads": 0}, ValueError, "threads=0: must be an int from 1 to 256"),
         ({"kernel": "sse"}, ValueError, "kernel='sse': must be 'portable'"),
+        ({"groups": 3}, ValueError, "groups=3: must divide the 2 output channels of the weight"),
+        ({"groups": 2}, ValueError, "weight: the codes are for 2 x 3 input channels, but x has 3"),
+        ({"groups": 0}, ValueError, "groups=0: must be an int from 1"),
         ({"clips": 1}, TypeError, "clips=1: must be True or False"),
         ({"low": -1}, ValueError, "clips=True: x holds codes from low=-1 on, which no quantizer clips"),
         ({"low": 1, "clips": False}, ValueError, "low=1: must be an int from -255 to 0"),

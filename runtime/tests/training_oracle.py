@@ -19,7 +19,7 @@ F = np.float32
 class Layer:
     """A convolution; a linear layer has one pixel and a kernel of one."""
 
-    weight: Integers  # [O, KH, KW, C]
+    weight: Integers  # [O, KH, KW, C / groups]
     bits: int
     scale_x: float
     scale_w: float | Floats
@@ -27,6 +27,16 @@ class Layer:
     padding: tuple[int, int] = (0, 0)
     clips: bool = True
     low: int | None = None  # x holds codes from it on
+    groups: int = 1
+
+    def whole(self) -> Integers:
+        """The weight [O, KH, KW, C], zeros between groups."""
+        outputs, *kernel, channels = self.weight.shape
+        whole = np.zeros((outputs, *kernel, channels * self.groups), np.int64)
+        for o in range(outputs):
+            first = o // (outputs // self.groups) * channels
+            whole[o, ..., first : first + channels] = self.weight[o]
+        return whole
 
     def windows(self, x: Integers, out: tuple[int, int]) -> list[tuple[int, int, Integers]]:
         """For each tap the pixels of x, padded by zeros, that it meets: [N, *out, C]."""
@@ -55,28 +65,29 @@ class Layer:
         return q
 
     def forward(self, x: Floats, bias: Floats | None = None) -> Floats:
-        q = self.codes(x)
-        sums = sum(q_tap @ self.weight[:, u, v].T for u, v, q_tap in self.windows(q, self.out(x.shape)))
+        q, weight = self.codes(x), self.whole()
+        sums = sum(q_tap @ weight[:, u, v].T for u, v, q_tap in self.windows(q, self.out(x.shape)))
         y: Floats = np.asarray(sums).astype(F) * (F(self.scale_x) * np.asarray(self.scale_w, F))
         return y if bias is None else y + bias
 
     def grad_x(self, x: Floats, codes: Integers, scale: Floats) -> Floats:
         out, pads, steps = self.out(x.shape), self.padding, self.stride
         n, rows, columns, channels = x.shape
+        weight = self.whole()
         sums = np.zeros((n, rows + 2 * pads[0], columns + 2 * pads[1], channels), np.int64)
         for u, v in np.ndindex(*self.weight.shape[1:3]):
             part = sums[
                 :, u : u + steps[0] * (out[0] - 1) + 1 : steps[0], v : v + steps[1] * (out[1] - 1) + 1 : steps[1]
             ]
-            part += codes @ self.weight[:, u, v]
+            part += codes @ weight[:, u, v]
         inner = sums[:, pads[0] : pads[0] + rows, pads[1] : pads[1] + columns]
         dx: Floats = inner.astype(F) * (scale * F(self.scale_w))[:, None, None, None]
         return np.where((x >= 0) & (x <= 1), dx, F(0)) if self.clips else dx
 
     def grad_weight(self, x: Floats, codes: Integers, scale: Floats) -> Floats:
         q, out = self.codes(x), self.out(x.shape)
-        one_pixel = self.weight.shape[1:3] == x.shape[1:3] and self.padding == (0, 0)
-        sums = np.zeros(self.weight.shape, F)
+        one_pixel = self.groups == 1 and self.weight.shape[1:3] == x.shape[1:3] and self.padding == (0, 0)
+        sums = np.zeros((*self.weight.shape[:3], x.shape[3]), F)
         for s in range(x.shape[0]):
             for u, v, q_tap in self.windows(q[s : s + 1], out):
                 pairs = (codes[s].reshape(-1, codes.shape[3]), q_tap[0].reshape(-1, q.shape[3]))
@@ -86,7 +97,11 @@ class Layer:
                 else:
                     sums[:, u, v] = fma((pairs[0].T @ pairs[1]).astype(F), scale[s], sums[:, u, v])
         dw: Floats = F(self.scale_x) * sums
-        return dw
+        outputs, channels = self.weight.shape[0] // self.groups, self.weight.shape[3]
+        parts = [
+            dw[g * outputs : (g + 1) * outputs, ..., g * channels : (g + 1) * channels] for g in range(self.groups)
+        ]
+        return np.concatenate(parts)
 
     def grad_bias(self, codes: Integers, scale: Floats) -> Floats:
         sums = np.zeros(codes.shape[3], F)

@@ -107,9 +107,10 @@ nb::tuple backward(const std::string& kernel, bool linear, const std::vector<int
   const InputArray gs = numbers(g, "g", Dtype::kFloat32, checked_mul(shape.batch, shape.outputs(), "g"));
   const InputArray kept = numbers(saved, "saved", Dtype::kUint8, saved_bytes(shape, linear, masked));
   const InputArray weights = input_array(codes, "weight");
-  const std::vector<int64_t> shapes[3]{{shape.batch, shape.in.rows, shape.in.columns, shape.in_channels},
-                                       {shape.out_channels, shape.kernel.rows, shape.kernel.columns, shape.in_channels},
-                                       {shape.out_channels}};
+  const std::vector<int64_t> shapes[3]{
+      {shape.batch, shape.in.rows, shape.in.columns, shape.in_channels},
+      {shape.out_channels, shape.kernel.rows, shape.kernel.columns, shape.of_group().in_channels},
+      {shape.out_channels}};
   std::optional<OutputArray> results[3];
   for (size_t i = 0; i < 3; ++i) {
     if (needs[i]) results[i].emplace(out[i], kGradients[i], Dtype::kFloat32, shapes[i]);

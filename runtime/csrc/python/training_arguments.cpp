@@ -19,16 +19,16 @@ InputArray numbers(nb::handle object, const char* what, Dtype dtype, int64_t cou
 const float* floats(const InputArray& input) { return static_cast<const float*>(input.view.data); }
 
 ConvShape shape_from(const std::vector<int64_t>& g) {
-  if (g.size() != 11) throw Error("geometry: it must be 11 numbers");
-  const ConvShape shape{g[0], {g[1], g[2]}, g[3], g[4], {g[5], g[6]}, {g[7], g[8]}, {g[9], g[10]}};
+  if (g.size() != 12) throw Error("geometry: it must be 12 numbers");
+  const ConvShape shape{g[0], {g[1], g[2]}, g[3], g[4], {g[5], g[6]}, {g[7], g[8]}, {g[9], g[10]}, g[11]};
   check_shape(shape);
   return shape;
 }
 
 void check_linear(const ConvShape& s) {
   for (int64_t one : {s.in.rows, s.in.columns, s.kernel.rows, s.kernel.columns, s.stride.rows, s.stride.columns,
-                      s.padding.rows + 1, s.padding.columns + 1}) {
-    if (one != 1) throw Error("geometry: a linear layer has one pixel");
+                      s.padding.rows + 1, s.padding.columns + 1, s.groups}) {
+    if (one != 1) throw Error("geometry: a linear layer has one pixel, and one group");
   }
 }
 

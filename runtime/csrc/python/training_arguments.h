@@ -15,7 +15,7 @@ namespace bitorch {
 InputArray numbers(nanobind::handle object, const char* what, Dtype dtype, int64_t count);
 const float* floats(const InputArray& input);
 
-// batch, in rows, columns and channels, out channels, then rows and columns of kernel, stride and padding.
+// batch, in rows, columns and channels, out channels, then rows and columns of kernel, stride and padding; groups.
 ConvShape shape_from(const std::vector<int64_t>& geometry);
 // Error: more than one pixel.
 void check_linear(const ConvShape& shape);

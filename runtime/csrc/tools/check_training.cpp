@@ -24,14 +24,15 @@ struct Case {
   bool linear;
   InputCodes input;
   GradientSpec gradient;
-  std::vector<int16_t> weight;  // [out_channels][kernel.rows][kernel.columns][in_channels]
+  std::vector<int16_t> weight;  // [out_channels][kernel.rows][kernel.columns][in_channels / groups]
   std::vector<float> x, g;
   float input_scale, weight_scale;
 
   bool masked() const { return !input.given; }
   int64_t pixels() const { return shape.out().rows * shape.out().columns; }
-  int code(int64_t o, int64_t tap, int64_t c) const {
-    return weight[static_cast<size_t>((o * shape.taps() + tap) * shape.in_channels + c)];
+  // Of the weight's code of channel c within its group.
+  size_t at(int64_t o, int64_t tap, int64_t c) const {
+    return static_cast<size_t>((o * shape.taps() + tap) * shape.of_group().in_channels + c);
   }
 };
 
@@ -44,6 +45,9 @@ ConvShape random_shape(Random& random, bool linear) {
   const std::vector<int64_t> channels{1, 3, 4, 17, 63, 64, 65, 130};
   ConvShape s{random.from(1, 5), {1, 1}, random.of(channels), random.of(channels), {1, 1}, {1, 1}, {0, 0}};
   if (linear) return s;
+  if (random.one_in(3)) s.groups = random.from(2, 4);
+  s.in_channels *= s.groups;
+  s.out_channels *= s.groups;
   const std::vector<int64_t> kernels{1, 2, 3, 5, 7};
   s.kernel = {random.of(kernels), random.of(kernels)};
   s.stride = {random.from(1, 3), random.from(1, 3)};
@@ -56,7 +60,7 @@ ConvShape random_shape(Random& random, bool linear) {
 InputCodes random_input(Random& random, int most_bits) {
   const int levels = (1 << random.from(1, most_bits)) - 1;
   if (!random.one_in(2)) return {levels, false, 0};
-  return {levels, true, static_cast<int>(random.one_in(4) ? random.from(-128, 0) : -(levels + 1) / 2)};
+  return {levels, true, static_cast<int>(random.one_in(4) ? random.from(-255, 0) : -(levels + 1) / 2)};
 }
 
 // Around the range of the quantizer, or a code; some are out of range.
@@ -78,7 +82,7 @@ Case random_case(Random& random) {
                 !random.one_in(4),
                 {static_cast<uint32_t>(random.word()), 5}};
   const int n = (1 << random.from(1, few ? 2 : 8)) - 1;
-  c.weight.resize(static_cast<size_t>(c.shape.out_channels * c.shape.taps() * c.shape.in_channels));
+  c.weight.resize(static_cast<size_t>(c.shape.out_channels * c.shape.taps() * c.shape.of_group().in_channels));
   for (int16_t& code : c.weight) code = static_cast<int16_t>(2 * random.from(0, n) - n);
   c.x.resize(static_cast<size_t>(c.shape.batch * c.shape.inputs()));
   for (float& x : c.x) x = random_number(random, c.input);
@@ -120,15 +124,18 @@ class Reference {
     Results r;
     r.holds_nan = std::any_of(c_.x.begin(), c_.x.end(), [](float x) { return std::isnan(x); });
     std::vector<int64_t> y(c_.g.size()), dx(c_.x.size()), dw(static_cast<size_t>(s_.batch) * c_.weight.size());
-    const int64_t channels = s_.in_channels, outputs = s_.out_channels;
+    const ConvShape group = s_.of_group();
+    const int64_t channels = group.in_channels, outputs = s_.out_channels;
     for_meetings(s_, [&](int64_t n, int64_t pixel, int64_t tap, int64_t input) {
       for (int64_t o = 0; o < outputs; ++o) {
         const int64_t at = n * s_.outputs() + pixel * outputs + o, code = c_.gradient.code(codes_[at]);
         for (int64_t c = 0; c < channels; ++c) {
-          const int64_t in = n * s_.inputs() + input * channels + c;
-          y[at] += int64_t{q_[in]} * c_.code(o, tap, c);
-          dx[in] += code * c_.code(o, tap, c);
-          dw[((n * outputs + o) * s_.taps() + tap) * channels + c] += code * q_[in];
+          const int64_t first = o / group.out_channels * channels,
+                        in = n * s_.inputs() + input * s_.in_channels + first + c;
+          const size_t weight = c_.at(o, tap, c);
+          y[at] += int64_t{q_[in]} * c_.weight[weight];
+          dx[in] += code * c_.weight[weight];
+          dw[static_cast<size_t>(n) * c_.weight.size() + weight] += code * q_[in];
         }
       }
     });

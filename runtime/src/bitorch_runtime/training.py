@@ -14,7 +14,7 @@ and every sum D is of integers:
   i = round(fl(fl(g·fl(n/m)) + d·2^-16)), half to even, clamped to −n … n; its code is i, its value i·s, s = fl(m/n).
 - of x: fl(fl(D)·fl(s·scale_w)), D = Σ code·c; 0 where x is not within 0 … 1, if the quantizer clips gradients.
 - of the weight's values: fl(scale_x·A), A = fma(fl(D_s), s, A) over the samples in their order, D_s = Σ code·q. Where y
-  has one pixel that all of x is below, and so in linear layers: A = fma(q, fl(code·s), A).
+  has one pixel that all of x is below, without groups, and so in linear layers: A = fma(q, fl(code·s), A).
 - of the bias: A = fma(fl(D_s), s, A), D_s = Σ code.
 
 A sample with a NaN or an infinity in its gradient has s = NaN, and so has what depends on it. Codes cannot hold a NaN
@@ -171,6 +171,7 @@ def forward_method(
     low: int | None = None,
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
+    groups: int = 1,
     kernel: str | None = None,
 ) -> str:
     """Return how a forward multiplies: "bytes", or "popcount" on planes of bits; the numbers are the same.
@@ -181,7 +182,7 @@ def forward_method(
         x_shape: [N, H, W, C] with a weight of four axes, as `conv2d` takes it; [N, …, C] with one of two, as `linear`.
         weight: the codes; their values count, not only their shape.
         bits, low: of the codes of x, as `conv2d` takes them.
-        stride, padding: of a convolution.
+        stride, padding, groups: of a convolution; with groups there are no planes.
         kernel: one of `kernels()`; None the fastest.
 
     Raises:
@@ -191,7 +192,7 @@ def forward_method(
     if np.ndim(weight) == 2:
         geometry = linear_geometry(shape, check_weight(weight, 2))
     else:
-        geometry = conv_geometry(shape, check_weight(weight, 4), stride, padding)
+        geometry = conv_geometry(shape, check_weight(weight, 4), stride, padding, groups)
     form = check_input(bits, low, clips=False)
     planes = _native.training_forward_planes(
         check_kernel(kernel), geometry.is_linear, geometry.numbers, form.bits, form.low, weight
@@ -210,6 +211,7 @@ def conv2d(
     bias: Floats | None = None,
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
+    groups: int = 1,
     clips: bool = True,
     save: bool = True,
     out: tuple[Floats | None, NDArray[np.uint8] | None] | None = None,
@@ -220,7 +222,7 @@ def conv2d(
 
     Args:
         x: float32 [N, H, W, C]: numbers, or the integers of `low`.
-        weight: codes [O, KH, KW, C]: int8, or int16 for odd codes up to ±255.
+        weight: codes [O, KH, KW, C / groups]: int8, or int16 for odd codes up to ±255.
         scale_x: the value of one code of x, 1/(2^bits − 1) as a rule.
         scale_w: the value of one code of the weight, or float32 [O], one for each output channel.
         bits: of the codes of x, 1 … 8.
@@ -229,6 +231,8 @@ def conv2d(
             to see to the gradient outside its range, and `clips` must be False.
         bias: float32 [O].
         stride, padding: an int, or (vertical, horizontal); padded zeros are codes of 0.
+        groups: of channels, as PyTorch has them. Products of few channels are slow: from 16 in a group on, they are
+            faster than floats.
         clips: whether the gradient of x is 0 outside 0 … 1; False with `low`. Backward must be told the same.
         save: False where there is no backward.
         out: memory for y, float32 [N, OH, OW, O], and for what is saved, uint8 [`saved_bytes`]: C-contiguous and
@@ -241,7 +245,7 @@ def conv2d(
     Raises:
         TypeError, ValueError: what does not fit, with the rule; sums that could leave int32.
     """
-    geometry = conv_geometry(check_array("x", x, ["float32"]).shape, check_weight(weight, 4), stride, padding)
+    geometry = conv_geometry(check_array("x", x, ["float32"]).shape, check_weight(weight, 4), stride, padding, groups)
     return _forward(
         geometry, x, weight, scale_x, scale_w, check_input(bits, low, clips), bias, save, out, threads, kernel
     )
@@ -262,6 +266,7 @@ def conv2d_backward(
     grid: Grid = "odd",
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
+    groups: int = 1,
     clips: bool = True,
     needs: tuple[bool, bool, bool] = (True, True, True),
     out: tuple[Floats | None, Floats | None, Floats | None] | None = None,
@@ -273,7 +278,7 @@ def conv2d_backward(
     Args:
         g: float32 [N, OH, OW, O].
         saved: what `conv2d` returned for x of `x_shape`, with the same `weight`, `bits`, `low`, `stride`,
-            `padding` and `clips`.
+            `padding`, `groups` and `clips`.
         scale_w: one number, or without a gradient of x also float32 [O], which does not matter then: the gradient of x
             is no sum of integers where each output channel has a scale of its own.
         gradient_bits, key, grid: as `bits`, `key` and `grid` of `gradient_codes`.
@@ -281,13 +286,13 @@ def conv2d_backward(
         out: memory for these, as that of `conv2d`; None for what is not asked for.
 
     Returns:
-        Gradients of float32: [N, H, W, C], [O, KH, KW, C] and [O].
+        Gradients of float32: [N, H, W, C], [O, KH, KW, C / groups] and [O].
 
     Raises:
         TypeError, ValueError: as `conv2d`.
     """
     shape = tuple(check_integer("x_shape", extent, 0, 2**40) for extent in x_shape)
-    geometry = conv_geometry(shape, check_weight(weight, 4), stride, padding)
+    geometry = conv_geometry(shape, check_weight(weight, 4), stride, padding, groups)
     return _backward(
         geometry,
         g,
@@ -386,8 +391,7 @@ def _forward(
     scale = np.atleast_1d(np.float32(scale_x) * np.asarray(scale_w, np.float32))
     if bias is not None:
         check_array("bias", bias, ["float32"], (outputs,))
-    stride, padding = geometry.numbers[-4:-2], geometry.numbers[-2:]
-    size = saved_bytes(geometry.x, geometry.weight, stride, padding, form.clips)
+    size = geometry.saved_bytes(form.clips)
     memory = check_out(out, [(True, "float32", geometry.y), (check_bool("save", save), "uint8", (size,))])
     y, kept, holds_nan = _native.training_forward(
         check_kernel(kernel),

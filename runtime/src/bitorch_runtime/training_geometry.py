@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bitorch_runtime.arguments import check_array, check_pair
+from bitorch_runtime.arguments import check_array, check_integer, check_pair
 
 Pair = int | Sequence[int]
 
@@ -18,29 +18,41 @@ class Geometry(NamedTuple):
     """What the functions in C++ take, and the shapes around it."""
 
     is_linear: bool
-    #: Batch; rows, columns, channels of x; output channels; rows, columns of kernel, stride and padding.
+    #: Batch; rows, columns, channels of x; output channels; rows, columns of kernel, stride and padding; groups.
     numbers: list[int]
     x: tuple[int, ...]
     y: tuple[int, ...]
     weight: tuple[int, ...]
 
+    def saved_bytes(self, clips: bool) -> int:
+        """Return the bytes of what is saved."""
+        stride, padding, groups = self.numbers[7:9], self.numbers[9:11], self.numbers[11]
+        return saved_bytes(self.x, self.weight, stride, padding, clips, groups)
+
 
 def conv_geometry(
-    x: tuple[int, ...], weight: tuple[int, ...], stride: int | tuple[int, int], padding: int | tuple[int, int]
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int],
+    groups: int = 1,
 ) -> Geometry:
-    """Return the geometry of a convolution; one whose kernel covers x is linear."""
+    """Return the geometry of a convolution; one whose kernel covers x is linear, unless it has groups."""
     if len(x) != 4:
         raise ValueError(f"x: the shape is {x}, but must be [N, H, W, C]")
     steps, pads = check_pair("stride", stride, 1), check_pair("padding", padding, 0)
-    if weight[3] != x[3]:
-        raise ValueError(f"weight: the codes are for {weight[3]} input channels, but x has {x[3]}")
+    if weight[0] % check_integer("groups", groups, 1, 2**40) != 0:
+        raise ValueError(f"groups={groups}: must divide the {weight[0]} output channels of the weight")
+    if weight[3] * groups != x[3]:
+        of_groups = f"{weight[3]}" if groups == 1 else f"{groups} x {weight[3]}"
+        raise ValueError(f"weight: the codes are for {of_groups} input channels, but x has {x[3]}")
     out = [(x[i] + 2 * pads[i - 1] - weight[i]) // steps[i - 1] + 1 for i in (1, 2)]
     if min(out) < 1:
         raise ValueError(f"weight: a kernel of {weight[1:3]} is larger than x of {x[1:3]} with a padding of {pads}")
     y = (x[0], *out, weight[0])
-    if covers(x, weight, pads):
+    if groups == 1 and covers(x, weight, pads):
         return Geometry(True, one_pixel(x[0], 1, prod(x[1:]), weight[0]), x, y, weight)
-    return Geometry(False, [*x, weight[0], *weight[1:3], *steps, *pads], x, y, weight)
+    return Geometry(False, [*x, weight[0], *weight[1:3], *steps, *pads, groups], x, y, weight)
 
 
 def linear_geometry(x: tuple[int, ...], weight: tuple[int, ...]) -> Geometry:
@@ -60,7 +72,7 @@ def covers(x: Sequence[int], weight: Sequence[int], padding: Sequence[int]) -> b
 
 def one_pixel(batch: int, tokens: int, channels: int, outputs: int) -> list[int]:
     """Return the numbers of a convolution with a kernel of one pixel."""
-    return [batch, 1, tokens, channels, outputs, 1, 1, 1, 1, 0, 0]
+    return [batch, 1, tokens, channels, outputs, 1, 1, 1, 1, 0, 0, 1]
 
 
 def check_weight(weight: NDArray[np.integer], axes: int) -> tuple[int, ...]:
@@ -72,7 +84,12 @@ def check_weight(weight: NDArray[np.integer], axes: int) -> tuple[int, ...]:
 
 
 def saved_bytes(
-    x_shape: Sequence[int], weight_shape: Sequence[int], stride: Pair = 1, padding: Pair = 0, clips: bool = True
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: Pair = 1,
+    padding: Pair = 0,
+    clips: bool = True,
+    groups: int = 1,
 ) -> int:
     """Return the bytes of what `conv2d` or `linear` saves for backward: the length of `saved`.
 
@@ -80,9 +97,9 @@ def saved_bytes(
 
     Args:
         x_shape: [N, H, W, C], or [N, …, C] of a linear layer.
-        weight_shape: [O, KH, KW, C], or [O, C] of a linear layer.
+        weight_shape: [O, KH, KW, C / groups], or [O, C] of a linear layer.
         stride, padding: of a convolution, an int or (vertical, horizontal).
-        clips: as `conv2d`.
+        clips, groups: as `conv2d`.
     """
     if len(weight_shape) == 2:
         channels, tokens = x_shape[-1], prod(x_shape[1:-1])
@@ -90,7 +107,7 @@ def saved_bytes(
             return _rows_bytes(x_shape[0], channels, clips)
         return _planes_bytes([x_shape[0], 1, tokens, channels], 1, 1, 0, clips)
     steps, pads = _pair(stride), _pair(padding)
-    if covers(x_shape, weight_shape, pads):
+    if groups == 1 and covers(x_shape, weight_shape, pads):
         return _rows_bytes(x_shape[0], prod(x_shape[1:]), clips)
     return _planes_bytes(x_shape, weight_shape[2], steps[1], pads[1], clips)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -42,6 +43,9 @@ class Workers(Generic[_K, _R]):
         self._keys.keys = keys
         if self._loader is None:
             self._loader = _loader(self._function, self._keys, self._workers)
+            # Held until this object is gone, the loader is never in the garbage that a collector finds. There, its
+            # queues would end before it can tell its processes to, and it would wait five seconds for each.
+            weakref.finalize(self, _let_go, self._loader).atexit = False
         with warnings.catch_warnings():
             # How many processes there are is the user's choice, and PyTorch warns above the number of cores.
             warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -94,6 +98,10 @@ def _loader(function: Callable[[_K], _R], keys: _Keys[_K], workers: int) -> Data
             persistent_workers=True,
             generator=torch.Generator(),  # which seeds the workers, and must not cost the run random numbers
         )
+
+
+def _let_go(loader: DataLoader[Any]) -> None:
+    """Hold a loader, as an argument of what is called at the end of another object."""
 
 
 def _as_it_is(value: _R) -> _R:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from ..quantizations import Quantization
 from ..quantizations.arithmetic import Arithmetic, Form
+from .runtime.subnormals import are_flushed
 
 #: The largest code of 8 bits.
 LARGEST_CODE = 255
@@ -110,7 +112,37 @@ def _as_with_nan(quantizer: Quantization, arithmetic: Arithmetic) -> Arithmetic:
 
 
 def points(arithmetic: Arithmetic) -> Tensor:
-    """Return float32 numbers around every step of the codes, between them, and beyond: [count, *shape of the steps]."""
+    """Return float32 numbers around every step of the codes, between them, and beyond: [count, *shape of the steps].
+
+    The tensor is the caller's own.
+    """
+    if len(arithmetic.shape) > 0:  # with many channels too large to keep
+        return _points(arithmetic)
+    numbers = (None if one is None else (one.dtype, float(one).hex()) for one in (arithmetic.divide, arithmetic.plus))
+    means = (arithmetic.form, arithmetic.bits, arithmetic.zero_point, arithmetic.keeps_nan, *numbers)
+    return _kept_points(_Kept(arithmetic, means), are_flushed(), torch.get_default_dtype()).clone()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An arithmetic as a key: equal to others whose codes are the same."""
+
+    arithmetic: Arithmetic = field(compare=False)
+    means: tuple[object, ...]
+
+
+@lru_cache(maxsize=64)
+def _kept_points(key: _Kept, flushed: bool, default: torch.dtype) -> Tensor:
+    """Return the points of an arithmetic. A deployment asks for the same ones many times for each of its layers.
+
+    Args:
+        flushed, default: modes of PyTorch in which the same arithmetic has other points.
+    """
+    with torch.inference_mode(False):
+        return _points(key.arithmetic)
+
+
+def _points(arithmetic: Arithmetic) -> Tensor:
     steps = arithmetic.steps()
     finite = steps.nan_to_num(posinf=torch.finfo(torch.float32).max)
     low, high = finite.amin(0, keepdim=True), finite.amax(0, keepdim=True)

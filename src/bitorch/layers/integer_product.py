@@ -25,7 +25,7 @@ class IntegerForm(NamedTuple):
 
     Attributes:
         input: how x becomes codes.
-        convolution: of one or two axes, without dilation or groups; None of a linear layer.
+        convolution: of one or two axes, without dilation; None of a linear layer.
         max_weight_code: the largest absolute code of the weight.
     """
 
@@ -42,12 +42,12 @@ class IntegerForm(NamedTuple):
         """Whether tensors have one axis; to the kernels they are images of one row."""
         return self.convolution is not None and self.convolution.dimensions == 1
 
-    def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return stride and padding, as the operators have them."""
+    def geometry(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """Return stride, padding and groups, as the operators have them."""
         if self.convolution is None:
-            return (), ()
-        stride, padding = self.convolution.stride, self.convolution.padding
-        return ((1, *stride), (0, *padding)) if self.is_signal else (stride, padding)
+            return (), (), 1
+        stride, padding, _, groups = self.convolution
+        return ((1, *stride), (0, *padding), groups) if self.is_signal else (stride, padding, groups)
 
     def images(self, tensor: Tensor) -> Tensor:
         return tensor.unsqueeze(2) if self.is_signal else tensor
@@ -119,7 +119,7 @@ def _on_integers(ctx: Any, gradient: Tensor, bits: Tensor | None, needs: list[bo
     if form.is_signal:
         x_shape.insert(2, 1)
     saved, codes, input_scale, weight_scale = ctx.saved_tensors
-    stride, padding = form.geometry()
+    stride, padding, groups = form.geometry()
     call = BackwardCall(
         form.images(gradient),
         saved,
@@ -135,6 +135,7 @@ def _on_integers(ctx: Any, gradient: Tensor, bits: Tensor | None, needs: list[bo
         ctx.gradient.grid,
         stride,
         padding,
+        groups,
         form.input.clips,
         needs,
     )
@@ -176,7 +177,7 @@ def integer_convolution(
 
     Args:
         operands: x float32 [N, C, …], c [O, C, …], of one or two axes.
-        convolution: without dilation or groups.
+        convolution: without dilation.
         bias: [O], or None.
     """
     return _applied(operands, bias, form_of(operands, convolution), quantizer)

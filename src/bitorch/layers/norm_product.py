@@ -107,6 +107,7 @@ class _NormProduct(Function):
             form.gradient.grid,
             form.stride,
             form.padding,
+            1,
             True,
             [needs_norm, *ctx.needs_input_grad[3:5]],
         )
@@ -134,6 +135,8 @@ def static_norm_obstacle(layer: QConv2d) -> str | None:
 def _input_obstacle(layer: QConv2d, ways: Ways) -> str | None:
     if ways.form.low is not None or not ways.form.clips:
         return f'its input quantizer is {quantizer_of(layer.activation)}; InputDoReFa with variant="paper" would do'
+    if layer.groups != 1:
+        return f"it has {layer.groups} groups"
     if layer.gradient_cancellation_threshold != 0:
         return "its activation cancels gradients by a threshold"
     if layer.padding_mode != "zeros" or layer.pad_value != 0 or any(a != b for a, b in layer._borders()):

@@ -25,6 +25,10 @@ from .register import q_conv1d_registry, q_conv2d_registry, q_conv3d_registry
 _Size = int | tuple[int, ...]
 
 
+#: Of a group, that integer kernels are worth while for.
+_LEAST_CHANNELS = 16
+
+
 class _Convolution(WeightQuantized):
     """What all quantized convolutions share: geometry, padding with a value of choice, and BITorch's initialisation."""
 
@@ -252,8 +256,9 @@ class _Conv(_Convolution, QConvArgsProviderMixin):
     def _geometry_obstacle(self) -> str | None:
         if len(self.kernel_size) > 2:
             return "there are no kernels for three dimensions"
-        if self.groups != 1:
-            return f"there are no kernels for groups, and it has {self.groups}"
+        least = min(self.weight.shape[0] // self.groups, self.weight.shape[1])
+        if self.groups != 1 and least < _LEAST_CHANNELS:
+            return f"floats are faster for groups of {least} channels; {_LEAST_CHANNELS} would do"
         if any(step != 1 for step in self.dilation):
             return f"there are no kernels for a dilation, and it has {self.dilation}"
         return None

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 _LIBRARY = torch.library.Library("bitorch", "FRAGMENT")
 _LIBRARY.define(
     "integer_product(Tensor x, Tensor c, Tensor? bias, Tensor input_scale, Tensor weight_scale, int max_weight_code, "
-    "int bits, int? low, int[] stride, int[] padding, bool clips, bool save) -> (Tensor, Tensor, Tensor)"
+    "int bits, int? low, int[] stride, int[] padding, int groups, bool clips, bool save) -> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
     "integer_product_backward(Tensor gradient, Tensor saved, Tensor codes, Tensor input_scale, Tensor weight_scale, "
     "Tensor? key, SymInt[] x_shape, bool channels_last, int bits, int? low, int gradient_bits, str grid, int[] stride, "
-    "int[] padding, bool clips, bool[] needs) -> (Tensor, Tensor, Tensor)"
+    "int[] padding, int groups, bool clips, bool[] needs) -> (Tensor, Tensor, Tensor)"
 )
 integer_product = torch.ops.bitorch.integer_product.default
 integer_product_backward = torch.ops.bitorch.integer_product_backward.default
@@ -48,7 +48,7 @@ class Call(NamedTuple):
     Attributes:
         x: float32 [N, C, H, W], or [N, …, C] of a linear layer. Quantized where `low` is None: round(clip(x, 0, 1)·n),
             n = 2^bits − 1; else integers low … low + n.
-        c: float32 [O, C, KH, KW] or [O, C]: the weight's codes.
+        c: float32 [O, C / groups, KH, KW] or [O, C]: the weight's codes.
         bias: [O].
         input_scale: float32, 0-dim: the value of one code of x.
         weight_scale: float32, 0-dim or of O numbers: the value of one code of the weight.
@@ -56,6 +56,7 @@ class Call(NamedTuple):
         bits: 1 to 8.
         low: the least code of x, −255 to 0; or None.
         stride, padding: (vertical, horizontal), or empty of a linear layer; padding contributes 0.
+        groups: of channels, as PyTorch has them; 1 of a linear layer.
         clips: whether the gradient of x is 0 where x is not within 0 … 1; False where `low` is given.
         save: whether there will be a backward.
     """
@@ -70,6 +71,7 @@ class Call(NamedTuple):
     low: int | None
     stride: Sequence[int]
     padding: Sequence[int]
+    groups: int
     clips: bool
     save: bool
 
@@ -85,7 +87,7 @@ class Call(NamedTuple):
         )
 
     def settings(self) -> dict[str, Any]:
-        return {"clips": self.clips, **_geometry(self.stride, self.padding)}
+        return {"clips": self.clips, **_geometry(self.stride, self.padding, self.groups)}
 
     def _output(self, shape: Sequence[int]) -> list[int]:
         if not self.stride:
@@ -102,7 +104,11 @@ class Call(NamedTuple):
         outputs = [-1] if not self.stride else [-1, 1, 1]
         scale = (self.input_scale * self.weight_scale).reshape([] if self.weight_scale.dim() == 0 else outputs)
         operands = x.double(), self.c.double()  # which holds the sums, whatever their order
-        sums = F.linear(*operands) if not self.stride else F.conv2d(*operands, None, self.stride, self.padding)
+        sums = (
+            F.linear(*operands)
+            if not self.stride
+            else F.conv2d(*operands, None, self.stride, self.padding, groups=self.groups)
+        )
         y = sums.float().mul_(scale)
         return y if self.bias is None else y.add_(self.bias.reshape(outputs))
 
@@ -137,6 +143,7 @@ class BackwardCall(NamedTuple):
     grid: str
     stride: Sequence[int]
     padding: Sequence[int]
+    groups: int
     clips: bool
     needs: Sequence[bool]
 
@@ -172,8 +179,8 @@ def is_channels_last(tensor: Tensor) -> bool:
     return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
-def _geometry(stride: Sequence[int], padding: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    return {"stride": tuple(stride), "padding": tuple(padding)} if stride else {}
+def _geometry(stride: Sequence[int], padding: Sequence[int], groups: int) -> dict[str, Any]:
+    return {"stride": tuple(stride), "padding": tuple(padding), "groups": groups} if stride else {}
 
 
 def _compute(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -228,7 +235,7 @@ def _compute_backward(*arguments: Any) -> tuple[Tensor, ...]:
         needs=tuple(call.needs),
         threads=torch.get_num_threads(),
         out=tuple(result.numpy() if need else None for result, need in zip(results, call.needs, strict=True)),
-        **_geometry(call.stride, call.padding),
+        **_geometry(call.stride, call.padding, call.groups),
     )
     return _gradients(call, results)
 

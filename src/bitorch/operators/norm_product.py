@@ -81,6 +81,7 @@ class NormCall(NamedTuple):
             None,
             self.stride,
             self.padding,
+            1,
             True,
             self.save,
         )

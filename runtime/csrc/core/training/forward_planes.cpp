@@ -44,7 +44,7 @@ double cycles_of_planes(const ConvShape& s, int weight_bits, int bits) {
 
 bool planes_pay(const TrainingKernels& kernels, const ConvShape& s, const WeightCodes& weight,
                 const InputCodes& input) {
-  if (kernels.planes == nullptr || weight.odd_bits() == 0) return false;
+  if (kernels.planes == nullptr || weight.odd_bits() == 0 || s.groups > 1) return false;
   return cycles_of_planes(s, weight.odd_bits(), bits_of(input)) < cycles_of_bytes(s);
 }
 

@@ -20,17 +20,24 @@ Image image_of(const ConvShape& s, const std::vector<Phase>& columns) {
 
 }  // namespace
 
-GradInput::GradInput(const TrainingKernels& kernels, const ConvShape& s, const WeightCodes& weight,
-                     const GradientSpec& gradient)
-    : kernels_(kernels), s_(s), halved_(weight.halved()), twice_(gradient.multiple() == 2) {
-  const std::vector<Phase> rows = phases_of(s.in.rows, s.kernel.rows, s.stride.rows, s.padding.rows);
-  const std::vector<Phase> columns = phases_of(s.in.columns, s.kernel.columns, s.stride.columns, s.padding.columns);
-  image_ = image_of(s, columns);
-  const std::vector<int32_t> sums = weight.sums();
+GradInput::GradInput(const TrainingKernels& kernels, const ConvShape& whole, const WeightCodes& weight,
+                     const GradientSpec& gradient, int64_t group)
+    : kernels_(kernels),
+      s_(whole.of_group()),
+      group_(group),
+      in_step_(whole.in_channels),
+      out_step_(whole.out_channels),
+      halved_(weight.halved()),
+      twice_(gradient.multiple() == 2) {
+  const std::vector<Phase> rows = phases_of(s_.in.rows, s_.kernel.rows, s_.stride.rows, s_.padding.rows);
+  const std::vector<Phase> columns = phases_of(s_.in.columns, s_.kernel.columns, s_.stride.columns, s_.padding.columns);
+  image_ = image_of(s_, columns);
+  const int64_t first_channel = group * s_.out_channels;
+  const std::vector<int32_t> sums = weight.sums(first_channel, s_.out_channels);
   for (const Phase& row : rows) {
     for (const Phase& column : columns) {
-      Part part{row, column, classes_of(row, s.out().rows), classes_of(column, s.out().columns), {}, {}};
-      part.packed = pack_backward(kernels, weight, s, row, column);
+      Part part{row, column, classes_of(row, s_.out().rows), classes_of(column, s_.out().columns), {}, {}};
+      part.packed = pack_backward(kernels, weight, s_, first_channel, row, column);
       part.border = border_of(part, sums, gradient.n());
       parts_.push_back(std::move(part));
     }
@@ -99,7 +106,7 @@ void GradInput::sum_windows(const Room& room, const Part& part) const {
 }
 
 void GradInput::run(const Room& room, const uint8_t* levels, float scale, const uint8_t* mask, float* dx) const {
-  put_image(image_, levels, room.image.data());
+  put_image(image_, levels + group_ * s_.out_channels, out_step_, room.image.data());
   if (halved_) sum_pixels(image_, room.image.data(), room.pixels.data());
   for (const Part& part : parts_) {
     if (halved_) sum_windows(room, part);
@@ -127,8 +134,9 @@ void GradInput::run_row(const Room& room, const Part& part, int64_t block, int64
                     steps,
                     part.columns.count,
                     channels};
-  const int64_t y = part.rows.first + i * s_.stride.rows, step = s_.stride.columns * s_.in_channels;
-  const int64_t at = (y * s_.in.columns + part.columns.first) * s_.in_channels + block * kTileChannels;
+  const int64_t y = part.rows.first + i * s_.stride.rows, step = s_.stride.columns * in_step_;
+  const int64_t at =
+      (y * s_.in.columns + part.columns.first) * in_step_ + group_ * s_.in_channels + block * kTileChannels;
   const int64_t padded = blocks_of(s_.in_channels) * kTileChannels;
   const int32_t* of_row = part.border.data() + block * kTileChannels +
                           part.row_classes.of[i] * static_cast<int64_t>(part.column_classes.ranges.size()) * padded;

@@ -1,4 +1,4 @@
-// dx of one sample, from the levels of its gradient.
+// dx of one sample in the channels of one group, from the levels of its gradient.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -16,7 +16,7 @@ namespace bitorch {
 class GradInput {
  public:
   GradInput(const TrainingKernels& kernels, const ConvShape& shape, const WeightCodes& weight,
-            const GradientSpec& gradient);
+            const GradientSpec& gradient, int64_t group);
 
   // What one thread works in.
   struct Room {
@@ -25,7 +25,8 @@ class GradInput {
   };
   Room make_room() const;
 
-  // levels [out.rows][out.columns][out_channels]; mask: or null.
+  // levels [out.rows][out.columns][out_channels], dx and mask are those of all channels; mask: or null. A room of any
+  // group will do.
   void run(const Room& room, const uint8_t* levels, float scale, const uint8_t* mask, float* dx) const;
 
  private:
@@ -48,7 +49,8 @@ class GradInput {
                float* dx) const;
 
   const TrainingKernels& kernels_;
-  const ConvShape& s_;
+  ConvShape s_;                         // of the group
+  int64_t group_, in_step_, out_step_;  // channels of x and y
   bool halved_, twice_;
   Image image_;
   std::vector<Part> parts_;

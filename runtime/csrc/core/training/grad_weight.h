@@ -12,13 +12,13 @@ struct GradWeightArgs {
   ConvShape shape;
   const SavedLayout* layout;
   const uint8_t* saved;
-  const int8_t* groups;    // of all samples, as put_groups() writes them
+  const int8_t* groups;    // of each sample and group of channels, as put_groups() writes them
   const float* scale;      // of each sample
   const int32_t* halves;   // of each sample, as TapSums::run() writes them; null where groups hold codes
-  const int32_t* borders;  // of each sample, [kernel.rows][out_channels in whole blocks], what is added to sums of
-                           // bytes; or null
+  const int32_t* borders;  // of each sample, [kernel.rows][groups][out_channels in whole blocks], what is added to
+                           // sums of bytes; or null
   float input_scale;
-  float* dw;
+  float* dw;  // [out_channels][kernel.rows][kernel.columns][in_channels / groups]
   int threads;
 };
 

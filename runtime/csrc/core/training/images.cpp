@@ -11,17 +11,17 @@ void clear_image(const Image& image, uint8_t zero, uint8_t* out) {
   std::memset(out, zero, static_cast<size_t>(image.bytes()));
 }
 
-void put_image(const Image& image, const uint8_t* codes, uint8_t* out) {
+void put_image(const Image& image, const uint8_t* codes, int64_t step, uint8_t* out) {
   const int64_t pixel = image.pixel();
   for (int64_t y = 0; y < image.rows; ++y) {
-    const uint8_t* from = codes + y * image.columns * image.channels;
+    const uint8_t* from = codes + y * image.columns * step;
     uint8_t* to = out + y * image.row() + image.left * pixel;
-    if (pixel == image.channels) {
+    if (pixel == image.channels && pixel == step) {
       std::memcpy(to, from, static_cast<size_t>(image.columns * pixel));
       continue;
     }
     for (int64_t x = 0; x < image.columns; ++x) {
-      std::memcpy(to + x * pixel, from + x * image.channels, static_cast<size_t>(image.channels));
+      std::memcpy(to + x * pixel, from + x * step, static_cast<size_t>(image.channels));
     }
   }
 }
@@ -105,7 +105,7 @@ int64_t groups_bytes(const ConvShape& s) {
   return blocks_of(s.out_channels) * s.out().rows * ceil_div(s.out().columns, 4) * 4 * kTileChannels;
 }
 
-void put_groups(const TrainingKernels& kernels, const ConvShape& s, const int8_t* codes, int8_t* out) {
+void put_groups(const TrainingKernels& kernels, const ConvShape& s, const int8_t* codes, int64_t step, int8_t* out) {
   const Extent extent = s.out();
   auto* to = reinterpret_cast<uint8_t*>(out);
   for (int64_t block = 0; block < blocks_of(s.out_channels); ++block) {
@@ -113,7 +113,7 @@ void put_groups(const TrainingKernels& kernels, const ConvShape& s, const int8_t
       for (int64_t x = 0; x < extent.columns; x += 4, to += 4 * kTileChannels) {
         const uint8_t* pixels[4];
         for (int64_t k = 0; k < 4; ++k) {
-          const int64_t at = ((y * extent.columns + x + k) * s.out_channels) + block * kTileChannels;
+          const int64_t at = (y * extent.columns + x + k) * step + block * kTileChannels;
           pixels[k] = x + k < extent.columns ? reinterpret_cast<const uint8_t*>(codes) + at : nullptr;
         }
         kernels.interleave(pixels, channels_in(block, s.out_channels), to);

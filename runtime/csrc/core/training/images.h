@@ -19,8 +19,8 @@ struct Image {
 
 // The byte `zero` where put_image() writes nothing.
 void clear_image(const Image& image, uint8_t zero, uint8_t* out);
-// codes [rows][columns][channels]
-void put_image(const Image& image, const uint8_t* codes, uint8_t* out);
+// codes [rows][columns][of which the first image.channels are taken]; step: bytes from pixel to pixel.
+void put_image(const Image& image, const uint8_t* codes, int64_t step, uint8_t* out);
 
 // For each pixel the sum of its channels, [rows][width].
 void sum_pixels(const Image& image, const uint8_t* in, int32_t* out);
@@ -45,9 +45,9 @@ class TapSums {
   Scratch<int8_t> ones_;  // [blocks of taps][steps][64][4]
 };
 
-// The gradient's codes [out.rows][out.columns][out_channels] as [blocks of channels][rows][columns / 4, rounded
-// up][64][4].
-void put_groups(const TrainingKernels& kernels, const ConvShape& shape, const int8_t* codes, int8_t* out);
+// The gradient's codes [out.rows][out.columns][of which the first out_channels are taken], pixels `step` bytes apart,
+// as [blocks of channels][rows][columns / 4, rounded up][64][4].
+void put_groups(const TrainingKernels& kernels, const ConvShape& shape, const int8_t* codes, int64_t step, int8_t* out);
 int64_t groups_bytes(const ConvShape& shape);
 
 }  // namespace bitorch

@@ -96,7 +96,7 @@ bool quantize_rows(const ForwardArgs& a, const LinearSaved& layout, uint8_t* cod
 // What sums of bytes lack, of each output channel.
 Scratch<int32_t> border_of(const ForwardArgs& a) {
   const int64_t padded = blocks_of(a.shape.out_channels) * kTileChannels;
-  const Scratch<int32_t> above = sums_above(*a.weight, a.shape);
+  const Scratch<int32_t> above = sums_above(*a.weight, a.shape, 0);
   Scratch<int32_t> border(padded);
   for (int64_t o = 0; o < padded; ++o) border[o] = a.input.low * above[padded + o];
   return border;
@@ -124,7 +124,7 @@ void multiply_rows(const ForwardArgs& a, const LinearSaved& layout, const uint8_
     halves = Scratch<int32_t>(s.batch);
     sum_rows(codes, layout.step, s.batch, halves.data());
   }
-  const Scratch<int8_t> packed = pack_forward(*a.weight, s);
+  const Scratch<int8_t> packed = pack_forward(*a.weight, s, 0);
   const Rows rows{codes, layout.step, a.weight->halved() ? halves.data() : nullptr};
   for_blocks(*a.kernels, rows, packed.data(), s.batch, s.out_channels, a.threads,
              [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t) {
@@ -162,8 +162,8 @@ class LinearBackward {
   void input() const {
     const int64_t channels = s_.in_channels, padded = blocks_of(channels) * kTileChannels;
     const Phase phase = phases_of(1, 1, 1, 0)[0];
-    const Scratch<int8_t> packed = pack_backward(*a_.kernels, *a_.weight, s_, phase, phase);
-    std::vector<int32_t> border = a_.weight->sums();
+    const Scratch<int8_t> packed = pack_backward(*a_.kernels, *a_.weight, s_, 0, phase, phase);
+    std::vector<int32_t> border = a_.weight->sums(0, s_.out_channels);
     border.resize(static_cast<size_t>(padded), 0);
     for (int32_t& sum : border) sum *= -a_.gradient.n();
     std::vector<int32_t> halves;

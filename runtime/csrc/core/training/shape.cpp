@@ -46,6 +46,11 @@ void check_shape(const ConvShape& s) {
   }
   for (int64_t step : {s.stride.rows, s.stride.columns}) check_extent("the stride", step, 1);
   for (int64_t pad : {s.padding.rows, s.padding.columns}) check_extent("the padding", pad, 0);
+  check_extent("the groups", s.groups, 1);
+  if (s.in_channels % s.groups != 0 || s.out_channels % s.groups != 0) {
+    throw Error("the groups: " + std::to_string(s.groups) + " do not divide " + std::to_string(s.in_channels) +
+                " input and " + std::to_string(s.out_channels) + " output channels");
+  }
   check_count("x", {s.batch, s.in.rows + 2 * s.padding.rows, s.in.columns + 2 * s.padding.columns, s.in_channels + 4});
   check_count("the weight", {s.out_channels + 4, s.kernel.rows, s.kernel.columns, s.in_channels + 4});
   const Extent out = s.out();

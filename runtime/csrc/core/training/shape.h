@@ -7,7 +7,7 @@
 namespace bitorch {
 
 // x [batch][in.rows][in.columns][in_channels], y [batch][out.rows][out.columns][out_channels], weight codes
-// [out_channels][kernel.rows][kernel.columns][in_channels].
+// [out_channels][kernel.rows][kernel.columns][in_channels / groups].
 struct Extent {
   int64_t rows, columns;
 };
@@ -17,14 +17,20 @@ struct ConvShape {
   Extent in;
   int64_t in_channels, out_channels;
   Extent kernel, stride, padding;
+  int64_t groups = 1;
 
   Extent out() const;
   int64_t inputs() const { return in.rows * in.columns * in_channels; }  // numbers of one sample
   int64_t outputs() const { return out().rows * out().columns * out_channels; }
+  // The convolution that each group is, on slices of the channels.
+  ConvShape of_group() const {
+    return {batch, in, in_channels / groups, out_channels / groups, kernel, stride, padding};
+  }
   int64_t taps() const { return kernel.rows * kernel.columns; }
 };
 
-// Error: an extent that is not positive, a negative padding, an output without pixels, sizes beyond 2^40.
+// Error: an extent that is not positive, a negative padding, groups that do not divide the channels, an output without
+// pixels, sizes beyond 2^40.
 void check_shape(const ConvShape& shape);
 
 // Codes of x, each row of each channel apart, as grad-weight reads them: with the padding of `columns` in place, and

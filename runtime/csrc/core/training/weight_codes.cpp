@@ -39,7 +39,10 @@ void check_halves(const Range& range) {
 }  // namespace
 
 WeightCodes::WeightCodes(const ArrayView& codes, const ConvShape& s)
-    : out_channels_(s.out_channels), taps_(s.taps()), channels_(s.in_channels), step_(round_up(s.in_channels, 4)) {
+    : out_channels_(s.out_channels),
+      taps_(s.taps()),
+      channels_(s.of_group().in_channels),
+      step_(round_up(channels_, 4)) {
   const int64_t n = codes.elements();
   if (n != out_channels_ * taps_ * channels_) {
     throw Error("weight: " + std::to_string(n) + " codes; the shape of the layer asks for " +
@@ -73,9 +76,9 @@ WeightCodes::WeightCodes(const ArrayView& codes, const ConvShape& s)
   }
 }
 
-std::vector<int32_t> WeightCodes::sums() const {
+std::vector<int32_t> WeightCodes::sums(int64_t first, int64_t count) const {
   std::vector<int32_t> padded(static_cast<size_t>(taps_ * step_), 0);
-  for (int64_t o = 0; o < out_channels_; ++o) {
+  for (int64_t o = first; o < first + count; ++o) {
     const int8_t* codes = of(o, 0);
     for (int64_t i = 0; i < taps_ * step_; ++i) padded[i] += codes[i];
   }
@@ -83,13 +86,13 @@ std::vector<int32_t> WeightCodes::sums() const {
   for (int64_t tap = 0; tap < taps_; ++tap) {
     for (int64_t c = 0; c < channels_; ++c) {
       const int64_t sum = padded[tap * step_ + c];
-      sums[tap * channels_ + c] = static_cast<int32_t>(halved_ ? 2 * sum + out_channels_ : sum);
+      sums[tap * channels_ + c] = static_cast<int32_t>(halved_ ? 2 * sum + count : sum);
     }
   }
   return sums;
 }
 
-Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& s) {
+Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& s, int64_t first) {
   const int64_t blocks = blocks_of(s.out_channels), steps = s.kernel.columns * codes.step() / 4;
   const int64_t block = s.kernel.rows * steps * 4 * kTileChannels;
   Scratch<int8_t> packed(blocks * block);
@@ -98,7 +101,7 @@ Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& s) {
     std::memset(packed.data() + last, 0, static_cast<size_t>(block));
   }
   for (int64_t o = 0; o < s.out_channels; ++o) {
-    const int8_t* from = codes.of(o, 0);
+    const int8_t* from = codes.of(first + o, 0);
     int8_t* to = packed.data() + o / kTileChannels * block + o % kTileChannels * 4;
     for (int64_t step = 0; step < s.kernel.rows * steps; ++step) {
       std::memcpy(to + step * 4 * kTileChannels, from + step * 4, 4);
@@ -107,13 +110,13 @@ Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& s) {
   return packed;
 }
 
-Scratch<int32_t> sums_above(const WeightCodes& codes, const ConvShape& s) {
+Scratch<int32_t> sums_above(const WeightCodes& codes, const ConvShape& s, int64_t first) {
   const int64_t padded = blocks_of(s.out_channels) * kTileChannels, in_row = s.kernel.columns * codes.step();
   Scratch<int32_t> sums((s.kernel.rows + 1) * padded);
   std::fill(sums.data(), sums.data() + (s.kernel.rows + 1) * padded, 0);
   for (int64_t o = 0; o < s.out_channels; ++o) {
     for (int64_t row = 0; row < s.kernel.rows; ++row) {
-      const int8_t* of_row = codes.of(o, row * s.kernel.columns);
+      const int8_t* of_row = codes.of(first + o, row * s.kernel.columns);
       int32_t sum = 0;
       for (int64_t i = 0; i < in_row; ++i) sum += of_row[i];
       if (codes.halved()) sum = static_cast<int32_t>(2 * sum + s.kernel.columns * s.in_channels);
@@ -137,7 +140,7 @@ std::vector<Phase> phases_of(int64_t in, int64_t kernel, int64_t stride, int64_t
 }
 
 Scratch<int8_t> pack_backward(const TrainingKernels& kernels, const WeightCodes& codes, const ConvShape& s,
-                              const Phase& rows, const Phase& columns) {
+                              int64_t first, const Phase& rows, const Phase& columns) {
   constexpr int64_t kStep = 4 * kTileChannels;
   const int64_t blocks = blocks_of(s.in_channels), groups = ceil_div(s.out_channels, 4);
   Scratch<int8_t> packed(blocks * rows.taps * columns.taps * groups * kStep);
@@ -150,7 +153,7 @@ Scratch<int8_t> pack_backward(const TrainingKernels& kernels, const WeightCodes&
           const uint8_t* of[4];
           for (int64_t k = 0; k < 4; ++k) {
             of[k] = o + k < s.out_channels
-                        ? reinterpret_cast<const uint8_t*>(codes.of(o + k, tap)) + block * kTileChannels
+                        ? reinterpret_cast<const uint8_t*>(codes.of(first + o + k, tap)) + block * kTileChannels
                         : nullptr;
           }
           kernels.interleave(of, channels_in(block, s.in_channels), to);

@@ -12,8 +12,8 @@ namespace bitorch {
 
 class WeightCodes {
  public:
-  // Of int8, or int16 for odd codes up to 255; [out_channels][kernel.rows][kernel.columns][in_channels]. Error:
-  // another dtype or number of codes, codes out of range.
+  // Of int8, or int16 for odd codes up to 255; [out_channels][kernel.rows][kernel.columns][in_channels / groups].
+  // Error: another dtype or number of codes, codes out of range.
   WeightCodes(const ArrayView& codes, const ConvShape& shape);
 
   bool halved() const { return halved_; }
@@ -21,12 +21,12 @@ class WeightCodes {
   // The least bits whose odd codes, up to 2^bits - 1, these are; 0 where some are even, or halved.
   int odd_bits() const { return odd_bits_; }
 
-  // Of one output channel's tap, [in_channels]; taps are steps() apart, output channels taps x steps().
+  // Of one output channel's tap, [in_channels / groups]; taps are steps() apart, output channels taps x steps().
   const int8_t* of(int64_t out_channel, int64_t tap) const { return data_ + (out_channel * taps_ + tap) * step_; }
-  int64_t step() const { return step_; }  // in_channels, rounded up to 4; the bytes between are 0
+  int64_t step() const { return step_; }  // in_channels / groups, rounded up to 4; the bytes between are 0
 
-  // The sum of c over output channels, [taps][in_channels].
-  std::vector<int32_t> sums() const;
+  // The sum of c over `count` output channels from `first` on, [taps][in_channels / groups].
+  std::vector<int32_t> sums(int64_t first, int64_t count) const;
 
  private:
   int64_t out_channels_, taps_, channels_, step_;
@@ -37,12 +37,14 @@ class WeightCodes {
   Scratch<int8_t> own_;
 };
 
+// What follows is of the output channels from `first` on of one group, or of all; `shape` is that of the group.
+
 // For y: [blocks of out_channels][kernel.rows][kernel.columns x step / 4][64][4].
-Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& shape);
+Scratch<int8_t> pack_forward(const WeightCodes& codes, const ConvShape& shape, int64_t first);
 
 // Of each output channel the sum of c over the rows of the kernel that are above row r, [kernel.rows + 1][out_channels
 // in whole blocks], 0 for those that there are not.
-Scratch<int32_t> sums_above(const WeightCodes& codes, const ConvShape& shape);
+Scratch<int32_t> sums_above(const WeightCodes& codes, const ConvShape& shape, int64_t first);
 
 // The sums that belong to x at the rows, or columns, that are `at` modulo the stride, after padding: a stride of s
 // makes s convolutions of the gradient, each with every s-th tap. Taps run in the order of y, which reverses the
@@ -60,6 +62,6 @@ std::vector<Phase> phases_of(int64_t in, int64_t kernel, int64_t stride, int64_t
 // For dx, of one phase of rows and one of columns:
 // [blocks of in_channels][rows.taps][columns.taps x out_channels / 4, rounded up][64][4].
 Scratch<int8_t> pack_backward(const TrainingKernels& kernels, const WeightCodes& codes, const ConvShape& shape,
-                              const Phase& rows, const Phase& columns);
+                              int64_t first, const Phase& rows, const Phase& columns);
 
 }  // namespace bitorch
