@@ -107,12 +107,12 @@ def ways(options: Options) -> dict[str, Way]:
 
 def digits_task(options: Options) -> Task:
     epochs = 20 if options.epochs is None else options.epochs
-    return Task(part_of(digits(), options), LeNet8, epochs, batch_size=64, lr=2e-3, target=0.95)
+    return Task(part_of(digits(), options), LeNet8, epochs, batch_size=64, lr=2e-3, target=0.98)
 
 
 def fashion_mnist_task(options: Options, folder: Path) -> Task:
     epochs = 4 if options.epochs is None else options.epochs
-    return Task(part_of(mnist_folder(folder), options), small_net, epochs, batch_size=128, lr=2e-3, target=0.85)
+    return Task(part_of(mnist_folder(folder), options), small_net, epochs, batch_size=64, lr=2e-3, target=0.8)
 
 
 def part_of(data: Dataset[Images], options: Options) -> Dataset[Images]:

@@ -158,7 +158,9 @@ def test_a_process_that_ends_is_said() -> None:
 @pytest.mark.slow
 def test_a_short_run(tmp_path: Any, two_threads_at_most: None, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "training.json"
-    options = training.Options(nets=("svhn-a",), batches=(2,), threads=(1,), rounds=1, warmup=1, profile=True, out=path)
+    options = training.Options(
+        nets=("svhn-a",), compare="bf16", batches=(2,), threads=(1,), rounds=1, warmup=1, profile=True, out=path
+    )
     training.main(options)
     assert "a training step of SVHN net A, 40×40, batch 2, one thread" in capsys.readouterr().out
     (row,) = json.loads(path.read_text())["cases"]
