@@ -43,20 +43,21 @@ void quantize(const AffineQuantize* q) {
   }
 }
 
+// Number k of a window: 0, 1 of the upper row, 2, 3 of the lower one.
+int64_t place(int64_t pixel, int k, int64_t channels, int64_t c) { return (2 * pixel + k % 2) * channels + c; }
+
 void pool(const AffinePool* p) {
   for (int64_t i = 0; i < p->pixels; ++i) {
     for (int64_t c = 0; c < p->channels; ++c) {
-      float largest = 0;
-      uint8_t winner = 0;
-      for (uint8_t k = 0; k < 4; ++k) {
-        const float x = (k < 2 ? p->upper : p->lower)[(2 * i + k % 2) * p->channels + c];
-        const float v = __builtin_fmaf(x, p->scale[c], p->shift[c]);
-        if (k != 0 && !(v > largest || v != v)) continue;
-        largest = v;
-        winner = k;
+      float v[4];
+      for (int k = 0; k < 4; ++k) {
+        const float x = (k < 2 ? p->upper : p->lower)[place(i, k, p->channels, c)];
+        v[k] = __builtin_fmaf(x, p->scale[c], p->shift[c]);
       }
-      p->largest[i * p->channels + c] = largest;
-      p->winners[i * p->channels + c] = winner;
+      int winner = 0;
+      for (int k = 1; k < 4; ++k) winner = v[k] > v[winner] || v[k] != v[k] ? k : winner;
+      p->largest[i * p->channels + c] = v[winner];
+      p->winners[i * p->channels + c] = static_cast<uint8_t>(winner);
     }
   }
 }
@@ -80,7 +81,7 @@ void pool_products(const PoolProducts* r) {
     for (int64_t p = 0; p < r->pixels; ++p) {
       const int64_t i = p * r->channels + c;
       const int k = r->winners[i];
-      const float x = (k < 2 ? r->upper : r->lower)[(2 * p + k % 2) * r->channels + c];
+      const float x = (k < 2 ? r->upper : r->lower)[place(p, k, r->channels, c)];
       sum += r->g[i];
       products = __builtin_fmaf(r->g[i], x - r->mean[c], products);
     }
@@ -102,7 +103,7 @@ void pool_gradient(const PoolGradient* d) {
     for (int64_t c = 0; c < d->channels; ++c) {
       const int64_t i = p * d->channels + c;
       for (int k = 0; k < 4; ++k) {
-        const int64_t at = (2 * p + k % 2) * d->channels + c;
+        const int64_t at = place(p, k, d->channels, c);
         const float g = d->winners[i] == k ? d->g[i] : 0;
         const float x = (k < 2 ? d->upper : d->lower)[at] - d->mean[c];
         (k < 2 ? d->out_upper : d->out_lower)[at] = __builtin_fmaf(d->a[c], g, __builtin_fmaf(d->b[c], x, d->c[c]));
