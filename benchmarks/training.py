@@ -41,7 +41,7 @@ class Options:
     threads: tuple[int, ...] = (1, 2)
     """Threads of PyTorch, on which the integer kernels compute, too."""
     rounds: int | None = None
-    """Steps that are counted, after warm-up. Default: 30 of svhn-a, 15 of resnet18-64, 8 of the others."""
+    """Steps that are counted, after warm-up. Default: 25 of svhn-a, 10 of resnet18-64, 8 of the others."""
     warmup: int = 3
     """Steps that are not."""
     compare: Comparison = "kernels"

@@ -58,8 +58,8 @@ def small_resnet18(make_conv: MakeConv, relu: bool) -> nn.Module:
 
 
 NETS = {
-    "svhn-a": Net("SVHN net A, 40×40", IMAGE_SIZE, svhn_a, 30),
+    "svhn-a": Net("SVHN net A, 40×40", IMAGE_SIZE, svhn_a, 25),
     "resnet18-32": Net("ResNet-18 with a 3×3 stem, 32×32", 32, small_resnet18, 8),
-    "resnet18-64": Net("ResNet-18, 64×64", 64, resnet18, 15),
+    "resnet18-64": Net("ResNet-18, 64×64", 64, resnet18, 10),
     "vgg-small": Net("VGG-small, 32×32", 32, vgg_small, 8),
 }

@@ -71,7 +71,7 @@ def main(options: Options) -> None:
         count = len(task.data.train)
         title = (
             f"{data}, {count:,} images to train, {len(task.data.test):,} to test, {task.epochs} epochs, "
-            f"{options.seeds} seeds, {options.threads} threads"
+            f"{options.seeds} seed{'s' * (options.seeds > 1)}, {options.threads} thread{'s' * (options.threads > 1)}"
         )
         console.print(table(title, by_data[data], task.target))
     picture = options.out / "integer-training.png"

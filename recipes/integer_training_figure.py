@@ -70,7 +70,7 @@ def draw_accuracies(axes: Axes, runs: Runs) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.set_xlabel("seconds of training")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False, fontsize="small")
+    axes.legend(loc="lower right", frameon=False, fontsize="x-small", handlelength=1.2)
 
 
 def _elapsed(runs: Sequence[Run]) -> list[float]:
