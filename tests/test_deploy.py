@@ -61,6 +61,8 @@ def test_many_random_nets_are_equal_in_every_tensor(seed: int, pixels: bool) -> 
 
 @ORDINARY
 @given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans())
+@example(seed=56712205, pixels=False)  # an output that no input reaches
+@example(seed=6308754, pixels=False)  # a float convolution of one pixel, behind a low-bit one
 @example(seed=413, pixels=True)  # hardswish and sigmoid of codes: PyTorch's exp differs from place to place
 def test_random_graphs_are_equal_in_every_tensor(seed: int, pixels: bool) -> None:
     net = RandomGraph(seed)

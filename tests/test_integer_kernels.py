@@ -85,7 +85,7 @@ def compare(kind: str, arguments: dict[str, Any]) -> None:
     expected, found = numbers(floats, x), numbers(integers, x)
     assert found.keys() == expected.keys()
     for name, number in expected.items():
-        assert found[name].is_contiguous() == number.is_contiguous(), name
+        assert found[name].stride() == number.stride(), name
         if name in ("y", "x"):
             assert torch.equal(found[name], number), name
         else:

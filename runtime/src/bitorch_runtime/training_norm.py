@@ -19,6 +19,7 @@ bit:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -130,12 +131,7 @@ def conv2d(
     shape = pooled(check_array("y", y, ["float32"]).shape, check_bool("pool", pool))
     geometry = conv_geometry(shape, check_weight(weight, 4), stride, padding)
     outputs, channels = geometry.weight[0], shape[3]
-    for name in ("scale", "shift"):
-        check_array(f"norm.{name}", getattr(norm, name), ["float32"], (channels,))
-    if isinstance(scale_w, np.ndarray):
-        check_array("scale_w", scale_w, ["float32"], (outputs,))
-    if bias is not None:
-        check_array("bias", bias, ["float32"], (outputs,))
+    _check_numbers(norm, channels, {"scale_w": scale_w, "bias": bias}, outputs)
     keeps = check_bool("save", save)
     size = saved_bytes(shape, geometry.weight, check_pair("stride", stride, 1), check_pair("padding", padding, 0))
     memory = check_out(
@@ -160,6 +156,15 @@ def conv2d(
         check_threads(threads),
     )
     return NormForward(of_shape(result, geometry.y), saved, winners)
+
+
+def _check_numbers(norm: Affine, channels: int, of_outputs: Mapping[str, object], outputs: int) -> None:
+    """Check what there is one number of for each channel, where it is an array."""
+    for name in ("scale", "shift"):
+        check_array(f"norm.{name}", getattr(norm, name), ["float32"], (channels,))
+    for name, numbers in of_outputs.items():
+        if numbers is not None and not np.isscalar(numbers):
+            check_array(name, numbers, ["float32"], (outputs,))
 
 
 def backward(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
@@ -229,7 +228,6 @@ def machine_obstacle() -> str | None:
     return _machine_obstacle()
 
 
-@cache
 def _machine_obstacle() -> str | None:
     try:
         from bitorch_runtime import training

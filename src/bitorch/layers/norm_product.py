@@ -6,7 +6,7 @@ move one that is within it of a threshold to the next code. So are gradients, wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,11 +17,36 @@ from ..operators.integer_product import BackwardCall, integer_product_backward, 
 from ..operators.norm_product import NormCall, norm_backward, norm_product, pooled
 from ..quantizations.gradients import GradientQuantization
 from .input_quantizer import quantizer_of
-from .integer_kernels import GradientForm, Ways, call_ways, gradient_form, layer_ways
+from .integer_kernels import GradientForm, Layer, TrainingKernels, Ways, call_ways, gradient_form, layer_ways
 
 if TYPE_CHECKING:
     from .deferred_norm import Normalization
-    from .qconv import QConv2d
+    from .low_bit import ReadWeight
+
+
+class Convolution(Layer, Protocol):
+    """What is asked of a QConv2d here."""
+
+    @property
+    def training(self) -> bool: ...
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def stride(self) -> tuple[int, ...]: ...
+    @property
+    def padding_mode(self) -> str: ...
+    @property
+    def pad_value(self) -> float: ...
+    @property
+    def bias(self) -> Tensor | None: ...
+    @property
+    def gradient_cancellation_threshold(self) -> float: ...
+    def training_kernels(self) -> TrainingKernels: ...
+    def _borders(self) -> list[tuple[int, int]]: ...
+    def _read_weight(self) -> ReadWeight: ...
+    def _gradient_quantizer(self) -> GradientQuantization: ...
 
 
 class _Form(NamedTuple):
@@ -122,7 +147,7 @@ class _NormProduct(Function):
         )
 
 
-def static_norm_obstacle(layer: QConv2d) -> str | None:
+def static_norm_obstacle(layer: Convolution) -> str | None:
     """Return why a layer cannot take what a BatchNorm gets, or None: by what is known before a call."""
     kernels = layer.training_kernels()
     if kernels.forward == "float" or kernels.backward == "float":
@@ -132,7 +157,7 @@ def static_norm_obstacle(layer: QConv2d) -> str | None:
     return _input_obstacle(layer, ways)
 
 
-def _input_obstacle(layer: QConv2d, ways: Ways) -> str | None:
+def _input_obstacle(layer: Convolution, ways: Ways) -> str | None:
     if ways.form.low is not None or not ways.form.clips:
         return f'its input quantizer is {quantizer_of(layer.activation)}; InputDoReFa with variant="paper" would do'
     if layer.groups != 1:
@@ -144,7 +169,7 @@ def _input_obstacle(layer: QConv2d, ways: Ways) -> str | None:
     return None
 
 
-def normed_convolution(layer: QConv2d, of: Normalization) -> Tensor | None:
+def normed_convolution(layer: Convolution, of: Normalization) -> Tensor | None:
     """Return the layer's output behind a BatchNorm; None where it has to be computed module by module."""
     x = of.y.new_empty(1).expand(pooled(of.y.shape, of.pool))  # its shape alone matters
     if layer.kernels == "float" or not layer.training or layer.in_channels != x.shape[1]:

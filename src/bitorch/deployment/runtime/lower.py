@@ -157,7 +157,7 @@ class _Lowering:
         """Whether a node only says which shape an output's array has, whose numbers are in the order of memory."""
         readers = self.readers[node.name]
         if len(readers) == 0:
-            return _is_to_back(node) or _is_in_order(node, self.graph[node.inputs[0]])
+            return _is_to_back(node) or (len(node.inputs) > 0 and _is_in_order(node, self.graph[node.inputs[0]]))
         is_shown = node.kind == "reshape" and node.name not in self.graph.outputs
         return is_shown and all(map(_is_to_back, readers)) and all(map(self.leaves_channels_last, readers))
 
