@@ -171,10 +171,10 @@ def _to_memory(tensor: Tensor, weight: Tensor) -> Tensor:
 def _laid_out(image: Tensor, is_channels_last: bool) -> Tensor:
     """Return an image [N, H, W, C] as [N, C, H, W] in the layout that is asked for."""
     of_channels = image.permute(0, 3, 1, 2)
-    if is_channels_last:
-        return of_channels
-    # Of one pixel both are the same memory, but PyTorch goes by the strides when it chooses how to go on.
-    return of_channels.flatten().view(of_channels.shape)
+    if not is_channels_last:
+        # Of one pixel both are the same memory, but PyTorch goes by the strides when it chooses how to go on.
+        of_channels = of_channels.flatten().view(of_channels.shape)
+    return of_channels.detach()  # no view to autograd, so that operations in place can follow
 
 
 def is_channels_last(tensor: Tensor) -> bool:
