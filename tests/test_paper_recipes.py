@@ -190,7 +190,7 @@ def run_script(folder: Path, *jobs: dict[str, Any], more: tuple[str, ...] = ()) 
         start_new_session=True,
     )
     try:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=600)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
