@@ -11,10 +11,22 @@ RUNTIME_STAMP := $(VENV)/.installed-runtime
 RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
 
 .PHONY: demo test sweep lint format docs-operations bench bench-networks bench-choices bench-training bench-step bench-bf16 bench-methods \
-  integer-training clean
+  integer-training paper-svhn paper-cifar10 paper-imagenet clean
 
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
+
+# The tables of papers, of official files in FOLDER; ARGS are more options. docs/paper.md says what they cost.
+PAPER_OPTIONS = $(if $(FOLDER),--folder $(FOLDER)) $(ARGS)
+
+paper-svhn: $(RUNTIME_STAMP)
+	$(BIN)/python recipes/svhn.py $(PAPER_OPTIONS)
+
+paper-cifar10: $(RUNTIME_STAMP)
+	$(BIN)/python recipes/cifar10.py $(PAPER_OPTIONS)
+
+paper-imagenet: $(RUNTIME_STAMP)
+	$(BIN)/python recipes/imagenet.py $(PAPER_OPTIONS)
 
 # As many processes as there are cores, each of one thread: tests are many and small. No test asks the plugin for logging
 # anything, and it goes through all loggers of PyTorch three times for each of them.

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from bitorch.atomic_file import write_and_rename
 from bitorch.train import Settings
 from bitorch.train.sweep import Outcome, sweep
-from paper_table1 import TABLE1, Bits
+from literature import TABLE1, Bits
 from recipe import run
 
 PAPER_NETS = "ABCD"

@@ -7,7 +7,18 @@ import torch
 from torch import nn
 
 import bitorch
-from bitorch.models import MODEL_NAMES, LeNet8, LeNet28, MobileNetV2, ResNet18, ResNet20, SVHNNet, SVHNVariant, build
+from bitorch.models import (
+    MODEL_NAMES,
+    AlexNet,
+    LeNet8,
+    LeNet28,
+    MobileNetV2,
+    ResNet18,
+    ResNet20,
+    SVHNNet,
+    SVHNVariant,
+    build,
+)
 
 #: name: side of the image, parameters with 3 channels and 10 classes
 MODELS = {
@@ -20,7 +31,14 @@ MODELS = {
     "resnet-20": (32, 269_722),
     "resnet-18": (32, 11_181_642),
     "mobilenet-v2": (28, 99_946),
+    "alexnet": (224, 56_925_386),
 }
+#: Of nets that are slow at width 1.
+WIDTHS = {"alexnet": 1 / 16}
+
+
+def small(name: str, channels: int, classes: int) -> nn.Module:
+    return build(name, channels, classes, WIDTHS.get(name, 1.0))
 
 
 def parameters(net: nn.Module) -> int:
@@ -46,16 +64,17 @@ class TestEveryModel:
     def test_shapes(self, name: str) -> None:
         side, _ = MODELS[name]
         for channels, classes in ((3, 10), (1, 7)):
-            net = build(name, channels, classes)
+            net = small(name, channels, classes)
             assert net(torch.rand(2, channels, side, side)).shape == (2, classes)
             assert net.eval()(torch.rand(1, channels, side, side)).shape == (1, classes)
             assert net(torch.rand(0, channels, side, side)).shape == (0, classes)
 
     def test_parameter_count(self, name: str) -> None:
-        assert parameters(build(name, 3, 10)) == MODELS[name][1]
+        with torch.device("meta"):
+            assert parameters(build(name, 3, 10)) == MODELS[name][1]
 
     def test_first_and_last_layer(self, name: str) -> None:
-        layers = [m for m in build(name, 3, 10).modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        layers = [m for m in small(name, 3, 10).modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
         assert isinstance(layers[0], nn.Conv2d)
         assert layers[0].in_channels == 3
         assert isinstance(layers[-1], nn.Linear)
@@ -67,7 +86,7 @@ class TestEveryModel:
     def test_every_parameter_gets_a_gradient(self, name: str, bits: int) -> None:
         torch.manual_seed(0)
         side, _ = MODELS[name]
-        net = build(name, 1, 10)
+        net = small(name, 1, 10)
         bitorch.quantize_(net, bitorch.LowBitConfig(weight_bits=bits, activation_bits=bits))
         nn.functional.cross_entropy(net(torch.rand(8, 1, side, side)), torch.arange(8)).backward()
         for key, parameter in net.named_parameters():
@@ -76,7 +95,7 @@ class TestEveryModel:
             assert key == "layers.0.bias" or parameter.grad.abs().max() > 0, key
 
     def test_conversion_leaves_only_the_ends_float(self, name: str) -> None:
-        net = build(name, 3, 10)
+        net = small(name, 3, 10)
         rows = bitorch.quantize_(net, bitorch.LowBitConfig(weight_bits=1, activation_bits=2)).layers
         bits = [row.weight_bits for row in rows if row.layer in ("Conv2d", "Linear")]
         assert bits == [None, *[1] * (len(bits) - 2), None]
@@ -84,7 +103,7 @@ class TestEveryModel:
     def test_absorb_relu_leaves_the_result_alone(self, name: str) -> None:
         torch.manual_seed(0)
         side, _ = MODELS[name]
-        net, absorbed = build(name, 1, 10), build(name, 1, 10)
+        net, absorbed = small(name, 1, 10), small(name, 1, 10)
         absorbed.load_state_dict(net.state_dict())
         bitorch.quantize_(net, bitorch.LowBitConfig(1, 2))
         bitorch.quantize_(absorbed, bitorch.LowBitConfig(1, 2, absorb_relu=True))
@@ -97,13 +116,13 @@ class TestEveryModel:
 
     def test_compiles_without_graph_breaks(self, name: str) -> None:
         side, _ = MODELS[name]
-        net = build(name, 3, 10).eval()
+        net = small(name, 3, 10).eval()
         x = torch.rand(2, 3, side, side)
         assert torch.equal(torch.compile(net, fullgraph=True, backend="eager")(x), net(x))
 
     def test_state_dict_round_trip(self, name: str) -> None:
         side, _ = MODELS[name]
-        net, other = build(name, 3, 10).eval(), build(name, 3, 10).eval()
+        net, other = small(name, 3, 10).eval(), small(name, 3, 10).eval()
         x = torch.rand(2, 3, side, side)
         assert not torch.equal(net(x), other(x))
         other.load_state_dict(net.state_dict(), strict=True)
@@ -111,7 +130,7 @@ class TestEveryModel:
 
     def test_wrong_images(self, name: str) -> None:
         side, _ = MODELS[name]
-        net = build(name, 3, 10)
+        net = small(name, 3, 10)
         # These take any height and width.
         sizes = [] if name in ("resnet-18", "mobilenet-v2") else [(1, 3, side, side + 1), (1, 3, side - 1, side)]
         for shape in (*sizes, (1, 1, side, side), (3, side, side)):
@@ -152,6 +171,31 @@ class TestSVHNNet:
     def test_unknown_variant(self) -> None:
         with pytest.raises(ValueError, match="variant must be one of A, B, C, D, got 'E'"):
             SVHNNet("E")  # type: ignore[arg-type]
+
+
+class TestAlexNet:
+    def test_size_is_that_of_the_paper(self) -> None:
+        with torch.device("meta"):
+            net = AlexNet()
+        assert parameters(net) == 60_981_416
+        layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+        assert [layer.weight.shape[0] for layer in layers] == [96, 256, 384, 384, 256, 4096, 4096, 1000]
+        assert [layer.groups for layer in layers if isinstance(layer, nn.Conv2d)] == [1, 2, 1, 2, 2]
+
+    def test_sizes_on_the_way(self) -> None:
+        sides = []
+        x = torch.rand(2, 3, 224, 224)
+        for layer in list(AlexNet(width=1 / 16).layers)[:-8]:
+            x = layer(x)
+            if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+                sides.append(x.shape[-1])
+        assert sides == [54, 54, 27, 27, 14, 14, 14, 6]
+
+    def test_width_keeps_two_groups(self) -> None:
+        net = AlexNet(width=1 / 48)
+        assert all(m.out_channels % m.groups == 0 for m in net.modules() if isinstance(m, nn.Conv2d))
+        with pytest.raises(ValueError, match=r"width must be finite and leave at least one of 48 channels, got 0\.01"):
+            AlexNet(width=0.01)
 
 
 @pytest.mark.parametrize("net", [LeNet28, LeNet8])

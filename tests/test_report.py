@@ -35,8 +35,15 @@ from bitorch.reporting.rows import Levels, Row
 from bitorch.reporting.tables import COLUMNS, plain_table
 
 #: Height and width of images, where the nets have a fixed one; all others take 32.
-SIZES = {**dict.fromkeys(("svhn-a", "svhn-b", "svhn-c", "svhn-d"), 40), "lenet-28": 28, "lenet-8": 8}
-WIDTHS = {"lenet-28": 0.25, "lenet-8": 0.25, "resnet-20": 0.25, "resnet-18": 0.0625, "mobilenet-v2": 0.5}
+SIZES = {**dict.fromkeys(("svhn-a", "svhn-b", "svhn-c", "svhn-d"), 40), "lenet-28": 28, "lenet-8": 8, "alexnet": 224}
+WIDTHS = {
+    "lenet-28": 0.25,
+    "lenet-8": 0.25,
+    "resnet-20": 0.25,
+    "resnet-18": 0.0625,
+    "mobilenet-v2": 0.5,
+    "alexnet": 0.0625,
+}
 
 
 def zoo(name: str, bits: tuple[int, int]) -> tuple[nn.Module, Tensor]:

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from bitorch.train import Interrupted, NonFiniteError, Settings, fit
-from bitorch.train.sweep import Outcome, sweep
+from bitorch.train.sweep import Outcome, read_outcome, sweep
 
 RUNS = {"float": Settings(bits=(32, 32, 32), epochs=2), "low": Settings(bits=(1, 2, 6), epochs=2)}
 
@@ -58,6 +58,15 @@ def test_a_second_call_reads_and_does_not_train(
 def test_other_settings_of_that_name_are_refused(trained: tuple[Path, dict[str, Outcome]]) -> None:
     with pytest.raises(ValueError, match="holds a run with other settings"):
         sweep({"low": Settings(bits=(1, 2, 6), epochs=3)}, trained[0])
+
+
+def test_an_outcome_is_read_by_its_folder_alone(trained: tuple[Path, dict[str, Outcome]], tmp_path: Path) -> None:
+    folder, outcomes = trained
+    assert read_outcome(folder / "low") == outcomes["low"]
+    assert read_outcome(tmp_path) is None
+    (tmp_path / "outcome.json").write_text('{"history": [], "settings": {}}')
+    with pytest.raises(ValueError, match=r"outcome\.json is damaged: its history lacks val/loss; delete it"):
+        read_outcome(tmp_path)
 
 
 def test_an_interrupted_run_ends_as_a_straight_one(trained: tuple[Path, dict[str, Outcome]], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ PICTURE_DATA: tuple[str, ...] = ("imagenet", "images", "webdataset")
 #: The names of architectures of our own, that `bitorch.models.build` takes.
 MODEL_NAMES: tuple[str, ...] = (
     "svhn-a", "svhn-b", "svhn-c", "svhn-d", "lenet-28", "lenet-8", "resnet-20", "resnet-18", "mobilenet-v2",
+    "alexnet",
 )  # fmt: skip
 #: The nets of BITorch's zoo that have one size, low-bit as they are built; `bitorch.models.build` takes them, too.
 ZOO_NAMES: tuple[str, ...] = (

@@ -10,6 +10,7 @@ from torch import nn
 from ..known_names import MODEL_NAMES as MODEL_NAMES
 from ..known_names import ZOO_NAMES as ZOO_NAMES
 from ..known_names import wrong_model
+from .alexnet import AlexNet as AlexNet
 from .base import Model as Model
 from .base import NoArgparseArgsMixin as NoArgparseArgsMixin
 from .bireal import BiRealNet18 as BiRealNet18
@@ -107,6 +108,7 @@ _CONSTRUCTORS: dict[str, Callable[[int, int, float], nn.Module]] = {
     "resnet-20": _resnet20,
     "resnet-18": _resnet18,
     "mobilenet-v2": _mobilenet,
+    "alexnet": AlexNet,
 }
 
 

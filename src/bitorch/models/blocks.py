@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -65,6 +66,14 @@ def check_counts(**counts: int) -> None:
             raise TypeError(f"{name} must be an int, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_width(width: float, channels: int) -> None:
+    """Raise TypeError or ValueError unless a factor is finite and leaves at least one of so many channels."""
+    if isinstance(width, bool) or not isinstance(width, (int, float)):
+        raise TypeError(f"width must be a number, got {width!r}")
+    if not math.isfinite(width) or round(channels * width) < 1:
+        raise ValueError(f"width must be finite and leave at least one of {channels} channels, got {width}")
 
 
 def check_input(x: Tensor, net: str, in_channels: int, image_size: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 from torch import nn
 
-from .blocks import Sequence, conv_block
+from .blocks import Sequence, check_width, conv_block
 
 
 class _LeNet(Sequence):
@@ -77,8 +76,5 @@ class LeNet8(_LeNet):
 
 def _scaled(width: float, *channels: int) -> list[int]:
     """Return the channels times width, rounded."""
-    if isinstance(width, bool) or not isinstance(width, (int, float)):
-        raise TypeError(f"width must be a number, got {width!r}")
-    if not math.isfinite(width) or round(min(channels) * width) < 1:
-        raise ValueError(f"width must be finite and leave at least one of {min(channels)} channels, got {width}")
+    check_width(width, min(channels))
     return [round(count * width) for count in channels]

@@ -98,12 +98,12 @@ class Settings:
     fake: tuple[int, int] = (1000, 10)
     """Images and classes of the data set fake."""
     model: str = "lenet-8"
-    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18 or mobilenet-v2; a
-    net of the zoo, low-bit as it is built, such as resnet18v1; timm:NAME or torchvision:NAME, where the package is
-    installed; or one of your own, FILE.py:NAME or PACKAGE.MODULE:NAME: a function or class that is called with
-    num_classes, channels and image_size, those that it takes, or a module."""
+    """Architecture: svhn-a, svhn-b, svhn-c, svhn-d, lenet-28, lenet-8, resnet-20, resnet-18, mobilenet-v2 or
+    alexnet; a net of the zoo, low-bit as it is built, such as resnet18v1; timm:NAME or torchvision:NAME, where the
+    package is installed; or one of your own, FILE.py:NAME or PACKAGE.MODULE:NAME: a function or class that is called
+    with num_classes, channels and image_size, those that it takes, or a module."""
     width: float = 1.0
-    """Factor on the channels of a lenet or resnet."""
+    """Factor on the channels of a lenet, resnet, mobilenet or alexnet."""
     bits: tuple[int, int, int] = (1, 2, 6)
     """Bits of weights, activations and gradients: 1 to 8 each, or 32 for none. 32 32 32 trains the float twin."""
     first: EndBits = "float"

@@ -18,6 +18,7 @@ from ..structured_text import parse_json, read_text
 from .checkpoint import Checkpoint, read_checkpoint
 from .content import Part
 from .files import write_atomically
+from .progress import is_first_process
 from .recorder import Row
 from .run import fit
 from .settings import Settings
@@ -95,6 +96,29 @@ def sweep(
     return {name: outcomes[name] for name in runs}
 
 
+def read_outcome(folder: Path) -> Outcome | None:
+    """Return what a run of a sweep reached, by its own folder; None of one that is not done.
+
+    The settings have neither out nor resume.
+
+    Raises:
+        ValueError: what the folder holds is damaged.
+    """
+    path = folder / _OUTCOME
+    if not path.is_file():
+        return None
+    try:
+        content = Part(parse_json(read_text(path)), "")
+        history = tuple({name: number.number() for name, number in row.items()} for row in content["history"].list())
+        if not history or "val/loss" not in history[-1]:
+            raise ValueError("its history lacks val/loss")
+        # By way of Settings, which has the defaults of fields that are younger than the file.
+        settings: Settings = content["settings"].plain(Settings.from_dict)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; delete it, and the run's last.ckpt gives it again") from None
+    return Outcome(settings, history)
+
+
 def _train_in_processes(
     runs: Mapping[str, Settings], folder: Path, jobs: int, done: Callable[[str, Outcome], None]
 ) -> None:
@@ -124,20 +148,11 @@ def _identity(settings: Settings) -> dict[str, Any]:
 
 
 def _read_outcome(folder: Path, settings: Settings) -> Outcome | None:
-    path = folder / _OUTCOME
-    if not path.is_file():
-        return None
-    try:
-        content = Part(parse_json(read_text(path)), "")
-        history = tuple({name: number.number() for name, number in row.items()} for row in content["history"].list())
-        if not history or "val/loss" not in history[-1]:
-            raise ValueError("its history lacks val/loss")
-        # By way of Settings, which has the defaults of fields that are younger than the file.
-        before: Settings = content["settings"].plain(Settings.from_dict)
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; delete it, and the run's last.ckpt gives it again") from None
-    _check_same_run(folder, before, settings)
-    return Outcome(settings, history)
+    outcome = read_outcome(folder)
+    if outcome is not None:
+        _check_same_run(folder, outcome.settings, settings)
+        outcome = Outcome(settings, outcome.history)
+    return outcome
 
 
 def _read_last(folder: Path, settings: Settings) -> Checkpoint | None:
@@ -167,6 +182,7 @@ def _train(folder: Path, settings: Settings, on_epoch: Callable[[Row], None] | N
         history = checkpoint.history
     else:
         history = fit(run, on_epoch=on_epoch, show=False).history
-    content = json.dumps({"settings": _identity(settings), "history": list(history)}, indent=1)
-    write_atomically(folder / _OUTCOME, lambda file: file.write(content.encode()))
+    if is_first_process():
+        content = json.dumps({"settings": _identity(settings), "history": list(history)}, indent=1)
+        write_atomically(folder / _OUTCOME, lambda file: file.write(content.encode()))
     return Outcome(settings, tuple(history))
