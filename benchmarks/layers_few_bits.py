@@ -20,7 +20,7 @@ try:
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 except ImportError as error:
-    raise ImportError('measuring ONNX Runtime needs more packages: pip install "bitorch[bench]"') from error
+    raise ImportError('measuring ONNX Runtime needs more packages: pip install "bitorch-lowbit[bench]"') from error
 
 BLOCK = 128
 """Weights with one scale."""

@@ -17,7 +17,7 @@ try:
     import openvino
     from openvino import opset1, opset13
 except ImportError as error:
-    raise ImportError('measuring OpenVINO needs more packages: pip install "bitorch[bench]"') from error
+    raise ImportError('measuring OpenVINO needs more packages: pip install "bitorch-lowbit[bench]"') from error
 
 NAME = INT8[1]
 MORE_LAYERS = 4

@@ -17,7 +17,7 @@ try:
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 except ImportError as error:
-    raise ImportError('measuring ONNX Runtime needs more packages: pip install "bitorch[bench]"') from error
+    raise ImportError('measuring ONNX Runtime needs more packages: pip install "bitorch-lowbit[bench]"') from error
 
 DOMAIN = "com.microsoft"
 #: Clamped at zero by the codes' range themselves, behind what gives codes.

@@ -16,7 +16,7 @@ try:
     import openvino
     from openvino import opset13
 except ImportError as error:
-    raise ImportError('measuring OpenVINO needs more packages: pip install "bitorch[bench]"') from error
+    raise ImportError('measuring OpenVINO needs more packages: pip install "bitorch-lowbit[bench]"') from error
 
 INT8_KERNELS = ("_I8", "_i8", "_u8")
 

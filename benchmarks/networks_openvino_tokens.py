@@ -22,7 +22,7 @@ try:
     import nncf
     import openvino
 except ImportError as error:
-    raise ImportError('measuring OpenVINO needs more packages: pip install "bitorch[bench]"') from error
+    raise ImportError('measuring OpenVINO needs more packages: pip install "bitorch-lowbit[bench]"') from error
 
 #: Random images that show NNCF the ranges.
 CALIBRATION_IMAGES = 16

@@ -12,7 +12,8 @@
 //
 // Several pixels share what widening takes: 4 sums for each, of up to 6.
 
-#ifdef BITORCH_NO_ASM
+// Of what only assembly uses, older Clangs capture nothing in a lambda of a template.
+#if defined(BITORCH_NO_ASM) || defined(__clang__)
 #define BITORCH_DPBUSD(sum, x, w) sum = _mm512_dpbusd_epi32(sum, x, w)
 #else
 #define BITORCH_DPBUSD(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))

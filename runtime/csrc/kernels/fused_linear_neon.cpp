@@ -54,7 +54,8 @@ static __attribute__((noinline)) void one_pixel(const uint8_t* x, const uint8_t*
     For<0, 4>::each([&](auto s) __attribute__((always_inline)) {
       For<0, 16>::each([&](auto i) __attribute__((always_inline)) {
         constexpr int step = decltype(s)::value, f = decltype(i)::value / 4, h = decltype(i)::value % 4;
-        sum[i] = vdotq_laneq_u32(sum[i], field_of<field, step, f, h>(weights), codes, step);
+        const uint8x16_t w = field_of<field, step, f, h>(weights);  // apart: to Clang this instruction is a macro
+        sum[i] = vdotq_laneq_u32(sum[i], w, codes, step);
       });
     });
   }

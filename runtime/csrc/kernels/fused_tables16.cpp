@@ -181,7 +181,8 @@ static void expand_strip(const TablesBand* t, const TablesStrip* strip, int y) {
 
 // ---- Looking up ----
 
-#ifdef BITORCH_NO_ASM
+// As in fused_linear_avx512.inl.
+#if defined(BITORCH_NO_ASM) || defined(__clang__)
 #define BITORCH_ADD_WORDS(sum, x) (sum) = _mm512_add_epi16(sum, x)
 #define BITORCH_TOGETHER_3(a, b, c)
 #define BITORCH_PIN(x)

@@ -2,7 +2,6 @@
 
 #include <nanobind/stl/string.h>
 
-#include <cstdlib>
 #include <new>
 
 #include "core/base/checked.h"
@@ -110,9 +109,8 @@ ResultArray::ResultArray(Dtype dtype, std::vector<int64_t> shape) : dtype_(dtype
   int64_t bytes = dtype_bytes(dtype_);
   for (int64_t extent : shape_) bytes = checked_mul(bytes, extent, "a result");
   const int64_t room = round_up(checked_add(bytes, 64, "a result"), 64);
-  memory_ = std::aligned_alloc(64, static_cast<size_t>(room));
-  if (memory_ == nullptr) throw std::bad_alloc();
-  owner_ = nb::capsule(memory_, [](void* memory) noexcept { std::free(memory); });
+  memory_ = ::operator new(static_cast<size_t>(room), std::align_val_t{64});
+  owner_ = nb::capsule(memory_, [](void* memory) noexcept { ::operator delete(memory, std::align_val_t{64}); });
 }
 
 nb::object ResultArray::numpy() const {

@@ -1,16 +1,20 @@
-// Checks what packed files are made of: SHA-256 against known hashes, on every implementation, and the rows of packed
-// weights against their definition, bit by bit.
+// Checks what packed files are made of: SHA-256 against known hashes, on every implementation, the rows of packed
+// weights against their definition, bit by bit, and numbers as text by the means that macOS has.
 //
 //   check_packed      exits with 1 if anything is wrong, and prints it
+#include <charconv>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "core/base/packing.h"
+#include "core/format/reals.h"
 #include "core/format/sha256.h"
 #include "tool.h"
 
@@ -105,10 +109,38 @@ void check_copy(Random& random, int64_t first, int64_t count) {
   expect(right, "copy_bits of " + std::to_string(count) + " from " + std::to_string(first));
 }
 
+#if !defined(_WIN32) && !defined(__APPLE__)  // where there are both
+void check_real(double real) {
+  char right[32], text[32];
+  const std::string expected(right, write_real(right, real)), found(text, posix::write_real(text, real));
+  expect(found == expected, "posix::write_real: " + found + " for " + expected);
+  double back = 0;
+  const std::from_chars_result result = posix::read_real(expected.data(), expected.data() + expected.size(), back);
+  expect(result.ec == std::errc() && back == real && std::signbit(back) == std::signbit(real),
+         "posix::read_real of " + expected);
+}
+
+void check_reals(Random& random) {
+  for (double real : {0.0, -0.0, 1.0, 0.1, 1e5, 1e-5, 123456.0, 5e-324, 1.7976931348623157e308}) check_real(real);
+  for (int i = 0; i < 2000; ++i) {
+    const double fraction = random.real();
+    check_real(std::ldexp(fraction, random.from(-1070, 1023)));
+    check_real(std::round(fraction * 1e6) / std::pow(10.0, random.from(0, 9)));
+  }
+  double real = 0;
+  const std::string large = "1e999", small = "1e-999";
+  expect(posix::read_real(large.data(), large.data() + large.size(), real).ec == std::errc::result_out_of_range, large);
+  expect(posix::read_real(small.data(), small.data() + small.size(), real).ec == std::errc() && real == 0, small);
+}
+#endif
+
 int run() {
   check_sha256(sha256_portable, "sha256_portable");
   if (sha256_instructions() != nullptr) check_sha256(sha256_instructions(), "sha256_instructions");
   Random random(2);
+#if !defined(_WIN32) && !defined(__APPLE__)
+  check_reals(random);
+#endif
   for (int bits = 1; bits <= 8; ++bits) {
     for (int64_t count = 1; count < 80; ++count) check_rows(random, bits, count);
     check_rows(random, bits, 1000 + random.from(0, 9));

@@ -44,7 +44,7 @@ def push(
     try:
         from huggingface_hub import HfApi
     except ModuleNotFoundError:
-        raise ImportError("pushing needs the package huggingface_hub: pip install bitorch[hub]") from None
+        raise ImportError('pushing needs the package huggingface_hub: pip install "bitorch-lowbit[hub]"') from None
     with tempfile.TemporaryDirectory() as folder:
         save_as(net, Path(folder), config=config, quantizers=quantizers, card=card, license=license, place=repo_id)
         api = HfApi(token=token)

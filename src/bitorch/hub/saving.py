@@ -82,7 +82,7 @@ def _bytes_of(state: Mapping[str, Any]) -> bytes:
     try:
         from safetensors.torch import save as to_bytes
     except ModuleNotFoundError:
-        raise ImportError("saving weights needs the package safetensors: pip install bitorch[hub]") from None
+        raise ImportError('saving weights needs the package safetensors: pip install "bitorch-lowbit[hub]"') from None
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"the net's state_dict holds more than tensors: {', '.join(others[:4])}")

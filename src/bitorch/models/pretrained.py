@@ -135,7 +135,7 @@ def found_source(source: str | os.PathLike[str], revision: str | None = None) ->
     except ModuleNotFoundError:
         raise ImportError(
             f"there is no file or folder {path}; as a repository of the Hugging Face hub it needs the package "
-            "huggingface_hub: pip install bitorch[hub]"
+            'huggingface_hub: pip install "bitorch-lowbit[hub]"'
         ) from None
     try:
         return Path(snapshot_download(os.fspath(source), revision=revision, allow_patterns=_DOWNLOADED))

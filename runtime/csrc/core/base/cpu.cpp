@@ -36,9 +36,14 @@ struct Level {
   const char* needs[24];  // flags, ended by null
 };
 
-// __builtin_cpu_supports takes literals only. It also asks the operating system (XCR0) whether wide registers are
-// saved.
 #if defined(__x86_64__)
+// Not all compilers know AMX in __builtin_cpu_supports: its bits are in EDX of CPUID's leaf 7.
+constexpr unsigned kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
+unsigned amx_bits() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 ? edx : 0;
+}
+
 // Linux gives the registers of AMX to a process that asks for them, and then saves them, 8 KiB a thread. It refuses
 // where a thread has too small a stack for signals.
 bool tiles_allowed() {
@@ -51,10 +56,13 @@ bool tiles_allowed() {
 #endif
 }
 
+// __builtin_cpu_supports takes literals only. It also asks the operating system (XCR0) whether wide registers are
+// saved.
 #define FLAG(name) {name, __builtin_cpu_supports(name) != 0}
 std::vector<Flag> all_flags() {
   __builtin_cpu_init();
-  const bool tiles = __builtin_cpu_supports("amx-tile") != 0 && tiles_allowed();
+  const unsigned amx = amx_bits();
+  const bool tiles = (amx & kAmxTile) != 0 && tiles_allowed();
   return {FLAG("popcnt"),
           FLAG("avx2"),
           FLAG("fma"),
@@ -70,8 +78,8 @@ std::vector<Flag> all_flags() {
           FLAG("avx512bitalg"),
           FLAG("avx512vpopcntdq"),
           FLAG("gfni"),
-          {"amx-tile", tiles && __builtin_cpu_supports("amx-tile") != 0},
-          {"amx-int8", tiles && __builtin_cpu_supports("amx-int8") != 0}};
+          {"amx-tile", tiles},
+          {"amx-int8", tiles && (amx & kAmxInt8) != 0}};
 }
 #undef FLAG
 const Level kLevels[] = {

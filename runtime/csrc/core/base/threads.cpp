@@ -17,9 +17,6 @@
 // its own.
 #include "core/base/threads.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -28,6 +25,11 @@
 #include <string>
 #include <system_error>
 #include <thread>
+
+#if !defined(_WIN32)
+#include <pthread.h>
+#include <signal.h>
+#endif
 
 #include "core/base/checked.h"
 #include "core/base/cpu_count.h"
@@ -79,6 +81,13 @@ bool spin(Ready ready, Limit limit) {
   return ready();
 }
 
+#if defined(_WIN32)
+// There, threads are sent no signals, and nothing forks.
+struct BlockSignals {
+  ~BlockSignals() {}
+};
+void handle_fork() {}
+#else
 // Signals of the process are for the threads of the application; a worker keeps those that its own faults raise.
 class BlockSignals {
  public:
@@ -93,6 +102,10 @@ class BlockSignals {
  private:
   sigset_t before_;
 };
+
+void after_fork_in_child();
+void handle_fork() { pthread_atfork(nullptr, nullptr, after_fork_in_child); }
+#endif
 
 class Pool {
  public:
@@ -234,12 +247,14 @@ void Pool::run(int parts, ParallelBody body, void* context, bool wakes) {
 // Never deleted: at exit workers may still be asleep in it, and a child cannot end threads that it does not have.
 std::atomic<Pool*> pool{nullptr};
 
+#if !defined(_WIN32)
 // A forked child has none of the workers, and their mutex may be locked: it starts anew.
 void after_fork_in_child() {
   pool.store(nullptr, std::memory_order_relaxed);
   keep_awake.store(0, std::memory_order_relaxed);
   pool_busy.store(false, std::memory_order_relaxed);
 }
+#endif
 
 // Called by the owner of pool_busy; null when memory is short.
 Pool* get_pool() {
@@ -273,8 +288,7 @@ int get_num_threads() {
 }
 
 void parallel_run(int parts, ParallelBody body, void* context, double nanoseconds) {
-  if (!fork_handled.load(std::memory_order_relaxed) && !fork_handled.exchange(true))
-    pthread_atfork(nullptr, nullptr, after_fork_in_child);
+  if (!fork_handled.load(std::memory_order_relaxed) && !fork_handled.exchange(true)) handle_fork();
   const int threads = get_num_threads();
   usable_cpus_once();  // the first call reads files and may run out of memory, which must not happen while the pool is
                        // taken

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "core/base/checked.h"
+#include "core/format/reals.h"
 
 namespace bitorch {
 
@@ -90,8 +91,7 @@ void Json::append(std::string& out, size_t limit) const {
       return;
     case Type::kReal: {
       char digits[32];
-      const std::to_chars_result end = std::to_chars(digits, digits + sizeof(digits), real());
-      const std::string_view number(digits, static_cast<size_t>(end.ptr - digits));
+      const std::string_view number(digits, static_cast<size_t>(write_real(digits, real()) - digits));
       out += number;
       if (number.find_first_of(".e") == std::string_view::npos) out += ".0";
       return;
@@ -305,7 +305,7 @@ class JsonParser {
 
   double parse_real(size_t start, const char* first, const char* last) const {
     double real = 0;
-    const std::from_chars_result result = std::from_chars(first, last, real);
+    const std::from_chars_result result = read_real(first, last, real);
     if (result.ec == std::errc() && std::isfinite(real)) return real;
     if (result.ec == std::errc::result_out_of_range && is_tiny(std::string_view(first, last - first))) return 0.0;
     fail(start, "a number beyond the range of double");

@@ -1,12 +1,17 @@
 #include "core/program/model.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstring>
 #include <utility>
+
+#if defined(_WIN32)
+#include <filesystem>
+#include <fstream>
+#else
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 
 #include "core/base/checked.h"
 #include "core/base/pages.h"
@@ -16,6 +21,32 @@ namespace bitorch {
 
 namespace {
 
+[[noreturn]] void fail(const char* what) { throw Error(std::string(what) + ": " + std::strerror(errno)); }
+
+#if defined(_WIN32)
+class OpenFile {
+ public:
+  // The path in UTF-8, as Python gives it.
+  explicit OpenFile(const std::string& path) : path_(std::filesystem::u8path(path)), stream_(path_, std::ios::binary) {
+    if (!stream_) fail("cannot be opened");
+  }
+
+  size_t size() const {
+    if (!std::filesystem::is_regular_file(path_)) throw Error("is no ordinary file");
+    return static_cast<size_t>(std::filesystem::file_size(path_));
+  }
+
+  // How many of `size` bytes there were.
+  size_t read_all(uint8_t* out, size_t size) {
+    stream_.read(reinterpret_cast<char*>(out), static_cast<std::streamsize>(size));
+    return static_cast<size_t>(stream_.gcount());
+  }
+
+ private:
+  std::filesystem::path path_;
+  std::ifstream stream_;
+};
+#else
 class OpenFile {
  public:
   explicit OpenFile(const std::string& path)
@@ -35,7 +66,7 @@ class OpenFile {
   }
 
   // How many of `size` bytes there were.
-  size_t read_all(uint8_t* out, size_t size) const {
+  size_t read_all(uint8_t* out, size_t size) {
     size_t done = 0;
     while (done < size) {
       const ssize_t count = read(descriptor_, out + done, size - done);
@@ -48,10 +79,9 @@ class OpenFile {
   }
 
  private:
-  [[noreturn]] static void fail(const char* what) { throw Error(std::string(what) + ": " + std::strerror(errno)); }
-
   int descriptor_;
 };
+#endif
 
 }  // namespace
 
@@ -65,7 +95,7 @@ Model Model::read(const void* data, size_t size, const KernelTable& kernels, int
 
 Model Model::load(const std::string& path, const KernelTable& kernels, int64_t memory_limit, Tuning* tuning) {
   try {
-    const OpenFile file(path);
+    OpenFile file(path);
     const size_t size = file.size();
     const Pages bytes(size);
     return read(bytes.data(), file.read_all(bytes.data(), size), kernels, memory_limit, tuning);
