@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from .arithmetic import Arithmetic
 from .base import STE, CodeValue, Quantization, as_internal, gradient_inside
@@ -21,46 +20,16 @@ from .bits import FLOAT_BITS, check_bits
 from .config import config
 from .gradients import GradientQuantization, integers_behind, or_one, with_noise_
 from .levels import divide, over, sign_plus
+from .normalized_tanh import OddCodes, odd_codes
 from .own_values import is_as_made
 
 Variant = Literal["bitorch", "paper"]
-#: Weights that a CPU rounds at once.
-_RUN = 2**18
 
 
 def _check_variant(variant: str) -> Variant:
     if variant not in get_args(Variant):
         raise ValueError(f"variant must be one of {', '.join(map(repr, get_args(Variant)))}, got {variant!r}")
     return variant  # type: ignore[return-value]  # just checked
-
-
-def _largest(squashed: Tensor, per_channel: bool) -> Tensor:
-    """Return what tanh(w) is divided by: its largest absolute value, 0-dim or [C, 1, …], and 1 where that is subnormal.
-
-    The reciprocal of a subnormal number, which the gradient needs, would be infinite.
-    """
-    axes = tuple(range(1, squashed.dim())) if per_channel else ()
-    # Two reductions, because the absolute values would be one more pass over memory, and to it.
-    largest = torch.maximum(squashed.amax(axes, keepdim=per_channel), -squashed.amin(axes, keepdim=per_channel))
-    return torch.where(largest < torch.finfo(squashed.dtype).tiny, 1, largest)
-
-
-def _odd_codes(squashed: Tensor, divisor: Tensor, n: int) -> Tensor:
-    """2·round(n·(v/2 + ½)) − n for v = squashed/divisor in [−1, 1]: the odd integers −n, −n+2, …, n."""
-    if torch.compiler.is_compiling() or not squashed.is_cpu or squashed.numel() <= _RUN:
-        return _rounded(squashed, divisor, n, None)
-    codes = torch.empty_like(squashed)
-    of_channel = divisor.expand(len(squashed), *[1] * (squashed.dim() - 1)) if divisor.dim() == 0 else divisor
-    size = max(1, _RUN * len(squashed) // squashed.numel())
-    for start in range(0, len(squashed), size):  # what all steps of it touch stays in the cache
-        run = slice(start, start + size)
-        _rounded(squashed[run], of_channel[run], n, codes[run])
-    return codes
-
-
-def _rounded(squashed: Tensor, divisor: Tensor, n: int, out: Tensor | None) -> Tensor:
-    v = torch.div(squashed, divisor, out=out)
-    return v.mul_(0.5).add_(0.5).mul_(n).round_().mul_(2).sub_(n)
 
 
 class InputDoReFaFunction(STE):
@@ -105,55 +74,16 @@ class _SignCodes(STE):
         return sign_plus(input_tensor)
 
 
-class _OddCodes(Function):
-    """Odd codes of tanh(w)/max|tanh(w)|. Backward: the chain rule through the maximum and tanh.
-
-    With t = tanh(w), M = max|t| and g the gradient of t/M: g/M, and at the maxima, shared evenly among them,
-    −sign(t)·Σ g·t/M²; all of it times 1 − t².
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, n: int, per_channel: bool) -> Tensor:
-        squashed = torch.tanh(weight)
-        divisor = _largest(squashed, per_channel)
-        ctx.save_for_backward(squashed, divisor)
-        return _odd_codes(squashed, divisor, n)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None, None]:
-        squashed, divisor = ctx.saved_tensors
-        axes = tuple(range(1, squashed.dim())) if divisor.dim() > 0 else ()
-        of_squashed = output_gradient / divisor
-        of_divisor = (of_squashed * squashed).sum(axes, keepdim=divisor.dim() > 0) / -divisor
-        # Where the maximum is no divisor, being subnormal, none is equal to it.
-        is_largest = squashed.abs() == divisor
-        if divisor.dim() == 0 and squashed.dim() > 0 and not torch.compiler.is_compiling():
-            places = is_largest.nonzero(as_tuple=True)
-            share = of_divisor / max(1, len(places[0]))
-            of_squashed[places] += torch.copysign(torch.ones_like(share), squashed[places]) * share
-        else:
-            share = of_divisor / is_largest.sum(axes, keepdim=divisor.dim() > 0).clamp(min=1)
-            of_squashed += is_largest * squashed.sign() * share
-        of_weight: Tensor = torch.ops.aten.tanh_backward(of_squashed, squashed)
-        return of_weight, None, None
-
-
 class _StraightThroughWeightCodes(Function):
     """Odd codes of a whole weight with the unchanged gradient: tanh and max do not show in backward, as in BITorch."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, n: int) -> Tensor:
-        return _whole_codes(weight, n)
+        return odd_codes(weight, n)
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
         return output_gradient, None
-
-
-def _whole_codes(weight: Tensor, n: int) -> Tensor:
-    squashed = torch.tanh(weight)
-    return _odd_codes(squashed, _largest(squashed, False), n)
 
 
 class WeightDoReFaFunction(STE):
@@ -167,7 +97,7 @@ class WeightDoReFaFunction(STE):
         weight = as_internal(input_tensor, "WeightDoReFaFunction")
         if weight.numel() == 0:  # no maximum to divide by, and nothing to divide
             return input_tensor.clone()
-        return divide(_whole_codes(weight, n), n).to(input_tensor.dtype)
+        return divide(odd_codes(weight, n), n).to(input_tensor.dtype)
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor, None]:
@@ -306,7 +236,7 @@ class WeightDoReFa(Quantization):
         elif x.numel() == 0:  # no maximum to divide by, and nothing to divide
             codes = weight
         elif self.variant == "paper":
-            codes = _OddCodes.apply(weight, self.max_code, self.per_channel)
+            codes = OddCodes.apply(weight, self.max_code, self.per_channel)
         else:
             codes = _StraightThroughWeightCodes.apply(weight, self.max_code)
         return codes
