@@ -249,6 +249,17 @@ def test_copies_and_pickles_and_generators() -> None:
     assert torch.equal(*found)
 
 
+def test_small_calls_without_gradients_are_left_to_floats() -> None:
+    layer = QLinear(64, 64, **paper())
+    with torch.no_grad():
+        assert integer_kernels.call_ways(layer, torch.rand(1023, 64)) == "floats are faster for so few products"
+        assert isinstance(integer_kernels.call_ways(layer, torch.rand(1024, 64)), integer_kernels.Ways)
+        layer.kernels = "integer"
+        assert isinstance(integer_kernels.call_ways(layer, torch.rand(1, 64)), integer_kernels.Ways)
+    layer.kernels = "auto"
+    assert isinstance(integer_kernels.call_ways(layer, torch.rand(1, 64)), integer_kernels.Ways)
+
+
 def test_autocast_stays_outside() -> None:
     floats, integers, x = twins("conv2d", paper())
     with torch.autocast("cpu", torch.bfloat16):

@@ -23,6 +23,8 @@ Kernels = Literal["auto", "float", "integer"]
 Grid = Literal["odd", "signed"]
 #: How many levels above the lowest one a byte can tell apart.
 _MOST_LEVELS = 255
+#: Of a call without a backward, for which the kernels are worth while.
+_FEWEST_PRODUCTS = 2**22
 
 
 class InputForm(NamedTuple):
@@ -143,7 +145,16 @@ def call_ways(layer: Layer, x: Tensor) -> Ways | str:
         return "a tracer wants operators of PyTorch"
     if is_watched(layer.activation, quantizer_of(layer.activation), layer.weight_quantization):
         return "there are hooks on its quantizers"
+    if layer.kernels == "auto" and _is_small(layer, x):
+        return "floats are faster for so few products"
     return layer_ways(layer)
+
+
+def _is_small(layer: Layer, x: Tensor) -> bool:
+    """Say whether a call without a backward is so small that calling the kernels takes longer than what they save."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():  # which would take a size for a constant
+        return False
+    return layer.weight.numel() * layer._pixels(x) * x.shape[0] < _FEWEST_PRODUCTS
 
 
 def layer_ways(layer: Layer) -> Ways | str:
