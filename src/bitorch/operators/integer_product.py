@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .registration import register
 from .training_threads import share_threads
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _to_memory(tensor: Tensor, weight: Tensor) -> Tensor:
     return (tensor.permute(0, 2, 3, 1) if weight.dim() == 4 else tensor).contiguous()
 
 
-def _laid_out(image: Tensor, is_channels_last: bool) -> Tensor:
+def laid_out(image: Tensor, is_channels_last: bool) -> Tensor:
     """Return an image [N, H, W, C] as [N, C, H, W] in the layout that is asked for."""
     of_channels = image.permute(0, 3, 1, 2)
     if not is_channels_last:
@@ -196,7 +197,7 @@ def _compute(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         _to_memory(call.x, call.c).detach().numpy(),
         codes.numpy(),
         float(call.input_scale),
-        _numbers(call.weight_scale),
+        numbers(call.weight_scale),
         bits=call.bits,
         low=call.low,
         bias=None if call.bias is None else call.bias.detach().float().contiguous().numpy(),
@@ -205,7 +206,7 @@ def _compute(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         out=(y.numpy(), saved.numpy() if call.save else None),
         **call.settings(),
     )
-    y = _laid_out(y, call.is_channels_last()) if call.stride else y
+    y = laid_out(y, call.is_channels_last()) if call.stride else y
     if result.holds_nan or bool(call.c.sum().isnan()):
         y.copy_(call.in_floats())
     return y, saved, codes
@@ -214,7 +215,7 @@ def _compute(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _compute_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     call = Call(*arguments)
     y, saved, codes = call.results()
-    return _laid_out(y, call.is_channels_last()) if call.stride else y, saved, codes
+    return laid_out(y, call.is_channels_last()) if call.stride else y, saved, codes
 
 
 def _compute_backward(*arguments: Any) -> tuple[Tensor, ...]:
@@ -227,7 +228,7 @@ def _compute_backward(*arguments: Any) -> tuple[Tensor, ...]:
         call.saved.numpy(),
         call.codes.numpy(),
         float(call.input_scale),
-        _numbers(call.weight_scale),
+        numbers(call.weight_scale),
         x_shape=_in_memory(call.x_shape, call.codes),
         bits=call.bits,
         low=call.low,
@@ -253,23 +254,16 @@ def _gradients(call: BackwardCall, results: list[Tensor]) -> tuple[Tensor, ...]:
     if not call.stride:
         return of_x, of_weight, of_bias
     return (
-        _laid_out(of_x, call.channels_last) if call.needs[0] else of_x,
-        _laid_out(of_weight, True) if call.needs[1] else of_weight,
+        laid_out(of_x, call.channels_last) if call.needs[0] else of_x,
+        laid_out(of_weight, True) if call.needs[1] else of_weight,
         of_bias,
     )
 
 
-def _numbers(scale: Tensor) -> Any:
+def numbers(scale: Tensor) -> Any:
     """Return one number as such, and more as an array."""
     return float(scale) if scale.dim() == 0 else scale.detach().reshape(-1).contiguous().numpy()
 
 
-def _register(name: str, kernel: Any, fake: Any) -> None:
-    _LIBRARY.impl(name, kernel, "CPU")
-    # Not differentiable: what needs gradients calls both operators in a Function.
-    _LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
-    torch.library.register_fake(f"bitorch::{name}", fake, lib=_LIBRARY)
-
-
-_register("integer_product", _compute, _compute_fake)
-_register("integer_product_backward", _compute_backward, _compute_backward_fake)
+register(_LIBRARY, "integer_product", _compute, _compute_fake)
+register(_LIBRARY, "integer_product_backward", _compute_backward, _compute_backward_fake)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .integer_product import Call, _laid_out, _numbers
+from .integer_product import Call, laid_out, numbers
+from .registration import register
 from .training_threads import share_threads
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _compute(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         runtime.Affine(call.norm_scale.numpy(), call.norm_shift.numpy(), None),
         codes.numpy(),
         float(call.input_scale),
-        _numbers(call.weight_scale),
+        numbers(call.weight_scale),
         bits=call.bits,
         positive=call.positive,
         pool=call.pool,
@@ -145,13 +146,13 @@ def _compute(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ),
         threads=torch.get_num_threads(),
     )
-    return _laid_out(result, call.channels_last), saved, codes, winners
+    return laid_out(result, call.channels_last), saved, codes, winners
 
 
 def _compute_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     call = NormCall(*arguments)
     result, saved, codes, winners = call.results()
-    return _laid_out(result, call.channels_last), saved, codes, winners
+    return laid_out(result, call.channels_last), saved, codes, winners
 
 
 def _compute_backward(
@@ -171,12 +172,12 @@ def _compute_backward(
         threads=torch.get_num_threads(),
     )
     of_y, of_gamma, of_beta = results
-    return _laid_out(of_y, True), of_gamma, of_beta
+    return laid_out(of_y, True), of_gamma, of_beta
 
 
 def _compute_backward_fake(gradient: Tensor, y: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     of_y, of_gamma, of_beta = _gradients(y)
-    return _laid_out(of_y, True), of_gamma, of_beta
+    return laid_out(of_y, True), of_gamma, of_beta
 
 
 def _gradients(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,13 +186,6 @@ def _gradients(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return y.new_empty([samples, rows, columns, channels]), y.new_empty(channels), y.new_empty(channels)
 
 
-def _register(name: str, kernel: Any, fake: Any) -> None:
-    _LIBRARY.impl(name, kernel, "CPU")
-    # Not differentiable: what needs gradients calls these operators in a Function.
-    _LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
-    torch.library.register_fake(f"bitorch::{name}", fake, lib=_LIBRARY)
-
-
-_register("channel_moments", _moments, _moments_fake)
-_register("norm_product", _compute, _compute_fake)
-_register("norm_backward", _compute_backward, _compute_backward_fake)
+register(_LIBRARY, "channel_moments", _moments, _moments_fake)
+register(_LIBRARY, "norm_product", _compute, _compute_fake)
+register(_LIBRARY, "norm_backward", _compute_backward, _compute_backward_fake)

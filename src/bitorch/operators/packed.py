@@ -20,6 +20,7 @@ from torch import Tensor
 from ..kept import Kept
 from .last_call import LastCall, is_plain
 from .packed_programs import LayerProgram, Stages, WeightPrograms, programs_of, runtime
+from .registration import register
 
 if TYPE_CHECKING:
     from bitorch_runtime import Program
@@ -453,10 +454,7 @@ def _register(name: str, arguments: type[_Call]) -> None:
         call = arguments(*values)
         return call.x.new_empty(call.size())
 
-    _LIBRARY.impl(name, kernel, "CPU")
-    # Not differentiable: nothing is recorded, and the result requires no gradient.
-    _LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
-    torch.library.register_fake(f"bitorch::{name}", fake, lib=_LIBRARY)
+    register(_LIBRARY, name, kernel, fake)
 
 
 _register("packed_linear", PackedLinearCall)
