@@ -387,7 +387,7 @@ class LowBit(WeightQuantized):
                 return values
             weight_scale = of_weight.scale(weight)
         else:
-            return self._with_weight(x, self._read_weight(), max_codes)
+            return self._with_weight(x, self._read_codes(), max_codes)
         return Codes(q.to(c.dtype), c, quantizer.scale(x).to(c.dtype), weight_scale, max_codes)
 
     def _integer_operands(self, x: Tensor, read: ReadWeight | None = None) -> IntegerOperands | None:
@@ -404,7 +404,7 @@ class LowBit(WeightQuantized):
                 self._raise_obstacle(ways)
             return None
         form, max_codes = ways
-        read = self._read_weight() if read is None else read
+        read = self._read_codes() if read is None else read
         assert read.scale is not None  # there are codes
         gradient = gradient_form(self, ways, x)
         activation, before = quantizer_of(self.activation), before_quantizer(self.activation, x)
@@ -417,9 +417,13 @@ class LowBit(WeightQuantized):
 
     def _read_weight(self) -> ReadWeight:
         """Return the weight's codes and scale, or its value where the layer computes on values."""
-        weight = self._quantizer_weight()
         if self._max_codes() is None:
-            return ReadWeight(self.weight_quantization(weight), None)
+            return ReadWeight(self.weight_quantization(self._quantizer_weight()), None)
+        return self._read_codes()
+
+    def _read_codes(self) -> ReadWeight:
+        """Return the weight's codes and scale, where the layer computes on codes."""
+        weight = self._quantizer_weight()
         return ReadWeight(*codes_and_scale(self._place_of_codes(), self.weight_quantization, weight))
 
     def _with_weight(self, x: Tensor, read: ReadWeight, max_codes: tuple[int, int] | None) -> Codes | Values:
