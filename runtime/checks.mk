@@ -66,6 +66,7 @@ neon: neon-tools $(CASE_STAMP)
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_functions --every 100003
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_training --cases $(KERNEL_CASES)
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_training_norm --cases $(KERNEL_CASES)
+	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/check_few_channels --cases $(KERNEL_CASES)
 	$(QEMU) -cpu cortex-a76 $(BUILDS)/neon/run_cases --kernel neon --kernel neon-dotprod $(CASE_DIR)
 	$(QEMU) -cpu cortex-a53 $(BUILDS)/neon/check_kernels --cases $(KERNEL_CASES)
 	$(QEMU) -cpu cortex-a53 $(BUILDS)/neon/run_cases $(CASE_DIR)
@@ -87,15 +88,17 @@ sanitize-memory: sanitize-build $(CASE_STAMP)
 	$(BUILDS)/sanitize/check_threads
 	$(BUILDS)/sanitize/check_training --cases $(KERNEL_CASES)
 	$(BUILDS)/sanitize/check_training_norm --cases $(KERNEL_CASES)
+	$(BUILDS)/sanitize/check_few_channels --cases $(KERNEL_CASES)
 	$(BUILDS)/sanitize/run_cases --threads 2 $(CASE_DIR)
 
 sanitize-threads: $(CASE_STAMP)
 	$(CMAKE) -S runtime -B build/sanitize-threads -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBITORCH_TOOLS=ON -DBITORCH_WERROR=ON \
 	  -DCMAKE_CXX_FLAGS=-fsanitize=thread
-	$(CMAKE) --build build/sanitize-threads --target check_threads check_training check_training_norm run_cases --parallel $(JOBS)
+	$(CMAKE) --build build/sanitize-threads --target check_few_channels check_threads check_training check_training_norm run_cases --parallel $(JOBS)
 	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/check_threads
 	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/check_training --cases $(KERNEL_CASES)
 	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/check_training_norm --cases $(KERNEL_CASES)
+	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/check_few_channels --cases $(KERNEL_CASES)
 	TSAN_OPTIONS=halt_on_error=1 build/sanitize-threads/run_cases --threads 4 --callers 3 $(CASE_DIR)
 
 fuzz: sanitize-build $(CASE_STAMP)

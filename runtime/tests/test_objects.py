@@ -56,6 +56,9 @@ SYMBOLS = {
     "kernel_training_avx512_vpopcntdq": {"kAvx512Planes"},
     "kernel_training_norm_portable": {"kPortableTrainingNorm"},
     "kernel_training_norm_avx512": {"kAvx512TrainingNorm"},
+    "kernel_few_channels_portable": {"kPortableFewChannels"},
+    "kernel_few_channels_avx2": {"kAvx2FewChannels"},
+    "kernel_few_channels_avx512": {"kAvx512FewChannels"},
     "kernel_neon": {"kNeonKernels"},
     "kernel_neon_dotprod": {"kNeonDotprodKernels"},
 }
@@ -183,3 +186,15 @@ def test_the_sums_of_a_training_tile_stay_in_registers(target: str, product: str
     assert sum(sum(f"{product} " in line for line in loop) == 24 for loop in loops) == whole
     spilled = [line for loop in loops for line in loop if re.search(r"%rsp|%rbp", line) and "%zmm" in line]
     assert spilled == []
+
+
+@pytest.mark.parametrize(("target", "sums"), [("kernel_few_channels_avx2", 12), ("kernel_few_channels_avx512", 24)])
+def test_the_sums_of_few_channels_stay_in_registers(target: str, sums: int) -> None:
+    """Of the largest tiles, forward and backward."""
+    if target not in objects():
+        pytest.skip(f"{target} is for another architecture")
+    (path,) = objects()[target]
+    text = output_of("objdump", "-d", "--no-show-raw-insn", str(path))
+    loops = [block for block in blocks_of(text) if sum("vfmadd" in line for line in block) >= sums]
+    assert len(loops) >= 2
+    assert [line for loop in loops for line in loop if re.search(r"%rsp|%rbp", line)] == []

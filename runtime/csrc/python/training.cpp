@@ -176,6 +176,7 @@ void bind_training(nb::module_& module) {
              "input_scale"_a, "needs"_a, "out"_a, "threads"_a);
   module.def("training_codes", &codes_of, "kernel"_a, "g"_a, "bits"_a, "has_zero"_a, "key"_a.none(), "threads"_a);
   bind_training_norm(module);
+  bind_few_channels(module);
 }
 
 }  // namespace bitorch

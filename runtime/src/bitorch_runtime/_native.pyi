@@ -140,7 +140,27 @@ def training_codes(
     kernel: str, g: NDArray[np.float32], bits: int, has_zero: bool, key: list[int] | None, threads: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]: ...
 
-# And of those behind a BatchNorm: bitorch_runtime.training_norm.
+# Convolutions of few channels: bitorch_runtime.few_channels says what they compute.
+def few_channels_forward(
+    kernel: str,
+    geometry: list[int],
+    x: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    out: NDArray[Any] | None,
+    threads: int,
+) -> NDArray[np.float32]: ...
+def few_channels_backward(
+    kernel: str,
+    geometry: list[int],
+    x: NDArray[np.float32],
+    g: NDArray[np.float32],
+    has_bias: bool,
+    out: tuple[NDArray[Any] | None, ...],
+    threads: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]: ...
+
+# And of steps behind a BatchNorm: bitorch_runtime.training_norm.
 def training_moments(
     kernel: str, y: NDArray[np.float32], channels: int, threads: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

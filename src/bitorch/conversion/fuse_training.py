@@ -1,7 +1,11 @@
-"""Joining what stands before low-bit convolutions with them, for faster training on integers; and undoing that."""
+"""Joining what stands before low-bit convolutions with them, for faster training on integers; and undoing that.
+
+Beside them, a net's first layer on images trains as floats, by kernels for few channels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +13,7 @@ from torch import nn
 
 from ..in_place import InPlaceTable, check_module
 from ..layers import QConv2d
+from ..layers.few_channels import FewChannelsConv2d, few_channels_obstacle
 from ..layers.fused_norm import Followers, FusedBatchNorm2d, FusedMaxPool2d, FusedReLU
 from ..text_table import aligned, ruled
 from .training_chains import Chain, Untraceable, chains_of
@@ -17,6 +22,7 @@ _FUSED: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm2d: FusedBatchNorm2d,
     nn.MaxPool2d: FusedMaxPool2d,
     nn.ReLU: FusedReLU,
+    nn.Conv2d: FewChannelsConv2d,
 }
 _PLAIN = {fused: plain for plain, fused in _FUSED.items()}
 
@@ -39,13 +45,14 @@ class Fusions(InPlaceTable):
     """What `fuse_training_` did, one row for each low-bit convolution. Printing it shows a table.
 
     `untraceable` holds the modules that torch.fx cannot follow, by name, and the lines that are in the way; what is in
-    them was looked at part by part.
+    them was looked at part by part. `few_channels` has the names of the float convolutions of images.
     """
 
     functions: ClassVar[tuple[str, ...]] = ("fuse_training_",)
 
     layers: tuple[LayerFusion, ...]
     untraceable: dict[str, str]
+    few_channels: tuple[str, ...]
 
     def __str__(self) -> str:
         columns = {
@@ -54,7 +61,8 @@ class Fusions(InPlaceTable):
             "why not": [row.why for row in self.layers],
         }
         table = ruled(aligned([tuple(columns), *zip(*columns.values(), strict=True)]))
-        return "\n".join([table, *(f"{name or 'the model'}: {why}" for name, why in self.untraceable.items())])
+        images = [f"{name}: a float convolution of images, by kernels for few channels" for name in self.few_channels]
+        return "\n".join([table, *images, *(f"{name or 'the model'}: {why}" for name, why in self.untraceable.items())])
 
 
 def fuse_training_(model: nn.Module) -> Fusions:
@@ -63,8 +71,9 @@ def fuse_training_(model: nn.Module) -> Fusions:
     In place, and for training on integers alone: elsewhere, in eval mode among it, modules compute what they did. They
     keep parameters, buffers and keys; `unfuse_training_` undoes it. A chain is an nn.BatchNorm2d, an nn.MaxPool2d(2)
     and an nn.ReLU or AbsorbedReLU, the last two in any order and if there are some, and a QConv2d that trains on
-    integers behind InputDoReFa(variant="paper"); nobody else may use what is in between. Results agree with those of
-    separate modules to rounding. A module that somebody watches by hooks computes by itself.
+    integers behind InputDoReFa(variant="paper"); nobody else may use what is in between. An nn.Conv2d of up to 4 input
+    channels and at least 16 output channels, whose input needs no gradient, computes by kernels for few channels.
+    Results agree with those of separate modules to rounding. What is watched by hooks computes by itself.
 
     Args:
         model: in training mode, as its forward is traced by torch.fx. Of modules that cannot be, parts are looked at.
@@ -91,7 +100,7 @@ def fuse_training_(model: nn.Module) -> Fusions:
         if chain.modules:
             _fuse(chain.modules)
     rows = [LayerFusion(chain.layer, chain.names[:-1], chain.why) for chain in chains]
-    return Fusions(tuple(rows), untraceable)
+    return Fusions(tuple(rows), untraceable, tuple(_take_few_channels(model)))
 
 
 def unfuse_training_(model: nn.Module) -> None:
@@ -105,6 +114,17 @@ def unfuse_training_(model: nn.Module) -> None:
         if type(module) in _PLAIN:
             module.__class__ = _PLAIN[type(module)]
             module.__dict__.pop("_followers", None)
+
+
+def _take_few_channels(model: nn.Module) -> Iterator[str]:
+    """Give convolutions of images to the kernels for few channels, and yield their names."""
+    for name, module in model.named_modules():
+        if type(module) not in (nn.Conv2d, FewChannelsConv2d) or "forward" in module.__dict__:
+            continue
+        assert isinstance(module, nn.Conv2d)
+        if few_channels_obstacle(module) is None:
+            module.__class__ = FewChannelsConv2d
+            yield name
 
 
 def _fuse(modules: tuple[nn.Module, ...]) -> None:

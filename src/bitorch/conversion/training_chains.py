@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from ..layers import QConv2d
 from ..layers.absorbed import AbsorbedReLU
+from ..layers.few_channels import FewChannelsConv2d
 from ..layers.fused_norm import FusedBatchNorm2d, FusedMaxPool2d, FusedReLU
 from ..layers.low_bit import Converted
 from ..layers.norm_product import static_norm_obstacle
@@ -48,7 +49,8 @@ class Untraceable(NamedTuple):
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(
-            m, Converted | Quantization | AbsorbedReLU | FusedBatchNorm2d | FusedMaxPool2d | FusedReLU
+            m,
+            Converted | Quantization | AbsorbedReLU | FusedBatchNorm2d | FusedMaxPool2d | FusedReLU | FewChannelsConv2d,
         ) or (super().is_leaf_module(m, module_qualified_name))
 
 

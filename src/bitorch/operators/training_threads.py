@@ -19,8 +19,11 @@ from .packed_programs import runtime
 @cache
 def share_threads() -> bool:
     """Let the training kernels compute on PyTorch's threads, and say whether they do."""
+    runtime()  # where it is missing, an error that says so
+    from bitorch_runtime import training
+
     address = parallel_function()
-    runtime().training.set_executor(address)
+    training.set_executor(address)
     return address is not None
 
 
