@@ -81,6 +81,7 @@ SETS: Mapping[Comparison, Mapping[str, Contestant]] = {
         "LSQ W4A4 per channel": Contestant((4, 4, 32), config={"range": "learned", "weight_scale": "channel"}),
         "LSQ+ W4A4": Contestant((4, 4, 32), config={"range": "learned", "learned_by": "lsq+"}),
         "TWN A2": Contestant((2, 2, 32), config={"weights": "twn"}),
+        "absmean A2": Contestant((2, 2, 32), config={"weights": "absmean"}),
         "TTQ A2": Contestant((2, 2, 32), config={"weights": "ttq"}),
         "ApproxSign W1A1": Contestant((1, 1, 32), config={"sign": "approxsign"}),
         "RSign W1A1": Contestant((1, 1, 32), config={"sign": "rsign"}),

@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, Fields]] = {
         "W1A2 binary": {"bits": (1, 2, 32)},
         "W1A2 binary per channel": {"bits": (1, 2, 32), "weight_scale": "channel"},
         "TWN A2": {"bits": (2, 2, 32), "weights_method": "twn"},
+        "absmean A2": {"bits": (2, 2, 32), "weights_method": "absmean"},
         "TTQ A2": {"bits": (2, 2, 32), "weights_method": "ttq"},
     },
     "MobileNetV2": {
@@ -42,6 +43,7 @@ BASELINES = {
     "W2A2 LSQ+": "W2A2 DoReFa",
     "W1A2 binary per channel": "W1A2 binary",
     "TWN A2": "W1A2 binary",
+    "absmean A2": "W1A2 binary",
     "TTQ A2": "W1A2 binary",
 }
 NETS: dict[str, dict[str, Fields]] = {

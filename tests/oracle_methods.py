@@ -40,6 +40,20 @@ def twn_scales(w: Floats, per_channel: bool) -> list[float]:
     return scales
 
 
+# BitNet b1.58, https://arxiv.org/abs/2402.17764
+
+
+def absmean_codes(w: Floats, per_channel: bool) -> Floats:
+    """RoundClip(w/γ, −1, 1), γ = mean|w|; 0 where γ is 0."""
+    parts = [np.clip(np.rint(part / (np.mean(np.abs(part)) or 1.0)), -1, 1) for part in _over_channels(w, per_channel)]
+    return np.stack(parts) if per_channel else parts[0]
+
+
+def absmean_scales(w: Floats, per_channel: bool) -> list[float]:
+    """γ of each group."""
+    return [float(np.mean(np.abs(part))) for part in _over_channels(w, per_channel)]
+
+
 # Trained ternary weights, https://arxiv.org/abs/1612.01064
 
 

@@ -30,6 +30,7 @@ from bitorch.quantizations import (
     Sign,
     SteHeaviside,
     SwishSign,
+    WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
     WeightTTQ,
@@ -141,7 +142,7 @@ def test_methods_with_parameters(backend: str, dynamic: bool) -> None:
     ternary.initialize_(inputs[2])
     rsign.shift.data.normal_(generator=generator)
     rprelu.shift_in.data.normal_(generator=generator)
-    side = Side([WeightTWN(), WeightTWN(per_channel=True), ternary, rsign, rprelu])
+    side = Side([WeightTWN(), WeightTWN(per_channel=True), WeightAbsMean(), ternary, rsign, rprelu])
     eager = run(side, side, inputs)
     compiled = run(torch.compile(side, fullgraph=True, backend=backend, dynamic=dynamic), side, inputs)
     assert len(eager[2]) == 2 + 1 + 3
@@ -225,6 +226,7 @@ def converted() -> list[nn.Module]:
         {"weights": "dorefa"},
         {"weights": "lsq", "weight_scale": "channel"},
         {"weights": "twn", "weight_scale": "channel"},
+        {"weights": "absmean"},
         {"weights": "ttq"},
         {"weights": "lsq"},
         {"weights": "dorefa", "weight_scale": "channel", "weight_bits": 1},

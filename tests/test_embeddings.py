@@ -24,6 +24,7 @@ from bitorch.quantizations import (
     InputDoReFa,
     Quantization,
     Sign,
+    WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
     WeightTTQ,
@@ -375,7 +376,13 @@ def test_rules_for_embeddings() -> None:
 
 def test_a_table_may_have_any_kind_of_weights() -> None:
     """Ternary ones with two scales, too, which have no grid of integers."""
-    for method, kind in (("dorefa", WeightDoReFa), ("lsq", WeightLSQ), ("twn", WeightTWN), ("ttq", WeightTTQ)):
+    for method, kind in (
+        ("dorefa", WeightDoReFa),
+        ("lsq", WeightLSQ),
+        ("twn", WeightTWN),
+        ("absmean", WeightAbsMean),
+        ("ttq", WeightTTQ),
+    ):
         model = Classifier()
         quantize_(model, LowBitConfig(2, 4, first="same", weights=method))  # type: ignore[arg-type]  # one of them
         for table in (model.words, model.tags):

@@ -20,6 +20,7 @@ from bitorch.quantizations import (
     InputDoReFa,
     Quantization,
     Sign,
+    WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
     WeightPowerOfTwo,
@@ -244,7 +245,14 @@ def test_quantizers_of_the_user_are_asked_at_every_call(made: list[int]) -> None
 
 
 @pytest.mark.parametrize(
-    "quantizer", [WeightTWN(), WeightTTQ(), WeightPowerOfTwo(3), WeightDoReFa(3, variant="paper", per_channel=True)]
+    "quantizer",
+    [
+        WeightTWN(),
+        WeightAbsMean(),
+        WeightTTQ(),
+        WeightPowerOfTwo(3),
+        WeightDoReFa(3, variant="paper", per_channel=True),
+    ],
 )
 def test_convolutions_keep_codes_too(quantizer: Quantization) -> None:
     assert type(quantizer) in built_in_quantizers.values()

@@ -61,12 +61,13 @@ def test_check_and_table_say_that_zeros_are_lost(config: LowBitConfig) -> None:
     (finding,) = [f for f in result.findings if f.what == "zero weights are lost"]
     assert (finding.layer, finding.figure, finding.is_note) == ("3", 0.75, False)
     assert text in finding.detail
-    assert 'weights="twn" with 2 bits, or weights="lsq" with 2 or more' in finding.remedy
+    assert 'weights="twn" or "absmean" with 2 bits, or weights="lsq" with 2 or more' in finding.remedy
     assert not result
 
 
 @pytest.mark.parametrize("config", [
-    LowBitConfig(2, 4, weights="twn"), LowBitConfig(2, 4, weights="ttq"), LowBitConfig(2, 4, weights="lsq"),
+    LowBitConfig(2, 4, weights="twn"), LowBitConfig(2, 4, weights="absmean"),
+    LowBitConfig(2, 4, weights="ttq"), LowBitConfig(2, 4, weights="lsq"),
     LowBitConfig(4, 4, weights="lsq", weight_scale="channel"), LowBitConfig(32, 4),
 ], ids=str)  # fmt: skip
 def test_a_level_at_0_keeps_them(config: LowBitConfig) -> None:

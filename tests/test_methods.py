@@ -14,7 +14,9 @@ from torch import Tensor, nn
 import oracle_methods as oracle
 from bitorch import LowBitConfig, quantize_
 from bitorch.layers import QActivation, QConv2d, QLinear, RPReLU
-from bitorch.quantizations import InputDoReFa, Quantization, RSign, WeightTTQ, WeightTWN
+from bitorch.quantizations import InputDoReFa, Quantization, RSign, WeightAbsMean, WeightTTQ, WeightTWN
+
+Ternary = WeightTWN | WeightAbsMean
 
 SHAPES = [(6, 5), (4, 3, 3, 3), (8, 1, 5)]
 NAN, INF = float("nan"), float("inf")
@@ -38,20 +40,29 @@ def ttq(weight: Tensor, threshold: float = 0.05) -> WeightTTQ:
     return quantizer
 
 
-# TWN
+# TWN, and BitNet's absmean
+
+#: What has a threshold and a scale from the weight, and its oracle.
+STATISTICS = {
+    WeightTWN: (oracle.twn_codes, oracle.twn_scales),
+    WeightAbsMean: (oracle.absmean_codes, oracle.absmean_scales),
+}
+ternary = pytest.mark.parametrize("kind", STATISTICS)
 
 
+@ternary
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_twn(per_channel: bool, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_ternary(kind: type[Ternary], per_channel: bool, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     w, g = seeded(1, *shape).to(dtype), seeded(2, *shape).to(dtype)
-    quantizer = WeightTWN(per_channel)
+    quantizer = kind(per_channel)
     codes, scale = quantizer.codes(w), quantizer.scale(w)
-    expected = oracle.twn_codes(w.double().numpy(), per_channel)
+    expected_codes, expected_scales = STATISTICS[kind]
+    expected = expected_codes(w.double().numpy(), per_channel)
     assert np.array_equal(codes.numpy(), expected)
     assert scale.shape == ((shape[0], *[1] * (len(shape) - 1)) if per_channel else ())
-    scales = oracle.twn_scales(w.double().numpy(), per_channel)
+    scales = expected_scales(w.double().numpy(), per_channel)
     np.testing.assert_allclose(scale.flatten().numpy(), scales, rtol=1e-12 if dtype == torch.float64 else 1e-5)
     value, gradient = value_and_gradient(quantizer, w, g)
     assert torch.equal(value, codes * scale)
@@ -59,38 +70,59 @@ def test_twn(per_channel: bool, shape: tuple[int, ...], dtype: torch.dtype) -> N
     assert not scale.requires_grad
 
 
+@ternary
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_the_gradient_at_the_codes_is_that_of_the_value(per_channel: bool) -> None:
+def test_the_gradient_at_the_codes_is_that_of_the_value(kind: type[Ternary], per_channel: bool) -> None:
     w = seeded(3, 4, 5).requires_grad_()
     g = seeded(4, 4, 5)
-    WeightTWN(per_channel).codes(w).backward(g)
+    kind(per_channel).codes(w).backward(g)
     assert w.grad is not None
     assert torch.equal(w.grad, g)
 
 
+@ternary
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("number", [0.0, -0.0, 1e-30, -0.3, 1.0, 1e30])
-def test_twn_of_constants(per_channel: bool, number: float) -> None:
+def test_ternary_of_constants(kind: type[Ternary], per_channel: bool, number: float) -> None:
     w = torch.full((3, 4), number)
-    value, gradient = value_and_gradient(WeightTWN(per_channel), w, torch.ones(3, 4))
+    value, gradient = value_and_gradient(kind(per_channel), w, torch.ones(3, 4))
     torch.testing.assert_close(value, w)
     assert torch.equal(gradient, torch.ones(3, 4))
-    assert WeightTWN(per_channel).codes(w).unique().tolist() == [float(np.sign(number))]
+    assert kind(per_channel).codes(w).unique().tolist() == [float(np.sign(number))]
 
 
-def test_twn_channels_do_not_touch_each_other() -> None:
+@ternary
+def test_channels_do_not_touch_each_other(kind: type[Ternary]) -> None:
     w = seeded(5, 3, 7).float()
     other = w.clone()
     other[1:] *= 100
-    assert torch.equal(WeightTWN(True)(w)[0], WeightTWN(True)(other)[0])
-    assert not torch.equal(WeightTWN()(w)[0], WeightTWN()(other)[0])
+    assert torch.equal(kind(True)(w)[0], kind(True)(other)[0])
+    assert not torch.equal(kind()(w)[0], kind()(other)[0])
 
 
+def test_half_of_the_mean_is_the_threshold() -> None:
+    """A quotient of ½ is rounded to the even number, 0; beyond it the code is ±1, however near."""
+    w = torch.tensor([1.0, -1.0, 0.0, 2.0])  # of mean 1
+    for number, code in [(0.5, 0), (-0.5, 0), (0.5000001, 1), (-0.5000001, -1)]:
+        w[2], w[3] = number, 2 - abs(number)
+        assert WeightAbsMean().codes(w)[2] == code
+    assert WeightAbsMean().scale(w) == 1
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
+@ternary
+def test_an_empty_weight(kind: type[Ternary], shape: tuple[int, ...]) -> None:
+    w = torch.empty(shape)
+    assert kind()(w).shape == kind(True)(w).shape == shape
+    assert kind(True).scale(w).shape == (shape[0], *[1] * (len(shape) - 1))
+
+
+@ternary
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("number", [NAN, INF])
-def test_what_is_not_finite_shows(per_channel: bool, number: float) -> None:
+def test_what_is_not_finite_shows(kind: type[Ternary], per_channel: bool, number: float) -> None:
     w = torch.tensor([[1.0, number, -1.0], [1.0, 0.1, -1.0]])
-    value = WeightTWN(per_channel)(w)
+    value = kind(per_channel)(w)
     assert value[0].isnan().all()
     assert value[1].isfinite().all() == per_channel
     quantizer = ttq(torch.ones(2, 3))
@@ -294,7 +326,7 @@ def test_rprelu_dtypes(dtype: torch.dtype) -> None:
 
 
 def all_methods(w: Tensor) -> list[Quantization]:
-    return [WeightTWN(), WeightTWN(True), ttq(w), RSign(max(1, w.shape[-1]), 0)]
+    return [WeightTWN(), WeightTWN(True), WeightAbsMean(), WeightAbsMean(True), ttq(w), RSign(max(1, w.shape[-1]), 0)]
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -338,6 +370,8 @@ def test_integers_are_refused(index: int) -> None:
 CONFIGS: list[dict[str, Any]] = [
     {"weight_bits": 2, "activation_bits": 2, "weights": "twn"},
     {"weight_bits": 2, "activation_bits": 2, "weights": "twn", "weight_scale": "channel"},
+    {"weight_bits": 2, "activation_bits": 2, "weights": "absmean"},
+    {"weight_bits": 2, "activation_bits": 2, "weights": "absmean", "weight_scale": "channel"},
     {"weight_bits": 2, "activation_bits": 2, "weights": "ttq"},
     {"weight_bits": 1, "activation_bits": 1, "sign": "rsign"},
     {"weight_bits": 1, "activation_bits": 2, "gradient_bits": 4, "gradients": "signed"},

@@ -36,6 +36,7 @@ from bitorch.quantizations import (
     ProgressiveSign,
     Quantization,
     Sign,
+    WeightAbsMean,
     WeightDoReFa,
     WeightTWN,
     quantization_from_name,
@@ -240,7 +241,7 @@ def test_codes_of_ones_own_are_used_exactly() -> None:
             return torch.ones_like(x)
 
     x = torch.randn(5, 4)
-    for quantizer in (Shifted(), Both(2), Again(2), WeightTWN()):
+    for quantizer in (Shifted(), Both(2), Again(2), WeightTWN(), WeightAbsMean()):
         assert quantizer.exact_max_code == quantizer.max_code
         layer = QLinear(4, 3, bias=False, input_quantization=Sign(), weight_quantization=quantizer)
         sums = torch.where(x >= 0, 1.0, -1.0).double() @ quantizer.codes(layer.weight).double().T

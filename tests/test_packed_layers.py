@@ -1006,6 +1006,7 @@ METHODS: list[dict[str, Any]] = [
     {"range": "learned", "learned_by": "pact"},
     {"range": "calibrated", "weight_scale": "channel"},
     {"weights": "twn", "weight_scale": "channel"},
+    {"weights": "absmean"},
     {"weight_scale": "channel"},
 ]
 

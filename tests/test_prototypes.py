@@ -35,6 +35,7 @@ from bitorch.quantizations import (
     Sign,
     SteHeaviside,
     SwishSign,
+    WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
     WeightPowerOfTwo,
@@ -68,6 +69,7 @@ PROTOTYPES: list[Quantization] = [
     WeightPowerOfTwo(3, per_channel=True),
     WeightTTQ(0.1),
     WeightTWN(per_channel=True),
+    WeightAbsMean(per_channel=True),
     Affine(4),
 ]
 

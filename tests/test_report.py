@@ -149,6 +149,7 @@ METHODS: list[dict[str, Any]] = [
     {"range": "learned", "learned_by": "lsq+"},
     {"range": "learned", "learned_by": "pact"},
     {"weights": "twn"},
+    {"weights": "absmean"},
     {"weights": "twn", "weight_scale": "channel"},
     {"weights": "dorefa", "weight_scale": "channel"},
 ]
@@ -165,7 +166,7 @@ def test_every_method(method: dict[str, Any]) -> None:
     found = bitorch.report(model, x, repeats=1)
     assert found.totals.packed_bytes == bitorch.deploy(model.eval(), x[:1]).nbytes
     row = row_of(found, "layers.3")
-    levels = 3 if method.get("weights") == "twn" else 4
+    levels = 3 if method.get("weights") in ("twn", "absmean") else 4
     assert row.weight_levels is not None
     assert row.weight_levels.possible == levels
     assert row.weights is not None

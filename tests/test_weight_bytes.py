@@ -35,7 +35,14 @@ def test_shared_parameters_count_once() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "weight_scale", "scales"),
-    [("lsq", "layer", 1), ("lsq", "channel", 8), ("dorefa", "channel", 8), ("twn", "channel", 8), ("ttq", "layer", 2)],
+    [
+        ("lsq", "layer", 1),
+        ("lsq", "channel", 8),
+        ("dorefa", "channel", 8),
+        ("twn", "channel", 8),
+        ("absmean", "channel", 8),
+        ("ttq", "layer", 2),
+    ],
 )
 def test_scales_of_channels_count_and_learned_ranges_do_not(weights: Any, weight_scale: Any, scales: int) -> None:
     model = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(3)])

@@ -31,7 +31,7 @@ _TOO_WIDE = 4.0
 _NEGATIVE = 0.01
 
 _BATCH_NORM = "put a BatchNorm between the convolution and this layer"
-_KEEP_ZEROS = 'take weights with a level at 0: weights="twn" with 2 bits, or weights="lsq" with 2 or more'
+_KEEP_ZEROS = 'take weights with a level at 0: weights="twn" or "absmean" with 2 bits, or weights="lsq" with 2 or more'
 _LOWER_LR = "look for NaN or huge values in the data, and lower the learning rate or give the gradients more bits"
 
 

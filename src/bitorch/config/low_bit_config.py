@@ -53,9 +53,9 @@ class LowBitConfig:
             (`bitorch.calibrate`), "learned" from there on by gradients.
         learned_by: how a learned range learns: "lsq" (a step), "lsq+" (a step and an offset, for inputs that are
             negative in part, as behind SiLU or GELU) or "pact" (the upper end).
-        weights: "dorefa"; "lsq" (a learned step); "twn" or "ttq" (ternary, weight_bits must be 2). None: "lsq" beside a
-            range learned by "lsq" or "lsq+", or InputLSQ activations, else "dorefa". Or a prototype: `WeightLSQ(2)`;
-            with `channels`, whatever their number, it has a step for each of the layer's.
+        weights: "dorefa"; "lsq" (a learned step); "twn", "absmean" (BitNet b1.58) or "ttq" (ternary, weight_bits must
+            be 2). None: "lsq" beside a range learned by "lsq" or "lsq+", or InputLSQ activations, else "dorefa". Or a
+            prototype: `WeightLSQ(2)`; with `channels`, whatever their number, it has a step for each of the layer's.
         weight_scale: "layer", or "channel" for statistics or steps of each output channel (BWN and XNOR-Net at 1 bit).
         scale: "free", or "pow2" for steps that are powers of two, which scale exactly and are a shift in hardware:
             weights learn theirs by "lsq" then (the default), and activations by a range learned by "lsq" or "lsq+"; at
@@ -187,7 +187,7 @@ class LowBitConfig:
         if self.learned_by != "lsq" and self.range != "learned":
             raise ValueError(f'learned_by={self.learned_by!r} needs range="learned", got range={self.range!r}')
         check_calibration(self.calibration, self.percentile)
-        if self.weights in ("twn", "ttq") and self.weight_bits not in (2, FLOAT_BITS):
+        if self.weights in ("twn", "absmean", "ttq") and self.weight_bits not in (2, FLOAT_BITS):
             raise ValueError(
                 f"weights={self.weights!r} are ternary and take 2 bits, got weight_bits={self.weight_bits}"
             )

@@ -19,6 +19,7 @@ from ..quantizations import (
     Quantization,
     RSign,
     Sign,
+    WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
     WeightTTQ,
@@ -29,7 +30,7 @@ from ..quantizations.layer_sizes import input_channels, output_channels
 
 Range = Literal["unit", "calibrated", "learned"]
 LearnedBy = Literal["lsq", "lsq+", "pact"]
-Weights = Literal["dorefa", "lsq", "twn", "ttq"]
+Weights = Literal["dorefa", "lsq", "twn", "absmean", "ttq"]
 SignGradient = Literal["sign", "approxsign", "rsign"]
 Gradients = Literal["dorefa", "signed", "luq"]
 Scale = Literal["free", "pow2"]
@@ -43,7 +44,9 @@ def weight_quantizer(
         return WeightLSQ(bits, output_channels(layer) if per_channel else None, power_of_two)
     if method == "dorefa" or bits == FLOAT_BITS:
         return WeightDoReFa(bits, variant="paper", per_channel=per_channel)
-    return WeightTWN(per_channel) if method == "twn" else WeightTTQ()
+    if method == "ttq":
+        return WeightTTQ()
+    return WeightTWN(per_channel) if method == "twn" else WeightAbsMean(per_channel)
 
 
 def activation_quantizer(

@@ -19,6 +19,7 @@ from .rsign import RSign
 from .sign import Sign
 from .ste_heaviside import SteHeaviside
 from .swish_sign import SwishSign
+from .weight_absmean import WeightAbsMean
 from .weight_lsq import WeightLSQ
 from .weight_power_of_two import WeightPowerOfTwo
 from .weight_ttq import WeightTTQ
@@ -40,6 +41,7 @@ _BUILT_IN = (
     Sign,
     SteHeaviside,
     SwishSign,
+    WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
     WeightPowerOfTwo,
