@@ -16,7 +16,7 @@ from ..layers import QConv2d
 from ..layers.few_channels import FewChannelsConv2d, few_channels_obstacle
 from ..layers.fused_norm import Followers, FusedBatchNorm2d, FusedMaxPool2d, FusedReLU
 from ..text_table import aligned, ruled
-from .training_chains import Chain, Untraceable, chains_of
+from .training_chains import UNSEEN, Chain, Untraceable, chains_of
 
 _FUSED: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm2d: FusedBatchNorm2d,
@@ -83,18 +83,18 @@ def fuse_training_(model: nn.Module) -> Fusions:
 
     Raises:
         TypeError: model is no module.
-        ValueError: the model can neither be traced as a whole, nor is there a chain in its parts.
+        ValueError: the model cannot be traced as a whole, nor can any part that has a low-bit convolution.
     """
     check_module(model)
     found = list(chains_of(model))
     chains = [chain for chain in found if isinstance(chain, Chain)]
     untraceable = {part.name: part.why for part in found if isinstance(part, Untraceable)}
-    if untraceable and not any(chain.modules for chain in chains):
+    if untraceable and all(chain.why == UNSEEN for chain in chains):
         name, why = next(iter(untraceable.items()))
         raise ValueError(
-            f"model: {repr(name) if name else type(model).__name__} cannot be traced by torch.fx ({why}), and its "
-            "parts hold no BatchNorm2d with a low-bit convolution behind it. Put these into an nn.Sequential, or into "
-            "a module whose forward does not depend on the numbers or shapes of tensors"
+            f"model: {repr(name) if name else type(model).__name__} cannot be traced by torch.fx ({why}), and so "
+            "nobody knows what stands before its low-bit convolutions. Put these and what is before them into an "
+            "nn.Sequential, or into a module whose forward does not depend on the numbers or shapes of tensors"
         )
     for chain in chains:
         if chain.modules:

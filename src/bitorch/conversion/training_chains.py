@@ -24,6 +24,10 @@ _RELUS = (nn.ReLU, FusedReLU)
 _POOLS = (nn.MaxPool2d, FusedMaxPool2d)
 
 
+#: Why there is no chain before a convolution, where it is not known what stands there.
+UNSEEN = "it stands in a module that cannot be traced"
+
+
 class Chain(NamedTuple):
     """What stands in front of a low-bit convolution.
 
@@ -63,7 +67,7 @@ def _chains_within(module: nn.Module, prefix: str) -> Iterator[Chain | Untraceab
     if not any(isinstance(part, QConv2d) for part in module.modules()):
         return
     if type(module) is QConv2d:
-        yield Chain(prefix, (), (), "it stands in a module that cannot be traced")
+        yield Chain(prefix, (), (), UNSEEN)
         return
     if not isinstance(module, nn.ModuleList | nn.ModuleDict):
         try:
