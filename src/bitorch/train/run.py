@@ -25,6 +25,8 @@ from ..conversion.fuse_training import fuse_training_, unfuse_training_
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
 from ..data import Dataset, dataset_of
+from ..deployment.partial.evaluation_forms import EvaluationForms
+from ..deployment.partial.evaluation_obstacles import evaluation_forms
 from ..known_names import GIVEN_PREFIX
 from ..models.own import GivenNet
 from ..own_code import refuse_while_imported
@@ -34,6 +36,7 @@ from .assemble import Parts, assemble, test_loader, train_loader, warm_start
 from .checkpoint_io import AtomicCheckpointIO
 from .files import check_writable, link_atomically, write_atomically
 from .guard import NonFiniteError
+from .hardware import device_type
 from .lost_folder import saying_why
 from .net_source import NetSource, given_name
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
@@ -118,11 +121,15 @@ class Run(Parts):
                 a KeyboardInterrupt and the checkpoint of the epoch before.
             OSError: a checkpoint or log could not be written, or the run's folder has gone.
         """
+        known = _evaluation_forms(self.model, self.settings)
         if show and is_first_process():
-            print("\n\n".join([f"{self.settings.name} in {self.folder}", *map(str, self._tables())]) + "\n", flush=True)
+            tables = [f"{self.settings.name} in {self.folder}", *map(str, self._tables(known))]
+            print("\n\n".join(tables) + "\n", flush=True)
+        trainable, told = self._trainable(), _Told(known)
 
         def report(row: Row) -> None:
             if show:
+                told.tell(trainable.evaluated)
                 print(epoch_line(row, self.settings.epochs, self.task.best), flush=True)
             if on_epoch is not None:
                 on_epoch(row)
@@ -148,7 +155,7 @@ class Run(Parts):
             trainer = self._trainer([recorder, *starts, *bars], has_progress_bar=bool(bars))
             try:
                 trainer.fit(
-                    self._trainable(),
+                    trainable,
                     train_loader(self.dataset, self.settings),
                     test_loader(self.dataset, self.settings),
                     ckpt_path=self.settings.resume,
@@ -179,9 +186,10 @@ class Run(Parts):
         finally:
             unfuse_training_(self.model)
 
-    def _tables(self) -> list[object]:
+    def _tables(self, evaluated: EvaluationForms) -> list[object]:
         notes = ["\n".join(self.dataset.notes)] if self.dataset.notes else []
-        tables = [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+        layers = f"{self.conversion}\n{evaluated}" if evaluated.layers else self.conversion
+        tables = [layers] if self.calibration is None else [layers, self.calibration]
         return [*notes, *tables]
 
     def _trainable(self) -> Trainable:
@@ -202,6 +210,7 @@ class Run(Parts):
             distillation=settings.distillation,
             seed=settings.seed,
             info=self._info(),
+            evaluation=settings.evaluation,
         )
 
     def _info(self) -> dict[str, Any]:
@@ -251,6 +260,24 @@ class Run(Parts):
         return "ddp_find_unused_parameters_true" if has_unused else "ddp"
 
 
+class _Told:
+    """What was printed of what layers are evaluated on, which may be another thing in a later validation."""
+
+    def __init__(self, forms: EvaluationForms) -> None:
+        self._forms = forms
+
+    def tell(self, forms: EvaluationForms | None) -> None:
+        """Print what was not printed before."""
+        if forms is not None and forms != self._forms:
+            print(forms, flush=True)
+            self._forms = forms
+
+
+def _evaluation_forms(model: nn.Module, settings: Settings) -> EvaluationForms:
+    """Return what the low-bit layers are evaluated on; ValueError where the settings ask for what cannot be."""
+    return evaluation_forms(model, settings.evaluation, device_type(settings.accelerator))
+
+
 def _has_idle_parameters(module: nn.Module) -> bool:
     if not isinstance(module, Quantization) or module.bit_width != FLOAT_BITS:
         return False
@@ -295,6 +322,8 @@ def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = No
         trained = [p for p in parts.model.parameters() if p.requires_grad]
         steps = len(parts.dataset.train) // (settings.batch_size * settings.processes)
         check_resumable(settings.resume, parts.model, _optimizer(trained, settings), settings, steps, parts.task)
+    if settings.evaluation == "packed":
+        _evaluation_forms(parts.model, settings)
     folder = _run_folder(settings)
     if is_first_process():
         # Weights and two moments, in three files: last, best and the one that is being written.
