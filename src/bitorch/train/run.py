@@ -125,19 +125,10 @@ class Run(Parts):
         if show and is_first_process():
             tables = [f"{self.settings.name} in {self.folder}", *map(str, self._tables(known))]
             print("\n\n".join(tables) + "\n", flush=True)
-        trainable, told = self._trainable(), _Told(known)
-
-        def report(row: Row) -> None:
-            if show:
-                told.tell(trainable.evaluated)
-                print(epoch_line(row, self.settings.epochs, self.task.best), flush=True)
-            if on_epoch is not None:
-                on_epoch(row)
-
-        request = StopRequest()
+        trainable, request = self._trainable(), StopRequest()
         recorder = RunRecorder(
             self.folder,
-            report,
+            self._reporter(trainable, known, on_epoch, show=show),
             is_stop_requested=lambda: request.signal_number is not None,
             best=self.task.key,
             larger_is_better=self.task.larger_is_better,
@@ -171,6 +162,29 @@ class Run(Parts):
                 checkpoint = recorder.last_path if recorder.last_path.is_file() else None
                 raise NonFiniteError(error.reason, error.step, checkpoint) from None
         return _result(recorder, self.conversion, self.task)
+
+    def _reporter(
+        self, trainable: Trainable, known: EvaluationForms, on_epoch: Callable[[Row], None] | None, *, show: bool
+    ) -> Callable[[Row], None]:
+        """Return what is called with each new row: it prints, if asked to, and calls `on_epoch`.
+
+        Args:
+            known: what layers are evaluated on, as it was printed; what a validation has seen to be otherwise is, too.
+        """
+        told = known
+
+        def report(row: Row) -> None:
+            nonlocal told
+            if show:
+                evaluated = trainable.evaluated
+                if evaluated is not None and evaluated != told:
+                    print(evaluated, flush=True)
+                    told = evaluated
+                print(epoch_line(row, self.settings.epochs, self.task.best), flush=True)
+            if on_epoch is not None:
+                on_epoch(row)
+
+        return report
 
     @contextmanager
     def _fused(self, show: bool) -> Iterator[None]:
@@ -258,19 +272,6 @@ class Run(Parts):
         # What quantizers that are switched off have learned gets no gradient; a warm start switches some off.
         has_unused = self.settings.warm_start is not None or any(map(_has_idle_parameters, self.model.modules()))
         return "ddp_find_unused_parameters_true" if has_unused else "ddp"
-
-
-class _Told:
-    """What was printed of what layers are evaluated on, which may be another thing in a later validation."""
-
-    def __init__(self, forms: EvaluationForms) -> None:
-        self._forms = forms
-
-    def tell(self, forms: EvaluationForms | None) -> None:
-        """Print what was not printed before."""
-        if forms is not None and forms != self._forms:
-            print(forms, flush=True)
-            self._forms = forms
 
 
 def _evaluation_forms(model: nn.Module, settings: Settings) -> EvaluationForms:
