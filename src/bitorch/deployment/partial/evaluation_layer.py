@@ -18,8 +18,8 @@ from .evaluation_choice import EvaluationChoice, must_be_packed
 from .evaluation_forms import EvaluationForm
 from .pack_layers import PackedLayer, pack
 
-#: How often a weight is used at least, so that packing it takes less time than it saves.
-_FEWEST_USES = 2**11
+#: Packing a layer takes as long as so many uses of each of its weights save, and so many products besides.
+_USES, _PRODUCTS = 2**11, 2**26
 
 
 class LayerInPass:
@@ -100,7 +100,7 @@ class LayerInPass:
         return self._packed
 
     def _pack(self, x: Tensor) -> None:
-        if not self._must and self._uses(x) * self._batches < _FEWEST_USES:
+        if not self._must and self.layer.weight.numel() * (self._uses(x) * self._batches - _USES) < _PRODUCTS:
             self._why = "packing takes longer than what a pass of so few inputs saves"
             return
         with torch.inference_mode(False), torch.no_grad():
