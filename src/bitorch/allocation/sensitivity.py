@@ -85,7 +85,7 @@ class Sensitivity:
         how = "BatchNorm statistics taken anew from them" if self.renewed else "BatchNorm statistics as they are"
         refused = [f"{row.layer} cannot have {spelled(row.bits)}: {row.reason}" for row in self.refused]
         evaluated = [str(self.evaluated)] if self.evaluated.layers else []
-        return "\n".join([ruled(lines), f"{base}; {how}", *evaluated, *refused])
+        return "\n".join([ruled(lines), *evaluated, f"{base}; {how}", *refused])
 
     def _cells(self, row: LayerSensitivity) -> tuple[str, ...]:
         return (
