@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+#: How many names stand in a line.
+_MOST_NAMES = 3
+
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
     """Return one line for each row, with columns as wide as their widest cell.
@@ -45,3 +48,14 @@ def ruled(lines: Sequence[str]) -> str:
     """Return the text of a table with a rule under its heading, and nothing behind the last cells."""
     rule = "─" * max(map(len, lines))
     return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:]))
+
+
+def some_names(names: Sequence[str], number: int) -> str:
+    """Return the names of low-bit layers, or how many they are where there are more than a line takes.
+
+    Args:
+        number: of all low-bit layers.
+    """
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    return f"all {number} low-bit layers" if len(names) == number else f"{len(names)} layers"

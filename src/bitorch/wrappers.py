@@ -43,7 +43,7 @@ def _inside(model: nn.Module) -> nn.Module | None:
     inner = None
     if isinstance(model, (DataParallel, DistributedDataParallel, *_averaged())):
         inner = model.module
-    elif _is_compiled(model):
+    elif _is_made_by_compile(model):
         inner = model._orig_mod
     return inner if isinstance(inner, nn.Module) else None
 
@@ -54,7 +54,12 @@ def _averaged() -> tuple[type[nn.Module], ...]:
     return () if swa_utils is None else (swa_utils.AveragedModel,)
 
 
-def _is_compiled(model: nn.Module) -> bool:
+def is_compiled(module: nn.Module) -> bool:
+    """Say whether torch.compile computes a module: it made it, or `module.compile()` was called."""
+    return _is_made_by_compile(module) or module.__dict__.get("_compiled_call_impl") is not None
+
+
+def _is_made_by_compile(model: nn.Module) -> bool:
     """Say whether torch.compile made it; importing the class takes seconds, and without it there is none."""
     eval_frame = sys.modules.get("torch._dynamo.eval_frame")
     return eval_frame is not None and isinstance(model, eval_frame.OptimizedModule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from ..conversion.bits import Bits
 from ..conversion.rules import Match, Rule
 from ..conversion.set_bits import set_bits
+from ..deployment.partial.evaluation_choice import EvaluationChoice, check_evaluation
 from ..model_copy import copied
 from ..objective import Loss
 from ..running import quietly
@@ -121,6 +122,7 @@ def allocate(
     renew_statistics: bool = True,
     repeats: int = 20,
     loss: Loss | None = None,
+    evaluation: EvaluationChoice = "auto",
 ) -> Allocation:
     """Choose bits for each layer such that the loss grows least and a budget is kept.
 
@@ -143,7 +145,7 @@ def allocate(
         bits, layers, renew_statistics: as of `sensitivity`. Layers that are left out keep their bits, and are part
             of the costs.
         repeats: runs for milliseconds, of which the fastest counts.
-        loss: as of `sensitivity`.
+        loss, evaluation: as of `sensitivity`.
 
     Raises:
         TypeError: as of `sensitivity`; inputs that are no tensors; a budget that is none, `repeats` that is no int.
@@ -151,6 +153,7 @@ def allocate(
             below 1; milliseconds of a model that does not deploy.
     """
     _check(budget, repeats)
+    check_evaluation(evaluation)
     model = unwrapped(model)
     found = candidates(model, pairs_of(bits), layers)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
@@ -161,11 +164,12 @@ def allocate(
     meter = Meter(model, example, list(possible), budget.unit, repeats)
     costs = all_costs(meter, possible)
     _check_reachable(budget, meter, costs.layers, costs.rest)
-    seen = measured(model, batches, judged, found, renew_statistics=renew_statistics)
+    how: _How = {"renew_statistics": renew_statistics, "evaluation": evaluation}
+    seen = measured(model, batches, judged, found, **how)
     losses = _losses(seen, possible)
     mix, cost = _chosen(budget, meter, losses, costs.layers, costs.rest)
     with quietly(device):
-        before_training = score(_with(model, mix), batches, judged, renew_statistics=renew_statistics)
+        before_training = score(_with(model, mix), batches, judged, **how)
     return Allocation(
         budget=budget,
         rules=tuple(Rule(pattern(name), Bits(*pair)) for name, pair in mix.items()),
@@ -184,6 +188,13 @@ def allocate(
         costs_are=costs.what,
         sensitivity=seen,
     )
+
+
+class _How(TypedDict):
+    """How models are scored."""
+
+    renew_statistics: bool
+    evaluation: EvaluationChoice
 
 
 def _check(budget: object, repeats: object) -> None:

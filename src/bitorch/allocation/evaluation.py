@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..batches import Batch, read_batch
+from ..deployment.partial.evaluation_choice import EvaluationChoice
+from ..deployment.partial.evaluation_forms import EvaluationForms
+from ..deployment.partial.evaluation_pass import EvaluationPass
 from ..model_copy import copied
 from ..objective import Loss, Objective, check_loss, objective
 from ..running import quietly
@@ -18,10 +21,17 @@ from ..running import quietly
 
 @dataclass(frozen=True)
 class Score:
-    """How good a model is: `accuracy` in [0, 1], None where no output is right or wrong, and the mean `loss`."""
+    """How good a model is.
+
+    Attributes:
+        accuracy: in [0, 1], None where no output is right or wrong.
+        loss: the mean.
+        evaluated: what low-bit layers have computed with.
+    """
 
     accuracy: float | None
     loss: float
+    evaluated: EvaluationForms
 
 
 def read_data(model: nn.Module, data: Iterable[object], device: torch.device, loss: Loss | None) -> list[Batch]:
@@ -63,14 +73,29 @@ def objective_on(model: nn.Module, batches: Sequence[Batch], loss: Loss | None) 
     return found
 
 
-def score(model: nn.Module, batches: Sequence[Batch], judged: Objective, *, renew_statistics: bool) -> Score:
+def score(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    judged: Objective,
+    *,
+    renew_statistics: bool,
+    evaluation: EvaluationChoice,
+) -> Score:
     """Evaluate a model, which may be changed: its mode, and where asked for the statistics of its BatchNorms.
 
     The loss is the mean over all inputs, the accuracy that over all labels.
     """
-    if renew_statistics:
-        _renew(model, batches)
-    model.eval()
+    one = EvaluationPass(model, evaluation, batches=len(batches) * (2 if renew_statistics else 1))
+    with one.running():
+        if renew_statistics:
+            _renew(model, batches)
+        model.eval()
+        accuracy, loss = _means(model, batches, judged)
+    return Score(accuracy, loss if math.isfinite(loss) else math.inf, one.forms)
+
+
+def _means(model: nn.Module, batches: Sequence[Batch], judged: Objective) -> tuple[float | None, float]:
+    """Return accuracy and loss of a model in eval mode."""
     right, labels, loss, count = 0, 0, 0.0, 0
     for batch in batches:
         output = batch.copied().run(model)
@@ -79,8 +104,7 @@ def score(model: nn.Module, batches: Sequence[Batch], judged: Objective, *, rene
         if judged.right is not None:
             found = judged.right(output, batch.labels)
             right, labels = right + int(found.sum()), labels + found.numel()
-    accuracy = right / labels if labels else None
-    return Score(accuracy, loss / count if math.isfinite(loss) else math.inf)
+    return right / labels if labels else None, loss / count
 
 
 def _renew(model: nn.Module, batches: Sequence[Batch]) -> None:

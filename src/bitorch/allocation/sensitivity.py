@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 from ..batches import Batch
 from ..conversion.rules import Match
 from ..conversion.set_bits import set_bits
+from ..deployment.partial.evaluation_choice import EvaluationChoice, check_evaluation
+from ..deployment.partial.evaluation_forms import EvaluationForms
 from ..model_copy import copied
 from ..objective import CROSS_ENTROPY, Loss, Objective
 from ..running import quietly
@@ -58,6 +61,7 @@ class Sensitivity:
         present: the bits of each layer in the model, by its name.
         rows: of each layer and all its other bits, in the model's order.
         refused: bits that a layer cannot get.
+        evaluated: what the low-bit layers of the model as it is were evaluated on.
         loss_is: which loss it is, such as "cross-entropy".
     """
 
@@ -68,6 +72,7 @@ class Sensitivity:
     present: Mapping[str, Pair]
     rows: tuple[LayerSensitivity, ...]
     refused: tuple[Refused, ...]
+    evaluated: EvaluationForms
     loss_is: str = CROSS_ENTROPY
 
     def __str__(self) -> str:
@@ -79,7 +84,8 @@ class Sensitivity:
         base = f"as it is: {accuracy}loss {self.loss:.4f} ({self.loss_is}), on {self.images} inputs"
         how = "BatchNorm statistics taken anew from them" if self.renewed else "BatchNorm statistics as they are"
         refused = [f"{row.layer} cannot have {spelled(row.bits)}: {row.reason}" for row in self.refused]
-        return "\n".join([ruled(lines), f"{base}; {how}", *refused])
+        evaluated = [str(self.evaluated)] if self.evaluated.layers else []
+        return "\n".join([ruled(lines), *evaluated, f"{base}; {how}", *refused])
 
     def _cells(self, row: LayerSensitivity) -> tuple[str, ...]:
         return (
@@ -97,6 +103,7 @@ class Sensitivity:
         rows = [{name: _finite(value) for name, value in asdict(row).items()} for row in self.rows]
         return {
             **{name: getattr(self, name) for name in ("accuracy", "loss", "loss_is", "images", "renewed")},
+            "evaluated": {"packed": list(self.evaluated.packed), "unpacked": self.evaluated.unpacked},
             "present": {name: list(pair) for name, pair in self.present.items()},
             "rows": rows,
             "refused": [{**asdict(row), "bits": list(row.bits)} for row in self.refused],
@@ -124,6 +131,7 @@ def sensitivity(
     layers: Sequence[Match] | None = None,
     renew_statistics: bool = True,
     loss: Loss | None = None,
+    evaluation: EvaluationChoice = "auto",
 ) -> Sensitivity:
     """Evaluate a model with other bits in one layer at a time.
 
@@ -145,6 +153,8 @@ def sensitivity(
         loss: function of the model's output and the labels (of the output alone, if the data have none) to its mean, a
             tensor of one number. None: the one that the model returns, or else the one that outputs and labels ask for,
             by the table in docs/training.md: cross-entropy for classes, mean squared error for numbers …
+        evaluation: what low-bit layers compute with: "auto", "packed" or "unpacked", as in bitorch.train.Settings. The
+            numbers are the same.
 
     Returns:
         A table of the loss, and where labels are right or wrong the accuracy, for each layer and its bits. Bits that a
@@ -154,22 +164,32 @@ def sensitivity(
         TypeError: no module, no batches, no labels and no loss, a loss that is no function; bits or matches that are
             none; outputs without logits.
         ValueError: no low-bit layer, a match without one, bits that no layer can have, no data or an empty batch,
-            labels without a class, or that do not say which loss; the loss of the model as it is is not finite.
+            labels without a class, or that do not say which loss; the loss of the model as it is is not finite; an
+            unknown evaluation, or "packed" where a layer cannot be.
     """
     model = unwrapped(model)
+    check_evaluation(evaluation)
     pairs = pairs_of(bits)
     found = candidates(model, pairs, layers)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     batches = read_data(model, data, device, loss)
-    return measured(model, batches, objective_on(model, batches, loss), found, renew_statistics=renew_statistics)
+    judged = objective_on(model, batches, loss)
+    return measured(model, batches, judged, found, renew_statistics=renew_statistics, evaluation=evaluation)
 
 
 def measured(
-    model: nn.Module, batches: Sequence[Batch], judged: Objective, found: Candidates, *, renew_statistics: bool
+    model: nn.Module,
+    batches: Sequence[Batch],
+    judged: Objective,
+    found: Candidates,
+    *,
+    renew_statistics: bool,
+    evaluation: EvaluationChoice,
 ) -> Sensitivity:
     """Return the sensitivity to candidates that were found before."""
+    scored = partial(score, batches=batches, judged=judged, renew_statistics=renew_statistics, evaluation=evaluation)
     with quietly(batches[0].tensors()[0].device):
-        base = score(copied(model), batches, judged, renew_statistics=renew_statistics)
+        base = scored(copied(model))
         if base.loss == float("inf"):
             raise ValueError(
                 "the model's loss on the data is not finite; bitorch.check(model, batch) names the layer it starts in"
@@ -180,9 +200,7 @@ def measured(
                 if pair != found.present[name]:
                     trial = copied(model)
                     set_bits(trial, [(pattern(name), pair)])
-                    rows.append(
-                        _row(name, pair, score(trial, batches, judged, renew_statistics=renew_statistics), base)
-                    )
+                    rows.append(_row(name, pair, scored(trial), base))
     return Sensitivity(
         accuracy=base.accuracy,
         loss=base.loss,
@@ -192,6 +210,7 @@ def measured(
         rows=tuple(rows),
         refused=found.refused,
         loss_is=judged.name,
+        evaluated=base.evaluated,
     )
 
 

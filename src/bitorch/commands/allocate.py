@@ -49,6 +49,7 @@ def run(arguments: list[str]) -> int:
             layers=options.layers if options.layers else None,
             renew_statistics=options.renew_statistics,
             loss=held.loss,
+            evaluation=settings.evaluation,
         )
         if options.rules_out is not None:
             base = [Rule("*", settings.config)] if held.parts.rules is None else held.parts.rules

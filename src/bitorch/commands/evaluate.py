@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -35,6 +35,9 @@ class _Arguments:
     """Metric, as in bitorch train; the run's own if not given."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Hardware to run on. Packed nets run on the CPU."""
+    evaluation: Literal["auto", "packed", "unpacked"] = "auto"
+    """What low-bit layers compute with: auto takes packed weights where it can and is faster; packed, an error where
+    something is in the way; unpacked, what they train with. The numbers are the same."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -55,6 +58,8 @@ def run(arguments: list[str]) -> int:
         if is_packed(options.checkpoint):
             if options.accelerator not in ("auto", "cpu"):
                 raise ValueError(f"a packed net runs on the CPU, not on accelerator {options.accelerator!r}")
+            if options.evaluation == "unpacked":
+                raise ValueError("a packed net has nothing else than packed weights; leave --evaluation unpacked out")
             options.made.refuse("a packed net holds its layers")
             evaluation = evaluate_packed(
                 options.checkpoint, options.data, options.folder, loss=options.loss, metric=options.metric
@@ -69,17 +74,29 @@ def run(arguments: list[str]) -> int:
                 loss=options.loss,
                 metric=options.metric,
                 accelerator=options.accelerator,
+                evaluation=options.evaluation,
             )
     except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)
     if options.json:
-        print(json.dumps(asdict(evaluation), indent=2))
+        print(json.dumps(_plain(evaluation), indent=2))
     else:
         _print_evaluation(evaluation)
     return 0
 
 
+def _plain(evaluation: Evaluation | PackedEvaluation) -> dict[str, Any]:
+    """Return the fields as types that JSON has: names of layers on packed weights, and the reasons of the others."""
+    from ..train import Evaluation
+
+    fields = asdict(evaluation)
+    if isinstance(evaluation, Evaluation):
+        fields["evaluated"] = {"packed": evaluation.evaluated.packed, "unpacked": evaluation.evaluated.unpacked}
+    return fields
+
+
 def _print_evaluation(evaluation: Evaluation | PackedEvaluation) -> None:
+    from ..train import Evaluation
     from ..train.progress import value_text
 
     bits = "" if evaluation.bits is None else f", bits {' '.join(map(str, evaluation.bits))}"
@@ -93,3 +110,5 @@ def _print_evaluation(evaluation: Evaluation | PackedEvaluation) -> None:
         **{name: value_text(name, value) for name, value in evaluation.metrics.items() if name not in ("acc", "top5")},
     }
     print_table(f"{evaluation.checkpoint} on {evaluation.data}", rows)
+    if isinstance(evaluation, Evaluation) and evaluation.evaluated.layers:
+        print(evaluation.evaluated)

@@ -37,7 +37,7 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "hardware": (
         "what it is computed on, and how exactly",
-        ("precision", "kernels", "fuse", "accelerator", "devices", "num_nodes", "deterministic"),
+        ("precision", "kernels", "evaluation", "fuse", "accelerator", "devices", "num_nodes", "deterministic"),
     ),
 }  # fmt: skip
 

@@ -36,7 +36,7 @@ _HEADER_BYTES = 8
 
 @dataclass(frozen=True)
 class PackedEvaluation:
-    """Result on the test images of a data set; the fields are those of `bitorch.train.Evaluation`.
+    """Result on the test images of a data set; the fields are those of `bitorch.train.Evaluation`, but for `evaluated`.
 
     Attributes:
         checkpoint: the packed file.
@@ -128,7 +128,8 @@ def _of_task(
     settings = Settings.from_dict({**names, "ignore_index": ignore_index})
     model = PackedModule(packed)
     task = run_task(settings, dataset, model)
-    return task, measured(model, task, loader(dataset.test, min(_BATCH_SIZE, len(dataset.test)), shuffle=False))
+    batches = loader(dataset.test, min(_BATCH_SIZE, len(dataset.test)), shuffle=False)
+    return task, measured(model, task, batches).means
 
 
 def _bits(value: object) -> tuple[int, int, int] | None:

@@ -41,6 +41,7 @@ def run(arguments: list[str]) -> int:
             layers=options.layers if options.layers else None,
             renew_statistics=options.renew_statistics,
             loss=held.loss,
+            evaluation=settings.evaluation,
         )
         if options.csv is not None:
             _write_csv(found, options.csv)

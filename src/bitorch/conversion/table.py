@@ -15,7 +15,7 @@ from ..layers.integer_kernels import TrainingKernels
 from ..layers.low_bit import Converted, LowBit, WeightQuantized
 from ..layers.qconv import _Convolution
 from ..quantizations.bits import FLOAT_BITS
-from ..text_table import aligned, ruled
+from ..text_table import aligned, ruled, some_names
 from .convertible import own_tensors
 
 #: Of weight, activation and gradient.
@@ -68,10 +68,6 @@ class Conversion(InPlaceTable):
         return "\n".join([table, *_kernel_lines(self.layers)])
 
 
-#: How many layers a line names.
-_MOST_NAMES = 3
-
-
 def _kernel_lines(layers: Sequence[LayerConversion]) -> list[str]:
     """Return lines that say what layers are trained with, a line for all that have it for the same reason."""
     names: dict[TrainingKernels, list[str]] = {}
@@ -79,19 +75,13 @@ def _kernel_lines(layers: Sequence[LayerConversion]) -> list[str]:
         if row.kernels is not None:
             names.setdefault(row.kernels, []).append(row.name)
     number = sum(map(len, names.values()))
-    return [f"{_trains(kernels)}: {_named(group, number)}{_because(kernels)}" for kernels, group in names.items()]
+    return [f"{_trains(kernels)}: {some_names(group, number)}{_because(kernels)}" for kernels, group in names.items()]
 
 
 def _trains(kernels: TrainingKernels) -> str:
     if kernels.forward == kernels.backward:
         return f"trains on {kernels.forward}s"
     return f"trains on {kernels.forward}s forward and {kernels.backward}s backward"
-
-
-def _named(names: Sequence[str], number: int) -> str:
-    if len(names) <= _MOST_NAMES:
-        return ", ".join(names)
-    return f"all {number} low-bit layers" if len(names) == number else f"{len(names)} layers"
 
 
 def _because(kernels: TrainingKernels) -> str:

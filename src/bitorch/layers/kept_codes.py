@@ -63,8 +63,8 @@ class WeightCodes(NamedTuple):
         if isinstance(weight, Checksum):
             is_same = isinstance(self.weight, Checksum) and self.weight.is_same(weight)
         else:
-            is_same = isinstance(self.weight, Tensor) and _are_same(self.weight, weight)
-        return is_same and all(_are_same(one, other) for one, other in zip(self.rest, rest, strict=True))
+            is_same = isinstance(self.weight, Tensor) and are_same(self.weight, weight)
+        return is_same and all(are_same(one, other) for one, other in zip(self.rest, rest, strict=True))
 
 
 def codes_and_scale(kept: Kept[WeightCodes] | None, quantizer: Quantization, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,7 +138,7 @@ def _settings(quantizer: Quantization) -> tuple[object, ...]:
     return (type(quantizer), *plain)
 
 
-def _are_same(one: Tensor, other: Tensor) -> bool:
+def are_same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors on the CPU are equal bit for bit."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False

@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from ..data import to_float
+from ..deployment.partial.evaluation_choice import EvaluationChoice
 from ..objective import Loss
 from .distillation import Distillation
 from .schedule import Schedule
@@ -53,6 +54,7 @@ class Classifier(Trainable):
         distillation: Distillation = DISTILLATION,
         seed: int = 0,
         info: Mapping[str, Any] | None = None,
+        evaluation: EvaluationChoice = "auto",
     ) -> None:
         task = Task.classification(num_classes, label_smoothing)
         if loss is not None:
@@ -70,6 +72,7 @@ class Classifier(Trainable):
             distillation=distillation,
             seed=seed,
             info=info,
+            evaluation=evaluation,
         )
         self.num_classes = num_classes
 

@@ -11,6 +11,8 @@ from torch import nn
 
 from ..conversion.layer_configs import Configs
 from ..data import Channels, DataOptions, Dataset, load, loader
+from ..deployment.partial.evaluation_choice import EvaluationChoice, check_evaluation
+from ..deployment.partial.evaluation_forms import EvaluationForms
 from ..known_names import PICTURE_DATA, is_given
 from ..models.own import GivenNet
 from ..own_code import find_own, is_own
@@ -39,6 +41,7 @@ class Evaluation:
         top1, top5: accuracy in [0, 1], None where there are no classes; top5 is None with up to 5 classes.
         metric: which of the metrics has chosen the best checkpoint.
         metrics: all of the task, by name.
+        evaluated: what low-bit layers have computed with, and why.
     """
 
     checkpoint: str
@@ -51,6 +54,7 @@ class Evaluation:
     top5: float | None
     metric: str
     metrics: dict[str, float]
+    evaluated: EvaluationForms
 
 
 def evaluate(
@@ -63,6 +67,7 @@ def evaluate(
     loss: str | None = None,
     metric: str | None = None,
     accelerator: str = "auto",
+    evaluation: EvaluationChoice = "auto",
 ) -> Evaluation:
     """Evaluate a checkpoint on test images.
 
@@ -71,13 +76,15 @@ def evaluate(
         data, folder: as in Settings; None for both: the data of the run. Images are padded as the run's were.
         model, config: see `load_model`, for a checkpoint of a Trainer of one's own.
         loss, metric: as in Settings; None: those of the run.
-        accelerator: as in Settings.
+        accelerator, evaluation: as in Settings.
 
     Raises:
         FileNotFoundError, ValueError: see `read_checkpoint`, `load_model` and `bitorch.data.load`; ValueError too for
-            images of another shape or number of classes, and where neither the checkpoint nor an argument names them.
+            images of another shape or number of classes, where neither the checkpoint nor an argument names them, and
+            for evaluation="packed" where a layer cannot be packed.
     """
     check_hardware(accelerator, devices=1)
+    check_evaluation(evaluation)
     read = read_checkpoint(checkpoint, any_module=model is not None)
     data, folder = data_of(read, data, folder)
     dataset = load(data, folder, options=evaluation_options(read, data))
@@ -91,7 +98,7 @@ def evaluate(
     trained = load_trained(read, model, config=config, input_shape=shape, num_classes=classes)
     task = task_of(read, dataset, trained.model, loss=loss, metric=metric)
     batches = loader(images, min(_BATCH_SIZE, len(images)), shuffle=False, workers=_WORKERS)
-    metrics = measured(trained.model, task, batches, accelerator)
+    metrics, evaluated = measured(trained.model, task, batches, accelerator, evaluation)
     return Evaluation(
         checkpoint=str(checkpoint),
         data=data,
@@ -103,6 +110,7 @@ def evaluate(
         top5=metrics.get("top5"),
         metric=task.best,
         metrics={name: value for name, value in metrics.items() if name != "loss"},
+        evaluated=evaluated,
     )
 
 

@@ -5,6 +5,14 @@ from __future__ import annotations
 import torch
 
 
+def device_type(accelerator: str) -> str:
+    """Return the type of the devices that an accelerator of the settings is on this machine: "cpu", "cuda", "mps"."""
+    has_gpu, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if accelerator == "cpu" or not (has_gpu or has_mps):
+        return "cpu"
+    return "cuda" if has_gpu and accelerator != "mps" else "mps"
+
+
 def check_hardware(accelerator: str, devices: int) -> None:
     """Raise a ValueError that names the field if this machine lacks the accelerator or has too few devices.
 

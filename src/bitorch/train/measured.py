@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import lightning.pytorch as pl
 from torch import nn
 
 from ..data.epoch_loader import EpochLoader
+from ..deployment.partial.evaluation_choice import EvaluationChoice
+from ..deployment.partial.evaluation_forms import EvaluationForms
 from .progress import quiet_lightning
 from .task import Task
 from .trainable import Trainable
 
 
-def measured(model: nn.Module, task: Task, loader: EpochLoader, accelerator: str = "cpu") -> dict[str, float]:
-    """Return the means over all samples by name: "loss", and the task's metrics.
+class Measured(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        means: over all samples by name: "loss", and the task's metrics.
+        evaluated: what low-bit layers have computed with.
+    """
+
+    means: dict[str, float]
+    evaluated: EvaluationForms
+
+
+def measured(
+    model: nn.Module,
+    task: Task,
+    loader: EpochLoader,
+    accelerator: str = "cpu",
+    evaluation: EvaluationChoice = "auto",
+) -> Measured:
+    """Return loss and metrics.
+
+    Args:
+        evaluation: as of `Trainable`.
 
     Raises:
         InputError: labels that are not those of the task, an own loss or metric that raises.
+        ValueError: evaluation="packed", and a layer cannot be packed.
     """
+    trainable = Trainable(model, task, evaluation=evaluation)
     with quiet_lightning():
         trainer = pl.Trainer(
             accelerator=accelerator,
@@ -26,5 +53,6 @@ def measured(model: nn.Module, task: Task, loader: EpochLoader, accelerator: str
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        (found,) = trainer.validate(Trainable(model, task), loader, verbose=False)
-    return {name.removeprefix("val/"): value for name, value in found.items()}
+        (found,) = trainer.validate(trainable, loader, verbose=False)
+    assert trainable.evaluated is not None  # there are batches
+    return Measured({name.removeprefix("val/"): value for name, value in found.items()}, trainable.evaluated)

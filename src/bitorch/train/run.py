@@ -25,6 +25,8 @@ from ..conversion.fuse_training import fuse_training_, unfuse_training_
 from ..conversion.rules_file import entries_of
 from ..conversion.table import Conversion
 from ..data import Dataset, dataset_of
+from ..deployment.partial.evaluation_forms import EvaluationForms
+from ..deployment.partial.evaluation_obstacles import evaluation_forms
 from ..known_names import GIVEN_PREFIX
 from ..models.own import GivenNet
 from ..own_code import refuse_while_imported
@@ -34,6 +36,7 @@ from .assemble import Parts, assemble, test_loader, train_loader, warm_start
 from .checkpoint_io import AtomicCheckpointIO
 from .files import check_writable, link_atomically, write_atomically
 from .guard import NonFiniteError
+from .hardware import device_type
 from .lost_folder import saying_why
 from .net_source import NetSource, given_name
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
@@ -118,19 +121,14 @@ class Run(Parts):
                 a KeyboardInterrupt and the checkpoint of the epoch before.
             OSError: a checkpoint or log could not be written, or the run's folder has gone.
         """
+        known = _evaluation_forms(self.model, self.settings)
         if show and is_first_process():
-            print("\n\n".join([f"{self.settings.name} in {self.folder}", *map(str, self._tables())]) + "\n", flush=True)
-
-        def report(row: Row) -> None:
-            if show:
-                print(epoch_line(row, self.settings.epochs, self.task.best), flush=True)
-            if on_epoch is not None:
-                on_epoch(row)
-
-        request = StopRequest()
+            tables = [f"{self.settings.name} in {self.folder}", *map(str, self._tables(known))]
+            print("\n\n".join(tables) + "\n", flush=True)
+        trainable, request = self._trainable(), StopRequest()
         recorder = RunRecorder(
             self.folder,
-            report,
+            self._reporter(trainable, known, on_epoch, show=show),
             is_stop_requested=lambda: request.signal_number is not None,
             best=self.task.key,
             larger_is_better=self.task.larger_is_better,
@@ -148,7 +146,7 @@ class Run(Parts):
             trainer = self._trainer([recorder, *starts, *bars], has_progress_bar=bool(bars))
             try:
                 trainer.fit(
-                    self._trainable(),
+                    trainable,
                     train_loader(self.dataset, self.settings),
                     test_loader(self.dataset, self.settings),
                     ckpt_path=self.settings.resume,
@@ -165,6 +163,29 @@ class Run(Parts):
                 raise NonFiniteError(error.reason, error.step, checkpoint) from None
         return _result(recorder, self.conversion, self.task)
 
+    def _reporter(
+        self, trainable: Trainable, known: EvaluationForms, on_epoch: Callable[[Row], None] | None, *, show: bool
+    ) -> Callable[[Row], None]:
+        """Return what is called with each new row: it prints, if asked to, and calls `on_epoch`.
+
+        Args:
+            known: what layers are evaluated on, as it was printed; what a validation has seen to be otherwise is, too.
+        """
+        told = known
+
+        def report(row: Row) -> None:
+            nonlocal told
+            if show:
+                evaluated = trainable.evaluated
+                if evaluated is not None and evaluated != told:
+                    print(evaluated, flush=True)
+                    told = evaluated
+                print(epoch_line(row, self.settings.epochs, self.task.best), flush=True)
+            if on_epoch is not None:
+                on_epoch(row)
+
+        return report
+
     @contextmanager
     def _fused(self, show: bool) -> Iterator[None]:
         """Train with BatchNorms that low-bit convolutions compute, if the settings ask for it."""
@@ -179,9 +200,10 @@ class Run(Parts):
         finally:
             unfuse_training_(self.model)
 
-    def _tables(self) -> list[object]:
+    def _tables(self, evaluated: EvaluationForms) -> list[object]:
         notes = ["\n".join(self.dataset.notes)] if self.dataset.notes else []
-        tables = [self.conversion] if self.calibration is None else [self.conversion, self.calibration]
+        layers = f"{self.conversion}\n{evaluated}" if evaluated.layers else self.conversion
+        tables = [layers] if self.calibration is None else [layers, self.calibration]
         return [*notes, *tables]
 
     def _trainable(self) -> Trainable:
@@ -202,6 +224,7 @@ class Run(Parts):
             distillation=settings.distillation,
             seed=settings.seed,
             info=self._info(),
+            evaluation=settings.evaluation,
         )
 
     def _info(self) -> dict[str, Any]:
@@ -251,6 +274,11 @@ class Run(Parts):
         return "ddp_find_unused_parameters_true" if has_unused else "ddp"
 
 
+def _evaluation_forms(model: nn.Module, settings: Settings) -> EvaluationForms:
+    """Return what the low-bit layers are evaluated on; ValueError where the settings ask for what cannot be."""
+    return evaluation_forms(model, settings.evaluation, device_type(settings.accelerator))
+
+
 def _has_idle_parameters(module: nn.Module) -> bool:
     if not isinstance(module, Quantization) or module.bit_width != FLOAT_BITS:
         return False
@@ -295,6 +323,8 @@ def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = No
         trained = [p for p in parts.model.parameters() if p.requires_grad]
         steps = len(parts.dataset.train) // (settings.batch_size * settings.processes)
         check_resumable(settings.resume, parts.model, _optimizer(trained, settings), settings, steps, parts.task)
+    if settings.evaluation == "packed":
+        _evaluation_forms(parts.model, settings)
     folder = _run_folder(settings)
     if is_first_process():
         # Weights and two moments, in three files: last, best and the one that is being written.

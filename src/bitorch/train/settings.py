@@ -20,6 +20,7 @@ from ..config.quantizer_choice import (
     Weights,
 )
 from ..data import Augmentation, DataOptions, PictureAugmentation
+from ..deployment.partial.evaluation_choice import EvaluationChoice
 from ..known_names import MAX_WIDTH, wrong_data, wrong_model
 from ..layers.integer_kernels import Kernels
 from ..models import is_named
@@ -211,6 +212,10 @@ class Settings:
     kernels: Kernels = "auto"
     """What low-bit layers compute with: auto takes integers by bitorch_runtime where it can, else floats; float;
     integer, an error where something is in the way."""
+    evaluation: EvaluationChoice = "auto"
+    """What low-bit layers compute with when the net is evaluated: auto takes packed weights by bitorch_runtime where
+    it can and is faster; packed, an error where something is in the way; unpacked, what they train with. The numbers
+    are the same."""
     fuse: bool = False
     """Compute BatchNorm, max-pooling, ReLU and quantizer in one pass with the low-bit convolution behind them, where
     that trains on integers; the same numbers to rounding."""

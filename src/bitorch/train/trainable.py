@@ -17,7 +17,11 @@ from torchmetrics import MeanMetric, Metric
 
 from ..batches import Batch, Forward, read_batch
 from ..data import to_float
+from ..deployment.partial.evaluation_choice import EvaluationChoice, check_evaluation
+from ..deployment.partial.evaluation_forms import EvaluationForms
+from ..deployment.partial.evaluation_pass import EvaluationPass
 from ..input_error import InputError
+from ..kept import Kept
 from ..models import Model
 from .bits_in_force import bits_in_force, bring_into_force
 from .distillation import Distillation
@@ -58,6 +62,12 @@ class Trainable(pl.LightningModule):
     run equals one that was never stopped. A step whose loss or gradients are not finite is not made: NonFiniteError.
     Labels that are not those of the task are an InputError before the step, which names the batch and the sample.
 
+    In validation low-bit layers compute on packed weights, where they can and it is faster: the same numbers, see
+    `evaluation`. A pass packs them, and throws them away.
+
+    Attributes:
+        evaluated: what the low-bit layers have computed with in the last validation, and why; None before the first.
+
     Args:
         model: its state_dict stands in checkpoints under the prefix "model.".
         task: such as Task.regression().
@@ -69,10 +79,12 @@ class Trainable(pl.LightningModule):
         distillation: how much of the loss the teacher has, and how.
         seed: of everything random in training.
         info: what checkpoints shall say about the run, in types that JSON has.
+        evaluation: what low-bit layers compute with in validation. "auto": packed weights by bitorch_runtime where they
+            can and it is faster. "packed": a ValueError where they cannot. "unpacked": what they train with.
 
     Raises:
         TypeError: a model or teacher that is no module, a task that is none.
-        ValueError: a teacher for a task whose outputs are not logits of classes.
+        ValueError: a teacher for a task whose outputs are not logits of classes, an unknown evaluation.
     """
 
     def __init__(
@@ -87,6 +99,7 @@ class Trainable(pl.LightningModule):
         distillation: Distillation = DISTILLATION,
         seed: int = 0,
         info: Mapping[str, Any] | None = None,
+        evaluation: EvaluationChoice = "auto",
     ) -> None:
         super().__init__()
         for name, module in (("model", model), ("teacher", teacher)):
@@ -100,6 +113,9 @@ class Trainable(pl.LightningModule):
         self.task = task
         self.seed = seed
         self.info = info
+        self.evaluated: EvaluationForms | None = None
+        self._evaluation = check_evaluation(evaluation)
+        self._pass: Kept[EvaluationPass] = Kept()
         self._make_optimizer = optimizer
         self._schedule = schedule
         self._augmentation = augmentation
@@ -181,16 +197,26 @@ class Trainable(pl.LightningModule):
         self.log("lr", lr, sync_dist=True)
         self._log_and_reset("train", self.train_loss, self.train_metrics)
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget the packed weights of a pass that was broken off."""
+        self._pass.made = None
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Count a batch."""
         read = self._read(batch, self._where("validation", batch_idx), augmented=False)
-        output = self._output(read)
+        if self._pass.made is None:  # only here: a callback may have brought other weights for the validation
+            self._pass.made = EvaluationPass(self.model, self._evaluation, batches=self._validation_batches())
+        with self._pass.made.running():
+            output = self._output(read)
         self.task.check(output, read.labels, read.where)
         self.val_loss.update(self.task.loss(output, read.labels), weight=len(read))
         self.task.update(dict(self.val_metrics.items()), output, read.labels, read.where)
 
     def on_validation_epoch_end(self) -> None:
         """Log the counts of all processes together."""
+        if self._pass.made is not None:
+            self.evaluated = self._pass.made.forms
+            self._pass.made = None
         self._log_and_reset("val", self.val_loss, self.val_metrics)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -229,6 +255,10 @@ class Trainable(pl.LightningModule):
         _restore_metric(self.train_loss, state["train_loss"])
         for name, metric in self._train_metrics():
             _restore_metric(metric, state[_STATES_OF.get(name, f"train_{name}")])
+
+    def _validation_batches(self) -> float:
+        trainer = self.trainer
+        return sum(trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches)
 
     def _where(self, kind: str, batch_idx: int) -> str:
         return f"{kind} batch {batch_idx} of epoch {self.current_epoch + 1}"
