@@ -96,9 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return print_error(str(error))
     try:
         # Only here: a command's own imports take seconds, and need what the others may do without.
-        code: int = import_module(f".commands.{module}", __package__).run(
-            rest if name in _WITH_PROCESSES else others
-        )
+        code: int = import_module(f".commands.{module}", __package__).run(rest if name in _WITH_PROCESSES else others)
         sys.stdout.flush()  # here, where a reader that has gone and a full disk are handled
         return code
     except BrokenPipeError:  # `bitorch … | head`: nobody reads on

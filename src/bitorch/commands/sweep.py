@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,8 @@ class _Arguments:
     """Train a grid or a search of settings, and say which is best. The same command goes on after a kill.
 
     Writes results.csv and results.json, and below the folder that of each run, as bitorch train does.
-    Exit code 0: all trained; 1: a run failed, and the table says why; 2: wrong arguments, files or folders, or a cluster
-    that does not answer; 130: Ctrl-C.
+    Exit code 0: all trained; 1: a run failed, and the table says why; 2: wrong arguments, files or folders, or a
+    cluster that does not answer; 130: Ctrl-C.
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
@@ -53,8 +54,9 @@ def run(arguments: list[str]) -> int:
     try:
         plan = read_sweep(options.file)
         _check_own_code(plan, options.file)
-        runner = _runner(options, plan, folder, partial(register_files, quantizers))
-        results = run_sweep(plan, folder, runner, _Told(plan.count * plan.seeds, plan.metric))
+        told = _Told(plan.count * plan.seeds, plan.metric)
+        with _runner(options, plan, folder, partial(register_files, quantizers)) as runner:
+            results = run_sweep(plan, folder, runner, told)
     except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)
     except KeyboardInterrupt:
@@ -64,15 +66,25 @@ def run(arguments: list[str]) -> int:
     return FAILED if results.has_failed else 0
 
 
-def _runner(options: _Arguments, plan: Plan, folder: Path, prepare: Callable[[], None]) -> Runner:
+def _runner(
+    options: _Arguments, plan: Plan, folder: Path, prepare: Callable[[], None]
+) -> AbstractContextManager[Runner]:
     if options.address is None:
         from ..sweeps.local import LocalRunner, most_jobs
 
         jobs = most_jobs(plan.cpus, plan.gpus) if options.jobs is None else options.jobs
-        return LocalRunner(folder, jobs, plan.cpus, plan.gpus, options.retries, prepare)
-    from ..sweeps.cluster import RayRunner
+        return nullcontext(LocalRunner(folder, jobs, plan.cpus, plan.gpus, options.retries, prepare))
+    from ..sweeps.cluster import ray_runner
 
-    return RayRunner(folder, options.address, options.jobs, plan.cpus, plan.gpus, options.retries, prepare)
+    return ray_runner(
+        folder,
+        options.address,
+        jobs=options.jobs,
+        cpus=plan.cpus,
+        gpus=plan.gpus,
+        retries=options.retries,
+        prepare=prepare,
+    )
 
 
 def _check_own_code(plan: Plan, path: Path) -> None:

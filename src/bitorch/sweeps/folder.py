@@ -30,8 +30,8 @@ def take_folder(folder: Path, plan: Plan) -> None:
             raise ValueError(f"{path} is damaged: {error}; choose another folder with --out") from None
         if before != wanted:
             raise ValueError(
-                f"{folder} holds another sweep, whose {_difference(before, wanted)} differs; choose another folder with "
-                "--out, or delete it to train anew"
+                f"{folder} holds another sweep, whose {_difference(before, wanted)} differs; choose another folder "
+                "with --out, or delete it to train anew"
             )
         return
     check_writable(folder, bytes_needed=0)

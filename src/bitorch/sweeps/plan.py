@@ -122,7 +122,8 @@ class Plan:
     @property
     def first_seed(self) -> int:
         """Of each point's runs; where points differ in their seeds, of no meaning."""
-        return self.settings.get("seed", Settings.seed)
+        seed: int = self.settings.get("seed", Settings.seed)
+        return seed
 
     def runs(self, point: Point) -> list[Settings]:
         """Return the settings of a point's runs, one for each seed; ValueError or TypeError if some do not fit."""

@@ -102,7 +102,9 @@ def read_distribution(part: Part) -> Distribution:
 def _ends(part: Part, *, whole: bool) -> tuple[float, float]:
     items = part.list() if isinstance(part.value, list) else []
     if len(items) != 2:
-        raise ValueError(f"{part.place} must be the lowest and the highest value, [low, high], got {short_repr(part.value)}")
+        raise ValueError(
+            f"{part.place} must be the lowest and the highest value, [low, high], got {short_repr(part.value)}"
+        )
     low, high = (_end(item, whole=whole) for item in items)
     if not low < high:
         raise ValueError(f"{part.place} must rise from its lowest to its highest value, got {short_repr(part.value)}")

@@ -1,7 +1,7 @@
 """Points that follow from what earlier ones reached: the tree-structured Parzen estimator of Optuna, in rounds.
 
 All points of a round are chosen before one of them is trained, and told in their order when all are done. So the same
-file gives the same points however many are trained at the same time, and after a kill they are chosen again as they were.
+file gives the same points however many are trained at the same time, and after a kill they are chosen again.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import Trial, TrialState
-
 from .metric import larger_is_better
 from .plan import Plan, Point
 from .results import PointResult
 from .space import Choice, Distribution, Reals, rounded
+
+try:
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.trial import Trial, TrialState
+except ModuleNotFoundError as missing:
+    raise ImportError(
+        'algorithm tpe needs Optuna: pip install ".[search]" in a checkout of bitorch', name=missing.name
+    ) from missing
 
 
 class Suggestions:

@@ -54,7 +54,9 @@ def read_sweep(path: Path) -> Plan:
 
 def _plan(content: Part) -> Plan:
     if not isinstance(content.value, Mapping):
-        raise ValueError(f"it must hold a mapping with the keys settings and grid, or search, got {content.value!r:.40}")
+        raise ValueError(
+            f"it must hold a mapping with the keys settings and grid, or search, got {content.value!r:.40}"
+        )
     for key in content.value:
         if key not in _KEYS:
             near = difflib.get_close_matches(str(key), _KEYS, n=1)
@@ -63,7 +65,9 @@ def _plan(content: Part) -> Plan:
             raise ValueError(f"unknown key {short_repr(key)}; {'it belongs below settings' if is_field else hint}")
     if ("grid" in content.value) == ("search" in content.value):
         has = "both" if "grid" in content.value else "neither"
-        raise ValueError(f"it must have a grid or a search, and has {has}: a search space without a point trains nothing")
+        raise ValueError(
+            f"it must have a grid or a search, and has {has}: a search space without a point trains nothing"
+        )
     grid = content.get("grid")
     return Plan(
         settings=_settings(content),
@@ -89,7 +93,9 @@ def _settings(content: Part) -> Mapping[str, Any]:
 def _fields(space: Part, content: Part) -> Iterator[tuple[str, Part]]:
     """Yield what a grid or a search varies."""
     if not space.mapping():
-        raise ValueError(f"{space.place} is empty, which is a search space without a point; give it a field and its values")
+        raise ValueError(
+            f"{space.place} is empty, which is a search space without a point; give it a field and its values"
+        )
     _check_names(space)
     fixed = content["settings"].mapping() if "settings" in content.mapping() else {}
     for name, part in space.items():
@@ -144,7 +150,9 @@ def _mode(content: Part) -> Mode | None:
     if metric not in KNOWN_METRICS:
         near = difflib.get_close_matches(metric, KNOWN_METRICS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"ours are {', '.join(KNOWN_METRICS)}"
-        raise ValueError(f"metric {short_repr(metric)} is none of ours, and of your own a mode, min or max, must be given; {hint}")
+        raise ValueError(
+            f"metric {short_repr(metric)} is none of ours, and of your own a mode, min or max, must be given; {hint}"
+        )
     return None
 
 
