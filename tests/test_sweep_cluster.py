@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from bitorch.cli import main
+from bitorch.sweeps.folder import take_folder
 from bitorch.sweeps.node_check import missing_on_node
 from bitorch.sweeps.sweep_file import read_sweep
 from bitorch.sweeps.trial import Ended, Failure
@@ -85,6 +85,7 @@ def test_a_run_whose_process_dies_is_taken_up_again(address: str, tmp_path: Path
 
     (tmp_path / "three.yaml").write_text(THREE, encoding="utf-8")
     plan = read_sweep(tmp_path / "three.yaml")
+    take_folder(tmp_path, plan)
     points = plan.points
     assert points is not None
     (settings,) = plan.runs(points[1])
@@ -129,8 +130,7 @@ def test_an_address_that_does_not_answer(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_machine_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # as missing_on_node does
+def test_what_a_machine_lacks(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     assert "does not see" in missing_on_node(marker, "a", tmp_path, __version__)
     marker.write_text("b")
@@ -138,6 +138,4 @@ def test_what_a_machine_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     marker.write_text("a")
     assert "where the command was called" in missing_on_node(marker, "a", tmp_path / "none", __version__)
     assert f"has bitorch {__version__}, and here it is 0.0" in missing_on_node(marker, "a", tmp_path, "0.0")
-    (tmp_path / "below").mkdir()
-    assert missing_on_node(marker, "a", tmp_path / "below", __version__) == ""
-    assert os.getcwd() == str(tmp_path / "below")
+    assert missing_on_node(marker, "a", tmp_path, __version__) == ""

@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> int:
         plan = read_sweep(options.file)
         _check_own_code(plan, options.file)
         told = _Told(plan.count * plan.seeds, plan.metric)
-        with _runner(options, plan, folder, partial(register_files, quantizers)) as runner:
+        with _runner(options, plan, folder.absolute(), partial(register_files, quantizers)) as runner:
             results = run_sweep(plan, folder, runner, told)
     except (ValueError, TypeError, OSError, ImportError) as error:
         return print_error(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from ..train.recorder import Row
 from ..train.settings import Settings
 from ..train.sweep import Outcome
+from .folder import is_of_sweep
 from .ray_cluster import check_nodes, connected, tune
 from .trial import Ended, Failure, train_trial
 
@@ -74,7 +76,9 @@ class RayRunner:
         state = self.folder / _STATE
         shutil.rmtree(state, ignore_errors=True)
         told = _Told(runs, on_end)
-        trainable = partial(_train, folder=self.folder, runs=runs, cpus=self.cpus, prepare=self.prepare)
+        trainable = partial(
+            _train, folder=self.folder, start=Path.cwd(), runs=runs, cpus=self.cpus, prepare=self.prepare
+        )
         try:
             tune.Tuner(
                 tune.with_resources(trainable, {"cpu": self.cpus, "gpu": self.gpus}),
@@ -132,18 +136,28 @@ def _train(
     config: Mapping[str, Any],
     *,
     folder: Path,
+    start: Path,
     runs: Mapping[str, Settings],
     cpus: int,
     prepare: Callable[[], None],
 ) -> None:
     """Train a run on a machine of the cluster, and report its end."""
+    os.chdir(start)
     prepare()
-    name = config["name"]
-    end = train_trial(folder / name, runs[name], cpus=cpus)
+    name, end = config["name"], _lost(folder)
+    if end is None:
+        end = train_trial(folder / name, runs[name], cpus=cpus)
     if isinstance(end, Failure):
         tune.report({"error": end.error, "is_of_the_run": end.is_of_the_run})
     else:
         tune.report({"history": [dict(row) for row in end.history]})
+
+
+def _lost(folder: Path) -> Ended | None:
+    """Return a failure on a machine that joined the cluster after all were asked, and does not see the folder."""
+    if is_of_sweep(folder):
+        return None
+    return Failure(f"the machine {socket.gethostname()} does not see the folder {folder}", is_of_the_run=False)
 
 
 def _ended(reported: Mapping[str, Any], settings: Settings) -> Ended:

@@ -38,6 +38,11 @@ def take_folder(folder: Path, plan: Plan) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def is_of_sweep(folder: Path) -> bool:
+    """Return whether a folder is that of a sweep, and is seen."""
+    return (folder / _NAME).is_file()
+
+
 def run_name(number: int, seed: int | None) -> str:
     """Return the name of a point's run: "point-3", and of several seeds "point-3-seed-0".
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ..version import __version__
 
 
 def missing_on_node(marker: Path, content: str, folder: Path, version: str) -> str:
-    """Return what this machine lacks for a sweep, "" if nothing; and go to the folder that paths start from.
+    """Return what this machine lacks for a sweep, "" if nothing.
 
     Args:
         marker: a file that the sweep has written into its folder.
@@ -23,8 +22,6 @@ def missing_on_node(marker: Path, content: str, folder: Path, version: str) -> s
         return f"does not see {marker.parent}, the folder of the sweep ({error.strerror})"
     if seen != content:
         return f"has another folder {marker.parent} than the one of the sweep"
-    try:
-        os.chdir(folder)
-    except OSError as error:
-        return f"does not see {folder}, where the command was called, and from where paths start ({error.strerror})"
+    if not folder.is_dir():
+        return f"does not see {folder}, where the command was called, and from where paths start"
     return "" if __version__ == version else f"has bitorch {__version__}, and here it is {version}"
