@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -169,12 +170,16 @@ def _ended(reported: Mapping[str, Any], settings: Settings) -> Ended:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Let Tune keep to itself what it would do to folders, files of logs and Ctrl-C."""
+    """Let Tune keep to itself what it would do to folders, files of logs and Ctrl-C, and tracebacks of lost processes."""
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:
         yield
     finally:
+        logger.setLevel(level)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
