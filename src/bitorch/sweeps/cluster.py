@@ -170,7 +170,7 @@ def _ended(reported: Mapping[str, Any], settings: Settings) -> Ended:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Let Tune keep to itself what it would do to folders, files of logs and Ctrl-C, and tracebacks of lost processes."""
+    """Let Tune keep to itself what it would do to folders, logs and Ctrl-C, and tracebacks of processes that died."""
     logger = logging.getLogger("ray.tune")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
