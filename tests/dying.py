@@ -11,22 +11,34 @@ from pathlib import Path
 
 def die_once(run: Path) -> None:
     """Kill this process as soon as a run has a checkpoint, unless that has been done before."""
-    _watch(run, run.parent / f"{run.name}.died")
 
-
-def die_always(run: Path) -> None:
-    """Kill this process as soon as the lock of a run is there: it never gets further."""
-    _watch(run, None)
-
-
-def _watch(run: Path, died: Path | None) -> None:
     def watch() -> None:
-        while not (run / (".lock" if died is None else "last.ckpt")).exists():
-            time.sleep(0.01)
-        if died is None or _is_first(died):
+        _wait_for(run / "last.ckpt")
+        if _is_first(run.parent / f"{run.name}.died"):
             os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def die_always(run: Path) -> None:
+    """Kill this process as soon as it begins a run: it never gets further."""
+
+    def watch() -> None:
+        lock = run / ".lock"
+        _wait_for(lock)
+        lock.unlink()  # so that processes with other runs live
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def nothing() -> None:
+    """Let the process live."""
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
 
 
 def _is_first(died: Path) -> bool:

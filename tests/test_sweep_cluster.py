@@ -17,7 +17,7 @@ from bitorch.sweeps.sweep_file import read_sweep
 from bitorch.sweeps.trial import Ended, Failure
 from bitorch.train.sweep import Outcome
 from bitorch.version import __version__
-from dying import die_always, die_once
+from dying import die_always, die_once, nothing
 
 #: Of Ray: processes that are as important as others, and wait for machines that are busy. It reads them when imported.
 _PATIENT = {"RAY_raylet_start_wait_time_s": "200", "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -97,7 +97,7 @@ def test_a_run_whose_process_dies_is_taken_up_again(address: str, tmp_path: Path
         with pytest.raises(
             ValueError, match="a run takes 2 cpus and 0 gpus, and no machine of the cluster has so many"
         ):
-            RayRunner(tmp_path, None, 2, 0, 1, partial(int))({"more": settings}, ends.__setitem__)
+            RayRunner(tmp_path, None, 2, 0, 1, nothing)({"more": settings}, ends.__setitem__)
     assert (tmp_path / "once.died").exists()
     once, always = ends["once"], ends["always"]
     assert isinstance(once, Outcome)

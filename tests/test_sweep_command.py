@@ -107,6 +107,7 @@ def test_processes_that_die_are_replaced_and_their_runs_resumed(straight: Path, 
         {name: runs[name] for name in ("point-3", "point-4")}, ends.__setitem__
     )
     assert ends["point-3"] == Failure("its process was killed by SIGKILL, 2 times", is_of_the_run=False)
+    assert ends["point-4"] == outcome_of(straight / "straight" / "point-4", runs["point-4"], ends["point-4"])
 
 
 def outcome_of(folder: Path, settings: Settings, like: Ended) -> Outcome:
@@ -146,7 +147,7 @@ def test_ctrl_c_stops_a_sweep(straight: Path, tmp_path: Path) -> None:
 
 def made_up(accuracy: Callable[[Settings], float | Failure]) -> Callable[..., None]:
     def run(runs: Mapping[str, Settings], on_end: Callable[[str, Ended], None]) -> None:
-        for name, settings in reversed(runs.items()):  # the order in which they end tells nothing
+        for name, settings in reversed(list(runs.items())):  # the order in which they end tells nothing
             value = accuracy(settings)
             row = {"epoch": 1.0, "val/loss": 1.0, "val/acc": value if isinstance(value, float) else 0.0}
             on_end(name, value if isinstance(value, Failure) else Outcome(settings, (row,)))
