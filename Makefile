@@ -129,7 +129,7 @@ include runtime/checks.mk
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'constraints.txt needs Python 3.11 or newer; call make with PYTHON=python3.11'; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP_INSTALL) --editable ".[train,plots,models,onnx,qonnx,dev]"
+	$(PIP_INSTALL) --editable ".[train,plots,models,onnx,qonnx,ray,search,dev]"
 	touch $(STAMP)
 
 # Without build isolation, which would put nanobind into a new temporary directory and so compile everything again each time.

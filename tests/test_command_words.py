@@ -15,7 +15,7 @@ from PIL import Image
 import bitorch
 import bitorch_runtime
 from bitorch.cli import main
-from bitorch.commands import bench, deploy, evaluate, export, init, predict, verify
+from bitorch.commands import bench, deploy, evaluate, export, init, predict, sweep, verify
 from bitorch.commands.arguments import ReportArguments, _CheckArguments, _TrainArguments
 from bitorch.commands.options import _OTHER_NAMES, wrong_option
 from bitorch.known_names import DATA_NAMES
@@ -25,6 +25,7 @@ DATA = "digits, mnist, cifar10, cifar100, svhn, imagenet, images, webdataset, fa
 KINDS = {
     "init": init._Arguments,
     "train": _TrainArguments,
+    "sweep": sweep._Arguments,
     "check": _CheckArguments,
     "report": ReportArguments,
     "eval": evaluate._Arguments,
@@ -69,6 +70,8 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("check", "--batchsize", "--batch-size"),
         ("report", "--learning-rate", "--lr"),
         ("eval", "--device", "--accelerator"),
+        ("sweep", "--workers", "--jobs"),
+        ("sweep", "--ray-address", "--address"),
         ("deploy", "--output", "--out"),
         ("verify", "--batch-size", "--batch"),
         ("predict", "--topk", "--top"),

@@ -131,7 +131,7 @@ def test_extras_are_those_of_the_package() -> None:
     for extra, names in doctor._EXTRAS.items():
         match = re.search(rf"^{extra} = \[(.*?)\]$", text, re.DOTALL | re.MULTILINE)
         assert match is not None
-        assert set(names) <= set(re.findall(r'"([a-z-]+)>=', match[1]))
+        assert set(names) <= set(re.findall(r'"([a-z-]+)(?:\[\w+\])?>=', match[1]))
 
 
 def test_kernels_that_the_cpu_does_not_have() -> None:

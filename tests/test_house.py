@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("deployment",),
     ("checking", "reporting", "allocation", "hub"),
     ("train",),
+    ("sweeps",),
     ("commands",),
 )
 #: Within deployment, likewise.

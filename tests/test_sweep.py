@@ -153,7 +153,7 @@ def test_outcomes_come_in_the_order_of_the_runs_whichever_ends_first(
 
     # Threads in place of processes, which take seconds to start.
     monkeypatch.setattr("bitorch.train.sweep.ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(jobs))
-    monkeypatch.setattr("bitorch.train.sweep._train", train)
+    monkeypatch.setattr("bitorch.train.sweep.train_run", train)
     assert list(sweep(RUNS, tmp_path, jobs=2, on_done=tell)) == ["float", "low"]
     assert told == ["low", "float"]
 

@@ -29,6 +29,7 @@ _PREDICT = {**_DEPLOY, "PIL": 'pip install ".[train]"'}
 _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "init": ("init", "Write a settings file that fits a folder of data.", _PICTURES),
     "train": ("train", "Train a low-bit net.", _TRAIN),
+    "sweep": ("sweep", "Train a grid or a search of settings, here or on a cluster.", _TRAIN),
     "check": ("check", "Name what will go wrong in training, from one batch.", _TRAIN),
     "report": ("report", "Say what each layer of a net costs.", _TRAIN),
     "sensitivity": ("sensitivity", "Say how much worse a net is with other bits in one layer.", _TRAIN),
@@ -42,6 +43,9 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, str]]] = {
     "doctor": ("doctor", "Say what this machine and installation can do.", {}),
 }
 
+#: Commands that start processes, which have to learn of the user's quantizers, too.
+_WITH_PROCESSES = ("sweep",)
+
 #: Options that may name code of the user's own.
 OWN_OPTIONS = ("--model", "--distil-model", "--data", "--loss", "--metric")
 
@@ -49,6 +53,7 @@ OWN_OPTIONS = ("--model", "--distil-model", "--data", "--loss", "--metric")
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "init": ("new", "create", "setup", "start", "configure"),
     "train": ("fit", "run", "finetune", "fine-tune"),
+    "sweep": ("grid", "grid-search", "tune", "hpo", "hyperparameters"),
     "check": ("lint", "diagnose", "validate"),
     "report": ("summary", "analyze", "analyse", "stats"),
     "sensitivity": ("sensitivities", "layerwise", "sweep-bits"),
@@ -85,13 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return print_error(missing)
     try:
         _remember_own_code(rest)
-        files, rest = split_option(rest)
+        files, others = split_option(rest)
         register_files(files)
     except (ValueError, OSError) as error:
         return print_error(str(error))
     try:
         # Only here: a command's own imports take seconds, and need what the others may do without.
-        code: int = import_module(f".commands.{module}", __package__).run(rest)
+        code: int = import_module(f".commands.{module}", __package__).run(rest if name in _WITH_PROCESSES else others)
         sys.stdout.flush()  # here, where a reader that has gone and a full disk are handled
         return code
     except BrokenPipeError:  # `bitorch … | head`: nobody reads on

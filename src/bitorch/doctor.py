@@ -25,6 +25,8 @@ _EXTRAS = {
     "plots": ("matplotlib", "numpy"),
     "models": ("timm", "torchvision"),
     "hub": ("huggingface-hub", "safetensors"),
+    "ray": ("ray",),
+    "search": ("optuna",),
     "bench": ("onnx", "onnxruntime"),
 }
 _RUNTIME = "bitorch-runtime"

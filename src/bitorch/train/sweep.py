@@ -82,15 +82,14 @@ def sweep(
 
     pending = {}
     for name, settings in runs.items():
-        outcome = _read_outcome(folder / name, settings)
+        outcome = begun_run(folder / name, settings)  # an error in any run shall come before the first is trained
         if outcome is None:
-            _read_last(folder / name, settings)  # an error in any run shall come before the first is trained
             pending[name] = settings
         else:
             done(name, outcome)
     if jobs == 1:
         for name, settings in pending.items():
-            done(name, _train(folder / name, settings, None if on_epoch is None else _bind(on_epoch, name)))
+            done(name, train_run(folder / name, settings, None if on_epoch is None else _bind(on_epoch, name)))
     elif pending:
         _train_in_processes(pending, folder, jobs, done)
     return {name: outcomes[name] for name in runs}
@@ -119,6 +118,41 @@ def read_outcome(folder: Path) -> Outcome | None:
     return Outcome(settings, history)
 
 
+def begun_run(folder: Path, settings: Settings) -> Outcome | None:
+    """Return what a run of a sweep reached, by its own folder and its settings; None of one that is not done.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, done or not, or is damaged.
+    """
+    outcome = read_outcome(folder)
+    if outcome is None:
+        _read_last(folder, settings)
+        return None
+    _check_same_run(folder, outcome.settings, settings)
+    return Outcome(settings, outcome.history)
+
+
+def train_run(folder: Path, settings: Settings, on_epoch: Callable[[Row], None] | None = None) -> Outcome:
+    """Train a run of a sweep in its own folder, from its last checkpoint if it was begun, and keep what it reached.
+
+    Raises:
+        ValueError: the folder holds a run with other settings. Whatever `fit` raises.
+    """
+    checkpoint = _read_last(folder, settings)
+    if checkpoint is None:
+        run = dataclasses.replace(settings, out=folder, resume=None)
+    else:
+        run = dataclasses.replace(settings.without_places(), out=folder, resume=checkpoint.path)
+    if checkpoint is not None and checkpoint.epoch >= settings.epochs:  # stopped just before the outcome was written
+        history = checkpoint.history
+    else:
+        history = fit(run, on_epoch=on_epoch, show=False).history
+    if is_first_process():
+        content = json.dumps({"settings": _identity(settings), "history": list(history)}, indent=1)
+        write_atomically(folder / _OUTCOME, lambda file: file.write(content.encode()))
+    return Outcome(settings, tuple(history))
+
+
 def _train_in_processes(
     runs: Mapping[str, Settings], folder: Path, jobs: int, done: Callable[[str, Outcome], None]
 ) -> None:
@@ -129,11 +163,11 @@ def _train_in_processes(
         try:
             # A run is handed over when a process is free for it, because the pool cannot take back what it has queued
             # for its processes: after Ctrl-C, or after an error, those runs would be trained all the same.
-            running = {pool.submit(_train, folder / name, run): name for name, run in islice(waiting, jobs)}
+            running = {pool.submit(train_run, folder / name, run): name for name, run in islice(waiting, jobs)}
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     done(running.pop(future), future.result())
-                    running |= {pool.submit(_train, folder / name, run): name for name, run in islice(waiting, 1)}
+                    running |= {pool.submit(train_run, folder / name, run): name for name, run in islice(waiting, 1)}
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -145,14 +179,6 @@ def _bind(on_epoch: Callable[[str, Row], None], name: str) -> Callable[[Row], No
 
 def _identity(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in settings.to_dict().items() if name not in _PLACES}
-
-
-def _read_outcome(folder: Path, settings: Settings) -> Outcome | None:
-    outcome = read_outcome(folder)
-    if outcome is not None:
-        _check_same_run(folder, outcome.settings, settings)
-        outcome = Outcome(settings, outcome.history)
-    return outcome
 
 
 def _read_last(folder: Path, settings: Settings) -> Checkpoint | None:
@@ -170,19 +196,3 @@ def _check_same_run(folder: Path, before: Settings | None, now: Settings) -> Non
         now = dataclasses.replace(now, **{name: getattr(before, name) for name in _STARTS})
     if before is None or _identity(before) != _identity(now):
         raise ValueError(f"{folder} holds a run with other settings; choose another folder, or delete it to train anew")
-
-
-def _train(folder: Path, settings: Settings, on_epoch: Callable[[Row], None] | None = None) -> Outcome:
-    checkpoint = _read_last(folder, settings)
-    if checkpoint is None:
-        run = dataclasses.replace(settings, out=folder, resume=None)
-    else:
-        run = dataclasses.replace(settings.without_places(), out=folder, resume=checkpoint.path)
-    if checkpoint is not None and checkpoint.epoch >= settings.epochs:  # stopped just before the outcome was written
-        history = checkpoint.history
-    else:
-        history = fit(run, on_epoch=on_epoch, show=False).history
-    if is_first_process():
-        content = json.dumps({"settings": _identity(settings), "history": list(history)}, indent=1)
-        write_atomically(folder / _OUTCOME, lambda file: file.write(content.encode()))
-    return Outcome(settings, tuple(history))
