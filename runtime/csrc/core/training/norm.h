@@ -18,6 +18,9 @@ namespace bitorch {
 // Those beside the training kernels of that name.
 const TrainingNormKernels& training_norm_kernels(const TrainingKernels& kernels);
 
+// Those that this CPU can run, slowest first.
+std::vector<const TrainingNormKernels*> available_training_norm_kernels();
+
 // y [batch][in.rows][in.columns][channels], and whether windows of 2 x 2, two apart, follow.
 struct NormShape {
   int64_t batch;
