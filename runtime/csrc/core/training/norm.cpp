@@ -175,7 +175,7 @@ const TrainingNormKernels& training_norm_kernels(const TrainingKernels& kernels)
     // "avx512-vpopcntdq" has the instructions of "avx512", and so on.
     if (name.rfind(table->name, 0) == 0) return *table;
   }
-  throw Error("training kernels " + name + ": there are none that normalize of that name");
+  throw Error("kernel: '" + name + "' has no functions for steps behind a BatchNorm");
 }
 
 std::vector<const TrainingNormKernels*> available_training_norm_kernels() {

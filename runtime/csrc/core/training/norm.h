@@ -15,7 +15,7 @@
 
 namespace bitorch {
 
-// Those beside the training kernels of that name.
+// Those whose name that of the training kernels begins with. Error: there are none.
 const TrainingNormKernels& training_norm_kernels(const TrainingKernels& kernels);
 
 // Those that this CPU can run, slowest first.
