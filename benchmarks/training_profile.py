@@ -16,7 +16,9 @@ KINDS = {
         "_IntegerProduct", "bitorch::integer_product", "bitorch::norm_product", "_ScaledProduct", "_UnitCodes",
     ),
     "convolutions": ("conv",),
-    "BatchNorm": ("batch_norm", "batchnorm", "bitorch::channel_moments", "bitorch::norm_backward"),
+    "BatchNorm": (
+        "batch_norm", "batchnorm", "bitorch::channel_moments", "bitorch::norm_backward_", "bitorch::norm_pool_backward",
+    ),
     "pooling": ("pool",),
     "ReLU": ("relu", "threshold"),
     "dropout": ("dropout", "bernoulli"),

@@ -380,8 +380,26 @@ def test_the_operators_and_their_fakes() -> None:
         winners = product(*call)[3]
         if save:
             g = torch.rand(5, 6, *((4, 3) if pool else (9, 7))).contiguous(memory_format=torch.channels_last)
-            back = (g, y, winners, mean, variance, gamma, pool)
-            torch.library.opcheck(torch.ops.bitorch.norm_backward.default, back, test_utils=CHECKS)
+            back = (g, y, winners, mean, variance, gamma) if pool else (g, y, mean, variance, gamma)
+            back_of = torch.ops.bitorch.norm_pool_backward if pool else torch.ops.bitorch.norm_backward_
+            torch.library.opcheck(back_of.default, back, test_utils=CHECKS)
+
+
+def test_the_gradient_of_a_norm_takes_the_place_of_that_of_its_output() -> None:
+    """Whatever the layout: the kernels want channels last, of memory that is not so there is a copy."""
+    y, gamma = images(), torch.rand(6)
+    mean, variance = torch.ops.bitorch.channel_moments(y)
+    y64 = y.double().requires_grad_()
+    g = torch.rand(y.shape)
+    weight = gamma.double().requires_grad_()
+    F.batch_norm(y64, None, None, weight, None, True, 0.0, 1e-5).backward(g.double())
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        of_y = g.clone(memory_format=memory_format)
+        inverse = (variance + 1e-5).rsqrt()
+        of_gamma, of_beta = torch.ops.bitorch.norm_backward_(of_y, y, mean, inverse, gamma)
+        torch.testing.assert_close(of_y.double(), y64.grad, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(of_gamma.double(), weight.grad, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(of_beta, g.sum((0, 2, 3)))
 
 
 def test_a_net_trains() -> None:

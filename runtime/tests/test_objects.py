@@ -55,6 +55,7 @@ SYMBOLS = {
     "kernel_training_avx512": {"kAvx512Training"},
     "kernel_training_avx512_vpopcntdq": {"kAvx512Planes"},
     "kernel_training_norm_portable": {"kPortableTrainingNorm"},
+    "kernel_training_norm_avx2": {"kAvx2TrainingNorm"},
     "kernel_training_norm_avx512": {"kAvx512TrainingNorm"},
     "kernel_few_channels_portable": {"kPortableFewChannels"},
     "kernel_few_channels_avx2": {"kAvx2FewChannels"},

@@ -89,6 +89,7 @@ struct TrainingNormKernels {
 };
 
 extern const TrainingNormKernels kPortableTrainingNorm;
+extern const TrainingNormKernels kAvx2TrainingNorm;
 extern const TrainingNormKernels kAvx512TrainingNorm;
 
 }  // namespace bitorch

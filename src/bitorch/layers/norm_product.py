@@ -14,7 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ..operators.integer_product import BackwardCall, integer_product_backward, is_channels_last
-from ..operators.norm_product import NormCall, norm_backward, norm_product, pooled
+from ..operators.norm_product import NormCall, norm_backward_, norm_pool_backward, norm_product, pooled
 from ..quantizations.gradients import GradientQuantization
 from .input_quantizer import quantizer_of
 from .integer_kernels import GradientForm, Layer, TrainingKernels, Ways, call_ways, gradient_form, layer_ways
@@ -138,8 +138,10 @@ class _NormProduct(Function):
         )
         of_x, of_c, of_bias = integer_product_backward(*call)
         of_norm: tuple[Tensor | None, ...] = (None, None, None)
-        if needs_norm:
-            of_norm = norm_backward(of_x, y, winners, mean, inverse, gamma, form.pool)
+        if needs_norm and form.pool:
+            of_norm = norm_pool_backward(of_x, y, winners, mean, inverse, gamma)
+        elif needs_norm:
+            of_norm = of_x, *norm_backward_(of_x, y, mean, inverse, gamma)
         found = (*of_norm, of_c, of_bias)
         return (
             *(of if needed else None for of, needed in zip(found, ctx.needs_input_grad[:5], strict=True)),

@@ -1,9 +1,9 @@
 """PyTorch operators of training on integers behind a BatchNorm: what it gives becomes codes in one pass over memory.
 
 `bitorch::channel_moments` are a BatchNorm's statistics of a batch; `bitorch::norm_product` normalizes by them, pools,
-quantizes and multiplies, and `bitorch::norm_backward` goes back from the gradient that
-`bitorch::integer_product_backward` gives. What is kept in between is the BatchNorm's input, and codes.
-`bitorch_runtime.training_norm` has the formulas.
+quantizes and multiplies. `bitorch::norm_backward_` goes back from the gradient that `bitorch::integer_product_backward`
+gives, and `bitorch::norm_pool_backward` does so behind a pooling. What is kept in between is the BatchNorm's input, and
+codes. `bitorch_runtime.training_norm` has the formulas.
 """
 
 from __future__ import annotations
@@ -29,13 +29,20 @@ _LIBRARY.define(
     "bool channels_last) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
-    "norm_backward(Tensor gradient, Tensor y, Tensor winners, Tensor mean, Tensor inverse, Tensor? gamma, bool pool) "
+    "norm_backward_(Tensor(a!) gradient, Tensor y, Tensor mean, Tensor inverse, Tensor? gamma) -> (Tensor, Tensor)"
+)
+_LIBRARY.define(
+    "norm_pool_backward(Tensor gradient, Tensor y, Tensor winners, Tensor mean, Tensor inverse, Tensor? gamma) "
     "-> (Tensor, Tensor, Tensor)"
 )
 #: Mean and biased variance of each channel, float64 [C], of y float32 [N, C, H, W].
 channel_moments = torch.ops.bitorch.channel_moments.default
 norm_product = torch.ops.bitorch.norm_product.default
-norm_backward = torch.ops.bitorch.norm_backward.default
+#: Puts the gradient of y in the place of the one that it comes from, of the same shape where no window stood between:
+#: other memory would be one pass more. Returns the gradients of gamma and of beta.
+norm_backward_ = torch.ops.bitorch.norm_backward_.default
+#: The gradients of y, gamma and beta, where windows stood between.
+norm_pool_backward = torch.ops.bitorch.norm_pool_backward.default
 
 
 class NormCall(NamedTuple):
@@ -155,37 +162,69 @@ def _compute_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return laid_out(result, call.channels_last), saved, codes, winners
 
 
-def _compute_backward(
-    gradient: Tensor, y: Tensor, winners: Tensor, mean: Tensor, inverse: Tensor, gamma: Tensor | None, pool: bool
+def _backward(
+    gradient: Tensor, y: Tensor, mean: Tensor, inverse: Tensor, gamma: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    of_gamma, of_beta = _of_channels(y)
+    memory = _to_memory(gradient)
+    _run_backward(memory, y, None, mean, inverse, gamma, (memory, of_gamma, of_beta))
+    if memory.data_ptr() != gradient.data_ptr():  # a copy, as the channels were not last
+        gradient.copy_(memory.permute(0, 3, 1, 2))
+    return of_gamma, of_beta
+
+
+def _backward_fake(_: Tensor, y: Tensor, *__: Any) -> tuple[Tensor, Tensor]:
+    return _of_channels(y)
+
+
+def _pool_backward(
+    gradient: Tensor, y: Tensor, winners: Tensor, mean: Tensor, inverse: Tensor, gamma: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
+    of_y, (of_gamma, of_beta) = _in_memory(y), _of_channels(y)
+    _run_backward(_to_memory(gradient), y, winners, mean, inverse, gamma, (of_y, of_gamma, of_beta))
+    return laid_out(of_y, True), of_gamma, of_beta
+
+
+def _pool_backward_fake(_: Tensor, y: Tensor, *__: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return laid_out(_in_memory(y), True), *_of_channels(y)
+
+
+def _run_backward(
+    gradient: Tensor,
+    y: Tensor,
+    winners: Tensor | None,
+    mean: Tensor,
+    inverse: Tensor,
+    gamma: Tensor | None,
+    results: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    """Write the gradients of y, gamma and beta; gradient [N, H, W, C] and results are in the order of memory."""
     runtime = _runtime()
     share_threads()
-    results = _gradients(y)
     runtime.backward(
-        _to_memory(gradient).numpy(),
+        gradient.numpy(),
         _to_memory(y).numpy(),
-        winners.numpy() if pool else None,
+        None if winners is None else winners.numpy(),
         mean.numpy(),
         runtime.Affine(None, None, inverse.numpy()),
         None if gamma is None else gamma.detach().contiguous().numpy(),
         out=tuple(result.numpy() for result in results),
         threads=torch.get_num_threads(),
     )
-    of_y, of_gamma, of_beta = results
-    return laid_out(of_y, True), of_gamma, of_beta
 
 
-def _compute_backward_fake(gradient: Tensor, y: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    of_y, of_gamma, of_beta = _gradients(y)
-    return laid_out(of_y, True), of_gamma, of_beta
-
-
-def _gradients(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of y, in the order of memory, of gamma and of beta, empty."""
+def _in_memory(y: Tensor) -> Tensor:
+    """Return the gradient of y in the order of memory, empty."""
     samples, channels, rows, columns = y.shape
-    return y.new_empty([samples, rows, columns, channels]), y.new_empty(channels), y.new_empty(channels)
+    return y.new_empty([samples, rows, columns, channels])
+
+
+def _of_channels(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of gamma and of beta, empty."""
+    return y.new_empty(y.shape[1]), y.new_empty(y.shape[1])
 
 
 register(_LIBRARY, "channel_moments", _moments, _moments_fake)
 register(_LIBRARY, "norm_product", _compute, _compute_fake)
-register(_LIBRARY, "norm_backward", _compute_backward, _compute_backward_fake)
+register(_LIBRARY, "norm_backward_", _backward, _backward_fake)
+register(_LIBRARY, "norm_pool_backward", _pool_backward, _pool_backward_fake)

@@ -1,8 +1,10 @@
 #include "core/training/norm.h"
 
 #include <algorithm>
+#include <string>
 
 #include "core/base/checked.h"
+#include "core/base/cpu.h"
 #include "core/training/workers.h"
 
 namespace bitorch {
@@ -12,6 +14,14 @@ namespace {
 constexpr int64_t kRun = 128;
 // What kernels read beyond the channels of a periodic array.
 constexpr int64_t kBeyond = 63;
+
+constexpr const TrainingNormKernels* kNormTables[] = {
+    &kPortableTrainingNorm,
+#if defined(__x86_64__)
+    &kAvx2TrainingNorm,
+    &kAvx512TrainingNorm,
+#endif
+};
 
 Scratch<float> periodic(int64_t channels) { return Scratch<float>(channels + kBeyond); }
 
@@ -160,12 +170,21 @@ class Backward {
 }  // namespace
 
 const TrainingNormKernels& training_norm_kernels(const TrainingKernels& kernels) {
-#if defined(__x86_64__)
-  // All tables but the portable one have its instructions.
-  if (&kernels != &kPortableTraining) return kAvx512TrainingNorm;
-#endif
-  static_cast<void>(kernels);
-  return kPortableTrainingNorm;
+  const std::string name = kernels.name;
+  for (const TrainingNormKernels* table : kNormTables) {
+    // "avx512-vpopcntdq" has the instructions of "avx512", and so on.
+    if (name.rfind(table->name, 0) == 0) return *table;
+  }
+  throw Error("kernel: '" + name + "' has no functions for steps behind a BatchNorm");
+}
+
+std::vector<const TrainingNormKernels*> available_training_norm_kernels() {
+  const std::vector<std::string> names = available_kernels();
+  std::vector<const TrainingNormKernels*> tables;
+  for (const TrainingNormKernels* table : kNormTables) {
+    if (std::find(names.begin(), names.end(), table->name) != names.end()) tables.push_back(table);
+  }
+  return tables;
 }
 
 void channel_moments(const TrainingNormKernels& kernels, const float* y, int64_t pixels, int64_t channels, int threads,

@@ -15,8 +15,11 @@
 
 namespace bitorch {
 
-// Those beside the training kernels of that name.
+// Those whose name that of the training kernels begins with. Error: there are none.
 const TrainingNormKernels& training_norm_kernels(const TrainingKernels& kernels);
+
+// Those that this CPU can run, slowest first.
+std::vector<const TrainingNormKernels*> available_training_norm_kernels();
 
 // y [batch][in.rows][in.columns][channels], and whether windows of 2 x 2, two apart, follow.
 struct NormShape {

@@ -1,8 +1,5 @@
-// Holds steps of training behind a BatchNorm to the portable kernels on one thread, on all kernels that this CPU runs
-// and on one and three threads: random layers, in memory of exactly the size that is asked for. What the portable
-// kernels give is held to NumPy by runtime/tests/test_training_norm.py.
-//
-//   check_training_norm [--cases 200] [--seed 0]      exits with 1 if anything is wrong, and prints it
+// Random layers behind a BatchNorm, in memory of exactly the size that is asked for: on all kernels that this CPU runs
+// and on one and three threads, against the portable kernels on one.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -11,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "checks.h"
 #include "core/training/choice.h"
 #include "core/training/forward.h"
 #include "core/training/norm.h"
-#include "tool.h"
 
 namespace bitorch {
 namespace {
@@ -121,11 +118,10 @@ bool same(const Results& a, const Results& b) {
          same(a.dy, b.dy) && same(a.dgamma, b.dgamma) && same(a.dbeta, b.dbeta);
 }
 
-int check(int argc, char** argv) {
-  const Arguments arguments(argc, argv, "check_training_norm [--cases N] [--seed N]", {"--cases", "--seed"});
-  const int64_t cases = arguments.number("--cases", 200, 1, 1000000);
-  Random random(static_cast<uint64_t>(arguments.number("--seed", 0, 0, std::numeric_limits<int64_t>::max())));
-  int failures = 0;
+}  // namespace
+
+int64_t check_layers(Random& random, int64_t cases) {
+  int64_t failures = 0;
   for (int64_t i = 0; i < cases; ++i) {
     const Case c = random_case(random);
     const Results expected = run(c, kPortableTraining, 1);
@@ -137,11 +133,7 @@ int check(int argc, char** argv) {
       }
     }
   }
-  std::printf("%lld layers, %d wrong\n", static_cast<long long>(cases), failures);
-  return failures == 0 ? 0 : 1;
+  return failures;
 }
 
-}  // namespace
 }  // namespace bitorch
-
-int main(int argc, char** argv) { return bitorch::run_tool("check_training_norm", bitorch::check, argc, argv); }

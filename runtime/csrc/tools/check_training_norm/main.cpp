@@ -1,0 +1,33 @@
+// Holds steps of training behind a BatchNorm to the portable kernels: single functions and whole layers. What the
+// portable kernels give is held to NumPy by runtime/tests/test_training_norm.py.
+//
+//   check_training_norm [--cases 200] [--seed 0]      exits with 1 if anything is wrong, and prints it
+#include <signal.h>
+
+#include <cstdio>
+#include <limits>
+
+#include "checks.h"
+#include "tools/check_kernels/support.h"
+
+namespace bitorch {
+namespace {
+
+int check(int argc, char** argv) {
+  const Arguments arguments(argc, argv, "check_training_norm [--cases N] [--seed N]", {"--cases", "--seed"});
+  const int64_t cases = arguments.number("--cases", 200, 1, 1000000);
+  Random random(static_cast<uint64_t>(arguments.number("--seed", 0, 0, std::numeric_limits<int64_t>::max())));
+  signal(SIGSEGV, report_signal);
+  signal(SIGBUS, report_signal);
+  const Calls calls = check_norm_functions(random);
+  std::printf("%lld calls of functions, %lld wrong\n", static_cast<long long>(calls.done),
+              static_cast<long long>(calls.wrong));
+  const int64_t wrong = check_layers(random, cases);
+  std::printf("%lld layers, %lld wrong\n", static_cast<long long>(cases), static_cast<long long>(wrong));
+  return calls.wrong + wrong == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace bitorch
+
+int main(int argc, char** argv) { return bitorch::run_tool("check_training_norm", bitorch::check, argc, argv); }
