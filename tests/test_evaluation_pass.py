@@ -277,6 +277,15 @@ def test_inputs_without_a_batch_and_empty_ones() -> None:
             assert_same_bits(found, layers(x))
 
 
+def test_outputs_lie_in_memory_as_the_layers_own() -> None:
+    layer = layer_of(net().to(memory_format=torch.channels_last), "3")  # type: ignore[call-overload]
+    for x in (torch.rand(4, 24, 8, 8), torch.rand(4, 24, 8, 8).to(memory_format=torch.channels_last)):
+        (found,), _ = evaluated(layer, x)
+        with torch.no_grad():
+            assert_same_bits(found, layer(x))
+        assert not found.is_contiguous()  # channels last, as the weight is
+
+
 def test_costs_decide() -> None:
     model, x = net(), images(4)
     few = "packing takes longer than what a pass of so few inputs saves"
