@@ -161,8 +161,7 @@ class Backward {
 
 const TrainingNormKernels& training_norm_kernels(const TrainingKernels& kernels) {
 #if defined(__x86_64__)
-  // All tables but the portable one have its instructions.
-  if (&kernels != &kPortableTraining) return kAvx512TrainingNorm;
+  if (&kernels != &kPortableTraining && &kernels != &kAvx2Training) return kAvx512TrainingNorm;
 #endif
   static_cast<void>(kernels);
   return kPortableTrainingNorm;
