@@ -19,8 +19,9 @@ from training_step import batch_of, prepare
 
 #: The largest code of a weight that the kernels take in bytes.
 _BYTE = 127
-#: Of gradients of low-bit weights, which are sums of floats in another order, relative to the largest of a layer.
-_TOLERANCE = 1e-4
+#: Of gradients of low-bit weights, which are sums of floats in another order, relative to the largest of a layer. Those
+#: of PyTorch's convolutions are further from the sums in float64 than the kernels' are, most with AVX2.
+_TOLERANCE = 3e-4
 #: Of the loss with fused layers, whose BatchNorm rounds otherwise: a code near a threshold may become its neighbour,
 #: which the BatchNorms of a few images spread.
 _FUSED_TOLERANCE = 0.2

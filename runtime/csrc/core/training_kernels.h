@@ -23,6 +23,7 @@ struct TrainingDots {
   int32_t rows, steps;       // 0 rows: the sums are 0
   int32_t pixels, channels;  // 1 .. kTilePixels, 1 .. 64; sums of further channels are not defined
   int32_t* tile;             // 64-byte boundary
+  int32_t largest;           // 1 or more: no |code * weight| is larger
 };
 
 // y[p][c] = float(d + border[c]) * scale[c], then + bias[c]; d is the sum, or 2 * sum + halves[p].
@@ -70,6 +71,7 @@ struct WeightDots {
   const int32_t* border;   // [64], 64-byte boundary; or null
   int64_t border_step;     // from sample to sample, whole vectors
   float* sums;             // [taps][64], 64-byte boundary
+  int32_t largest;         // 1 or more: no |q * g| is larger
 };
 
 // out[c][r] = scale * in[r][c].
@@ -172,6 +174,7 @@ struct TrainingKernels {
 };
 
 extern const TrainingKernels kPortableTraining;
+extern const TrainingKernels kAvx2Training;
 extern const TrainingKernels kAvx512Training;
 // Of CPUs with AVX512_VPOPCNTDQ, which "avx512" does without.
 extern const PlaneKernels kAvx512Planes;

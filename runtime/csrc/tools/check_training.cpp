@@ -42,7 +42,7 @@ struct Results {
 };
 
 ConvShape random_shape(Random& random, bool linear) {
-  const std::vector<int64_t> channels{1, 3, 4, 17, 63, 64, 65, 130};
+  const std::vector<int64_t> channels{1, 3, 4, 8, 9, 15, 16, 17, 63, 64, 65, 130};
   ConvShape s{random.from(1, 5), {1, 1}, random.of(channels), random.of(channels), {1, 1}, {1, 1}, {0, 0}};
   if (linear) return s;
   if (random.one_in(3)) s.groups = random.from(2, 4);
@@ -70,6 +70,16 @@ float random_number(Random& random, const InputCodes& input) {
   return static_cast<float>(input.low + random.from(0, input.levels));
 }
 
+// All codes as large as they get, so that sums are, too: in the first sample of gradients, and in the others of the
+// other sign.
+void go_to_extremes(Random& random, int n, Case& c) {
+  const int sign = random.one_in(2) ? 1 : -1;
+  for (int16_t& code : c.weight) code = static_cast<int16_t>(sign * n);
+  for (float& x : c.x) x = c.input.given ? static_cast<float>(c.input.low + c.input.levels) : 1;
+  const size_t outputs = static_cast<size_t>(c.shape.outputs());
+  for (size_t i = 0; i < c.g.size(); ++i) c.g[i] = i < outputs ? 1e-3f : -1e-3f;
+}
+
 Case random_case(Random& random) {
   Case c;
   c.linear = random.one_in(4);
@@ -88,6 +98,7 @@ Case random_case(Random& random) {
   for (float& x : c.x) x = random_number(random, c.input);
   c.g.resize(static_cast<size_t>(c.shape.batch * c.shape.outputs()));
   for (float& g : c.g) g = random.real() * 1e-3f;
+  if (random.one_in(4)) go_to_extremes(random, n, c);
   if (random.one_in(4)) c.x[random.below(c.x.size())] = std::numeric_limits<float>::quiet_NaN();
   if (random.one_in(3)) c.g[random.below(c.g.size())] = std::numeric_limits<float>::infinity();
   c.input_scale = 1 / static_cast<float>(c.input.levels);

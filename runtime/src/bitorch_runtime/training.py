@@ -39,8 +39,8 @@ Floats = NDArray[np.float32]
 Codes = NDArray[np.int8] | NDArray[np.int16]
 Array = NDArray[Any]
 PORTABLE = "portable"
-#: Instructions of the fast kernels.
-NEEDED = ("avx2", "fma", "popcnt", "bmi", "bmi2", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni")
+#: Instructions of the fast kernels, at least.
+NEEDED = ("avx2", "fma", "popcnt", "bmi", "bmi2")
 #: Two numbers of 32 bits, with a sign or without.
 Key = tuple[int, int]
 #: Of a gradient's levels: odd multiples of half a step, or integers.
@@ -73,8 +73,9 @@ class Gradients(NamedTuple):
 def kernels() -> tuple[str, ...]:
     """Return the names of the kernels that this CPU can run, slowest first.
 
-    "portable" is for checking: it is far slower than floats. "avx512" needs AVX-512 with VNNI; "avx512-vpopcntdq" is
-    the same with forwards on planes of bits, where few bits make them faster: see `forward_method`.
+    "portable" is for checking: it is far slower than floats. "avx2" multiplies bytes in 16 bits, the faster the fewer
+    bits there are. "avx512" needs AVX-512 with VNNI, and is as fast for all bits; "avx512-vpopcntdq" is the same with
+    forwards on planes of bits, where few bits make them faster: see `forward_method`.
     """
     return tuple(_native.training_kernels())
 
@@ -92,7 +93,7 @@ def obstacles() -> tuple[str, ...]:
         return (f"BITORCH_KERNEL={os.environ.get('BITORCH_KERNEL')} leaves only portable kernels for training",)
     flags = _native.cpu_flags()
     lacking = [flag for flag in NEEDED if flag not in flags]
-    return (f"training on integers needs AVX-512 with VNNI; this CPU lacks {', '.join(lacking)}",)
+    return (f"training on integers needs AVX2; this CPU lacks {', '.join(lacking)}",)
 
 
 def set_executor(address: int | None) -> None:

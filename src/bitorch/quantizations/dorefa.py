@@ -273,7 +273,7 @@ class GradientDoReFa(GradientQuantization):
     The levels are m·(2i − n)/n, i = 0 … n. There is no zero level: a zero in a sample not all zero becomes ±m/n.
     At 1 bit: ±m. An all-zero sample (also one whose m is below 2^-120) stays exactly zero. NaN or inf in a sample makes
     that sample NaN. bits=32: the gradient passes unchanged.
-    Behind a low-bit layer, a CPU with AVX-512 VNNI computes the backward pass on the codes as integers, which is faster
+    Behind a low-bit layer, an x86-64 CPU with AVX2 computes the backward pass on the codes as integers, which is faster
     than on floats (docs/training-speed.md). Elsewhere few-bit gradients are emulated, and training is no faster.
 
     Args:

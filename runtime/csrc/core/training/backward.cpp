@@ -17,9 +17,6 @@
 namespace bitorch {
 namespace {
 
-// Where codes of 2i + 1 are no bytes, i are.
-bool codes_are_halved(const GradientSpec& spec) { return !spec.has_zero && spec.bits == 8; }
-
 // What one thread works in.
 struct BackwardRoom {
   Scratch<uint8_t> levels;
@@ -36,7 +33,7 @@ class ConvBackward {
         of_group_(s_.of_group()),
         layout_(s_, args.masked),
         scale_(s_.batch),
-        has_halves_(codes_are_halved(args.gradient)) {
+        has_halves_(args.gradient.halved()) {
     for (int64_t group = 0; args.dx != nullptr && group < s_.groups; ++group) {
       inputs_.emplace_back(*args.kernels, s_, *args.weight, args.gradient, group);
     }
@@ -68,6 +65,7 @@ class ConvBackward {
                                 borders_.data(),
                                 a_.input_scale,
                                 a_.dw,
+                                a_.input.largest() * a_.gradient.largest_byte(),
                                 a_.threads};
     grad_weight(weight);
   }
@@ -94,7 +92,8 @@ class ConvBackward {
                    groups_.data() + (sample * s_.groups + group) * groups_bytes(of_group_));
       }
       if (has_halves_) {
-        tap_sums_->run(layout_.codes_of(a_.saved, sample), room.rows.data(), halves_.data() + sample * taps_);
+        tap_sums_->run(layout_.codes_of(a_.saved, sample), a_.input.largest(), room.rows.data(),
+                       halves_.data() + sample * taps_);
       }
     }
     for (const GradInput& input : inputs_) {

@@ -7,7 +7,7 @@
 
 namespace bitorch {
 
-// Names of those that this CPU can run, slowest first: "portable", then "avx512".
+// Names of those that this CPU can run, slowest first: "portable", then "avx2".
 std::vector<std::string> available_training_kernels();
 
 // Those of that name; of "", the fastest that the table of core/base/cpu.h, and so BITORCH_KERNEL, allows. Error:

@@ -166,7 +166,8 @@ class ConvForward {
             met.count,
             steps,
             s_.out().columns,
-            channels_in(block, of_group_.out_channels)};
+            channels_in(block, of_group_.out_channels),
+            a_.weight->largest_product(a_.input.largest())};
   }
 
   // row_out: y of the group's first channel in the row's first pixel.

@@ -28,7 +28,8 @@ GradInput::GradInput(const TrainingKernels& kernels, const ConvShape& whole, con
       in_step_(whole.in_channels),
       out_step_(whole.out_channels),
       halved_(weight.halved()),
-      twice_(gradient.multiple() == 2) {
+      twice_(gradient.multiple() == 2),
+      largest_(weight.largest_product(gradient.largest())) {
   const std::vector<Phase> rows = phases_of(s_.in.rows, s_.kernel.rows, s_.stride.rows, s_.padding.rows);
   const std::vector<Phase> columns = phases_of(s_.in.columns, s_.kernel.columns, s_.stride.columns, s_.padding.columns);
   image_ = image_of(s_, columns);
@@ -133,7 +134,8 @@ void GradInput::run_row(const Room& room, const Part& part, int64_t block, int64
                     reads ? met.count : 0,
                     steps,
                     part.columns.count,
-                    channels};
+                    channels,
+                    largest_};
   const int64_t y = part.rows.first + i * s_.stride.rows, step = s_.stride.columns * in_step_;
   const int64_t at =
       (y * s_.in.columns + part.columns.first) * in_step_ + group_ * s_.in_channels + block * kTileChannels;

@@ -52,6 +52,7 @@ class GradInput {
   ConvShape s_;                         // of the group
   int64_t group_, in_step_, out_step_;  // channels of x and y
   bool halved_, twice_;
+  int32_t largest_;  // product of a level and what stands for a weight's code
   Image image_;
   std::vector<Part> parts_;
 };

@@ -103,7 +103,8 @@ class GradWeight {
                           rows * pairs_,
                           a_.borders == nullptr ? nullptr : a_.borders + row * padded_ + item.block * kTileChannels,
                           rows * padded_,
-                          sums};
+                          sums,
+                          a_.largest};
     a_.kernels->weight_dots(&dots);
   }
 

@@ -18,7 +18,8 @@ struct GradWeightArgs {
   const int32_t* borders;  // of each sample, [kernel.rows][groups][out_channels in whole blocks], what is added to
                            // sums of bytes; or null
   float input_scale;
-  float* dw;  // [out_channels][kernel.rows][kernel.columns][in_channels / groups]
+  float* dw;        // [out_channels][kernel.rows][kernel.columns][in_channels / groups]
+  int32_t largest;  // product of a byte of x and one of the gradient
   int threads;
 };
 

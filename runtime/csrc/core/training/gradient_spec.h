@@ -19,6 +19,9 @@ struct GradientSpec {
   int high() const { return has_zero ? n() : (n() - 1) / 2; }
   int multiple() const { return has_zero ? 1 : 2; }
   int largest() const { return has_zero ? 2 * n() : n(); }  // of j and of |code|
+  // Where codes of 2i + 1 are no bytes, i are.
+  bool halved() const { return !has_zero && bits == 8; }
+  int largest_byte() const { return halved() ? (n() + 1) / 2 : n(); }  // |code|, or |i|
   int code(int i) const { return has_zero ? i : 2 * i + 1; }
 };
 

@@ -77,13 +77,13 @@ TapSums::TapSums(const TrainingKernels& kernels, const ConvShape& s, const Saved
   }
 }
 
-void TapSums::run(const uint8_t* planes, int32_t* rows, int32_t* sums) const {
+void TapSums::run(const uint8_t* planes, int32_t largest, int32_t* rows, int32_t* sums) const {
   const int64_t columns = s_.kernel.columns, taps = s_.in_channels * columns;
   for (int64_t block = 0; block < blocks_of(columns); ++block) {
     const int32_t count = channels_in(block, columns);
-    const TileRow row{planes, 0, 4 * steps_, ones_.data() + block * steps_ * 4 * kTileChannels,
-                      0,      1, steps_,     s_.in.rows * s_.in_channels,
-                      count};
+    const TileRow row{planes, 0,      4 * steps_, ones_.data() + block * steps_ * 4 * kTileChannels,
+                      0,      1,      steps_,     s_.in.rows * s_.in_channels,
+                      count,  largest};
     for_tiles(kernels_, row, [&](const int32_t* tile, int64_t first, int32_t pixels) {
       for (int32_t p = 0; p < pixels; ++p) {
         int32_t* to = rows + (first + p) * columns + block * kTileChannels;

@@ -35,8 +35,9 @@ class TapSums {
  public:
   TapSums(const TrainingKernels& kernels, const ConvShape& shape, const SavedLayout& layout);
   int64_t scratch() const { return s_.in.rows * s_.in_channels * s_.kernel.columns; }
-  // sums [kernel.rows][in_channels][kernel.columns], of one sample's planes; rows: scratch() numbers.
-  void run(const uint8_t* planes, int32_t* rows, int32_t* sums) const;
+  // sums [kernel.rows][in_channels][kernel.columns], of one sample's planes, bytes up to `largest`; rows: scratch()
+  // numbers.
+  void run(const uint8_t* planes, int32_t largest, int32_t* rows, int32_t* sums) const;
 
  private:
   const TrainingKernels& kernels_;

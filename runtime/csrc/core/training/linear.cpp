@@ -26,6 +26,7 @@ struct Rows {
   const uint8_t* bytes;
   int64_t step;
   const int32_t* sums;  // of each row, where weight codes are halved; or null
+  int32_t largest;      // product of a byte and what stands for a weight's code
 };
 
 void sum_rows(const uint8_t* bytes, int64_t step, int64_t rows, int32_t* sums) {
@@ -60,7 +61,8 @@ void for_blocks(const TrainingKernels& kernels, const Rows& rows, const int8_t* 
                       1,
                       rows.step / 4,
                       count,
-                      of_block};
+                      of_block,
+                      rows.largest};
     for_tiles(kernels, row, [&](const int32_t* tile, int64_t sample, int32_t samples) {
       finish(tile, first + sample, samples, block, of_block);
     });
@@ -125,7 +127,8 @@ void multiply_rows(const ForwardArgs& a, const LinearSaved& layout, const uint8_
     sum_rows(codes, layout.step, s.batch, halves.data());
   }
   const Scratch<int8_t> packed = pack_forward(*a.weight, s, 0);
-  const Rows rows{codes, layout.step, a.weight->halved() ? halves.data() : nullptr};
+  const Rows rows{codes, layout.step, a.weight->halved() ? halves.data() : nullptr,
+                  a.weight->largest_product(a.input.largest())};
   for_blocks(*a.kernels, rows, packed.data(), s.batch, s.out_channels, a.threads,
              [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t) {
                finish(tile, rows.sums, sample, count, block);
@@ -173,7 +176,8 @@ class LinearBackward {
     }
     std::vector<float> scale(static_cast<size_t>(s_.batch));
     for (int64_t i = 0; i < s_.batch; ++i) scale[i] = scale_[i] * a_.weight_scale;
-    const Rows rows{levels_.data(), step_, halves.empty() ? nullptr : halves.data()};
+    const Rows rows{levels_.data(), step_, halves.empty() ? nullptr : halves.data(),
+                    a_.weight->largest_product(a_.gradient.largest())};
     const uint8_t* mask = layout_.mask == 0 ? nullptr : a_.saved + layout_.codes;
     for_blocks(*a_.kernels, rows, packed.data(), s_.batch, channels, a_.threads,
                [&](const int32_t* tile, int64_t sample, int32_t count, int64_t block, int32_t of_block) {

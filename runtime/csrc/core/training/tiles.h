@@ -14,6 +14,7 @@ struct TileRow {
   int64_t weight_row;
   int64_t rows, steps, pixels;
   int32_t channels;
+  int32_t largest;
 };
 
 // finish(tile, first, count) takes the sums of pixels first .. first+count-1, tile after tile, all about as wide.
@@ -33,7 +34,8 @@ void for_tiles(const TrainingKernels& kernels, const TileRow& row, const F& fini
                             static_cast<int32_t>(row.steps),
                             count,
                             row.channels,
-                            tile};
+                            tile,
+                            row.largest};
     kernels.dots(&dots);
     finish(tile, first, count);
   }

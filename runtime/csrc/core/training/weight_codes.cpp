@@ -76,6 +76,11 @@ WeightCodes::WeightCodes(const ArrayView& codes, const ConvShape& s)
   }
 }
 
+int32_t WeightCodes::largest_product(int64_t level) const {
+  const int64_t stored = halved_ ? (largest_ + 1) / 2 : largest_;
+  return static_cast<int32_t>(std::max<int64_t>(1, level * stored));
+}
+
 std::vector<int32_t> WeightCodes::sums(int64_t first, int64_t count) const {
   std::vector<int32_t> padded(static_cast<size_t>(taps_ * step_), 0);
   for (int64_t o = first; o < first + count; ++o) {

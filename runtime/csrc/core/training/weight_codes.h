@@ -18,6 +18,8 @@ class WeightCodes {
 
   bool halved() const { return halved_; }
   int64_t largest() const { return largest_; }  // |c|
+  // The largest |product| of one of `level` or less with what of() points to; 1 where all are 0.
+  int32_t largest_product(int64_t level) const;
   // The least bits whose odd codes, up to 2^bits - 1, these are; 0 where some are even, or halved.
   int odd_bits() const { return odd_bits_; }
 
