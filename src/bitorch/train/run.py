@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
@@ -35,6 +38,7 @@ from .checkpoint_io import AtomicCheckpointIO
 from .files import check_writable, link_atomically, write_atomically
 from .guard import NonFiniteError
 from .lost_folder import saying_why
+from .meeting import check_launched, saying_who_is_missing
 from .net_source import NetSource, given_name
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
@@ -44,6 +48,8 @@ from .run_data import picture_shape
 from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
+from .sharded_strategy import Sharded
+from .sharding import slices_and_others
 from .stopping import Interrupted, StopRequest
 from .task import Task
 from .trainable import Trainable
@@ -117,6 +123,7 @@ class Run(Parts):
             Interrupted: Ctrl-C or SIGTERM; the checkpoint it names resumes the run. A second Ctrl-C stops at once, with
                 a KeyboardInterrupt and the checkpoint of the epoch before.
             OSError: a checkpoint or log could not be written, or the run's folder has gone.
+            ConnectionError: the processes of the run have not met.
         """
         if show and is_first_process():
             print("\n\n".join([f"{self.settings.name} in {self.folder}", *map(str, self._tables())]) + "\n", flush=True)
@@ -142,6 +149,7 @@ class Run(Parts):
             exact_operations(self.settings.deterministic),
             request.listening(),
             saying_why(self.folder),
+            saying_who_is_missing(self.settings.processes, self.settings.timeout),
             self._fused(show and is_first_process()),
         ):
             starts = [] if (start := warm_start(self.settings)) is None else [start]
@@ -243,12 +251,15 @@ class Run(Parts):
             enable_model_summary=False,
         )
 
-    def _strategy(self) -> str:
+    def _strategy(self) -> str | Strategy:
         if self.settings.processes == 1:
             return "auto"
+        timeout = timedelta(seconds=self.settings.timeout)
+        if self.settings.strategy == "fsdp":
+            return Sharded(timeout)
         # What quantizers that are switched off have learned gets no gradient; a warm start switches some off.
         has_unused = self.settings.warm_start is not None or any(map(_has_idle_parameters, self.model.modules()))
-        return "ddp_find_unused_parameters_true" if has_unused else "ddp"
+        return DDPStrategy(timeout=timeout, find_unused_parameters=has_unused)
 
 
 def _has_idle_parameters(module: nn.Module) -> bool:
@@ -284,6 +295,7 @@ def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = No
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
     refuse_while_imported("a training run")
+    check_launched(settings.devices, settings.num_nodes)
     dataset = None if data is None else dataset_of(data, "passed in Python", settings.data_options)
     settings = _with_names(settings, model, dataset)
     parts = assemble(settings, model=model, data=dataset)
@@ -331,10 +343,13 @@ def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer
     parameters = list(parameters)
     # One kernel for all parameters: with small nets the optimizer is a large part of a step.
     fused = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in parameters)
+    if settings.optimizer == "sgd" and any(isinstance(p, DTensor) for p in parameters):
+        fused = False  # PyTorch has no such kernel for slices
+    groups = [{"params": alike} for alike in slices_and_others(parameters)]
     if settings.optimizer == "adam":
-        return Adam(parameters, settings.lr, eps=settings.eps, weight_decay=settings.weight_decay, fused=fused)
+        return Adam(groups, settings.lr, eps=settings.eps, weight_decay=settings.weight_decay, fused=fused)
     return SGD(
-        parameters,
+        groups,
         settings.lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
