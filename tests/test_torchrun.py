@@ -23,7 +23,8 @@ train = Run.train
 def remembered(self, **options):
     result = train(self, **options)
     state = sorted(self.model.named_parameters())
-    weights = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for _, p in state)).hexdigest()
+    own = [(p.to_local() if hasattr(p, "to_local") else p).detach() for _, p in state]
+    weights = hashlib.sha256(b"".join(p.numpy().tobytes() for p in own)).hexdigest()
     history = [{k: v for k, v in row.items() if k != "seconds_per_step"} for row in result.history]
     pathlib.Path(f"rank{os.environ['RANK']}.json").write_text(json.dumps({"weights": weights, "history": history}))
     return result
