@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 import notebook_page
 
@@ -39,9 +36,7 @@ def test_the_page_has_the_cells_of_the_notebook_and_all_pictures() -> None:
     assert len(shown) == len([cell for cell in cells() if "picture" in cell["metadata"]])
 
 
-@pytest.mark.slow
 def test_the_notebook_runs_and_makes_the_page() -> None:
-    assert importlib.util.find_spec("bitorch_runtime") is not None
     text, pictures = notebook_page.page(notebook_page.run(NOTEBOOK), NOTEBOOK.name)
     kept = NOTEBOOK.with_suffix(".md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if not re.search(r"\d|trains on ", line)] == [
