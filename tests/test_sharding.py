@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable
 from datetime import timedelta
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 import bitorch
 from bitorch.data import load, loader
-from bitorch.train import Classifier, Settings, Stage, WarmStart, load_model
+from bitorch.train import Classifier, NonFiniteError, Settings, Stage, WarmStart, load_model, prepare
 from bitorch.train.checkpoint import read_checkpoint
 from bitorch.train.checkpoint_io import AtomicCheckpointIO
 from bitorch.train.progress import quiet_lightning
@@ -41,6 +42,20 @@ MORE_METHODS: dict[str, dict[str, Any]] = {
     "ttq": {"weight_bits": 2, "activation_bits": 2, "weights": "ttq"},
     "rsign": {"weight_bits": 1, "activation_bits": 1, "sign": "rsign"},
 }  # fmt: skip
+
+
+class Scaled(nn.Module):
+    """Has a parameter that is a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten())
+        self.head = nn.Linear(64, 10)
+        self.factor = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.factor * self.head(self.layers(x))
+        return logits
 
 
 class Watched(Classifier):
@@ -72,20 +87,21 @@ def net(method: dict[str, Any], *, norm: bool = True) -> nn.Module:
     return model
 
 
-def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def sgd(parameters: Iterable[nn.Parameter], lr: float = 0.02) -> torch.optim.Optimizer:
     """Round each element alike, wherever in a tensor it stands, as the fused kernels do not."""
     groups = [{"params": alike} for alike in slices_and_others(parameters)]
-    return torch.optim.SGD(groups, lr=0.02, momentum=0.9, foreach=False)
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9, foreach=False)
 
 
 def train(
     method: dict[str, Any], processes: int, strategy: str, *, batch: int = 60, steps: int = 6, norm: bool = True,
     adam: bool = False, epochs: int = 1, start: Path | None = None, out: Path | None = None, warm: bool = False,
+    lr: float = 0.02,
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, float]]:  # fmt: skip
     """Return the losses of the steps, on the first process the state that a checkpoint gets, and the last metrics."""
     warnings.simplefilter("ignore")  # of Lightning, on loaders and workers
     data = load("digits")
-    optimizer = partial(_optimizer, settings=Settings(optimizer="adam")) if adam else sgd
+    optimizer = partial(_optimizer, settings=Settings(optimizer="adam")) if adam else partial(sgd, lr=lr)
     module = Watched(net(method, norm=norm), 10, optimizer=optimizer, schedule=Schedule("constant"))
     of_processes = Sharded if strategy == "fsdp" else DDPStrategy
     trainer = pl.Trainer(
@@ -192,6 +208,26 @@ def test_checkpoints_are_those_of_whole_nets(checkpoints: tuple[Path, Any]) -> N
     assert {type(tensor) for tensor in read.state_dict.values()} == {Tensor}
     model = load_model(checkpoints[0] / "straight.ckpt", model=partial(net, METHODS["lsq"]))
     assert torch.equal(model.get_parameter("0.3.weight"), ours["state_dict"]["model.0.3.weight"])
+
+
+def too_fast() -> str:
+    with pytest.raises(NonFiniteError) as caught:
+        train(METHODS["dorefa"], 2, "fsdp", lr=1e38)
+    return str(caught.value)
+
+
+@pytest.mark.slow
+def test_what_is_not_finite_is_found_in_the_sharded_net() -> None:
+    first, second = together(2, too_fast)
+    assert first == second
+    assert re.search(r"The first layer whose output is not finite is 0\.[03] \(Q?Conv2d\)", first)
+
+
+def test_a_run_is_refused_before_it_starts_if_a_parameter_has_no_slices(tmp_path: Path) -> None:
+    settings = Settings(strategy="fsdp", devices=2, accelerator="cpu", batch_size=32, out=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"^parameter factor is a single number, which strategy fsdp cannot"):
+        prepare(settings, model=Scaled)
+    assert not (tmp_path / "run").exists()
 
 
 def blocks_of_a_sharded_model() -> None:

@@ -49,7 +49,7 @@ from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
 from .sharded_strategy import Sharded
-from .sharding import slices_and_others
+from .sharding import check_shardable, slices_and_others
 from .stopping import Interrupted, StopRequest
 from .task import Task
 from .trainable import Trainable
@@ -303,6 +303,8 @@ def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = No
         settings = dataclasses.replace(settings, mean=given.mean, std=given.std)  # which the data may have said
     if parts.own_bits is not None:
         settings = dataclasses.replace(settings, bits=parts.own_bits)
+    if settings.strategy == "fsdp":
+        check_shardable(parts.model)
     if settings.resume is not None:
         trained = [p for p in parts.model.parameters() if p.requires_grad]
         steps = len(parts.dataset.train) // (settings.batch_size * settings.processes)

@@ -34,10 +34,21 @@ def shard_(model: nn.Module, mesh: DeviceMesh) -> None:
         mesh: of the processes.
 
     Raises:
-        ValueError: other parameters that are single numbers, which cannot be shared out.
+        ValueError: see `check_shardable`.
     """
     if is_sharded(model):
         return
+    check_shardable(model)
+    for parameter in model.parameters():
+        # Slices of a weight whose channels stand last would be no slices of memory.
+        parameter.data = parameter.data.contiguous()
+    whole = whole_parameters(model)
+    for block in [*_blocks(model, whole), model]:
+        fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+
+
+def check_shardable(model: nn.Module) -> None:
+    """Raise a ValueError if a parameter, other than those of quantizers, is a single number: it has no slices."""
     whole = whole_parameters(model)
     for name, parameter in model.named_parameters():
         if parameter.dim() == 0 and parameter not in whole:
@@ -45,10 +56,6 @@ def shard_(model: nn.Module, mesh: DeviceMesh) -> None:
                 f"parameter {name} is a single number, which strategy fsdp cannot share out to processes; give it a "
                 "dimension of 1, or take strategy ddp"
             )
-        # Slices of a weight whose channels stand last would be no slices of memory.
-        parameter.data = parameter.data.contiguous()
-    for block in [*_blocks(model, whole), model]:
-        fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
 
 
 def is_sharded(model: nn.Module) -> bool:
