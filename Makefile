@@ -64,6 +64,16 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP_SOURCES)
 
+# The pages and pictures of the notebooks, which are kept without outputs.
+.PHONY: notebook
+notebook: $(RUNTIME_STAMP)
+	$(BIN)/python scripts/notebook_page.py docs/notebooks/*.ipynb
+
+# The pictures of docs/gallery.md, by the commands that stand in it; pages are shown by Chromium.
+.PHONY: gallery
+gallery: $(RUNTIME_STAMP)
+	$(BIN)/python recipes/gallery.py
+
 # The page of reference of a program's operations, from their table.
 docs-operations: $(RUNTIME_STAMP)
 	$(BIN)/python -m bitorch_runtime.operations_page > docs/operations.md

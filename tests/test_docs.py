@@ -27,6 +27,8 @@ from picture_files import write_cifar10_python, write_imagenet, write_picture_fo
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "runtime" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Those whose snippets run without their commands. The gallery's go on from each other: test_gallery.py runs them.
+RUN_PAGES = [page for page in PAGES if page.name != "gallery.md"]
 #: Written from docstrings when the site is built; and pages that benchmarks write.
 API_PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
 MEASURED_PAGES = sorted((ROOT / "docs" / "kernels").glob("*.md"))
@@ -67,7 +69,7 @@ def write_data(page: Path, folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own use of a PyTorch name
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+@pytest.mark.parametrize("page", RUN_PAGES, ids=ids(RUN_PAGES))
 def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The snippets of a page build on each other."""
     monkeypatch.chdir(tmp_path)
@@ -81,7 +83,7 @@ def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert blocks(page, "python") or page.name in NUMBERS, "a page without a snippet?"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+@pytest.mark.parametrize("page", RUN_PAGES, ids=ids(RUN_PAGES))
 def test_commands_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

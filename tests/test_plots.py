@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from bitorch.plots import plot_curves, plot_gradient_levels, plot_staircase
-from bitorch.quantizations import GradientDoReFa, InputDoReFa
+from bitorch.allocation.sensitivity import LayerSensitivity, Sensitivity
+from bitorch.plots import plot_curves, plot_gradient_levels, plot_sensitivity, plot_staircase
+from bitorch.quantizations import GradientDoReFa, InputDoReFa, Sign, WeightDoReFa
 
 mpl.use("agg")
 
@@ -49,3 +50,32 @@ def test_shares_are_written_in_per_cent() -> None:
     assert torch.tensor(line.get_ydata()).tolist() == [0.875, 1.0]
     assert axes.yaxis.get_major_formatter()(0.875, 0) == "87.5 %"
     plt.close(figure)
+
+
+@pytest.mark.parametrize("accuracy", [0.9, None])
+def test_sensitivity_draws_what_each_layer_loses(accuracy: float | None) -> None:
+    changes = {("a", (1, 2)): -0.25, ("a", (2, 2)): 0.125, ("b", (2, 2)): -0.5}
+    rows = [
+        LayerSensitivity(layer, *bits, accuracy, 1.0, None if accuracy is None else change, 2 * change)
+        for (layer, bits), change in changes.items()
+    ]
+    found = Sensitivity(accuracy, 1.0, 10, True, {"a": (4, 4), "b": (4, 4)}, tuple(rows), ())
+    figure, axes = plt.subplots()
+    plot_sensitivity(axes, found)
+    drawn = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
+    assert drawn == ({"W1A2": [25], "W2A2": [-12.5, 50]} if accuracy else {"W1A2": [-0.5], "W2A2": [0.25, -1]})
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert axes.get_xlabel() == ("points of accuracy lost" if accuracy else "cross-entropy gained")
+    plt.close(figure)
+
+
+def test_no_line_of_a_staircase_runs_through_the_legend() -> None:
+    for quantizer in (InputDoReFa(2), WeightDoReFa(1), Sign()):
+        figure, axes = plt.subplots(figsize=(2.8, 2.8), layout="constrained")
+        plot_staircase(axes, quantizer)
+        figure.canvas.draw()
+        legend = axes.get_legend()
+        assert legend is not None
+        lowest = axes.transData.inverted().transform(legend.get_window_extent())[0][1]
+        assert max(float(torch.tensor(line.get_ydata()).max()) for line in axes.get_lines()) < lowest
+        plt.close(figure)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from .allocation.candidates import spelled
+from .allocation.sensitivity import LayerSensitivity, Sensitivity
 from .quantizations import GradientQuantization, Quantization
 
 try:
@@ -26,6 +28,8 @@ def plot_staircase(axes: Axes, quantizer: Quantization, low: float = -1.5, high:
     xs = x.detach().tolist()
     axes.plot(xs, x.grad.tolist(), color="tab:orange", linewidth=1.2, label="gradient passed back")
     axes.plot(xs, value.detach().tolist(), color="tab:blue", linewidth=1.8, label="value")
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top + 0.35 * (top - bottom))  # room for the legend above all lines
     axes.set_xlabel("input")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", frameon=False)
@@ -69,3 +73,27 @@ def plot_curves(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
+
+
+def plot_sensitivity(axes: Axes, found: Sensitivity) -> None:
+    """Draw how much worse a model is with other bits in one layer: a row for each layer, a bar for each choice of bits.
+
+    Bars are the points of accuracy that are lost; where no output is right or wrong, what the loss gains.
+    """
+    layers = list(dict.fromkeys(row.layer for row in found.rows))
+    choices = list(dict.fromkeys(row.bits for row in found.rows))
+    height = 0.8 / max(1, len(choices))
+    for index, bits in enumerate(choices):
+        rows = [row for row in found.rows if row.bits == bits]
+        places = [layers.index(row.layer) - 0.4 + (index + 0.5) * height for row in rows]
+        axes.barh(places, [_worse(row) for row in rows], height, label=spelled(bits))
+    axes.set_yticks(range(len(layers)), layers)
+    axes.invert_yaxis()  # the first layer on top
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel(f"{found.loss_is} gained" if found.accuracy is None else "points of accuracy lost")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="best", frameon=False)
+
+
+def _worse(row: LayerSensitivity) -> float:
+    return row.loss_change if row.accuracy_change is None else -100 * row.accuracy_change

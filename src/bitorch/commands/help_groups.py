@@ -37,7 +37,10 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "hardware": (
         "what it is computed on, and how exactly",
-        ("precision", "kernels", "evaluation", "fuse", "accelerator", "devices", "num_nodes", "deterministic"),
+        (
+            "precision", "kernels", "evaluation", "fuse", "accelerator", "devices", "num_nodes", "strategy", "timeout",
+            "deterministic",
+        ),
     ),
 }  # fmt: skip
 

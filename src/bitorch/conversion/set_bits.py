@@ -165,8 +165,8 @@ def _trial_activation(activation: nn.Module) -> nn.Module:
 
 def _sharing(module: _Module) -> _Module:
     """Return a copy that shares parameters and submodules, but not the dicts that hold them."""
-    shallow = copy.copy(module)
-    shallow.__dict__["_modules"] = dict(module._modules)
+    shallow = object.__new__(type(module))  # copy.copy would call the class, which FSDP has changed
+    shallow.__dict__.update(module.__dict__, _modules=dict(module._modules))
     return shallow
 
 

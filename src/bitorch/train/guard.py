@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
@@ -16,6 +17,7 @@ from ..checking.non_finite import is_finite, watch
 from ..model_copy import copied
 from ..quantizations import RangeQuantization
 from ..quantizations.range_fit import SMALLEST
+from .sharding import class_of, is_sharded
 
 _NAMES_SHOWN = 3
 
@@ -50,7 +52,15 @@ def is_step_finite(loss: Tensor, parameters: Iterable[Parameter]) -> Tensor:
     The norm, and not each entry, because its square is what optimizers like Adam accumulate.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    return torch.isfinite(loss + get_total_norm(gradients))
+    return torch.isfinite(loss + _norm(gradients))
+
+
+def _norm(gradients: Iterable[Tensor]) -> Tensor:
+    """Return the Euclidean norm of all gradients together, also of those whose slices are on several processes."""
+    gradients = list(gradients)
+    others = get_total_norm([gradient for gradient in gradients if not isinstance(gradient, DTensor)])
+    norm = get_total_norm([gradient for gradient in gradients if isinstance(gradient, DTensor)])
+    return torch.hypot(norm.full_tensor(), others) if isinstance(norm, DTensor) else others
 
 
 def describe_collapsed(model: nn.Module, lr: float) -> str:
@@ -74,17 +84,19 @@ def describe_collapsed(model: nn.Module, lr: float) -> str:
 def locate_non_finite(model: nn.Module, batch: Batch, loss: Callable[[Any], Tensor]) -> str:
     """Make the pass of a failed step again, on a copy, and return in which layer it stopped to be finite.
 
+    A model that is shared out to processes cannot be copied; then it is made on the model itself, by all of them.
+
     Args:
         batch: the model's inputs in that step.
         loss: from the model's output to the loss.
     """
     if not all(is_finite(x) for x in batch.tensors() if x.is_floating_point()):
         return "The inputs of the batch are not finite."
-    twin = copied(model)
+    twin = model if is_sharded(model) else copied(model)
     with torch.enable_grad(), watch(twin) as first:
         value = loss(batch.call(twin))
         value.backward()
-    kinds = {name: type(module).__name__ for name, module in twin.named_modules()}
+    kinds = {name: class_of(module).__name__ for name, module in twin.named_modules()}
     if first.output is not None:
         return f"The first layer whose output is not finite is {first.output} ({kinds[first.output]})."
     if not is_finite(value):
@@ -106,7 +118,7 @@ def describe_non_finite(loss: Tensor, named_parameters: Iterable[tuple[str, Para
         gradients = f"non-finite gradients in {', '.join(names[:_NAMES_SHOWN])}{more}"
     elif not loss.isfinite():
         gradients = "finite gradients"
-    elif not get_total_norm(list(named_gradients.values())).isfinite():
+    elif not _norm(named_gradients.values()).isfinite():
         gradients = "gradients too large to square"
     else:
         gradients = "finite gradients, but it is not finite in another process"

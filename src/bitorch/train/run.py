@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
@@ -38,6 +41,7 @@ from .files import check_writable, link_atomically, write_atomically
 from .guard import NonFiniteError
 from .hardware import device_type
 from .lost_folder import saying_why
+from .meeting import check_launched, saying_who_is_missing
 from .net_source import NetSource, given_name
 from .progress import epoch_line, is_first_process, progress_bar, quiet_lightning
 from .randomness import exact_operations
@@ -47,6 +51,8 @@ from .run_data import picture_shape
 from .schedule import Schedule
 from .settings import Settings
 from .settings_file import write_settings
+from .sharded_strategy import Sharded
+from .sharding import check_shardable, slices_and_others
 from .stopping import Interrupted, StopRequest
 from .task import Task
 from .trainable import Trainable
@@ -120,6 +126,7 @@ class Run(Parts):
             Interrupted: Ctrl-C or SIGTERM; the checkpoint it names resumes the run. A second Ctrl-C stops at once, with
                 a KeyboardInterrupt and the checkpoint of the epoch before.
             OSError: a checkpoint or log could not be written, or the run's folder has gone.
+            ConnectionError: the processes of the run have not met.
         """
         known = _evaluation_forms(self.model, self.settings)
         if show and is_first_process():
@@ -140,6 +147,7 @@ class Run(Parts):
             exact_operations(self.settings.deterministic),
             request.listening(),
             saying_why(self.folder),
+            saying_who_is_missing(self.settings.processes, self.settings.timeout),
             self._fused(show and is_first_process()),
         ):
             starts = [] if (start := warm_start(self.settings)) is None else [start]
@@ -266,12 +274,15 @@ class Run(Parts):
             enable_model_summary=False,
         )
 
-    def _strategy(self) -> str:
+    def _strategy(self) -> str | Strategy:
         if self.settings.processes == 1:
             return "auto"
+        timeout = timedelta(seconds=self.settings.timeout)
+        if self.settings.strategy == "fsdp":
+            return Sharded(timeout)
         # What quantizers that are switched off have learned gets no gradient; a warm start switches some off.
         has_unused = self.settings.warm_start is not None or any(map(_has_idle_parameters, self.model.modules()))
-        return "ddp_find_unused_parameters_true" if has_unused else "ddp"
+        return DDPStrategy(timeout=timeout, find_unused_parameters=has_unused)
 
 
 def _evaluation_forms(model: nn.Module, settings: Settings) -> EvaluationForms:
@@ -312,6 +323,7 @@ def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = No
         FileNotFoundError, OSError: missing data or checkpoint; a folder that cannot be written or is too full.
     """
     refuse_while_imported("a training run")
+    check_launched(settings.devices, settings.num_nodes)
     dataset = None if data is None else dataset_of(data, "passed in Python", settings.data_options)
     settings = _with_names(settings, model, dataset)
     parts = assemble(settings, model=model, data=dataset)
@@ -319,6 +331,8 @@ def prepare(settings: Settings, *, model: GivenNet | None = None, data: Any = No
         settings = dataclasses.replace(settings, mean=given.mean, std=given.std)  # which the data may have said
     if parts.own_bits is not None:
         settings = dataclasses.replace(settings, bits=parts.own_bits)
+    if settings.strategy == "fsdp":
+        check_shardable(parts.model)
     if settings.resume is not None:
         trained = [p for p in parts.model.parameters() if p.requires_grad]
         steps = len(parts.dataset.train) // (settings.batch_size * settings.processes)
@@ -361,10 +375,13 @@ def _optimizer(parameters: Iterable[Parameter], settings: Settings) -> Optimizer
     parameters = list(parameters)
     # One kernel for all parameters: with small nets the optimizer is a large part of a step.
     fused = all(p.is_floating_point() and p.device.type in _FUSED_DEVICES for p in parameters)
+    if settings.optimizer == "sgd" and any(isinstance(p, DTensor) for p in parameters):
+        fused = False  # PyTorch has no such kernel for slices
+    groups = [{"params": alike} for alike in slices_and_others(parameters)]
     if settings.optimizer == "adam":
-        return Adam(parameters, settings.lr, eps=settings.eps, weight_decay=settings.weight_decay, fused=fused)
+        return Adam(groups, settings.lr, eps=settings.eps, weight_decay=settings.weight_decay, fused=fused)
     return SGD(
-        parameters,
+        groups,
         settings.lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,

@@ -226,6 +226,11 @@ class Settings:
     num_nodes: int = 1
     """Machines. Start the same command on each with torchrun: torchrun --nnodes=2 --nproc-per-node=8
     --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m bitorch.cli train --num-nodes 2 --devices 8 …"""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """What several processes share: ddp, the batches, and each has the whole net; or fsdp, weights, gradients and the
+    optimizer's state, too, for nets that do not fit one device."""
+    timeout: int = 1800
+    """Seconds that processes wait for each other: until all have started, and until all have come as far."""
     deterministic: bool = True
     """Same settings, same machine: same weights, bit for bit. On a GPU this takes deterministic, slower operations."""
     out: Path | None = None
@@ -346,7 +351,7 @@ def _check_ranges(settings: Settings) -> None:
     for problem in (wrong_data(settings.data), wrong_model(settings.model), _wrong_task(settings)):
         if problem:
             raise ValueError(problem)
-    for name in ("epochs", "batch_size", "devices", "num_nodes", "calibration_batches"):
+    for name in ("epochs", "batch_size", "devices", "num_nodes", "timeout", "calibration_batches"):
         _check(settings, name, getattr(settings, name) >= 1, "at least 1")
     _check(settings, "pad_to", settings.pad_to <= _MOST_PIXELS, f"at most {_MOST_PIXELS}")
     _check(settings, "width", settings.width <= MAX_WIDTH, f"at most {MAX_WIDTH:g}")
@@ -386,6 +391,7 @@ def _check_combinations(settings: Settings) -> None:
     _check_rules(settings)
     _check_normalization(settings)
     _check_warm_start(settings)
+    _check_strategy(settings)
     if settings.nesterov and (settings.optimizer != "sgd" or settings.momentum == 0):
         raise ValueError('nesterov needs optimizer="sgd" and a momentum above 0')
     if (settings.schedule == "step") != bool(settings.milestones):
@@ -437,6 +443,21 @@ def _check_warm_start(settings: Settings) -> None:
         raise ValueError(
             f"warm_start_epochs must be at least 2, one for each stage, and below epochs ({settings.epochs}), so that "
             f"some are left for the bits that the layers are to have; got {epochs}"
+        )
+
+
+def _check_strategy(settings: Settings) -> None:
+    if settings.strategy == "ddp":
+        return
+    if settings.processes == 1:
+        raise ValueError(
+            "strategy fsdp shares out the weights to several processes, and there is one; give devices or num_nodes "
+            "above 1, or leave strategy out"
+        )
+    if settings.fuse:
+        raise ValueError(
+            "fuse computes a BatchNorm in the layer behind it, and strategy fsdp gathers each for itself; leave one of "
+            "them out"
         )
 
 

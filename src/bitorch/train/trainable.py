@@ -35,6 +35,7 @@ from .guard import (
 )
 from .randomness import generator_states, restore_generators, seed_generators, step_seed
 from .schedule import Schedule
+from .sharding import shard_
 from .task import Task, logits
 
 #: Where a checkpoint keeps what is ours; `on_save_checkpoint` has the keys below it.
@@ -147,6 +148,11 @@ class Trainable(pl.LightningModule):
         """Bring the teacher to the device, in eval mode."""
         for teacher in self._teacher:
             teacher.to(self.device).eval()
+
+    def configure_model(self) -> None:
+        """Share out the model to the processes, where the strategy is the one that does so."""
+        if self.device_mesh is not None:
+            shard_(self.model, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Optimizer:
         """Build the optimizer over the parameters that require a gradient."""
