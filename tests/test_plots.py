@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bitorch.allocation.sensitivity import LayerSensitivity, Sensitivity
+from bitorch.deployment.partial.evaluation_forms import EvaluationForms
 from bitorch.plots import plot_curves, plot_gradient_levels, plot_sensitivity, plot_staircase
 from bitorch.quantizations import GradientDoReFa, InputDoReFa, Sign, WeightDoReFa
 
@@ -59,7 +60,7 @@ def test_sensitivity_draws_what_each_layer_loses(accuracy: float | None) -> None
         LayerSensitivity(layer, *bits, accuracy, 1.0, None if accuracy is None else change, 2 * change)
         for (layer, bits), change in changes.items()
     ]
-    found = Sensitivity(accuracy, 1.0, 10, True, {"a": (4, 4), "b": (4, 4)}, tuple(rows), ())
+    found = Sensitivity(accuracy, 1.0, 10, True, {"a": (4, 4), "b": (4, 4)}, tuple(rows), (), EvaluationForms(()))
     figure, axes = plt.subplots()
     plot_sensitivity(axes, found)
     drawn = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
