@@ -4,14 +4,12 @@
 //
 //   check_few_channels [--cases 200] [--seed 0]      exits with 1 if anything is wrong, and prints it
 #include <cstdint>
-#include <cstdio>
-#include <limits>
 #include <string>
 #include <vector>
 
 #include "core/base/cpu.h"
 #include "core/training/few_channels.h"
-#include "tool.h"
+#include "random_layers.h"
 
 namespace bitorch {
 namespace {
@@ -60,24 +58,14 @@ Results run(const Case& c, const std::string& kernel, int threads) {
 }
 
 int check(int argc, char** argv) {
-  const Arguments arguments(argc, argv, "check_few_channels [--cases N] [--seed N]", {"--cases", "--seed"});
-  const int64_t cases = arguments.number("--cases", 200, 1, 1000000);
-  Random random(static_cast<uint64_t>(arguments.number("--seed", 0, 0, std::numeric_limits<int64_t>::max())));
-  int failures = 0;
-  for (int64_t i = 0; i < cases; ++i) {
-    const Case c = random_case(random);
-    const Results expected = run(c, "portable", 1);
-    for (const std::string& name : available_kernels()) {
-      for (const int threads : {1, 3}) {
+  RandomLayers layers(argc, argv, "check_few_channels");
+  const int64_t wrong = layers.check(
+      available_kernels(), random_case, [](const Case& c) { return run(c, "portable", 1); },
+      [](const Case& c, const Results& expected, const std::string& name, int threads) {
         const Results found = run(c, name, threads);
-        if (found.y == expected.y && found.weight == expected.weight && found.bias == expected.bias) continue;
-        std::printf("WRONG case %lld, %s, %d threads\n", static_cast<long long>(i), name.c_str(), threads);
-        ++failures;
-      }
-    }
-  }
-  std::printf("%lld layers, %d wrong\n", static_cast<long long>(cases), failures);
-  return failures == 0 ? 0 : 1;
+        return found.y == expected.y && found.weight == expected.weight && found.bias == expected.bias;
+      });
+  return wrong == 0 ? 0 : 1;
 }
 
 }  // namespace

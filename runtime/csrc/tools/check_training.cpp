@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -14,7 +13,7 @@
 #include "core/training/backward.h"
 #include "core/training/choice.h"
 #include "core/training/forward.h"
-#include "tool.h"
+#include "random_layers.h"
 
 namespace bitorch {
 namespace {
@@ -229,27 +228,18 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size();
 }
 
+bool same(const Results& a, const Results& b) {
+  return same(a.y, b.y) && same(a.dx, b.dx) && same(a.dw, b.dw) && same(a.dbias, b.dbias) && a.holds_nan == b.holds_nan;
+}
+
 int check(int argc, char** argv) {
-  const Arguments arguments(argc, argv, "check_training [--cases N] [--seed N]", {"--cases", "--seed"});
-  const int64_t cases = arguments.number("--cases", 200, 1, 1000000);
-  Random random(static_cast<uint64_t>(arguments.number("--seed", 0, 0, std::numeric_limits<int64_t>::max())));
-  int failures = 0;
-  for (int64_t i = 0; i < cases; ++i) {
-    const Case c = random_case(random);
-    const Results expected = Reference(c).results();
-    for (const std::string& name : available_training_kernels()) {
-      for (const int threads : {1, 3}) {
-        const Results found = run(c, training_kernels(name), threads);
-        const bool right = same(found.y, expected.y) && same(found.dx, expected.dx) && same(found.dw, expected.dw) &&
-                           same(found.dbias, expected.dbias) && found.holds_nan == expected.holds_nan;
-        if (right) continue;
-        std::printf("WRONG case %lld, %s, %d threads\n", static_cast<long long>(i), name.c_str(), threads);
-        ++failures;
-      }
-    }
-  }
-  std::printf("%lld layers, %d wrong\n", static_cast<long long>(cases), failures);
-  return failures == 0 ? 0 : 1;
+  RandomLayers layers(argc, argv, "check_training");
+  const int64_t wrong = layers.check(
+      available_training_kernels(), random_case, [](const Case& c) { return Reference(c).results(); },
+      [](const Case& c, const Results& expected, const std::string& name, int threads) {
+        return same(run(c, training_kernels(name), threads), expected);
+      });
+  return wrong == 0 ? 0 : 1;
 }
 
 }  // namespace

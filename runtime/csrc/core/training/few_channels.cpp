@@ -65,20 +65,37 @@ class Wide {
   const float* from_;
 };
 
-class Forward {
+// What forward and backward work with, in parts of one sample.
+class Samples {
+ protected:
+  Samples(const ConvShape& shape, int threads) : s_(shape), padded_(shape), width_(width_of(shape.out_channels)) {
+    for (int i = 0; i < threads; ++i) {
+      rooms_.push_back({padded_.make_room(), fills() ? Scratch<float>(s_.out().columns * width_) : Scratch<float>()});
+    }
+  }
+
+  // x with its padding, and a row of y or of its gradient with channels filled up, where they are none of the caller's.
+  struct Room {
+    Scratch<float> x, row;
+  };
+
+  bool fills() const { return width_ != s_.out_channels; }
+
+  const ConvShape& s_;
+  const Padded padded_;
+  const int64_t width_;
+  std::vector<Room> rooms_;
+};
+
+class Forward : Samples {
  public:
   explicit Forward(const FewChannelsForward& args)
-      : a_(args),
-        s_(a_.shape),
-        padded_(s_),
-        width_(width_of(s_.out_channels)),
+      : Samples(args.shape, args.threads),
+        a_(args),
         weight_(a_.weight, s_.taps() * s_.in_channels, s_.out_channels),
         start_(width_) {
     std::fill(start_.data(), start_.data() + width_, 0.0f);
     if (a_.bias != nullptr) std::copy_n(a_.bias, s_.out_channels, start_.data());
-    for (int i = 0; i < a_.threads; ++i) {
-      rooms_.push_back({padded_.make_room(), fills() ? Scratch<float>(s_.out().columns * width_) : Scratch<float>()});
-    }
   }
 
   void run() {
@@ -86,12 +103,6 @@ class Forward {
   }
 
  private:
-  struct Room {
-    Scratch<float> x, row;
-  };
-
-  bool fills() const { return width_ != s_.out_channels; }
-
   void run_sample(const Room& room, int64_t sample) const {
     const float* x = padded_.put(a_.x + sample * s_.inputs(), room.x);
     const Extent out = s_.out();
@@ -116,30 +127,21 @@ class Forward {
   }
 
   const FewChannelsForward& a_;
-  const ConvShape& s_;
-  const Padded padded_;
-  const int64_t width_;
   const Wide weight_;
   Scratch<float> start_;
-  std::vector<Room> rooms_;
 };
 
-class Backward {
+class Backward : Samples {
  public:
   explicit Backward(const FewChannelsBackward& args)
-      : a_(args),
-        s_(a_.shape),
-        padded_(s_),
-        width_(width_of(s_.out_channels)),
+      : Samples(args.shape, args.threads),
+        a_(args),
         taps_(s_.taps() * s_.in_channels),
         offset_(taps_),
         sums_of_sample_((taps_ + 1) * width_),
         sums_(checked_mul(s_.batch, sums_of_sample_, "the gradients of samples")) {
     const int64_t steps = s_.kernel.columns * s_.in_channels;
     for (int64_t tap = 0; tap < taps_; ++tap) offset_[tap] = tap / steps * padded_.row + tap % steps;
-    for (int i = 0; i < a_.threads; ++i) {
-      rooms_.push_back({padded_.make_room(), fills() ? Scratch<float>(s_.out().columns * width_) : Scratch<float>()});
-    }
   }
 
   void run() {
@@ -149,12 +151,6 @@ class Backward {
   }
 
  private:
-  struct Room {
-    Scratch<float> x, g;
-  };
-
-  bool fills() const { return width_ != s_.out_channels; }
-
   void sum_sample(const Room& room, int64_t sample) const {
     const float* x = padded_.put(a_.x + sample * s_.inputs(), room.x);
     const Extent out = s_.out();
@@ -164,8 +160,8 @@ class Backward {
     for (int64_t y = 0; y < out.rows; ++y) {
       const float* g = a_.g + sample * s_.outputs() + y * row;
       if (fills()) {
-        Wide::put(g, out.columns, s_.out_channels, room.g.data());
-        g = room.g.data();
+        Wide::put(g, out.columns, s_.out_channels, room.row.data());
+        g = room.row.data();
       }
       sum_row(x + y * s_.stride.rows * padded_.row, g, sums);
     }
@@ -203,13 +199,10 @@ class Backward {
   }
 
   const FewChannelsBackward& a_;
-  const ConvShape& s_;
-  const Padded padded_;
-  const int64_t width_, taps_;
+  const int64_t taps_;
   Scratch<int64_t> offset_;  // of each tap from a window's first number
   const int64_t sums_of_sample_;
   Scratch<float> sums_;  // [batch][taps of the weight, and one of the bias][width]
-  std::vector<Room> rooms_;
 };
 
 }  // namespace

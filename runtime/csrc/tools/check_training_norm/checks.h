@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-#include "tools/tool.h"
+#include "tools/random_layers.h"
 
 namespace bitorch {
 
@@ -13,7 +13,7 @@ struct Calls {
 };
 Calls check_norm_functions(Random& random);
 
-// `cases` random layers, on all kernels that this CPU runs and on one and three threads.
-int64_t check_layers(Random& random, int64_t cases);
+// Random layers, on all kernels that this CPU runs.
+int64_t check_layers(RandomLayers& layers);
 
 }  // namespace bitorch

@@ -2,7 +2,6 @@
 // and on one and three threads, against the portable kernels on one.
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -120,20 +119,12 @@ bool same(const Results& a, const Results& b) {
 
 }  // namespace
 
-int64_t check_layers(Random& random, int64_t cases) {
-  int64_t failures = 0;
-  for (int64_t i = 0; i < cases; ++i) {
-    const Case c = random_case(random);
-    const Results expected = run(c, kPortableTraining, 1);
-    for (const std::string& name : available_training_kernels()) {
-      for (const int threads : {1, 3}) {
-        if (same(run(c, training_kernels(name), threads), expected)) continue;
-        std::printf("WRONG case %lld, %s, %d threads\n", static_cast<long long>(i), name.c_str(), threads);
-        ++failures;
-      }
-    }
-  }
-  return failures;
+int64_t check_layers(RandomLayers& layers) {
+  return layers.check(
+      available_training_kernels(), random_case, [](const Case& c) { return run(c, kPortableTraining, 1); },
+      [](const Case& c, const Results& expected, const std::string& name, int threads) {
+        return same(run(c, training_kernels(name), threads), expected);
+      });
 }
 
 }  // namespace bitorch

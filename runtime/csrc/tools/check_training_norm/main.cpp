@@ -5,7 +5,6 @@
 #include <signal.h>
 
 #include <cstdio>
-#include <limits>
 
 #include "checks.h"
 #include "tools/check_kernels/support.h"
@@ -14,17 +13,13 @@ namespace bitorch {
 namespace {
 
 int check(int argc, char** argv) {
-  const Arguments arguments(argc, argv, "check_training_norm [--cases N] [--seed N]", {"--cases", "--seed"});
-  const int64_t cases = arguments.number("--cases", 200, 1, 1000000);
-  Random random(static_cast<uint64_t>(arguments.number("--seed", 0, 0, std::numeric_limits<int64_t>::max())));
+  RandomLayers layers(argc, argv, "check_training_norm");
   signal(SIGSEGV, report_signal);
   signal(SIGBUS, report_signal);
-  const Calls calls = check_norm_functions(random);
+  const Calls calls = check_norm_functions(layers.random);
   std::printf("%lld calls of functions, %lld wrong\n", static_cast<long long>(calls.done),
               static_cast<long long>(calls.wrong));
-  const int64_t wrong = check_layers(random, cases);
-  std::printf("%lld layers, %lld wrong\n", static_cast<long long>(cases), static_cast<long long>(wrong));
-  return calls.wrong + wrong == 0 ? 0 : 1;
+  return calls.wrong + check_layers(layers) == 0 ? 0 : 1;
 }
 
 }  // namespace
