@@ -116,7 +116,7 @@ def test_resume_takes_the_settings_of_the_run(out: Path, tmp_path: Path, capsys:
         (["trian"], "unknown command 'trian'; did you mean train?"),
         (
             ["zzz"],
-            "unknown command 'zzz'; there are init, train, check, report, sensitivity, allocate, eval, deploy",
+            "unknown command 'zzz'; there are init, train, sweep, check, report, sensitivity, allocate, eval, deploy",
         ),
         (["train", "--bits", "1", "9", "6"], "bits (of activations) must be one of 1…8, or 32 for none, got 9"),
         (["train", "--lr", "-1"], "lr must be above 0, got -1.0"),

@@ -137,9 +137,9 @@ def test_quantizers(backend: str) -> None:
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_methods_with_parameters(backend: str, dynamic: bool) -> None:
     generator = torch.Generator().manual_seed(7)
-    inputs = [torch.randn(4, 37, generator=generator) for _ in range(5)]
+    inputs = [torch.randn(4, 37, generator=generator) for _ in range(6)]
     ternary, rsign, rprelu = WeightTTQ(), RSign(37, 0), RPReLU(37)
-    ternary.initialize_(inputs[2])
+    ternary.initialize_(inputs[3])
     rsign.shift.data.normal_(generator=generator)
     rprelu.shift_in.data.normal_(generator=generator)
     side = Side([WeightTWN(), WeightTWN(per_channel=True), WeightAbsMean(), ternary, rsign, rprelu])

@@ -53,6 +53,7 @@ def address() -> Iterator[str]:
             cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_table_of_this_machine(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +80,7 @@ def there_again(folder: Path) -> str:
     return text.replace(str(folder / "here"), str(folder / "there"))
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_dies_is_taken_up_again(address: str, tmp_path: Path) -> None:
     from bitorch.sweeps.cluster import RayRunner
     from bitorch.sweeps.ray_cluster import connected

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .integer_product import is_channels_last, laid_out
+from .integer_product import copied, is_channels_last, laid_out
 from .registration import register
 from .training_threads import share_threads
 
@@ -59,8 +59,8 @@ def _compute(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[in
     y = _result(x, weight, stride, padding)
     _runtime().conv2d(
         _to_memory(x).numpy(),
-        weight.detach().permute(2, 3, 1, 0).contiguous().numpy(),
-        None if bias is None else bias.detach().contiguous().numpy(),
+        copied(weight.permute(2, 3, 1, 0)),
+        None if bias is None else copied(bias),
         stride=tuple(stride),
         padding=tuple(padding),
         out=y.numpy(),

@@ -200,7 +200,7 @@ def _compute(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         numbers(call.weight_scale),
         bits=call.bits,
         low=call.low,
-        bias=None if call.bias is None else call.bias.detach().float().contiguous().numpy(),
+        bias=None if call.bias is None else copied(call.bias),
         save=call.save,
         threads=torch.get_num_threads(),
         out=(y.numpy(), saved.numpy() if call.save else None),
@@ -262,7 +262,16 @@ def _gradients(call: BackwardCall, results: list[Tensor]) -> tuple[Tensor, ...]:
 
 def numbers(scale: Tensor) -> Any:
     """Return one number as such, and more as an array."""
-    return float(scale) if scale.dim() == 0 else scale.detach().reshape(-1).contiguous().numpy()
+    return float(scale) if scale.dim() == 0 else copied(scale.reshape(-1))
+
+
+def copied(parameter: Tensor) -> Any:
+    """Return a copy of a small parameter as an array of float32.
+
+    PyTorch fixes the size of what NumPy has seen, and where weights are shared out to processes (FSDP) it takes their
+    memory back after a call.
+    """
+    return parameter.detach().float().clone(memory_format=torch.contiguous_format).numpy()
 
 
 register(_LIBRARY, "integer_product", _compute, _compute_fake)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .integer_product import Call, laid_out, numbers
+from .integer_product import Call, copied, laid_out, numbers
 from .registration import register
 from .training_threads import share_threads
 
@@ -142,7 +142,7 @@ def _compute(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         bits=call.bits,
         positive=call.positive,
         pool=call.pool,
-        bias=None if call.bias is None else call.bias.detach().float().contiguous().numpy(),
+        bias=None if call.bias is None else copied(call.bias),
         stride=tuple(call.stride),
         padding=tuple(call.padding),
         save=call.save,
@@ -207,7 +207,7 @@ def _run_backward(
         None if winners is None else winners.numpy(),
         mean.numpy(),
         runtime.Affine(None, None, inverse.numpy()),
-        None if gamma is None else gamma.detach().contiguous().numpy(),
+        None if gamma is None else copied(gamma),
         out=tuple(result.numpy() for result in results),
         threads=torch.get_num_threads(),
     )
