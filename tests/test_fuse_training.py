@@ -422,3 +422,11 @@ def test_a_net_trains() -> None:
         assert losses[-1] < 0.5 * losses[0]
     packed = bitorch.deploy(other.eval(), x)
     torch.testing.assert_close(packed(x), other(x), rtol=1e-5, atol=1e-5)
+
+
+def test_memory_of_parameters_can_still_be_taken_back() -> None:
+    """As FSDP does it after each call; PyTorch fixes the size of what NumPy has seen."""
+    model = chain(nn.ReLU(), bias=True)
+    for net in (model, fused(model)):
+        step(net, images())
+        assert all(p.untyped_storage().resizable() for p in net.parameters())

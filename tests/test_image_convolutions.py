@@ -160,3 +160,10 @@ def test_the_operators_and_their_fakes() -> None:
     for has_bias in (True, False):
         back = (torch.rand(y.shape), x, [3, 3], has_bias, [2, 1], [1, 0])
         torch.library.opcheck(torch.ops.bitorch.few_channels_backward.default, back, test_utils=checks)
+
+
+def test_memory_of_parameters_can_still_be_taken_back() -> None:
+    """As FSDP does it after each call; PyTorch fixes the size of what NumPy has seen."""
+    for conv in (taken(convolution(3, 16, 3)), taken(convolution(1, 16, 1))):
+        step(conv, images(2, conv.in_channels, 8, 8))
+        assert all(p.untyped_storage().resizable() for p in conv.parameters())
