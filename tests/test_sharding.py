@@ -153,6 +153,7 @@ def without_norm(processes: int) -> Any:
     return train(METHODS["lsq"], processes, "fsdp" if processes > 1 else "auto", norm=False)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_but_for_sums_of_floats() -> None:
     two, _ = together(2, without_norm, 2)
     (one,) = together(1, without_norm, 1)

@@ -48,6 +48,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_ends_with_the_table_of_a_straight_one(straight: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bitorch.cli", "sweep", str(straight / "six.yaml"), "--out", str(tmp_path / "out")]
     process = subprocess.Popen([*command, "--jobs", "2"], stdout=subprocess.DEVNULL)
@@ -93,6 +94,7 @@ def test_a_done_sweep_is_read_and_another_one_refused(
     assert "holds another sweep, whose settings.epochs differs; choose another folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_processes_that_die_are_replaced_and_their_runs_resumed(straight: Path, tmp_path: Path) -> None:
     """Point 2 is taken up again from its checkpoint; point 3 never gets anywhere, and is given up."""
     plan = read_sweep(straight / "six.yaml")
@@ -125,6 +127,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_ctrl_c_stops_a_sweep(straight: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bitorch.cli", "sweep", str(straight / "six.yaml"), "--out", str(tmp_path / "out")]
