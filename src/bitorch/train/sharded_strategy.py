@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from .sharding import sliced_like, whole
+from .sharding import shard_, sliced_like, whole
 
 
 class Sharded(ModelParallelStrategy):
@@ -41,6 +42,19 @@ class Sharded(ModelParallelStrategy):
     def lightning_restore_optimizer(self) -> bool:
         """True: Lightning hands the states of a checkpoint to `load_optimizer_state_dict`."""
         return True
+
+    def connect(self, model: pl.LightningModule) -> None:
+        """Have the weights shared out where Lightning asks for the layers.
+
+        The hook is the instance's: callbacks treat models whose class has it as if they were always shared out.
+        """
+        super().connect(model)
+        model.__dict__["configure_model"] = partial(_share_out, model)
+
+    def teardown(self) -> None:
+        """Leave the model without the hook."""
+        _module_of(self).__dict__.pop("configure_model", None)
+        super().teardown()
 
     def setup_environment(self) -> None:
         """Meet the other processes, and share out to all of them."""
@@ -111,6 +125,13 @@ class Sharded(ModelParallelStrategy):
             }
             groups = [{**settings, "params": numbers["params"]} for numbers in optimizer.state_dict()["param_groups"]]
             optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+
+def _share_out(module: pl.LightningModule) -> None:
+    mesh, model = module.device_mesh, module.model
+    assert isinstance(model, nn.Module)  # it is a Trainable
+    if mesh is not None:
+        shard_(model, mesh["data_parallel"])
 
 
 def _module_of(strategy: Sharded) -> pl.LightningModule:

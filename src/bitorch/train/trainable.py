@@ -35,7 +35,6 @@ from .guard import (
 )
 from .randomness import generator_states, restore_generators, seed_generators, step_seed
 from .schedule import Schedule
-from .sharding import shard_
 from .task import Task, logits
 
 #: Where a checkpoint keeps what is ours; `on_save_checkpoint` has the keys below it.
@@ -149,11 +148,6 @@ class Trainable(pl.LightningModule):
         for teacher in self._teacher:
             teacher.to(self.device).eval()
 
-    def configure_model(self) -> None:
-        """Share out the model to the processes, where the strategy is the one that does so."""
-        if self.device_mesh is not None:
-            shard_(self.model, self.device_mesh["data_parallel"])
-
     def configure_optimizers(self) -> Optimizer:
         """Build the optimizer over the parameters that require a gradient."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -263,7 +257,10 @@ class Trainable(pl.LightningModule):
             _restore_metric(metric, state[_STATES_OF.get(name, f"train_{name}")])
 
     def _validation_batches(self) -> float:
-        trainer = self.trainer
+        """Return how many batches a pass has; 1 of steps that no Trainer calls."""
+        trainer = self._trainer
+        if trainer is None:
+            return 1
         return sum(trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches)
 
     def _where(self, kind: str, batch_idx: int) -> str:
