@@ -50,15 +50,27 @@ def page(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:
             parts.append(cell.source + "\n")
             continue
         parts.append(f"```python\n{cell.source}\n```\n")
-        for output in cell.outputs:
-            drawn = output.get("data", {}).get("image/png")
-            if drawn is not None:
+        for kind, content in _shown(cell.outputs):
+            if kind == "picture":
                 picture = f"{Path(name).stem}_{len(pictures) + 1}.png"
-                pictures[picture] = base64.b64decode(drawn)
+                pictures[picture] = base64.b64decode(content)
                 parts.append(f"![{cell.metadata['picture']}]({picture})\n")
-            elif output.output_type == "stream" and output.name == "stdout":
-                parts.append(f"```text\n{_trimmed(output.text)}\n```\n")
+            else:
+                parts.append(f"```text\n{_trimmed(content)}\n```\n")
     return "\n".join(parts) + _FOOT.format(name=name), pictures
+
+
+def _shown(outputs: Any) -> list[tuple[str, str]]:
+    """Return pictures, and text that was printed, in one piece however the kernel has sent it."""
+    shown: list[tuple[str, str]] = []
+    for output in outputs:
+        drawn = output.get("data", {}).get("image/png")
+        if drawn is not None:
+            shown.append(("picture", drawn))
+        elif output.output_type == "stream" and output.name == "stdout":
+            before = shown.pop()[1] if shown and shown[-1][0] == "text" else ""
+            shown.append(("text", before + output.text))
+    return shown
 
 
 def _trimmed(text: str) -> str:

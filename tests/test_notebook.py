@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import notebook_page
 
 FOLDER = Path(__file__).parent.parent / "docs" / "notebooks"
@@ -34,6 +35,13 @@ def test_the_page_has_the_cells_of_the_notebook_and_all_pictures() -> None:
     shown = re.findall(r"\]\((float_to_packed_\d+\.png)\)", page)
     assert shown == sorted(path.name for path in FOLDER.glob("*.png"))
     assert len(shown) == len([cell for cell in cells() if "picture" in cell["metadata"]])
+
+
+def test_what_is_printed_is_one_piece_however_it_is_sent() -> None:
+    pieces = [nbformat.v4.new_output("stream", name=name, text=f"{name}\n") for name in ("stdout", "stderr", "stdout")]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("f()", outputs=pieces)])
+    text, _ = notebook_page.page(notebook, "one.ipynb")
+    assert text.startswith("```python\nf()\n```\n\n```text\nstdout\nstdout\n```\n")
 
 
 def test_the_notebook_runs_and_makes_the_page() -> None:

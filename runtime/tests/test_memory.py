@@ -105,7 +105,7 @@ def test_the_limit_of_a_program_of_ones_own() -> None:
 
 @pytest.mark.parametrize("op", ["linear", "linear_float"])
 def test_a_large_network_is_far_from_the_limit(op: str) -> None:
-    """A head of 25,000 classes keeps its weights, and hardly more."""
+    """A head of 25,000 classes keeps its weights, and hardly more; AVX2 multiplies 8 bits in words of two bytes."""
     array = np.zeros((25_000, 2048), np.uint8 if op == "linear" else np.float32)
     operations: list[Operation] = [
         {"op": "input", "output": "x", "dtype": "uint8", "bits": 8, "shape": [2048]},
@@ -117,7 +117,8 @@ def test_a_large_network_is_far_from_the_limit(op: str) -> None:
     ]
     arrays: dict[str, Array] = {"w": array} | ({"m": np.ones(25_000, np.float32)} if op == "linear" else {})
     program = Program(operations, arrays, memory_limit=_native.memory_limit // 4)
-    assert array.nbytes < program.kept_bytes() < 1.02 * array.nbytes
+    kept = array.nbytes * (2 if op == "linear" and _native.kernels_name() == "avx2" else 1)
+    assert kept < program.kept_bytes() < 1.02 * kept
 
 
 #: Loads files with no limit of ours in a process that has 128 MiB left, and then one that fits.

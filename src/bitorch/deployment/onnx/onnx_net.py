@@ -54,9 +54,10 @@ class OnnxNet:
         self.outputs = tuple(map(_spec, self.proto.graph.output))
         self.sizes: tuple[tuple[tuple[int, int], ...], ...] = ()
         self.smallest_shapes: list[tuple[int, ...]] = []
-        if not dialect_named(self.dialect).runs_in_onnx_runtime:
+        dialect = dialect_named(self.dialect)
+        if not dialect.runs_in_onnx_runtime:
             raise ValueError(f"{path} is of dialect {self.dialect!r}, whose operators ONNX Runtime has not")
-        self._session = session(self.proto, str(path))
+        self._session = session(self.proto, str(path), as_written=not dialect.is_exact)
 
     def __call__(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
         """Run the net; inputs and results as of PackedModel.

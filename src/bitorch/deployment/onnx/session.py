@@ -16,11 +16,13 @@ except ModuleNotFoundError as error:
     ) from error
 
 
-def session(model: Any, name: str) -> Any:
+def session(model: Any, name: str, *, as_written: bool) -> Any:
     """Return an onnxruntime.InferenceSession of an onnx.ModelProto, on the CPU.
 
     Args:
         name: of the file, for messages.
+        as_written: compute floats between DequantizeLinear and QuantizeLinear, as the file says, and not with kernels
+            of integers instead. Those for CPUs without VNNI cut off the sum of two products of 8 bits at 16 bits.
 
     Raises:
         ValueError: this ONNX Runtime does not take it; of an opset that is too new, the message says which it takes.
@@ -34,6 +36,8 @@ def session(model: Any, name: str) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; what it says of our constants is not for the reader
+    if as_written:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Fail as error:

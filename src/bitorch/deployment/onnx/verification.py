@@ -113,7 +113,7 @@ class _Beside:
         outputs = {output.name for output in shown.graph.output}
         new = [name for name in dict.fromkeys(self._values.values()) if name not in outputs]
         shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in new)
-        self._session = session(shown, str(net.path))
+        self._session = session(shown, str(net.path), as_written=not dialect.is_exact)
 
     def _found_in_file(self, values: Mapping[str, str], net: OnnxNet) -> dict[str, str]:
         """The tensors of nodes, by name; sums need not be there, since some become codes in one operator.
