@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+
 import notebook_page
 
 FOLDER = Path(__file__).parent.parent / "docs" / "notebooks"

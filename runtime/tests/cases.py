@@ -79,8 +79,12 @@ def addition(b: Builder, name: str) -> None:
 
 
 def quantize(b: Builder, name: str) -> None:
-    """Append a quantize of the floats `name`."""
-    keys = code_stage(b, b.tensors[name].values, None)
+    """Append a quantize of the floats `name`: of their shares of 0 to 1, by thresholds, or rounded to integers."""
+    if b.chance(0.3):
+        bits = int(b.rng.integers(1, 9))
+        keys = {"bits": bits, "zero_point": int(b.rng.integers(0, 2**bits))}
+    else:
+        keys = code_stage(b, b.tensors[name].values, None)
     b.add({"op": "quantize", "input": name, "output": b.fresh(), **keys}, output=Known(keys["bits"]))
 
 

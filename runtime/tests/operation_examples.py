@@ -139,6 +139,7 @@ def _windows() -> Iterator[Example]:
 def _codes() -> Iterator[Example]:
     steps = _steps(2)
     yield example({"op": "quantize", "input": "x", "output": "z", "bits": 3}, {})
+    yield example({"op": "quantize", "input": "x", "output": "z", "bits": 3, "zero_point": 4}, {})
     with_thresholds = {**BY_THRESHOLDS, "output": "z"}
     del with_thresholds["codes"]
     yield example({"op": "quantize", "input": "x", **with_thresholds}, steps)

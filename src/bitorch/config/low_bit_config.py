@@ -50,7 +50,8 @@ class LowBitConfig:
             quantizer clips negative numbers anyway ("unit", PACT), and stay as they are with the other ranges. A
             prototype says its own, so they can be left out beside it.
         range: where activations are clipped: "unit" at 0 and 1 (the paper), "calibrated" where a few batches have shown
-            (`bitorch.calibrate`), "learned" from there on by gradients.
+            (`bitorch.calibrate`), "learned" from there on by gradients, "dynamic" nowhere: each row of a linear layer's
+            input, a token, has a step of its own, found while the net runs (BitNet b1.58), from 2 bits on.
         learned_by: how a learned range learns: "lsq" (a step), "lsq+" (a step and an offset, for inputs that are
             negative in part, as behind SiLU or GELU) or "pact" (the upper end).
         weights: "dorefa"; "lsq" (a learned step); "twn", "absmean" (BitNet b1.58) or "ttq" (ternary, weight_bits must
@@ -71,7 +72,8 @@ class LowBitConfig:
             activations, 8-bit ends among them, always have 0, which is one of their levels.
         attention_bits: of queries, keys, probabilities and values in attention, whose two products are then computed on
             codes; 32 for none. Queries, keys and values have signs: at 1 bit they are ±1, with more their range is
-            calibrated or learned (also beside range="unit"); probabilities have the range that activations have.
+            calibrated or learned (also beside range="unit" and "dynamic"); probabilities have the range that
+            activations have, calibrated beside "dynamic".
         calibration, percentile: how calibration finds a range: the least squared error ("mse"), or the one that holds
             this share of the inputs, in percent ("percentile").
         first, last: "float" (as the paper), 8 (8-bit weights and inputs, float gradients) or "same". Prototypes whose
@@ -196,6 +198,11 @@ class LowBitConfig:
         if self.weights == "ttq" and self.weight_scale == "channel":
             raise ValueError(
                 'weights="ttq" has its two scales for the layer; use weight_scale="layer", or weights="twn"'
+            )
+        if self.range == "dynamic" and self.activation_bits == 1:
+            raise ValueError(
+                'range="dynamic" takes activation_bits of 2 to 8, or 32 for none, got 1, which has no level but 0; use '
+                'sign="sign" with range="unit"'
             )
         if self.sign is not None and (self.activation_bits != 1 or self.range != "unit"):
             raise ValueError(

@@ -14,6 +14,7 @@ from ..quantizations import (
     GradientSigned,
     InputCalibrated,
     InputDoReFa,
+    InputDynamic,
     InputLSQ,
     InputPACT,
     Quantization,
@@ -28,7 +29,7 @@ from ..quantizations import (
 from ..quantizations.bits import FLOAT_BITS
 from ..quantizations.layer_sizes import input_channels, output_channels
 
-Range = Literal["unit", "calibrated", "learned"]
+Range = Literal["unit", "calibrated", "learned", "dynamic"]
 LearnedBy = Literal["lsq", "lsq+", "pact"]
 Weights = Literal["dorefa", "lsq", "twn", "absmean", "ttq"]
 SignGradient = Literal["sign", "approxsign", "rsign"]
@@ -70,6 +71,8 @@ def activation_quantizer(
         return InputCalibrated(bits, calibration=calibration, percentile=percentile)
     if range == "unit":
         return InputDoReFa(bits, variant="paper")
+    if range == "dynamic":
+        return InputDynamic(bits)
     if learned_by == "pact":
         return InputPACT(bits, calibration=calibration, percentile=percentile)
     offset = learned_by == "lsq+"
@@ -82,7 +85,7 @@ def attention_quantizer(
     """Return a new quantizer of queries, keys or values, which have signs."""
     if bits == 1:
         return ApproxSign() if sign == "approxsign" else Sign()
-    if range == "calibrated":
+    if range in ("calibrated", "dynamic"):
         return InputCalibrated(bits, calibration=calibration, percentile=percentile)
     return InputLSQ(bits, calibration=calibration, percentile=percentile, power_of_two=power_of_two)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..quantizations import Quantization
 from ..quantizations.arithmetic import Arithmetic, Form
+from ..quantizations.levels import row_step
 from .runtime.subnormals import are_flushed
 
 #: The largest code of 8 bits.
@@ -44,7 +45,7 @@ def arithmetic_of(quantizer: Quantization) -> Arithmetic | Reason:
     unready = quantizer.not_ready()
     if unready is not None:
         return Reason(*unready, partial_helps=False)
-    if not quantizer.is_pointwise:
+    if not quantizer.is_pointwise and not quantizer.is_by_row:
         return Reason(
             f"{type(quantizer).__name__} scales by statistics of a whole tensor, so an image's codes would depend on "
             "its neighbours",
@@ -53,7 +54,7 @@ def arithmetic_of(quantizer: Quantization) -> Arithmetic | Reason:
     try:
         for arithmetic in _candidates(quantizer):
             if _computes(quantizer, arithmetic):
-                return _as_with_nan(quantizer, arithmetic)
+                return arithmetic if arithmetic.by_row else _as_with_nan(quantizer, arithmetic)
     except Exception as error:  # code of the user may raise anything, and it is told, not swallowed
         return Reason(
             f"its quantizer fails on some numbers, large and infinite ones among them: {type(error).__name__}: {error}",
@@ -72,6 +73,8 @@ def _candidates(quantizer: Quantization) -> Iterator[Arithmetic]:
     said = quantizer.arithmetic()
     if said is not None:
         yield said
+    if quantizer.is_by_row:
+        return
     largest = quantizer.max_code
     if largest is None or not 1 <= largest <= LARGEST_CODE or largest != 2**quantizer.bit_width - 1:
         return
@@ -82,6 +85,8 @@ def _candidates(quantizer: Quantization) -> Iterator[Arithmetic]:
 
 def _computes(quantizer: Quantization, arithmetic: Arithmetic) -> bool:
     """Say whether the codes, and what they are worth, are those of an arithmetic."""
+    if arithmetic.by_row or quantizer.is_by_row:
+        return arithmetic.by_row and quantizer.is_by_row and _computes_rows(quantizer, arithmetic)
     if arithmetic.is_sign == quantizer.unsigned or quantizer.max_code != arithmetic.largest:
         return False
     if quantizer.bit_width != arithmetic.bits or quantizer.zero_point() != arithmetic.zero_point:
@@ -94,6 +99,19 @@ def _computes(quantizer: Quantization, arithmetic: Arithmetic) -> bool:
         if scale.dim() != 0 or not torch.equal(scale.detach(), worth):
             return False
         return torch.equal(quantizer.codes(x.clone()), arithmetic.codes(x))
+
+
+def _computes_rows(quantizer: Quantization, arithmetic: Arithmetic) -> bool:
+    """Say whether rows with all numbers around the steps have the codes and scales of an arithmetic by row."""
+    largest = arithmetic.zero_point - 1
+    if quantizer.max_code != largest + 1 or quantizer.bit_width != arithmetic.bits or quantizer.zero_point() != 0:
+        return False
+    row = points(replace(arithmetic, by_row=False)).clamp(-largest, largest)
+    row = row[row != 0]  # which has no product with an infinity
+    x = torch.stack([row * factor for factor in (1.0, 1 / 3, 2.0**-99, 1e30, 0.0, torch.inf)])
+    with torch.no_grad():
+        is_scale = torch.equal(quantizer.scale(x.clone()), row_step(x, largest))
+        return is_scale and torch.equal(quantizer.codes(x.clone()), arithmetic.codes(x))
 
 
 def _asked(quantizer: Quantization, arithmetic: Arithmetic) -> Tensor:

@@ -162,6 +162,8 @@ def layer_ways(layer: Layer) -> Ways | str:
     max_codes = layer._max_codes()
     if max_codes is None:
         return "it multiplies values, not codes"
+    if quantizer_of(layer.activation).is_by_row:
+        return "each row of its input has a scale of its own"
     form = _input_form(layer)
     if form is None:
         return f"{quantizer_of(layer.activation)} has more than {_MOST_LEVELS + 1} levels around 0"

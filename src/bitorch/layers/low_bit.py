@@ -227,6 +227,8 @@ class LowBit(WeightQuantized):
     activation: nn.Module
     gradient_quantization: Quantization | None
     exact: bool
+    #: Whether an output sums over the last axis of one row, so that a row's scale is a factor of it.
+    _sums_rows: ClassVar[bool] = False
     #: What the layer computes with: "auto" takes bitorch_runtime's integer kernels where it can.
     kernels: Kernels = "auto"
 
@@ -313,6 +315,12 @@ class LowBit(WeightQuantized):
         self._exchange({"kernels": check_kernels(value)}, self._check_quantizers)
 
     def _check_quantizers(self) -> None:
+        quantizer = self.input_quantization
+        if quantizer.is_by_row and not self._sums_rows:
+            raise ValueError(
+                f"{quantizer} has a step for each row of the last axis, and a {type(self).__name__} sums over several; "
+                'use InputCalibrated or InputLSQ here (range="calibrated" or "learned")'
+            )
         self._max_codes()
         if self.kernels == "integer":
             self._raise_obstacle(static_obstacle(self))

@@ -143,7 +143,10 @@ class _ScaledProduct(Function):
             return sums(q, c, input_scale, weight_scale, bias)
         dimensions = product.dimensions
         y = _exact(lambda weight: product.sums(q, weight), c, max_codes[1], base)
-        y.mul_(over_outputs(input_scale * weight_scale, dimensions))
+        if input_scale.dim() == 0:
+            y.mul_(over_outputs(input_scale * weight_scale, dimensions))
+        else:
+            y.mul_(over_outputs(weight_scale, dimensions)).mul_(input_scale)
         return y if bias is None else y.add_(over_outputs(bias, dimensions))
 
     @staticmethod
@@ -157,9 +160,10 @@ class _ScaledProduct(Function):
             if coded is None:
                 of_bias = _sum_over_others(gradient, channels) if ctx.needs_input_grad[2] else None
                 weight = c.to(gradient.dtype).mul_(weight_scale)
-                of_x, of_weight = product.gradients(gradient, q.to(gradient.dtype), weight, needs)
+                x, outside = _scaled_rows(q.to(gradient.dtype), input_scale)
+                of_x, of_weight = product.gradients(gradient, x, weight, needs)
                 if of_weight is not None:
-                    of_weight.mul_(input_scale)
+                    of_weight.mul_(outside)
             else:
                 of_bias = _bias_gradient(coded, channels) if ctx.needs_input_grad[2] else None
                 of_x, of_weight = _gradients_on_codes(
@@ -184,7 +188,7 @@ def _gradients_on_codes(
     they could go beyond int32.
     """
     codes, step, multiple, largest = coded
-    x, weight = q.to(codes.dtype), c.to(codes.dtype)
+    (x, outside), weight = _scaled_rows(q.to(codes.dtype), input_scale), c.to(codes.dtype)
     if needs[1]:
         x.mul_(step)
     is_scale_outside = weight_scale.dim() == 0
@@ -199,8 +203,13 @@ def _gradients_on_codes(
     if of_x is not None:
         of_x.mul_((step * weight_scale if is_scale_outside else step) * multiple)  # in this order, also of subnormals
     if of_weight is not None:
-        of_weight.mul_(input_scale * multiple)
+        of_weight.mul_(outside * multiple)
     return of_x, of_weight
+
+
+def _scaled_rows(q: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the weight's gradient sums, a new tensor that is changed, and the factor outside of its sums."""
+    return (q, scale) if scale.dim() == 0 else (q.mul_(scale), scale.new_ones(()))
 
 
 def _of_x(product: Product, codes: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -240,7 +249,7 @@ def scaled_product(
     """Return the product of q and c times (input_scale·weight_scale), plus bias, exact on the integers.
 
     Args:
-        input_scale: 0-dim.
+        input_scale: 0-dim; of a linear product also [..., 1], one for each row, which multiplies after weight_scale.
         weight_scale: 0-dim, or [C_out, 1, …] with as many axes as c.
         max_codes: largest absolute code of q and of c.
         inputs: how many products an output sums at most.

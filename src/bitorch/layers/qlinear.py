@@ -44,6 +44,7 @@ class QLinear(Registered, nn.Linear):
     """
 
     _float_class = nn.Linear
+    _sums_rows = True
     _required_arguments = ("in_features", "out_features")
     _other_arguments = {"bias": True, "device": None, "dtype": None}  # noqa: RUF012 - a ClassVar of Registered
 

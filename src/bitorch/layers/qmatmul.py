@@ -42,7 +42,7 @@ class QMatmul(nn.Module):
         exact: False multiplies values, which autocast may lower in precision.
 
     Raises:
-        ValueError: an unknown name. TypeError: what is no Quantization.
+        ValueError: an unknown name, or a quantizer with a step for each row. TypeError: what is no Quantization.
     """
 
     def __init__(
@@ -55,6 +55,12 @@ class QMatmul(nn.Module):
         super().__init__()
         left = resolve_quantization(left_quantization, config.input_quantization, "left_quantization")
         right = resolve_quantization(right_quantization, config.input_quantization, "right_quantization")
+        for name, quantizer in (("left_quantization", left), ("right_quantization", right)):
+            if quantizer.is_by_row:
+                raise ValueError(
+                    f"{name}={quantizer} has a step for each row of the last axis, and a product of matrices has one "
+                    "for each operand; use InputCalibrated or InputLSQ"
+                )
         self.left, self.right = QActivation(left, 0.0), QActivation(right, 0.0)
         self.exact = exact
 

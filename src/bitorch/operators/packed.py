@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..kept import Kept
+from ..quantizations.levels import LEAST_OF_ROW
 from .last_call import LastCall, is_plain
 from .packed_programs import LayerProgram, Stages, WeightPrograms, programs_of, runtime
 from .registration import register
@@ -25,8 +26,9 @@ from .registration import register
 if TYPE_CHECKING:
     from bitorch_runtime import Program
 
-#: What `quantizer` may be. "unit": round(n·clip(x, 0, 1)). "sign": x ≥ 0, "heaviside": x > 0, both to ±1.
-QUANTIZERS = ("unit", "sign", "heaviside")
+#: What `quantizer` may be. "unit": round(n·clip(x, 0, 1)). "sign": x ≥ 0, "heaviside": x > 0, both to ±1. "rows", of
+#: packed_linear: round(x/s) + zero_point, s = `row_step` of each row, which multiplies behind.
+QUANTIZERS = ("unit", "sign", "heaviside", "rows")
 
 #: What `weight_grid` may be. Codes of k bits are odd, −n … n with n = 2^k − 1, or signed, −2^(k−1) … 2^(k−1) − 1.
 WEIGHT_GRIDS = ("odd", "signed")
@@ -67,8 +69,8 @@ def packed_linear(
         scale: float32, 0-dim or [out].
         bias: float32 [out_features].
         weight_bits, activation_bits: 1 to 8.
-        quantizer: one of `QUANTIZERS`; the last two need activation_bits=1.
-        zero_point: the code q that means 0, 0 to 2^activation_bits − 1; 0 unless the quantizer is "unit".
+        quantizer: one of `QUANTIZERS`; "sign" and "heaviside" need activation_bits=1.
+        zero_point: the code q that means 0, 0 to 2^activation_bits − 1; 0 of signs, 2^(activation_bits − 1) of "rows".
         weight_grid: one of `WEIGHT_GRIDS`, the one that the weight was packed with.
         input_range: float32 [2], or [2, in_features], of divisors above 0 and of what is added: x/divisor + added is
             quantized in the place of x, with a rounding for each.
@@ -118,7 +120,7 @@ def packed_conv2d(
         padding: (top, left, bottom, right); padding contributes 0.
         groups: divides both numbers of channels.
         weight_bits, activation_bits: 1 to 8.
-        quantizer: one of `QUANTIZERS`; the last two need activation_bits=1.
+        quantizer: one of `QUANTIZERS` but "rows"; "sign" and "heaviside" need activation_bits=1.
         channels_last: the order of x and of the result.
         zero_point, weight_grid, input_range: as of `packed_linear`; the last for each of the in_channels.
         last_call: as of `packed_linear`.
@@ -284,7 +286,12 @@ def _check(call: _Call, operator: str, channels: int) -> None:
     if call.quantizer not in QUANTIZERS:
         known = ", ".join(map(repr, QUANTIZERS))
         raise ValueError(f"{operator}: quantizer must be one of {known}, got {call.quantizer!r}")
-    if call.quantizer != "unit" and call.activation_bits != 1:
+    if call.quantizer == "rows" and (operator != "packed_linear" or call.activation_bits == 1):
+        raise ValueError(
+            f'{operator}: quantizer="rows" is for packed_linear with activation_bits of 2 to 8, got '
+            f"{call.activation_bits}"
+        )
+    if call.quantizer in ("sign", "heaviside") and call.activation_bits != 1:
         raise ValueError(
             f"{operator}: quantizer={call.quantizer!r} needs activation_bits=1, got {call.activation_bits}"
         )
@@ -294,9 +301,12 @@ def _check(call: _Call, operator: str, channels: int) -> None:
 def _check_meaning(operator: str, call: _Call) -> None:
     """Check what codes stand for."""
     largest = 2**call.activation_bits - 1 if call.quantizer == "unit" else 0
-    if not 0 <= call.zero_point <= largest:
+    least = 0
+    if call.quantizer == "rows":
+        least = largest = 2 ** (call.activation_bits - 1)
+    if not least <= call.zero_point <= largest:
         raise ValueError(
-            f"{operator}: zero_point must be 0 to {largest} with quantizer={call.quantizer!r} and "
+            f"{operator}: zero_point must be {least} to {largest} with quantizer={call.quantizer!r} and "
             f"activation_bits={call.activation_bits}, got {call.zero_point}"
         )
     if call.weight_grid not in WEIGHT_GRIDS:
@@ -320,18 +330,18 @@ def _make_program(call: _Call, operation: dict[str, Any], shape: list[int], orde
     arrays: dict[str, Any] = {}
     image = {"op": "input", "output": "x", "dtype": "float32", "shape": shape, "order": order}
     quantize = _quantize(call, shape[0], "codes", arrays)
-    layer, result = _layer(call, operation, order, "", "codes", arrays)
-    program: Program = runtime().Program([image, quantize, layer, result], arrays)
+    layer = _layer(call, operation, order, "", "codes", arrays)
+    program: Program = runtime().Program([image, *quantize, *layer], arrays)
     return program
 
 
 def _layer(
     call: _Call, operation: dict[str, Any], order: str, tag: str, codes: str, arrays: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """Return the operations from codes to an output; their names end in a tag, and their arrays join the others."""
-    channels = call.weight.shape[0]
+    channels, is_by_row = call.weight.shape[0], call.quantizer == "rows"
     # Without a bias −0.0, the number whose sum with any other is that other, bit for bit.
-    offset = torch.full((channels,), -0.0) if call.bias is None else call.bias.contiguous()
+    offset = torch.full((channels,), -0.0) if call.bias is None or is_by_row else call.bias.contiguous()
     arrays[f"weight{tag}"] = call.weight.contiguous().numpy()
     arrays[f"multiply{tag}"] = call.scale.expand(channels).contiguous().numpy()
     arrays[f"offset{tag}"] = offset.numpy()
@@ -342,17 +352,28 @@ def _layer(
         "weight_bits": call.weight_bits,
         "out_channels": channels,
         "weight_grid": call.weight_grid,
-        "sign_activations": call.quantizer != "unit",
+        "sign_activations": call.quantizer in ("sign", "heaviside"),
         "zero_point": call.zero_point,
         "multiply": f"multiply{tag}",
         "offset": f"offset{tag}",
         "float32": f"y{tag}",
     }
-    return layer, {"op": "output", "input": f"y{tag}", "order": order}
+    if not is_by_row:
+        return [layer, {"op": "output", "input": f"y{tag}", "order": order}]
+    scaled = {"op": "mul", "inputs": [f"y{tag}", f"{codes} step"], "output": f"scaled{tag}"}
+    if call.bias is None:
+        return [layer, scaled, {"op": "output", "input": f"scaled{tag}", "order": order}]
+    arrays[f"one{tag}"], arrays[f"bias{tag}"] = torch.ones(channels).numpy(), call.bias.contiguous().numpy()
+    plus = {
+        "op": "affine", "input": f"scaled{tag}", "multiply": f"one{tag}", "offset": f"bias{tag}", "float32": f"z{tag}",
+    }  # fmt: skip
+    return [layer, scaled, plus, {"op": "output", "input": f"z{tag}", "order": order}]
 
 
-def _quantize(call: _Call, channels: int, codes: str, arrays: dict[str, Any]) -> dict[str, Any]:
-    """Return the operation from x to codes; its arrays, whose names begin with that of the codes, join the others."""
+def _quantize(call: _Call, channels: int, codes: str, arrays: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the operations from x to codes; their arrays, whose names begin as that of the codes, join the others."""
+    if call.quantizer == "rows":
+        return _quantize_rows(call, codes, arrays)
     quantize: dict[str, Any] = {"op": "quantize", "input": "x", "output": codes, "bits": call.activation_bits}
     if call.input_range is not None:
         quantize = {"op": "affine", "input": "x", "codes": codes, "bits": call.activation_bits}
@@ -366,7 +387,27 @@ def _quantize(call: _Call, channels: int, codes: str, arrays: dict[str, Any]) ->
         threshold = 0.0 if call.quantizer == "sign" else torch.finfo(torch.float32).smallest_normal * 2.0**-23
         arrays[f"{codes} thresholds"] = torch.full((channels, 1), threshold).numpy()
         quantize["thresholds"] = f"{codes} thresholds"
-    return quantize
+    return [quantize]
+
+
+def _quantize_rows(call: _Call, codes: str, arrays: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the operations from x to codes of its rows, and to the rows' steps; see `_quantize`."""
+    arrays[f"{codes} levels"] = torch.full((1,), float(call.zero_point - 1)).numpy()
+    magnitude, largest, bounded, step, rows = (
+        f"{codes} {name}" for name in ("magnitude", "largest", "bounded", "step", "rows")
+    )
+    bounds = {"low": LEAST_OF_ROW, "high": torch.finfo(torch.float32).max}
+    return [
+        {"op": "activation", "function": "abs", "input": "x", "output": magnitude},
+        {"op": "reduce", "function": "amax", "axes": [0], "input": magnitude, "output": largest},
+        {"op": "affine", **bounds, "input": largest, "float32": bounded},
+        {"op": "affine", "divide": f"{codes} levels", "input": bounded, "float32": step},
+        {"op": "div", "inputs": ["x", step], "output": rows},
+        {
+            "op": "quantize", "input": rows, "output": codes, "bits": call.activation_bits,
+            "zero_point": call.zero_point,
+        },
+    ]  # fmt: skip
 
 
 def program_of_several(calls: Sequence[PackedLinearCall]) -> Program:
@@ -383,7 +424,7 @@ def program_of_several(calls: Sequence[PackedLinearCall]) -> Program:
         quantizer = call.activation_bits, call.quantizer, of_range
         if quantizer not in codes:
             codes[quantizer] = f"codes{number}"
-            operations.append(_quantize(call, features, codes[quantizer], arrays))
+            operations += _quantize(call, features, codes[quantizer], arrays)
         operations += _layer(call, {"op": "linear"}, "nchw", str(number), codes[quantizer], arrays)
     program: Program = runtime().Program(operations, arrays)
     return program

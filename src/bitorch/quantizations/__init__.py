@@ -6,6 +6,7 @@ from .calibrated import InputCalibrated as InputCalibrated
 from .dorefa import GradientDoReFa as GradientDoReFa
 from .dorefa import InputDoReFa as InputDoReFa
 from .dorefa import WeightDoReFa as WeightDoReFa
+from .dynamic import InputDynamic as InputDynamic
 from .gradient_luq import GradientLUQ as GradientLUQ
 from .gradient_signed import GradientSigned as GradientSigned
 from .gradients import GradientQuantization as GradientQuantization

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .levels import divide, sign_plus
+from .levels import divide, row_step, sign_plus
 
 #: How u becomes a code, see `Arithmetic`.
 Form = Literal["unit", "round", "sign", "heaviside"]
@@ -27,6 +27,7 @@ class Arithmetic:
         "sign":       q = +1 for u ≥ 0, else −1
         "heaviside":  q = +1 for u > 0, else −1
 
+    With by_row x is x/s first, of the step s of its row, see `row_step`, with 2^(bits−1) − 1 levels on each side of 0.
     `round` is half to even. The first two store q, 0 … n, the codes are q − zero_point, and 0.0 is a level.
 
     Attributes:
@@ -37,6 +38,8 @@ class Arithmetic:
         zero_point: 0 … n.
         step: what one code is worth, float32, 0-dim; None for 1/n of "unit", where values are codes/n, and 1 of signs.
         keeps_nan: whether NaN gives NaN; else it gives the lowest code.
+        by_row: whether each row of the last axis has a step of its own, which a code of it is worth. The form is
+            "round", of 2 bits or more, the zero point 2^(bits−1), the step 1, and there is nothing to divide by or add.
 
     Raises:
         ValueError: numbers that are none of these.
@@ -49,6 +52,7 @@ class Arithmetic:
     zero_point: int = 0
     step: Tensor | None = None
     keeps_nan: bool = True
+    by_row: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= (1 if self.is_sign else 8):
@@ -59,6 +63,10 @@ class Arithmetic:
             raise ValueError(f"zero_point must be a stored code, 0 to {self.largest}, got {self.zero_point}")
         if self.form == "round" and self.step is None:
             raise ValueError('form="round" needs a step, what one code is worth')
+        if self.by_row and not self._is_of_rows():
+            raise ValueError(
+                'by_row is for form="round" with zero_point=2^(bits−1), a step of 1, and no divide or plus'
+            )
         for name in ("divide", "plus", "step"):
             numbers = getattr(self, name)
             if numbers is not None:
@@ -69,6 +77,10 @@ class Arithmetic:
             raise ValueError(f"divide must be above 0 and finite, got {self.divide.flatten()[:4].tolist()}")
         if self.plus is not None and not bool(self.plus.isfinite().all()):
             raise ValueError(f"plus must be finite, got {self.plus.flatten()[:4].tolist()}")
+
+    def _is_of_rows(self) -> bool:
+        is_plain = self.divide is None and self.plus is None and self.step is not None and float(self.step) == 1
+        return is_plain and self.form == "round" and self.bits >= 2 and self.zero_point == 2 ** (self.bits - 1)
 
     @property
     def is_sign(self) -> bool:
@@ -88,6 +100,8 @@ class Arithmetic:
 
     def stored(self, x: Tensor) -> Tensor:
         """Return q of x, any shape, float32 or float64, in its dtype."""
+        if self.by_row:
+            x = x / row_step(x, self.zero_point - 1)
         u = x if self.divide is None else x / self.divide
         u = u if self.plus is None else u + self.plus
         return stored_codes(self.form, u, self.bits, self.zero_point, keeps_nan=self.keeps_nan)

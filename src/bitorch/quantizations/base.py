@@ -88,6 +88,8 @@ class Quantization(own_values.Remembering):
     grid: Grid = "odd"
     #: Whether a number's code depends on that number alone, and on what is learned; False with statistics of tensors.
     is_pointwise: bool = True
+    #: Whether codes depend on the numbers of a row, the last axis, and `scale` has one for each: [..., 1].
+    is_by_row: bool = False
     #: Why there are no codes, where `max_code` is None.
     no_grid: str = "has no fixed grid"
     #: Whether what is learned, or was observed, has been set: by the weight, by calibration or by a state_dict.
@@ -216,7 +218,8 @@ class Quantization(own_values.Remembering):
     def scale(self, x: Tensor) -> Tensor:
         """Return what one code is worth, float32 (float64 for float64 input), without gradient.
 
-        A 0-dim tensor; of weight quantizers with a scale per output channel [C_out, 1, …], which broadcasts against x.
+        A 0-dim tensor; of weight quantizers with a scale per output channel [C_out, 1, …], which broadcasts against x;
+        of activations with a scale for each row [..., 1].
         """
         raise TypeError(f"{type(self).__name__} {self.no_grid}, so it has no scale; use quantize(x)")
 

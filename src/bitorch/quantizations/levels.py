@@ -16,6 +16,21 @@ def over(number: float, divisors: Tensor) -> Tensor:
     return torch.full((), number, dtype=divisors.dtype, device=divisors.device) / divisors
 
 
+#: The least that counts as a row's largest number: its step, and what is divided by it, are normal numbers then.
+LEAST_OF_ROW = 2.0**-100
+
+
+def row_step(x: Tensor, largest: int) -> Tensor:
+    """Return the steps s = clip(max|x|, 2^−100, the dtype's largest)/largest of rows x [..., features], [..., 1].
+
+    NaN makes NaN.
+    """
+    if x.shape[-1] == 0:
+        return x.new_full((*x.shape[:-1], 1), LEAST_OF_ROW / largest)
+    most = x.abs().amax(-1, keepdim=True).clamp_(LEAST_OF_ROW, torch.finfo(x.dtype).max)
+    return divide(most, largest)
+
+
 def sign_plus(x: Tensor) -> Tensor:
     """Return +1 for x ≥ 0 (also for −0.0), −1 for x < 0, NaN for NaN: never a third level.
 

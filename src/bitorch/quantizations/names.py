@@ -8,6 +8,7 @@ from .approx_sign import ApproxSign
 from .base import Quantization
 from .calibrated import InputCalibrated
 from .dorefa import GradientDoReFa, InputDoReFa, WeightDoReFa
+from .dynamic import InputDynamic
 from .gradient_luq import GradientLUQ
 from .gradient_signed import GradientSigned
 from .identity import Identity
@@ -33,6 +34,7 @@ _BUILT_IN = (
     Identity,
     InputCalibrated,
     InputDoReFa,
+    InputDynamic,
     InputLSQ,
     InputPACT,
     ProgressiveSign,

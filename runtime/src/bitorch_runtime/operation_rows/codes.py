@@ -14,15 +14,29 @@ from bitorch_runtime.operation_keys import (
     number,
     reads,
 )
-from bitorch_runtime.operation_row import Op
+from bitorch_runtime.operation_row import Key, Op
 
 BETWEEN_FLOATS_AND_CODES: tuple[Op, ...] = (
     Op(
         "quantize",
         "From floats to codes and back",
-        (reads("input", FLOATS, "y"), gives("output", CODES, "q"), BITS, THRESHOLDS, DESCENDING),
+        (
+            reads("input", FLOATS, "y"),
+            gives("output", CODES, "q"),
+            BITS,
+            Key(
+                "zero_point",
+                "setting",
+                "an integer, up to 2^bits − 1",
+                low=0,
+                default=THRESHOLDS.default,
+                doc="q = clip(round(y) + zero_point, 0, n), half to even; not beside thresholds",
+            ),
+            THRESHOLDS,
+            DESCENDING,
+        ),
         "Make codes of floats.",
-        "q = round(n·clip(y, 0, 1)), n = 2^bits − 1, or a number of thresholds",
+        "q = round(n·clip(y, 0, 1)), n = 2^bits − 1, or clip(round(y) + zero_point, 0, n), or a number of thresholds",
     ),
     Op(
         "dequantize",

@@ -23,7 +23,7 @@ from .resizing import resize, resize_nearest
 from .rows import as_one_row, concat, flatten, permute, reshape, take, with_rows
 from .sliding import pad
 from .softmax import softmax
-from .stages import at_least, at_most
+from .stages import at_least, at_most, round_quantize
 from .tensor import (
     Apply,
     Arrays,
@@ -125,6 +125,9 @@ def _concat(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str,
 
 
 def _quantize(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    if "zero_point" in operation:
+        bits = operation["bits"]
+        return Tensor(round_quantize(x.values, bits, operation["zero_point"]), bits)
     return leaving_codes(operation, arrays, x.values, None)
 
 

@@ -89,6 +89,12 @@ def apply_thresholds(
     return codes
 
 
+def round_quantize(y: Floats, bits: int, zero_point: int) -> Integers:
+    """q = clip(round(y) + zero_point, 0, n), half to even. NaN gives code 0."""
+    position: Floats = np.clip(np.rint(y), -zero_point, levels(bits) - zero_point) + np.float32(zero_point)
+    return np.where(np.isnan(position), 0, position).astype(np.int64)
+
+
 def unit_quantize(y: Floats, bits: int) -> Integers:
     """q = round(n·clip(y, 0, 1)), half to even. NaN gives code 0."""
     position: Floats = np.rint(np.float32(levels(bits)) * np.clip(y, np.float32(0), np.float32(1)))

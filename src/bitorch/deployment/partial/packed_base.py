@@ -16,6 +16,7 @@ from ...layers.weight_sources import computes_tensor, refresh
 from ...model_copy import copied
 from ...operators.last_call import LastCall
 from ...operators.packed_programs import runtime
+from ...quantizations import Quantization
 from ...quantizations.arithmetic import Arithmetic
 from ...quantizations.levels import divide
 from ...running import as_it_was
@@ -51,7 +52,7 @@ class Packed(WithRecipe, nn.Module):
         # Other quantizers, and float64 input, are quantized in PyTorch first.
         self._is_in_runtime = _is_in_runtime(packing, layer)
         self._kind = _kind(packing, is_in_runtime=self._is_in_runtime, is_unsigned=quantizer.unsigned)
-        self._zero_point = quantizer.zero_point()
+        self._zero_point = _zero_point(packing, quantizer)
         self._pad_code = packing.pad_code
         self.weight_bits, self._weight_grid = packing.weight_bits, packing.weight_grid
         self.input_quantization = copied(quantizer).requires_grad_(False)
@@ -61,7 +62,7 @@ class Packed(WithRecipe, nn.Module):
             codes = packing.weight
             scale = layer.weight_scale().float()
             scale = scale if scale.dim() == 0 else scale.flatten()  # [out]
-            if self._is_in_runtime:
+            if self._is_in_runtime and not quantizer.is_by_row:
                 scale = layer.input_quantization.scale(layer.weight.new_zeros(())).to(scale.dtype) * scale
             self.out_channels = codes.shape[0]
             packed = runtime().pack_weights(codes.to(torch.int16).numpy(), self.weight_bits, self._weight_grid)
@@ -204,6 +205,8 @@ def _check_unwatched(layer: LowBit) -> None:
 def _is_in_runtime(packing: Packing, layer: QLinear | QConv1d | QConv2d) -> bool:
     """Whether the operators compute the input's codes."""
     arithmetic = packing.arithmetic
+    if isinstance(arithmetic, Arithmetic) and arithmetic.by_row:
+        return True
     if not isinstance(arithmetic, Arithmetic) or arithmetic.form == "round" or not arithmetic.keeps_nan:
         return False
     if arithmetic.divide is None and arithmetic.plus is None:
@@ -213,6 +216,14 @@ def _is_in_runtime(packing: Packing, layer: QLinear | QConv1d | QConv2d) -> bool
     channels = layer.in_features if isinstance(layer, QLinear) else layer.in_channels
     spatial = 0 if isinstance(layer, QLinear) else len(layer.kernel_size)
     return arithmetic.shape in (torch.Size(), torch.Size((channels, *[1] * spatial)))
+
+
+def _zero_point(packing: Packing, quantizer: Quantization) -> int:
+    """Return which stored code means 0."""
+    arithmetic = packing.arithmetic
+    if isinstance(arithmetic, Arithmetic) and arithmetic.by_row:
+        return arithmetic.zero_point
+    return quantizer.zero_point()
 
 
 def _input_range(arithmetic: Arithmetic | Reason) -> Tensor | None:
@@ -250,5 +261,5 @@ def _stamp(tensor: Tensor) -> int | Tensor:
 def _kind(packing: Packing, *, is_in_runtime: bool, is_unsigned: bool) -> str:
     """Return the operators' name of what makes codes of what `_quantizable` returns."""
     if isinstance(packing.arithmetic, Arithmetic) and is_in_runtime:
-        return packing.arithmetic.form
+        return "rows" if packing.arithmetic.by_row else packing.arithmetic.form
     return "unit" if is_unsigned else "sign"

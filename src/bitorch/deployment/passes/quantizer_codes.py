@@ -39,6 +39,11 @@ def coded(node: Node, shape: tuple[int, ...]) -> list[Node]:
     return nodes
 
 
+def is_rounding(node: Node) -> bool:
+    """Whether codes are integers that the floats are rounded to, which only an operation of its own makes."""
+    return node.kind == "codes" and node.settings["form"] == "round"
+
+
 def over_channels(numbers: Tensor, x: Tensor) -> Tensor:
     """Return numbers [1] or [C] as they meet x [B, C, …]."""
     return numbers.reshape(-1, *[1] * (x.dim() - 2))

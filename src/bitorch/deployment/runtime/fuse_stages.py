@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..graph.graph import Graph, Node
+from ..passes.quantizer_codes import is_rounding
 
 #: Stages of an affine operation in their order; one of an add is a residual, the others may begin one. What else is
 #: elementwise is an operation of its own.
@@ -135,10 +136,11 @@ class _Grouping:
         value = group.value
         is_float = value != group.anchor.name or group.anchor.kind != "product"
         if is_float and group.codes is None:
-            free = [node for node in self._free(value) if node.kind in ("codes", "thresholds")]
-            if free:
-                group.codes = free[0]
-                self._claim(group, free[0])
+            free = (node for node in self._free(value) if node.kind in ("codes", "thresholds"))
+            first = next((node for node in free if not is_rounding(node)), None)
+            if first is not None:
+                group.codes = first
+                self._claim(group, first)
         group.keeps_value = value in self.graph.outputs or any(
             self.owner.get(node.name) is not group for node in self.readers[value]
         )

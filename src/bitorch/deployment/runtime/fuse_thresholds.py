@@ -35,8 +35,8 @@ def fuse_thresholds(graph: Graph) -> Graph:
     From D through any elementwise functions, if each D that can be reached can be gone through; from floats through
     monotone ones and one such as SiLU, of which is known that it rises. Codes of more levels stay with the unit
     quantizer, which reads the float chain as it is computed: that is as exact. So does what turns a number into NaN,
-    such as inf·0: it is no staircase. The runtime has no other quantizer without thresholds, so the other forms get
-    them whatever their levels, behind what is monotone.
+    such as inf·0: it is no staircase. So do codes that are rounded, "round". The runtime has no other quantizer without
+    thresholds, so signs get them, behind what is monotone.
     """
     return with_thresholds(graph, of_floats)
 
@@ -92,10 +92,11 @@ def of_floats(graph: Graph, node: Node, alone: set[str]) -> Node:
     while steps is None or (chain and makes_nan(composed(steps), node.shape, -torch.inf, torch.inf)):
         start = chain.pop(0)
         steps = _one_way(chain, node)
-    is_unit = node.settings["form"] == "unit"
+    is_unit, is_round = node.settings["form"] == "unit", node.settings["form"] == "round"
     while chain and is_unit and chain[-1].name in alone and changes_nothing(chain[-1]):
         chain.pop()  # where something else reads it, it is computed anyway, in the same operation
-    if is_unit and (not is_few or all(map(changes_nothing, chain))):
+    is_plain = (is_unit and all(map(changes_nothing, chain))) or (is_round and not chain)
+    if is_plain or (not is_few and (is_unit or is_round)):
         return replace(node, inputs=(chain[-1].name if chain else start.name,))
     return _with(node, start, chain, float_staircase(_stored(steps, node), node.shape, levels))
 

@@ -15,6 +15,7 @@ from bitorch_runtime import pack_weights
 from bitorch_runtime.operations import OPERATIONS
 
 from ..graph.graph import Node
+from ..passes.quantizer_codes import is_rounding
 
 Operation = dict[str, Any]
 
@@ -94,7 +95,8 @@ def table_operation(arrays: Arrays, node: Node) -> tuple[str, Operation]:
 
 
 def _quantize(arrays: Arrays, node: Node) -> tuple[str, Operation]:
-    return "quantize", code_keys(arrays, node)
+    keys = code_keys(arrays, node)
+    return "quantize", keys | {"zero_point": node.settings["zero_point"]} if is_rounding(node) else keys
 
 
 def _as_it_is(arrays: Arrays, node: Node) -> tuple[str, Operation]:

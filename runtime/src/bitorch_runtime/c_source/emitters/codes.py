@@ -18,6 +18,9 @@ def quantize(body: Body) -> None:
     """Write quantize."""
     x, z = body.tensor("input"), body.tensor("output")
     source, codes = body.read(x, "x"), body.give(z, "z")
+    if "zero_point" in body.operation:
+        body.call("rounded_codes", source, body.operation["zero_point"], 2**z.bits - 1, x.count, codes, z.field)
+        return
     with body.loop("p", x.places):
         write_codes(body, z, f"{source} + p * {x.channels}", codes, f"p * {x.channels}", x.channels)
 

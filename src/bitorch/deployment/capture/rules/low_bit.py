@@ -37,7 +37,7 @@ from ...asked_arithmetic import Reason, arithmetic_of
 from ...packable import Packing, packable
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
-from . import activations, low_bit_matmul
+from . import activations, low_bit_matmul, rows
 from .asked import computed, refusal
 from .embeddings import low_bit_embedding, table_of_bits
 from .low_bit_settings import layer_settings, quantizer_settings
@@ -121,6 +121,8 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
         return call.add("identity", x, channels_at=channels)
     arithmetic = computed(arithmetic_of(quantizer))
     _check_channels(input, channels, quantizer, arithmetic)
+    if arithmetic.by_row:
+        return rows.quantizer_of_rows(call, x, channels, arithmetic)
     return call.add("quantizer", x, channels_at=channels, **quantizer_settings(arithmetic))
 
 
@@ -131,12 +133,17 @@ def _layer(call: Reader, x: str, channels: int, layer: LowBit, input: Tensor) ->
     _check_hooks(layer, call.as_called(input))
     if not isinstance(layer, QLinear):
         leading_axes(call, x, layer.weight.dim() - 2)
-    rows = tuple(input.shape[2:]), tuple(call.result.shape[2:])
-    return call.add("low_bit", x, channels_at=channels, **layer_settings(layer, packing, arithmetic, rows))
+    row_axes = tuple(input.shape[2:]), tuple(call.result.shape[2:])
+    settings = layer_settings(layer, packing, arithmetic, row_axes)
+    if arithmetic.by_row:
+        return rows.linear_of_rows(call, x, channels, arithmetic, settings)
+    return call.add("low_bit", x, channels_at=channels, **settings)
 
 
 def _axis_of_quantizer(call: Reader, x: Tensor, quantizer: Quantization) -> int:
     """The axis that a quantizer alone reads as channels: any, unless it has numbers of its own for each of them."""
+    if quantizer.is_by_row:
+        return x.dim() - 1
     found = None if isinstance(quantizer, GradientQuantization) else arithmetic_of(quantizer)
     numbers = (found.divide, found.plus) if isinstance(found, Arithmetic) else ()
     axis = x.dim() - max((one.dim() for one in numbers if one is not None), default=0)

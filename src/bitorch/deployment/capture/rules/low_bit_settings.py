@@ -28,7 +28,8 @@ def layer_settings(
     assert largest is not None  # it can be packed
     with torch.no_grad():
         scale = layer.weight_quantization.scale(layer._quantizer_weight())
-        scale = layer.input_quantization.scale(layer.weight).to(scale.dtype) * scale
+        if not arithmetic.by_row:
+            scale = layer.input_quantization.scale(layer.weight).to(scale.dtype) * scale
         bias = layer.bias
         assert bias is None or isinstance(bias, Tensor)
         settings: dict[str, Any] = quantizer_settings(arithmetic) | {
