@@ -188,6 +188,10 @@ def test_conversion() -> None:
         optimizer.step()
     assert bitorch.verify(net.eval(), bitorch.deploy(net, x), x)
     bitorch.set_bits(net, (2, 4, 32))
+    with pytest.raises(ValueError, match="found while it runs, so leave calibrate out"):
+        bitorch.calibrate(net, [x])
+    assert bitorch.check(net, (x, torch.arange(5) % 4))
+    assert [row.macs for row in bitorch.report(net, x, repeats=1).rows if row.macs]
     assert net[2].input_quantization.bit_width == 4
 
 

@@ -15,7 +15,7 @@ from ..batches import read_batch
 from ..in_place import InPlaceTable, check_module
 from ..layers.low_bit import WeightQuantized
 from ..layers.own_mode import check_own_mode
-from ..quantizations import RangeQuantization
+from ..quantizations import Quantization, RangeQuantization
 from ..quantizations.learned_start import LearnedStart
 from ..text_table import aligned, ruled
 from ..wrappers import unwrapped
@@ -117,8 +117,11 @@ def calibrate(model: nn.Module, batches: Iterable[object]) -> Calibration:
     if not names and learned:
         return Calibration((), _renew(learned))
     if not names:
+        is_dynamic = any(isinstance(part, Quantization) and part.is_by_row for part in model.modules())
         raise ValueError(
-            "the model has no range to calibrate; convert it with a LowBitConfig of "
+            "the model has no range to calibrate: its rows' steps are found while it runs, so leave calibrate out"
+            if is_dynamic
+            else "the model has no range to calibrate; convert it with a LowBitConfig of "
             'range="calibrated" or range="learned"'
         )
     seen = {quantizer: Seen() for quantizer in names}

@@ -85,7 +85,7 @@ def _observation(name: str, quantizer: Quantization, input_tensor: Tensor) -> Ob
     largest = quantizer.exact_max_code
     has_grid = largest is not None
     codes = quantizer.codes(x) if has_grid else quantizer.forward(x)
-    step = quantizer.scale(x).item() if has_grid else 1.0
+    step = quantizer.scale(x).mean().item() if has_grid else 1.0  # of rows with steps of their own the mean
     upper = None
     if quantizer.unsigned and largest is not None:
         upper = (largest - quantizer.zero_point()) * step

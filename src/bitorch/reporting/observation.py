@@ -123,8 +123,11 @@ def _mean(one: float | None, count: int, other: float | None, added: int) -> flo
 
 
 def clip_range(quantizer: Quantization, x: Tensor) -> tuple[float | None, float | None]:
-    """Return the values of a quantizer's lowest and highest level; None of a sign, to which all is the same but 0."""
-    if not quantizer.unsigned and quantizer.max_code == 1:
+    """Return the values of a quantizer's lowest and highest level.
+
+    None of a sign, to which all is the same but 0, and where each row has levels of its own.
+    """
+    if quantizer.is_by_row or (not quantizer.unsigned and quantizer.max_code == 1):
         return None, None
     scale = quantizer.scale(x)
     ends = [quantizer.codes(torch.full_like(x[:1], far)) * scale for far in (-_FAR, _FAR)]

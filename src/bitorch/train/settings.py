@@ -112,8 +112,8 @@ class Settings:
     last: EndBits = "float"
     """Last layer: float (as the paper), 8 (8-bit weights and inputs) or same (as the others)."""
     range: Range = "unit"
-    """Where activations are clipped: unit at 0 and 1 (the paper), calibrated where a few batches have shown, or learned
-    from there on."""
+    """Where activations are clipped: unit at 0 and 1 (the paper), calibrated where a few batches have shown, learned
+    from there on, or dynamic: nowhere, each row of a linear layer's input has a step of its own."""
     learned_by: LearnedBy = "lsq"
     """How a learned range learns: lsq (a step), lsq+ (a step and an offset) or pact (the upper end)."""
     weights_method: str | None = None
@@ -420,7 +420,7 @@ def _check_normalization(settings: Settings) -> None:
     if settings.data_options.normalization is not None and is_clipped and settings.activations is None:
         raise ValueError(
             f"a low-bit first layer clips its inputs at 0 and 1, and mean and std make others; with first="
-            f"{settings.first!r} leave mean and std out, or say range calibrated or learned"
+            f"{settings.first!r} leave mean and std out, or say range calibrated, learned or dynamic"
         )
 
 
