@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,19 @@ from bitorch.torchvision_operators import import_torchvision_if_installed
 
 # Tests that import Lightning by themselves need what `bitorch.train` does first.
 import_torchvision_if_installed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what `one_in` leaves to `make sweep`, before pytest looks for the mark."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        marker = item.get_closest_marker("one_in")
+        if marker is not None:
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % marker.args[0] > 0:
+                item.add_marker(pytest.mark.slow)
+            seen[test] += 1
 
 
 @pytest.fixture(scope="session", autouse=True)

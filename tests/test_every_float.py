@@ -131,12 +131,14 @@ CHAINS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.one_in(4)
 def test_chains_of_single_numbers(chain: str, bits: int) -> None:
     check(CHAINS[chain], unit(bits))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("quantizer", [Sign, SteHeaviside])
+@pytest.mark.one_in(2)
 def test_chains_in_front_of_signs(chain: str, quantizer: type[Quantization]) -> None:
     check(CHAINS[chain], quantizer())
 
@@ -282,6 +284,7 @@ NETS: dict[str, Callable[..., Tensor]] = {
 
 @pytest.mark.parametrize("bits", [1, 2, 5])
 @pytest.mark.parametrize("net", NETS)
+@pytest.mark.one_in(3)
 def test_nets_on_every_float(net: str, bits: int) -> None:
     """All is compared with the model, tensor by tensor; the graph behind the passes with the model itself."""
     model = Net(NETS[net], bits).eval()

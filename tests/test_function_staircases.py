@@ -232,6 +232,7 @@ def operations_of(packed: PackedModel) -> list[str]:
         *("erf", "logsigmoid", "softsign", "abs", "sign", "falling threshold", "hardshrink", "softshrink"),
     ],
 )
+@pytest.mark.one_in(2)
 def test_nets_have_no_function_before_a_quantizer_of_few_levels(function: str, quantizer: str, bits: int) -> None:
     net = Net(FUNCTIONS[function], QUANTIZERS[quantizer](bits), [1.0, -1.0, 0.0, 1e-6, 30.0, -3.0, 0.3]).eval()
     packed = deploy(net, torch.rand(2, 3, 9, 9))

@@ -114,6 +114,7 @@ def operations_of(packed: PackedModel) -> list[str]:
 
 
 @pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.one_in(2)
 def test_functions_as_they_are_written(written: str) -> None:
     function, expected = WRITTEN[written]
     net = OfFloats(function).eval()
@@ -148,6 +149,7 @@ def test_functions_of_numbers_that_are_none(written: str) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 1), (6, 5), (3, 4, 5), (2, 3, 4, 5)])
 @pytest.mark.parametrize("log", [False, True])
+@pytest.mark.one_in(3)
 def test_softmax_over_every_axis(shape: tuple[int, ...], log: bool) -> None:
     for axis in range(1, len(shape) + 1):
         for dim in (axis, axis - len(shape) - 1):

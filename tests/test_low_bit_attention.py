@@ -250,6 +250,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("bits", "name"), CASES)
+@pytest.mark.one_in(2)
 def test_deployed(bits: int, name: str) -> None:
     pytest.importorskip("bitorch_runtime")
     net = converted(bits, range=name).eval()

@@ -81,6 +81,7 @@ PRODUCTS: dict[str, tuple[Attend, int]] = {
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.one_in(2)
 def test_products(name: str) -> None:
     attend, count = PRODUCTS[name]
     operations = deployed(low_bit(Net(attend)), torch.rand(2, LENGTH, 8))
@@ -147,6 +148,7 @@ ATTENTION: dict[str, Attend] = {
 
 
 @pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.one_in(2)
 def test_attention(name: str) -> None:
     operations = deployed(low_bit(Net(ATTENTION[name])), torch.rand(2, LENGTH, 8))
     assert operations.count("attention") == 1
@@ -155,6 +157,7 @@ def test_attention(name: str) -> None:
 
 @pytest.mark.parametrize("bits", [(1, 2), (2, 2), (4, 4)])
 @pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.one_in(3)
 def test_bits_and_lengths(bits: tuple[int, int], length: int) -> None:
     for attend in (by_hand, ATTENTION["plain"]):
         deployed(low_bit(Net(attend), *bits), torch.rand(3, length, 8))

@@ -166,6 +166,7 @@ class Between(nn.Module):
 
 @pytest.mark.parametrize("bits", [1, 2])
 @pytest.mark.parametrize("name", [*NORMS, *REDUCTIONS, *FOLDED])
+@pytest.mark.one_in(3)
 def test_what_is_deployed_is_the_model(name: str, bits: int) -> None:
     """`deploy` verifies it on trial inputs, special numbers among them; here once more, with batches of 1 and 3."""
     shape, function, _ = {**NORMS, **REDUCTIONS, **{key: ((4, 6, 5), f, "") for key, f in FOLDED.items()}}[name]

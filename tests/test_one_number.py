@@ -98,6 +98,7 @@ OF_SEVERAL: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", [*ENDS, *OF_SEVERAL])
+@pytest.mark.one_in(2)
 def test_ends(name: str, tmp_path: Path) -> None:
     columns = 1 if name in ENDS else 5
     model, x = ending(columns, {**ENDS, **OF_SEVERAL}[name]), torch.rand(3, 1, 6, 6)

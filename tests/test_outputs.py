@@ -111,6 +111,7 @@ def flat(value: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("pixels", [False, True])
 @pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.one_in(2)
 def test_outputs(name: str, pixels: bool, tmp_path: Path) -> None:
     function, names, left_out = OUTPUTS[name]
     if pixels and name == "the input by its name":  # the floats are another tensor than the pixels

@@ -206,6 +206,7 @@ def test_pictures_take_a_loss_of_ones_own(folder: Path) -> None:
     assert result.history[0]["train/loss"] < plain.history[0]["train/loss"]  # each term has a factor below 1
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(folder: Path) -> None:
     script = (
         "import json, os, pathlib, sys\n"

@@ -94,6 +94,7 @@ def test_every_kind_of_convolution(dims: int, pad_value: float, mode: Any, paddi
 @pytest.mark.parametrize("sign", SIGNS)
 @pytest.mark.parametrize("pad_value", [0, -1, 1])
 @pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.one_in(3)
 def test_deployed_bit_for_bit(sign: SignGradient, pad_value: float, dims: int) -> None:
     torch.manual_seed(2)
     norm = (nn.BatchNorm1d, nn.BatchNorm2d)[dims - 1]

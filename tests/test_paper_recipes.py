@@ -226,6 +226,7 @@ def folder_of(case: Case, folder: Path) -> Path:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.slow
 def test_killed_runs_end_as_straight_ones(tmp_path: Path) -> None:
     folders = [folder_of(case, tmp_path) for case in CASES]
     jobs = [job(case, folder, "killed", kill_at=case.steps + 2) for case, folder in zip(CASES, folders, strict=True)]

@@ -185,6 +185,7 @@ def assert_same(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
     assert one[1] == other[1]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_a_straight_one_and_may_go_on_with_ddp(checkpoints: tuple[Path, Any]) -> None:
     resumed, straight, changed = checkpoints[1]
     assert_same(resumed, straight)

@@ -186,6 +186,7 @@ def test_outcomes_from_before_a_setting_was_there_are_still_read(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.slow
 def test_ctrl_c_ends_the_processes_of_a_sweep(tmp_path: Path) -> None:
     script = f"""
 from pathlib import Path

@@ -63,6 +63,7 @@ def test_a_killed_sweep_ends_with_the_table_of_a_straight_one(straight: Path, tm
     assert tables(tmp_path / "out") == tables(straight / "straight")
 
 
+@pytest.mark.slow
 def test_the_table_is_of_what_the_runs_reached(straight: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads((straight / "straight" / "results.json").read_text())
     means = [row["mean"] for row in content["points"]]

@@ -77,6 +77,7 @@ def on_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, An
     return folder, train(folder, agents=2)
 
 
+@pytest.mark.slow
 def test_two_machines_end_with_the_same_weights_and_the_first_one_keeps_the_run(on_two: tuple[Path, Any]) -> None:
     folder, reports = on_two
     assert reports[0] == reports[1]
