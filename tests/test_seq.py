@@ -205,7 +205,9 @@ def test_from_the_name_to_the_file(weight_scale: Any) -> None:
     assert row.weight_levels is not None
     assert row.weight_levels.possible == 4
     net = bitorch.deploy(model.eval(), x[:2])
-    assert torch.equal(net(x), model(x))
+    found = net(x)
+    assert isinstance(found, Tensor)
+    assert torch.equal(found, model(x))
 
 
 def test_a_start_that_no_longer_fits_is_renewed() -> None:
