@@ -80,6 +80,7 @@ SETS: Mapping[Comparison, Mapping[str, Contestant]] = {
         "LSQ W2A2": Contestant((2, 2, 32), config={"range": "learned"}),
         "LSQ W4A4 per channel": Contestant((4, 4, 32), config={"range": "learned", "weight_scale": "channel"}),
         "LSQ+ W4A4": Contestant((4, 4, 32), config={"range": "learned", "learned_by": "lsq+"}),
+        "SEQ W2A2": Contestant((2, 2, 32), config={"range": "learned", "weights": "seq"}),
         "TWN A2": Contestant((2, 2, 32), config={"weights": "twn"}),
         "absmean A2": Contestant((2, 2, 32), config={"weights": "absmean"}),
         "TTQ A2": Contestant((2, 2, 32), config={"weights": "ttq"}),

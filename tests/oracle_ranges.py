@@ -108,6 +108,30 @@ def weight_start(w: Floats, k: int) -> float:
     return float(mean if k == 1 else 2 * mean / np.sqrt(2 ** (k - 1) - 1))
 
 
+# ParetoQ's balanced grid, https://arxiv.org/abs/2502.02631; `alpha` is a number, or broadcasts against the weight
+
+
+def seq_codes(w: Floats, alpha: Floats, k: int) -> Floats:
+    """2·⌊clip(w/α, −1, 1)·2^(k−1)⌋ + 1, and the highest code where the clip is at its upper end."""
+    codes: Floats = np.minimum(2 * np.floor(np.clip(w / alpha, -1, 1) * 2 ** (k - 1)) + 1, 2**k - 1)
+    return codes
+
+
+def seq_value(w: Floats, alpha: Floats, k: int) -> Floats:
+    """α·(⌊…⌋ + ½)/2^(k−1)."""
+    value: Floats = alpha * (seq_codes(w, alpha, k) / 2) / 2 ** (k - 1)
+    return value
+
+
+def seq_gradients(w: Floats, alpha: Floats, k: int, g: Floats) -> tuple[Floats, Floats]:
+    """g·1[−α ≤ w ≤ α], and Σ g·(ŵ/α − (w/α)·1[−α ≤ w ≤ α])/√(N·Q_P) in α's shape, N weights that share one."""
+    inside = np.abs(w) <= alpha
+    each = g * (seq_value(w, alpha, k) / alpha - np.where(inside, w / alpha, 0.0))
+    axes = tuple(range(w.ndim)) if np.ndim(alpha) == 0 else tuple(range(1, w.ndim))
+    of_alpha: Floats = np.sum(each, axis=axes, keepdims=np.ndim(alpha) > 0)
+    return np.where(inside, g, 0.0), of_alpha / np.sqrt(w.size // np.size(alpha) * max(1, 2 ** (k - 1) - 1))
+
+
 # Fits
 
 

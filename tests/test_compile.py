@@ -33,6 +33,7 @@ from bitorch.quantizations import (
     WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
+    WeightSEQ,
     WeightTTQ,
     WeightTWN,
 )
@@ -162,7 +163,7 @@ def quantizers_with_ranges() -> list[nn.Module]:
     ]
     for index, part in enumerate(parts):
         part.fit_(torch.linspace(-0.8 if index % 4 == 1 else 0.0, 1, 50))
-    weights = [WeightLSQ(bits, channels) for bits in (1, 3, 32) for channels in (None, 4)]
+    weights = [WeightLSQ(bits, channels) for bits in (1, 3, 32) for channels in (None, 4)] + [WeightSEQ(2, 4)]
     for weight in weights:
         weight.initialize_(torch.linspace(-1, 1, 40).view(4, 10))
     return [*parts, *weights, *(WeightDoReFa(bits, variant="paper", per_channel=True) for bits in (1, 3))]
@@ -227,6 +228,7 @@ def converted() -> list[nn.Module]:
         {"weights": "lsq", "weight_scale": "channel"},
         {"weights": "twn", "weight_scale": "channel"},
         {"weights": "absmean"},
+        {"weights": "seq"},
         {"weights": "ttq"},
         {"weights": "lsq"},
         {"weights": "dorefa", "weight_scale": "channel", "weight_bits": 1},
@@ -241,7 +243,7 @@ def converted() -> list[nn.Module]:
 
 
 #: Nets that between them have every range and every kind of weight.
-SOME = slice(0, None, 8)
+SOME = slice(0, None, 5)
 
 
 @pytest.mark.parametrize(

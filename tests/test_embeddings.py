@@ -27,6 +27,7 @@ from bitorch.quantizations import (
     WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
+    WeightSEQ,
     WeightTTQ,
     WeightTWN,
 )
@@ -379,6 +380,7 @@ def test_a_table_may_have_any_kind_of_weights() -> None:
     for method, kind in (
         ("dorefa", WeightDoReFa),
         ("lsq", WeightLSQ),
+        ("seq", WeightSEQ),
         ("twn", WeightTWN),
         ("absmean", WeightAbsMean),
         ("ttq", WeightTTQ),

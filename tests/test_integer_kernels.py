@@ -27,6 +27,7 @@ from bitorch.quantizations import (
     WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
+    WeightSEQ,
     WeightTWN,
 )
 
@@ -114,6 +115,7 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "TWN": {"weight_quantization": WeightTWN()},
     "absmean": {"weight_quantization": WeightAbsMean()},
+    "SEQ": {"weight_quantization": WeightSEQ(2)},
     "TWN per channel": {"weight_quantization": WeightTWN(per_channel=True)},
     "BWN": {"weight_quantization": WeightDoReFa(1, variant="paper", per_channel=True)},
     "signed gradients": {"gradient_quantization": GradientSigned(5)},

@@ -24,6 +24,7 @@ from bitorch.quantizations import (
     WeightDoReFa,
     WeightLSQ,
     WeightPowerOfTwo,
+    WeightSEQ,
     WeightTTQ,
     WeightTWN,
 )
@@ -247,6 +248,7 @@ def test_quantizers_of_the_user_are_asked_at_every_call(made: list[int]) -> None
 @pytest.mark.parametrize(
     "quantizer",
     [
+        WeightSEQ(2),
         WeightTWN(),
         WeightAbsMean(),
         WeightTTQ(),

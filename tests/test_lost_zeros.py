@@ -50,6 +50,7 @@ def test_the_values_that_zeros_become() -> None:
 @pytest.mark.parametrize("config", [
     LowBitConfig(1, 4), LowBitConfig(2, 4), LowBitConfig(4, 4), LowBitConfig(8, 8),
     LowBitConfig(2, 4, weight_scale="channel"), LowBitConfig(1, 4, weights="lsq"),
+    LowBitConfig(2, 4, weights="seq"),
 ], ids=str)  # fmt: skip
 def test_check_and_table_say_that_zeros_are_lost(config: LowBitConfig) -> None:
     model = net()

@@ -1007,6 +1007,7 @@ METHODS: list[dict[str, Any]] = [
     {"range": "calibrated", "weight_scale": "channel"},
     {"weights": "twn", "weight_scale": "channel"},
     {"weights": "absmean"},
+    {"weights": "seq", "weight_scale": "channel"},
     {"weight_scale": "channel"},
 ]
 

@@ -102,7 +102,7 @@ def test_equal_arrays_of_two_modules_stay_two() -> None:
     arrays: dict[str, Any] = dict.fromkeys(of_key(operations, "weight"), weight)
     arrays |= dict.fromkeys(of_key(operations, "offset"), offset)
     arrays["a@2.channels"] = offset.view(np.int32)
-    share_arrays(operations, arrays, {name: name[0] for name in arrays})
+    share_arrays(operations, arrays, {name: name[0] for name in arrays}, {})
     assert of_key(operations, "weight") == ["a/sum.weight", "a/sum.weight", "b/sum.weight"]
     assert of_key(operations, "offset") == ["a.offset", "a.offset", "b.offset"]
     assert arrays.keys() == {"a/sum.weight", "a.offset", "b/sum.weight", "b.offset", "a@2.channels"}
@@ -115,5 +115,5 @@ def test_numbers_that_differ_in_a_bit_stay_two() -> None:
         {"op": "affine", "offset": "a@2.offset"},
     ]
     arrays: dict[str, Any] = {"a.offset": np.zeros(2, np.float32), "a@2.offset": -np.zeros(2, np.float32)}
-    share_arrays(operations, arrays, dict.fromkeys(arrays, "a"))
+    share_arrays(operations, arrays, dict.fromkeys(arrays, "a"), {})
     assert len(arrays) == 2

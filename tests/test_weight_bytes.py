@@ -36,6 +36,7 @@ def test_shared_parameters_count_once() -> None:
 @pytest.mark.parametrize(
     ("weights", "weight_scale", "scales"),
     [
+        ("seq", "channel", 8),
         ("lsq", "layer", 1),
         ("lsq", "channel", 8),
         ("dorefa", "channel", 8),

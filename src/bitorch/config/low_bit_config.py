@@ -54,9 +54,10 @@ class LowBitConfig:
             input, a token, has a step of its own, found while the net runs (BitNet b1.58), from 2 bits on.
         learned_by: how a learned range learns: "lsq" (a step), "lsq+" (a step and an offset, for inputs that are
             negative in part, as behind SiLU or GELU) or "pact" (the upper end).
-        weights: "dorefa"; "lsq" (a learned step); "twn", "absmean" (BitNet b1.58) or "ttq" (ternary, weight_bits must
-            be 2). None: "lsq" beside a range learned by "lsq" or "lsq+", or InputLSQ activations, else "dorefa". Or a
-            prototype: `WeightLSQ(2)`; with `channels`, whatever their number, it has a step for each of the layer's.
+        weights: "dorefa"; "lsq" (a learned step); "seq" (ParetoQ's balanced grid, a learned clipping value); "twn",
+            "absmean" (BitNet b1.58) or "ttq" (ternary, weight_bits must be 2). None: "lsq" beside a range learned by
+            "lsq" or "lsq+", or InputLSQ activations, else "dorefa". Or a prototype: `WeightLSQ(2)`; with `channels`,
+            whatever their number, it has a step for each of the layer's.
         weight_scale: "layer", or "channel" for statistics or steps of each output channel (BWN and XNOR-Net at 1 bit).
         scale: "free", or "pow2" for steps that are powers of two, which scale exactly and are a shift in hardware:
             weights learn theirs by "lsq" then (the default), and activations by a range learned by "lsq" or "lsq+"; at
@@ -346,7 +347,7 @@ class LowBitConfig:
         method = self.weight_method
         if isinstance(method, Quantization):
             return for_end(method, layer, "weights") if is_end else method.for_layer(layer)
-        if is_end and method != "lsq":
+        if is_end and method not in ("lsq", "seq"):
             method = "dorefa"
         bits = 8 if is_end else self.weight_bits
         per_channel = self.weight_scale == "channel"

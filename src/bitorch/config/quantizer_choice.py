@@ -23,6 +23,7 @@ from ..quantizations import (
     WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
+    WeightSEQ,
     WeightTTQ,
     WeightTWN,
 )
@@ -31,7 +32,7 @@ from ..quantizations.layer_sizes import input_channels, output_channels
 
 Range = Literal["unit", "calibrated", "learned", "dynamic"]
 LearnedBy = Literal["lsq", "lsq+", "pact"]
-Weights = Literal["dorefa", "lsq", "twn", "absmean", "ttq"]
+Weights = Literal["dorefa", "lsq", "seq", "twn", "absmean", "ttq"]
 SignGradient = Literal["sign", "approxsign", "rsign"]
 Gradients = Literal["dorefa", "signed", "luq"]
 Scale = Literal["free", "pow2"]
@@ -43,6 +44,8 @@ def weight_quantizer(
     """Return a new quantizer of a layer's weight."""
     if method == "lsq":
         return WeightLSQ(bits, output_channels(layer) if per_channel else None, power_of_two)
+    if method == "seq":
+        return WeightSEQ(bits, output_channels(layer) if per_channel else None)
     if method == "dorefa" or bits == FLOAT_BITS:
         return WeightDoReFa(bits, variant="paper", per_channel=per_channel)
     if method == "ttq":

@@ -34,6 +34,7 @@ from .layer_configs import (
 )
 from .low_bit_form import is_as_wanted, low_bit_form
 from .table import LayerConversion, row_of
+from .tied import with_shared_quantizers
 
 Place = Literal["first", "inner", "last"]
 
@@ -79,7 +80,7 @@ def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Coll
         if name in reasons
     ]
     _check_some_low_bit(steps, decided)
-    return _with_parts(steps, model)
+    return _with_parts(with_shared_quantizers(steps), model)
 
 
 def _with_parts(steps: Sequence[Step], model: nn.Module) -> list[Step]:

@@ -59,7 +59,7 @@ def at_size(model: nn.Module, example: Sequence[Tensor], *, pixels: bool) -> AtS
 def _compiled(captured: Capture, *, pixels: bool) -> tuple[Compiled, bitorch_runtime.Program]:
     """Compile what was captured; the second result is the program of `all_tensors`."""
     try:
-        compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
+        compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names, tied=captured.tied)
         with told_by_layer(compiled):
             return compiled, all_tensors(compiled.lowered, compiled.lowered.operations, compiled.lowered.arrays)
     except ValueError as error:

@@ -28,5 +28,6 @@ from .swish_sign import SwishSign as SwishSign
 from .weight_absmean import WeightAbsMean as WeightAbsMean
 from .weight_lsq import WeightLSQ as WeightLSQ
 from .weight_power_of_two import WeightPowerOfTwo as WeightPowerOfTwo
+from .weight_seq import WeightSEQ as WeightSEQ
 from .weight_ttq import WeightTTQ as WeightTTQ
 from .weight_twn import WeightTWN as WeightTWN

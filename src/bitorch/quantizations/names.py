@@ -23,6 +23,7 @@ from .swish_sign import SwishSign
 from .weight_absmean import WeightAbsMean
 from .weight_lsq import WeightLSQ
 from .weight_power_of_two import WeightPowerOfTwo
+from .weight_seq import WeightSEQ
 from .weight_ttq import WeightTTQ
 from .weight_twn import WeightTWN
 
@@ -47,6 +48,7 @@ _BUILT_IN = (
     WeightDoReFa,
     WeightLSQ,
     WeightPowerOfTwo,
+    WeightSEQ,
     WeightTTQ,
     WeightTWN,
 )

@@ -6,24 +6,20 @@ Esser et al. 2019, https://arxiv.org/abs/1902.08153.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .base import CodeValue, Grid, as_internal, gradient_inside
+from .base import Grid, gradient_inside
 from .bits import FLOAT_BITS, check_bits
-from .layer_sizes import output_channels
-from .learned_start import LearnedStart
+from .learned_levels import LearnedLevels, positive
 from .levels import sign_plus
 from .power_of_two import nearest_power
 from .range_fit import SMALLEST, least_error_steps
 from .ranges import FINEST, at_least_smallest
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class _WeightCodes(Function):
@@ -49,7 +45,7 @@ class _WeightCodes(Function):
         return inside, step_gradient.to(ctx.dtype), None, None, None, None
 
 
-class WeightLSQ(LearnedStart):
+class WeightLSQ(LearnedLevels):
     """Weights to 2^bits levels with a learned step, for the layer or for each output channel (LSQ).
 
         ŵ = s·round(clip(w/s, −Q_N, Q_P)),   Q_N = 2^(bits−1),   Q_P = 2^(bits−1) − 1
@@ -84,13 +80,9 @@ class WeightLSQ(LearnedStart):
     name = "weightlsq"
 
     def __init__(self, bits: int, channels: int | None = None, power_of_two: bool = False) -> None:
-        super().__init__()
+        super().__init__(bits, channels)
         self.power_of_two = power_of_two
-        self.bit_width = check_bits(bits)
-        if channels is not None and channels < 1:
-            raise ValueError(f"channels must be at least 1, or None for one step per layer, got {channels}")
-        self.channels = channels
-        self.step = nn.Parameter(torch.full(() if channels is None else (channels,), float("nan")))
+        self.step = self._unset()
         #: The bits that the step belongs to; kept in the state_dict.
         self.register_buffer("step_bits", torch.tensor(min(self.bit_width, FINEST), dtype=torch.uint8))
 
@@ -103,13 +95,6 @@ class WeightLSQ(LearnedStart):
     @property
     def max_code(self) -> int | None:
         return None if self.bit_width == FLOAT_BITS else -_bounds(self.bit_width)[0]
-
-    @property
-    def _is_held(self) -> bool:
-        return self.bit_width > 1  # weights outside the levels get no gradient; at 1 bit only their signs matter
-
-    def _rows(self, weight: Tensor) -> Tensor:
-        return weight.reshape(1 if self.channels is None else self.channels, -1)
 
     def _start(self, weight: Tensor) -> bool:
         if weight.numel() == 0:
@@ -127,10 +112,6 @@ class WeightLSQ(LearnedStart):
         self.step.data.copy_(steps.view(self.step.shape))
         self.step_bits.fill_(bits)
         return True
-
-    def for_layer(self, layer: nn.Module) -> Self:
-        channels = None if self.channels is None else output_channels(layer)
-        return type(self)(**{**self.arguments(), "channels": channels})
 
     def set_bits_(self, bits: int) -> None:
         """Change the bits; the step changes as its start would, so what was learned stays as a factor."""
@@ -150,60 +131,22 @@ class WeightLSQ(LearnedStart):
         super()._loaded()
         self._follow_bits()
 
-    def _check_weight(self, weight: Tensor) -> None:
-        if self.channels is not None and weight.shape[0] != self.channels:
-            raise ValueError(
-                f"WeightLSQ has a step for each of {self.channels} channels, but the weight {list(weight.shape)} has "
-                f"{weight.shape[0]} in dim 0"
-            )
+    def _scale(self, weight: Tensor) -> Tensor:
+        s = at_least_smallest(self._broadcast(self.step, weight))
+        return (nearest_power(s) if self.power_of_two else s).to(weight.dtype)
 
-    def _shaped(self, x: Tensor) -> Tensor:
-        """The step as it broadcasts against a weight."""
-        if not self._is_set:
-            raise RuntimeError("WeightLSQ has no step yet; call initialize_(weight), or give it to a layer")
-        return self.step if self.channels is None else self.step.view(-1, *[1] * (x.dim() - 1))
-
-    def _step(self, x: Tensor) -> Tensor:
-        """s as it broadcasts against a weight, in its dtype, without gradient."""
-        s = at_least_smallest(self._shaped(x))
-        return (nearest_power(s) if self.power_of_two else s).to(x.dtype)
-
-    def codes(self, x: Tensor) -> Tensor:
-        if self.max_code is None:
-            return super().codes(x)
-        weight = as_internal(x, "WeightLSQ")
-        self._check_weight(weight)
-        low, high = _bounds(self.bit_width)
-        shared = weight.numel() if self.channels is None else weight[0].numel()
-        factor = 1 / math.sqrt(max(1, shared) * _positive(self.bit_width))
-        codes: Tensor = _WeightCodes.apply(weight, self._shaped(weight), self._step(weight), low, high, factor)
+    def _codes(self, weight: Tensor) -> Tensor:
+        step, bounds = self._broadcast(self.step, weight), _bounds(self.bit_width)
+        codes: Tensor = _WeightCodes.apply(weight, step, self._scale(weight), *bounds, self._factor(weight))
         return codes
 
-    def scale(self, x: Tensor) -> Tensor:
-        if self.max_code is None:
-            return super().scale(x)
-        return self._step(as_internal(x, "WeightLSQ"))
-
-    def quantize(self, x: Tensor) -> Tensor:
-        """Quantize a float weight, [C_out, …]; see the class for the formula."""
-        if self.max_code is None:
-            return x
-        value: Tensor = CodeValue.apply(self.codes(x), self.max_code, self.scale(x))
-        return value.to(x.dtype)
-
     def extra_repr(self) -> str:
-        power = ", power_of_two=True" if self.power_of_two else ""
-        return f"bits={self.bit_width}, channels={self.channels}{power}"
+        return super().extra_repr() + (", power_of_two=True" if self.power_of_two else "")
 
 
 def _start(bits: int) -> float:
     """Where a step starts, in units of mean|w|."""
-    return 2 / math.sqrt(_positive(bits)) if bits > 1 else 1.0
-
-
-def _positive(bits: int) -> int:
-    """Q_P."""
-    return max(1, (1 << bits - 1) - 1)
+    return 2 / math.sqrt(positive(bits)) if bits > 1 else 1.0
 
 
 def _bounds(bits: int) -> tuple[int, int]:

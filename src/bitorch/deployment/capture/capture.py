@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
@@ -30,6 +30,7 @@ from .runs import (
     run,
 )
 from .tape import version
+from .tied import tied_weights
 
 _TAKEN = (
     "Pass an example that the model takes: float32 [batch, channels, height, width], [batch, channels, length] or "
@@ -52,6 +53,7 @@ class Capture:
         output_names: of the graph's outputs, in order, see `Returned`.
         named: of each, whether the model names it.
         left_out: what the model returns beside tensors, which a program does not.
+        tied: of modules that hold the weight of another one, the path of that, see `tied_weights`.
     """
 
     graph: Graph
@@ -59,6 +61,7 @@ class Capture:
     output_names: tuple[str, ...] = ()
     named: tuple[bool, ...] = ()
     left_out: tuple[str, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tensor_names(self) -> tuple[str | None, ...]:
@@ -128,7 +131,7 @@ def _captured(model: nn.Module, example: Sequence[Tensor]) -> Capture:
     if not problems:
         problems = list(disagreements(model, graph, (two, three, one, given)))
     made = two.returned
-    return Capture(graph, tuple(problems), made.names, made.named, made.left_out)
+    return Capture(graph, tuple(problems), made.names, made.named, made.left_out, tied_weights(model))
 
 
 def _built(model: nn.Module, recorded: Run) -> tuple[Builder, Graph]:

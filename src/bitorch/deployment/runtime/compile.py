@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import bitorch_runtime
 
@@ -41,13 +42,18 @@ class Compiled:
 
 
 def compile_graph(
-    graph: Graph, *, pixels: bool = False, names: Sequence[str | None] = (), passes: Sequence[Pass] | None = None
+    graph: Graph,
+    *,
+    pixels: bool = False,
+    names: Sequence[str | None] = (),
+    tied: Mapping[str, str] = MappingProxyType({}),
+    passes: Sequence[Pass] | None = None,
 ) -> Compiled:
     """Run all passes over a captured graph, and write what comes out as a program.
 
     Args:
         pixels: the inputs become uint8, see `read_pixels`.
-        names: of the program's outputs, see `lower`.
+        names, tied: of the program's outputs, and of modules with one weight, see `lower`.
         passes: those to run; None: all of them.
 
     Raises:
@@ -56,7 +62,7 @@ def compile_graph(
     chosen = PASSES if passes is None else tuple(passes)
     made = tuple(steps(graph, (READ_PIXELS, *chosen) if pixels else chosen))
     _, last = made[-1]
-    return Compiled(last, lower(last, names), made)
+    return Compiled(last, lower(last, names, tied), made)
 
 
 def check_runs(compiled: Compiled) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -59,11 +60,12 @@ class Lowered:
         return self.names.get(node, node)
 
 
-def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
+def lower(graph: Graph, names: Sequence[str | None] = (), tied: Mapping[str, str] = MappingProxyType({})) -> Lowered:
     """Write a graph as a program. Tensors keep the names of their nodes, but for outputs with names of their own.
 
     Args:
         names: of the outputs, all different; None: that of the node. (): all None.
+        tied: of modules that hold the weight of another one, the path of that: it is stored once.
     """
     lowering = _Lowering(graph)
     for node in graph.inputs:
@@ -75,8 +77,9 @@ def lower(graph: Graph, names: Sequence[str | None] = ()) -> Lowered:
     for one in group(graph):
         lowering.add(one)
     lowering.leave(names if names else [None] * len(graph.outputs))
-    share_arrays(lowering.result.operations, lowering.result.arrays, lowering.result.array_layers)
-    return lowering.result
+    result = lowering.result
+    share_arrays(result.operations, result.arrays, result.array_layers, tied)
+    return result
 
 
 def _input(node: Node, *, channels_last: bool) -> Operation:

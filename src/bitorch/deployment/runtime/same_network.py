@@ -32,7 +32,8 @@ def compiled_as(model: nn.Module, packed: PackedModel, inputs: Sequence[Tensor])
         captured = capture(model, *map(as_floats, inputs))
         captured.check()
         pixels = any(x.dtype == torch.uint8 for x in inputs)
-        compiled = compile_graph(captured.graph, pixels=pixels, names=captured.tensor_names)
+        names, tied = captured.tensor_names, captured.tied
+        compiled = compile_graph(captured.graph, pixels=pixels, names=names, tied=tied)
     _check_same_network(compiled.lowered.operations, packed.program_for(inputs)[0])
     return compiled
 
