@@ -17,6 +17,7 @@ from ..layers.qconv import _Convolution
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled, some_names
 from .convertible import own_tensors
+from .share import WeightShare
 
 #: Of weight, activation and gradient.
 LayerBits = tuple[int | None, int | None, int | None]
@@ -46,11 +47,15 @@ class LayerConversion:
 
 @dataclass(frozen=True)
 class Conversion(InPlaceTable):
-    """What `quantize_`, `set_bits` or `float_` did, one row for each layer with a weight. Printing it shows a table."""
+    """What `quantize_`, `set_bits` or `float_` did, one row for each layer with a weight. Printing it shows a table.
+
+    `share` is how many of the weights `quantize_` has left low-bit; None of the others.
+    """
 
     functions: ClassVar[tuple[str, ...]] = ("quantize_", "set_bits", "float_")
 
     layers: tuple[LayerConversion, ...]
+    share: WeightShare | None = None
 
     def __str__(self) -> str:
         columns = {"layer": [row.name for row in self.layers], "was": [row.layer for row in self.layers]}
@@ -65,7 +70,8 @@ class Conversion(InPlaceTable):
             columns["rule"] = ["" if row.rule is None else row.rule for row in self.layers]
         columns["note"] = [row.note for row in self.layers]
         table = ruled(aligned([tuple(columns), *zip(*columns.values(), strict=True)]))
-        return "\n".join([table, *_kernel_lines(self.layers)])
+        share = [] if self.share is None else [str(self.share)]
+        return "\n".join([table, *_kernel_lines(self.layers), *share])
 
 
 def _kernel_lines(layers: Sequence[LayerConversion]) -> list[str]:
