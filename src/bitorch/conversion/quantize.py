@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
@@ -11,7 +11,7 @@ from .absorb_relus import absorb_relus
 from .fast_paths import close_fast_paths
 from .filters import FilterFn
 from .layer_configs import Configs
-from .plan import plan_conversion
+from .plan import Step, plan_conversion
 from .share import share_of, warn_of_few
 from .table import Conversion
 
@@ -47,6 +47,11 @@ def quantize_(model: nn.Module, config: Configs, filter_fn: FilterFn | Collectio
     model = unwrapped_to_change(model, "quantize_")
     plan = plan_conversion(model, config, filter_fn)
     warn_of_few(plan, stacklevel=2)  # first, since a warning may be an error
+    return carry_out(model, plan)
+
+
+def carry_out(model: nn.Module, plan: Sequence[Step]) -> Conversion:
+    """Do what was planned for a model, in place."""
     share = share_of(plan)
     new = {step.module: step.replacement for step in plan if step.replacement is not None}
     for old, layer in new.items():

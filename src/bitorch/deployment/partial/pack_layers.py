@@ -97,15 +97,19 @@ class PartialDeployment(nn.Module):
         model = unwrapped(model)
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        file = PartialFile(Path(path))
-        deployment = pack_layers(file.low_bit(model))
-        file.fill(deployment.model)
-        return deployment
+        return packed_from(PartialFile.read(Path(path)), model)
 
     def __str__(self) -> str:
         header = ("layer", "was", "is", "bits", "reason")
         cells = [header, *((row.name, row.layer, row.became, row.bits, row.reason) for row in self.rows)]
         return ruled(aligned(cells))
+
+
+def packed_from(file: PartialFile, model: nn.Module) -> PartialDeployment:
+    """Return the partial deployment of a file, of a low-bit model that is built as it was; ValueError of another."""
+    deployment = pack_layers(file.low_bit(model))
+    file.fill(deployment.model)
+    return deployment
 
 
 _TRANSPOSED = "a transposed convolution is packed in a model that is deployed whole, not alone"
