@@ -108,7 +108,6 @@ class Batch:
                 raise TypeError(f"{where} has an input that is a {type(value).__name__}; deployment takes tensors only")
         return tuple(inputs)
 
-
     def positional(self, model: nn.Module) -> tuple[list[Any], dict[str, Any]]:
         """Return the inputs that can be passed by position, in order, and those that cannot, by name."""
         named = {name: value for name, value in self.kwargs.items() if value is not None}

@@ -82,7 +82,9 @@ def objective(output: object, batches: Sequence[Batch], loss: Loss | None) -> Ob
     if loss is not None:
         return Objective(_name(loss), _users(loss), _right_of_classes(output, labels), is_of_table=False)
     if own_loss(output, got_labels=got_labels) is not None:
-        return Objective("the model's own", _own, _right_beside_own(output, batches[0].labels, labels), is_of_table=False)
+        return Objective(
+            "the model's own", _own, _right_beside_own(output, batches[0].labels, labels), is_of_table=False
+        )
     if all(label is None for label in labels):
         return None
     return _by_table(logits_of(output), [_labels(label) for label in labels])
@@ -136,9 +138,7 @@ def _right_of_classes(output: object, labels: Sequence[object]) -> Callable[[Any
         return None
 
 
-def _right_beside_own(
-    output: object, label: object, labels: Sequence[object]
-) -> Callable[[Any, Any], Tensor] | None:
+def _right_beside_own(output: object, label: object, labels: Sequence[object]) -> Callable[[Any, Any], Tensor] | None:
     """Return what is right beside the model's own loss: of the next token, where that is what the loss is of."""
     right = _right_of_classes(output, labels)
     if right is None or not isinstance(label, Tensor) or not _is_of_next(output, label):

@@ -14,10 +14,10 @@ from torch import nn
 from ..atomic_file import write_text
 from ..config.low_bit_config import LowBitConfig
 from ..config.quantizer_choice import Gradients, Weights
+from ..layers.qtransposed_linear import conv1d
 from ..quantizations.spelling import Quantizers, named
 from ..short_repr import short_repr
 from ..structured_text import read_text
-from ..layers.qtransposed_linear import conv1d
 from .convertible import LOW_BIT, low_bit_class
 from .layer_configs import rules_or_config
 from .rules import Match, Rule, as_rules

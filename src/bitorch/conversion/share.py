@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..quantizations.bits import FLOAT_BITS
 from .convertible import own_tensors, supported
-
-if TYPE_CHECKING:
-    from .plan import Step
+from .plan import Step
+from .table import WeightShare
 
 #: How many reasons a warning gives, those of the most weights first.
 _MOST_REASONS = 3
-
-
-@dataclass(frozen=True)
-class WeightShare:
-    """How many numbers are in the matrices and larger tensors of a model's layers; one that is shared counts once.
-
-    Attributes:
-        low_bit: in those that have fewer than 32 bits wherever they are used.
-        weights: in all of them.
-    """
-
-    low_bit: int
-    weights: int
-
-    def __str__(self) -> str:
-        share = f" ({self.low_bit / self.weights:.1%})" if self.weights else ""
-        return f"low-bit: {self.low_bit:,} of {self.weights:,} weights{share}"
 
 
 def share_of(steps: Sequence[Step]) -> WeightShare:

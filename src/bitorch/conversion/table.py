@@ -17,7 +17,6 @@ from ..layers.qconv import _Convolution
 from ..quantizations.bits import FLOAT_BITS
 from ..text_table import aligned, ruled, some_names
 from .convertible import own_tensors
-from .share import WeightShare
 
 #: Of weight, activation and gradient.
 LayerBits = tuple[int | None, int | None, int | None]
@@ -43,6 +42,23 @@ class LayerConversion:
     rule: str | None = None
     pad_value: float | None = None
     kernels: TrainingKernels | None = None
+
+
+@dataclass(frozen=True)
+class WeightShare:
+    """How many numbers are in the matrices and larger tensors of a model's layers; one that is shared counts once.
+
+    Attributes:
+        low_bit: in those that have fewer than 32 bits wherever they are used.
+        weights: in all of them.
+    """
+
+    low_bit: int
+    weights: int
+
+    def __str__(self) -> str:
+        share = f" ({self.low_bit / self.weights:.1%})" if self.weights else ""
+        return f"low-bit: {self.low_bit:,} of {self.weights:,} weights{share}"
 
 
 @dataclass(frozen=True)

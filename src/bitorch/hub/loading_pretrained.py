@@ -36,10 +36,10 @@ _KEYS = {LOW_BIT: ("class", "conversion", "dtypes", "quantizers"), PACKED: ("cla
 def load_pretrained(
     folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None, quantizers: Quantizers = NO_QUANTIZERS
 ) -> nn.Module:
-    """Return the model that `save_pretrained` has written, in eval mode. Nothing is downloaded, and no code in it is run.
+    """Return the model that `save_pretrained` has written, in eval mode. No code in it is run.
 
-    The class is built from config.json, converted as bitorch.json says, and gets the weights, all of them: what is
-    missing, or there besides, is an error.
+    Nothing is downloaded. The class is built from config.json, converted as bitorch.json says, and gets the weights, all
+    of them: what is missing, or there besides, is an error.
 
     Args:
         folder: of `save_pretrained`.
@@ -96,8 +96,8 @@ def _check_dtypes(state: Mapping[str, Tensor], saved: Mapping[str, str], place: 
     ]
     if other:
         raise ValueError(
-            f"the weights of {place} are not of the dtype that {DESCRIPTION_FILE} says, {saved['']}: {shortened(other)}; "
-            "save the model anew by bitorch.hub.save_pretrained, in the dtype that it is to have"
+            f"the weights of {place} are not of the dtype that {DESCRIPTION_FILE} says, {saved['']}: "
+            f"{shortened(other)}; save the model by bitorch.hub.save_pretrained in the dtype that it is to have"
         )
 
 

@@ -43,7 +43,7 @@ def save_pretrained(
     """Write a low-bit model of transformers, or its packed form, into a folder that `load_pretrained` reads.
 
     The folder has config.json and generation_config.json, as transformers writes them, bitorch.json, which says how the
-    model is low-bit, and the weights in bitorch.safetensors. That is not the name that `from_pretrained` of transformers
+    model is low-bit, and the weights in bitorch.safetensors. That is not the name that transformers' `from_pretrained`
     looks for: it would take the weights for those of a float model. A tensor with several names is written once.
 
     Args:

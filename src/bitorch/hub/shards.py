@@ -73,7 +73,9 @@ def _read_index(file: Path) -> dict[str, str]:
         raise ValueError(f"{file} is no JSON: {error}") from None
     places = content.get("weight_map") if isinstance(content, dict) else None
     # A name of a file beside the index, and no path to somewhere else.
-    is_map = isinstance(places, dict) and all(isinstance(name, str) and Path(name).name == name for name in places.values())
+    is_map = isinstance(places, dict) and all(
+        isinstance(name, str) and Path(name).name == name for name in places.values()
+    )
     if not isinstance(places, dict) or not is_map:
         raise ValueError(f'{file} has no "weight_map" from names of tensors to names of files')
     return places

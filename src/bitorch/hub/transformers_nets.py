@@ -23,9 +23,9 @@ def package() -> Any:
     try:
         return import_module("transformers")
     except ModuleNotFoundError:
-        raise ImportError('models of Hugging Face need the package transformers: pip install "bitorch-lowbit[hf]"') from (
-            None
-        )
+        raise ImportError(
+            'models of Hugging Face need the package transformers: pip install "bitorch-lowbit[hf]"'
+        ) from (None)
 
 
 def class_of(net: nn.Module) -> str:
@@ -125,8 +125,8 @@ def check_same_shared(net: nn.Module, again: nn.Module) -> None:
         )
     for names in there - here:
         raise ValueError(
-            f"{shortened(list(names))} are one tensor in the {type(net).__name__} that its config builds, and here they "
-            "are not: set config.tie_word_embeddings=False"
+            f"{shortened(list(names))} are one tensor in the {type(net).__name__} that its config builds, and here "
+            "they are not: set config.tie_word_embeddings=False"
         )
 
 

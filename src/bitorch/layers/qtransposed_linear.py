@@ -56,7 +56,7 @@ class QTransposedLinear(QLinear):
         ValueError, TypeError: as QLinear.
     """
 
-    _float_class = _FloatClass()  # type: ignore[assignment]  # of no package that this one needs
+    _float_class = _FloatClass()
     _registry = q_linear_registry
 
     def __init__(

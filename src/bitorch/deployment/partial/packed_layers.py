@@ -19,7 +19,6 @@ from ...operators.packed import PackedLinearCall, packed_conv2d, packed_linear
 from ...operators.packed_together import Together
 from .packed_base import NotPackableError, Packed
 
-
 #: Exact types: a subclass may compute something else.
 LINEAR = (QLinear, QTransposedLinear, QProjection, QGates)
 
