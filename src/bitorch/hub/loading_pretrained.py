@@ -38,8 +38,8 @@ def load_pretrained(
 ) -> nn.Module:
     """Return the model that `save_pretrained` has written, in eval mode. No code in it is run.
 
-    Nothing is downloaded. The class is built from config.json, converted as bitorch.json says, and gets the weights, all
-    of them: what is missing, or there besides, is an error.
+    Nothing is downloaded. The class is built from config.json, converted as bitorch.json says, and gets the weights:
+    what is missing, or there besides, is an error.
 
     Args:
         folder: of `save_pretrained`.
