@@ -148,12 +148,40 @@ def test_the_whole_way(name: str, tmp_path: Path) -> None:
         assert again.lm_head.weight is again.model.embed_tokens.weight  # type: ignore[union-attr]
 
 
-def test_what_deploys_whole() -> None:
-    net, batch = low_bit(llama)
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_what_deploys_whole(make: Callable[[], nn.Module]) -> None:
+    net, batch = low_bit(make)
     packed = bitorch.deploy(net, batch["input_ids"])
     with torch.no_grad():
         expected = net(batch["input_ids"]).logits
     torch.testing.assert_close(packed(batch["input_ids"]), expected, rtol=1e-4, atol=1e-4)
+
+
+class Tables(nn.Module):
+    """Rows of the tokens, in an order of its own."""
+
+    def __init__(self, order: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.table, self.body, self.head = nn.Embedding(9, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.order = order
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.body(self.table(self.order(tokens))))
+        return y
+
+
+def test_token_ids_may_be_reshaped_but_not_reordered() -> None:
+    """Also where all tokens of the example are one, so that their order cannot be seen in it."""
+    tokens = torch.full((3, 3), 4)
+    config = LowBitConfig(2, 2, first="same", last="same")
+    net = Tables(lambda x: x.view(-1, x.shape[-1])).eval()
+    bitorch.quantize_(net, config)
+    packed, other = bitorch.deploy(net, tokens), torch.randint(0, 9, (5, 3))
+    assert torch.equal(packed(other), net(other))
+    for order in (lambda x: x.flip(1), lambda x: x.view(3, 3).t(), lambda x: x.roll(1, 1)):
+        net = Tables(order).eval()
+        bitorch.quantize_(net, config)
+        assert not bitorch.can_deploy(net, tokens)
 
 
 # Conv1D, the layer of GPT-2
