@@ -177,7 +177,9 @@ def test_token_ids_may_be_reshaped_but_not_reordered() -> None:
     net = Tables(lambda x: x.view(-1, x.shape[-1])).eval()
     bitorch.quantize_(net, config)
     packed, other = bitorch.deploy(net, tokens), torch.randint(0, 9, (5, 3))
-    assert torch.equal(packed(other), net(other))
+    found = packed(other)
+    assert isinstance(found, torch.Tensor)
+    assert torch.equal(found, net(other))
     for order in (lambda x: x.flip(1), lambda x: x.view(3, 3).t(), lambda x: x.roll(1, 1)):
         net = Tables(order).eval()
         bitorch.quantize_(net, config)
@@ -330,7 +332,7 @@ def test_accuracy_is_that_of_the_next_token() -> None:
 @pytest.mark.parametrize(
     ("length", "message"),
     [
-        (0, r"the batch is empty: its shape is \[4, 0\]"),
+        (0, r"the batch is empty: its shape is \[4, 0\]; leave it out \(an empty prompt, say\), or fill it"),
         (33, r"sequences of 33 tokens, and the model has 32 positions \(config.max_position_embeddings\); cut them"),
     ],
 )

@@ -301,7 +301,9 @@ def _checked(batch: Batch, *, pixels: bool) -> Batch:
             )
     if not tensors[0].numel():
         which = "its shape is" if is_one else "it has an input of shape"
-        raise ValueError(f"{batch.where} is empty: {which} {list(tensors[0].shape)}")
+        raise ValueError(
+            f"{batch.where} is empty: {which} {list(tensors[0].shape)}; leave it out (an empty prompt, say), or fill it"
+        )
     return batch
 
 

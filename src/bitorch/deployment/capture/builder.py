@@ -414,7 +414,13 @@ class Builder:
         results = list(tensors_in(call.result))
         source = call.args[0] if call.args else None
         value = self.values.get(id(source))
-        if value is None or len(results) != 1 or call.changed or not self._is_of_indices(value):
+        if (
+            value is None
+            or not isinstance(source, Tensor)
+            or len(results) != 1
+            or call.changed
+            or not self._is_of_indices(value)
+        ):
             return False
         result = results[0]
         if value.version != call.before[id(source)] or value.refusal is not None or value.positions is not None:
