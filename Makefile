@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compi
 export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache 2>/dev/null)
 STAMP := $(VENV)/.installed
 RUNTIME_STAMP := $(VENV)/.installed-runtime
-SWEEPS_STAMP := $(VENV)/.installed-sweeps
+EXTRAS_STAMP := $(VENV)/.installed-extras
 RUNTIME_SOURCES := $(shell find runtime/csrc runtime/src -type f -not -path '*/__pycache__/*')
 
 .PHONY: demo test sweep lint format docs-operations bench bench-networks bench-choices bench-training bench-step bench-bf16 bench-methods \
@@ -31,10 +31,10 @@ paper-imagenet: $(RUNTIME_STAMP)
 
 # As many processes as there are cores, each of one thread: tests are many and small. No test asks the plugin for logging
 # anything, and it goes through all loggers of PyTorch three times for each of them.
-test: $(RUNTIME_STAMP) $(SWEEPS_STAMP)
+test: $(RUNTIME_STAMP) $(EXTRAS_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -p no:logging -n auto --dist worksteal
 
-sweep: $(RUNTIME_STAMP) $(SWEEPS_STAMP)
+sweep: $(RUNTIME_STAMP) $(EXTRAS_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow and not wheels" -p no:logging -n auto --dist worksteal
 
 # Into dist/, by every Python that is there. What packs them has an environment of its own, and so needs nothing of the other.
@@ -143,10 +143,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP_INSTALL) --editable ".[train,plots,models,onnx,qonnx,dev]"
 	touch $(STAMP)
 
-# Half a gigabyte, which nothing but sweeps on clusters, searches and their tests need.
-$(SWEEPS_STAMP): $(STAMP)
-	$(PIP_INSTALL) --editable ".[ray,search]"
-	touch $(SWEEPS_STAMP)
+# Half a gigabyte, which nothing but sweeps on clusters, searches, models of Hugging Face and their tests need.
+$(EXTRAS_STAMP): $(STAMP)
+	$(PIP_INSTALL) --editable ".[ray,search,hf]"
+	touch $(EXTRAS_STAMP)
 
 # Without build isolation, which would put nanobind into a new temporary directory and so compile everything again each time.
 # scikit-build-core packs what the build directory holds after compiling what has changed.

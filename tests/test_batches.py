@@ -167,10 +167,13 @@ def test_what_deployment_cannot_pass_by_position() -> None:
 
     model = converted(Named)
     bitorch.calibrate(model, [{"u": U, "v": V}])
+    named = {"u": U, "v": V}
     with pytest.raises(ValueError, match="the example passes 'v' by name; for deployment all inputs must be tensors"):
-        bitorch.report(model, {"u": U, "v": V})
-    with pytest.raises(ValueError, match="data: batch 0 passes 'v' by name"):
-        bitorch.allocate(model, [{"u": U, "v": V, "labels": Y}], bitorch.Budget(bytes=100_000))
+        read_batch(named, model, "the example").in_order(model, "the example")
+    assert bitorch.report(model, named, repeats=1).deployment == "whole"  # of a copy that passes them on by name
+    found = bitorch.allocate(model, [{**named, "labels": Y}], bitorch.Budget(bytes=100_000), [2, 4])
+    assert found.costs_are == "those of the packed file"
+    assert type(model) is Named
 
 
 def test_inputs_without_labels() -> None:

@@ -611,7 +611,8 @@ def test_the_table() -> None:
     assert (row.layer, row.shape, row.became, row.note) == ("Conv2d", (6, 2, 3, 3), "QConv2d", "")
     assert (row.weight_bits, row.activation_bits, row.gradient_bits) == (1, 2, 6)
     lines = str(conversion).splitlines()
-    assert len(lines) == 6 + len({row.kernels for row in conversion.layers} - {None})
+    assert len(lines) == 7 + len({row.kernels for row in conversion.layers} - {None})
+    assert lines[-1] == f"low-bit: {6 * 2 * 9 + 960:,} of {4 * 3 * 9 + 6 * 2 * 9 + 960 + 50:,} weights (87.1%)"
     assert lines[0].split() == ["layer", "was", "weight", "shape", "is", "W", "A", "G", "note"]
     assert set(lines[1]) == {"─"}
     assert lines[2].split() == ["0", "Conv2d", "4×3×3×3", "float", "first", "layer"]

@@ -94,8 +94,9 @@ else:
 """)
 
 
-def test_importing_bitorch_imports_neither() -> None:
-    _runs("import sys, bitorch.models; assert not {'timm', 'torchvision'} & set(sys.modules)")
+def test_importing_bitorch_imports_none_of_them() -> None:
+    packages = {"timm", "torchvision", "transformers"}
+    _runs(f"import sys, bitorch.hub, bitorch.models; assert not {packages} & set(sys.modules)")
 
 
 def test_torchvision_can_be_imported_before_and_after() -> None:

@@ -97,12 +97,7 @@ class Batch:
             TypeError: an input that is no tensor.
             ValueError: one that can be passed by name only, or behind another one that is not given.
         """
-        named = {name: value for name, value in self.kwargs.items() if value is not None}
-        inputs = list(self.args)
-        for name in Forward.of(model).inputs[len(inputs) :]:
-            if name not in named:
-                break
-            inputs.append(named.pop(name))
+        inputs, named = self.positional(model)
         if named:
             raise ValueError(
                 f"{where} passes {_quoted(named)} by name; for deployment all inputs must be tensors that can be "
@@ -112,6 +107,16 @@ class Batch:
             if not isinstance(value, Tensor):
                 raise TypeError(f"{where} has an input that is a {type(value).__name__}; deployment takes tensors only")
         return tuple(inputs)
+
+    def positional(self, model: nn.Module) -> tuple[list[Any], dict[str, Any]]:
+        """Return the inputs that can be passed by position, in order, and those that cannot, by name."""
+        named = {name: value for name, value in self.kwargs.items() if value is not None}
+        inputs = list(self.args)
+        for name in Forward.of(model).inputs[len(inputs) :]:
+            if name not in named:
+                break
+            inputs.append(named.pop(name))
+        return inputs, named
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,8 @@ def read_batch(batch: object, model: nn.Module, where: str, *, pixels: bool = Fa
 
     Raises:
         TypeError: no tensor and nothing of tensors; inputs of a dtype that no model takes.
-        ValueError: inputs that forward needs are missing, or tensors too many; an empty batch.
+        ValueError: inputs that forward needs are missing, or tensors too many; an empty batch; more tokens than
+            positions, where the model has a config that says how many these are.
     """
     takes = Forward.of(model)
     fields = _named_fields(batch, takes)
@@ -191,7 +197,9 @@ def read_batch(batch: object, model: nn.Module, where: str, *, pixels: bool = Fa
         found = _of_sequence(batch, takes, where)
     else:
         raise _no_batch(batch, where)
-    return _checked(replace(found, where=where), pixels=pixels)
+    read = _checked(replace(found, where=where), pixels=pixels)
+    _check_positions(read, model)
+    return read
 
 
 def _named_fields(value: object, takes: Forward) -> dict[str, Any] | None:
@@ -293,8 +301,24 @@ def _checked(batch: Batch, *, pixels: bool) -> Batch:
             )
     if not tensors[0].numel():
         which = "its shape is" if is_one else "it has an input of shape"
-        raise ValueError(f"{batch.where} is empty: {which} {list(tensors[0].shape)}")
+        raise ValueError(
+            f"{batch.where} is empty: {which} {list(tensors[0].shape)}; leave it out (an empty prompt, say), or fill it"
+        )
     return batch
+
+
+def _check_positions(batch: Batch, model: nn.Module) -> None:
+    """Raise a ValueError for tokens beyond the positions that a model of transformers says it has."""
+    config = getattr(unwrapped(model), "config", None)
+    most = getattr(config, "max_position_embeddings", None)
+    first = batch.kwargs.get("input_ids", batch.args[0] if batch.args else None)
+    if not isinstance(most, int) or not isinstance(first, Tensor) or first.dim() != 2 or first.is_floating_point():
+        return
+    if first.shape[1] > most:
+        raise ValueError(
+            f"{batch.where} has sequences of {first.shape[1]} tokens, and the model has {most} positions "
+            f"(config.max_position_embeddings); cut them, as tokenizer(…, truncation=True, max_length={most}) does"
+        )
 
 
 def _no_batch(value: object, where: str) -> TypeError:

@@ -25,6 +25,7 @@ _EXTRAS = {
     "plots": ("matplotlib", "numpy"),
     "models": ("timm", "torchvision"),
     "hub": ("huggingface-hub", "safetensors"),
+    "hf": ("safetensors", "transformers"),
     "ray": ("ray",),
     "search": ("optuna",),
     "bench": ("onnx", "onnxruntime"),

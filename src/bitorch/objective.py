@@ -82,7 +82,9 @@ def objective(output: object, batches: Sequence[Batch], loss: Loss | None) -> Ob
     if loss is not None:
         return Objective(_name(loss), _users(loss), _right_of_classes(output, labels), is_of_table=False)
     if own_loss(output, got_labels=got_labels) is not None:
-        return Objective("the model's own", _own, _right_of_classes(output, labels), is_of_table=False)
+        return Objective(
+            "the model's own", _own, _right_beside_own(output, batches[0].labels, labels), is_of_table=False
+        )
     if all(label is None for label in labels):
         return None
     return _by_table(logits_of(output), [_labels(label) for label in labels])
@@ -134,6 +136,32 @@ def _right_of_classes(output: object, labels: Sequence[object]) -> Callable[[Any
         return _by_table(logits_of(output), [_labels(label) for label in labels]).right
     except (TypeError, ValueError):  # no rule fits; the loss is known all the same
         return None
+
+
+def _right_beside_own(output: object, label: object, labels: Sequence[object]) -> Callable[[Any, Any], Tensor] | None:
+    """Return what is right beside the model's own loss: of the next token, where that is what the loss is of."""
+    right = _right_of_classes(output, labels)
+    if right is None or not isinstance(label, Tensor) or not _is_of_next(output, label):
+        return right
+
+    def of_next(output: Any, label: Any) -> Tensor:
+        target = _labels(label)[:, 1:].long()
+        return (logits_of(output)[:, :-1].argmax(-1) == target)[target != _IGNORED]
+
+    return of_next
+
+
+def _is_of_next(output: object, label: Tensor) -> bool:
+    """Whether a loss is that of language models: logits [B, T, C] at t, and labels [B, T] at t + 1."""
+    z, own = _logits(output).detach(), own_loss(output, got_labels=True)
+    if own is None or z.dim() != 3 or label.shape != z.shape[:2] or label.shape[1] < 2:
+        return False
+
+    def is_mean_of(z: Tensor, y: Tensor) -> bool:
+        mean = F.cross_entropy(z.flatten(0, 1), y.flatten().long(), ignore_index=_IGNORED)
+        return bool(torch.isclose(own.detach().float(), mean, rtol=1e-3))
+
+    return is_mean_of(z[:, :-1], label[:, 1:]) and not is_mean_of(z, label)
 
 
 def _by_table(z: Tensor, labels: Sequence[Tensor]) -> Objective:

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import torch
 from torch import nn
 
+from ..by_position import by_position
 from ..conversion.bits import Bits
 from ..conversion.rules import Match, Rule
 from ..conversion.set_bits import set_bits
@@ -139,7 +140,7 @@ def allocate(
     Args:
         model: converted and trained.
         data: as of `sensitivity`. The first sample is the example that the model is deployed with, so inputs must be
-            tensors that can be passed by position.
+            tensors.
         budget: on the packed file's bytes or on milliseconds. A model that deploys in parts or not at all has the bytes
             that `report` says.
         bits, layers, renew_statistics: as of `sensitivity`. Layers that are left out keep their bits, and are part
@@ -158,10 +159,11 @@ def allocate(
     found = candidates(model, pairs_of(bits), layers)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     batches = read_data(model, data, device, loss)
-    example = [x[:1] for x in batches[0].in_order(model, "data: batch 0")]
+    callee, inputs = by_position(model, batches[0])
+    example = [x[:1] for x in inputs]
     judged = objective_on(model, batches, loss)
     possible = {name: pairs for name, pairs in found.possible.items() if pairs}
-    meter = Meter(model, example, list(possible), budget.unit, repeats)
+    meter = Meter(callee, example, list(possible), budget.unit, repeats)
     costs = all_costs(meter, possible)
     _check_reachable(budget, meter, costs.layers, costs.rest)
     how: _How = {"renew_statistics": renew_statistics, "evaluation": evaluation}

@@ -10,7 +10,7 @@ from torch import nn
 from ..allocation.allocate import Allocation
 from ..allocation.candidates import pattern
 from ..config.low_bit_config import LowBitConfig
-from ..conversion.convertible import LOW_BIT, is_low_bit
+from ..conversion.convertible import is_low_bit, low_bit_class
 from ..conversion.rules import Rule
 
 
@@ -22,7 +22,7 @@ def allocated_rules(found: Allocation, base: Sequence[Rule], model: nn.Module) -
         base: the rules that the net was made by, each with a LowBitConfig or None.
         model: the net.
     """
-    layers = {name: m for name, m in model.named_modules() if type(m) in LOW_BIT or is_low_bit(m)}
+    layers = {name: m for name, m in model.named_modules() if low_bit_class(type(m)) or is_low_bit(m)}
     decided = {name: _deciding(base, name, module) for name, module in layers.items()}
     own = []
     for layer in found.layers:

@@ -27,8 +27,10 @@ from ..layers import (
     QLSTMCell,
     QMultiheadAttention,
     QRNNCell,
+    QTransposedLinear,
 )
 from ..layers.low_bit import Converted
+from ..layers.qtransposed_linear import is_transposed_linear
 from ..quantizations import Quantization
 
 #: Exact types: a subclass may compute something else, so it stays float.
@@ -53,14 +55,20 @@ LOW_BIT: dict[type[nn.Module], type[Converted]] = {
 }
 
 
+def low_bit_class(kind: type[nn.Module]) -> type[Converted] | None:
+    """Return the class of what a float layer of exactly this class becomes; None where it cannot be converted."""
+    return QTransposedLinear if is_transposed_linear(kind) else LOW_BIT.get(kind)
+
+
 def supported() -> str:
     """Return the names of the float layers that can be converted, for messages."""
-    return ", ".join("Attention" if cls is Attention else f"nn.{cls.__name__}" for cls in LOW_BIT)
+    own = ["Attention" if cls is Attention else f"nn.{cls.__name__}" for cls in LOW_BIT]
+    return ", ".join([*own, "Conv1D of transformers"])
 
 
 def is_low_bit(module: nn.Module) -> TypeGuard[Converted]:
     """Return whether a module is the low-bit form of a layer that can be converted."""
-    return isinstance(module, tuple(LOW_BIT.values()))
+    return isinstance(module, tuple(LOW_BIT.values()))  # QTransposedLinear is a QLinear
 
 
 def holds_weight(module: nn.Module) -> bool:
@@ -122,9 +130,9 @@ def reasons_to_stay_float(model: nn.Module) -> dict[str, str]:
             reasons[name] = f"a part of {owners[name]!r}, and becomes what that becomes"
         elif "forward" in module.__dict__:
             reasons[name] = "its forward was replaced on the instance"
-        elif type(module) in LOW_BIT or is_low_bit(module):
+        elif low_bit_class(type(module)) is not None or is_low_bit(module):
             reasons[name] = ""
-        elif type_before_parametrizations(module) in LOW_BIT and is_parametrized(module):
+        elif is_parametrized(module) and low_bit_class(type_before_parametrizations(module)) is not None:
             reasons[name] = why_parametrized(module)
         elif isinstance(module, tuple(LOW_BIT)):
             reasons[name] = "a subclass may compute something else"

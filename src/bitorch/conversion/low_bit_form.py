@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..layers import (
     Attention,
@@ -16,6 +16,7 @@ from ..layers import (
     QEmbedding,
     QEmbeddingBag,
     QMultiheadAttention,
+    QTransposedLinear,
 )
 from ..layers.composed import Composed
 from ..layers.integer_kernels import Kernels
@@ -24,7 +25,7 @@ from ..layers.qattention import float_projections
 from ..quantizations import Identity, Quantization
 from ..quantizations.bits import FLOAT_BITS
 from ..quantizations.sign_grid import SignGrid
-from .convertible import LOW_BIT
+from .convertible import low_bit_class
 from .table import pad_value_of
 
 _PADDED = (QConv1d, QConv2d, QConv3d)
@@ -44,10 +45,11 @@ def low_bit_form(
     Raises:
         ValueError: the layer is too wide for exact sums, or kernels="integer" and something is in the way.
     """
-    kind = LOW_BIT[type(layer)]
+    kind = low_bit_class(type(layer))
+    assert kind is not None  # `reasons_to_stay_float` has looked
     if issubclass(kind, Composed):
         return _composed(kind, layer, quantizers_of, exact=exact, kernels=kernels)
-    quantizers = quantizers_of(layer)
+    quantizers = quantizers_of(_with_channels(kind, layer))
     if quantizers is None:
         return None
     if isinstance(layer, Attention):
@@ -58,6 +60,14 @@ def low_bit_form(
     return kind._sharing(
         layer, **quantizers, **borders, gradient_cancellation_threshold=0.0, exact=exact, kernels=kernels
     )
+
+
+def _with_channels(kind: type[Converted], layer: nn.Module) -> nn.Module:
+    """Return the layer, or what says by the names of PyTorch how many channels it has."""
+    if kind is not QTransposedLinear:
+        return layer
+    inputs, outputs = cast(Tensor, layer.weight).shape
+    return nn.Linear(inputs, outputs, device="meta")
 
 
 def _pad_value(quantizers: Mapping[str, Quantization | None], of_signs: float) -> float:

@@ -17,10 +17,10 @@ from ..layers.own_mode import check_own_mode
 from ..lost_zeros import lost_zeros
 from ..quantizations import Quantization
 from .convertible import (
-    LOW_BIT,
     attention_parts,
     check_named,
     is_low_bit,
+    low_bit_class,
     parametrized_layers,
     reasons_to_stay_float,
     supported,
@@ -41,19 +41,23 @@ Place = Literal["first", "inner", "last"]
 
 @dataclass(frozen=True)
 class Step:
-    """A layer, what replaces it (None: it stays), its row of the table, and whether a ReLU before it may go."""
+    """A layer, what replaces it (None: it stays), its row of the table, and whether a ReLU before it may go.
+
+    `is_left_out` of a layer that stays float because the user wants it to: by filter_fn, by a rule or with 32 bits.
+    """
 
     module: nn.Module
     replacement: nn.Module | None
     row: LayerConversion
     absorbs_relu: bool = False
+    is_left_out: bool = False
 
 
 def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Collection[str] | None) -> list[Step]:
     """Decide on every layer, and build the new ones, before the model is touched."""
     check_module(model)
     configs = rules_or_config(config)
-    if type(model) in LOW_BIT:
+    if low_bit_class(type(model)) is not None:
         raise ValueError(
             f"model is itself a {type(model).__name__}, which cannot be replaced in place; "
             "wrap it: nn.Sequential(model)"
@@ -123,9 +127,9 @@ def _step(
         return Step(module, None, row_of(name, module, module, reason))
     absorbs = decision.config is not None and decision.config.absorb_relu
     if not is_chosen:
-        return Step(module, None, row_of(name, module, module, "left out by filter_fn", decision.rule), absorbs)
+        return Step(module, None, row_of(name, module, module, "left out by filter_fn", decision.rule), absorbs, True)
     if decision.config is None:
-        return Step(module, None, _stays(name, module, decision))
+        return Step(module, None, _stays(name, module, decision), is_left_out=True)
     place = "inner" if decision.is_named else _place(name, decision.config, order)
     step = _convert(name, module, decision.config, place, decision.rule)
     return dataclasses.replace(step, absorbs_relu=absorbs)
@@ -170,8 +174,9 @@ def _convert(name: str, module: nn.Module, config: LowBitConfig, place: Place, r
     except ValueError as error:
         raise ValueError(f"layer {name!r}: {error}") from None
     if replacement is None:
-        note = "32 bits" if config.is_float or place == "inner" else f"{place} layer"
-        return Step(module, None, row_of(name, module, module, note, rule))
+        is_meant = config.is_float or place == "inner"
+        note = "32 bits" if is_meant else f"{place} layer"
+        return Step(module, None, row_of(name, module, module, note, rule), is_left_out=is_meant)
     lost = lost_zeros(replacement)
     notes = [] if place == "inner" or isinstance(module, Attention) else [f"{place} layer"]
     if isinstance(replacement, QMultiheadAttention) and replacement.attention is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
@@ -11,7 +11,8 @@ from .absorb_relus import absorb_relus
 from .fast_paths import close_fast_paths
 from .filters import FilterFn
 from .layer_configs import Configs
-from .plan import plan_conversion
+from .plan import Step, plan_conversion
+from .share import share_of, warn_of_few
 from .table import Conversion
 
 
@@ -34,7 +35,9 @@ def quantize_(model: nn.Module, config: Configs, filter_fn: FilterFn | Collectio
             First and last are found among all layers, whatever the filter says.
 
     Returns:
-        A table of all layers that hold a weight, with what each became or why it stayed float, and the rule.
+        A table of all layers that hold a weight, with what each became or why it stayed float, and the rule; below it
+        the share of weights that are low-bit. Less than half is a UserWarning that says what stays float, and what to
+        do; weights that filter_fn or a rule leaves out do not count for it.
 
     Raises:
         ValueError: a filter that matches no layer, a name that does not exist or whose layer cannot be converted, a
@@ -43,13 +46,20 @@ def quantize_(model: nn.Module, config: Configs, filter_fn: FilterFn | Collectio
     """
     model = unwrapped_to_change(model, "quantize_")
     plan = plan_conversion(model, config, filter_fn)
+    warn_of_few(plan, stacklevel=2)  # first, since a warning may be an error
+    return carry_out(model, plan)
+
+
+def carry_out(model: nn.Module, plan: Sequence[Step]) -> Conversion:
+    """Do what was planned for a model, in place."""
+    share = share_of(plan)
     new = {step.module: step.replacement for step in plan if step.replacement is not None}
     for old, layer in new.items():
         layer.train(old.training)  # its quantizers too
     replace_modules(model, new)
     close_fast_paths(model)
     absorbing = [step.replacement or step.module for step in plan if step.absorbs_relu]
-    return Conversion((*(step.row for step in plan), *absorb_relus(model, absorbing)))
+    return Conversion((*(step.row for step in plan), *absorb_relus(model, absorbing)), share)
 
 
 def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from ..layers.low_bit import Converted
-from .convertible import LOW_BIT, supported
+from .convertible import low_bit_class, supported
 from .rules import Rule
 from .suggestions import listed, nearest
 
@@ -89,7 +89,7 @@ def _why_nothing(
 
 
 def _why_no_type(rule: Rule, layers: Mapping[str, nn.Module]) -> str:
-    unknown = [cls.__name__ for cls in rule.types if cls not in LOW_BIT and not issubclass(cls, Converted)]
+    unknown = [cls.__name__ for cls in rule.types if low_bit_class(cls) is None and not issubclass(cls, Converted)]
     if unknown:
         return f"is for {', '.join(unknown)}, which cannot be converted; supported are {supported()}"
     kinds = sorted({type(layer).__name__ for layer in layers.values()})

@@ -14,10 +14,11 @@ from torch import nn
 from ..atomic_file import write_text
 from ..config.low_bit_config import LowBitConfig
 from ..config.quantizer_choice import Gradients, Weights
+from ..layers.qtransposed_linear import conv1d
 from ..quantizations.spelling import Quantizers, named
 from ..short_repr import short_repr
 from ..structured_text import read_text
-from .convertible import LOW_BIT
+from .convertible import LOW_BIT, low_bit_class
 from .layer_configs import rules_or_config
 from .rules import Match, Rule, as_rules
 from .rules_text import format_of, parse, spell
@@ -30,6 +31,8 @@ _PROTOTYPES = {**_REQUIRED, "gradient_bits": "gradients"}
 _NONE: Quantizers = MappingProxyType({})
 _KEYS = ["match", "type", "float", *_FIELDS]
 _TYPES: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in LOW_BIT}
+#: Of transformers.
+_CONV1D = "Conv1D"
 _KINDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -131,9 +134,9 @@ def _types(value: object) -> type[nn.Module] | tuple[type[nn.Module], ...]:
         raise ValueError("type is an empty list; name a layer type such as Conv2d")
     for name in names:
         _checked("type", name, str)
-        if name not in _TYPES:
+        if name not in _TYPES and name != _CONV1D:
             raise ValueError(f"type {short_repr(name)} cannot be converted; {nearest(name, list(_TYPES))}")
-    types = tuple(_TYPES[name] for name in names)
+    types = tuple(conv1d() if name == _CONV1D else _TYPES[name] for name in names)
     return types if isinstance(value, list) else types[0]
 
 
@@ -206,7 +209,7 @@ def _entry(rule: Rule, quantizers: Quantizers) -> dict[str, Any]:
 
 def _type_names(rule: Rule) -> str | list[str]:
     for cls in rule.types:
-        if cls not in LOW_BIT:
+        if low_bit_class(cls) is None:
             raise ValueError(f"the type {cls.__name__} cannot be written to a file, only {', '.join(_TYPES)}")
     names = [cls.__name__ for cls in rule.types]
     return names if isinstance(rule.match, tuple) else names[0]

@@ -45,12 +45,33 @@ class LayerConversion:
 
 
 @dataclass(frozen=True)
+class WeightShare:
+    """How many numbers are in the matrices and larger tensors of a model's layers; one that is shared counts once.
+
+    Attributes:
+        low_bit: in those that have fewer than 32 bits wherever they are used.
+        weights: in all of them.
+    """
+
+    low_bit: int
+    weights: int
+
+    def __str__(self) -> str:
+        share = f" ({self.low_bit / self.weights:.1%})" if self.weights else ""
+        return f"low-bit: {self.low_bit:,} of {self.weights:,} weights{share}"
+
+
+@dataclass(frozen=True)
 class Conversion(InPlaceTable):
-    """What `quantize_`, `set_bits` or `float_` did, one row for each layer with a weight. Printing it shows a table."""
+    """What `quantize_`, `set_bits` or `float_` did, one row for each layer with a weight. Printing it shows a table.
+
+    `share` is how many of the weights `quantize_` has left low-bit; None of the others.
+    """
 
     functions: ClassVar[tuple[str, ...]] = ("quantize_", "set_bits", "float_")
 
     layers: tuple[LayerConversion, ...]
+    share: WeightShare | None = None
 
     def __str__(self) -> str:
         columns = {"layer": [row.name for row in self.layers], "was": [row.layer for row in self.layers]}
@@ -65,7 +86,8 @@ class Conversion(InPlaceTable):
             columns["rule"] = ["" if row.rule is None else row.rule for row in self.layers]
         columns["note"] = [row.note for row in self.layers]
         table = ruled(aligned([tuple(columns), *zip(*columns.values(), strict=True)]))
-        return "\n".join([table, *_kernel_lines(self.layers)])
+        share = [] if self.share is None else [str(self.share)]
+        return "\n".join([table, *_kernel_lines(self.layers), *share])
 
 
 def _kernel_lines(layers: Sequence[LayerConversion]) -> list[str]:

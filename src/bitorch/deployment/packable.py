@@ -16,6 +16,7 @@ from ..layers import (
     QConvTranspose2d,
     QConvTranspose3d,
     QLinear,
+    QTransposedLinear,
 )
 from ..layers.input_quantizer import gives_its_quantizers_values
 from ..layers.low_bit import LowBit
@@ -33,7 +34,8 @@ from ..quantizations.own_values import is_as_made
 from .asked_arithmetic import LARGEST_CODE, Reason, arithmetic_of, gives_signs
 
 _CONVOLUTIONS = (QConv1d, QConv2d, QConv3d)
-_LAYERS = (QLinear, *_CONVOLUTIONS, QConvTranspose1d, QConvTranspose2d, QConvTranspose3d, QProjection, QGates)
+_TRANSPOSED = (QConvTranspose1d, QConvTranspose2d, QConvTranspose3d)
+_LAYERS = (QLinear, QTransposedLinear, *_CONVOLUTIONS, *_TRANSPOSED, QProjection, QGates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from .loading import load as load
+from .loading_pretrained import load_pretrained as load_pretrained
 from .pushing import push as push
 from .saving import save as save
+from .saving_pretrained import save_pretrained as save_pretrained

@@ -11,7 +11,8 @@ from torch import nn
 
 from ..config.low_bit_config import LowBitConfig
 from ..conversion.layer_configs import Configs, rules_or_config
-from ..conversion.quantize import quantize_
+from ..conversion.plan import plan_conversion
+from ..conversion.quantize import carry_out
 from ..conversion.rules_file import entries_of, rules_from
 from ..deployment.runtime.packed_model import PackedModel, TensorSpec
 from ..differences import differences
@@ -33,7 +34,7 @@ def content_of(net: nn.Module | PackedModel, config: Configs | None, quantizers:
         return {"format": FORMAT, "kind": "packed", **{name: list(map(_port, specs)) for name, specs in ports.items()}}
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module or a PackedModel, got {type(net).__name__}")
-    conversion = None if config is None else _spelled(config, quantizers)
+    conversion = None if config is None else spelled_conversion(config, quantizers)
     if isinstance(net, Model):
         return _of_zoo(net, conversion, quantizers)
     if conversion is None:
@@ -57,16 +58,23 @@ def converted(net: nn.Module, content: Mapping[str, Any], quantizers: Quantizers
     """Make a net low-bit as a folder says, in place, and return it."""
     conversion = content.get("conversion")
     if conversion is not None:
-        rules = conversion.get("rules")
-        if rules is None:
-            quantize_(net, LowBitConfig.from_dict(conversion["config"], quantizers))
-        else:
-            quantize_(net, rules_from(rules, quantizers))
+        convert_again(net, conversion, quantizers)
     set_quantizers(net, content["quantizers"], quantizers)
     return net
 
 
-def _spelled(config: Configs, quantizers: Quantizers) -> dict[str, Any]:
+def convert_again(net: nn.Module, conversion: Mapping[str, Any], quantizers: Quantizers) -> None:
+    """Convert a net as a folder says, in place; how much of it becomes low-bit was told when it was done first."""
+    rules = conversion.get("rules")
+    if rules is None:
+        config: Configs = LowBitConfig.from_dict(conversion["config"], quantizers)
+    else:
+        config = rules_from(rules, quantizers)
+    carry_out(net, plan_conversion(net, config, None))
+
+
+def spelled_conversion(config: Configs, quantizers: Quantizers) -> dict[str, Any]:
+    """Return a config or rules in types that JSON has, for `convert_again`."""
     checked = rules_or_config(config)
     if isinstance(checked, LowBitConfig):
         return {"config": checked.to_dict(quantizers)}

@@ -66,7 +66,7 @@ def save_as(
         folder.mkdir(parents=True, exist_ok=True)
         net.save(folder / PACKED_FILE)
     else:
-        weights = _bytes_of(net.state_dict())
+        weights = safetensors_bytes(net.state_dict())
         folder.mkdir(parents=True, exist_ok=True)
 
         def write(file: IO[bytes]) -> None:
@@ -77,7 +77,7 @@ def save_as(
     write_text(folder / CONFIG_FILE, as_text(content))  # last: without it there is no net
 
 
-def _bytes_of(state: Mapping[str, Any]) -> bytes:
+def safetensors_bytes(state: Mapping[str, Any]) -> bytes:
     """Return a state dict as safetensors has it; tensors that share memory are written for each name."""
     try:
         from safetensors.torch import save as to_bytes

@@ -37,4 +37,5 @@ from .qrecurrent import QRNN as QRNN
 from .qrecurrent_cells import QGRUCell as QGRUCell
 from .qrecurrent_cells import QLSTMCell as QLSTMCell
 from .qrecurrent_cells import QRNNCell as QRNNCell
+from .qtransposed_linear import QTransposedLinear as QTransposedLinear
 from .rprelu import RPReLU as RPReLU

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..layers import QLinear
 from ..layers.low_bit import WeightQuantized
 from ..running import hooked
 
@@ -73,7 +74,7 @@ def _has_formula(part: nn.Module) -> bool:
 
 def _macs_of(part: nn.Module, x: Tensor, y: Tensor) -> int:
     """A transposed convolution multiplies each input, the others make each output, with one slice of the weight."""
-    weight = part.weight
+    weight = part._quantizer_weight() if isinstance(part, QLinear) else part.weight
     assert isinstance(weight, Tensor)  # of a linear layer or convolution
     tensor = x if isinstance(part, nn.modules.conv._ConvTransposeNd) else y
     return tensor.numel() * weight[0].numel()

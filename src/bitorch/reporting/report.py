@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from ..atomic_file import write_text
 from ..batches import read_batch
+from ..by_position import by_position
 from ..containers import is_container
 from ..deployment.capture.preconditions import check_types
 from ..deployment.capture.runs import run_or_raise
@@ -112,17 +113,16 @@ def report(
     Raises:
         TypeError: no module, no example, no tensor, `repeats` no int, `packed` no PackedModel, `about` no dict of
             texts.
-        ValueError: the model cannot be run on the example, batches are empty or differ, `repeats` is below 1; inputs of
-            a dict that cannot be passed by position, as the packed model takes them; `packed` was read from the file of
-            another network.
+        ValueError: the model cannot be run on the example, batches are empty or differ, `repeats` is below 1; `packed`
+            was read from the file of another network.
     """
-    model = unwrapped(model)
+    callee = model = unwrapped(model)
     if isinstance(model, nn.Module) and len(example) == 1 and is_container(example[0]):
-        example = read_batch(example[0], model, "the example").in_order(model, "the example")
+        callee, example = by_position(model, read_batch(example[0], model, "the example"))
     _check(model, example, packed, repeats)
     said = _texts(about)
     with torch.random.fork_rng(devices=[]):
-        own = copied(model).to("cpu").eval()
+        own = copied(callee).to("cpu").eval()
         given = [x.detach().to("cpu") for x in example]
         image = [x[:1] for x in given]
         parts = parts_of(own)

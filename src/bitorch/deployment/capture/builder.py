@@ -32,6 +32,12 @@ from .tape import (
 _KNOWN_MODULES = ("torch.nn.modules.", "bitorch.layers.", "bitorch.quantizations.")
 
 
+#: What tells that a tensor is another one's memory, number by number.
+_PLACE: tuple[Callable[[Tensor], object], ...] = (
+    Tensor.data_ptr, Tensor.stride, lambda tensor: (tensor.shape, tensor.dtype),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Value:
     """What is known of a tensor that depends on the input.
@@ -402,6 +408,27 @@ class Builder:
         for index, (tensor, where) in enumerate(zip(tensors_in(call.result), tensors_in(result), strict=True)):
             origin = value, _one_of(function, call, index)
             self.values[id(tensor)] = Value(tensor, value.node, call.after[id(tensor)], call, where, origin=origin)
+
+    def leaves_indices(self, call: Call) -> bool:
+        """Take a call that gives an input of indices in the shape that it has, as view(-1, length); say whether."""
+        results = list(tensors_in(call.result))
+        source = call.args[0] if call.args else None
+        value = self.values.get(id(source))
+        if (
+            value is None
+            or not isinstance(source, Tensor)
+            or len(results) != 1
+            or call.changed
+            or not self._is_of_indices(value)
+        ):
+            return False
+        result = results[0]
+        if value.version != call.before[id(source)] or value.refusal is not None or value.positions is not None:
+            return False
+        if any(of(result) != of(source) for of in _PLACE):  # in another order, as flip gives them
+            return False
+        self.values[id(result)] = replace(value, tensor=result, version=call.after[id(result)], call=call)
+        return True
 
     def _laid_out_anew(self, call: Call, value: Value) -> None:
         """Take a call that leaves all numbers where they were; if not in memory, on which PyTorch's sums depend."""

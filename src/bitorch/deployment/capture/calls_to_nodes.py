@@ -150,6 +150,8 @@ def _without_batch(builder: Builder, call: Call) -> Call:
 
 
 def _move(builder: Builder, call: Call) -> None:
+    if builder.leaves_indices(call):
+        return
     _check_type(call)
     if not call.args and "input" in call.kwargs:
         others = {key: value for key, value in call.kwargs.items() if key != "input"}

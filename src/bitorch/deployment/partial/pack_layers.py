@@ -25,8 +25,7 @@ from ...layers import (
 from ...layers.composed import Composed, PartLinear
 from ...layers.low_bit import LowBit, WeightQuantized
 from ...layers.own_mode import check_own_mode
-from ...layers.qattention import QProjection
-from ...layers.qrecurrent import QGates, Recurrent
+from ...layers.qrecurrent import Recurrent
 from ...layers.weight_readers import reads_weights
 from ...model_copy import copied
 from ...operators.packed_programs import runtime
@@ -35,7 +34,7 @@ from ...wrappers import unwrapped
 from ..capture.preconditions import in_training_mode, some
 from ..capture.rules.low_bit import NOT_IN_THE_RUNTIME
 from .packed_base import NotPackableError
-from .packed_layers import PackedConv1d, PackedConv2d, PackedLinear
+from .packed_layers import LINEAR, PackedConv1d, PackedConv2d, PackedLinear
 from .partial_file import PartialFile, save_partial
 
 PackedLayer = PackedLinear | PackedConv1d | PackedConv2d
@@ -98,15 +97,19 @@ class PartialDeployment(nn.Module):
         model = unwrapped(model)
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        file = PartialFile(Path(path))
-        deployment = pack_layers(file.low_bit(model))
-        file.fill(deployment.model)
-        return deployment
+        return packed_from(PartialFile.read(Path(path)), model)
 
     def __str__(self) -> str:
         header = ("layer", "was", "is", "bits", "reason")
         cells = [header, *((row.name, row.layer, row.became, row.bits, row.reason) for row in self.rows)]
         return ruled(aligned(cells))
+
+
+def packed_from(file: PartialFile, model: nn.Module) -> PartialDeployment:
+    """Return the partial deployment of a file, of a low-bit model that is built as it was; ValueError of another."""
+    deployment = pack_layers(file.low_bit(model))
+    file.fill(deployment.model)
+    return deployment
 
 
 _TRANSPOSED = "a transposed convolution is packed in a model that is deployed whole, not alone"
@@ -198,7 +201,7 @@ def _has_weight(module: nn.Module) -> bool:
 
 def packed_class(layer: nn.Module) -> type[PackedLayer]:
     """Return the class of a layer's packed form; NotPackableError, with the reason, where there is none."""
-    if isinstance(layer, QLinear) and type(layer) in (QLinear, QProjection, QGates):
+    if isinstance(layer, QLinear) and type(layer) in LINEAR:
         return PackedLinear
     if type(layer) is QConv1d:
         return PackedConv1d

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...kept import Kept
-from ...layers import QConv1d, QConv2d, QLinear
+from ...layers import QConv1d, QConv2d, QLinear, QTransposedLinear
 from ...layers.qattention import QProjection
 from ...layers.qrecurrent import QGates
 from ...layers.watched import is_watched
@@ -18,6 +18,9 @@ from ...operators.last_call import is_plain
 from ...operators.packed import PackedLinearCall, packed_conv2d, packed_linear
 from ...operators.packed_together import Together
 from .packed_base import NotPackableError, Packed
+
+#: Exact types: a subclass may compute something else.
+LINEAR = (QLinear, QTransposedLinear, QProjection, QGates)
 
 
 class PackedLinear(Packed):
@@ -35,7 +38,7 @@ class PackedLinear(Packed):
     """
 
     def __init__(self, layer: QLinear) -> None:
-        if type(layer) not in (QLinear, QProjection, QGates):
+        if type(layer) not in LINEAR:
             raise NotPackableError(f"PackedLinear packs a QLinear, not a {type(layer).__name__}")
         super().__init__(layer)
         self.in_features, self.out_features = layer.in_features, layer.out_features

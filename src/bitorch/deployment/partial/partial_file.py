@@ -19,11 +19,17 @@ from ...tensor_file import load_tensor_file
 from .packed_layers import PackedConv1d, PackedConv2d, PackedLinear
 
 PACKED = (PackedLinear, PackedConv1d, PackedConv2d)
-_FORMAT = "bitorch partial deployment, 1"
+PARTIAL_FORMAT = "bitorch partial deployment, 1"
 
 
 def save_partial(model: nn.Module, path: Path) -> None:
     """Write a model with packed layers; errors as `PartialDeployment.save`."""
+    content = partial_content(model)
+    write_and_rename(path, lambda file: torch.save(content, file))
+
+
+def partial_content(model: nn.Module) -> dict[str, Any]:
+    """Return what a file holds of a model with packed layers: its tensors are under "state", all else is plain."""
     state = dict(model.state_dict())
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:
@@ -31,8 +37,7 @@ def save_partial(model: nn.Module, path: Path) -> None:
             f"the model's state_dict holds more than tensors: {shortened(others)}; a file takes tensors alone"
         )
     layers = {name: description(layer) for name, layer in packed_layers(model).items()}
-    content = {"format": _FORMAT, "layers": layers, "state": state, "hash": _hash(layers, state)}
-    write_and_rename(path, lambda file: torch.save(content, file))
+    return {"format": PARTIAL_FORMAT, "layers": layers, "state": state, "hash": _hash(layers, state)}
 
 
 def packed_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -54,16 +59,23 @@ _OF_ANY_MODULE = frozenset(
 class PartialFile:
     """What a file holds, checked as far as it can be without a model.
 
+    Args:
+        path: of the file, or of the folder that the content is from.
+        content: as `partial_content` has returned it.
+
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no such file, or damaged; the message names it.
+        ValueError: it is none, or damaged; the message names the path.
     """
 
-    def __init__(self, path: Path) -> None:
+    @classmethod
+    def read(cls, path: Path) -> PartialFile:
+        """Read a file of `save_partial`; OSError where it cannot be read, ValueError where it is none."""
+        return cls(path, load_tensor_file(path, "no file of a partial deployment"))
+
+    def __init__(self, path: Path, content: object) -> None:
         self.path = path
-        content = load_tensor_file(path, "no file of a partial deployment")
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise self._is_none(f"it does not begin with {_FORMAT!r}")
+        if not isinstance(content, dict) or content.get("format") != PARTIAL_FORMAT:
+            raise self._is_none(f"it does not begin with {PARTIAL_FORMAT!r}")
         layers: Any = content.get("layers")
         state: Any = content.get("state")
         if not _maps(layers, str) or not _maps(state, Tensor):
