@@ -1,0 +1,116 @@
+"""Linear layers with low-bit weights beside floats, deployed: whole, in part, as ONNX and as C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bitorch
+from bitorch import LowBitConfig, quantize_
+from bitorch.layers import QConv2d, QLinear
+from bitorch.quantizations import (
+    Identity,
+    InputCalibrated,
+    InputDoReFa,
+    Quantization,
+    WeightAbsMax,
+    WeightAbsMean,
+    WeightDoReFa,
+    WeightLSQ,
+    WeightTTQ,
+)
+
+WEIGHTS: list[Quantization] = [
+    *(WeightAbsMax(bits, group_size=32) for bits in range(1, 9)),
+    WeightAbsMax(4, per_channel=True),
+    WeightAbsMean(group_size=32),
+    WeightDoReFa(3, variant="paper"),
+    WeightLSQ(2, channels=1),
+]
+
+
+def net(weights: Quantization) -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 96), nn.GELU(), nn.Linear(96, 64, bias=False), nn.GELU(), nn.Linear(64, 10))
+    quantize_(model, LowBitConfig(weights=weights, activations=Identity(), first="same", last="same"))
+    return model.eval()
+
+
+def inputs(*shape: int) -> Tensor:
+    return torch.randn(*shape, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+def test_whole(weights: Quantization) -> None:
+    """One file of packed weights, which gives what the model gives; vectors and rows of them."""
+    model = net(weights)
+    for x in (inputs(3), inputs(2, 7)):
+        packed = bitorch.deploy(model, x[:1])
+        assert isinstance(packed, bitorch.PackedModel)
+        assert bitorch.verify(model, packed, x)
+        with torch.no_grad():
+            torch.testing.assert_close(packed(x), model(x), rtol=1e-4, atol=1e-5)
+    layers = [one for one in packed.operations() if one["op"] == "linear_weight_only"]
+    assert len(layers) == 3
+    numbers, bits = 64 * 96 + 96 * 64 + 64 * 10, weights.bit_width
+    assert packed.nbytes < numbers * bits / 8 + 4 * numbers / 32 + 8000
+
+
+def test_groups_of_scales_are_those_of_training() -> None:
+    model = net(WeightAbsMax(4, group_size=32))
+    first = model.get_submodule("0")
+    assert isinstance(first, QLinear)
+    packed = bitorch.deploy(model, inputs(1))
+    assert isinstance(packed, bitorch.PackedModel)
+    found = WeightAbsMax(4, group_size=32).group_codes(first.weight)
+    assert found is not None
+    arrays = packed.program()[1]
+    kept = [array for array in arrays.values() if array.shape == (96, 2)]
+    assert any(np.array_equal(array, found.scale) for array in kept)
+
+
+@pytest.mark.parametrize("dialect", ["integer", "qcdq", "qonnx"])
+@pytest.mark.parametrize("rows", [(), (7,)], ids=str)
+def test_onnx(dialect: str, rows: tuple[int, ...], tmp_path: Path) -> None:
+    model, x, path = net(WeightAbsMax(3, group_size=32)), inputs(3, *rows), tmp_path / "net.onnx"
+    bitorch.export_onnx(model, x[:1], path=path, dialect=dialect)
+    if dialect != "qonnx":  # ONNX Runtime has not its operators
+        assert bitorch.verify_onnx(model, path, x)
+    assert path.stat().st_size < (64 * 96 * 2 + 640) * 1.5  # less than half of float32
+
+
+def test_c(tmp_path: Path) -> None:
+    packed = bitorch.deploy(net(WeightAbsMax(3, group_size=32)), inputs(1))
+    assert isinstance(packed, bitorch.PackedModel)
+    header = bitorch.export_c(packed, tmp_path / "net.h")
+    assert "net_sum_groups" in (tmp_path / "net.h").read_text()
+    assert header.constant_bytes < (64 * 96 * 2 + 640) * 2
+
+
+def test_inputs_of_32_bits_that_are_no_identity_are_refused() -> None:
+    """Ranges of 32 bits leave their input as it is; the unit range is a ReLU, which nobody has asked for."""
+    kept = QLinear(64, 8, input_quantization=InputCalibrated(32), weight_quantization=WeightAbsMax(4)).eval()
+    assert isinstance(bitorch.deploy(kept, inputs(1)), bitorch.PackedModel)
+    relu = QLinear(64, 8, input_quantization=InputDoReFa(32), weight_quantization=WeightAbsMax(4)).eval()
+    with pytest.raises(ValueError, match=r"its input quantizer InputDoReFa.* has no fixed grid"):
+        bitorch.deploy(relu, inputs(1))
+
+
+def test_what_is_refused() -> None:
+    ttq = QLinear(64, 8, input_quantization=Identity(), weight_quantization=WeightTTQ()).eval()
+    with pytest.raises(ValueError, match="has two scales, W_p and W_n, so there are no codes to store"):
+        bitorch.deploy(ttq, inputs(1))
+    conv = QConv2d(4, 4, 1, input_quantization=Identity(), weight_quantization=WeightAbsMax(4)).eval()
+    with pytest.raises(ValueError, match="a QConv2d has floats beside low-bit weights, which the runtime has in lin"):
+        bitorch.deploy(conv, torch.randn(1, 4, 2, 2))
+    grouped = QLinear(64, 8, input_quantization=InputDoReFa(4), weight_quantization=WeightAbsMax(4, group_size=32))
+    with pytest.raises(ValueError, match="has a scale for each group of inputs, so there are no codes to compute"):
+        bitorch.deploy(grouped.eval(), inputs(1))
+    watched = QLinear(64, 8, input_quantization=Identity(), weight_quantization=WeightAbsMax(4)).eval()
+    watched.weight_quantization.register_forward_hook(lambda module, arguments, result: 2 * result)
+    with pytest.raises(ValueError, match="a forward hook sees, and may change"):
+        bitorch.deploy(watched, inputs(1))
