@@ -26,7 +26,7 @@ def layer(bits: int, grid: str, inputs: int, outputs: int, groups: int) -> tuple
         | {"weight_grid": grid, "out_channels": outputs, "scale": "s", "bias": "b"},
         {"op": "output", "input": "y"},
     ]
-    arrays = {
+    arrays: dict[str, Array] = {
         "w": reference.pack_weights(codes, bits, grid),
         "s": rng.normal(size=(outputs, groups)).astype(np.float32),
         "b": rng.normal(size=outputs).astype(np.float32),
