@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import bitorch
 from bitorch import LowBitConfig, quantize_
+from bitorch.deployment.partial.packed_weight_only import PackedWeightOnlyLinear
 from bitorch.layers import QConv2d, QLinear
 from bitorch.quantizations import (
     Identity,
@@ -114,3 +115,73 @@ def test_what_is_refused() -> None:
     watched.weight_quantization.register_forward_hook(lambda module, arguments, result: 2 * result)
     with pytest.raises(ValueError, match="a forward hook sees, and may change"):
         bitorch.deploy(watched, inputs(1))
+
+
+def part_of(weights: Quantization, x: Tensor) -> tuple[nn.Module, bitorch.PartialDeployment]:
+    model = net(weights)
+    packed = bitorch.deploy(model, x, partial=True)
+    assert isinstance(packed, bitorch.PartialDeployment)
+    return model, packed
+
+
+@pytest.mark.parametrize("weights", WEIGHTS[::3], ids=str)
+def test_in_part(weights: Quantization, tmp_path: Path) -> None:
+    """Packed modules in PyTorch, and the file of them, which holds weights in their bits."""
+    x = inputs(2, 5)
+    model, packed = part_of(weights, x)
+    assert [row.became for row in packed.rows] == ["PackedWeightOnlyLinear"] * 3
+    with torch.no_grad():
+        torch.testing.assert_close(packed(x), model(x), rtol=1e-4, atol=1e-5)
+    packed.save(tmp_path / "net.pt")
+    again = bitorch.PartialDeployment.load(tmp_path / "net.pt", net(weights))
+    assert torch.equal(again(x), packed(x))
+    numbers = 64 * 96 * 2 + 640
+    assert (tmp_path / "net.pt").stat().st_size < numbers * weights.bit_width / 8 + numbers / 8 + 16000
+
+
+def test_in_part_with_codes_behind() -> None:
+    """Codes may take another step for another order of sums, which a comparison of outputs would call a difference."""
+    torch.manual_seed(0)
+    floats = QLinear(64, 64, input_quantization=Identity(), weight_quantization=WeightAbsMax(4, group_size=32))
+    codes = QLinear(64, 64, input_quantization=InputDoReFa(8), weight_quantization=WeightDoReFa(4))
+    model = nn.Sequential(floats, nn.Sigmoid(), codes)
+    packed = bitorch.deploy(model.eval(), inputs(300), partial=True)
+    assert isinstance(packed, bitorch.PartialDeployment)
+    assert [row.became for row in packed.rows] == ["PackedWeightOnlyLinear", "PackedLinear"]
+
+
+def test_in_part_finds_another_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(layer: PackedWeightOnlyLinear, input: Tensor) -> Tensor:
+        return 1.01 * forward(layer, input)
+
+    forward = PackedWeightOnlyLinear.forward
+    monkeypatch.setattr(PackedWeightOnlyLinear, "forward", other)
+    with pytest.raises(bitorch.DeploymentError, match="output '0' of the model with packed layers differs"):
+        bitorch.deploy(net(WeightAbsMax(4, group_size=32)), inputs(3), partial=True)
+
+
+def test_a_packed_module_in_other_dtypes_and_compiled() -> None:
+    layer = QLinear(64, 8, input_quantization=Identity(), weight_quantization=WeightAbsMax(4, group_size=32)).eval()
+    packed, x = PackedWeightOnlyLinear(layer), inputs(3)
+    y = packed(x)
+    half = PackedWeightOnlyLinear(layer).to(torch.bfloat16)
+    assert half.scale.dtype == torch.float32
+    assert torch.equal(half(x), y.to(torch.bfloat16))
+    assert torch.equal(torch.export.export(packed, (x,)).module()(x), y)
+    assert packed(inputs(0)).shape == (0, 8)
+    with pytest.raises(ValueError, match=r"floats of the shape \[..., 64\], got torch.float32 \(3, 63\)"):
+        packed(x[:, 1:])
+
+
+def test_attention_of_weights_alone() -> None:
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, dropout=0.0)
+    quantize_(model, LowBitConfig(4, 32, weights="absmax", group_size=32, first="same", last="same"))
+    x = inputs(2, 5)
+    packed = bitorch.deploy(model.eval(), x, partial=True)
+    assert isinstance(packed, bitorch.PartialDeployment)
+    assert sum(row.became == "PackedWeightOnlyLinear" for row in packed.rows) >= 2
+    whole = bitorch.deploy(model, x)
+    assert isinstance(whole, bitorch.PackedModel)
+    assert {one["op"] for one in whole.operations()} >= {"linear_weight_only"}
+    assert not {one["op"] for one in whole.operations()} & {"linear_float"}
