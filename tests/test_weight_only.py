@@ -106,7 +106,9 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="has two scales, W_p and W_n, so there are no codes to store"):
         bitorch.deploy(ttq, inputs(1))
     conv = QConv2d(4, 4, 1, input_quantization=Identity(), weight_quantization=WeightAbsMax(4)).eval()
-    with pytest.raises(ValueError, match="a QConv2d has floats beside low-bit weights, which the runtime has in lin"):
+    with pytest.raises(
+        ValueError, match="leaves floats, which the runtime multiplies by low-bit weights in linear lay"
+    ):
         bitorch.deploy(conv, torch.randn(1, 4, 2, 2))
     grouped = QLinear(64, 8, input_quantization=InputDoReFa(4), weight_quantization=WeightAbsMax(4, group_size=32))
     with pytest.raises(ValueError, match="has a scale for each group of inputs, so there are no codes to compute"):

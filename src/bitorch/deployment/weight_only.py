@@ -57,7 +57,8 @@ def weight_only(layer: LowBit) -> WeightOnly | Reason:
     """Say what a layer that `has_float_inputs` is in the runtime, or why it can be nothing there."""
     if type(layer) not in (QLinear, QProjection, QGates):
         return Reason(
-            f"a {type(layer).__name__} has floats beside low-bit weights, which the runtime has in linear layers only",
+            f"its input quantizer {layer.input_quantization} leaves floats, which the runtime multiplies by low-bit "
+            "weights in linear layers only",
             "Give it an input quantizer of 1 to 8 bits, or a float layer instead",
         )
     if not changes_nothing(layer.gradient_quantization):
