@@ -54,6 +54,23 @@ def absmean_scales(w: Floats, per_channel: bool) -> list[float]:
     return [float(np.mean(np.abs(part))) for part in _over_channels(w, per_channel)]
 
 
+# Absmax by blocks, https://arxiv.org/abs/2212.09720
+
+
+def absmax(w: Floats, bits: int, rows: int) -> tuple[Floats, Floats]:
+    """Codes, and scales s = max|w|/n of each of `rows` equal runs of the weight; ŵ = s·clip(round(w/s), −n, n).
+
+    At 1 bit s = mean|w| and codes sign⁺(w). Codes are 0 where s is 0.
+    """
+    runs = w.reshape(rows, -1)
+    if bits == 1:
+        return sign_plus(w), np.abs(runs).mean(axis=1)
+    n = 2 ** (bits - 1) - 1
+    scales = np.abs(runs).max(axis=1) / n
+    quotients = runs / np.where(scales == 0, 1, scales)[:, np.newaxis]
+    return np.clip(round_half_even(quotients), -n, n).reshape(w.shape), scales
+
+
 # Trained ternary weights, https://arxiv.org/abs/1612.01064
 
 

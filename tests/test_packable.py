@@ -16,7 +16,6 @@ from bitorch.layers import QActivation, QConv2d, QLinear
 from bitorch.quantizations import (
     ApproxSign,
     GradientDoReFa,
-    Identity,
     InputDoReFa,
     InputLSQ,
     InputPACT,
@@ -137,7 +136,6 @@ def hooked() -> QLinear:
 
 REFUSED: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: linear(InputDoReFa(32)), "so there are no codes to compute on"),
-    (lambda: linear(Identity()), "so there are no codes to compute on"),
     (lambda: linear(Sign(), WeightTTQ()), "has two scales"),
     (lambda: linear(Sign(), exact=False), "exact=False"),
     (lambda: linear(WeightDoReFa(2)), "statistics of a whole tensor"),

@@ -35,6 +35,7 @@ from bitorch.quantizations import (
     Sign,
     SteHeaviside,
     SwishSign,
+    WeightAbsMax,
     WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
@@ -71,6 +72,7 @@ PROTOTYPES: list[Quantization] = [
     WeightPowerOfTwo(3, per_channel=True),
     WeightTTQ(0.1),
     WeightTWN(per_channel=True),
+    WeightAbsMax(4, group_size=2),
     WeightAbsMean(per_channel=True),
     Affine(4),
 ]

@@ -119,6 +119,21 @@ def _float_layers() -> Iterator[Example]:
         yield example({**layer, "out_channels": channels, **stages, **BY_THRESHOLDS}, arrays)
 
 
+def _weight_only() -> Iterator[Example]:
+    """Codes of three bits in groups of two and three inputs, and single bits with one scale for each channel."""
+    layer: Operation = {"op": "linear_weight_only", "input": "vector", "output": "y", "weight": "w", "out_channels": 5}
+    codes = np.arange(30).reshape(5, 6)
+    for bits, grid, groups in ((3, "signed", 3), (3, "odd", 2), (1, "odd", 1)):
+        step, lowest = reference.code_line(bits, grid)
+        weight = reference.pack_weights(step * (codes % 2**bits) + lowest, bits, grid)
+        scale: Array = np.linspace(0.3, 0.7, 5 * groups, dtype=np.float32).reshape(5, groups)
+        arrays: dict[str, Array] = {"w": weight, "scale": scale}
+        bias = {} if bits == 1 else {"bias": "bias"}
+        arrays |= {key: np.linspace(-1, 1, 5, dtype=np.float32) for key in bias}
+        grids = {} if bits == 1 else {"weight_grid": grid}
+        yield example({**layer, "weight_bits": bits, **grids, "scale": "scale", **bias}, arrays)
+
+
 def _windows() -> Iterator[Example]:
     """Layers along three axes, and those whose outputs lie between the pixels."""
     deep: Operation = {"kernel_size": [2, 1, 2], "stride": [1, 2, 1], "dilation": [1, 1, 1], "groups": 1}
@@ -325,6 +340,7 @@ def examples() -> list[Example]:
     parts = (
         _low_bit_layers(),
         _float_layers(),
+        _weight_only(),
         _codes(),
         _elementwise(),
         _pairs(),

@@ -20,7 +20,7 @@ from cases import Case, random_case
 from operation_examples import Array, Operation, arrays_for, examples, port_programs, program
 
 #: Whose sums of floats have another order in the reference.
-FLOAT_SUMS = ("conv2d_float", "conv_transpose_float", "linear_float", "matmul", "attention")
+FLOAT_SUMS = ("conv2d_float", "conv_transpose_float", "linear_float", "linear_weight_only", "matmul", "attention")
 
 
 def layers_at_borders() -> list[tuple[list[Operation], dict[str, Array]]]:

@@ -112,7 +112,17 @@ def test_what_is_inexact() -> None:
     inexact = {(one[0]["op"], one[0].get("function")) for one in EXAMPLES if why_inexact(one[0])}
     names = ("elu", "selu", "celu", "sigmoid", "logsigmoid", "tanh", "silu", "mish", "gelu", "gelu_tanh", "softplus")
     functions = {("activation", function) for function in (*names, "erf", "exp", "log")}
-    layers = {(name, None) for name in ("conv2d_float", "conv_transpose_float", "linear_float", "matmul", "attention")}
+    layers = {
+        (name, None)
+        for name in (
+            "conv2d_float",
+            "conv_transpose_float",
+            "linear_float",
+            "linear_weight_only",
+            "matmul",
+            "attention",
+        )
+    }
     assert inexact == functions | layers | {("softmax", None)}
 
 

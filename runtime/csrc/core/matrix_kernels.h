@@ -1,5 +1,5 @@
-// Products of two matrices, of floats or of codes, that are both made at run time, and what attention does between two
-// of them.
+// Products of two matrices, of floats or of codes, that are both made at run time, what attention does between two of
+// them, and products of floats with a matrix of codes whose scale is one for each group along the depth.
 #pragma once
 #include <cstdint>
 
@@ -65,6 +65,38 @@ struct CodeProduct {
   int64_t out_step;  // numbers from one row to the next
 };
 
+// Columns of codes that lie side by side, as kernels read them: a word of each, and in it 32 / slot_bits codes of the
+// depth, the first one lowest, two's complement q. The code is q, or 2 q + 1 of odd ones.
+constexpr int kSlotColumns = 16;
+
+struct CodeSlots {
+  const uint32_t* words;  // [groups][group_words][kSlotColumns]; slots beyond a group's last code are 0
+  const float* scales;    // [groups][kSlotColumns]
+  int64_t groups, group_words;
+  int32_t slot_bits;  // 1, 2, 4 or 8
+  int32_t odd;
+};
+
+// out[m][n] = sum over groups g of scales[g][n] * (sum over k in g of left[m][k] * code[k][n]), n < kSlotColumns.
+constexpr int kMostSlotRows = 4;
+
+struct SlotProduct {
+  CodeSlots right;
+  const float* left;  // 0, or finite, where there are slots beyond the last code
+  int64_t row_step;   // floats from one row to the next; columns lie side by side
+  float* out;
+  int64_t out_step;
+  int64_t rows;  // 1 .. kMostSlotRows
+};
+
+// Codes times scales, each rounded once, as MatrixPanels has them: `blocks` times kSlotColumns columns, of which each
+// block's words and scales follow those of the last.
+struct SlotPanels {
+  CodeSlots first;
+  int64_t blocks;
+  float* panels;  // 64-byte aligned
+};
+
 struct MatrixKernels {
   int32_t lanes;
   void (*pack)(const MatrixPanels*);
@@ -77,6 +109,8 @@ struct MatrixKernels {
   int32_t (*sum_codes)(const uint8_t* codes, int64_t n);
   // out[i] = float(in[i]) * scale; in place, too
   void (*scale_sums)(float* out, const int32_t* in, float scale, int64_t n);
+  void (*multiply_slots)(const SlotProduct*);
+  void (*unpack_slots)(const SlotPanels*);
 };
 
 extern const MatrixKernels kMatrixPortable;

@@ -50,12 +50,20 @@ inline Sums add_products(Sums sums, Bytes left, Bytes right) {
 
 #include "matrix_codes.inl"
 
+typedef uint32_t Words __attribute__((vector_size(32)));
+// Of each four lanes one, by the two lowest bits.
+constexpr int kTableBits = 2;
+inline Vector from_table(Vector table, Words w) { return _mm256_permutevar_ps(table, reinterpret_cast<__m256i>(w)); }
+
+#include "matrix_slots.inl"
+
 }  // namespace
 
 }  // namespace matrix_avx2
 
-constexpr MatrixKernels kMatrixAvx2 = {matrix_avx2::kLanes,         matrix_avx2::pack,       matrix_avx2::multiply,
-                                       matrix_avx2::exponentials,   matrix_avx2::kCodeLanes, matrix_avx2::pack_codes,
-                                       matrix_avx2::multiply_codes, matrix_avx2::sum_codes,  matrix_avx2::scale_sums};
+constexpr MatrixKernels kMatrixAvx2 = {matrix_avx2::kLanes,         matrix_avx2::pack,        matrix_avx2::multiply,
+                                       matrix_avx2::exponentials,   matrix_avx2::kCodeLanes,  matrix_avx2::pack_codes,
+                                       matrix_avx2::multiply_codes, matrix_avx2::sum_codes,   matrix_avx2::scale_sums,
+                                       matrix_avx2::multiply_slots, matrix_avx2::unpack_slots};
 
 }  // namespace bitorch

@@ -45,13 +45,21 @@ inline Sums add_products(Sums sums, Bytes left, Bytes right) {
 
 #include "matrix_codes.inl"
 
+typedef uint32_t Words __attribute__((vector_size(64)));
+// Of all lanes one, by the four lowest bits.
+constexpr int kTableBits = 4;
+inline Vector from_table(Vector table, Words w) { return _mm512_permutexvar_ps(reinterpret_cast<__m512i>(w), table); }
+
+#include "matrix_slots.inl"
+
 }  // namespace
 
 }  // namespace matrix_avx512
 
 constexpr MatrixKernels kMatrixAvx512 = {
-    matrix_avx512::kLanes,         matrix_avx512::pack,       matrix_avx512::multiply,
-    matrix_avx512::exponentials,   matrix_avx512::kCodeLanes, matrix_avx512::pack_codes,
-    matrix_avx512::multiply_codes, matrix_avx512::sum_codes,  matrix_avx512::scale_sums};
+    matrix_avx512::kLanes,         matrix_avx512::pack,        matrix_avx512::multiply,
+    matrix_avx512::exponentials,   matrix_avx512::kCodeLanes,  matrix_avx512::pack_codes,
+    matrix_avx512::multiply_codes, matrix_avx512::sum_codes,   matrix_avx512::scale_sums,
+    matrix_avx512::multiply_slots, matrix_avx512::unpack_slots};
 
 }  // namespace bitorch

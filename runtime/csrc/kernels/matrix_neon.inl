@@ -48,8 +48,14 @@ inline Sums add_products(Sums sums, Bytes left, Bytes right) {
 
 #include "matrix_codes.inl"
 
-constexpr MatrixKernels kKernels = {kLanes,     pack,           multiply,  exponentials, kCodeLanes,
-                                    pack_codes, multiply_codes, sum_codes, scale_sums};
+typedef uint32_t Words __attribute__((vector_size(16)));
+constexpr int kTableBits = 0;
+inline Vector from_table(Vector table, Words) { return table; }
+
+#include "matrix_slots.inl"
+
+constexpr MatrixKernels kKernels = {kLanes,         pack,      multiply,   exponentials,   kCodeLanes,  pack_codes,
+                                    multiply_codes, sum_codes, scale_sums, multiply_slots, unpack_slots};
 
 }  // namespace
 

@@ -43,13 +43,20 @@ inline Sums add_products(Sums sums, Bytes left, Bytes right) {
 
 #include "matrix_codes.inl"
 
+typedef uint32_t Words __attribute__((vector_size(16)));
+constexpr int kTableBits = 0;
+inline Vector from_table(Vector table, Words) { return table; }
+
+#include "matrix_slots.inl"
+
 }  // namespace
 
 }  // namespace matrix_portable
 
 constexpr MatrixKernels kMatrixPortable = {
-    matrix_portable::kLanes,         matrix_portable::pack,       matrix_portable::multiply,
-    matrix_portable::exponentials,   matrix_portable::kCodeLanes, matrix_portable::pack_codes,
-    matrix_portable::multiply_codes, matrix_portable::sum_codes,  matrix_portable::scale_sums};
+    matrix_portable::kLanes,         matrix_portable::pack,        matrix_portable::multiply,
+    matrix_portable::exponentials,   matrix_portable::kCodeLanes,  matrix_portable::pack_codes,
+    matrix_portable::multiply_codes, matrix_portable::sum_codes,   matrix_portable::scale_sums,
+    matrix_portable::multiply_slots, matrix_portable::unpack_slots};
 
 }  // namespace bitorch

@@ -11,12 +11,14 @@ from typing import Any, Literal, cast, get_args
 from torch import nn
 
 from ..layers.integer_kernels import Kernels
-from ..quantizations import GradientQuantization, InputLSQ, Quantization
+from ..quantizations import GradientQuantization, Identity, InputLSQ, Quantization
 from ..quantizations.bits import FLOAT_BITS, check_bits
 from ..quantizations.range_fit import CalibrationMethod, check_calibration
 from ..quantizations.spelling import Quantizers, named, spelled
+from ..quantizations.weight_groups import check_group_size
 from .prototypes import agreed_bits, check_prototype, for_end, is_sign, key_of
 from .quantizer_choice import (
+    IN_GROUPS,
     Gradients,
     LearnedBy,
     Range,
@@ -47,18 +49,21 @@ class LowBitConfig:
 
     Args:
         weight_bits, activation_bits, gradient_bits: 1…8, or 32 for none. Activations with 32 bits become ReLU where the
-            quantizer clips negative numbers anyway ("unit", PACT), and stay as they are with the other ranges. A
-            prototype says its own, so they can be left out beside it.
+            quantizer clips negative numbers anyway ("unit", PACT), and stay as they are with the other ranges, and
+            beside weights="absmax" or a group size (weight-only). A prototype says its own, so they can be left out
+            beside it.
         range: where activations are clipped: "unit" at 0 and 1 (the paper), "calibrated" where a few batches have shown
             (`bitorch.calibrate`), "learned" from there on by gradients, "dynamic" nowhere: each row of a linear layer's
             input, a token, has a step of its own, found while the net runs (BitNet b1.58), from 2 bits on.
         learned_by: how a learned range learns: "lsq" (a step), "lsq+" (a step and an offset, for inputs that are
             negative in part, as behind SiLU or GELU) or "pact" (the upper end).
-        weights: "dorefa"; "lsq" (a learned step); "seq" (ParetoQ's balanced grid, a learned clipping value); "twn",
-            "absmean" (BitNet b1.58) or "ttq" (ternary, weight_bits must be 2). None: "lsq" beside a range learned by
-            "lsq" or "lsq+", or InputLSQ activations, else "dorefa". Or a prototype: `WeightLSQ(2)`; with `channels`,
-            whatever their number, it has a step for each of the layer's.
+        weights: "dorefa"; "lsq" (a learned step); "seq" (ParetoQ's balanced grid, a learned clipping value); "absmax"
+            (up to the largest |w|); "twn", "absmean" (BitNet b1.58) or "ttq" (ternary, weight_bits must be 2). None:
+            "lsq" beside a range learned by "lsq" or "lsq+", or InputLSQ activations, else "dorefa". Or a prototype:
+            `WeightLSQ(2)`; with `channels`, whatever their number, it has a step for each of the layer's.
         weight_scale: "layer", or "channel" for statistics or steps of each output channel (BWN and XNOR-Net at 1 bit).
+        group_size: None, or how many inputs of an output channel share a scale, such as 32, 64 or 128; for weights
+            "absmax", "absmean" and "twn". It must divide the inputs of every layer that gets such weights.
         scale: "free", or "pow2" for steps that are powers of two, which scale exactly and are a shift in hardware:
             weights learn theirs by "lsq" then (the default), and activations by a range learned by "lsq" or "lsq+"; at
             1 bit with range "unit" or a sign theirs is 1 anyway. WeightPowerOfTwo takes its scale from the weight.
@@ -117,6 +122,7 @@ class LowBitConfig:
     attention_bits: int = FLOAT_BITS
     scale: Scale = "free"
     kernels: Kernels = "auto"
+    group_size: int | None = None
 
     def __post_init__(self) -> None:
         self._agree_on_bits()
@@ -165,6 +171,7 @@ class LowBitConfig:
                 raise ValueError(f"{field} must be one of {', '.join(map(repr, allowed))}{more}, got {value!r}")
         self._check_prototypes()
         self._check_names()
+        self._check_groups()
         if self.scale == "pow2":
             self._check_powers()
         self._check_pad_value()
@@ -211,6 +218,26 @@ class LowBitConfig:
                 f"activation_bits={self.activation_bits} and range={self.range!r}"
             )
 
+    def _check_groups(self) -> None:
+        if self.group_size is None:
+            return
+        object.__setattr__(self, "group_size", check_group_size(self.group_size))
+        if isinstance(self.weights, Quantization):
+            raise ValueError(
+                f"group_size={self.group_size} is for methods by name; weights={self.weights} says itself if it has "
+                "groups, as WeightAbsMax(4, group_size=64) does"
+            )
+        if self.weights not in IN_GROUPS:
+            raise ValueError(
+                f"group_size={self.group_size} needs weights={' or '.join(map(repr, IN_GROUPS))}, got "
+                f"weights={self.weights!r}"
+            )
+        if self.weight_scale == "channel":
+            raise ValueError(
+                f'group_size={self.group_size} gives each group of inputs a scale, and weight_scale="channel" each '
+                "channel; leave one of them out"
+            )
+
     def _check_powers(self) -> None:
         """Raise a ValueError for methods whose scales are no powers of two."""
         if self.weight_bits != FLOAT_BITS and self.weight_method != "lsq":
@@ -254,6 +281,11 @@ class LowBitConfig:
         is_learned = self.range == "learned" and self.learned_by != "pact"
         has_steps = is_learned or self.scale == "pow2" or isinstance(self.activations, InputLSQ)
         return "lsq" if has_steps else "dorefa"
+
+    @property
+    def _is_weight_only(self) -> bool:
+        """Whether inputs with 32 bits stay as they are, whatever the range."""
+        return self.activation_bits == FLOAT_BITS and (self.weights == "absmax" or self.group_size is not None)
 
     @property
     def _has_powers(self) -> bool:
@@ -351,11 +383,20 @@ class LowBitConfig:
             method = "dorefa"
         bits = 8 if is_end else self.weight_bits
         per_channel = self.weight_scale == "channel"
-        return weight_quantizer(bits, method, layer, per_channel=per_channel, power_of_two=self._has_powers)
+        return weight_quantizer(
+            bits,
+            method,
+            layer,
+            per_channel=per_channel,
+            power_of_two=self._has_powers,
+            group_size=None if is_end else self.group_size,
+        )
 
     def _activation_quantizer(self, layer: nn.Module, *, is_end: bool) -> Quantization:
         if self.activations is not None:
             return for_end(self.activations, layer, "activations") if is_end else self.activations.for_layer(layer)
+        if self._is_weight_only and not is_end:
+            return Identity()
         bits, sign = (8, None) if is_end else (self.activation_bits, self.sign)
         return activation_quantizer(
             bits, self.range, self.learned_by, sign, layer, self.calibration, self.percentile, self._has_powers

@@ -20,6 +20,7 @@ from ..quantizations import (
     Quantization,
     RSign,
     Sign,
+    WeightAbsMax,
     WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,
@@ -32,14 +33,16 @@ from ..quantizations.layer_sizes import input_channels, output_channels
 
 Range = Literal["unit", "calibrated", "learned", "dynamic"]
 LearnedBy = Literal["lsq", "lsq+", "pact"]
-Weights = Literal["dorefa", "lsq", "seq", "twn", "absmean", "ttq"]
+Weights = Literal["dorefa", "lsq", "seq", "twn", "absmean", "absmax", "ttq"]
 SignGradient = Literal["sign", "approxsign", "rsign"]
 Gradients = Literal["dorefa", "signed", "luq"]
 Scale = Literal["free", "pow2"]
+#: Weights whose scale may be one for each group of inputs.
+IN_GROUPS = ("absmax", "absmean", "twn")
 
 
 def weight_quantizer(
-    bits: int, method: Weights, layer: nn.Module, *, per_channel: bool, power_of_two: bool
+    bits: int, method: Weights, layer: nn.Module, *, per_channel: bool, power_of_two: bool, group_size: int | None
 ) -> Quantization:
     """Return a new quantizer of a layer's weight."""
     if method == "lsq":
@@ -50,7 +53,9 @@ def weight_quantizer(
         return WeightDoReFa(bits, variant="paper", per_channel=per_channel)
     if method == "ttq":
         return WeightTTQ()
-    return WeightTWN(per_channel) if method == "twn" else WeightAbsMean(per_channel)
+    if method == "absmax":
+        return WeightAbsMax(bits, per_channel, group_size)
+    return (WeightTWN if method == "twn" else WeightAbsMean)(per_channel, group_size)
 
 
 def activation_quantizer(

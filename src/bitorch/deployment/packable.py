@@ -111,7 +111,7 @@ def _why_not_codes(layer: LowBit) -> Reason | None:
             f"its activation is a {type(activation).__name__} with a forward of its own",
             "Use QActivation itself, with a quantizer",
         )
-    if not _changes_nothing(layer.gradient_quantization):
+    if not changes_nothing(layer.gradient_quantization):
         return Reason(
             f"its gradient quantizer {layer.gradient_quantization} may change the result, not only the gradient",
             "Use GradientDoReFa, GradientSigned or GradientLUQ itself, or set layer.gradient_quantization = None",
@@ -133,8 +133,8 @@ def _with_codes(quantizer: Quantization) -> str:
     return "Define max_code, codes and scale beside it, for the same values"
 
 
-def _changes_nothing(gradient: Quantization | None) -> bool:
-    """Whether a gradient quantizer is sure to be the identity forward."""
+def changes_nothing(gradient: Quantization | None) -> bool:
+    """Say whether a gradient quantizer is sure to be the identity forward."""
     if gradient is None:
         return True
     kind = type(gradient)

@@ -11,7 +11,7 @@ graphs, where it outlives what it stands for.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,8 @@ from .packed_programs import LayerProgram, Stages, WeightPrograms, programs_of, 
 from .registration import register
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from bitorch_runtime import Program
 
 #: What `quantizer` may be. "unit": round(n·clip(x, 0, 1)). "sign": x ≥ 0, "heaviside": x > 0, both to ±1. "rows", of
@@ -152,6 +154,18 @@ class PackedLinearCall(NamedTuple):
     weight_grid: str = "odd"
     input_range: Tensor | None = None
 
+    def stages(self) -> Stages:
+        return self.scale, self.bias, self.input_range
+
+    def of_stages(self, stages: Stages) -> PackedLinearCall:
+        scale, bias, input_range = stages
+        assert scale is not None  # there is one always
+        return self._replace(scale=scale, bias=bias, input_range=input_range)
+
+    def axes(self) -> int:
+        """Return how many axes one input has."""
+        return 1
+
     def settings(self) -> Hashable:
         """Return what the program depends on, tensors aside."""
         return self.x.dtype, self.x.shape[-1:], self[4:9]
@@ -191,6 +205,18 @@ class _Conv2d(NamedTuple):
     zero_point: int = 0
     weight_grid: str = "odd"
     input_range: Tensor | None = None
+
+    def stages(self) -> Stages:
+        return self.scale, self.bias, self.input_range
+
+    def of_stages(self, stages: Stages) -> _Conv2d:
+        scale, bias, input_range = stages
+        assert scale is not None  # there is one always
+        return self._replace(scale=scale, bias=bias, input_range=input_range)
+
+    def axes(self) -> int:
+        """Return how many axes one input has."""
+        return 3
 
     def settings(self) -> Hashable:
         """Return what the program depends on, tensors aside."""
@@ -430,8 +456,42 @@ def program_of_several(calls: Sequence[PackedLinearCall]) -> Program:
     return program
 
 
-def _run(call: _Call) -> Tensor:
-    stages, settings, programs = (call.scale, call.bias, call.input_range), call.settings(), programs_of(call.weight)
+class Call(Protocol):
+    """The arguments of an operator on a packed weight."""
+
+    @property
+    def x(self) -> Tensor:
+        """The input, float32."""
+
+    @property
+    def weight(self) -> Tensor:
+        """Packed."""
+
+    def stages(self) -> Stages:
+        """Return the small tensors that the program is made of, the scale among them."""
+
+    def of_stages(self, stages: Stages) -> Self:
+        """Return the call with others."""
+
+    def axes(self) -> int:
+        """Return how many axes one input has."""
+
+    def settings(self) -> Hashable:
+        """Return what the program depends on, tensors aside."""
+
+    def size(self) -> tuple[int, ...]:
+        """Return the shape of the result, after a check of all arguments."""
+
+    def make_program(self) -> Program:
+        """Return a program from x to the result."""
+
+    def spread_nan(self, y: Tensor) -> None:
+        """Make NaN of the outputs that see a NaN."""
+
+
+def run_call(call: Call) -> Tensor:
+    """Compute a call, by a program that is there for its weight, or by a new one."""
+    stages, settings, programs = call.stages(), call.settings(), programs_of(call.weight)
     program = programs.find(call.weight, settings, stages)
     y = None if program is None else _computed(program, call, stages)
     return _computed_anew(programs, call, settings) if y is None else y
@@ -445,7 +505,7 @@ def _plain_call(kind: type[_Call], arguments: tuple[Any, ...], last_call: Kept[L
     found = None if last is None else last.run(x, weight, stages, order)
     if found is None:
         call = kind(*arguments)
-        y = _run(call)
+        y = run_call(call)
         programs = programs_of(weight)
         generation = programs.generation  # first: a write from elsewhere after that is another one
         program = programs.find(weight, call.settings(), stages)
@@ -457,7 +517,7 @@ def _plain_call(kind: type[_Call], arguments: tuple[Any, ...], last_call: Kept[L
     return y
 
 
-def _computed(program: LayerProgram, call: _Call, stages: Stages) -> Tensor | None:
+def _computed(program: LayerProgram, call: Call, stages: Stages) -> Tensor | None:
     """Return the result; None where the program is one of other stages."""
     x = call.x if call.x.is_contiguous() else call.x.contiguous()
     images = x.shape[: x.dim() - program.input_axes]
@@ -470,16 +530,15 @@ def _computed(program: LayerProgram, call: _Call, stages: Stages) -> Tensor | No
     return y
 
 
-def _computed_anew(programs: WeightPrograms, call: _Call, settings: Hashable) -> Tensor:
+def _computed_anew(programs: WeightPrograms, call: Call, settings: Hashable) -> Tensor:
     """Return the result of a call that is not like one before: check all, and make a program where there is none."""
     size = call.size()
-    stages = call.scale, call.bias, call.input_range
+    stages = call.stages()
     plain = tuple(None if stage is None else stage.detach().contiguous() for stage in stages)
-    assert plain[0] is not None  # the scale
-    made_of = call._replace(scale=plain[0], bias=plain[1], input_range=plain[2])
+    made_of = call.of_stages(plain)
 
     def make() -> LayerProgram:
-        axes = 1 if isinstance(call, PackedLinearCall) else 3
+        axes = call.axes()
         return LayerProgram(made_of.make_program(), settings, plain, axes, size[call.x.dim() - axes :])
 
     y = _computed(programs.make(call.weight, settings, stages, plain, make), call, plain)
@@ -489,7 +548,7 @@ def _computed_anew(programs: WeightPrograms, call: _Call, settings: Hashable) ->
 
 def _register(name: str, arguments: type[_Call]) -> None:
     def kernel(*values: Any) -> Tensor:
-        return _run(arguments(*values))
+        return run_call(arguments(*values))
 
     def fake(*values: Any) -> Tensor:
         call = arguments(*values)

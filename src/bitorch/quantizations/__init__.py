@@ -25,6 +25,7 @@ from .rsign import RSign as RSign
 from .sign import Sign as Sign
 from .ste_heaviside import SteHeaviside as SteHeaviside
 from .swish_sign import SwishSign as SwishSign
+from .weight_absmax import WeightAbsMax as WeightAbsMax
 from .weight_absmean import WeightAbsMean as WeightAbsMean
 from .weight_lsq import WeightLSQ as WeightLSQ
 from .weight_power_of_two import WeightPowerOfTwo as WeightPowerOfTwo

@@ -20,6 +20,7 @@ from .rsign import RSign
 from .sign import Sign
 from .ste_heaviside import SteHeaviside
 from .swish_sign import SwishSign
+from .weight_absmax import WeightAbsMax
 from .weight_absmean import WeightAbsMean
 from .weight_lsq import WeightLSQ
 from .weight_power_of_two import WeightPowerOfTwo
@@ -44,6 +45,7 @@ _BUILT_IN = (
     Sign,
     SteHeaviside,
     SwishSign,
+    WeightAbsMax,
     WeightAbsMean,
     WeightDoReFa,
     WeightLSQ,

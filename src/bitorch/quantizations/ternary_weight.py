@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import STE, CodeValue, Quantization, as_internal
+from .base import STE, CodeValue, as_internal
+from .weight_groups import GroupedWeight
 
 
 class _TernaryCodes(STE):
@@ -21,24 +22,23 @@ class _TernaryCodes(STE):
         return output_gradient, None
 
 
-class TernaryWeight(Quantization):
+class TernaryWeight(GroupedWeight):
     """Weights to −α, 0 and α, where |w| is above a threshold Δ and where not. A subclass has formulas for Δ and α.
 
     Args:
         per_channel: whether each output channel has a threshold and a scale of its own.
+        group_size: how many inputs of an output channel have one threshold and scale; None: no groups.
     """
 
     bit_width = 2
     grid = "signed"
-    is_pointwise = False
 
-    def __init__(self, per_channel: bool = False) -> None:
-        super().__init__()
-        self.per_channel = per_channel
+    def __init__(self, per_channel: bool = False, group_size: int | None = None) -> None:
+        super().__init__(per_channel, group_size)
 
     @property
     def max_code(self) -> int | None:
-        return 1
+        return 1 if self.group_size is None else None
 
     def codes(self, x: Tensor) -> Tensor:
         weight = as_internal(x, type(self).__name__)
@@ -47,9 +47,7 @@ class TernaryWeight(Quantization):
 
     def scale(self, x: Tensor) -> Tensor:
         weight = as_internal(x.detach(), type(self).__name__)
-        if x.numel() == 0:
-            return weight.new_zeros((*x.shape[:1], *[1] * (x.dim() - 1)) if self.per_channel else ())
-        return self._scale(weight)
+        return self._no_scale(weight) if x.numel() == 0 else self._scale(weight)
 
     def quantize(self, x: Tensor) -> Tensor:
         """Quantize a float weight [channels, …]; see the class for the formula."""
@@ -66,6 +64,8 @@ class TernaryWeight(Quantization):
 
     def _sum(self, x: Tensor) -> Tensor:
         """Sum over all that shares a scale, to a shape that broadcasts against x."""
+        if self.group_size is not None:
+            return self._spread(self._shared(x).sum(1), x) if x.numel() > 0 else x
         if not self.per_channel:
             return x.sum()
         axes = tuple(range(1, x.dim()))
@@ -73,8 +73,10 @@ class TernaryWeight(Quantization):
 
     def _count(self, weight: Tensor) -> int:
         """Return how many numbers share a scale, at least 1."""
+        if self.group_size is not None:
+            return self.group_size
         count = weight.numel()
         return max(count // weight.shape[0] if count > 0 and self.per_channel else count, 1)
 
     def extra_repr(self) -> str:
-        return f"bits=2, per_channel={self.per_channel}"
+        return f"bits=2, {self._scales_text()}"

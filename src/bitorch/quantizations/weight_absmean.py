@@ -17,8 +17,8 @@ class WeightAbsMean(TernaryWeight):
 
     Forward: γ·sign(w)·1[|w| > γ/2], γ = mean|w|. Codes −1, 0, 1; scale γ.
     Backward: g. γ is a constant of it.
-    Statistics run over the whole weight, or over each output channel (dimension 0) with per_channel; the scale is then
-    of shape [channels, 1, …].
+    Statistics run over the whole weight, over each output channel (dimension 0) with per_channel, or over each group of
+    inputs; the scale is then of shape [channels, 1, …], or of the weight's, of which each number is its group's.
     At 0: 0. All zeros: all 0, γ = 0, and the gradient is g. A constant c: all c. The bits are fixed: the codes take 2.
     NaN or inf in the weight makes γ NaN or inf, and the values NaN but for those that are inf.
 
@@ -26,9 +26,11 @@ class WeightAbsMean(TernaryWeight):
 
     Args:
         per_channel: whether each output channel has a scale of its own.
+        group_size: how many inputs of an output channel share a scale, as WeightAbsMax has it; None: no groups.
 
     Raises:
-        TypeError: a weight that is not floating point.
+        ValueError: a group size below 1, or one that does not divide the number of inputs.
+        TypeError: a group size that is no integer; a weight that is not floating point.
     """
 
     name = "weightabsmean"

@@ -10,6 +10,7 @@ from torch import nn
 from ..layers.low_bit import WeightQuantized
 from ..quantizations import Quantization
 from ..quantizations.bits import FLOAT_BITS
+from ..quantizations.weight_groups import GroupedWeight
 
 _FLOAT_BYTES = 4
 
@@ -50,6 +51,8 @@ def weight_bytes(model: nn.Module) -> WeightBytes:
 def scales_of(layer: WeightQuantized) -> int:
     """Return how many scales a layer's quantized weight has."""
     quantizer = layer.weight_quantization
+    if isinstance(quantizer, GroupedWeight) and quantizer.group_size is not None:
+        return layer.weight.numel() // quantizer.group_size
     if quantizer.exact_max_code is None:  # such as ternary values with a scale each
         return max(1, sum(parameter.numel() for parameter in quantizer.parameters()))
     with torch.no_grad():

@@ -32,6 +32,7 @@ EMITTERS: Mapping[str, Callable[[Body], None]] = MappingProxyType(
         "constant": ends.constant,
         **dict.fromkeys(("conv2d", "linear", "conv_transpose"), layers.low_bit_layer),
         **dict.fromkeys(("conv2d_float", "linear_float", "conv_transpose_float"), float_layers.float_layer),
+        "linear_weight_only": float_layers.linear_weight_only,
         "quantize": codes.quantize,
         "dequantize": codes.dequantize,
         "lookup": codes.lookup,

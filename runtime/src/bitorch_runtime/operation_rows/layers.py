@@ -13,8 +13,10 @@ from bitorch_runtime.operation_keys import (
     PACKED,
     TRANSPOSED_WINDOW,
     WEIGHT_BITS,
+    WEIGHT_GRID,
     WINDOW,
     array,
+    gives,
     reads,
 )
 from bitorch_runtime.operation_row import Op
@@ -105,6 +107,24 @@ LAYERS: tuple[Op, ...] = (
         "y = Σ w·x",
         FLOAT_OUTPUTS,
         SUMS,
+        multiplies=True,
+    ),
+    Op(
+        "linear_weight_only",
+        "Layers on floats",
+        (
+            reads("input", FLOATS, "[rows …, F]"),
+            gives("output", FLOATS, "[rows …, N]"),
+            PACKED,
+            WEIGHT_BITS,
+            WEIGHT_GRID,
+            OUT_CHANNELS,
+            array("scale", "float32 [N, G]", FLOATS, "of each group of F/G inputs of an output channel; G divides F"),
+            array("bias", "float32 [N]", FLOATS, "is added", default="nothing is added"),
+        ),
+        "Multiply floats by low-bit weights with a scale for each group of inputs, at each place of the rows. K = F.",
+        "y = Σ_g scale·Σ c·x + bias, of each group g the inputs that are in it",
+        inexact=SUMS,
         multiplies=True,
     ),
 )

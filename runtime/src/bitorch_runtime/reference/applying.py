@@ -14,7 +14,7 @@ from .basics import Floats, Operation
 from .codes import dequantize, lookup, table_entries
 from .convolutions import conv2d_codes, conv2d_float, conv_transpose_codes, conv_transpose_float
 from .embeddings import embedding, packed_table
-from .matrices import attention, matmul, matmul_codes
+from .matrices import attention, linear_weight_only, matmul, matmul_codes
 from .norms import normalize
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, adaptive_max_pool, avg_pool, global_avg_pool, max_pool
@@ -95,6 +95,13 @@ def _matmul_codes(operation: Operation, tensors: Tensors, arrays: Arrays) -> dic
     d = matmul_codes(q, r, **settings)
     y = d.astype(np.float32) * np.float32(operation["scale"]) if "scale" in operation else None
     return leaving(operation, arrays, y, d)
+
+
+def _linear_weight_only(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    grid, inputs = operation.get("weight_grid", "odd"), x.values.shape[-1]
+    codes = unpack_weights(arrays[operation["weight"]], operation["weight_bits"], (inputs,), grid)
+    bias = arrays[operation["bias"]] if "bias" in operation else None
+    return Tensor(linear_weight_only(x.values, codes, arrays[operation["scale"]], bias))
 
 
 def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -282,6 +289,7 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
     {
         **dict.fromkeys(("conv2d", "linear", "conv_transpose"), _convolve),
         **dict.fromkeys(("conv2d_float", "linear_float", "conv_transpose_float"), _convolve),
+        "linear_weight_only": of_one(_linear_weight_only),
         "affine": _affine,
         **dict.fromkeys(("sub", "mul", "div", "minimum", "maximum"), pairs.pair),
         "add": pairs.add,

@@ -30,6 +30,21 @@ def matmul(a: NDArray[Any], b: NDArray[Any], transposed: Sequence[int] = (0, 0),
     return product.astype(np.float32)
 
 
+def linear_weight_only(x: Floats, codes: Integers, scale: Floats, bias: Floats | None = None) -> Floats:
+    """Σ_g scale·Σ c·x + bias, float32 [B, *rows, N].
+
+    Args:
+        x: [B, *rows, F].
+        codes: [N, F].
+        scale: [N, G], of groups of F/G inputs in a row.
+        bias: [N]; None: nothing is added.
+    """
+    weight = codes * np.repeat(scale.astype(np.float64), codes.shape[1] // scale.shape[1], axis=1)
+    y = x.astype(np.float64) @ weight.T
+    sums: Floats = (y if bias is None else y + bias).astype(np.float32)
+    return sums
+
+
 def matmul_codes(
     q: NDArray[Any],
     r: NDArray[Any],

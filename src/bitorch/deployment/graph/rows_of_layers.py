@@ -46,4 +46,20 @@ LAYERS: tuple[Kind, ...] = (
         sums=True,
         exact=False,
     ),
+    Kind(
+        "weight_only",
+        "A QLinear whose input stays floats, of the channels at each place of the rows. `weight`, integers as float32 "
+        "[F_out, F_in], of `weight_bits` on `weight_grid`; `scale` [F_out, G], of each group of F_in / G inputs; "
+        "`bias` or None.",
+        settings={
+            "weight": TENSOR,
+            "weight_bits": INT,
+            "weight_grid": TEXT,
+            "scale": TENSOR,
+            "bias": TENSOR_OR_NONE,
+        },
+        shape=shapes.weighted,
+        sums=True,
+        exact=False,
+    ),
 )

@@ -33,8 +33,10 @@ from ...text_table import aligned, ruled
 from ...wrappers import unwrapped
 from ..capture.preconditions import in_training_mode, some
 from ..capture.rules.low_bit import NOT_IN_THE_RUNTIME
+from ..weight_only import has_float_inputs
 from .packed_base import NotPackableError
 from .packed_layers import LINEAR, PackedConv1d, PackedConv2d, PackedLinear
+from .packed_weight_only import PackedWeightOnlyLinear
 from .partial_file import PartialFile, save_partial
 
 PackedLayer = PackedLinear | PackedConv1d | PackedConv2d
@@ -126,8 +128,10 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
     """Return a copy of the model in which every low-bit layer that can be is packed; the rest stays PyTorch.
 
     QLinear, QConv1d and QConv2d whose quantizers both have a fixed grid become PackedLinear, PackedConv1d and
-    PackedConv2d, wherever the model holds them; a layer that is used in several places is packed once. The copy gives
-    what the model gives in eval mode, bit for bit, but no gradients through packed layers. The model is not changed.
+    PackedConv2d, wherever the model holds them; a layer that is used in several places is packed once. QLinear with
+    low-bit weights beside float inputs becomes PackedWeightOnlyLinear. The copy gives what the model gives in eval
+    mode, bit for bit but for the order of float sums of the latter, and no gradients through packed layers. The model
+    is not changed.
 
     Args:
         model: any module on the CPU, in eval mode.
@@ -146,13 +150,13 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
     layers = _checked_layers(model)
     runtime()
     inside_opaque = {id(child) for module in model.modules() if reads_weights(module) for child in module.modules()}
-    packed: dict[int, PackedLayer] = {}
+    packed: dict[int, PackedLayer | PackedWeightOnlyLinear] = {}
     rows = []
     for name, layer in layers.items():
         try:
             if id(layer) in inside_opaque and isinstance(layer, WeightQuantized):
                 raise NotPackableError("its parent reads the weight without calling it")
-            packed[id(layer)] = new = pack(layer)
+            packed[id(layer)] = new = _pack_any(layer)
         except NotPackableError as error:
             rows.append(LayerPacking(name, type(layer).__name__, "as it was", _bits(layer), str(error)))
         except ValueError as error:
@@ -166,6 +170,13 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
     packed_model = copied(model, packed).eval()
     _drop_packed_weights(packed_model)
     return PartialDeployment(packed_model, tuple(rows))
+
+
+def _pack_any(layer: nn.Module) -> PackedLayer | PackedWeightOnlyLinear:
+    """Return a layer's packed form, that of weights alone too; errors as `pack`."""
+    if isinstance(layer, QLinear) and packed_class(layer) is PackedLinear and has_float_inputs(layer):
+        return PackedWeightOnlyLinear(layer)
+    return pack(layer)
 
 
 def _checked_layers(model: nn.Module) -> dict[str, nn.Module]:

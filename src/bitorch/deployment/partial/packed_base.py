@@ -173,6 +173,16 @@ class Packed(WithRecipe, nn.Module):
 
 def packing_of(layer: LowBit) -> Packing:
     """Return what a layer is in the runtime; raise if it is nothing there, or not as it stands."""
+    check_as_it_stands(layer)
+    found = packable(layer)
+    if isinstance(found, Reason):
+        raise (NotPackableError if found.partial_helps else ValueError)(str(found))
+    check_dtype(layer)
+    return found
+
+
+def check_as_it_stands(layer: LowBit) -> None:
+    """Raise where a layer has a mode, hooks, a device or a weight that keep it from being packed now."""
     if layer.training or layer.input_quantization.training or layer.weight_quantization.training:
         raise ValueError("the layer is in training mode; call .eval() first")
     if "forward" in layer.__dict__:
@@ -182,12 +192,12 @@ def packing_of(layer: LowBit) -> Packing:
         raise ValueError(f"the weight is on {layer.weight.device}, but packed layers run on CPUs; call .cpu() first")
     if layer.weight.isnan().any():
         raise ValueError("the weight holds NaN, for which there is no code; train on from an earlier checkpoint")
-    found = packable(layer)
-    if isinstance(found, Reason):
-        raise (NotPackableError if found.partial_helps else ValueError)(str(found))
+
+
+def check_dtype(layer: LowBit) -> None:
+    """Raise where a weight has more precision than float32."""
     if layer.weight.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise NotPackableError(f"{layer.weight.dtype}: the runtime scales in float32")
-    return found
 
 
 def _check_unwatched(layer: LowBit) -> None:

@@ -17,8 +17,9 @@ from ...layers.low_bit import LowBit
 from ...model_copy import copied
 from ...tensor_file import load_tensor_file
 from .packed_layers import PackedConv1d, PackedConv2d, PackedLinear
+from .packed_weight_only import PackedWeightOnlyLinear
 
-PACKED = (PackedLinear, PackedConv1d, PackedConv2d)
+PACKED = (PackedLinear, PackedConv1d, PackedConv2d, PackedWeightOnlyLinear)
 PARTIAL_FORMAT = "bitorch partial deployment, 1"
 
 

@@ -24,7 +24,9 @@ from .single_operations import as_array, code_keys, single_operation, table_oper
 from .tensor_names import renamed
 
 Operation = dict[str, Any]
-#: Stages of affine operations that have numbers of a module.
+#: Single operations that have numbers of a module.
+_WITH_NUMBERS = ("quantize", "constant", "embedding", "linear_weight_only")
+#: Stages of affine operations that have.
 _OF_A_LAYER = frozenset({"divide", "times", "plus", "batch_norm"})
 
 
@@ -244,7 +246,7 @@ class _Lowering:
         else:
             op, keys = single_operation(self, node)
             makes_codes = node if op == "quantize" else None
-            layer = node if op in ("quantize", "constant", "embedding") or "slope" in keys else None
+            layer = node if op in _WITH_NUMBERS or "slope" in keys else None
             operation = {"op": op, **self._reads(op, node), "output": node.name, **keys}
             self.emit(operation, node.name, layer=layer, codes=makes_codes)
 

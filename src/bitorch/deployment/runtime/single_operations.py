@@ -241,6 +241,21 @@ def _embedding(arrays: Arrays, node: Node) -> tuple[str, Operation]:
     return "embedding", keys if grid == "odd" else keys | {"weight_grid": grid}
 
 
+def _weight_only(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    settings = node.settings
+    bits, grid = settings["weight_bits"], settings["weight_grid"]
+    packed = pack_weights(as_array(settings["weight"].to(torch.int16)), bits, grid)
+    keys: Operation = {
+        "weight": arrays.array(node, "weight", packed),
+        "weight_bits": bits,
+        "out_channels": node.channels,
+        "scale": arrays.floats(node, "scale", settings["scale"]),
+    }
+    if settings["bias"] is not None:
+        keys["bias"] = arrays.floats(node, "bias", settings["bias"])
+    return "linear_weight_only", keys if grid == "odd" else keys | {"weight_grid": grid}
+
+
 _SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
 _NUMBERS = {
     "celu": ("alpha",),
@@ -282,5 +297,6 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         "concat": _concat,
         **dict.fromkeys(("reduce", "extreme", "place"), _reduce),
         "embedding": _embedding,
+        "weight_only": _weight_only,
     }
 )

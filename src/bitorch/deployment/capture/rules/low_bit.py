@@ -35,12 +35,13 @@ from ....quantizations import GradientQuantization, Quantization
 from ....quantizations.arithmetic import Arithmetic
 from ...asked_arithmetic import Reason, arithmetic_of
 from ...packable import Packing, packable
+from ...weight_only import WeightOnly, has_float_inputs, weight_only
 from ..problems import PARTIAL, Refusal
 from ..reader import Reader
 from . import activations, low_bit_matmul, rows
 from .asked import computed, refusal
 from .embeddings import low_bit_embedding, table_of_bits
-from .low_bit_settings import layer_settings, quantizer_settings
+from .low_bit_settings import layer_settings, quantizer_settings, weight_only_settings
 from .windows import features_axis, leading_axes
 
 _NO_RECURRENT = "the runtime has no recurrent layer", "Deploy the part in front of it"
@@ -90,6 +91,8 @@ def check(module: nn.Module) -> None:
         activations.check(module)
     elif isinstance(module, QMatmul):
         low_bit_matmul.check(module)
+    elif isinstance(module, LowBit) and has_float_inputs(module):
+        _weight_only(module)
     elif isinstance(module, LowBit):
         computed(_packed(module).arithmetic)
     elif not isinstance(quantizer := _quantizer(module), GradientQuantization):
@@ -127,6 +130,8 @@ def rule(call: Reader, input: Tensor, *rest: Any, **options: Any) -> str:
 
 
 def _layer(call: Reader, x: str, channels: int, layer: LowBit, input: Tensor) -> str:
+    if has_float_inputs(layer):
+        return _float_layer(call, x, channels, layer)
     packing = _packed(layer)
     arithmetic = computed(packing.arithmetic)
     _check_channels(input, channels, layer.input_quantization, arithmetic)
@@ -138,6 +143,17 @@ def _layer(call: Reader, x: str, channels: int, layer: LowBit, input: Tensor) ->
     if arithmetic.by_row:
         return rows.linear_of_rows(call, x, channels, arithmetic, settings)
     return call.add("low_bit", x, channels_at=channels, **settings)
+
+
+def _float_layer(call: Reader, x: str, channels: int, layer: LowBit) -> str:
+    """A low-bit weight that multiplies floats."""
+    found = _weight_only(layer)
+    if layer._is_watched():
+        raise Refusal(
+            "a forward hook sees, and may change, what one of its quantizers takes or gives",
+            f"Remove the hook, or do what it does in a module, {PARTIAL}",
+        )
+    return call.add("weight_only", x, channels_at=channels, **weight_only_settings(layer, found))
 
 
 def _axis_of_quantizer(call: Reader, x: Tensor, quantizer: Quantization) -> int:
@@ -168,6 +184,13 @@ def _check_hooks(layer: LowBit, x: Tensor) -> None:
 
 def _packed(layer: LowBit) -> Packing:
     found = packable(layer)
+    if isinstance(found, Reason):
+        raise refusal(found)
+    return found
+
+
+def _weight_only(layer: LowBit) -> WeightOnly:
+    found = weight_only(layer)
     if isinstance(found, Reason):
         raise refusal(found)
     return found

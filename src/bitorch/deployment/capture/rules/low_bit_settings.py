@@ -11,6 +11,7 @@ from ....layers import QConvTranspose1d, QConvTranspose2d, QConvTranspose3d, QLi
 from ....layers.low_bit import LowBit
 from ....quantizations.arithmetic import Arithmetic
 from ...packable import Packing
+from ...weight_only import WeightOnly
 from .windows import with_leading_axes
 
 _Rows = tuple[int, ...]
@@ -48,6 +49,19 @@ def layer_settings(
     geometry = _transposed_geometry(layer, *own) if is_transposed else _geometry(layer)
     settings["weight"] = with_leading_axes(settings["weight"], lead)
     return settings | _behind(geometry, lead) | {"pad_code": packing.pad_code}
+
+
+def weight_only_settings(layer: LowBit, found: WeightOnly) -> dict[str, Any]:
+    """Return the settings of a `weight_only` node, see `kinds`."""
+    bias = layer.bias
+    assert bias is None or isinstance(bias, Tensor)
+    return {
+        "weight": found.codes,
+        "weight_bits": found.bits,
+        "weight_grid": found.grid,
+        "scale": found.scale,
+        "bias": None if bias is None else bias.detach().clone(),
+    }
 
 
 def _behind(geometry: dict[str, Any], lead: int) -> dict[str, Any]:

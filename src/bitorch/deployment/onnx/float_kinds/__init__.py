@@ -59,6 +59,7 @@ _WRITERS: Mapping[str, Callable[[Call], str]] = MappingProxyType(
         "embedding": pairs.embedding,
         "conv": layers.conv,
         "linear": layers.linear,
+        "weight_only": layers.weight_only,
         "matmul": matrices.matmul,
         "attention": matrices.attention,
         "max_pool": pools.max_pool,

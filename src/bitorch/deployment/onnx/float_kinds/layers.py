@@ -6,7 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....layers.exact_transposed import swap_channels
+from ..require_onnx import onnx
+from ..stored_weights import unpacked
 from .call import Call, floats
+
+_FLOAT = onnx.TensorProto.FLOAT
+#: The opset since which bits can be masked: in older ones codes stay bytes.
+_MASKS = 18
 
 
 def conv(call: Call) -> str:
@@ -45,7 +51,7 @@ def linear(call: Call) -> str:
     weight, bias = floats(call.setting("weight")), call.setting("bias")
     added = None if bias is None else floats(bias)
     if call.shapes[0][1:]:
-        return _of_rows(call, weight, added)
+        return _of_rows(call, call.constant("weight", weight), added)
     if call.exact:
         inputs = (call.x, call.constant("weight", weight))
         return call.last("Gemm", *inputs, *(() if added is None else (call.constant("bias", added),)), transB=1)
@@ -54,9 +60,30 @@ def linear(call: Call) -> str:
     return product if added is None else call.last("Add", product, call.constant("bias", added))
 
 
-def _of_rows(call: Call, numbers: NDArray[np.float32], bias: NDArray[np.float32] | None) -> str:
+def weight_only(call: Call) -> str:
+    """A linear layer whose weight is kept in its bits, and made of codes and scales by operators when it is loaded."""
+    bits, codes, scale = call.setting("weight_bits"), call.setting("weight"), floats(call.setting("scale"))
+    step, lowest = (1, -(2 ** (bits - 1))) if call.setting("weight_grid") == "signed" else (2, 1 - 2**bits)
+    stored = ((codes.detach().numpy().astype(np.int64) - lowest) // step).astype(np.uint8)
+    groups = stored.reshape(*scale.shape, -1)  # [F_out, G, F_in / G]
+    has_masks = call.writer.opset >= _MASKS
+    kept = unpacked(call.writer, groups, bits) if has_masks else call.constant("weight", groups)
+    numbers = call.op("Cast", kept, to=_FLOAT)
+    if step != 1:
+        numbers = call.op("Mul", numbers, call.number("step", step))
+    numbers = call.op("Add", numbers, call.number("lowest", lowest))
+    numbers = call.op("Mul", numbers, call.constant("scale", scale[:, :, np.newaxis]))
+    weight = call.op("Reshape", numbers, call.constant("shape", np.array(stored.shape, np.int64)))
+    bias = call.setting("bias")
+    added = None if bias is None else floats(bias)
+    if call.shapes[0][1:]:
+        return _of_rows(call, weight, added)
+    return call.last("Gemm", call.x, weight, *(() if added is None else (call.constant("bias", added),)), transB=1)
+
+
+def _of_rows(call: Call, weight: str, bias: NDArray[np.float32] | None) -> str:
     """The product of a weight [F_out, F_in] and [batch, F_in, *rows]: the weight stands on the left of it."""
-    x, weight, rows = call.x, call.constant("weight", numbers), call.shapes[0][1:]
+    x, rows = call.x, call.shapes[0][1:]
     flat = len(rows) > 1
     x = call.reshaped(x, (call.shapes[0][0], -1)) if flat else x
     add = call.op if flat or bias is not None else call.last
