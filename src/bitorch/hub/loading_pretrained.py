@@ -63,7 +63,9 @@ def load_pretrained(
     if content["kind"] == PACKED and dtype is not None:
         raise ValueError(f"{place} holds a packed model, whose numbers are fixed; leave dtype out")
     kind = class_named(content["class"], place)
-    net = built(kind, read_model_config(kind, place))
+    config = read_model_config(kind, place)
+    config._attn_implementation = content.get("attention")  # their sums are in other orders
+    net = built(kind, config)
     saved = content["dtypes"]
     wanted = saved if dtype is None else {"": str(dtype).removeprefix("torch.")}
     set_dtypes(net, wanted)
