@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..deployment.partial.pack_layers import PartialDeployment, packed_from
 from ..deployment.partial.partial_file import PARTIAL_FORMAT, PartialFile
 from ..differences import differences, shortened
+from ..layers.low_bit import LowBit
 from ..models.pretrained import FORMAT
 from ..quantizations.spelling import Quantizers
 from .content import convert_again, converted
@@ -24,6 +25,7 @@ from .transformers_nets import (
     built,
     class_named,
     dtype_in,
+    float_tensors,
     names_of_same,
     package,
     read_model_config,
@@ -63,7 +65,9 @@ def load_pretrained(
     if content["kind"] == PACKED and dtype is not None:
         raise ValueError(f"{place} holds a packed model, whose numbers are fixed; leave dtype out")
     kind = class_named(content["class"], place)
-    net = built(kind, read_model_config(kind, place))
+    config = read_model_config(kind, place)
+    config._attn_implementation = content.get("attention")  # their sums are in other orders
+    net = built(kind, config)
     saved = content["dtypes"]
     wanted = saved if dtype is None else {"": str(dtype).removeprefix("torch.")}
     set_dtypes(net, wanted)
@@ -83,8 +87,19 @@ def _packed(
     net: nn.Module, content: Mapping[str, Any], state: dict[str, Tensor], quantizers: Quantizers, place: Path
 ) -> PartialDeployment:
     convert_again(net, content["conversion"], quantizers)
+    _take_dtypes(net, state, "")  # of quantizers in layers that are not packed
+    for name, layer in net.named_modules():
+        if name in content["layers"] and isinstance(layer, LowBit):
+            _take_dtypes(layer.input_quantization, state, f"{name}.input_quantization.")
     held = {"format": PARTIAL_FORMAT, "layers": content["layers"], "state": state, "hash": content.get("hash")}
     return packed_from(PartialFile(place, held), net.eval())
+
+
+def _take_dtypes(module: nn.Module, state: Mapping[str, Tensor], prefix: str) -> None:
+    """Give a module's tensors the dtypes that they have in a state dict, in place."""
+    for name, tensor in float_tensors(module):
+        if prefix + name in state:
+            tensor.data = tensor.data.to(state[prefix + name].dtype)
 
 
 def _check_dtypes(state: Mapping[str, Tensor], saved: Mapping[str, str], place: Path) -> None:

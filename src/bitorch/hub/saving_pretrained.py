@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..atomic_file import write_text
 from ..conversion.layer_configs import Configs
 from ..deployment.partial.pack_layers import PartialDeployment
-from ..deployment.partial.partial_file import partial_content
+from ..deployment.partial.partial_file import packed_layers, partial_content
 from ..differences import differences
 from ..layers.description import describe_quantizers
 from ..layers.low_bit import Converted
@@ -70,6 +70,7 @@ def save_pretrained(
     content: dict[str, Any] = {"format": FORMAT, "kind": LOW_BIT, "class": class_of(model)}
     content["conversion"] = spelled_conversion(config, quantizers)
     content["dtypes"] = dtypes_of(model)
+    content["attention"] = model.config._attn_implementation  # "sdpa", "eager" and so on; config.json has it not
     if isinstance(net, PartialDeployment):
         state = _packed_state(model, content)
     else:
@@ -87,6 +88,9 @@ def save_pretrained(
 def _packed_state(model: nn.Module, content: dict[str, Any]) -> dict[str, Tensor]:
     held = partial_content(model)
     content |= {"kind": PACKED, "layers": held["layers"], "hash": held["hash"]}
+    # Of the weights before they were packed, which the results still have.
+    of_weights = {name: str(layer.output_dtype) for name, layer in packed_layers(model).items()}
+    content["dtypes"] |= {f"{name}.weight": dtype.removeprefix("torch.") for name, dtype in of_weights.items()}
     state: dict[str, Tensor] = held["state"]
     return state
 
