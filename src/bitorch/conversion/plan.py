@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -33,24 +32,11 @@ from .layer_configs import (
     rules_or_config,
 )
 from .low_bit_form import is_as_wanted, low_bit_form
+from .step import Step
 from .table import LayerConversion, row_of
 from .tied import with_shared_quantizers
 
 Place = Literal["first", "inner", "last"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A layer, what replaces it (None: it stays), its row of the table, and whether a ReLU before it may go.
-
-    `is_left_out` of a layer that stays float because the user wants it to: by filter_fn, by a rule or with 32 bits.
-    """
-
-    module: nn.Module
-    replacement: nn.Module | None
-    row: LayerConversion
-    absorbs_relu: bool = False
-    is_left_out: bool = False
 
 
 def plan_conversion(model: nn.Module, config: object, filter_fn: FilterFn | Collection[str] | None) -> list[Step]:

@@ -11,8 +11,9 @@ from .absorb_relus import absorb_relus
 from .fast_paths import close_fast_paths
 from .filters import FilterFn
 from .layer_configs import Configs
-from .plan import Step, plan_conversion
+from .plan import plan_conversion
 from .share import share_of, warn_of_few
+from .step import Step
 from .table import Conversion
 
 

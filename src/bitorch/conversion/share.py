@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..quantizations.bits import FLOAT_BITS
 from .convertible import own_tensors, supported
-from .plan import Step
+from .step import Step
 from .table import WeightShare
 
 #: How many reasons a warning gives, those of the most weights first.

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from ..layers.low_bit import WeightQuantized
-
-if TYPE_CHECKING:
-    from .plan import Step
+from .step import Step
 
 
 def with_shared_quantizers(steps: Sequence[Step]) -> list[Step]:

@@ -35,7 +35,9 @@ from .asked_arithmetic import LARGEST_CODE, Reason, arithmetic_of, gives_signs
 
 _CONVOLUTIONS = (QConv1d, QConv2d, QConv3d)
 _TRANSPOSED = (QConvTranspose1d, QConvTranspose2d, QConvTranspose3d)
-_LAYERS = (QLinear, QTransposedLinear, *_CONVOLUTIONS, *_TRANSPOSED, QProjection, QGates)
+#: Linear layers. Exact types: a subclass may compute something else.
+LINEAR = (QLinear, QTransposedLinear, QProjection, QGates)
+_LAYERS = (*LINEAR, *_CONVOLUTIONS, *_TRANSPOSED)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..layers import QActivation, QLinear
+from ..layers import QActivation
 from ..layers.input_quantizer import gives_its_quantizers_values
 from ..layers.low_bit import LowBit
-from ..layers.qattention import QProjection
-from ..layers.qrecurrent import QGates
 from ..quantizations import Identity, InputCalibrated, InputLSQ, Quantization
 from ..quantizations.base import Grid
 from ..quantizations.bits import FLOAT_BITS
 from ..quantizations.own_values import is_as_made
 from ..quantizations.weight_groups import GroupedWeight
 from .asked_arithmetic import Reason
-from .packable import changes_nothing, packed_codes
+from .packable import LINEAR, changes_nothing, packed_codes
 
 #: What gives its input, with 32 bits.
 _FLOAT_INPUTS = (Identity, InputCalibrated, InputLSQ)
@@ -55,7 +53,7 @@ def has_float_inputs(layer: LowBit) -> bool:
 
 def weight_only(layer: LowBit) -> WeightOnly | Reason:
     """Say what a layer that `has_float_inputs` is in the runtime, or why it can be nothing there."""
-    if type(layer) not in (QLinear, QProjection, QGates):
+    if type(layer) not in LINEAR:
         return Reason(
             f"its input quantizer {layer.input_quantization} leaves floats, which the runtime multiplies by low-bit "
             "weights in linear layers only",

@@ -33,9 +33,10 @@ from ...text_table import aligned, ruled
 from ...wrappers import unwrapped
 from ..capture.preconditions import in_training_mode, some
 from ..capture.rules.low_bit import NOT_IN_THE_RUNTIME
+from ..packable import LINEAR
 from ..weight_only import has_float_inputs
 from .packed_base import NotPackableError
-from .packed_layers import LINEAR, PackedConv1d, PackedConv2d, PackedLinear
+from .packed_layers import PackedConv1d, PackedConv2d, PackedLinear
 from .packed_weight_only import PackedWeightOnlyLinear
 from .partial_file import PartialFile, save_partial
 

@@ -10,17 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...kept import Kept
-from ...layers import QConv1d, QConv2d, QLinear, QTransposedLinear
-from ...layers.qattention import QProjection
-from ...layers.qrecurrent import QGates
+from ...layers import QConv1d, QConv2d, QLinear
 from ...layers.watched import is_watched
 from ...operators.last_call import is_plain
 from ...operators.packed import PackedLinearCall, packed_conv2d, packed_linear
 from ...operators.packed_together import Together
+from ..packable import LINEAR
 from .packed_base import NotPackableError, Packed
-
-#: Exact types: a subclass may compute something else.
-LINEAR = (QLinear, QTransposedLinear, QProjection, QGates)
 
 
 class PackedLinear(Packed):
