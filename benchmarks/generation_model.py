@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class Cache:
     """Keys and values of one block, [heads, tokens, head_dim], in memory for as many tokens as there may be."""
 
-    def __init__(self, heads: int, context: int, head_dim: int) -> None:
-        self.keys, self.values = torch.zeros(heads, context, head_dim), torch.zeros(heads, context, head_dim)
+    def __init__(self, heads: int, context: int, head_dim: int, dtype: torch.dtype) -> None:
+        self.keys, self.values = (torch.zeros(heads, context, head_dim, dtype=dtype) for _ in range(2))
         self.length = 0
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,10 +58,10 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(blocks))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary)
 
-    def caches(self) -> list[Cache]:
+    def caches(self, dtype: torch.dtype = torch.float32) -> list[Cache]:
         """Return empty caches, one for each block."""
         heads = [block.heads for block in self.blocks if isinstance(block, Block)]
-        return [Cache(count, self.context, self.width // count) for count in heads]
+        return [Cache(count, self.context, self.width // count, dtype) for count in heads]
 
     def forward(self, tokens: Tensor, caches: list[Cache] | None = None) -> Tensor:
         """Return logits [tokens, vocabulary] of what follows each of the tokens, int64 [tokens]."""

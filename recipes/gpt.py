@@ -4,8 +4,8 @@
     python recipes/gpt.py --method float --width 256 --layers 6 --steps 5000
 
 Prints the perplexity of files that were never trained on, the bytes of the packed file, and how many tokens a second
-one thread reads. It needs the package tokenizers. The embedding and the head are one table, of 8 bits where
-the layers between them have few.
+one thread reads, beside float32. It needs the package tokenizers. The embedding and the head are one table, of 8 bits
+where the layers between them have few.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ from recipe import run
 
 Method = Literal["float", "bitnet", "w1a8", "w2a8", "w4"]
 
-#: What a method gives the layers between the embedding and the head. All activations have 8 bits and learned ranges.
-_FIELDS: dict[str, dict[str, Any]] = {
-    "bitnet": {"weight_bits": 2, "weights": "absmean"},
-    "w1a8": {"weight_bits": 1, "weights": "dorefa", "weight_scale": "channel"},
-    "w2a8": {"weight_bits": 2, "weights": "seq", "weight_scale": "channel"},
-    "w4": {"weight_bits": 4, "weights": "lsq", "weight_scale": "channel"},
+#: What a method gives the layers between the embedding and the head.
+_INNER: dict[str, dict[str, Any]] = {
+    "bitnet": {"weight_bits": 2, "activation_bits": 8, "weights": "absmean", "range": "dynamic"},
+    "w1a8": {"weight_bits": 1, "activation_bits": 8, "weight_scale": "channel", "range": "dynamic"},
+    "w2a8": {"weight_bits": 2, "activation_bits": 8, "weights": "seq", "weight_scale": "channel", "range": "dynamic"},
+    "w4": {"weight_bits": 4, "activation_bits": 32, "weights": "absmax", "group_size": 32},
 }
+#: The table, for every method.
+_TABLE = bitorch.LowBitConfig(8, 8, weights="absmax", range="dynamic")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Options:
     """Train, deploy and measure a small GPT."""
 
     method: Method = "w2a8"
-    """bitnet: ternary weights of BitNet b1.58; w1a8, w2a8, w4: weights of 1, 2 (ParetoQ's grid) or 4 bits (LSQ)."""
+    """bitnet: ternary weights of BitNet b1.58; w1a8, w2a8: weights of 1 or 2 bits (ParetoQ's grid), all three with
+    activations of 8 bits, a step for each token; w4: weights of 4 bits in groups of 32 alone, beside floats."""
     width: int = 128
     """Of the net."""
     layers: int = 4
@@ -92,17 +95,13 @@ def loss_of(model: nn.Module, tokens: Tensor, following: Tensor) -> Tensor:
 
 
 def built(options: Options, text: Corpus) -> GPT:
-    """Return a net of the method with ranges that a few windows have set, before training."""
+    """Return a net of the method, before training."""
     torch.manual_seed(options.seed)
     model = GPT(text.vocabulary, options.width, options.layers, options.heads, options.context)
     if options.method == "float":
         return model
-    config = bitorch.LowBitConfig(
-        activation_bits=8, range="learned", learned_by="lsq+", first=8, last=8, **_FIELDS[options.method]
-    )
-    bitorch.quantize_(model, config)
-    starts = torch.randint(len(text.train) - options.context, (options.batch,))
-    bitorch.calibrate(model, [windows(text.train, options.context, starts)[0]])
+    inner = bitorch.LowBitConfig(first="same", last="same", **_INNER[options.method])
+    bitorch.quantize_(model, [("*", inner), ("embedding", _TABLE), ("head", _TABLE)])
     return model
 
 
