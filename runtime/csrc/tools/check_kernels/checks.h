@@ -33,6 +33,7 @@ void check_plane_rows(Random& random, const KernelTable& table);
 void check_activations(Random& random, const KernelTable& table);
 void check_softmax(Random& random, const KernelTable& table);
 void check_matrices(Random& random, const KernelTable& table);
+void check_slots(Random& random, const KernelTable& table);
 
 // Images of another size.
 void check_resize_columns(Random& random, const KernelTable& table);
