@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from bitorch.quantizations import (
 )
 
 BITS = [2, 3, 4, 5, 6, 7, 8]
-WEIGHTS = {
+WEIGHTS: dict[str, Callable[[], Quantization]] = {
     "ternary": WeightAbsMean,
     "ternary, channels": lambda: WeightAbsMean(per_channel=True),
     "1 bit": lambda: WeightDoReFa(1, variant="paper"),
@@ -64,6 +65,7 @@ def test_values_and_gradients(bits: int) -> None:
     assert np.array_equal(value.detach().numpy(), codes * steps)
     gradient = torch.randn_like(x)
     value.backward(gradient)
+    assert x.grad is not None
     assert torch.equal(x.grad, gradient)
     assert float(quantizer.codes(x).detach().abs().max()) == 2 ** (bits - 1) - 1
 
@@ -192,7 +194,9 @@ def test_conversion() -> None:
         bitorch.calibrate(net, [x])
     assert bitorch.check(net, (x, torch.arange(5) % 4))
     assert [row.macs for row in bitorch.report(net, x, repeats=1).rows if row.macs]
-    assert net[2].input_quantization.bit_width == 4
+    changed = net[2].input_quantization
+    assert isinstance(changed, InputDynamic)
+    assert changed.bit_width == 4
 
 
 def test_what_sums_over_several_rows_is_refused() -> None:
