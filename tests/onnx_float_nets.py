@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bitorch.layers import QLinear
+from bitorch.quantizations import Identity, WeightAbsMax
+
 _SEED = torch.Generator().manual_seed(7)
 
 
@@ -89,6 +92,13 @@ ELEMENTWISE: Mapping[str, Callable[[Tensor], Tensor]] = {
 _MASK, _BIAS, _POSITIONS = random(9, 11) > 0, random(9, 9) > 0, random(1, 4, 13)
 _MATRICES, _COLUMNS, _HEAD = random(4, 9, 9), random(1, 1, 9, 1), random(1, 4, 2)
 _HEADS = nn.MultiheadAttention(8, 2, batch_first=True)
+
+
+def weights_alone(inputs: int, bits: int) -> QLinear:
+    """A linear layer of low-bit weights in groups of four, beside floats."""
+    return QLinear(inputs, 5, input_quantization=Identity(), weight_quantization=WeightAbsMax(bits, group_size=4))
+
+
 #: Everything else, with an example.
 OTHERS: Mapping[str, tuple[nn.Module | Callable[[Tensor], Tensor], Tensor]] = {
     "max pool": (nn.MaxPool2d(3, 2, 1), IMAGE),
@@ -123,6 +133,8 @@ OTHERS: Mapping[str, tuple[nn.Module | Callable[[Tensor], Tensor], Tensor]] = {
     "linear": (nn.Linear(12, 5), VECTORS),
     "linear without a bias": (nn.Linear(12, 5, bias=False), VECTORS),
     "linear of tokens": (nn.Linear(8, 5), TOKENS),
+    "weights of 3 bits": (weights_alone(12, 3), VECTORS),
+    "weights of 1 bit, of tokens": (weights_alone(8, 1), TOKENS),
     "linear of columns": (nn.Linear(11, 5), IMAGE),
     "linear of columns without a bias": (nn.Linear(11, 5, bias=False), IMAGE),
     "layer norm": (nn.LayerNorm(8), TOKENS),

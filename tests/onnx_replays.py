@@ -23,7 +23,7 @@ _NOT_LOW_BIT = "the model has no low-bit layer"
 def graph_of(model: nn.Module, *example: Tensor) -> Graph:
     """The captured graph of a float model."""
     found = capture(model.eval(), *example)
-    assert [problem.what for problem in found.problems] == [_NOT_LOW_BIT]
+    assert {problem.what for problem in found.problems} <= {_NOT_LOW_BIT}  # but of weights alone
     return found.graph
 
 

@@ -76,7 +76,7 @@ class Kind:
             lost.
         moves: each number of its result is one, or the largest, of those that it reads: so it commutes with what rises.
         keeps_channels: each number of its result is made of numbers of its own channel.
-        weighs: it sums products with a weight.
+        weighs: it sums products with a weight, and the operation of the runtime does more behind the sum.
         sums: its sum is one of floats, in an order that is free.
         squares: whether with these settings it sums squares, which overflow where the numbers are smaller.
         exact: its value has the same bits wherever it is computed; False of free sums, and of a library's exp.
