@@ -4,7 +4,7 @@
     python recipes/gpt.py --method float --width 256 --layers 6 --steps 5000
 
 Prints the perplexity of files that were never trained on, the bytes of the packed file, and how many tokens a second
-one thread reads, beside float32. It needs the package tokenizers. The embedding and the head are one table, of 8 bits
+one thread reads. It needs the package tokenizers. The embedding and the head are one table, of 8 bits
 where the layers between them have few.
 """
 
