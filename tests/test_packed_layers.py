@@ -32,7 +32,6 @@ from bitorch.operators import packed_programs
 from bitorch.quantizations import (
     ApproxSign,
     GradientDoReFa,
-    Identity,
     InputDoReFa,
     ProgressiveSign,
     Quantization,
@@ -521,7 +520,6 @@ STAYING: list[tuple[Callable[[], nn.Module], str]] = [
     (lambda: QConv2d_NoAct(2, 2, 2), "its input is not quantized"),
     (lambda: QLinear(4, 4, **paper(1, 32)), "has no fixed grid, so there are no codes"),
     (lambda: QLinear(4, 4, **paper(32, 2)), "its weight quantizer WeightDoReFa"),
-    (lambda: QLinear(4, 4, input_quantization=Identity()), "has no fixed grid"),
     (lambda: QLinear(4, 4, exact=False, **paper(1, 1)), "exact=False"),
     (lambda: QLinear(4, 4, dtype=torch.float64, **paper(1, 1)), "float64"),
     (lambda: QLinear(4, 4, gradient_quantization=Sign(), **paper(1, 1)), "may change the result"),
