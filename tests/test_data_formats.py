@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitorch.data import DataOptions, ImageFiles, Images, cifar, detect, load, loader, svhn
@@ -134,6 +134,7 @@ class TestPlainPickle:
         with pytest.raises(ValueError, match=r"is no pickle file of numbers"):
             read_plain_pickle(tmp_path / "x")
 
+    @settings(deadline=None)
     @given(place=st.integers(0, 400), value=st.integers(0, 255))
     def test_damaged_bytes_give_values_or_an_error(
         self, tmp_path_factory: pytest.TempPathFactory, place: int, value: int

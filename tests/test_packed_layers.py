@@ -869,7 +869,7 @@ def test_operator_arguments_are_checked() -> None:
         ("scale", torch.ones(4), r"scale must be float32, 0-dim or \[\d+\]"),
         ("bias", torch.ones(4), r"bias must be float32 \[5\]"),
         ("weight_bits", 9, "weight_bits must be 1 to 8, got 9"),
-        ("quantizer", "round", "quantizer must be one of 'unit', 'sign', 'heaviside', got 'round'"),
+        ("quantizer", "round", "quantizer must be one of 'unit', 'sign', 'heaviside', 'rows', got 'round'"),
         ("quantizer", "sign", "needs activation_bits=1, got 3"),
         ("zero_point", 8, "zero_point must be 0 to 7 with quantizer='unit' and activation_bits=3, got 8"),
         ("zero_point", -1, "zero_point must be 0 to 7 .* got -1"),

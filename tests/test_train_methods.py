@@ -188,7 +188,7 @@ def test_rules_in_a_packed_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
             "rules say what each layer gets, and so does bits; leave one of them",
         ),
         ({"rules": "a.yaml", "range": "learned", "last": "8"}, "and so does last, range; leave one of them out"),
-        ({"range": "wide"}, "range must be one of unit, calibrated, learned, got 'wide'"),
+        ({"range": "wide"}, "range must be one of unit, calibrated, learned, dynamic, got 'wide'"),
         ({"weights_method": "twn"}, "weights='twn' are ternary and take 2 bits, got weight_bits=1"),
         ({"sign": "sign"}, "it needs activation_bits=1 and range=.unit., got activation_bits=2"),
         ({"percentile": 40.0, "calibration": "percentile"}, "percentile"),

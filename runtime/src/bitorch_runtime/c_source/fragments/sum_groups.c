@@ -1,7 +1,7 @@
 #include "code.c"
-/* The sums of some channels for the numbers of a place, whose weights are codes: what they are worth stands in `levels`.
- * Each of `groups` groups of `size` numbers is summed, one product after the other, and times its scale added. A channel
- * takes `row_words` words. */
+/* The sums of some channels for the numbers of a place, whose weights are codes: what they are worth is in `levels`.
+ * Each of `groups` groups of `size` numbers is summed, one product after the other, and times its scale added. A
+ * channel takes `row_words` words. */
 static void net_sum_groups(const uint32_t *weight, uint32_t row_words, uint32_t field, const float *levels,
                            const float *scales, uint32_t groups, uint32_t size, const float *x, uint32_t channels,
                            float *sums)
