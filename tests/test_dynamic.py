@@ -141,7 +141,7 @@ def test_packed_layers_are_equal(bits: int, weight: str, bias: bool) -> None:
     packed = PackedLinear(made)
     x = rows(33)
     x[0, 0], x[5, 1], x[6, 1] = torch.nan, torch.inf, -torch.inf
-    for given in (x, x[:1], x[4], x.view(2, 4, 33), x[[1, 4]].bfloat16(), x[:0]):
+    for given in (x, x[:1], x[4], x.view(2, 4, 33), x[[1, 4]].bfloat16(), x.double(), x[:0]):
         with torch.no_grad():
             assert same(packed(given), made(given))
     several = packed.together([PackedLinear(layer(bits, weight, bias=bias).eval())], x[1:])

@@ -15,6 +15,7 @@ from ...layers.watched import is_watched
 from ...operators.last_call import is_plain
 from ...operators.packed import PackedLinearCall, packed_conv2d, packed_linear
 from ...operators.packed_together import Together
+from ...quantizations.levels import divide
 from ..packable import LINEAR
 from .packed_base import NotPackableError, Packed
 
@@ -46,6 +47,8 @@ class PackedLinear(Packed):
             raise ValueError(
                 f"PackedLinear: the input must have the shape [..., {self.in_features}], got {tuple(input.shape)}"
             )
+        if self._kind == "rows" and input.dtype == torch.float64:
+            return self._rows_of_doubles(input)
         x, input_range = self._quantizable(input, "[..., in_features]")
         scale, bias = self._stages()
         y = packed_linear(
@@ -62,6 +65,17 @@ class PackedLinear(Packed):
             last_call=self._last_call,
         )
         return self._finished(y, input, (-1,))
+
+    def _rows_of_doubles(self, x: Tensor) -> Tensor:
+        """Return y of a float64 input, whose codes and steps are made in PyTorch."""
+        self._check_input(x, "[..., in_features]")
+        shares = divide(self.input_quantization.codes(x).float() + self._zero_point, 2**self.activation_bits - 1)
+        y = packed_linear(
+            shares, self.packed_weight, self.scale, None, self.weight_bits, self.activation_bits, "unit",
+            self._zero_point, self._weight_grid,
+        )  # fmt: skip
+        y = y * self.input_quantization.scale(x).float()
+        return (y if self.bias is None else y + self.bias).to(self.output_dtype)
 
     def together(self, others: Sequence[nn.Module], input: Tensor) -> list[Tensor] | None:
         """Return what this layer and others give for one input, by one call; None where each has to be called."""
