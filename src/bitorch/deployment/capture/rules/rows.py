@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ....layers.exact import over_outputs
 from ....layers.products import scaled_linear
-from ....quantizations.arithmetic import Arithmetic
+from ....quantizations.arithmetic import Arithmetic, stored_codes
 from ....quantizations.levels import LEAST_OF_ROW, divide
 from ..reader import Reader
 from .low_bit_settings import quantizer_settings
@@ -33,7 +34,9 @@ def linear_of_rows(call: Reader, x: str, channels: int, arithmetic: Arithmetic, 
     if bias is None:
         return _times_steps(call, sums, step, channels)
     y = _times_steps(call, sums, step, channels, "scaled")
-    return call.add("plus", y, function=lambda y: y + _over(bias, y), channels_at=channels, constant=bias)
+    return call.add(
+        "plus", y, function=lambda y: y + over_outputs(bias, y.dim() - 2), channels_at=channels, constant=bias
+    )
 
 
 def quantizer_of_rows(call: Reader, x: str, channels: int, arithmetic: Arithmetic) -> str:
@@ -86,9 +89,4 @@ def _product(arithmetic: Arithmetic, settings: dict[str, Any]) -> Any:
 
 
 def _codes(arithmetic: Arithmetic, u: Tensor) -> Tensor:
-    largest = arithmetic.zero_point - 1
-    return u.round().clamp(-largest - 1, largest)
-
-
-def _over(numbers: Tensor, y: Tensor) -> Tensor:
-    return numbers.reshape(-1, *[1] * (y.dim() - 2))
+    return stored_codes(arithmetic.form, u, arithmetic.bits, arithmetic.zero_point) - arithmetic.zero_point
