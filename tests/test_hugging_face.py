@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import shutil
 import sys
@@ -343,6 +344,46 @@ def test_prompts_that_no_model_takes(length: int, message: str) -> None:
 
 
 # Folders
+
+
+#: How this version of transformers calls it.
+CACHE = "cache" if "cache" in inspect.signature(transformers.LlamaForCausalLM.forward).parameters else "past_key_values"
+
+
+def packed_llama() -> nn.Module:
+    net = llama()
+    bitorch.quantize_(net, LowBitConfig(2, 8, weights="absmean", range="dynamic"))
+    return bitorch.deploy(net.eval(), partial=True).model
+
+
+def test_a_packed_model_says_what_is_wrong_with_a_call() -> None:
+    net: Any = packed_llama()
+    empty, tokens = torch.zeros(1, 0, dtype=torch.int64), torch.randint(3, 100, (1, 8))
+    message = r"the prompt is empty: input_ids is \[1, 0\]; give each text one token"
+    with pytest.raises(ValueError, match=message):
+        net(empty)
+    with pytest.raises(ValueError, match=message):
+        net.generate(empty, max_new_tokens=1)
+    cache = transformers.StaticCache(config=net.config, max_cache_len=6)
+    with pytest.raises(
+        ValueError, match=r"\(block 0\) has room for 6 tokens, and 8 more follow 0; make it with max_cache_"
+    ):
+        net(tokens, **{CACHE: cache})
+    roomy = transformers.StaticCache(config=net.config, max_cache_len=10)
+    net(tokens, **{CACHE: roomy})
+    net(tokens[:, :2], **{CACHE: roomy})  # which fills it
+    with pytest.raises(ValueError, match=r"\(block 0\) has room for 10 tokens, and 1 more follow 10"):
+        net(tokens[:, :1], **{CACHE: roomy})
+
+
+def test_a_packed_model_refuses_a_cache_of_another_dtype() -> None:
+    net: Any = copy.deepcopy(packed_llama())  # copies check, too
+    tokens, cache = torch.randint(3, 100, (1, 8)), transformers.DynamicCache(config=packed_llama().config)
+    net(tokens, **{CACHE: cache})
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys.bfloat16(), layer.values.bfloat16()
+    with pytest.raises(ValueError, match=r"\(block 0\) holds torch.bfloat16, and the model computes in torch.float32"):
+        net(tokens[:, :1], **{CACHE: cache})
 
 
 def test_half_precision_is_kept_or_converted_knowingly(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from ...layers.qrecurrent import Recurrent
 from ...layers.weight_readers import reads_weights
 from ...model_copy import copied
 from ...operators.packed_programs import runtime
+from ...text_inputs import check_calls_
 from ...text_table import aligned, ruled
 from ...wrappers import unwrapped
 from ..capture.preconditions import in_training_mode, some
@@ -170,6 +171,7 @@ def pack_layers(model: nn.Module) -> PartialDeployment:
     # A packed layer stands wherever the copy meets the original, which is not copied.
     packed_model = copied(model, packed).eval()
     _drop_packed_weights(packed_model)
+    check_calls_(packed_model)
     return PartialDeployment(packed_model, tuple(rows))
 
 
