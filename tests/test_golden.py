@@ -29,7 +29,7 @@ from golden_text import blocks, plan_text, planned_by, program_text, results_tex
 FOLDER = Path(__file__).with_name("golden")
 WORKER = Path(__file__).with_name("golden_plans.py")
 #: Operations that only tests of their own hold: a net's file needs the plans of all tables of kernels.
-WITHOUT_NET = {"linear_weight_only"}
+WITHOUT_NET = {"linear_weight_only", "linear_groups"}
 #: All tables of kernels that there are, of any machine.
 KERNELS = ("portable", "avx2", "avx512", "avx512-vpopcntdq", "neon", "neon-dotprod")
 HERE = bitorch_runtime.cpu()["kernels"]

@@ -256,17 +256,31 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         packed = embedding | {"weight_bits": 1, "channels": 2**20, "scale": "s"}
         yield many([head], packed, 6000), {"t": np.zeros((1, 2**17), np.uint8), "s": np.ones(1, np.float32)}
 
-    def weights_only() -> Iterator[Hostile]:
+    def group_scales(op: str, head: Callable[..., list[Operation]]) -> Iterator[Hostile]:
         """A matrix that all layers share, each with outputs of its own, and one that is small for many rows."""
-        layer = {"op": "linear_weight_only", "input": "x", "weight": "w", "weight_bits": 1, "scale": "s"}
+        layer = {"op": op, "input": "x", "weight": "w", "weight_bits": 1, "scale": "s"}
         for channels, outputs in ((2**10, 2**11), (2**15, 2**6), (1, 2**16)):
             arrays: dict[str, Array] = {
                 "w": np.zeros((outputs, -(-channels // 8)), np.uint8),
                 "s": np.ones((outputs, 1), np.float32),
             }
-            yield many(floats(channels), layer | {"out_channels": outputs}, 5000), arrays
+            yield many(head(channels), layer | {"out_channels": outputs}, 5000), arrays
         small: dict[str, Array] = {"w": np.zeros((8, 1), np.uint8), "s": np.ones((8, 8), np.float32)}
-        yield many(floats(8, 2**10, 2**10), layer | {"out_channels": 8}, 5000), small
+        yield many(head(8, 2**10, 2**10), layer | {"out_channels": 8}, 5000), small
+
+    def code_groups() -> Iterator[Hostile]:
+        """The same, and sums of weights for many zero points."""
+        yield from group_scales("linear_groups", codes)
+        layer = {
+            "op": "linear_groups",
+            "input": "x",
+            "weight": "w",
+            "weight_bits": 1,
+            "scale": "s",
+            "out_channels": 2**10,
+        }
+        arrays: dict[str, Array] = {"w": np.zeros((2**10, 16), np.uint8), "s": np.ones((2**10, 128), np.float32)}
+        yield many(codes(128, bits=8), layer, 5000, zero_point=list(range(128))), arrays
 
     def matrices(op: str, count: int) -> Iterator[Hostile]:
         """Scores, and panels, of sizes that no array backs."""
@@ -313,7 +327,8 @@ def cases(widest: int) -> dict[str, Callable[[], Iterator[Hostile]]]:
         "matmul": lambda: matrices("matmul", 2),
         "matmul_codes": code_matrices,
         "attention": lambda: matrices("attention", 3),
-        "linear_weight_only": weights_only,
+        "linear_weight_only": lambda: group_scales("linear_weight_only", floats),
+        "linear_groups": code_groups,
         "select": selects,
         "embedding": embeddings,
         "take": takes,

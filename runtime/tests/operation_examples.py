@@ -134,6 +134,15 @@ def _weight_only() -> Iterator[Example]:
         yield example({**layer, "weight_bits": bits, **grids, "scale": "scale", **bias}, arrays)
 
 
+def _groups() -> Iterator[Example]:
+    """The same on codes of two bits and of one."""
+    for operation, arrays in _weight_only():
+        layer = {**operation, "op": "linear_groups"}
+        yield layer | {"input": "vector_codes"}, arrays
+        yield layer | {"input": "vector_codes", "zero_point": 2}, arrays
+        yield layer | {"input": "vector_signs", "sign_activations": True}, arrays
+
+
 def _windows() -> Iterator[Example]:
     """Layers along three axes, and those whose outputs lie between the pixels."""
     deep: Operation = {"kernel_size": [2, 1, 2], "stride": [1, 2, 1], "dilation": [1, 1, 1], "groups": 1}
@@ -341,6 +350,7 @@ def examples() -> list[Example]:
         _low_bit_layers(),
         _float_layers(),
         _weight_only(),
+        _groups(),
         _codes(),
         _elementwise(),
         _pairs(),

@@ -1,5 +1,5 @@
 // Products of two matrices, of floats or of codes, that are both made at run time, what attention does between two of
-// them, and products of floats with a matrix of codes whose scale is one for each group along the depth.
+// them, and products of floats, or of codes, with a matrix of codes whose scale is one for each group along the depth.
 #pragma once
 #include <cstdint>
 
@@ -66,7 +66,8 @@ struct CodeProduct {
 };
 
 // Columns of codes that lie side by side, as kernels read them: a word of each, and in it 32 / slot_bits codes of the
-// depth, the first one lowest, two's complement q. The code is q, or 2 q + 1 of odd ones.
+// depth, the first one lowest: two's complement q, where the code is q, or 2 q + 1 of odd ones; or, where it is said,
+// the stored m (packing.h), without a sign.
 constexpr int kSlotColumns = 16;
 
 struct CodeSlots {
@@ -97,6 +98,26 @@ struct SlotPanels {
   float* panels;  // 64-byte aligned
 };
 
+// Rows of signed bytes a times stored codes m: with
+//
+//   D = step * (sum over k in g of a[r][k] m[k][n]) + lowest * of_rows[r][g] + of_columns[g][n]      modulo 2^32
+//
+// out[r][n] is the sum over groups g of scales[g][n] * float(D), one after the other, each product and each sum
+// rounded. A row's bytes lie as codes leave a word: with S = slot_bits, of each 32 / S of them those that (word >> S i)
+// has in the lowest S bits of its four bytes, for i = 0, 1, .. 8 / S - 1.
+struct GroupProduct {
+  CodeSlots right;            // stored
+  const int32_t* of_columns;  // [groups][kSlotColumns], or null
+  int32_t step, lowest;       // step: 1 or 2
+  bool wide;                  // m may have 8 bits
+  const int8_t* left;         // 0 where there are slots beyond the last code
+  int64_t row_step;           // bytes from one row to the next
+  const int32_t* of_rows;     // [rows][groups], the sum of a row's bytes
+  float* out;
+  int64_t out_step;  // floats from one row to the next
+  int64_t rows;
+};
+
 struct MatrixKernels {
   int32_t lanes;
   void (*pack)(const MatrixPanels*);
@@ -111,6 +132,7 @@ struct MatrixKernels {
   void (*scale_sums)(float* out, const int32_t* in, float scale, int64_t n);
   void (*multiply_slots)(const SlotProduct*);
   void (*unpack_slots)(const SlotPanels*);
+  void (*multiply_groups)(const GroupProduct*);
 };
 
 extern const MatrixKernels kMatrixPortable;

@@ -57,13 +57,44 @@ inline Vector from_table(Vector table, Words w) { return _mm256_permutevar_ps(ta
 
 #include "matrix_slots.inl"
 
+// 4 x 2 parts, two vectors of codes, a broadcast and a mask are 12 registers.
+constexpr int kGroupRows = 4;
+constexpr uint32_t kSlotMinus = 0;
+
+// Two products of S bits and a signed byte are at most 2 (2^S - 1) 128, of which 16 bits hold 127, 42 or 8, and a word
+// has 8, 4 or 2; of 7 bits they hold one.
+template <int S>
+constexpr int64_t kPartWords = S == 8   ? int64_t{1} << 62
+                               : S == 4 ? 4
+                                        : 8;
+
+template <int S, bool kWide>
+inline Sums add_codes(Sums part, Bytes m, Bytes a) {
+  const __m256i codes = reinterpret_cast<__m256i>(m), bytes = reinterpret_cast<__m256i>(a);
+  const __m256i sums = reinterpret_cast<__m256i>(part), one = _mm256_set1_epi16(1);
+  if (S < 8) return reinterpret_cast<Sums>(_mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, bytes)));
+  if (!kWide) return part + reinterpret_cast<Sums>(_mm256_madd_epi16(_mm256_maddubs_epi16(codes, bytes), one));
+  const __m256i even = _mm256_madd_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(255)),
+                                         _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8));
+  const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(codes, 8), _mm256_srai_epi16(bytes, 8));
+  return reinterpret_cast<Sums>(_mm256_add_epi32(sums, _mm256_add_epi32(even, odd)));
+}
+
+template <int S>
+inline Sums widened(Sums part) {
+  if (S == 8) return part;
+  return reinterpret_cast<Sums>(_mm256_madd_epi16(reinterpret_cast<__m256i>(part), _mm256_set1_epi16(1)));
+}
+
+#include "matrix_groups.inl"
+
 }  // namespace
 
 }  // namespace matrix_avx2
 
-constexpr MatrixKernels kMatrixAvx2 = {matrix_avx2::kLanes,         matrix_avx2::pack,        matrix_avx2::multiply,
-                                       matrix_avx2::exponentials,   matrix_avx2::kCodeLanes,  matrix_avx2::pack_codes,
-                                       matrix_avx2::multiply_codes, matrix_avx2::sum_codes,   matrix_avx2::scale_sums,
-                                       matrix_avx2::multiply_slots, matrix_avx2::unpack_slots};
+constexpr MatrixKernels kMatrixAvx2 = {
+    matrix_avx2::kLanes,     matrix_avx2::pack,           matrix_avx2::multiply,       matrix_avx2::exponentials,
+    matrix_avx2::kCodeLanes, matrix_avx2::pack_codes,     matrix_avx2::multiply_codes, matrix_avx2::sum_codes,
+    matrix_avx2::scale_sums, matrix_avx2::multiply_slots, matrix_avx2::unpack_slots,   matrix_avx2::multiply_groups};
 
 }  // namespace bitorch

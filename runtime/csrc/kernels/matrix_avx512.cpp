@@ -52,14 +52,32 @@ inline Vector from_table(Vector table, Words w) { return _mm512_permutexvar_ps(r
 
 #include "matrix_slots.inl"
 
+constexpr int kGroupRows = 8;
+constexpr uint32_t kSlotMinus = 0;
+
+template <int S>
+constexpr int64_t kPartWords = int64_t{1} << 62;
+
+template <int S, bool kWide>
+inline Sums add_codes(Sums part, Bytes m, Bytes a) {
+  return add_products<false>(part, m, a);
+}
+
+template <int S>
+inline Sums widened(Sums part) {
+  return part;
+}
+
+#include "matrix_groups.inl"
+
 }  // namespace
 
 }  // namespace matrix_avx512
 
 constexpr MatrixKernels kMatrixAvx512 = {
-    matrix_avx512::kLanes,         matrix_avx512::pack,        matrix_avx512::multiply,
-    matrix_avx512::exponentials,   matrix_avx512::kCodeLanes,  matrix_avx512::pack_codes,
-    matrix_avx512::multiply_codes, matrix_avx512::sum_codes,   matrix_avx512::scale_sums,
-    matrix_avx512::multiply_slots, matrix_avx512::unpack_slots};
+    matrix_avx512::kLanes,         matrix_avx512::pack,         matrix_avx512::multiply,
+    matrix_avx512::exponentials,   matrix_avx512::kCodeLanes,   matrix_avx512::pack_codes,
+    matrix_avx512::multiply_codes, matrix_avx512::sum_codes,    matrix_avx512::scale_sums,
+    matrix_avx512::multiply_slots, matrix_avx512::unpack_slots, matrix_avx512::multiply_groups};
 
 }  // namespace bitorch

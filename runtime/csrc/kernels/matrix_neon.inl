@@ -54,8 +54,34 @@ inline Vector from_table(Vector table, Words) { return table; }
 
 #include "matrix_slots.inl"
 
-constexpr MatrixKernels kKernels = {kLanes,         pack,      multiply,   exponentials,   kCodeLanes,  pack_codes,
-                                    multiply_codes, sum_codes, scale_sums, multiply_slots, unpack_slots};
+constexpr int kGroupRows = 4;
+constexpr uint32_t kSlotMinus = 128;
+
+template <int S>
+constexpr int64_t kPartWords = int64_t{1} << 62;
+
+template <int S, bool kWide>
+inline Sums add_codes(Sums part, Bytes m, Bytes a) {
+  const int8x16_t codes = reinterpret_cast<int8x16_t>(m), bytes = reinterpret_cast<int8x16_t>(a);
+#ifdef BITORCH_DOTPROD
+  return reinterpret_cast<Sums>(vdotq_s32(reinterpret_cast<int32x4_t>(part), codes, bytes));
+#else
+  const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(codes), vget_low_s8(bytes)));
+  const int32x4_t high = vpaddlq_s16(vmull_s8(vget_high_s8(codes), vget_high_s8(bytes)));
+  return part + reinterpret_cast<Sums>(vpaddq_s32(low, high));
+#endif
+}
+
+template <int S>
+inline Sums widened(Sums part) {
+  return part;
+}
+
+#include "matrix_groups.inl"
+
+constexpr MatrixKernels kKernels = {kLanes,     pack,           multiply,       exponentials,
+                                    kCodeLanes, pack_codes,     multiply_codes, sum_codes,
+                                    scale_sums, multiply_slots, unpack_slots,   multiply_groups};
 
 }  // namespace
 

@@ -49,14 +49,35 @@ inline Vector from_table(Vector table, Words) { return table; }
 
 #include "matrix_slots.inl"
 
+constexpr int kGroupRows = 2;
+constexpr uint32_t kSlotMinus = 0;
+
+template <int S>
+constexpr int64_t kPartWords = int64_t{1} << 62;
+
+template <int S, bool kWide>
+inline Sums add_codes(Sums part, Bytes m, Bytes a) {
+  for (int c = 0; c < 4; ++c) {
+    for (int i = 0; i < 4; ++i) part[c] += m[c * 4 + i] * static_cast<int8_t>(a[c * 4 + i]);
+  }
+  return part;
+}
+
+template <int S>
+inline Sums widened(Sums part) {
+  return part;
+}
+
+#include "matrix_groups.inl"
+
 }  // namespace
 
 }  // namespace matrix_portable
 
 constexpr MatrixKernels kMatrixPortable = {
-    matrix_portable::kLanes,         matrix_portable::pack,        matrix_portable::multiply,
-    matrix_portable::exponentials,   matrix_portable::kCodeLanes,  matrix_portable::pack_codes,
-    matrix_portable::multiply_codes, matrix_portable::sum_codes,   matrix_portable::scale_sums,
-    matrix_portable::multiply_slots, matrix_portable::unpack_slots};
+    matrix_portable::kLanes,         matrix_portable::pack,         matrix_portable::multiply,
+    matrix_portable::exponentials,   matrix_portable::kCodeLanes,   matrix_portable::pack_codes,
+    matrix_portable::multiply_codes, matrix_portable::sum_codes,    matrix_portable::scale_sums,
+    matrix_portable::multiply_slots, matrix_portable::unpack_slots, matrix_portable::multiply_groups};
 
 }  // namespace bitorch

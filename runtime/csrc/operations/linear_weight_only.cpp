@@ -6,6 +6,7 @@
 #include "core/base/packing.h"
 #include "core/base/rows.h"
 #include "core/base/slots.h"
+#include "operations/group_scales.h"
 
 namespace bitorch {
 
@@ -21,16 +22,6 @@ void check_fill(const OperationReader& reader, const uint8_t* weight, int64_t ro
     reader.fail("weight", "channel " + std::to_string(row) + ": the last " + std::to_string(8 - row_bits % 8) +
                               " bits of its row must be zero");
   }
-}
-
-// How many scales each output channel has.
-int64_t read_groups(const OperationReader& reader, int64_t channels, int64_t inputs) {
-  const ArrayView& scale = reader.array("scale");
-  const bool is_matrix = scale.shape.size() == 2 && scale.shape[0] == channels && scale.shape[1] >= 1;
-  if (is_matrix && inputs % scale.shape[1] == 0) return scale.shape[1];
-  reader.fail("scale", "the array is " + scale.describe() + ", but must be float32 [" + std::to_string(channels) +
-                           ", groups], of as many groups as divide the input's " + std::to_string(inputs) +
-                           " channels");
 }
 
 }  // namespace
@@ -104,15 +95,10 @@ class LinearWeightOnly : public Operation {
     return checked_add(sums_bytes(rows), panels, kWhat);
   }
 
-  float* row_of(const RunContext& context, const Tensor& tensor, int64_t row) const {
-    const int64_t in_image = row % tensor.pixels();
-    return context.floats(tensor, row / tensor.pixels(), in_image / tensor.width, in_image % tensor.width);
-  }
-
   void gather(const RunContext& context, int64_t first, int64_t rows, float* left) const {
     const int64_t size = input_.channels / slots_->groups(), depth = slots_->group_depth();
     for (int64_t row = 0; row < rows; ++row) {
-      const float* from = row_of(context, input_, first + row);
+      const float* from = reinterpret_cast<const float*>(row_of(context, input_, first + row));
       for (int64_t g = 0; g < slots_->groups(); ++g, from += size, left += depth) {
         std::copy_n(from, size, left);
         std::fill(left + size, left + depth, 0.0f);
@@ -138,7 +124,8 @@ class LinearWeightOnly : public Operation {
         } else {
           multiply_codes(context, block, blocks, left, rows, sums);
         }
-        give(context, first, rows, block * kSlotColumns, sums);
+        give_columns(context, output_, first, rows, block * kSlotColumns, sums, kColumns,
+                     bias_ == nullptr ? nullptr : bias_->data());
       }
     });
   }
@@ -169,20 +156,6 @@ class LinearWeightOnly : public Operation {
     const MatrixProduct product = {left,     depth, 1,     panels,  depth, columns, sums,
                                    kColumns, rows,  depth, columns, 1.0f,  nullptr};
     kernels.multiply(&product);
-  }
-
-  // Sums and bias to the output's channels from `channel` on.
-  void give(const RunContext& context, int64_t first, int64_t rows, int64_t channel, const float* sums) const {
-    const int64_t count = std::min(kColumns, output_.channels - channel);
-    for (int64_t row = 0; row < rows; ++row, sums += kColumns) {
-      float* to = row_of(context, output_, first + row) + channel;
-      if (bias_ == nullptr) {
-        std::copy_n(sums, count, to);
-      } else {
-        const float* bias = bias_->data() + channel;
-        for (int64_t i = 0; i < count; ++i) to[i] = sums[i] + bias[i];
-      }
-    }
   }
 
   const Tensor& input_;

@@ -20,6 +20,7 @@
 #include "operations/input.h"
 #include "operations/linear.h"
 #include "operations/linear_float.h"
+#include "operations/linear_groups.h"
 #include "operations/linear_weight_only.h"
 #include "operations/lookup.h"
 #include "operations/matmul.h"
@@ -50,6 +51,7 @@ const std::vector<OperationDefinition>& all_operations() {
       {"conv_transpose", kConvTransposeKeys, read_and_make<read_conv_transpose, make_convolution>},
       {"conv_transpose_float", kConvTransposeFloatKeys, read_and_make<read_conv_transpose_float, make_convolution>},
       {"linear_float", kLinearFloatKeys, read_and_make<read_linear_float, make_convolution>},
+      {"linear_groups", kLinearGroupsKeys, read_and_make<read_linear_groups, make_linear_groups>},
       {"linear_weight_only", kLinearWeightOnlyKeys, read_and_make<read_linear_weight_only, make_linear_weight_only>},
       {"max_pool", kMaxPoolKeys, read_and_make<read_max_pool, make_max_pool>},
       {"avg_pool", kAvgPoolKeys, read_and_make<read_avg_pool, make_avg_pool>},

@@ -247,6 +247,11 @@ PACKED = array(
     ("uint8",),
     "packed weight codes, K for each of the N channels of the result; see [packed weights](runtime.md#packed-weights)",
 )
+#: Of linear layers whose inputs share a scale in groups.
+GROUP_SCALES = (
+    array("scale", "float32 [N, G]", FLOATS, "of each group of F/G inputs of an output channel; G divides F"),
+    array("bias", "float32 [N]", FLOATS, "is added", default="nothing is added"),
+)
 OUT_CHANNELS = Key("out_channels", "setting", "an integer", low=1, high=MOST_CHANNELS, doc="N")
 #: Of float weights, which say it themselves.
 OUT_CHANNELS_AGAIN = Key(

@@ -1,4 +1,4 @@
-// Packed codes in slots of words, as the kernels of float products read them (CodeSlots in matrix_kernels.h).
+// Packed codes in slots of words, as kernels read them (CodeSlots in matrix_kernels.h).
 #pragma once
 #include <cstdint>
 
@@ -15,7 +15,8 @@ struct PackedGroups {
   bool odd = false;
   const float* scale = nullptr;  // [rows][groups]
   int64_t rows = 0, inputs = 0;
-  int64_t groups = 1;  // divides the inputs
+  int64_t groups = 1;   // divides the inputs
+  bool stored = false;  // whether slots hold the stored m, not q
 };
 
 // The same in blocks of kSlotColumns rows, which are the columns of the product; the last block is filled up with 0.
@@ -29,6 +30,7 @@ class GroupSlots {
   int64_t groups() const { return groups_; }
   int64_t group_depth() const { return group_words_ * (32 / slot_bits_); }  // of a group, with what fills it up
   int64_t depth() const { return groups_ * group_depth(); }
+  int slot_bits() const { return slot_bits_; }
   int64_t bytes() const { return words_->size() * 4 + scales_->size() * 4; }
 
  private:
@@ -40,5 +42,9 @@ class GroupSlots {
   Kept<uint32_t> words_;  // [blocks][groups][group_words][kSlotColumns]
   Kept<float> scales_;    // [blocks][groups][kSlotColumns]
 };
+
+// factor times the sum of the codes of each group of each row, modulo 2^32, where a block of GroupSlots has its scales:
+// [blocks][groups][kSlotColumns].
+Kept<int32_t> sums_of_groups(const PackedGroups& packed, int32_t factor, Preparation& preparation);
 
 }  // namespace bitorch

@@ -6,6 +6,7 @@ from bitorch_runtime.operation_keys import (
     CODES,
     FLOAT_STAGES,
     FLOATS,
+    GROUP_SCALES,
     INTEGER_STAGES,
     MEANING,
     OUT_CHANNELS,
@@ -50,6 +51,24 @@ LAYERS: tuple[Op, ...] = (
         "Multiply codes by low-bit weights, on integers, at each place of the rows: a convolution of a pixel, K = F.",
         "D = Σ c·(q − zero_point)",
         OUTPUTS,
+        multiplies=True,
+    ),
+    Op(
+        "linear_groups",
+        "Layers on codes",
+        (
+            reads("input", CODES, "[rows …, F]"),
+            gives("output", FLOATS, "[rows …, N]"),
+            PACKED,
+            WEIGHT_BITS,
+            OUT_CHANNELS,
+            *MEANING,
+            *GROUP_SCALES,
+        ),
+        "Multiply codes by low-bit weights with a scale for each group of inputs at each place of the rows. K = F, and "
+        "its bound, are those of linear. The sums D of groups are exact. float32(D)·scale of one group after the other "
+        "is added, and then the bias: each product and each sum is rounded to float32.",
+        "y = Σ_g scale·D + bias, D = Σ c·(q − zero_point) of each group g",
         multiplies=True,
     ),
     Op(
@@ -119,8 +138,7 @@ LAYERS: tuple[Op, ...] = (
             WEIGHT_BITS,
             WEIGHT_GRID,
             OUT_CHANNELS,
-            array("scale", "float32 [N, G]", FLOATS, "of each group of F/G inputs of an output channel; G divides F"),
-            array("bias", "float32 [N]", FLOATS, "is added", default="nothing is added"),
+            *GROUP_SCALES,
         ),
         "Multiply floats by low-bit weights with a scale for each group of inputs, at each place of the rows. K = F.",
         "y = Σ_g scale·Σ c·x + bias, of each group g the inputs that are in it",

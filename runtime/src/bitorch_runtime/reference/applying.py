@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import functions, pairs
-from .basics import Floats, Operation
+from .basics import Floats, Integers, Operation
 from .codes import dequantize, lookup, table_entries
 from .convolutions import conv2d_codes, conv2d_float, conv_transpose_codes, conv_transpose_float
 from .embeddings import embedding, packed_table
-from .matrices import attention, linear_weight_only, matmul, matmul_codes
+from .matrices import attention, linear_groups, linear_weight_only, matmul, matmul_codes
 from .norms import normalize
 from .packed_weights import unpack_weights
 from .pools import adaptive_avg_pool, adaptive_max_pool, avg_pool, global_avg_pool, max_pool
@@ -98,10 +98,19 @@ def _matmul_codes(operation: Operation, tensors: Tensors, arrays: Arrays) -> dic
 
 
 def _linear_weight_only(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    return Tensor(linear_weight_only(x.values, *_in_groups(operation, x, arrays)))
+
+
+def _linear_groups(operation: Operation, x: Tensor, arrays: Arrays) -> Tensor:
+    meaning = {key: operation[key] for key in ("sign_activations", "zero_point") if key in operation}
+    return Tensor(linear_groups(x.values, *_in_groups(operation, x, arrays), **meaning))
+
+
+def _in_groups(operation: Operation, x: Tensor, arrays: Arrays) -> tuple[Integers, Floats, Floats | None]:
+    """Weight codes [N, F], their scales [N, G] and the bias [N]."""
     grid, inputs = operation.get("weight_grid", "odd"), x.values.shape[-1]
     codes = unpack_weights(arrays[operation["weight"]], operation["weight_bits"], (inputs,), grid)
-    bias = arrays[operation["bias"]] if "bias" in operation else None
-    return Tensor(linear_weight_only(x.values, codes, arrays[operation["scale"]], bias))
+    return codes, arrays[operation["scale"]], arrays[operation["bias"]] if "bias" in operation else None
 
 
 def _attention(operation: Operation, tensors: Tensors, arrays: Arrays) -> dict[str, Tensor]:
@@ -289,6 +298,7 @@ APPLY: Mapping[str, Apply] = MappingProxyType(
     {
         **dict.fromkeys(("conv2d", "linear", "conv_transpose"), _convolve),
         **dict.fromkeys(("conv2d_float", "linear_float", "conv_transpose_float"), _convolve),
+        "linear_groups": of_one(_linear_groups),
         "linear_weight_only": of_one(_linear_weight_only),
         "affine": _affine,
         **dict.fromkeys(("sub", "mul", "div", "minimum", "maximum"), pairs.pair),

@@ -47,12 +47,13 @@ def conv2d_codes(
         int64 [B, *output rows, N].
     """
     c = weight.astype(np.int64)
-    taps = windows(_meant(codes, sign_activations, zero_point), c.shape[1:-1], stride, padding, dilation)
+    taps = windows(codes_mean(codes, sign_activations, zero_point), c.shape[1:-1], stride, padding, dilation)
     d: Integers = reduce(np.add, (_product(pixels, c[in_rows(tap)], groups) for tap, pixels in taps))
     return d
 
 
-def _meant(codes: NDArray[Any], sign_activations: bool, zero_point: int) -> Integers:
+def codes_mean(codes: NDArray[Any], sign_activations: bool, zero_point: int) -> Integers:
+    """What the codes of a low-bit layer's input stand for, int64."""
     q = codes.astype(np.int64)
     return 2 * q - 1 if sign_activations else q - zero_point
 
@@ -90,7 +91,7 @@ def conv_transpose_codes(
         padding: outputs that are cut off at both ends of each axis.
         output_padding: outputs that are added at the end of each axis.
     """
-    values = _meant(codes, sign_activations, zero_point)
+    values = codes_mean(codes, sign_activations, zero_point)
     return _transposed(values, weight.astype(np.int64), stride, padding, output_padding, dilation, groups)
 
 

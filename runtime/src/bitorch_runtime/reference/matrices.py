@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .basics import Floats, Integers
+from .convolutions import codes_mean
 
 
 def with_leading_axes(tensors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -43,6 +44,36 @@ def linear_weight_only(x: Floats, codes: Integers, scale: Floats, bias: Floats |
     y = x.astype(np.float64) @ weight.T
     sums: Floats = (y if bias is None else y + bias).astype(np.float32)
     return sums
+
+
+def linear_groups(
+    q: NDArray[Any],
+    codes: Integers,
+    scale: Floats,
+    bias: Floats | None = None,
+    sign_activations: bool = False,
+    zero_point: int = 0,
+) -> Floats:
+    """Σ_g scale·D + bias, D = Σ c·(q − zero_point) of group g, float32 [B, *rows, N].
+
+    D are exact, and rounded once; each product and each sum of float32 is rounded, groups being added in their order.
+
+    Args:
+        q: [B, *rows, F].
+        codes: [N, F].
+        scale: [N, G], of groups of F/G inputs in a row.
+        bias: [N]; None: nothing is added.
+        sign_activations: codes 0 and 1 mean −1 and +1.
+        zero_point: the code that means 0.
+    """
+    groups = scale.shape[1]
+    meant = codes_mean(q, sign_activations, zero_point).reshape(*q.shape[:-1], groups, -1)
+    d = np.einsum("...gk,ngk->...gn", meant, codes.reshape(len(codes), groups, -1).astype(np.int64))
+    parts = d.astype(np.float32) * scale.T
+    y: Floats = parts[..., 0, :]
+    for g in range(1, groups):
+        y = y + parts[..., g, :]
+    return y if bias is None else y + bias
 
 
 def matmul_codes(

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from bitorch_runtime.operations import given_names
-from bitorch_runtime.reference import code_line, unpack_weights
 
 from ..body import Body
 from ..read_codes import VALUES
-from ..tensors import CTensor, field_of, words_of
+from ..tensors import CTensor
 from .codes import table_of
-from .stages import Leaving, as_words
+from .stages import Leaving
 from .windows import sliding, transposed, write_window
 
 
@@ -52,23 +49,3 @@ def _gather(body: Body, x: CTensor, window: str, first: str, count: int, seen: s
         body.call("gather_table", window, x.field, x.channels, first, count, *table, seen)
     else:
         body.call("gather_floats", window, x.channels, first, count, seen)
-
-
-def linear_weight_only(body: Body) -> None:
-    """Write linear_weight_only: codes stay packed, and are looked up as they are multiplied."""
-    operation, x, y = body.operation, body.tensor("input"), body.tensor("output")
-    source, out = body.read(x, "x"), body.give(y, "y")
-    bits, grid = operation["weight_bits"], operation.get("weight_grid", "odd")
-    step, lowest = code_line(bits, grid)
-    stored = (unpack_weights(body.named("weight"), bits, (x.channels,), grid) - lowest) // step
-    field, groups = field_of(bits), body.named("scale").shape[1]
-    planes = (stored[..., np.newaxis] >> np.arange(field) & 1 == 1).reshape(len(stored), -1)
-    weight = body.array(as_words(planes), "uint32_t", "weight")
-    levels = body.array(step * np.arange(2**bits) + lowest, "float", "levels")
-    shape = words_of(x.channels, field), field, levels, body.floats("scale"), groups, x.channels // groups
-    bias = body.floats("bias") if "bias" in operation else ""
-    with body.loop("p", y.places):
-        place = f"{out} + p * {y.channels}"
-        body.call("sum_groups", weight, *shape, f"{source} + p * {x.channels}", y.channels, place)
-        if bias:
-            body.call("add_row", place, bias, y.channels)
