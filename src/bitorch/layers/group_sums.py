@@ -38,10 +38,12 @@ class GroupSums(NamedTuple):
 
     def sums(self, q: Tensor, c: Tensor, input_scale: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
         """Return y [..., out] of q [..., in] and c [out, in], whose scale has the shape of c."""
-        scale = weight_scale[:, :: self.size].t()  # [groups, out]
+        scale = weight_scale[:, :: self.size].t()
         is_by_row = input_scale.dim() > 0
-        if not is_by_row:
-            scale = input_scale * scale
+        return self.added(q, c, scale if is_by_row else input_scale * scale, bias, input_scale if is_by_row else None)
+
+    def added(self, q: Tensor, c: Tensor, scale: Tensor, bias: Tensor | None, row_scale: Tensor | None) -> Tensor:
+        """Return (Σ_g scale_g·D_g)·row_scale + bias, for scale [groups, out] and row_scale [..., 1]."""
         rows = q.flatten(0, -2) if q.dim() > 1 else q.unsqueeze(0)
         at_once = max(1, _SUMS_AT_ONCE // max(1, len(c)))
         if torch.compiler.is_compiling() or len(rows) <= at_once:  # a tracer would count the parts
@@ -49,8 +51,8 @@ class GroupSums(NamedTuple):
         else:
             y = torch.cat([self._scaled(part, c, scale) for part in rows.split(at_once)])
         y = y.reshape(*q.shape[:-1], len(c))
-        if is_by_row:
-            y.mul_(input_scale)
+        if row_scale is not None:
+            y.mul_(row_scale)
         return y if bias is None else y.add_(bias)
 
     def _scaled(self, rows: Tensor, c: Tensor, scale: Tensor) -> Tensor:
@@ -67,6 +69,22 @@ class GroupSums(NamedTuple):
     def _of_group(self, q: Tensor, weight: Tensor) -> Tensor:
         """Return D_g of one group, [rows, out]."""
         return _exact(lambda digit: F.linear(q, digit), weight, self.max_weight_code, self.base)
+
+
+def scaled_groups(
+    q: Tensor, c: Tensor, scale: Tensor, max_codes: tuple[int, int], bias: Tensor | None = None
+) -> Tensor:
+    """Return Σ_g scale_g·D_g + bias, [..., out], by the formula of this module; without gradient.
+
+    Args:
+        q, c: codes [..., in] and [out, in].
+        scale: [out, groups].
+        max_codes: largest absolute code of q and of c.
+        bias: [out], or None.
+    """
+    size = c.shape[1] // scale.shape[1]
+    form = GroupSums(size, max_codes[1], digit_base(size, max_codes[1], max_codes[0]))
+    return form.added(q, c, scale.t(), bias, None)
 
 
 def grouped_linear(
