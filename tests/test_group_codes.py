@@ -181,6 +181,32 @@ def test_in_part_with_codes_of_pytorch() -> None:
     assert torch.equal(packed(x), layer(x))
 
 
+@pytest.mark.parametrize("dialect", ["integer", "qcdq", "qonnx"])
+@pytest.mark.parametrize("shape", [(3,), (3, 7), (2, 3, 4)], ids=str)
+def test_onnx(dialect: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    """The integer dialect has the numbers of the runtime; the others those of the values."""
+    model, x, path = net("unit, 4 bits", "3 bits"), inputs(*shape), tmp_path / "net.onnx"
+    bitorch.export_onnx(model, x[:1], path=path, dialect=dialect)
+    if dialect == "qonnx":  # ONNX Runtime has not its operators
+        return
+    assert bitorch.verify_onnx(model, path, x)
+    if dialect == "integer":
+        onnxruntime = pytest.importorskip("onnxruntime")
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        with torch.no_grad():
+            assert np.array_equal(found, model(x).numpy())
+
+
+def test_onnx_of_rows_and_of_wide_groups(tmp_path: Path) -> None:
+    bitorch.export_onnx(net("rows", "4 bits"), inputs(1), path=tmp_path / "rows.onnx")
+    assert bitorch.verify_onnx(net("rows", "4 bits"), tmp_path / "rows.onnx", inputs(5))
+    weights = WeightAbsMax(8, group_size=2000)
+    wide = QLinear(4000, 1, input_quantization=InputDoReFa(8), weight_quantization=weights).eval()
+    with pytest.raises(ValueError, match=r"the sums of its groups reach .* float32 has not every integer"):
+        bitorch.export_onnx(wide, torch.rand(1, 4000), path=tmp_path / "wide.onnx")
+
+
 def test_nan_and_other_calls() -> None:
     layer = QLinear(96, 5, input_quantization=InputDynamic(8), weight_quantization=WEIGHTS["4 bits"]).eval()
     packed, x = PackedLinear(layer), inputs(4)
