@@ -198,6 +198,13 @@ def test_onnx(dialect: str, shape: tuple[int, ...], tmp_path: Path) -> None:
             assert np.array_equal(found, model(x).numpy())
 
 
+def test_c(tmp_path: Path) -> None:
+    packed = bitorch.deploy(net("rows", "3 bits"), inputs(1))
+    assert isinstance(packed, bitorch.PackedModel)
+    header = bitorch.export_c(packed, tmp_path / "net.h")
+    assert header.constant_bytes < 96 * 48 * 4  # less than half of float32
+
+
 def test_onnx_of_rows_and_of_wide_groups(tmp_path: Path) -> None:
     bitorch.export_onnx(net("rows", "4 bits"), inputs(1), path=tmp_path / "rows.onnx")
     assert bitorch.verify_onnx(net("rows", "4 bits"), tmp_path / "rows.onnx", inputs(5))
