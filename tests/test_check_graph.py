@@ -35,12 +35,14 @@ class Net(nn.Module):
         self.last = nn.Linear(16, 3)
         codes = bitorch.quantizations.InputDoReFa
         self.product = bitorch.layers.QMatmul(codes(2), codes(2))
+        weights = bitorch.quantizations.WeightAbsMax(2, group_size=4)
+        self.groups = bitorch.layers.QLinear(16, 16, input_quantization=codes(2), weight_quantization=weights)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.nn.functional.max_pool2d(self.norm(self.first(x)).relu(), 2)
         x = self.second(x) * 0.5 + self.third(self.act(x) * 0.75)
         tokens = torch.nn.functional.max_pool2d(x, 2).flatten(2)
-        y: Tensor = self.last(self.product(tokens, tokens).flatten(1))
+        y: Tensor = self.last(self.groups(self.product(tokens, tokens).flatten(1)))
         return y
 
 
@@ -48,7 +50,7 @@ class Net(nn.Module):
 def captured() -> Graph:
     torch.manual_seed(0)
     model = Net()
-    quantize_(model, LowBitConfig(2, 2, first="same", last="same"))
+    quantize_(model, LowBitConfig(2, 2, first="same", last="same"), filter_fn=lambda layer, name: name != "groups")
     found = capture(model.eval(), torch.rand(2, 2, 8, 8))
     found.check()
     return found.graph
@@ -147,7 +149,8 @@ def test_passes_make_all_that_they_say(captured: Graph) -> None:
 
 def test_passes_print_what_they_do() -> None:
     lines = [str(one) for one in PASSES]
-    assert "split_quantized: low_bit, low_bit_matmul, quantizer → code_matmul, codes, product, scale, values" in lines
+    made = "code_matmul, codes, group_product, product, scale, values"
+    assert f"split_quantized: low_bit, low_bit_matmul, quantizer → {made}" in lines
     assert "swap_pools" in lines
     assert str(Pass(lambda graph: graph)) == "<lambda>"
 

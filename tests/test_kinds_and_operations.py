@@ -14,7 +14,7 @@ from bitorch.deployment.graph.kinds import KINDS
 from bitorch.deployment.runtime.compile import compile_graph
 from bitorch.layers import QLinear
 from bitorch.operators.packed import WEIGHT_GRIDS
-from bitorch.quantizations import Identity, WeightAbsMax
+from bitorch.quantizations import Identity, InputDoReFa, WeightAbsMax
 from bitorch_runtime.operation_keys import MOST_CHANNELS, MOST_EXTENT
 from bitorch_runtime.operations import OPERATIONS, why_inexact
 
@@ -29,6 +29,7 @@ class Mixed(nn.Module):
         self.middle = nn.Conv2d(8, 8, 3)
         self.slopes = nn.PReLU(8)
         self.floats = QLinear(8, 8, input_quantization=Identity(), weight_quantization=WeightAbsMax(4, group_size=4))
+        self.codes = QLinear(8, 8, input_quantization=InputDoReFa(2), weight_quantization=WeightAbsMax(4, group_size=4))
         self.narrow, self.last = nn.Linear(8, 8), nn.Linear(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class Mixed(nn.Module):
         y = y + tokens.view_as(y)
         y = F.interpolate(F.interpolate(y, scale_factor=2, mode="bilinear"), size=tuple(y.shape[2:]))
         pooled = F.adaptive_avg_pool2d(y * gate[:, :, None, None] + y.clamp(0.1, 0.9) / 3, 2).flatten(1)
-        pooled = torch.cat([self.floats(pooled[:, :8]), pooled[:, 8:]], 1)
+        pooled = torch.cat([self.codes(self.floats(pooled[:, :8])), pooled[:, 8:]], 1)
         pooled = torch.cat([F.layer_norm(pooled[:, :7], (7,)), pooled.var(1, keepdim=True)], 1)
         return F.log_softmax(self.last(pooled), 1)
 
@@ -55,7 +56,7 @@ def pairs() -> set[tuple[str, str, bool]]:
     """(kind of the node that an operation begins with, operation, whether the operation is exact)."""
     torch.manual_seed(0)
     model = Mixed()
-    quantize_(model, LowBitConfig(2, 2), filter_fn=lambda layer, name: name != "floats")
+    quantize_(model, LowBitConfig(2, 2), filter_fn=lambda layer, name: name not in ("floats", "codes"))
     captured = capture(model.eval(), torch.rand(2, 3, 12, 12))
     captured.check()
     compiled = compile_graph(captured.graph)
@@ -77,7 +78,7 @@ def test_operations_are_exact_where_their_kinds_are(pairs: set[tuple[str, str, b
 
 def test_kinds_that_weigh_are_operations_that_multiply(pairs: set[tuple[str, str, bool]]) -> None:
     """But for products of two tensors, which have no weight, and those that nothing else joins."""
-    alone = {"matmul", "attention", "linear_weight_only"}
+    alone = {"matmul", "attention", "linear_weight_only", "linear_groups"}
     assert all((KINDS[kind].weighs or op in alone) == OPERATIONS[op].multiplies for kind, op, _ in pairs)
     assert {op for kind, op, _ in pairs if KINDS[kind].weighs} == {"conv2d", "linear", "conv2d_float", "linear_float"}
 

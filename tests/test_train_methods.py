@@ -47,6 +47,7 @@ def low_bit_layer(settings: Settings) -> LowBit:
         ({"range": "learned", "learned_by": "pact"}, "WeightDoReFa", InputPACT),
         ({"weights_method": "twn", "bits": (2, 1, 32), "sign": "sign"}, "WeightTWN", Sign),
         ({"weights_method": "lsq", "weight_scale": "channel"}, "WeightLSQ", None),
+        ({"weights_method": "absmax", "bits": (4, 4, 32), "group_size": 8}, "WeightAbsMax", None),
     ],
 )
 def test_settings_reach_the_layers(
@@ -59,6 +60,8 @@ def test_settings_reach_the_layers(
     assert Settings.from_dict(read_settings(tmp_path / "run" / "settings.yaml")) == short(**fields)
     if fields.get("weight_scale") == "channel":
         assert layer.weight_scale().dim() > 0
+    if "group_size" in fields:
+        assert layer.weight_scale().shape == layer.weight.shape
 
 
 def test_gradients_reach_the_layers(tmp_path: Path) -> None:
@@ -190,6 +193,8 @@ def test_rules_in_a_packed_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ({"rules": "a.yaml", "range": "learned", "last": "8"}, "and so does last, range; leave one of them out"),
         ({"range": "wide"}, "range must be one of unit, calibrated, learned, dynamic, got 'wide'"),
         ({"weights_method": "twn"}, "weights='twn' are ternary and take 2 bits, got weight_bits=1"),
+        ({"group_size": 32}, "group_size=32 needs weights='absmax' or 'absmean' or 'twn', got weights=None"),
+        ({"rules": "a.yaml", "weights_method": "absmax", "group_size": 32}, "does weights_method, group_size; leave"),
         ({"sign": "sign"}, "it needs activation_bits=1 and range=.unit., got activation_bits=2"),
         ({"percentile": 40.0, "calibration": "percentile"}, "percentile"),
         ({"calibration_batches": 0}, "calibration_batches must be at least 1, got 0"),

@@ -37,8 +37,8 @@ _SETTINGS = (
 )  # fmt: skip
 #: And these, unless rules say it.
 _BITS = (
-    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "scale", "sign",
-    "pad_value", "gradients",
+    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "group_size",
+    "scale", "sign", "pad_value", "gradients",
 )  # fmt: skip
 _TRIED_IMAGES = 16
 

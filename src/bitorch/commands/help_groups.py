@@ -18,9 +18,9 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bits": (
         "bits, methods and ranges of weights, activations and gradients",
         (
-            "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "scale",
-            "sign", "pad_value", "gradients", "calibration", "percentile", "calibration_batches", "rules", "warm_start",
-            "warm_start_epochs", "exact",
+            "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale",
+            "group_size", "scale", "sign", "pad_value", "gradients", "calibration", "percentile", "calibration_batches",
+            "rules", "warm_start", "warm_start_epochs", "exact",
         ),
     ),
     "training": (

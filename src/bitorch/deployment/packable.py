@@ -19,7 +19,7 @@ from ..layers import (
     QTransposedLinear,
 )
 from ..layers.input_quantizer import gives_its_quantizers_values
-from ..layers.low_bit import LowBit
+from ..layers.low_bit import LowBit, group_code
 from ..layers.qattention import QProjection
 from ..layers.qrecurrent import QGates
 from ..quantizations import (
@@ -118,8 +118,10 @@ def _why_not_codes(layer: LowBit) -> Reason | None:
             f"its gradient quantizer {layer.gradient_quantization} may change the result, not only the gradient",
             "Use GradientDoReFa, GradientSigned or GradientLUQ itself, or set layer.gradient_quantization = None",
         )
-    for which, quantizer in (("weight", layer.weight_quantization), ("input", layer.input_quantization)):
-        if quantizer.exact_max_code is None:
+    of_weight, of_input = layer.weight_quantization, layer.input_quantization
+    largest_codes = layer._largest_weight_code(), of_input.exact_max_code
+    for which, quantizer, largest in zip(("weight", "input"), (of_weight, of_input), largest_codes, strict=True):
+        if largest is None:
             return Reason(
                 f"its {which} quantizer {quantizer} {quantizer.why_no_codes}, so there are no codes to compute on",
                 f"{_with_codes(quantizer)}, or a float layer instead",
@@ -168,9 +170,10 @@ def packed_codes(quantizer: Quantization, weight: Tensor) -> tuple[Tensor, int] 
     """Return a weight's codes and the bits that hold them, or why the runtime has none such.
 
     Args:
-        quantizer: one that has codes.
+        quantizer: one that has codes, maybe with a scale for each group of inputs.
     """
-    codes, largest = quantizer.codes(weight), quantizer.max_code
+    of_groups = group_code(quantizer)
+    codes, largest = quantizer.codes(weight), quantizer.max_code if of_groups is None else of_groups
     assert largest is not None  # it has codes
     # NaN passes here: it is told with all other parameters that are not finite
     if quantizer.grid == "signed":
@@ -187,6 +190,18 @@ def packed_codes(quantizer: Quantization, weight: Tensor) -> tuple[Tensor, int] 
             "Use WeightDoReFa, WeightLSQ, WeightTWN or Sign",
         )
     return codes, bits
+
+
+def weight_scales(layer: LowBit) -> Tensor:
+    """Return what the codes of a layer's weight are worth: 0-dim, [C_out], or [C_out, G] of G groups of inputs, G > 1.
+
+    Args:
+        layer: one whose weight has codes.
+    """
+    scale, size = layer.weight_scale(), layer._group_size()
+    if size is None:
+        return scale if scale.dim() == 0 else scale.flatten()
+    return scale[:, ::size].contiguous() if scale.shape[1] > size else scale[:, 0].contiguous()
 
 
 def _signed_grid_remedy(quantizer: Quantization, codes: Tensor) -> str:

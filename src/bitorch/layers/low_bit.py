@@ -15,6 +15,7 @@ from ..quantizations import Quantization
 from ..quantizations.base import as_internal
 from ..quantizations.gradients import GradientQuantization, codes_are_gradients
 from ..quantizations.learned_start import LearnedStart
+from ..quantizations.weight_groups import GroupedWeight
 from .assigning import Assigning, given_quantizer, other_name
 from .config import config, resolve_quantization
 from .exact import digit_base
@@ -166,12 +167,15 @@ class WeightQuantized(Converted, Assigning):
 
     @gives_way
     def weight_scale(self) -> Tensor:
-        """Return what one weight code is worth: 0-dim, or [C_out, 1, …] with a scale per channel; TypeError without."""
+        """Return what one weight code is worth, which broadcasts against the codes; TypeError without.
+
+        0-dim; [C_out, 1, …] with a scale per channel; of the codes' shape with one for each group of inputs.
+        """
         return self._quantizer_with_codes("scale").scale(self._current_weight())
 
     def _quantizer_with_codes(self, wanted: str) -> Quantization:
         quantizer = self.weight_quantization
-        if quantizer.exact_max_code is None:
+        if quantizer.exact_max_code is None and group_code(quantizer) is None:
             raise TypeError(
                 f"{type(quantizer).__name__} {quantizer.why_no_codes}, so it has no {wanted}; use "
                 "layer.weight_quantization(layer.weight)"
@@ -180,7 +184,7 @@ class WeightQuantized(Converted, Assigning):
 
 
 class Codes(NamedTuple):
-    """What a layer multiplies, exactly: integers and what one is worth, as `scaled_product` takes them."""
+    """What a layer multiplies, exactly: integers and what one is worth, as `scaled_product` and `grouped_linear` do."""
 
     input: Tensor
     weight: Tensor
@@ -227,7 +231,8 @@ class LowBit(WeightQuantized):
     activation: nn.Module
     gradient_quantization: Quantization | None
     exact: bool
-    #: Whether an output sums over the last axis of one row, so that a row's scale is a factor of it.
+    #: Whether an output sums over the last axis of one row, so that a row's scale is a factor of it, and a group of
+    #: inputs has a sum of its own.
     _sums_rows: ClassVar[bool] = False
     #: What the layer computes with: "auto" takes bitorch_runtime's integer kernels where it can.
     kernels: Kernels = "auto"
@@ -351,6 +356,16 @@ class LowBit(WeightQuantized):
     def _inputs_per_output(self) -> int:
         return math.prod(self.weight.shape[1:])
 
+    def _group_size(self) -> int | None:
+        """Return how many inputs of an output share a scale of the weight, where the layer sums groups apart."""
+        quantizer = self.weight_quantization
+        return quantizer.group_size if self._sums_rows and isinstance(quantizer, GroupedWeight) else None
+
+    def _largest_weight_code(self) -> int | None:
+        """Return the largest absolute code of the weight; None where the layer takes its value."""
+        quantizer = self.weight_quantization
+        return quantizer.exact_max_code if self._group_size() is None else group_code(quantizer)
+
     def _largest_input_code(self, grid: int) -> int:
         """Largest absolute code that the product sees, for an input quantizer whose codes go up to `grid`."""
         return grid
@@ -359,16 +374,17 @@ class LowBit(WeightQuantized):
         """Largest codes of input and weight, or None where the layer computes on values instead.
 
         That is so with exact=False, where a quantizer has no fixed grid (32 bits, Identity, a custom one) or values
-        that its codes do not stand for, and where `activation` is a module that may give anything.
+        that its codes do not stand for, and where `activation` is a module that may give anything; and of a weight with
+        a scale for each group of inputs, where the layer does not sum these apart.
         """
         activation = self.activation
         if not self.exact or not gives_its_quantizers_values(activation):
             return None
-        input_grid, weight_grid = quantizer_of(activation).exact_max_code, self.weight_quantization.exact_max_code
+        input_grid, weight_grid = quantizer_of(activation).exact_max_code, self._largest_weight_code()
         if input_grid is None or weight_grid is None:
             return None
-        max_codes = self._largest_input_code(input_grid), weight_grid
-        digit_base(self._inputs_per_output(), max_codes[1], max_codes[0])
+        max_codes, size = (self._largest_input_code(input_grid), weight_grid), self._group_size()
+        digit_base(self._inputs_per_output() if size is None else size, max_codes[1], max_codes[0])
         return max_codes
 
     def _operands(self, x: Tensor, read: ReadWeight | None = None) -> Codes | Values:
@@ -488,6 +504,11 @@ class LowBit(WeightQuantized):
             return y
         quantized: Tensor = self.gradient_quantization(y.unsqueeze(0) if is_sample else y)
         return quantized.squeeze(0) if is_sample else quantized
+
+
+def group_code(quantizer: Quantization) -> int | None:
+    """Return the largest absolute code of a weight in groups of inputs; None of any other."""
+    return quantizer.exact_group_code if isinstance(quantizer, GroupedWeight) else None
 
 
 def _gradient_quantizer(value: object) -> Quantization | None:

@@ -258,6 +258,27 @@ def scaled_product(
         sums: what computes the result from q, c, the scales and the bias in the place of floats; the same numbers.
     """
     base = digit_base(inputs, max_codes[1], max_codes[0])
+    return product_of_codes(product, q, c, input_scale, weight_scale, max_codes, base, bias, rounding, sums)
+
+
+def product_of_codes(
+    product: Product,
+    q: Tensor,
+    c: Tensor,
+    input_scale: Tensor,
+    weight_scale: Tensor,
+    max_codes: tuple[int, int],
+    base: int,
+    bias: Tensor | None,
+    rounding: Rounding | None,
+    sums: Sums | None,
+) -> Tensor:
+    """As `scaled_product`, for a base that is known.
+
+    Args:
+        weight_scale: with `sums` also of the shape of c.
+        base: what the weight's codes are split in, see `digit_base`; `sums` has its own.
+    """
     with _full_precision(q):
         result: Tensor = _ScaledProduct.apply(
             q, c, bias, input_scale, weight_scale, product, max_codes, base, rounding, sums

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ..quantizations import Quantization
 from .extensions.layer_recipe import LayerRecipe
+from .group_sums import grouped_linear
 from .integer_kernels import Kernels
 from .integer_product import form_of, integer_linear
-from .low_bit import IntegerOperands, ReadWeight, Values
-from .products import scaled_linear
+from .low_bit import Codes, IntegerOperands, ReadWeight, Values
+from .products import Rounding, scaled_linear
 from .register import QLinearImplementation as QLinearImplementation
 from .register import q_linear_registry
 from .registered import Registered, arguments_by_name
@@ -24,6 +25,9 @@ from .watched import is_watched
 @q_linear_registry.of
 class QLinear(Registered, nn.Linear):
     """y = x_q·w_qᵀ + b, computed on the integer codes and scaled once: D·(s_x·s_w) + b.
+
+    Where the weight has a scale for each group of inputs, each group's sum is: Σ_g D_g·(s_x·s_w,g) + b, see
+    `bitorch.layers.group_sums`.
 
     A drop-in for nn.Linear with the same parameters and state_dict keys. In backward the gradient passes the gradient
     quantizer first, then the product, then each quantizer's own gradient.
@@ -100,12 +104,18 @@ class QLinear(Registered, nn.Linear):
             return self._quantize_gradient(F.linear(*operands, self.bias), is_sample=is_sample)
         rounding = self._rounding()
         if rounding is None:
-            y = scaled_linear(*operands, self.bias).to(self.weight.dtype)
+            y = self._multiply_codes(operands, None)
             return self._quantize_gradient(y, is_sample=is_sample)
         if is_sample:
             operands = operands._replace(input=operands.input.unsqueeze(0))
-        y = scaled_linear(*operands, self.bias, rounding).to(self.weight.dtype)
+        y = self._multiply_codes(operands, rounding)
         return y.squeeze(0) if is_sample else y
+
+    def _multiply_codes(self, operands: Codes, rounding: Rounding | None) -> Tensor:
+        size = self._group_size()
+        if size is None:
+            return scaled_linear(*operands, self.bias, rounding).to(self.weight.dtype)
+        return grouped_linear(*operands, size, self.bias, rounding).to(self.weight.dtype)
 
     def _multiply_integers(self, operands: IntegerOperands) -> Tensor:
         if operands.gradient is not None:

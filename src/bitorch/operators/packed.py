@@ -10,6 +10,7 @@ graphs, where it outlives what it stands for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -68,7 +69,8 @@ def packed_linear(
     Args:
         x: float32 [..., in_features]. A NaN makes its row NaN, as in PyTorch.
         weight: uint8 [out_features, row_bytes], see `bitorch_runtime.pack_weights`.
-        scale: float32, 0-dim or [out].
+        scale: float32, 0-dim or [out]; or [out, groups], of each group of in_features / groups inputs: y is the sum of
+            float32(Σ c·(q − zero_point))·scale of one group after the other, and bias.
         bias: float32 [out_features].
         weight_bits, activation_bits: 1 to 8.
         quantizer: one of `QUANTIZERS`; "sign" and "heaviside" need activation_bits=1.
@@ -168,13 +170,14 @@ class PackedLinearCall(NamedTuple):
 
     def settings(self) -> Hashable:
         """Return what the program depends on, tensors aside."""
-        return self.x.dtype, self.x.shape[-1:], self[4:9]
+        return self.x.dtype, self.x.shape[-1:], self.scale.shape[1:], self[4:9]
 
     def size(self) -> tuple[int, ...]:
         """Return the shape of the result, after a check of all arguments."""
         if self.x.dim() == 0:
             raise ValueError("packed_linear: x must have the shape [..., in_features], but is 0-dim")
         _check(self, "packed_linear", self.x.shape[-1])
+        _check_groups(self)
         _check_row("packed_linear", self, self.x.shape[-1])
         return *self.x.shape[:-1], self.weight.shape[0]
 
@@ -293,7 +296,8 @@ def _check(call: _Call, operator: str, channels: int) -> None:
         raise ValueError(f"{operator}: x must be float32, got {x.dtype}")
     if weight.dtype != torch.uint8 or weight.dim() != 2:
         raise ValueError(f"{operator}: weight must be uint8 [out, bytes], got {weight.dtype} {tuple(weight.shape)}")
-    if scale.dtype != torch.float32 or scale.shape not in (torch.Size(), weight.shape[:1]):
+    is_grouped = operator == "packed_linear" and scale.dim() == 2 and scale.shape[:1] == weight.shape[:1]
+    if scale.dtype != torch.float32 or not (is_grouped or scale.shape in (torch.Size(), weight.shape[:1])):
         raise ValueError(
             f"{operator}: scale must be float32, 0-dim or [{weight.shape[0]}], got {scale.dtype} {tuple(scale.shape)}"
         )
@@ -340,6 +344,15 @@ def _check_meaning(operator: str, call: _Call) -> None:
         raise ValueError(f"{operator}: weight_grid must be one of {known}, got {call.weight_grid!r}")
 
 
+def _check_groups(call: PackedLinearCall) -> None:
+    """Check that the scales are those of groups that fill the inputs, where there are several of a channel."""
+    inputs, groups = call.x.shape[-1], math.prod(call.scale.shape[1:])
+    if groups == 0 or inputs % groups != 0:
+        raise ValueError(
+            f"packed_linear: a scale of [out, groups] needs as many groups as divide the {inputs} inputs, got {groups}"
+        )
+
+
 def _check_row(operator: str, call: _Call, count: int) -> None:
     """Check that a row of the packed weight holds `count` codes."""
     expected = -(-count * call.weight_bits // 8)
@@ -366,11 +379,7 @@ def _layer(
 ) -> list[dict[str, Any]]:
     """Return the operations from codes to an output; their names end in a tag, and their arrays join the others."""
     channels, is_by_row = call.weight.shape[0], call.quantizer == "rows"
-    # Without a bias −0.0, the number whose sum with any other is that other, bit for bit.
-    offset = torch.full((channels,), -0.0) if call.bias is None or is_by_row else call.bias.contiguous()
     arrays[f"weight{tag}"] = call.weight.contiguous().numpy()
-    arrays[f"multiply{tag}"] = call.scale.expand(channels).contiguous().numpy()
-    arrays[f"offset{tag}"] = offset.numpy()
     layer = {
         **operation,
         "input": codes,
@@ -380,10 +389,8 @@ def _layer(
         "weight_grid": call.weight_grid,
         "sign_activations": call.quantizer in ("sign", "heaviside"),
         "zero_point": call.zero_point,
-        "multiply": f"multiply{tag}",
-        "offset": f"offset{tag}",
-        "float32": f"y{tag}",
     }
+    layer |= _scaled_by_groups(call, tag, arrays) if call.scale.dim() > 1 else _scaled(call, tag, arrays)
     if not is_by_row:
         return [layer, {"op": "output", "input": f"y{tag}", "order": order}]
     scaled = {"op": "mul", "inputs": [f"y{tag}", f"{codes} step"], "output": f"scaled{tag}"}
@@ -394,6 +401,27 @@ def _layer(
         "op": "affine", "input": f"scaled{tag}", "multiply": f"one{tag}", "offset": f"bias{tag}", "float32": f"z{tag}",
     }  # fmt: skip
     return [layer, scaled, plus, {"op": "output", "input": f"z{tag}", "order": order}]
+
+
+def _scaled(call: _Call, tag: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a product that multiply its sum, and add to it."""
+    channels = call.weight.shape[0]
+    # Without a bias −0.0, the number whose sum with any other is that other, bit for bit.
+    bias = None if call.quantizer == "rows" else call.bias  # behind the steps
+    offset = torch.full((channels,), -0.0) if bias is None else bias.contiguous()
+    arrays[f"multiply{tag}"] = call.scale.expand(channels).contiguous().numpy()
+    arrays[f"offset{tag}"] = offset.numpy()
+    return {"multiply": f"multiply{tag}", "offset": f"offset{tag}", "float32": f"y{tag}"}
+
+
+def _scaled_by_groups(call: _Call, tag: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a product that multiply the sums of groups of inputs, and add to their sum."""
+    arrays[f"scale{tag}"] = call.scale.contiguous().numpy()
+    keys: dict[str, Any] = {"op": "linear_groups", "scale": f"scale{tag}", "output": f"y{tag}"}
+    if call.bias is None or call.quantizer == "rows":
+        return keys
+    arrays[f"bias{tag}"] = call.bias.contiguous().numpy()
+    return keys | {"bias": f"bias{tag}"}
 
 
 def _quantize(call: _Call, channels: int, codes: str, arrays: dict[str, Any]) -> list[dict[str, Any]]:

@@ -32,13 +32,10 @@ class TernaryWeight(GroupedWeight):
 
     bit_width = 2
     grid = "signed"
+    _largest = 1
 
     def __init__(self, per_channel: bool = False, group_size: int | None = None) -> None:
         super().__init__(per_channel, group_size)
-
-    @property
-    def max_code(self) -> int | None:
-        return 1 if self.group_size is None else None
 
     def codes(self, x: Tensor) -> Tensor:
         weight = as_internal(x, type(self).__name__)

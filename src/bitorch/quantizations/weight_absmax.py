@@ -49,8 +49,8 @@ class WeightAbsMax(GroupedWeight):
         bits: 1…8, or 32 for none.
         per_channel: whether each output channel (dim 0) has a scale of its own.
         group_size: how many inputs of an output channel share a scale, such as 32, 64 or 128, in the order of the
-            weight's axes behind the first; None: no groups. Layers with groups compute on the values; a linear one with
-            float inputs deploys with packed weights.
+            weight's axes behind the first; None: no groups. Linear layers with groups compute on codes, and deploy with
+            packed weights, beside codes or floats; convolutions compute on the values.
 
     Raises:
         ValueError: bits outside the set, a group size below 1, or one that does not divide the number of inputs.
@@ -68,11 +68,7 @@ class WeightAbsMax(GroupedWeight):
         return "odd" if self.bit_width == 1 else "signed"
 
     @property
-    def max_code(self) -> int | None:
-        return None if self.bit_width == FLOAT_BITS or self.group_size is not None else self._largest
-
-    @property
-    def _largest(self) -> int:
+    def _largest(self) -> int:  # type: ignore[override]  # of the bits
         """n, or 1 at 1 bit."""
         return max(1, (1 << self.bit_width - 1) - 1)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .base import Quantization
+from .bits import FLOAT_BITS
 from .own_values import codes_are_values
 
 
@@ -28,8 +29,8 @@ class GroupedWeight(Quantization):
     """Base of weight quantizers whose scale may be one for each group of inputs of an output channel.
 
     The inputs of a channel are counted in the order of the weight's axes behind the first. With a group size `codes`
-    and `scale` are there, the latter of the weight's shape, but no `max_code`: sums of codes cannot be scaled once, so
-    layers compute on the values.
+    and `scale` are there, the latter of the weight's shape, but no `max_code`: a channel's sum of codes cannot be
+    scaled once. Linear layers scale the sums of groups, up to `exact_group_code`; others compute on the values.
 
     Args:
         per_channel: whether each output channel has a scale of its own.
@@ -40,6 +41,8 @@ class GroupedWeight(Quantization):
     """
 
     is_pointwise = False
+    #: The largest absolute code.
+    _largest: int
 
     def __init__(self, per_channel: bool, group_size: int | None) -> None:
         super().__init__()
@@ -58,12 +61,22 @@ class GroupedWeight(Quantization):
         """
         self._check_inputs(weight)
 
+    @property
+    def max_code(self) -> int | None:
+        return None if self.bit_width == FLOAT_BITS or self.group_size is not None else self._largest
+
+    @property
+    def exact_group_code(self) -> int | None:
+        """The largest absolute code where groups have scales and codes times these are what a call gives, or None."""
+        has_groups = self.group_size is not None and 0 < self.bit_width < FLOAT_BITS
+        return self._largest if has_groups and codes_are_values(self) else None
+
     def group_codes(self, x: Tensor) -> GroupCodes | None:
         """Return the codes of a weight [C_out, …] and the scale of each group.
 
         None without a group size, with 32 bits, or where the codes do not stand for what a call gives.
         """
-        if self.group_size is None or not 0 < self.bit_width < 32 or not codes_are_values(self):
+        if self.exact_group_code is None:
             return None
         scale = self.scale(x).flatten(1)[:, :: self.group_size] if x.numel() > 0 else x.new_zeros(len(x), 0)
         return GroupCodes(self.codes(x), scale)

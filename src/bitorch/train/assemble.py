@@ -39,9 +39,9 @@ from .weights_file import load_weights_file
 _KEPT_ON_RESUME = (
     "data", "pad_to", "model", "width", "bits", "first", "last", "exact", "optimizer", "momentum", "nesterov", "eps",
     "weight_decay", "seed", "batch_size", "processes", "distil_weight", "distil_temperature", "range", "learned_by",
-    "weights_method", "activations", "weight_scale", "scale", "sign", "pad_value", "gradients", "rules", "warm_start",
-    "warm_start_epochs", "image_size", "channels", "crop_share", "mean", "std", "val_share", "split_seed", "extra",
-    "shards", "val_shards", "shuffle_buffer", "fake", "loss", "metric", "ignore_index",
+    "weights_method", "activations", "weight_scale", "group_size", "scale", "sign", "pad_value", "gradients", "rules",
+    "warm_start", "warm_start_epochs", "image_size", "channels", "crop_share", "mean", "std", "val_share", "split_seed",
+    "extra", "shards", "val_shards", "shuffle_buffer", "fake", "loss", "metric", "ignore_index",
 )  # fmt: skip
 
 

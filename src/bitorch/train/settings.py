@@ -44,8 +44,8 @@ METRIC_NAMES: tuple[str, ...] = (
 _MOST_PIXELS = 1024
 #: What rules say, and so not these.
 _SAID_BY_RULES = (
-    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "scale", "sign",
-    "pad_value", "gradients", "calibration", "percentile", "exact", "kernels",
+    "bits", "first", "last", "range", "learned_by", "weights_method", "activations", "weight_scale", "group_size",
+    "scale", "sign", "pad_value", "gradients", "calibration", "percentile", "exact", "kernels",
 )  # fmt: skip
 
 
@@ -117,13 +117,17 @@ class Settings:
     learned_by: LearnedBy = "lsq"
     """How a learned range learns: lsq (a step), lsq+ (a step and an offset) or pact (the upper end)."""
     weights_method: str | None = None
-    """How weights become low-bit: dorefa, lsq (a learned step), twn or ttq (ternary, 2 bits), or a quantizer by its
-    name. Default: lsq beside ranges learned by lsq or lsq+, else dorefa."""
+    """How weights become low-bit: dorefa, lsq (a learned step), absmax (up to the largest magnitude), twn, absmean or
+    ttq (ternary, 2 bits), or a quantizer by its name. Default: lsq beside ranges learned by lsq or lsq+, else
+    dorefa."""
     activations: str | None = None
     """A quantizer of activations by its name, in place of range, learned-by and sign: lsq, pact, calibrated, or one of
     your own, from a file that --quantizers names."""
     weight_scale: WeightScale = "layer"
     """One scale for a layer's weights, or one for each output channel."""
+    group_size: int | None = None
+    """A scale for each so many inputs of an output channel, such as 32, for weights-method absmax, absmean or twn. It
+    must divide the inputs of every low-bit layer. Default: no groups."""
     scale: Scale = "free"
     """pow2: learned steps are powers of two, for weights-method lsq and a range learned by lsq or lsq+."""
     sign: SignGradient | None = None
@@ -267,6 +271,7 @@ class Settings:
             weights=self._weights,
             activations=None if self.activations is None else named(self.activations, "activations", self.bits[1], {}),
             weight_scale=self.weight_scale,
+            group_size=self.group_size,
             scale=self.scale,
             sign=self.sign,
             pad_value=self.pad_value,

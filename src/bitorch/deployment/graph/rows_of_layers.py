@@ -18,7 +18,8 @@ LAYERS: tuple[Kind, ...] = (
         "low_bit",
         "A low-bit convolution, transposed or not, or a QLinear. Settings of its input's quantizer, and `weight`, "
         "integers as float32 [C_out, …], of `weight_bits` on `weight_grid`; `largest` absolute codes of input and "
-        "weight; `scale` [1] or [C_out], of both; `bias` or None. Of convolutions the geometry of conv, `padding_mode` "
+        "weight; `scale` [1] or [C_out], of both, or of a QLinear [C_out, G], of each of G groups of inputs, G > 1; "
+        "`bias` or None. Of convolutions the geometry of conv, `padding_mode` "
         "and `pad_code`, which transposed ones have no use for.",
         settings={**QUANTIZER, **WEIGHT, "scale": TENSOR, "bias": TENSOR_OR_NONE},
         geometry={**GEOMETRY, "padding_mode": TEXT, "pad_code": INT},

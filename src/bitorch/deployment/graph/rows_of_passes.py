@@ -49,6 +49,14 @@ OF_PASSES: tuple[Kind, ...] = (
         weighs=True,
     ),
     Kind(
+        "group_product",
+        "Codes to Σ_g `scale`·D_g + `bias`, D_g = Σ c·(q − `zero_point`) of a group g of inputs, one after the other: "
+        "`scale` [C_out, G], `bias` or None. The weight's settings of low_bit.",
+        settings={**WEIGHT, "sign": FLAG, "zero_point": INT, "scale": TENSOR, "bias": TENSOR_OR_NONE},
+        shape=shapes.weighted,
+        captured=False,
+    ),
+    Kind(
         "code_matmul",
         "Codes of two tensors to D = Σ (q − zero)·(r − zero), `zero_points` of both; where `signs` of one is 1, its "
         "codes are ±1. The rest as of matmul, and `largest` of low_bit_matmul.",

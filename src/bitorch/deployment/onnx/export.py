@@ -48,7 +48,7 @@ class OnnxExport:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the exact sums of the graph, a low-bit layer each; none in dialects that write layers of floats."""
-        return tuple(node.name for node in self.graph if node.kind in ("product", "code_matmul"))
+        return tuple(node.name for node in self.graph if node.kind in ("product", "group_product", "code_matmul"))
 
     @property
     def on_lines(self) -> tuple[str, ...]:

@@ -147,7 +147,7 @@ def _around(call: Call, fill: str, value: str) -> str:
 
 
 def _weight_scale(call: Call, levels: Levels) -> NDArray[np.float32]:
-    """What one code of the weight is worth, [1] or [C_out]: the layer's scale is that of both."""
+    """What one code of the weight is worth, [1], [C_out] or [C_out, G]: the layer's scale is that of both."""
     both = call.setting("scale").detach().numpy().astype(np.float64)
     scale: NDArray[np.float32] = (both / np.float64(levels.worth)).astype(np.float32)
     return scale
@@ -187,15 +187,24 @@ def _linear(call: Call, words: Words, x: str, levels: Levels) -> str:
     rows, features = call.shapes[0][1:], call.shapes[0][0]
     is_flat = len(rows) > 1
     if not rows:
-        operands = x, words.weight(call, _codes(call, codes.T, scale, 1))
+        operands = x, _matrix(call, words, codes, scale, is_turned=True)
     else:
         x = call.reshaped(x, (features, -1)) if is_flat else x
-        operands = words.weight(call, _codes(call, codes, scale, 0)), x
+        operands = _matrix(call, words, codes, scale, is_turned=False), x
     value = (call.op if is_flat or bias is not None else call.last)("MatMul", *operands)
     if bias is not None:
         numbers = floats(bias).reshape(-1, 1) if rows else floats(bias)
         value = (call.op if is_flat else call.last)("Add", value, call.constant("bias", numbers))
     return call.reshaped(value, call.node.shape, is_last=True) if is_flat else value
+
+
+def _matrix(call: Call, words: Words, codes: NDArray[np.int64], scale: NDArray[np.float32], *, is_turned: bool) -> str:
+    """The values of a weight [F_out, F_in], or turned [F_in, F_out]."""
+    if scale.ndim < 2:
+        return words.weight(call, _codes(call, codes.T, scale, 1) if is_turned else _codes(call, codes, scale, 0))
+    of_groups = _codes(call, codes.reshape(scale.size, -1), scale.reshape(-1), 0)  # as if each were a channel
+    values = call.op("Reshape", words.weight(call, of_groups), call.integers("shape", codes.shape))
+    return call.transposed(values, [1, 0]) if is_turned else values
 
 
 def _product(call: Call, words: Words) -> str:

@@ -19,6 +19,7 @@ from .lines import proved_float_lines
 from .low_bit_sums import Product, exact_sum
 from .require_onnx import onnx
 from .rounded_once import behind_sums, is_safe_in_float64, write_rounded_once
+from .sums_of_groups import sum_of_groups, why_not_in_groups
 from .tables_of_sums import every_sum, is_large, looked_up_in, tabled
 from .writer import Writer
 
@@ -27,7 +28,9 @@ _UINT8, _FLOAT = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
 _MOVES = frozenset({"max_pool", "concat", "flatten", "select", "take", "reshape", "permute"})
 #: And those that are computed on codes as floats, which are codes again.
 _AS_FLOATS = frozenset({"adaptive_max_pool", "extreme", "nearest", "pad", "identity"})
-_OWN = frozenset({"input", "codes", "thresholds", "values", "lookup", "product", "code_matmul", "scale"})
+_OWN = frozenset(
+    {"input", "codes", "thresholds", "values", "lookup", "product", "group_product", "code_matmul", "scale"}
+)
 
 
 def refusals(graph: Graph, opset: int) -> list[Problem]:
@@ -47,6 +50,8 @@ def _why_not(node: Node) -> str | None:
         if is_in_floats and not product.fits_float:
             return f"its sums reach {reach(node)[1]:,}, and float32 has not every integer beyond 2^24"
         return None
+    if node.kind == "group_product":
+        return why_not_in_groups(node)
     return None if node.kind in _OWN else what_is_missing(node)
 
 
@@ -125,6 +130,8 @@ class _Writing:
         x = [self.values[name] for name in node.inputs]
         if node.kind == "product":
             return exact_sum(writer, self.graph, Product.of(node), x[0])
+        if node.kind == "group_product":
+            return sum_of_groups(writer, node, self._shape(node.inputs[0])[1:], x[0])
         if node.kind == "code_matmul":
             return self._code_matmul(node, x)
         if node.kind == "scale":

@@ -157,7 +157,8 @@ class _Numbers(NamedTuple):
         if read.numbers is not self.codes and not are_same(read.numbers, self.codes):
             return False
         assert read.scale is not None  # there are codes
-        return are_same(read.scale, self.scale) and _are_all_same(_small_tensors(layer), self.small)
+        is_same_scale = read.scale is self.scale or are_same(read.scale, self.scale)
+        return is_same_scale and _are_all_same(_small_tensors(layer), self.small)
 
 
 def _small_tensors(layer: LowBit) -> tuple[Tensor, ...]:

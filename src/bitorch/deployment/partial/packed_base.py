@@ -22,7 +22,7 @@ from ...quantizations.levels import divide
 from ...running import as_it_was
 from ...same_numbers import same_numbers
 from ..asked_arithmetic import Reason, arithmetic_of
-from ..packable import Packing, packable
+from ..packable import Packing, packable, weight_scales
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,8 +60,7 @@ class Packed(WithRecipe, nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             refresh(layer, "bias")
             codes = packing.weight
-            scale = layer.weight_scale().float()
-            scale = scale if scale.dim() == 0 else scale.flatten()  # [out]
+            scale = weight_scales(layer).float()
             if self._is_in_runtime and not quantizer.is_by_row:
                 scale = layer.input_quantization.scale(layer.weight.new_zeros(())).to(scale.dtype) * scale
             self.out_channels = codes.shape[0]
@@ -153,16 +152,22 @@ class Packed(WithRecipe, nn.Module):
             self._range_source.made = _Source(self.input_quantization)
         return found
 
-    def _stages(self) -> tuple[Tensor, Tensor | None]:
-        """Return the scale and bias that the runtime applies."""
+    def _stages(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the scale and bias that the runtime applies, for an input x."""
         if self._is_in_runtime:
             return cast(Tensor, self._buffers["scale"]), self._buffers["bias"]
+        if self.scale.dim() > 1:  # of groups, which are scaled before they are added
+            return self._input_scale(x) * self.scale, self.bias
         return self.scale.new_ones(()), None
+
+    def _input_scale(self, x: Tensor) -> Tensor:
+        """Return the scale that a custom quantizer has for this very input."""
+        return self.input_quantization.scale(x.detach()).detach().float()
 
     def _finished(self, y: Tensor, x: Tensor, bias_shape: tuple[int, ...]) -> Tensor:
         """Return y as the layer gives it; scaled here where a custom quantizer has the scale of this very input."""
-        if not self._is_in_runtime:
-            scale = self.input_quantization.scale(x.detach()).detach().float() * self.scale
+        if not self._is_in_runtime and self.scale.dim() < 2:
+            scale = self._input_scale(x) * self.scale
             y = y * (scale if scale.dim() == 0 else scale.view(bias_shape))
             y = y if self.bias is None else y + self.bias.view(bias_shape)
         return y if self.output_dtype == torch.float32 else y.to(self.output_dtype)

@@ -38,6 +38,11 @@ class PackedLinear(Packed):
         if type(layer) not in LINEAR:
             raise NotPackableError(f"PackedLinear packs a QLinear, not a {type(layer).__name__}")
         super().__init__(layer)
+        if self.scale.dim() > 1 and layer.input_quantization.is_by_row and not self._is_in_runtime:
+            raise NotPackableError(
+                f"its input quantizer {layer.input_quantization} has a step for each row, and codes that are left to "
+                "PyTorch, beside weights in groups"
+            )
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self._together: Kept[Together] = Kept()
 
@@ -50,7 +55,7 @@ class PackedLinear(Packed):
         if self._kind == "rows" and input.dtype == torch.float64:
             return self._rows_of_doubles(input)
         x, input_range = self._quantizable(input, "[..., in_features]")
-        scale, bias = self._stages()
+        scale, bias = self._stages(input)
         y = packed_linear(
             x,
             cast(Tensor, self._buffers["packed_weight"]),
@@ -150,7 +155,7 @@ class _PackedConv(Packed):
             x = x.unsqueeze(2)
         (top, bottom), (left, right) = [(0, 0), *self.padding][-2:]
         channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        scale, bias = self._stages()
+        scale, bias = self._stages(x)
         y = packed_conv2d(
             x.permute(0, 2, 3, 1) if channels_last else x,
             self.packed_weight,

@@ -45,7 +45,7 @@ PASSES: tuple[Pass, ...] = (
     Pass(drop_identities),
     Pass(
         split_quantized,
-        makes=frozenset({"codes", "values", "product", "code_matmul", "scale"}),
+        makes=frozenset({"codes", "values", "product", "group_product", "code_matmul", "scale"}),
         removes=frozenset({"low_bit", "low_bit_matmul", "quantizer"}),
     ),
     Pass(share_codes),

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...layers.exact_transposed import Geometry, products_per_output, scaled_transposed_convolution
+from ...layers.group_sums import scaled_groups
 from ...layers.products import ConvolutionProduct, scaled_convolution, scaled_linear
 from ...quantizations.arithmetic import is_sign
 from ...quantizations.levels import divide
@@ -57,7 +58,10 @@ def pixel_values(pixels: Tensor) -> Tensor:
 
 
 def split_quantized(graph: Graph) -> Graph:
-    """Write low-bit layers as codes, pad, product, scale, plus; and quantizers that stand alone as codes, values."""
+    """Write low-bit layers as codes, pad, product, scale, plus; and quantizers that stand alone as codes, values.
+
+    Of a layer with scales for groups of inputs, product, scale and plus are one: group_product.
+    """
     nodes: list[Node] = []
     for node in graph:
         if node.kind == "low_bit_matmul":
@@ -97,6 +101,8 @@ def _scaled_values(zero: int, scale: Tensor) -> Callable[[Tensor], Tensor]:
 
 def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
     nodes = coded(node, input_shape)
+    if node.settings["scale"].dim() > 1:
+        return [*nodes, _group_product(node, nodes[-1])]
     is_convolution = "kernel_size" in node.settings
     if is_convolution:
         node, wider = with_border_codes(node, nodes[-1])
@@ -128,9 +134,21 @@ def _split_layer(node: Node, input_shape: tuple[int, ...]) -> list[Node]:
     return nodes
 
 
-def _product(node: Node, codes: Node, geometry: dict[str, Any]) -> Node:
+def _group_product(node: Node, codes: Node) -> Node:
+    settings = _of_weight(node) | {key: node.settings[key] for key in ("scale", "bias")}
+    return replace(
+        node, kind="group_product", inputs=(codes.name,), function=_sum_of_groups(settings), settings=settings
+    )
+
+
+def _of_weight(node: Node) -> dict[str, Any]:
+    """The settings of a product of codes and a layer's weight."""
     kept = ("weight", "weight_bits", "weight_grid", "largest", "zero_point")
-    settings = {name: node.settings[name] for name in kept} | {"sign": is_sign(node.settings["form"]), **geometry}
+    return {name: node.settings[name] for name in kept} | {"sign": is_sign(node.settings["form"])}
+
+
+def _product(node: Node, codes: Node, geometry: dict[str, Any]) -> Node:
+    settings = _of_weight(node) | geometry
     function = _product_of_window(settings) if geometry else _linear_product(settings)
     return Node(f"{node.name}/sum", "product", (codes.name,), node.shape, function, settings, node.place, node.module)
 
@@ -175,6 +193,16 @@ def _linear_product(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     def function(codes: Tensor) -> Tensor:  # [batch, F, *rows]
         features_last = (codes.to(weight.dtype) - zero).movedim(1, -1)
         return scaled_linear(features_last, weight, one, one, largest).movedim(-1, 1)
+
+    return function
+
+
+def _sum_of_groups(product: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    weight, zero, largest, scale, bias = (product[key] for key in ("weight", "zero_point", "largest", "scale", "bias"))
+
+    def function(codes: Tensor) -> Tensor:  # [batch, F, *rows]
+        features_last = (codes.to(weight.dtype) - zero).movedim(1, -1)
+        return scaled_groups(features_last, weight, scale, largest, bias).movedim(-1, 1)
 
     return function
 

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitorch_runtime import pack_weights
 from bitorch_runtime.operations import OPERATIONS
 
 from ..graph.graph import Graph, Node
@@ -20,12 +19,20 @@ from ..graph.output_names import OutputNames
 from .fuse_stages import AFFINE, Group, group
 from .owners import Owners
 from .sharing import share_arrays
-from .single_operations import as_array, code_keys, single_operation, table_operation, transposed_keys, window_keys
+from .single_operations import (
+    as_array,
+    code_keys,
+    product_keys,
+    single_operation,
+    table_operation,
+    transposed_keys,
+    window_keys,
+)
 from .tensor_names import renamed
 
 Operation = dict[str, Any]
 #: Single operations that have numbers of a module.
-_WITH_NUMBERS = ("quantize", "constant", "embedding", "linear_weight_only")
+_WITH_NUMBERS = ("quantize", "constant", "embedding", "linear_weight_only", "linear_groups")
 #: Stages of affine operations that have.
 _OF_A_LAYER = frozenset({"divide", "times", "plus", "batch_norm"})
 
@@ -318,18 +325,7 @@ class _Lowering:
         if node.kind != "product":
             weight = node.settings["weight"].detach()  # [N, C, *kernel], [N, F]
             return {"weight": self.floats(node, "weight", weight.movedim(1, -1).contiguous())}
-        bits, grid, codes = (node.settings[key] for key in ("weight_bits", "weight_grid", "weight"))
-        packed = pack_weights(as_array(codes.to(torch.int16)), bits, grid)
-        operation: Operation = {
-            "weight": self.array(node, "weight", packed),
-            "weight_bits": bits,
-            "out_channels": node.shape[0],
-        }
-        if grid != "odd":
-            operation["weight_grid"] = grid
-        if node.settings["zero_point"] != 0:
-            operation["zero_point"] = node.settings["zero_point"]
-        return operation | {"sign_activations": True} if node.settings["sign"] else operation
+        return product_keys(self, node)
 
     def _norm(self, one: Group) -> Operation:
         norm = one.stage("batch_norm") if one.anchor.kind != "batch_norm" else one.anchor

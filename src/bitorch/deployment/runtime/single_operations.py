@@ -242,18 +242,36 @@ def _embedding(arrays: Arrays, node: Node) -> tuple[str, Operation]:
 
 
 def _weight_only(arrays: Arrays, node: Node) -> tuple[str, Operation]:
-    settings = node.settings
-    bits, grid = settings["weight_bits"], settings["weight_grid"]
-    packed = pack_weights(as_array(settings["weight"].to(torch.int16)), bits, grid)
+    return "linear_weight_only", _packed_weight(arrays, node) | _groups(arrays, node)
+
+
+def _group_product(arrays: Arrays, node: Node) -> tuple[str, Operation]:
+    return "linear_groups", product_keys(arrays, node) | _groups(arrays, node)
+
+
+def product_keys(arrays: Arrays, node: Node) -> Operation:
+    """The keys of a product of codes and a packed weight: of the weight, and of what the codes stand for."""
+    keys = _packed_weight(arrays, node)
+    if node.settings["zero_point"] != 0:
+        keys["zero_point"] = node.settings["zero_point"]
+    return keys | {"sign_activations": True} if node.settings["sign"] else keys
+
+
+def _packed_weight(arrays: Arrays, node: Node) -> Operation:
+    bits, grid, codes = (node.settings[key] for key in ("weight_bits", "weight_grid", "weight"))
     keys: Operation = {
-        "weight": arrays.array(node, "weight", packed),
+        "weight": arrays.array(node, "weight", pack_weights(as_array(codes.to(torch.int16)), bits, grid)),
         "weight_bits": bits,
         "out_channels": node.channels,
-        "scale": arrays.floats(node, "scale", settings["scale"]),
     }
-    if settings["bias"] is not None:
-        keys["bias"] = arrays.floats(node, "bias", settings["bias"])
-    return "linear_weight_only", keys if grid == "odd" else keys | {"weight_grid": grid}
+    return keys if grid == "odd" else keys | {"weight_grid": grid}
+
+
+def _groups(arrays: Arrays, node: Node) -> Operation:
+    """The keys of scales for groups of inputs, and of what is added to their sum."""
+    keys: Operation = {"scale": arrays.floats(node, "scale", node.settings["scale"])}
+    bias = node.settings["bias"]
+    return keys if bias is None else keys | {"bias": arrays.floats(node, "bias", bias)}
 
 
 _SLOPES = {"leaky_relu": "slope", "elu": "alpha"}
@@ -298,5 +316,6 @@ SINGLE: Mapping[str, Lower] = MappingProxyType(
         **dict.fromkeys(("reduce", "extreme", "place"), _reduce),
         "embedding": _embedding,
         "weight_only": _weight_only,
+        "group_product": _group_product,
     }
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from ....layers import QConvTranspose1d, QConvTranspose2d, QConvTranspose3d, QLinear
 from ....layers.low_bit import LowBit
 from ....quantizations.arithmetic import Arithmetic
-from ...packable import Packing
+from ...packable import Packing, weight_scales
 from ...weight_only import WeightOnly
 from .windows import with_leading_axes
 
@@ -28,7 +28,7 @@ def layer_settings(
     largest = layer._max_codes()
     assert largest is not None  # it can be packed
     with torch.no_grad():
-        scale = layer.weight_quantization.scale(layer._quantizer_weight())
+        scale = weight_scales(layer)
         if not arithmetic.by_row:
             scale = layer.input_quantization.scale(layer.weight).to(scale.dtype) * scale
         bias = layer.bias
@@ -38,7 +38,7 @@ def layer_settings(
             "weight_bits": packing.weight_bits,
             "weight_grid": packing.weight_grid,
             "largest": largest,
-            "scale": scale.flatten(),
+            "scale": scale.reshape(1) if scale.dim() == 0 else scale,
             "bias": None if bias is None else bias.clone(),
         }
     if isinstance(layer, QLinear):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ....layers.exact import over_outputs
+from ....layers.group_sums import scaled_groups
 from ....layers.products import scaled_linear
 from ....quantizations.arithmetic import Arithmetic, stored_codes
 from ....quantizations.levels import LEAST_OF_ROW, divide
@@ -78,11 +79,14 @@ def _times_steps(call: Reader, y: str, step: str, channels: int, name: str = "")
 
 def _product(arithmetic: Arithmetic, settings: dict[str, Any]) -> Any:
     weight, scale, largest = settings["weight"], settings["scale"], settings["largest"]
+    is_grouped = scale.dim() > 1
     of_weight = scale.reshape(()) if scale.numel() == 1 else scale.reshape(-1, 1)
     one = torch.ones(())
 
     def product(u: Tensor) -> Tensor:  # [batch, F, *rows]
         codes = _codes(arithmetic, u).movedim(1, -1).to(weight.dtype)
+        if is_grouped:
+            return scaled_groups(codes, weight, scale, largest).movedim(-1, 1)
         return scaled_linear(codes, weight, one, of_weight, largest).movedim(-1, 1)
 
     return product
