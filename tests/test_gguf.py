@@ -177,8 +177,8 @@ def test_every_tensor_is_the_models(case: str, tmp_path: Path) -> None:
         is_there = expected != 0
         np.testing.assert_array_equal(values[~is_there], 0)
         difference = np.abs(values[is_there] / expected[is_there] - 1).max(initial=0)
-        assert difference == pytest.approx(tensor.difference, abs=1e-12)
-        assert difference <= (0 if tensor.type == "F32" else 2**-11 + 2**-22)
+        assert difference == pytest.approx(tensor.difference, abs=2e-7)
+        assert difference <= (0 if tensor.type == "F32" else 2**-11 + 2**-20)
     assert saved.nbytes == sum(tensor.data.nbytes for tensor in gguf.GGUFReader(saved.path).tensors)
 
 

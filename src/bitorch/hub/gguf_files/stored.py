@@ -44,12 +44,12 @@ def stored_floats(name: str, tensor: Tensor, floats: Floats, note: str = "float"
     Raises:
         ValueError: numbers that are not finite, or not as float16.
     """
-    values: Array = tensor.detach().cpu().to(torch.float64).numpy()
+    values = _array(tensor)
     if not np.isfinite(values).all():
         raise ValueError(f"{name} has numbers that are not finite; train again from a checkpoint where it has none")
     kind: Floats = floats if values.ndim > 1 else "F32"
     with np.errstate(over="ignore"):  # told below
-        data = values.astype(np.float32 if kind == "F32" else np.float16)
+        data = values.astype(np.float32 if kind == "F32" else np.float16, copy=False)
     if not np.isfinite(data).all():
         raise ValueError(f'{name} has {np.abs(values).max():g}, which {kind} cannot hold; pass floats="F32"')
     return Stored(kind, data, values.shape, _difference(data, values), note)
@@ -68,7 +68,7 @@ def stored_codes(name: str, quantizer: Quantization, weight: Tensor, floats: Flo
         found = _codes_and_scale(quantizer, weight)
     if found is None:
         return stored_floats(name, values, floats, f"values of {type(quantizer).__name__}, which has no codes")
-    codes, scale = (tensor.cpu().to(torch.float64).numpy() for tensor in found)
+    codes, scale = map(_array, found)
     if not (np.isfinite(codes).all() and np.isfinite(scale).all()):
         raise ValueError(f"{name} has numbers that are not finite; train again from a checkpoint where it has none")
     shared = codes.shape[1] // scale.shape[1]
@@ -76,7 +76,7 @@ def stored_codes(name: str, quantizer: Quantization, weight: Tensor, floats: Flo
     kind = block_type(low, high, shared)
     if kind is None:
         return stored_floats(name, values, floats, f"values: no type has codes {low} … {high} in groups of {shared}")
-    return _in_blocks(name, kind, codes, scale, values.cpu().to(torch.float64).numpy())
+    return _in_blocks(name, kind, codes, scale, _array(values))
 
 
 def _codes_and_scale(quantizer: Quantization, weight: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -94,7 +94,7 @@ def _codes_and_scale(quantizer: Quantization, weight: Tensor) -> tuple[Tensor, T
 def _in_blocks(name: str, kind: BlockType, codes: Array, scale: Array, values: Array) -> Stored:
     with np.errstate(over="ignore"):  # told below
         half = scale.astype(np.float16)
-    written = codes * np.repeat(half.astype(np.float64), codes.shape[1] // scale.shape[1], axis=1)
+    written = codes * np.repeat(half.astype(codes.dtype), codes.shape[1] // scale.shape[1], axis=1)
     if not np.isfinite(half).all():
         raise ValueError(
             f"{name} has a scale of {np.abs(scale).max():g}, and float16, which {kind.name} has scales in, ends at "
@@ -111,7 +111,14 @@ def _in_blocks(name: str, kind: BlockType, codes: Array, scale: Array, values: A
 
 
 def _difference(written: Array, values: Array) -> float:
+    """Return the largest difference of numbers that are not 0, as a share of them."""
     is_there = values != 0
     if not is_there.any():
         return 0.0
-    return float(np.max(np.abs(written[is_there].astype(np.float64) / values[is_there] - 1)))
+    return float(np.max(np.abs(written[is_there] / values[is_there] - 1)))
+
+
+def _array(tensor: Tensor) -> Array:
+    """Return a tensor's numbers, float32, or float64 of one that has these."""
+    found: Array = (tensor if tensor.dtype == torch.float64 else tensor.float()).detach().cpu().numpy()
+    return found
