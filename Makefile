@@ -143,9 +143,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP_INSTALL) --editable ".[train,plots,models,onnx,qonnx,dev]"
 	touch $(STAMP)
 
-# Half a gigabyte, which nothing but sweeps on clusters, searches, models of Hugging Face and their tests need.
+# Half a gigabyte, which nothing but sweeps on clusters, searches, models of Hugging Face, GGUF files and their tests need.
 $(EXTRAS_STAMP): $(STAMP)
-	$(PIP_INSTALL) --editable ".[ray,search,hf]"
+	$(PIP_INSTALL) --editable ".[ray,search,hf,gguf]"
 	touch $(EXTRAS_STAMP)
 
 # Without build isolation, which would put nanobind into a new temporary directory and so compile everything again each time.

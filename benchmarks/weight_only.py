@@ -1,4 +1,6 @@
-"""Times of linear layers on one token, whose weights have few bits, beside PyTorch's and ONNX Runtime's.
+"""Times of linear layers on one token, whose weights have few bits, beside other engines.
+
+These are PyTorch, ONNX Runtime and, where the package llama_cpp is installed, llama.cpp.
 
 Inputs are floats, or become codes of 8 bits with a step for each token. Square layers follow one another, as many as
 their weights do not stay in the caches, and each column is for one of them. Everything is called in turn, and the
@@ -7,6 +9,7 @@ shortest time counts. Before that, results are compared with float64.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from rich.table import Table
 
 import bitorch_runtime
 from bitorch_runtime.reference import pack_weights
+from weight_only_llama import group_of, is_installed, layers_of_llama
 
 Array: TypeAlias = NDArray[Any]
 
@@ -67,12 +71,16 @@ class Weights(NamedTuple):
 
 
 class Contestant(NamedTuple):
-    """What is timed: float32 [rows, K] to [rows, N]; bytes of one layer's weights; the error that it may have."""
+    """What is timed: float32 [rows, K] to [rows, N]; bytes of one layer's weights; the error that it may have.
+
+    `weights` are its own, where they are not those of the others.
+    """
 
     name: str
     call: Callable[[Array], Array]
     nbytes: int
     error: float
+    weights: Weights | None = None
 
 
 def weights(options: Options, bits: int) -> Weights:
@@ -184,12 +192,22 @@ def matmul_nbits(of: Weights, options: Options, level: int) -> Contestant:
     return Contestant(name, call, of.nbytes, 1e-5 if level == 0 else 5e-2)
 
 
+def llama(options: Options, bits: int) -> Contestant:
+    """llama.cpp's kernels, of weights with a float16 scale for each of its blocks."""
+    codes, scales, _ = weights(dataclasses.replace(options, group=group_of(bits)), bits)
+    halves = [scale.astype(np.float16) for scale in scales]
+    layers = layers_of_llama(codes, halves, options.rows, options.threads)
+    own = Weights(codes, [half.astype(np.float32) for half in halves], bits)
+    return Contestant(*layers, error=5e-2, weights=own)
+
+
 def error_of(one: Contestant, x: Array, of: Weights) -> float:
     """How far a result is from float64's, as a share of that: both as lengths of vectors.
 
     Raises:
         AssertionError: farther than it may be.
     """
+    of = of if one.weights is None else one.weights
     expected = x.astype(np.float64)
     for i in range(len(of.codes)):
         expected = expected @ of.floats(i).astype(np.float64).T
@@ -224,6 +242,7 @@ def main(options: Options) -> None:
     for bits in options.bits:
         of = weights(options, bits)
         contestants = [ours(of), ours_of_codes(of), *(matmul_nbits(of, options, level) for level in (0, 4))]
+        contestants += [llama(options, bits)] if is_installed() else []
         if bits == options.bits[-1]:
             contestants += [pytorch(of, torch.float32, 1e-5), pytorch(of, torch.bfloat16, 5e-2)]
         errors = [error_of(one, x, of) for one in contestants]
@@ -231,6 +250,8 @@ def main(options: Options) -> None:
         for one, error, milliseconds in zip(contestants, errors, measured, strict=True):
             each = milliseconds / options.layers
             table.add_row(one.name, f"{each:.2f}", f"{one.nbytes / each / 1e6:.1f}", f"{error:.0e}")
+    if not is_installed():
+        table.add_row("llama.cpp: not installed; pip install llama-cpp-python", "", "", "")
     console.print(table)
 
 

@@ -72,8 +72,8 @@ def write_data(page: Path, folder: Path) -> None:
 @pytest.mark.parametrize("page", RUN_PAGES, ids=ids(RUN_PAGES))
 def test_python_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The snippets of a page build on each other."""
-    if page.name == "hugging-face.md":
-        pytest.importorskip("transformers")
+    for package in {"hugging-face.md": ("transformers",), "gguf.md": ("transformers", "gguf")}.get(page.name, ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     write_files(page, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # so that snippets can import those files, as in a folder of one's own

@@ -26,6 +26,7 @@ _EXTRAS = {
     "models": ("timm", "torchvision"),
     "hub": ("huggingface-hub", "safetensors"),
     "hf": ("safetensors", "transformers"),
+    "gguf": ("gguf", "numpy", "transformers"),
     "ray": ("ray",),
     "search": ("optuna",),
     "bench": ("onnx", "onnxruntime"),

@@ -40,6 +40,11 @@ class WeightOnly:
 
 def has_float_inputs(layer: LowBit) -> bool:
     """Say whether a layer multiplies its input as it is by a weight of fewer bits."""
+    return leaves_inputs(layer) and layer.weight_quantization.bit_width != FLOAT_BITS
+
+
+def leaves_inputs(layer: LowBit) -> bool:
+    """Say whether a layer multiplies its input as it is."""
     quantizer = layer.input_quantization
     kind = type(quantizer)
     if kind not in _FLOAT_INPUTS or quantizer.bit_width != FLOAT_BITS:
@@ -47,8 +52,7 @@ def has_float_inputs(layer: LowBit) -> bool:
     if not all(is_as_made(quantizer, kind, name) for name in ("quantize", "forward")):
         return False
     activation = layer.activation
-    is_plain = not isinstance(activation, QActivation) or gives_its_quantizers_values(activation)
-    return is_plain and layer.weight_quantization.bit_width != FLOAT_BITS
+    return not isinstance(activation, QActivation) or gives_its_quantizers_values(activation)
 
 
 def weight_only(layer: LowBit) -> WeightOnly | Reason:

@@ -1,0 +1,1 @@
+"""Low-bit language models as GGUF files, which llama.cpp runs."""
