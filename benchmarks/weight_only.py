@@ -1,7 +1,8 @@
-"""Times of linear layers on one token, whose weights alone have few bits, beside PyTorch's and ONNX Runtime's.
+"""Times of linear layers on one token, whose weights have few bits, beside PyTorch's and ONNX Runtime's.
 
-Square layers follow one another, as many as their weights do not stay in the caches, and each column is for one of
-them. Everything is called in turn, and the shortest time counts. Before that, results are compared with float64.
+Inputs are floats, or become codes of 8 bits with a step for each token. Square layers follow one another, as many as
+their weights do not stay in the caches, and each column is for one of them. Everything is called in turn, and the
+shortest time counts. Before that, results are compared with float64.
 """
 
 from __future__ import annotations
@@ -85,26 +86,54 @@ def weights(options: Options, bits: int) -> Weights:
     return Weights(codes, scales, bits)
 
 
-def ours(of: Weights) -> Contestant:
-    operations: list[dict[str, Any]] = [
-        {"op": "input", "output": "x0", "dtype": "float32", "shape": [of.codes[0].shape[1]]}
-    ]
-    arrays: dict[str, Array] = {}
-    for i, (codes, scale) in enumerate(zip(of.codes, of.scales, strict=True)):
-        arrays |= {f"w{i}": pack_weights(codes, of.bits, "signed"), f"s{i}": scale}
-        layer: dict[str, Any] = {"op": "linear_weight_only", "input": f"x{i}", "output": f"x{i + 1}", "weight": f"w{i}"}
-        layer |= {"weight_bits": of.bits, "weight_grid": "signed", "out_channels": len(codes), "scale": f"s{i}"}
-        operations.append(layer)
-    operations.append({"op": "output", "input": f"x{len(of.codes)}"})
-    program = bitorch_runtime.Program(operations, arrays)
-    kernel = program.operations()[1]["kernel"]
+def layer_of(of: Weights, number: int, op: str, source: str, result: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """An operation that has the layer's weights, and its arrays."""
+    codes, scale = of.codes[number], of.scales[number]
+    names: dict[str, Any] = {"op": op, "input": source, "output": result, "weight": f"w{number}", "scale": f"s{number}"}
+    layer = names | {"weight_bits": of.bits, "weight_grid": "signed", "out_channels": len(codes)}
+    return layer, {f"w{number}": pack_weights(codes, of.bits, "signed"), f"s{number}": scale}
+
+
+def program_of(
+    of: Weights, operations: list[dict[str, Any]], arrays: dict[str, Array], name: str, error: float
+) -> Contestant:
+    """The operations between an input x0 and the last layer's result."""
+    port: dict[str, Any] = {"op": "input", "output": "x0", "dtype": "float32", "shape": [of.codes[0].shape[1]]}
+    program = bitorch_runtime.Program([port, *operations, {"op": "output", "input": f"x{len(of.codes)}"}], arrays)
+    kernel = next(one["kernel"] for one in program.operations() if one["op"].startswith("linear_"))
 
     def call(x: Array) -> Array:
         y = program(x)
         assert isinstance(y, np.ndarray)  # of one output
         return y
 
-    return Contestant(f"bitorch, {kernel}, W{of.bits}", call, of.nbytes, 1e-5)
+    return Contestant(f"bitorch, {kernel}, {name}", call, of.nbytes, error)
+
+
+def ours(of: Weights) -> Contestant:
+    """Floats times weights."""
+    layers = [layer_of(of, i, "linear_weight_only", f"x{i}", f"x{i + 1}") for i in range(len(of.codes))]
+    arrays = {name: array for _, named in layers for name, array in named.items()}
+    return program_of(of, [layer for layer, _ in layers], arrays, f"W{of.bits}", 1e-5)
+
+
+def ours_of_codes(of: Weights) -> Contestant:
+    """Codes of 8 bits times weights: x becomes round(x / step), step = max |x| / 127 of a token."""
+    operations: list[dict[str, Any]] = []
+    arrays: dict[str, Array] = {"levels": np.full(1, 127, np.float32)}
+    for i in range(len(of.codes)):
+        layer, named = layer_of(of, i, "linear_groups", f"q{i}", f"y{i}")
+        arrays |= named
+        operations += [
+            {"op": "activation", "function": "abs", "input": f"x{i}", "output": f"magnitude{i}"},
+            {"op": "reduce", "function": "amax", "axes": [0], "input": f"magnitude{i}", "output": f"largest{i}"},
+            {"op": "affine", "divide": "levels", "low": 2.0**-100, "input": f"largest{i}", "float32": f"step{i}"},
+            {"op": "div", "inputs": [f"x{i}", f"step{i}"], "output": f"rows{i}"},
+            {"op": "quantize", "input": f"rows{i}", "output": f"q{i}", "bits": 8, "zero_point": 128},
+            layer | {"zero_point": 128},
+            {"op": "mul", "inputs": [f"y{i}", f"step{i}"], "output": f"x{i + 1}"},
+        ]
+    return program_of(of, operations, arrays, f"W{of.bits}, codes of 8 bits", 5e-2)
 
 
 def pytorch(of: Weights, dtype: torch.dtype, error: float) -> Contestant:
@@ -194,7 +223,7 @@ def main(options: Options) -> None:
     table = Table("one layer", "ms", "GB/s of weights", "error")
     for bits in options.bits:
         of = weights(options, bits)
-        contestants = [ours(of), *(matmul_nbits(of, options, level) for level in (0, 4))]
+        contestants = [ours(of), ours_of_codes(of), *(matmul_nbits(of, options, level) for level in (0, 4))]
         if bits == options.bits[-1]:
             contestants += [pytorch(of, torch.float32, 1e-5), pytorch(of, torch.bfloat16, 5e-2)]
         errors = [error_of(one, x, of) for one in contestants]

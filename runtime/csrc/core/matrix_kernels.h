@@ -110,12 +110,24 @@ struct GroupProduct {
   const int32_t* of_columns;  // [groups][kSlotColumns], or null
   int32_t step, lowest;       // step: 1 or 2
   bool wide;                  // m may have 8 bits
-  const int8_t* left;         // 0 where there are slots beyond the last code
+  const int8_t* left;         // as GroupRow leaves them
   int64_t row_step;           // bytes from one row to the next
-  const int32_t* of_rows;     // [rows][groups], the sum of a row's bytes
+  const int32_t* of_rows;     // [rows][groups], and their sums
   float* out;
   int64_t out_step;  // floats from one row to the next
   int64_t rows;
+};
+
+// A row's codes q become bytes factor q + offset, in the order in which those of the other side leave their words: with
+// S = slot_bits, of each 32 / S codes first numbers 0, 8 / S, 2 * 8 / S and 3 * 8 / S, then those behind these, and so
+// on. Where a group's last word has no codes, bytes are 0.
+struct GroupRow {
+  const uint8_t* codes;  // [groups][size]
+  int64_t groups, size;
+  int32_t slot_bits;
+  int32_t factor, offset;  // factor: 1 or 2
+  int8_t* bytes;           // [groups][words of a group][32 / S]
+  int32_t* sums;           // [groups]
 };
 
 struct MatrixKernels {
@@ -132,6 +144,7 @@ struct MatrixKernels {
   void (*scale_sums)(float* out, const int32_t* in, float scale, int64_t n);
   void (*multiply_slots)(const SlotProduct*);
   void (*unpack_slots)(const SlotPanels*);
+  void (*arrange_groups)(const GroupRow*);
   void (*multiply_groups)(const GroupProduct*);
 };
 

@@ -58,7 +58,7 @@ inline Vector from_table(Vector table, Words w) { return _mm256_permutevar_ps(ta
 #include "matrix_slots.inl"
 
 // 4 x 2 parts, two vectors of codes, a broadcast and a mask are 12 registers.
-constexpr int kGroupRows = 4;
+constexpr int kGroupRows = 4, kRowChains = 1;
 constexpr uint32_t kSlotMinus = 0;
 
 // Two products of S bits and a signed byte are at most 2 (2^S - 1) 128, of which 16 bits hold 127, 42 or 8, and a word
@@ -93,8 +93,9 @@ inline Sums widened(Sums part) {
 }  // namespace matrix_avx2
 
 constexpr MatrixKernels kMatrixAvx2 = {
-    matrix_avx2::kLanes,     matrix_avx2::pack,           matrix_avx2::multiply,       matrix_avx2::exponentials,
-    matrix_avx2::kCodeLanes, matrix_avx2::pack_codes,     matrix_avx2::multiply_codes, matrix_avx2::sum_codes,
-    matrix_avx2::scale_sums, matrix_avx2::multiply_slots, matrix_avx2::unpack_slots,   matrix_avx2::multiply_groups};
+    matrix_avx2::kLanes,         matrix_avx2::pack,           matrix_avx2::multiply,       matrix_avx2::exponentials,
+    matrix_avx2::kCodeLanes,     matrix_avx2::pack_codes,     matrix_avx2::multiply_codes, matrix_avx2::sum_codes,
+    matrix_avx2::scale_sums,     matrix_avx2::multiply_slots, matrix_avx2::unpack_slots,   matrix_avx2::arrange_groups,
+    matrix_avx2::multiply_groups};
 
 }  // namespace bitorch

@@ -52,7 +52,7 @@ inline Vector from_table(Vector table, Words w) { return _mm512_permutexvar_ps(r
 
 #include "matrix_slots.inl"
 
-constexpr int kGroupRows = 8;
+constexpr int kGroupRows = 8, kRowChains = 2;
 constexpr uint32_t kSlotMinus = 0;
 
 template <int S>
@@ -78,6 +78,7 @@ constexpr MatrixKernels kMatrixAvx512 = {
     matrix_avx512::kLanes,         matrix_avx512::pack,         matrix_avx512::multiply,
     matrix_avx512::exponentials,   matrix_avx512::kCodeLanes,   matrix_avx512::pack_codes,
     matrix_avx512::multiply_codes, matrix_avx512::sum_codes,    matrix_avx512::scale_sums,
-    matrix_avx512::multiply_slots, matrix_avx512::unpack_slots, matrix_avx512::multiply_groups};
+    matrix_avx512::multiply_slots, matrix_avx512::unpack_slots, matrix_avx512::arrange_groups,
+    matrix_avx512::multiply_groups};
 
 }  // namespace bitorch

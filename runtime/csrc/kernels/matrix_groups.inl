@@ -2,12 +2,82 @@
 // matrix_*.cpp, behind matrix_codes.inl and matrix_slots.inl; whoever includes this has defined
 //
 //   kGroupRows                 rows at a time
+//   kRowChains                 parts that a row alone has, where additions wait for each other: 1 or 2
 //   kSlotMinus                 what is taken off slots of 8 bits, so that add_codes sees signed bytes: 0 or 128
 //   kPartWords<S>              words whose products a part holds, at least one
 //   add_codes<S, kWide>(part, m, a)
 //                              adds in each lane four products of the bytes m and the signed a; m has S bits, without a
 //                              sign, or signed bytes of 8; kWide: not all of them are below 128
 //   widened<S>(part)           a part as sums modulo 2^32
+
+template <int N>
+struct ByteVector {
+  typedef uint8_t type __attribute__((vector_size(N)));
+};
+
+// What codes become: all of `twice` is 255 where they count twice.
+template <int N>
+static inline typename ByteVector<N>::type bytes_of(const uint8_t* from, uint8_t twice, uint8_t offset) {
+  typename ByteVector<N>::type codes;
+  __builtin_memcpy(&codes, from, N);
+  return codes + (codes & twice) + offset;
+}
+
+// The codes of a word of slots, in the order in which they leave it.
+template <int S>
+static inline void arrange_word(const uint8_t* from, uint8_t twice, uint8_t offset, int8_t* to) {
+  if constexpr (S == 8) {
+    for (int i = 0; i < 4; ++i) to[i] = static_cast<int8_t>(from[i] + (from[i] & twice) + offset);
+  } else if constexpr (S == 4) {
+    const auto codes = bytes_of<8>(from, twice, offset);
+    const auto turned = __builtin_shufflevector(codes, codes, 0, 2, 4, 6, 1, 3, 5, 7);
+    __builtin_memcpy(to, &turned, 8);
+  } else if constexpr (S == 2) {
+    const auto codes = bytes_of<16>(from, twice, offset);
+    const auto turned = __builtin_shufflevector(codes, codes, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __builtin_memcpy(to, &turned, 16);
+  } else {
+    const auto low = bytes_of<16>(from, twice, offset), high = bytes_of<16>(from + 16, twice, offset);
+    const auto first = __builtin_shufflevector(low, high, 0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+    const auto last = __builtin_shufflevector(low, high, 4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31);
+    __builtin_memcpy(to, &first, 16);
+    __builtin_memcpy(to + 16, &last, 16);
+  }
+}
+
+template <int S>
+static void arrange_row(const GroupRow* t) {
+  constexpr int kCodes = 32 / S, kInByte = 8 / S;
+  const uint8_t twice = t->factor == 2 ? 255 : 0, offset = static_cast<uint8_t>(t->offset);
+  const int64_t size = t->size, groups = t->groups;
+  const uint8_t* from = t->codes;
+  int8_t* to = t->bytes;
+  for (int64_t g = 0; g < groups; ++g, from += size) {
+    int64_t k = 0;
+    for (; k + kCodes <= size; k += kCodes, to += kCodes) arrange_word<S>(from + k, twice, offset, to);
+    if (k < size) {
+      for (int i = 0; i < kCodes; ++i) {
+        const int a = k + i < size ? t->factor * from[k + i] + t->offset : 0;
+        to[i % kInByte * 4 + i / kInByte] = static_cast<int8_t>(a);
+      }
+      to += kCodes;
+    }
+    t->sums[g] = t->factor * sum_codes(from, size) + t->offset * static_cast<int32_t>(size);
+  }
+}
+
+static void arrange_groups(const GroupRow* t) {
+  switch (t->slot_bits) {
+    case 1:
+      return arrange_row<1>(t);
+    case 2:
+      return arrange_row<2>(t);
+    case 4:
+      return arrange_row<4>(t);
+    default:
+      return arrange_row<8>(t);
+  }
+}
 
 template <int S>
 static inline Bytes bytes_of_slot(Words w, int i) {
@@ -19,7 +89,8 @@ static inline Bytes bytes_of_slot(Words w, int i) {
 template <int S, bool kWide, int P, int V>
 static inline void add_words(const uint32_t* words, const int8_t* x, int64_t row_step, int64_t count,
                              Sums (&sums)[P][V]) {
-  Sums part[P][V] = {};
+  constexpr int kChains = P == 1 && S < 8 ? kRowChains : 1;
+  Sums part[kChains][P][V] = {};
   for (int64_t i = 0; i < count; ++i, words += kSlotColumns, x += 32 / S) {
     Words w[V];
 #pragma GCC unroll 4
@@ -33,16 +104,22 @@ static inline void add_words(const uint32_t* words, const int8_t* x, int64_t row
       for (int p = 0; p < P; ++p) {
         const Bytes a = four_codes(reinterpret_cast<const uint8_t*>(x) + p * row_step + 4 * j);
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) part[p][v] = add_codes<S, kWide>(part[p][v], m[v], a);
+        for (int v = 0; v < V; ++v) {
+          Sums& to = part[j % kChains][p][v];
+          to = add_codes<S, kWide>(to, m[v], a);
+        }
       }
     }
   }
+#pragma GCC unroll 2
+  for (int c = 0; c < kChains; ++c) {
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      sums[p][v] =
-          reinterpret_cast<Sums>(reinterpret_cast<Words>(sums[p][v]) + reinterpret_cast<Words>(widened<S>(part[p][v])));
+      for (int v = 0; v < V; ++v) {
+        const Words more = reinterpret_cast<Words>(widened<S>(part[c][p][v]));
+        sums[p][v] = reinterpret_cast<Sums>(reinterpret_cast<Words>(sums[p][v]) + more);
+      }
     }
   }
 }

@@ -54,7 +54,7 @@ inline Vector from_table(Vector table, Words) { return table; }
 
 #include "matrix_slots.inl"
 
-constexpr int kGroupRows = 4;
+constexpr int kGroupRows = 4, kRowChains = 1;
 constexpr uint32_t kSlotMinus = 128;
 
 template <int S>
@@ -79,9 +79,9 @@ inline Sums widened(Sums part) {
 
 #include "matrix_groups.inl"
 
-constexpr MatrixKernels kKernels = {kLanes,     pack,           multiply,       exponentials,
-                                    kCodeLanes, pack_codes,     multiply_codes, sum_codes,
-                                    scale_sums, multiply_slots, unpack_slots,   multiply_groups};
+constexpr MatrixKernels kKernels = {kLanes,       pack,           multiply,       exponentials, kCodeLanes,
+                                    pack_codes,   multiply_codes, sum_codes,      scale_sums,   multiply_slots,
+                                    unpack_slots, arrange_groups, multiply_groups};
 
 }  // namespace
 

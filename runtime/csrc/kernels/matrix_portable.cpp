@@ -49,7 +49,7 @@ inline Vector from_table(Vector table, Words) { return table; }
 
 #include "matrix_slots.inl"
 
-constexpr int kGroupRows = 2;
+constexpr int kGroupRows = 2, kRowChains = 1;
 constexpr uint32_t kSlotMinus = 0;
 
 template <int S>
@@ -78,6 +78,7 @@ constexpr MatrixKernels kMatrixPortable = {
     matrix_portable::kLanes,         matrix_portable::pack,         matrix_portable::multiply,
     matrix_portable::exponentials,   matrix_portable::kCodeLanes,   matrix_portable::pack_codes,
     matrix_portable::multiply_codes, matrix_portable::sum_codes,    matrix_portable::scale_sums,
-    matrix_portable::multiply_slots, matrix_portable::unpack_slots, matrix_portable::multiply_groups};
+    matrix_portable::multiply_slots, matrix_portable::unpack_slots, matrix_portable::arrange_groups,
+    matrix_portable::multiply_groups};
 
 }  // namespace bitorch

@@ -37,8 +37,8 @@ SignedCodes signed_codes(const ConvSpec& conv) {
   return {1, -128, 128 - conv.zero_point};
 }
 
-// Rows are those of all images. Their codes become signed bytes in the order of kernels, with zeros where a group's
-// last word has no codes; then threads share the columns of the product, which are output channels. Of each group
+// Rows are those of all images. Their codes become signed bytes; then threads share the columns of the product, which
+// are output channels. Of each group
 //
 //   sum of (step m + lowest)(a + centre) = step sum of m a  +  lowest sum of a  +  centre sum of codes
 //                                                              one for each row    one for each column
@@ -102,26 +102,18 @@ class LinearGroups : public Operation {
   int64_t sums_bytes(int64_t rows) const { return round_up(checked_mul(rows, slots_->groups() * 4, kWhat), 64); }
   static int64_t part_bytes(int64_t rows) { return rows * kSlotColumns * 4; }
 
-  // A group's codes in the order that GroupProduct says; returns their sum.
-  int32_t arrange(const uint8_t* from, int64_t size, int8_t* to) const {
-    const int64_t in_word = 32 / slots_->slot_bits(), in_byte = in_word / 4;
-    int32_t sum = 0;
-    for (int64_t word = 0; word < size; word += in_word, to += in_word) {
-      for (int64_t k = 0; k < in_word; ++k) {
-        const bool is_there = word + k < size;
-        const int32_t a = is_there ? codes_.factor * from[word + k] + codes_.offset : 0;
-        to[k % in_byte * 4 + k / in_byte] = static_cast<int8_t>(a);
-        sum += a;
-      }
-    }
-    return sum;
-  }
-
   void gather(const RunContext& context, int64_t first, int64_t rows, int8_t* left, int32_t* sums) const {
-    const int64_t size = input_.channels / slots_->groups(), depth = slots_->group_depth();
+    const int64_t groups = slots_->groups();
     for (int64_t row = 0; row < rows; ++row) {
-      const uint8_t* from = row_of(context, input_, first + row);
-      for (int64_t g = 0; g < slots_->groups(); ++g, from += size, left += depth) *sums++ = arrange(from, size, left);
+      const GroupRow codes = {row_of(context, input_, first + row),
+                              groups,
+                              input_.channels / groups,
+                              slots_->slot_bits(),
+                              codes_.factor,
+                              codes_.offset,
+                              left + row * slots_->depth(),
+                              sums + row * groups};
+      context.kernels->matrices->arrange_groups(&codes);
     }
   }
 

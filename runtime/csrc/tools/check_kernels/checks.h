@@ -34,6 +34,7 @@ void check_activations(Random& random, const KernelTable& table);
 void check_softmax(Random& random, const KernelTable& table);
 void check_matrices(Random& random, const KernelTable& table);
 void check_slots(Random& random, const KernelTable& table);
+void check_groups(Random& random, const KernelTable& table);
 
 // Images of another size.
 void check_resize_columns(Random& random, const KernelTable& table);

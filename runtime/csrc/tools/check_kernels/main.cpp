@@ -62,6 +62,7 @@ void check_table(const KernelTable& table, int cases, uint64_t seed) {
     check_standardize(random, table);
     check_matrices(random, table);
     check_slots(random, table);
+    check_groups(random, table);
     check_resize_columns(random, table);
     check_resize_rows(random, table);
   }
