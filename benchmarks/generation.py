@@ -25,7 +25,7 @@ import bitorch
 import bitorch_runtime
 from generation_model import GPT, generate
 
-Method = Literal["bitnet", "w1a8", "w2a8", "w4", "w2a2", "w4a4"]
+Method = Literal["bitnet", "w1a8", "w2a8", "w4a8", "w4", "w2a2", "w4a4"]
 NETS = ("float32", "bfloat16", "low-bit", "packed")
 
 #: The head stays float.
@@ -33,6 +33,7 @@ METHODS: dict[Method, bitorch.LowBitConfig] = {
     "bitnet": bitorch.LowBitConfig(2, 8, weights="absmean", range="dynamic", first="same"),
     "w1a8": bitorch.LowBitConfig(1, 8, weight_scale="channel", range="dynamic", first="same"),
     "w2a8": bitorch.LowBitConfig(2, 8, weights="seq", weight_scale="channel", range="dynamic", first="same"),
+    "w4a8": bitorch.LowBitConfig(4, 8, weights="absmax", group_size=32, range="dynamic", first="same"),
     "w4": bitorch.LowBitConfig(4, 32, weights="absmax", group_size=32, first="same"),
     "w2a2": bitorch.LowBitConfig(2, 2, range="learned", learned_by="lsq+", first="same"),
     "w4a4": bitorch.LowBitConfig(4, 4, range="learned", learned_by="lsq+", first="same"),
@@ -43,9 +44,10 @@ METHODS: dict[Method, bitorch.LowBitConfig] = {
 class Options:
     """Generate with a small GPT, and count tokens a second."""
 
-    methods: tuple[Method, ...] = ("bitnet", "w1a8", "w2a8", "w4")
-    """bitnet: ternary weights of BitNet b1.58; w1a8, w2a8: weights of 1 or 2 bits (ParetoQ's grid), all three with
-    activations of 8 bits, a step for each token; w4: weights of 4 bits in groups of 32 alone; w2a2, w4a4: learned."""
+    methods: tuple[Method, ...] = ("bitnet", "w1a8", "w2a8", "w4a8", "w4")
+    """bitnet: ternary weights of BitNet b1.58; w1a8, w2a8: weights of 1 or 2 bits (ParetoQ's grid); w4a8: of 4 bits in
+    groups of 32; all four with activations of 8 bits, a step for each token; w4: weights of 4 bits in groups of 32
+    alone; w2a2, w4a4: learned."""
     tokens: int = 64
     """Tokens of one turn."""
     prompt: int = 16

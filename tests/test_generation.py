@@ -38,7 +38,7 @@ def test_packed_layers_generate_the_same_tokens(generation: ModuleType) -> None:
     torch.manual_seed(0)
     options = generation.Options(tokens=12, prompt=4, rounds=1)
     model = generation.GPT(width=64, blocks=2, heads=2).eval()
-    for method in ("bitnet", "w1a8", "w2a8", "w4", "w4a4"):
+    for method in ("bitnet", "w1a8", "w2a8", "w4a8", "w4", "w4a4"):
         row = generation.measure(model, method, options)  # raises where a token differs
         assert set(row.rates) == set(generation.NETS)
         assert all(rate > 0 for rate in row.rates.values())
