@@ -31,8 +31,8 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 WIDE: dict[str, Any] = {**SIZES, "hidden_size": 256, "intermediate_size": 256}
 LLAMA3 = {
-    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 0.1, "high_freq_factor": 2.0,
+    "original_max_position_embeddings": 24,
 }  # fmt: skip
 WEIGHTS_ALONE = LowBitConfig(4, 32, weights="absmax", group_size=32)
 

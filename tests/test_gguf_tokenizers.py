@@ -39,11 +39,11 @@ SPLITS: dict[str, Callable[[], Any]] = {
 
 
 def trained(pre: Any, ignore_merges: bool = False, bos: str | None = "<s>", **more: Any) -> Any:
-    """Return a tokenizer of 400 tokens, for a text that has words, numbers, signs and scripts."""
+    """Return a tokenizer of 400 tokens, whose merges go over digits, so that it matters how a text is split."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(ignore_merges=ignore_merges))
-    tokenizer.pre_tokenizer = pre
+    tokenizer.pre_tokenizer = plain()
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=400,
@@ -52,6 +52,7 @@ def trained(pre: Any, ignore_merges: bool = False, bos: str | None = "<s>", **mo
         show_progress=False,
     )
     tokenizer.train_from_iterator([TEXT] * 20, trainer)
+    tokenizer.pre_tokenizer = pre
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{"bos_token": bos, "eos_token": "</s>", **more})
 
 
