@@ -16,7 +16,7 @@ pytest.importorskip("tokenizers")
 import gpt  # it imports tokenizers
 from gpt_net import GPT, Cache, generate
 from gpt_text import corpus
-from gpt_training import Training
+from gpt_training import Training, trained
 
 TRAINING = Training(width=16, layers=1, heads=2, context=12, vocabulary=300, characters=60_000, steps=20, batch=8)
 
@@ -69,12 +69,12 @@ def test_trained_a_little_deployed_and_set_beside_float(tmp_path: Path) -> None:
 
 def test_trained_nets_are_kept_and_no_others_are_taken(tmp_path: Path) -> None:
     text, console = corpus(300, 60_000), Console(file=io.StringIO())
-    model, perplexity = gpt.trained("bitnet", 3, TRAINING, text, tmp_path, console)
-    again, same = gpt.trained("bitnet", 3, TRAINING, text, tmp_path, Console(file=(shown := io.StringIO())))
+    model, perplexity = trained("bitnet", 3, TRAINING, text, tmp_path, console)
+    again, same = trained("bitnet", 3, TRAINING, text, tmp_path, Console(file=(shown := io.StringIO())))
     assert (same, shown.getvalue()) == (perplexity, "")
     assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
     other = Training(**{**vars(TRAINING), "steps": 21})
     with pytest.raises(ValueError, match=r"was trained with .* name another --folder"):
-        gpt.trained("bitnet", 3, other, text, tmp_path, console)
+        trained("bitnet", 3, other, text, tmp_path, console)
     with pytest.raises(ValueError, match="there must be a method and a seed at least"):
         gpt.show(gpt.Options(seeds=0), console)
