@@ -298,8 +298,10 @@ def _check(call: _Call, operator: str, channels: int) -> None:
         raise ValueError(f"{operator}: weight must be uint8 [out, bytes], got {weight.dtype} {tuple(weight.shape)}")
     is_grouped = operator == "packed_linear" and scale.dim() == 2 and scale.shape[:1] == weight.shape[:1]
     if scale.dtype != torch.float32 or not (is_grouped or scale.shape in (torch.Size(), weight.shape[:1])):
+        of_groups = f", or [{weight.shape[0]}, groups]" if operator == "packed_linear" else ""
         raise ValueError(
-            f"{operator}: scale must be float32, 0-dim or [{weight.shape[0]}], got {scale.dtype} {tuple(scale.shape)}"
+            f"{operator}: scale must be float32, 0-dim or [{weight.shape[0]}]{of_groups}, got {scale.dtype} "
+            f"{tuple(scale.shape)}"
         )
     if bias is not None and (bias.dtype != torch.float32 or bias.shape != weight.shape[:1]):
         raise ValueError(f"{operator}: bias must be float32 [{weight.shape[0]}], got {bias.dtype} {tuple(bias.shape)}")
