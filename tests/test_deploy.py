@@ -349,7 +349,7 @@ def test_a_program_that_differs_is_not_returned(monkeypatch: pytest.MonkeyPatch)
         codes.flat[0] = -codes.flat[0]
         return pack(codes, bits, grid)
 
-    monkeypatch.setattr("bitorch.deployment.runtime.lower.pack_weights", wrong)
+    monkeypatch.setattr("bitorch.deployment.runtime.single_operations.pack_weights", wrong)
     with pytest.raises(DeploymentError, match=r"differs first in 'layers\.0/sum'"):
         deploy(model, torch.rand(1, 1, 8, 8))
 

@@ -198,6 +198,7 @@ def test_a_resumed_run_equals_a_straight_one_with_adam(tmp_path: Path) -> None:
     assert_same(resumed, straight)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_those_of_whole_nets(checkpoints: tuple[Path, Any]) -> None:
     ours, theirs = (torch.load(checkpoints[0] / f"{name}.ckpt", weights_only=True) for name in ("straight", "ddp"))
     assert ours.keys() == theirs.keys()

@@ -121,6 +121,7 @@ def test_a_run_that_ended_before_its_outcome_was_written_is_not_trained_again(
     assert json.loads(path.read_text()) == json.loads(content)
 
 
+@pytest.mark.slow
 def test_processes_reach_what_one_process_reaches_until_a_run_fails(
     trained: tuple[Path, dict[str, Outcome]], tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_the_table_is_of_what_the_runs_reached(straight: Path, capsys: pytest.Ca
     assert lines[1].startswith(f'1,"[1, 2, 6]",0.001,{means[0]!r},,')
 
 
+@pytest.mark.slow
 def test_a_done_sweep_is_read_and_another_one_refused(
     straight: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

