@@ -16,6 +16,16 @@ inline uint8_t* row_of(const RunContext& context, const Tensor& tensor, int64_t 
   return context.pixel(tensor, row / tensor.pixels(), in_image / tensor.width, in_image % tensor.width);
 }
 
+constexpr int64_t kMostRows = 64;  // whose inputs are there at a time
+
+// Calls f(first, count) for the rows of all images, a part of them after the other.
+template <class F>
+inline void for_parts_of_rows(const RunContext& context, const Tensor& input, const Tensor& output, const F& f) {
+  zero_halo(output.layout, context.data(output), context.batch);
+  const int64_t rows = context.batch * input.pixels();
+  for (int64_t first = 0; first < rows; first += kMostRows) f(first, std::min(kMostRows, rows - first));
+}
+
 // Columns of a result, a step of `step` floats from one row to the next, become channels from `channel` on of rows from
 // `first` on, with the bias [channels], which may be null, added; columns beyond the last channel are left out.
 inline void give_columns(const RunContext& context, const Tensor& output, int64_t first, int64_t rows, int64_t channel,

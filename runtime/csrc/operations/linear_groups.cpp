@@ -23,8 +23,6 @@ LinearGroupsSpec read_linear_groups(const OperationReader& reader) {
 
 namespace {
 
-constexpr int64_t kMostRows = 64;  // whose codes are there at a time
-
 // A code q stands for a + centre, a = factor q + offset, which is a signed byte.
 struct SignedCodes {
   int32_t factor = 1, offset = 0, centre = 0;
@@ -87,11 +85,7 @@ class LinearGroups : public Operation {
   }
 
   void run(const RunContext& context) const override {
-    zero_halo(output_.layout, context.data(output_), context.batch);
-    const int64_t rows = context.batch * input_.pixels();
-    for (int64_t first = 0; first < rows; first += kMostRows) {
-      run_rows(context, first, std::min(kMostRows, rows - first));
-    }
+    for_parts_of_rows(context, input_, output_, [&](int64_t first, int64_t rows) { run_rows(context, first, rows); });
   }
 
  private:

@@ -43,7 +43,6 @@ LinearWeightOnlySpec read_linear_weight_only(const OperationReader& reader) {
 
 namespace {
 
-constexpr int64_t kMostRows = 64;    // whose features are there at a time
 constexpr int64_t kFewRows = 8;      // for so many codes are decoded as they are multiplied, for more before
 constexpr int64_t kPanelBlocks = 3;  // decoded at a time: whole panels, whatever the width of vectors
 
@@ -77,11 +76,7 @@ class LinearWeightOnly : public Operation {
   }
 
   void run(const RunContext& context) const override {
-    zero_halo(output_.layout, context.data(output_), context.batch);
-    const int64_t rows = context.batch * input_.pixels();
-    for (int64_t first = 0; first < rows; first += kMostRows) {
-      run_rows(context, first, std::min(kMostRows, rows - first));
-    }
+    for_parts_of_rows(context, input_, output_, [&](int64_t first, int64_t rows) { run_rows(context, first, rows); });
   }
 
  private:
